@@ -1,0 +1,60 @@
+"""What a stage is given: its run, profile, seed and arm, and its ways to speak, to be stopped and to generate.
+
+A stage is a function `run(context) -> None`. It reports through `emit`, asks `control.boundary()` between steps,
+and gets completions through `generation`. It never opens the store and never talks to the supervisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.messages import Job, Result
+from profiles import Arm, Profile
+from store.home import RunFolder
+from store.records import Record
+
+
+class StopRequested(Exception):
+    """A person asked the run to stop; the stage has written what it needs to go on later."""
+
+
+class StageFailed(Exception):
+    """The stage cannot go on; the message is one line that names what is wrong and what to do."""
+
+
+class Control(Protocol):
+    """Commands from outside, seen at step boundaries."""
+
+    def boundary(self, save: Callable[[], None] | None = None) -> None:
+        """Call between steps: waits while paused; on `checkpoint` calls `save`; on `stop` calls it, then raises
+        StopRequested."""
+
+
+class Generation(Protocol):
+    """The way to the worker: jobs in, results out, alive or restarted in between."""
+
+    def submit(self, job: Job) -> None:
+        """Queues `job`. It stays on the books until its JobDone or JobFailed, and is sent again to a new worker."""
+
+    def poll(self, timeout: float) -> Iterable[Result]:
+        """Results that have come, waiting `timeout` seconds at most for the first. Those of unknown jobs, and the
+        partial ones of a worker that died, are dropped and counted."""
+
+    def next_job_id(self) -> int:
+        """A job id that no job of this run has had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything a stage may touch."""
+
+    folder: RunFolder
+    profile: Profile
+    seed: int
+    stage: str
+    arm: Arm | None
+    emit: Callable[[Record], None]
+    control: Control
+    generation: Generation | None

@@ -1,0 +1,254 @@
+"""Every field of a profile: its type, default, bounds, unit and meaning.
+
+The order of the sections is the order of the experiment. Units stand in the descriptions; `mathrl-tui profiles
+show` prints them. Learning rates are those of fp32 master weights: with pure bf16 weights an update of 1e-6 is
+smaller than half a bf16 step and is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "reinforce_baseline"]
+
+
+class Section(BaseModel):
+    """A frozen table of a profile; an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Model(Section):
+    """The subject of the experiment."""
+
+    source: str = Field("Qwen/Qwen2.5-Math-1.5B", description="hub name, local folder, or 'made' for the demo model")
+    revision: str = Field("main", description="hub revision (a commit pins it)")
+    compute_dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="dtype of forward and backward; master weights are always float32"
+    )
+
+
+class Hardware(Section):
+    """Which device does what."""
+
+    trainer: str = Field("cuda:0", pattern=r"^(cpu|cuda:\d+)$", description="device of the trainer")
+    worker: str = Field("cuda:1", pattern=r"^(cpu|cuda:\d+)$", description="device of the worker")
+    generator: Literal["vllm", "transformers"] = Field("vllm", description="what the worker generates with")
+    trainer_processes: Positive = Field(1, description="trainer ranks under FSDP2; devices count up from `trainer`")
+    worker_tensor_parallel: Positive = Field(1, description="GPUs that share one copy of the worker's model")
+    worker_data_parallel: Positive = Field(1, description="copies of the worker's model")
+    trainer_threads: Count = Field(0, description="CPU threads of the trainer (0: the library's choice)")
+    worker_threads: Count = Field(0, description="CPU threads of the worker (0: the library's choice)")
+    gpu_memory_fraction: Rate = Field(0.9, description="share of the worker's GPU memory that vLLM may take")
+    max_sequences: Positive = Field(512, description="sequences the worker generates at a time")
+    max_model_len: Positive = Field(4096, description="longest prompt and completion together, tokens")
+    enforce_eager: bool = Field(False, description="vLLM without compilation and CUDA graphs: starts sooner, runs slower")
+    trainer_restarts: Count = Field(2, description="how often a trainer that died is started again from its checkpoint")
+    worker_restarts: Count = Field(5, description="how often a worker that died is started again")
+
+
+class Data(Section):
+    """Questions and answers."""
+
+    source: str = Field("openai/gsm8k", description="hub name, folder with train.jsonl and test.jsonl, or 'word-problems'")
+    revision: str = Field("main", description="hub revision (a commit pins it)")
+    validation_rows: Positive = Field(512, description="rows of the training split kept for validation, by seed")
+    train_limit: Count = Field(0, description="training rows to keep, by seed (0: all)")
+    test_limit: Count = Field(0, description="test rows to keep, from the start (0: all)")
+    train_rows: Positive = Field(4000, description="word-problems only: training rows to make, validation included")
+    test_rows: Positive = Field(600, description="word-problems only: held-out rows to make")
+    platinum: bool = Field(False, description="also evaluate on GSM8K-Platinum (hub)")
+    max_row_characters: Positive = Field(20_000, description="a longer question or answer is rejected, characters")
+
+
+class Traces(Section):
+    """Worked solutions that SFT learns from."""
+
+    source: Literal["solutions", "api"] = Field(
+        "api", description="'api': sampled from a teacher; 'solutions': the data set's own worked solutions"
+    )
+    base_url: str = Field("https://api.deepseek.com", description="an OpenAI-compatible endpoint")
+    model: str = Field("deepseek-reasoner", description="teacher model")
+    api_key_variable: str = Field("DEEPSEEK_API_KEY", description="environment variable (or .env entry) with the key")
+    samples: Positive = Field(1, description="completions a question")
+    max_tokens: Positive = Field(2048, description="longest completion, tokens")
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.6, description="sampling temperature")
+    concurrency: Positive = Field(52, description="requests in flight")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="longest wait for one answer, seconds")
+    attempts: Positive = Field(8, description="tries before a question is given up and counted as failed")
+    limit: Count = Field(0, description="questions to ask, by seed (0: all)")
+    price_input: Annotated[float, Field(ge=0)] = Field(0.55, description="price of a million prompt tokens, dollars")
+    price_output: Annotated[float, Field(ge=0)] = Field(2.19, description="price of a million completion tokens, dollars")
+    spending_cap: Annotated[float, Field(gt=0)] = Field(50.0, description="stop before spending more, dollars")
+    wrong_answers: Literal["keep", "drop", "mark"] = Field("drop", description="what becomes of traces with a wrong answer")
+
+
+class Preprocess(Section):
+    """From text to token ids."""
+
+    template: Literal["chat", "plain"] = Field("chat", description="the tokenizer's chat template, or a plain question form")
+    system_prompt: str = Field(
+        "Please reason step by step, and put your final answer within \\boxed{}.", description="instruction; empty: none"
+    )
+    max_tokens: Positive = Field(2048, description="longest prompt and answer together; longer rows are cut and counted")
+
+
+class Pretrain(Section):
+    """The demo's base model, made on the spot (model.source = 'made' only)."""
+
+    steps: Positive = Field(400, description="optimizer steps")
+    batch_size: Positive = Field(128, description="sequences a step")
+    learning_rate: Rate = Field(3e-3, description="peak learning rate")
+    warmup_steps: Count = Field(20, description="linear warm-up, steps")
+    worked_fraction: Fraction = Field(0.35, description="share of its solutions that show their work; the others guess")
+    layers: Positive = Field(3, description="transformer layers")
+    width: Positive = Field(128, description="hidden size")
+    heads: Positive = Field(4, description="attention heads")
+    key_value_heads: Positive = Field(2, description="key-value heads")
+    vocabulary: Positive = Field(1024, description="largest vocabulary of the byte-level BPE tokenizer")
+
+
+class Optimizer(Section):
+    """What SFT and GRPO share: AdamW with fp32 masters."""
+
+    learning_rate: Rate = Field(1e-5, description="peak learning rate")
+    schedule: Literal["constant", "cosine", "linear"] = Field("cosine", description="after the warm-up")
+    warmup_steps: Count = Field(10, description="linear warm-up, steps")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay")
+    beta1: Fraction = Field(0.9, description="AdamW first moment")
+    beta2: Fraction = Field(0.95, description="AdamW second moment")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradient norm is clipped to this")
+    tokens_per_microbatch: Count = Field(16_384, description="packed tokens a forward pass (0: found from free memory)")
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
+    checkpoint_every: Count = Field(50, description="steps between checkpoints (0: only at the end)")
+    keep_checkpoints: Positive = Field(2, description="newest checkpoints kept; the best is kept besides")
+    validate_every: Count = Field(25, description="steps between validations (0: none)")
+    validation_rows: Positive = Field(256, description="validation questions asked each time")
+
+
+class Sft(Optimizer):
+    """Supervised fine-tuning on the traces."""
+
+    steps: Count = Field(0, description="optimizer steps (0: from `epochs`)")
+    epochs: Annotated[float, Field(gt=0)] = Field(2.0, description="passes over the traces, when steps is 0")
+    batch_size: Positive = Field(64, description="sequences a step")
+
+
+class Grpo(Optimizer):
+    """Reinforcement learning from the grader's verdicts."""
+
+    learning_rate: Rate = Field(1e-6, description="peak learning rate")
+    schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="after the warm-up")
+    steps: Positive = Field(200, description="rollout batches; each is trained on `epochs` times in `minibatches` parts")
+    prompts_per_step: Positive = Field(64, description="questions a step")
+    group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions a question")
+    max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(1.0, description="sampling temperature")
+    top_p: Rate = Field(1.0, description="nucleus sampling mass")
+    loss: LossName = Field("dapo", description="policy-gradient loss")
+    clip_low: Fraction = Field(0.2, description="ratio is clipped below 1 - this")
+    clip_high: Annotated[float, Field(ge=0.0)] = Field(0.28, description="ratio is clipped above 1 + this")
+    epochs: Positive = Field(1, description="passes over each rollout batch")
+    minibatches: Positive = Field(1, description="optimizer steps a pass over the batch")
+    kl_coefficient: Annotated[float, Field(ge=0.0)] = Field(0.0, description="weight of the k3 KL penalty to the parent")
+    staleness: Count = Field(1, description="weight versions between sampler and trainer (0: strictly on policy)")
+    importance_cap: Annotated[float, Field(gt=0.0)] = Field(2.0, description="truncation of trainer/sampler ratio")
+    normalise_advantage: bool = Field(True, description="divide by the group's standard deviation where the loss does")
+    refill_groups: Count = Field(0, description="spare questions a step that replace groups of equal reward (0: none)")
+    mask_truncated: bool = Field(False, description="leave completions that ran out of tokens out of the loss")
+    overlong_buffer: Count = Field(0, description="soft punishment grows over the last this many tokens (0: none)")
+    format_reward: Fraction = Field(0.0, description="reward for a readable answer that is wrong (can be farmed)")
+    examples_per_step: Count = Field(4, description="completions recorded in the store each step")
+    record_rollouts: bool = Field(True, description="keep every rollout (ids, log-probs, rewards) for replay")
+
+
+class Eval(Section):
+    """How every arm is judged."""
+
+    max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.0, description="0: greedy")
+    samples: Positive = Field(1, description="completions a question")
+    shots: tuple[Count, ...] = Field((0,), description="worked examples before the question, one task for each number")
+    templates: tuple[Literal["chat", "plain"], ...] = Field(
+        (), description="prompt forms to ask under (empty: that of preprocess)"
+    )
+    limit: Count = Field(0, description="test questions (0: all)")
+    suite: tuple[str, ...] = Field((), description="lm-eval tasks: the regression watch")
+    suite_shots: Count = Field(4, description="few-shot examples where a suite task allows them")
+    suite_limit: Count = Field(0, description="documents a suite task (0: all)")
+    suite_data: str = Field("", description="folder of local rows for the suite (empty: the hub)")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="coverage of every interval")
+    resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="bootstrap resamples")
+    margin: Fraction = Field(0.02, description="largest loss on a capability task that is tolerated (non-inferiority)")
+
+
+class Arm(Section):
+    """One subject of the comparison."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9+._-]*$", description="how the arm is addressed: RUN/NAME")
+    stage: Literal["none", "pretrain", "sft", "grpo"] = Field(description="what makes it from its parent")
+    parent: str = Field("", description="the arm it starts from (empty: model.source)")
+
+
+DEFAULT_ARMS = (
+    Arm(name="base", stage="none"),
+    Arm(name="sft", stage="sft", parent="base"),
+    Arm(name="grpo", stage="grpo", parent="base"),
+    Arm(name="sft+grpo", stage="grpo", parent="sft"),
+)
+
+
+class Profile(Section):
+    """A whole experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="how the profile is called")
+    description: str = Field("", description="one sentence")
+    model: Model = Model()
+    hardware: Hardware = Hardware()
+    data: Data = Data()
+    traces: Traces = Traces()
+    preprocess: Preprocess = Preprocess()
+    pretrain: Pretrain = Pretrain()
+    sft: Sft = Sft()
+    grpo: Grpo = Grpo()
+    eval: Eval = Eval()
+    arms: tuple[Arm, ...] = DEFAULT_ARMS
+
+    def arm(self, name: str) -> Arm:
+        """The arm called `name`; KeyError where the profile declares none."""
+        return {arm.name: arm for arm in self.arms}[name]
+
+    @model_validator(mode="after")
+    def _arms_form_a_graph(self) -> Self:
+        seen: set[str] = set()
+        for arm in self.arms:
+            if arm.name in seen:
+                raise ValueError(f"arms: {arm.name!r} is declared twice; arm names must differ")
+            if arm.parent and arm.parent not in seen:
+                raise ValueError(f"arms: {arm.name!r} starts from {arm.parent!r}, which is not declared before it")
+            if arm.stage in ("sft", "grpo") and not arm.parent:
+                raise ValueError(f"arms: {arm.name!r} needs a parent to start from")
+            seen.add(arm.name)
+        made = self.model.source == "made"
+        if made != any(arm.stage == "pretrain" for arm in self.arms):
+            raise ValueError("arms: an arm of stage 'pretrain' goes with model.source = 'made', and only with it")
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_fits_the_model(self) -> Self:
+        longest = max(self.grpo.max_new_tokens, self.eval.max_new_tokens)
+        if longest >= self.hardware.max_model_len:
+            raise ValueError(
+                f"hardware.max_model_len is {self.hardware.max_model_len}, but completions alone may take {longest} "
+                "tokens; raise it or lower grpo.max_new_tokens and eval.max_new_tokens"
+            )
+        if self.grpo.prompts_per_step * self.grpo.group_size < self.grpo.minibatches:
+            raise ValueError("grpo.minibatches is larger than the number of completions a step")
+        return self

@@ -1,0 +1,80 @@
+"""Where everything lies: the home folder (`$MATHRL_HOME`, else `./artifacts`) and the run folders in it.
+
+    HOME/store.duckdb, store.lock, store.gate   the database and its arbiters
+    HOME/journal/RUN/N.j                        what the run's supervisor acknowledged
+    HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
+    HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
+
+
+def default_home() -> Path:
+    """The home folder that the environment asks for."""
+    return Path(os.environ.get("MATHRL_HOME") or "artifacts").absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of one run."""
+
+    home: Path
+    run_id: str
+
+    @property
+    def path(self) -> Path:
+        return self.home / "runs" / self.run_id
+
+    @property
+    def config(self) -> Path:
+        """run.json: profile, plan, seed, versions, hardware; written once."""
+        return self.path / "run.json"
+
+    @property
+    def socket(self) -> Path:
+        """The supervisor's Unix socket; its presence alone does not mean that a supervisor lives."""
+        return self.path / "control.sock"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def journal(self) -> Path:
+        return self.home / "journal" / self.run_id
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    def checkpoints(self, arm: str) -> Path:
+        """The folder of an arm's checkpoints, `step_000050` and so on."""
+        return self.path / "checkpoints" / arm
+
+
+def create_run(home: Path, name: str, seed: int) -> RunFolder:
+    """Makes a run folder under a new id, `NAME-s0-20260131-235959`; a taken id gets the next free suffix."""
+    stem = f"{name}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for attempt in range(1, 1000):
+        folder = RunFolder(home, stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            folder.path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        folder.logs.mkdir()
+        return folder
+    raise FileExistsError(f"{home / 'runs' / stem}: a thousand runs of this name in one second")
+
+
+def run_ids(home: Path) -> list[str]:
+    """Ids of the runs in `home`, oldest folder first."""
+    folders = (home / "runs").glob("*/run.json")
+    return [path.parent.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]

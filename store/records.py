@@ -1,0 +1,94 @@
+"""The typed, versioned records that a run leaves: scalars, examples and events.
+
+Engine processes send them, the supervisor journals them, the store keeps one table a kind. A record's identity is
+what makes a repeated one (after a resume) recognisable: a scalar's is (metric, step), an example's is
+(arm, step, task, ex_id, sample); events have none and are kept as they come.
+Times are Unix seconds as floats.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import astuple, dataclass, field
+from typing import Any, Literal
+
+VERSION = 1
+
+RunState = Literal["queued", "running", "stopping", "paused", "interrupted", "failed", "done"]
+LIVE_STATES: frozenset[str] = frozenset({"queued", "running", "stopping", "paused"})
+Outcome = Literal["correct", "wrong", "no_answer", "truncated", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run's registration: written once, when its folder is made."""
+
+    name: str
+    profile: str
+    seed: int
+    config: dict[str, Any]  # the frozen profile, plan, versions, git state, hardware
+    ts: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; `kind` says what, `payload` holds its details.
+
+    Kinds: `state` {state, reason} · `stage` {status: started|finished|skipped|failed|stopped} · `progress`
+    {done, total, unit, eta_seconds} · `checkpoint` {path} · `process` {role, pid, alive, reason} · `command`
+    {command, origin} · `phase` {phase, detail} · `log` {level, process} · `input` {…} what a data stage reports.
+    """
+
+    kind: str
+    message: str = ""
+    stage: str = ""
+    arm: str = ""
+    step: int = -1
+    payload: dict[str, Any] = field(default_factory=dict)
+    ts: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One point of a metric named ARM/GROUP/NAME."""
+
+    metric: str
+    step: int
+    value: float
+    ts: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One graded completion. Tasks `train` and `validation` are samples taken while training; others are evaluations."""
+
+    arm: str
+    step: int
+    task: str
+    ex_id: str
+    sample: int
+    correct: bool
+    score: float
+    outcome: str
+    prompt: str
+    output: str
+    tokens: int
+    gold: str = ""
+    answer: str = ""
+    ts: float = field(default_factory=time.time)
+
+
+Record = RunRow | Event | Scalar | Example
+
+_KINDS: dict[str, type[Record]] = {"run": RunRow, "event": Event, "scalar": Scalar, "example": Example}
+_CODES: dict[type[Record], str] = {kind: code for code, kind in _KINDS.items()}
+
+
+def to_json(record: Record) -> list[Any]:
+    """`record` as a JSON-ready list: its kind, then its fields in order."""
+    return [_CODES[type(record)], *astuple(record)]
+
+
+def from_json(row: list[Any]) -> Record:
+    """The record that `to_json` made `row` from."""
+    return _KINDS[row[0]](*row[1:])
