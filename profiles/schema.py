@@ -180,6 +180,7 @@ class Eval(Section):
         (), description="prompt forms to ask under (empty: that of preprocess)"
     )
     limit: Count = Field(0, description="test questions (0: all)")
+    checkpoint: Literal["last", "best"] = Field("last", description="which checkpoint stands for a trained arm")
     suite: tuple[str, ...] = Field((), description="lm-eval tasks: the regression watch")
     suite_shots: Count = Field(4, description="few-shot examples where a suite task allows them")
     suite_limit: Count = Field(0, description="documents a suite task (0: all)")
