@@ -1,0 +1,64 @@
+"""Where an arm's model lies: the checkpoint that stands for it, and what it starts from. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.context import StageFailed
+from profiles import Arm, Profile
+from store.home import RunFolder
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def has_weights(folder: Path) -> bool:
+    """True where `folder` holds a model in Hugging Face form."""
+    return any((folder / name).is_file() for name in WEIGHTS)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint folder `step_000050`."""
+    return int(checkpoint.name.rpartition("_")[2])
+
+
+def checkpoints(folder: RunFolder, arm: str) -> list[Path]:
+    """The arm's whole checkpoints, oldest first."""
+    return sorted(path for path in folder.checkpoints(arm).glob("step_*") if has_weights(path))
+
+
+def trained(folder: RunFolder, profile: Profile) -> list[str]:
+    """Names of the arms that have a finished training in this run."""
+    return [arm.name for arm in profile.arms if arm.stage != "none" and finished(folder, arm.name)]
+
+
+def finished(folder: RunFolder, arm: str) -> bool:
+    """True once the arm's stage has run to its end."""
+    return (folder.path / "finished" / arm).is_file()
+
+
+def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
+    """What stands for `arm` in evaluation and as a parent: a model folder or hub name, and its step.
+
+    The last checkpoint, or the best one by validation where the profile's eval.checkpoint says so.
+    """
+    if arm.stage == "none":
+        return (standing(folder, profile, profile.arm(arm.parent)) if arm.parent else (profile.model.source, 0))
+    found = checkpoints(folder, arm.name)
+    if not found:
+        raise StageFailed(
+            f"arm {arm.name}: no checkpoint with weights in {folder.checkpoints(arm.name)}; train it with stage {arm.stage}"
+        )
+    best = folder.checkpoints(arm.name) / "best"
+    if profile.eval.checkpoint == "best" and best.exists() and has_weights(best):
+        return str(best.resolve()), step_of(best.resolve())
+    return str(found[-1]), step_of(found[-1])
+
+
+def parent_model(folder: RunFolder, profile: Profile, arm: Arm) -> str:
+    """The model folder or hub name that `arm` starts from."""
+    return standing(folder, profile, profile.arm(arm.parent))[0] if arm.parent else profile.model.source
+
+
+def tokenizer_source(folder: RunFolder, profile: Profile) -> str:
+    """Where the experiment's tokenizer lies: with the base model, which every arm shares."""
+    return standing(folder, profile, profile.arms[0])[0]

@@ -1,0 +1,79 @@
+"""The trainer process: walks a run's plan, one stage after another, and marks each as done.
+
+It is started by the supervisor and started again after a crash: steps that are marked are passed over, and a stage
+that was cut off goes on from its own checkpoint. Its only outputs are records, checkpoints and jobs for the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Protocol
+
+from engine.context import Context, Control, Generation, StageFailed, StopRequested
+from engine.plan import Step
+from engine.stages import stage
+from profiles import Profile
+from store.home import RunFolder
+from store.records import Event, Record
+
+
+class TrainerChild(Protocol):
+    """What the supervisor gives its trainer."""
+
+    @property
+    def control(self) -> Control: ...
+    @property
+    def generation(self) -> Generation | None: ...
+    def emit(self, record: Record) -> None: ...
+
+
+def main(folder: RunFolder, child: TrainerChild) -> int:
+    """Runs what is left of the plan. Exit status: 0 all done, 1 a stage failed, 3 stopped by request."""
+    config = json.loads(folder.config.read_text(encoding="utf-8"))
+    profile = Profile.model_validate(config["profile"])
+    for entry in config["plan"]:
+        step = Step(entry["stage"], entry["arm"])
+        if marker(folder, step).is_file():
+            continue
+        status = _run_step(folder, profile, config["seed"], step, child)
+        if status:
+            return status
+    return 0
+
+
+def marker(folder: RunFolder, step: Step) -> Path:
+    """The file that says that `step` has run to its end in this run."""
+    return folder.path / "finished" / step.label
+
+
+def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> int:
+    arm = profile.arm(step.arm) if step.arm else None
+    context = Context(folder, profile, seed, step.stage, arm, child.emit, child.control, child.generation)
+
+    def report(status: str, message: str = "") -> None:
+        child.emit(Event("stage", message, step.stage, step.arm, payload={"status": status}))
+
+    began = time.monotonic()
+    report("started")
+    try:
+        child.control.boundary()
+        stage(step.stage)(context)
+    except StopRequested:
+        report("stopped", "stopped by request; goes on from its last checkpoint")
+        return 3
+    except StageFailed as error:
+        report("failed", str(error))
+        return 1
+    _mark(folder, step)
+    report("finished", f"{time.monotonic() - began:.1f} s")
+    return 0
+
+
+def _mark(folder: RunFolder, step: Step) -> None:
+    path = marker(folder, step)
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(str(time.time()), encoding="utf-8")
+    temporary.replace(path)
