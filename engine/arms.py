@@ -42,7 +42,7 @@ def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
     The last checkpoint, or the best one by validation where the profile's eval.checkpoint says so.
     """
     if arm.stage == "none":
-        return (standing(folder, profile, profile.arm(arm.parent)) if arm.parent else (profile.model.source, 0))
+        return standing(folder, profile, profile.arm(arm.parent)) if arm.parent else (profile.model.source, 0)
     found = checkpoints(folder, arm.name)
     if not found:
         raise StageFailed(

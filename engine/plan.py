@@ -65,7 +65,9 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
         steps.append(Step("eval"))
     for stage in ("sft", "grpo"):
         if stage in stages and not any(step.stage == stage for step in steps):
-            raise PlanError(f"stage {stage}: profile {profile.name} declares no arm of it whose parent is there")
+            raise PlanError(
+                f"stage {stage}: profile {profile.name} declares no arm of it whose parent is there"
+            )
     return steps
 
 

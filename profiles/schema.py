@@ -28,7 +28,9 @@ class Section(BaseModel):
 class Model(Section):
     """The subject of the experiment."""
 
-    source: str = Field("Qwen/Qwen2.5-Math-1.5B", description="hub name, local folder, or 'made' for the demo model")
+    source: str = Field(
+        "Qwen/Qwen2.5-Math-1.5B", description="hub name, local folder, or 'made' for the demo model"
+    )
     revision: str = Field("main", description="hub revision (a commit pins it)")
     compute_dtype: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="dtype of forward and backward; master weights are always float32"
@@ -41,7 +43,9 @@ class Hardware(Section):
     trainer: str = Field("cuda:0", pattern=r"^(cpu|cuda:\d+)$", description="device of the trainer")
     worker: str = Field("cuda:1", pattern=r"^(cpu|cuda:\d+)$", description="device of the worker")
     generator: Literal["vllm", "transformers"] = Field("vllm", description="what the worker generates with")
-    trainer_processes: Positive = Field(1, description="trainer ranks under FSDP2; devices count up from `trainer`")
+    trainer_processes: Positive = Field(
+        1, description="trainer ranks under FSDP2; devices count up from `trainer`"
+    )
     worker_tensor_parallel: Positive = Field(1, description="GPUs that share one copy of the worker's model")
     worker_data_parallel: Positive = Field(1, description="copies of the worker's model")
     trainer_threads: Count = Field(0, description="CPU threads of the trainer (0: the library's choice)")
@@ -49,23 +53,35 @@ class Hardware(Section):
     gpu_memory_fraction: Rate = Field(0.9, description="share of the worker's GPU memory that vLLM may take")
     max_sequences: Positive = Field(512, description="sequences the worker generates at a time")
     max_model_len: Positive = Field(4096, description="longest prompt and completion together, tokens")
-    enforce_eager: bool = Field(False, description="vLLM without compilation and CUDA graphs: starts sooner, runs slower")
-    trainer_restarts: Count = Field(2, description="how often a trainer that died is started again from its checkpoint")
+    enforce_eager: bool = Field(
+        False, description="vLLM without compilation and CUDA graphs: starts sooner, runs slower"
+    )
+    trainer_restarts: Count = Field(
+        2, description="how often a trainer that died is started again from its checkpoint"
+    )
     worker_restarts: Count = Field(5, description="how often a worker that died is started again")
 
 
 class Data(Section):
     """Questions and answers."""
 
-    source: str = Field("openai/gsm8k", description="hub name, folder with train.jsonl and test.jsonl, or 'word-problems'")
+    source: str = Field(
+        "openai/gsm8k", description="hub name, folder with train.jsonl and test.jsonl, or 'word-problems'"
+    )
     revision: str = Field("main", description="hub revision (a commit pins it)")
-    validation_rows: Positive = Field(512, description="rows of the training split kept for validation, by seed")
+    validation_rows: Positive = Field(
+        512, description="rows of the training split kept for validation, by seed"
+    )
     train_limit: Count = Field(0, description="training rows to keep, by seed (0: all)")
     test_limit: Count = Field(0, description="test rows to keep, from the start (0: all)")
-    train_rows: Positive = Field(4000, description="word-problems only: training rows to make, validation included")
+    train_rows: Positive = Field(
+        4000, description="word-problems only: training rows to make, validation included"
+    )
     test_rows: Positive = Field(600, description="word-problems only: held-out rows to make")
     platinum: bool = Field(False, description="also evaluate on GSM8K-Platinum (hub)")
-    max_row_characters: Positive = Field(20_000, description="a longer question or answer is rejected, characters")
+    max_row_characters: Positive = Field(
+        20_000, description="a longer question or answer is rejected, characters"
+    )
 
 
 class Traces(Section):
@@ -76,28 +92,45 @@ class Traces(Section):
     )
     base_url: str = Field("https://api.deepseek.com", description="an OpenAI-compatible endpoint")
     model: str = Field("deepseek-reasoner", description="teacher model")
-    api_key_variable: str = Field("DEEPSEEK_API_KEY", description="environment variable (or .env entry) with the key")
+    api_key_variable: str = Field(
+        "DEEPSEEK_API_KEY", description="environment variable (or .env entry) with the key"
+    )
     samples: Positive = Field(1, description="completions a question")
     max_tokens: Positive = Field(2048, description="longest completion, tokens")
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.6, description="sampling temperature")
     concurrency: Positive = Field(52, description="requests in flight")
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="longest wait for one answer, seconds")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        600.0, description="longest wait for one answer, seconds"
+    )
     attempts: Positive = Field(8, description="tries before a question is given up and counted as failed")
     limit: Count = Field(0, description="questions to ask, by seed (0: all)")
-    price_input: Annotated[float, Field(ge=0)] = Field(0.55, description="price of a million prompt tokens, dollars")
-    price_output: Annotated[float, Field(ge=0)] = Field(2.19, description="price of a million completion tokens, dollars")
-    spending_cap: Annotated[float, Field(gt=0)] = Field(50.0, description="stop before spending more, dollars")
-    wrong_answers: Literal["keep", "drop", "mark"] = Field("drop", description="what becomes of traces with a wrong answer")
+    price_input: Annotated[float, Field(ge=0)] = Field(
+        0.55, description="price of a million prompt tokens, dollars"
+    )
+    price_output: Annotated[float, Field(ge=0)] = Field(
+        2.19, description="price of a million completion tokens, dollars"
+    )
+    spending_cap: Annotated[float, Field(gt=0)] = Field(
+        50.0, description="stop before spending more, dollars"
+    )
+    wrong_answers: Literal["keep", "drop", "mark"] = Field(
+        "drop", description="what becomes of traces with a wrong answer"
+    )
 
 
 class Preprocess(Section):
     """From text to token ids."""
 
-    template: Literal["chat", "plain"] = Field("chat", description="the tokenizer's chat template, or a plain question form")
-    system_prompt: str = Field(
-        "Please reason step by step, and put your final answer within \\boxed{}.", description="instruction; empty: none"
+    template: Literal["chat", "plain"] = Field(
+        "chat", description="the tokenizer's chat template, or a plain question form"
     )
-    max_tokens: Positive = Field(2048, description="longest prompt and answer together; longer rows are cut and counted")
+    system_prompt: str = Field(
+        "Please reason step by step, and put your final answer within \\boxed{}.",
+        description="instruction; empty: none",
+    )
+    max_tokens: Positive = Field(
+        2048, description="longest prompt and answer together; longer rows are cut and counted"
+    )
 
 
 class Pretrain(Section):
@@ -107,7 +140,9 @@ class Pretrain(Section):
     batch_size: Positive = Field(128, description="sequences a step")
     learning_rate: Rate = Field(3e-3, description="peak learning rate")
     warmup_steps: Count = Field(20, description="linear warm-up, steps")
-    worked_fraction: Fraction = Field(0.35, description="share of its solutions that show their work; the others guess")
+    worked_fraction: Fraction = Field(
+        0.35, description="share of its solutions that show their work; the others guess"
+    )
     layers: Positive = Field(3, description="transformer layers")
     width: Positive = Field(128, description="hidden size")
     heads: Positive = Field(4, description="attention heads")
@@ -125,7 +160,9 @@ class Optimizer(Section):
     beta1: Fraction = Field(0.9, description="AdamW first moment")
     beta2: Fraction = Field(0.95, description="AdamW second moment")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradient norm is clipped to this")
-    tokens_per_microbatch: Count = Field(16_384, description="packed tokens a forward pass (0: found from free memory)")
+    tokens_per_microbatch: Count = Field(
+        16_384, description="packed tokens a forward pass (0: found from free memory)"
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
     checkpoint_every: Count = Field(50, description="steps between checkpoints (0: only at the end)")
     keep_checkpoints: Positive = Field(2, description="newest checkpoints kept; the best is kept besides")
@@ -146,7 +183,9 @@ class Grpo(Optimizer):
 
     learning_rate: Rate = Field(1e-6, description="peak learning rate")
     schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="after the warm-up")
-    steps: Positive = Field(200, description="rollout batches; each is trained on `epochs` times in `minibatches` parts")
+    steps: Positive = Field(
+        200, description="rollout batches; each is trained on `epochs` times in `minibatches` parts"
+    )
     prompts_per_step: Positive = Field(64, description="questions a step")
     group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions a question")
     max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
@@ -157,14 +196,33 @@ class Grpo(Optimizer):
     clip_high: Annotated[float, Field(ge=0.0)] = Field(0.28, description="ratio is clipped above 1 + this")
     epochs: Positive = Field(1, description="passes over each rollout batch")
     minibatches: Positive = Field(1, description="optimizer steps a pass over the batch")
-    kl_coefficient: Annotated[float, Field(ge=0.0)] = Field(0.0, description="weight of the k3 KL penalty to the parent")
-    staleness: Count = Field(1, description="weight versions between sampler and trainer (0: strictly on policy)")
-    importance_cap: Annotated[float, Field(gt=0.0)] = Field(2.0, description="truncation of trainer/sampler ratio")
-    normalise_advantage: bool = Field(True, description="divide by the group's standard deviation where the loss does")
-    refill_groups: Count = Field(0, description="spare questions a step that replace groups of equal reward (0: none)")
-    mask_truncated: bool = Field(False, description="leave completions that ran out of tokens out of the loss")
-    overlong_buffer: Count = Field(0, description="soft punishment grows over the last this many tokens (0: none)")
-    format_reward: Fraction = Field(0.0, description="reward for a readable answer that is wrong (can be farmed)")
+    kl_coefficient: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="weight of the k3 KL penalty to the parent"
+    )
+    staleness: Count = Field(
+        1, description="weight versions between sampler and trainer (0: strictly on policy)"
+    )
+    old_logprobs: Literal["sampler", "trainer"] = Field(
+        "sampler", description="the ratio's denominator: the sampler's log-probs, or a pass before the update"
+    )
+    importance_cap: Annotated[float, Field(gt=0.0)] = Field(
+        2.0, description="truncation of the trainer/sampler ratio that corrects for stale or foreign samplers"
+    )
+    normalise_advantage: bool = Field(
+        True, description="divide by the group's standard deviation where the loss does"
+    )
+    refill_groups: Count = Field(
+        0, description="spare questions a step that replace groups of equal reward (0: none)"
+    )
+    mask_truncated: bool = Field(
+        False, description="leave completions that ran out of tokens out of the loss"
+    )
+    overlong_buffer: Count = Field(
+        0, description="soft punishment grows over the last this many tokens (0: none)"
+    )
+    format_reward: Fraction = Field(
+        0.0, description="reward for a readable answer that is wrong (can be farmed)"
+    )
     examples_per_step: Count = Field(4, description="completions recorded in the store each step")
     record_rollouts: bool = Field(True, description="keep every rollout (ids, log-probs, rewards) for replay")
 
@@ -175,19 +233,27 @@ class Eval(Section):
     max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.0, description="0: greedy")
     samples: Positive = Field(1, description="completions a question")
-    shots: tuple[Count, ...] = Field((0,), description="worked examples before the question, one task for each number")
+    shots: tuple[Count, ...] = Field(
+        (0,), description="worked examples before the question, one task for each number"
+    )
     templates: tuple[Literal["chat", "plain"], ...] = Field(
         (), description="prompt forms to ask under (empty: that of preprocess)"
     )
     limit: Count = Field(0, description="test questions (0: all)")
-    checkpoint: Literal["last", "best"] = Field("last", description="which checkpoint stands for a trained arm")
+    checkpoint: Literal["last", "best"] = Field(
+        "last", description="which checkpoint stands for a trained arm"
+    )
     suite: tuple[str, ...] = Field((), description="lm-eval tasks: the regression watch")
     suite_shots: Count = Field(4, description="few-shot examples where a suite task allows them")
     suite_limit: Count = Field(0, description="documents a suite task (0: all)")
     suite_data: str = Field("", description="folder of local rows for the suite (empty: the hub)")
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="coverage of every interval")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
+        0.95, description="coverage of every interval"
+    )
     resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="bootstrap resamples")
-    margin: Fraction = Field(0.02, description="largest loss on a capability task that is tolerated (non-inferiority)")
+    margin: Fraction = Field(
+        0.02, description="largest loss on a capability task that is tolerated (non-inferiority)"
+    )
 
 
 class Arm(Section):
@@ -233,13 +299,17 @@ class Profile(Section):
             if arm.name in seen:
                 raise ValueError(f"arms: {arm.name!r} is declared twice; arm names must differ")
             if arm.parent and arm.parent not in seen:
-                raise ValueError(f"arms: {arm.name!r} starts from {arm.parent!r}, which is not declared before it")
+                raise ValueError(
+                    f"arms: {arm.name!r} starts from {arm.parent!r}, which is not declared before it"
+                )
             if arm.stage in ("sft", "grpo") and not arm.parent:
                 raise ValueError(f"arms: {arm.name!r} needs a parent to start from")
             seen.add(arm.name)
         made = self.model.source == "made"
         if made != any(arm.stage == "pretrain" for arm in self.arms):
-            raise ValueError("arms: an arm of stage 'pretrain' goes with model.source = 'made', and only with it")
+            raise ValueError(
+                "arms: an arm of stage 'pretrain' goes with model.source = 'made', and only with it"
+            )
         return self
 
     @model_validator(mode="after")

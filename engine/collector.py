@@ -1,0 +1,85 @@
+"""Sorts what the worker sends to whoever asked for it: one book of jobs, whole answers out.
+
+Stages submit jobs and later take their completions; rollouts and validations share the worker, so a result for one
+may come while another is waited for. It is kept until it is asked for. Pure book-keeping over `Generation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.context import Generation, StageFailed
+from engine.messages import Completion, Job, JobDone, JobFailed
+
+POLL_SECONDS = 1.0  # how long one wait for the worker lasts; the link checks that everybody lives in between
+
+
+@dataclass(slots=True)
+class Answer:
+    """A job's completions by (prompt, sample): where a restarted worker sends one again, the newer stands."""
+
+    job: Job
+    by_place: dict[tuple[int, int], Completion] = field(default_factory=dict)
+    done: JobDone | None = None
+    failed: str = ""
+
+    @property
+    def completions(self) -> list[Completion]:
+        """What has come, in order of (prompt, sample)."""
+        return [self.by_place[place] for place in sorted(self.by_place)]
+
+
+class Collector:
+    """Jobs that were submitted and what has come of each."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._answers: dict[int, Answer] = {}
+
+    def submit(self, job: Job) -> None:
+        """Sends `job` to the worker and opens its page in the book."""
+        self._answers[job.job_id] = Answer(job)
+        self._generation.submit(job)
+
+    def next_job_id(self) -> int:
+        return self._generation.next_job_id()
+
+    def ready(self, job_id: int) -> bool:
+        """True once every completion of the job has come (or it failed); looks without waiting."""
+        self._receive(0.0)
+        return self._is_whole(job_id)
+
+    def take(self, job_id: int) -> Answer:
+        """Waits for the whole answer, closes its page and returns it; StageFailed where the worker could not."""
+        while not self._is_whole(job_id):
+            self._receive(POLL_SECONDS)
+        answer = self._answers.pop(job_id)
+        if answer.failed:
+            raise StageFailed(
+                f"{answer.job.kind} job of step {answer.job.step} failed in the worker: {answer.failed}"
+            )
+        return answer
+
+    def wait(self) -> None:
+        """Waits a moment for anything to come."""
+        self._receive(POLL_SECONDS)
+
+    def arrived(self, job_id: int) -> int:
+        """How many completions have come of a job that is not taken yet."""
+        return len(self._answers[job_id].by_place)
+
+    def _is_whole(self, job_id: int) -> bool:
+        answer = self._answers[job_id]
+        return answer.done is not None or bool(answer.failed)
+
+    def _receive(self, timeout: float) -> None:
+        for result in self._generation.poll(timeout):
+            answer = self._answers.get(result.job_id)
+            if answer is None:
+                continue
+            if isinstance(result, Completion):
+                answer.by_place[result.prompt, result.sample] = result
+            elif isinstance(result, JobFailed):
+                answer.failed = result.error
+            else:
+                answer.done = result

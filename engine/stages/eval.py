@@ -1,0 +1,130 @@
+"""The stage `eval`: every arm answers every held-out question, under every prompt form that the profile names.
+
+Greedy unless the profile says otherwise. All questions stay in the denominator: a completion that was cut off or
+holds no answer is a wrong one. Rows are recorded as they come, and a task that is done is marked, so that a crash
+repeats only what was unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import inputs
+from engine.arms import standing
+from engine.collector import Collector
+from engine.context import Context, StageFailed
+from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
+from engine.validation import example
+from profiles import Arm
+from store.records import Event, Scalar
+
+STOPS = ("\nQuestion:",)  # where a base model, few-shot, goes on to invent the next question
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One way of asking the test questions."""
+
+    name: str
+    template: str
+    shots: int
+
+
+def run(context: Context) -> None:
+    """Asks every arm that has a model; arms without one are left out and named."""
+    generation = context.generation
+    if generation is None:
+        raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
+    collector = Collector(generation)
+    arms = list(_arms_with_models(context))
+    work = [
+        (arm, weights, task)
+        for arm, weights in arms
+        for task in tasks(context)
+        if not _mark(context, arm, task).is_file()
+    ]
+    prompts = {task: tuple(_prompts(context, task)) for task in tasks(context)}
+    jobs = [
+        (arm, task, _submit(context, collector, weights, task, prompts[task])) for arm, weights, task in work
+    ]
+    total = sum(len(job.prompts) * job.samples for _, _, job in jobs)
+    done = 0
+    for arm, task, job in jobs:
+        while not collector.ready(job.job_id):
+            context.control.boundary()
+            _progress(context, done + collector.arrived(job.job_id), total)
+            collector.wait()
+        done += _record(context, collector, arm, task, job)
+    _progress(context, total, total)
+
+
+def tasks(context: Context) -> list[Task]:
+    """The tasks that the profile asks for; the plain name is the preprocess template with no shots."""
+    settings, form = context.profile.eval, context.profile.preprocess.template
+    stem = {"openai/gsm8k": "gsm8k"}.get(context.profile.data.source, Path(context.profile.data.source).name)
+    found = []
+    for template in settings.templates or (form,):
+        for shots in settings.shots:
+            suffix = (f"/{template}" if template != form else "") + (f"/{shots}-shot" if shots else "")
+            found.append(Task(stem + suffix, template, shots))
+    return found
+
+
+def _arms_with_models(context: Context) -> Iterator[tuple[Arm, WeightRef]]:
+    for arm in context.profile.arms:
+        try:
+            location, step = standing(context.folder, context.profile, arm)
+        except StageFailed as error:
+            context.emit(Event("log", f"left out: {error}", "eval", arm.name, payload={"level": "warning"}))
+            continue
+        yield arm, WeightRef(arm.name, step, location)
+
+
+def _prompts(context: Context, task: Task) -> list[Prompt]:
+    found = inputs.prompts(context, "test", template=task.template, shots=task.shots)
+    return found[: context.profile.eval.limit or None]
+
+
+def _submit(
+    context: Context, collector: Collector, weights: WeightRef, task: Task, prompts: tuple[Prompt, ...]
+) -> Job:
+    settings = context.profile.eval
+    sampling = Sampling(
+        settings.temperature, settings.max_new_tokens, stop=STOPS if task.template == "plain" else ()
+    )
+    seed = derived_seed("eval", context.seed, task.name)
+    job = Job(
+        collector.next_job_id(),
+        "evaluation",
+        weights.version,
+        weights,
+        prompts,
+        settings.samples,
+        sampling,
+        seed,
+    )
+    collector.submit(job)
+    return job
+
+
+def _record(context: Context, collector: Collector, arm: Arm, task: Task, job: Job) -> int:
+    answer = collector.take(job.job_id)
+    completions = answer.completions
+    for completion in completions:
+        context.emit(example(completion, job.prompts[completion.prompt], arm.name, job.step, task.name))
+    rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
+    context.emit(Scalar(f"{arm.name}/eval/{task.name}", job.step, rate))
+    mark = _mark(context, arm, task)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return len(completions)
+
+
+def _mark(context: Context, arm: Arm, task: Task) -> Path:
+    return context.folder.path / "finished" / "tasks" / f"{arm.name}-{task.name.replace('/', '-')}"
+
+
+def _progress(context: Context, done: int, total: int) -> None:
+    context.emit(Event("progress", "", "eval", payload={"done": done, "total": total, "unit": "completions"}))

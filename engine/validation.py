@@ -1,0 +1,118 @@
+"""Validation while training goes on: a job of its own kind on the worker, collected when it has come.
+
+The trainer never waits for it between steps. Before a checkpoint, validations of older weights are waited for, as
+their weights will be gone; one of the checkpoint's own weights is asked for again after a resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engine.collector import Answer, Collector
+from engine.context import Context
+from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
+from store.records import Example, Scalar
+
+PRIORITY = 1  # after rollouts, which somebody waits for
+
+
+class Validation:
+    """Asks a fixed set of validation questions under chosen weight versions and reports what came."""
+
+    def __init__(
+        self,
+        context: Context,
+        collector: Collector,
+        prompts: list[Prompt],
+        release: Callable[[WeightRef], None],
+    ) -> None:
+        self._context = context
+        self._collector = collector
+        self._prompts = tuple(prompts)
+        self._release = release
+        self._asked: dict[int, Job] = {}
+        self.scores: dict[int, float] = {}  # version → pass@1
+
+    def submit(self, weights: WeightRef) -> None:
+        """Asks under `weights`, greedily; the caller has put a hold on them that is released with the answer."""
+        context = self._context
+        sampling = Sampling(temperature=0.0, max_new_tokens=context.profile.eval.max_new_tokens)
+        seed = derived_seed("validation", context.seed)
+        job_id = self._collector.next_job_id()
+        job = Job(
+            job_id,
+            "validation",
+            weights.version,
+            weights,
+            self._prompts,
+            1,
+            sampling,
+            seed,
+            priority=PRIORITY,
+        )
+        self._asked[weights.version] = job
+        self._collector.submit(job)
+
+    def collect(self) -> None:
+        """Reports every validation whose answer is whole; returns at once."""
+        for version, job in list(self._asked.items()):
+            if self._collector.ready(job.job_id):
+                self._finish(version)
+
+    def finish(self, before: int | None = None) -> None:
+        """Waits for the validations of versions below `before` (None: all) and reports them."""
+        for version in sorted(self._asked):
+            if before is None or version < before:
+                self._finish(version)
+
+    def pending(self) -> list[int]:
+        """Versions whose answer has not come."""
+        return sorted(self._asked)
+
+    def _finish(self, version: int) -> None:
+        job = self._asked.pop(version)
+        answer = self._collector.take(job.job_id)
+        self._release(job.weights)
+        self._report(answer)
+
+    def _report(self, answer: Answer) -> None:
+        arm, step = answer.job.weights.arm, answer.job.step
+        completions = answer.completions
+        lengths = np.array([len(completion.token_ids) for completion in completions])
+        rate = float(np.mean([completion.outcome == "correct" for completion in completions]))
+        self.scores[step] = rate
+        emit = self._context.emit
+        emit(Scalar(f"{arm}/val/pass_at_1", step, rate))
+        emit(Scalar(f"{arm}/val/mean_length", step, float(lengths.mean())))
+        emit(
+            Scalar(f"{arm}/val/truncated", step, float(np.mean([c.finish == "length" for c in completions])))
+        )
+        emit(
+            Scalar(
+                f"{arm}/val/no_answer", step, float(np.mean([c.outcome == "no_answer" for c in completions]))
+            )
+        )
+        for completion in completions:
+            emit(example(completion, self._prompts[completion.prompt], arm, step, "validation"))
+
+
+def example(completion: Completion, prompt: Prompt, arm: str, step: int, task: str) -> Example:
+    """A completion as a row of the record; everything that is not correct stays in, as wrong."""
+    correct = completion.outcome == "correct"
+    return Example(
+        arm=arm,
+        step=step,
+        task=task,
+        ex_id=prompt.ex_id,
+        sample=completion.sample,
+        correct=correct,
+        score=float(correct),
+        outcome=completion.outcome,
+        prompt=prompt.text,
+        output=completion.text,
+        tokens=len(completion.token_ids),
+        gold=prompt.gold,
+        answer=completion.answer,
+    )
