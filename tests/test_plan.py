@@ -1,0 +1,53 @@
+"""The plan of a run: which steps, in which order, and what is left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.plan import PlanError, Step, make_plan, needs_worker, parse_stages
+from profiles import load
+
+
+def labels(profile_name: str, words: list[str], trained: tuple[str, ...] = ()) -> list[str]:
+    return [step.label for step in make_plan(load(profile_name), parse_stages(words), trained)]
+
+
+def test_the_whole_demo_walks_every_arm_after_its_parent() -> None:
+    assert labels("demo", ["all"]) == [
+        "data",
+        "traces",
+        "base",
+        "preprocess",
+        "sft",
+        "grpo",
+        "sft+grpo",
+        "eval",
+    ]
+
+
+def test_a_hub_model_needs_no_base_step() -> None:
+    expected = ["data", "traces", "preprocess", "sft", "grpo", "sft+grpo", "eval"]
+    assert labels("qwen2.5-math-1.5b", ["all"]) == expected
+
+
+def test_words_may_come_in_any_order() -> None:
+    assert labels("qwen2.5-math-1.5b", ["eval", "data"]) == ["data", "eval"]
+
+
+def test_grpo_alone_leaves_out_the_arm_whose_parent_is_missing() -> None:
+    assert labels("qwen2.5-math-1.5b", ["grpo"]) == ["grpo"]
+    assert labels("qwen2.5-math-1.5b", ["grpo"], trained=("sft",)) == ["grpo", "sft+grpo"]
+
+
+@pytest.mark.parametrize(("words", "fault"), [([], "no stage given"), (["stf"], "stf: no such stage")])
+def test_faulty_words_are_named(words: list[str], fault: str) -> None:
+    with pytest.raises(PlanError, match=fault):
+        parse_stages(words)
+
+
+def test_only_generating_plans_need_a_worker() -> None:
+    profile = load("demo")
+    assert not needs_worker(profile, [Step("data"), Step("preprocess")])
+    assert needs_worker(profile, [Step("sft", "sft")])
+    assert not needs_worker(load("demo", ["sft.validate_every=0"]), [Step("sft", "sft")])
+    assert needs_worker(profile, [Step("eval")])

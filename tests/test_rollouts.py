@@ -1,0 +1,168 @@
+"""Rollouts on a schedule: which version each step trains on, what a checkpoint carries, and that nothing is mixed up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from engine.collector import Collector
+from engine.context import StageFailed
+from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
+from engine.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
+from profiles.schema import Grpo
+
+
+class ScriptedWorker:
+    """A `Generation` that answers jobs in shuffled order, result by result, as a worker that is never in time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.jobs: list[Job] = []
+        self._random = random.Random(seed)
+        self._results: list[Result] = []
+        self._ids = iter(range(1_000_000))
+
+    def next_job_id(self) -> int:
+        return next(self._ids)
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        completions: list[Result] = [
+            completion(job, prompt.index, sample)
+            for prompt in job.prompts[: job.wanted]
+            for sample in range(job.samples)
+        ]
+        self._random.shuffle(completions)
+        self._results += [*completions, done(job)]
+
+    def poll(self, timeout: float) -> Iterable[Result]:
+        taken, self._results = self._results[:5], self._results[5:]
+        return taken
+
+
+def completion(job: Job, prompt: int, sample: int) -> Completion:
+    ids = np.array([prompt, sample], dtype=np.int32)
+    zeros = np.zeros(2, dtype=np.float32)
+    return Completion(
+        job.job_id, job.kind, job.weights.version, prompt, sample, ids, zeros, "stop", "", "wrong", ""
+    )
+
+
+def done(job: Job) -> JobDone:
+    kept = tuple(prompt.index for prompt in job.prompts[: job.wanted])
+    return JobDone(job.job_id, job.kind, job.weights.version, kept, 1, 1, 0.1, 0.0, 0.0)
+
+
+PROMPTS = [Prompt(f"q{row}", row, np.array([row], dtype=np.int32), "1") for row in range(20)]
+
+
+def schedule(
+    worker: ScriptedWorker, settings: Grpo, held: dict[int, RolloutBatch] | None = None
+) -> RolloutSchedule:
+    return RolloutSchedule(Collector(worker), PROMPTS, settings, 7, "grpo", lambda ref: None, held or {})
+
+
+def settings(staleness: int, steps: int = 9) -> Grpo:
+    return Grpo(staleness=staleness, steps=steps, prompts_per_step=4, group_size=2)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2, 5])
+def test_every_step_trains_on_exactly_its_version_and_is_asked_for_once(staleness: int) -> None:
+    chosen = settings(staleness)
+    asked = [
+        (step, version) for version in range(chosen.steps + 1) for step in steps_on_version(version, chosen)
+    ]
+    assert asked == [(step, max(0, step - staleness)) for step in range(chosen.steps)]
+    assert all(version_for(step, chosen) == version for step, version in asked)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+def test_the_loop_gets_its_own_rollouts_however_late_they_come(staleness: int) -> None:
+    worker, chosen = ScriptedWorker(), settings(staleness)
+    rollouts = schedule(worker, chosen)
+    for step in range(chosen.steps):
+        rollouts.published(WeightRef("grpo", step, f"v{step}"), lambda ref: None)
+        batch = rollouts.take(step)
+        assert (batch.step, batch.version) == (step, max(0, step - staleness))
+        places = [(c.prompt, c.sample) for c in batch.completions]
+        assert places == [(prompt, sample) for prompt in range(4) for sample in range(2)]
+        assert {c.version for c in batch.completions} == {batch.version}
+        rollouts.trained(step)
+    assert [job.step for job in worker.jobs] == list(range(chosen.steps))
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+def test_a_resumed_schedule_trains_on_the_same_rollouts(staleness: int) -> None:
+    chosen = settings(staleness)
+    straight, cut = ScriptedWorker(), ScriptedWorker(seed=1)
+    rollouts = schedule(straight, chosen)
+    for step in range(chosen.steps):
+        rollouts.published(WeightRef("grpo", step, ""), lambda ref: None)
+        rollouts.take(step)
+        rollouts.trained(step)
+
+    first = schedule(cut, chosen)
+    for step in range(5):
+        first.published(WeightRef("grpo", step, ""), lambda ref: None)
+        first.take(step)
+        first.trained(step)
+    first.published(WeightRef("grpo", 5, ""), lambda ref: None)
+    held = first.held(5)
+    assert set(held) == {step for step in range(5, 5 + staleness) if step < chosen.steps}
+
+    again = ScriptedWorker(seed=2)
+    second = schedule(again, chosen, held)
+    for step in range(5, chosen.steps):
+        second.published(WeightRef("grpo", step, ""), lambda ref: None)
+        assert second.take(step).version == max(0, step - staleness)
+        second.trained(step)
+    questions = {job.step: [p.ex_id for p in job.prompts] for job in straight.jobs}
+    for job in again.jobs:
+        assert [p.ex_id for p in job.prompts] == questions[job.step]
+        assert job.weights.version == max(0, job.step - staleness)
+
+
+def test_a_completion_sent_twice_counts_once() -> None:
+    worker = ScriptedWorker()
+    collector = Collector(worker)
+    rollouts = RolloutSchedule(collector, PROMPTS, settings(0), 7, "grpo", lambda ref: None, {})
+    rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
+    worker._results.insert(0, completion(worker.jobs[0], 0, 0))
+    assert len(rollouts.take(0).completions) == 8
+
+
+def test_results_of_unknown_jobs_are_never_trained_on() -> None:
+    worker = ScriptedWorker()
+    foreign = Job(999, "validation", 0, WeightRef("sft", 3, ""), tuple(PROMPTS), 1, None, 0)  # type: ignore[arg-type]
+    rollouts = schedule(worker, settings(0))
+    rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
+    worker._results.insert(0, completion(foreign, 0, 0))
+    assert {c.kind for c in rollouts.take(0).completions} == {"rollout"}
+
+
+def test_a_job_that_fails_in_the_worker_names_itself() -> None:
+    worker = ScriptedWorker()
+    rollouts = schedule(worker, settings(0))
+    rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
+    worker._results = [JobFailed(worker.jobs[0].job_id, "rollout", "weights v0: shape of lm_head differs")]
+    with pytest.raises(StageFailed, match="rollout job of step 0 failed in the worker: weights v0"):
+        rollouts.take(0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "length", "expected"),
+    [
+        ("correct", 10, 1.0),
+        ("wrong", 10, 0.1),
+        ("no_answer", 10, 0.0),
+        ("correct", 90, 0.5),
+        ("wrong", 100, -0.9),
+    ],
+)
+def test_rewards_by_hand(outcome: str, length: int, expected: float) -> None:
+    chosen = Grpo(max_new_tokens=100, overlong_buffer=20, format_reward=0.1)
+    ids = np.zeros(length, dtype=np.int32)
+    made = Completion(0, "rollout", 0, 0, 0, ids, np.zeros(length, np.float32), "stop", "", outcome, "")
+    assert reward(made, chosen) == pytest.approx(expected)
