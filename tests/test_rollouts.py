@@ -1,4 +1,4 @@
-"""Rollouts on a schedule: which version each step trains on, what a checkpoint carries, and that nothing is mixed up."""
+"""Rollouts on a schedule: the version each step trains on, what a checkpoint carries, nothing mixed up."""
 
 from __future__ import annotations
 
