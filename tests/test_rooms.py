@@ -1,0 +1,28 @@
+"""The rooms: imports run downwards only, and nothing behind the command line or the console imports torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "vllm", "datasets", "lm_eval")
+
+
+def test_the_import_contracts_hold() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_that_a_person_sees_loads_a_model_library() -> None:
+    script = (
+        "import pkgutil, sys, importlib, mathrl_tui\n"
+        "for module in pkgutil.walk_packages(mathrl_tui.__path__, 'mathrl_tui.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "import engine.launch, engine.control, engine.doctor, engine.grading, engine.plan, store.query, store.export\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
