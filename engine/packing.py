@@ -1,0 +1,137 @@
+"""From token sequences to packed microbatches: the one place where shift, mask and targets are made, for SFT and GRPO.
+
+Position i of a sequence predicts token i + 1. Every response token is a target, the first one included, and nothing
+else is: a response that ended by itself carries its end-of-sequence id and is trained to emit it; a truncated one is
+not trained to emit anything after its last token. Sequences lie end to end without padding; attention keeps them
+apart by `cu_seqlens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A prompt and its response. `token_ids` ends with the end-of-sequence id exactly when `finished`."""
+
+    token_ids: NDArray[np.int32]  # (tokens,)
+    prompt_length: int
+    finished: bool
+
+    @property
+    def response_length(self) -> int:
+        """Tokens of the response, its end-of-sequence id included."""
+        return len(self.token_ids) - self.prompt_length
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A microbatch. `sequence` counts within it; `rows[k]` is where its k-th sequence stands in the caller's list."""
+
+    input_ids: Tensor  # (tokens,) int64
+    position_ids: Tensor  # (tokens,) int64, from 0 in every sequence
+    targets: Tensor  # (tokens,) int64: the next token; 0 where `mask` is false
+    mask: Tensor  # (tokens,) bool: the target is a response token
+    sequence: Tensor  # (tokens,) int64
+    trained: Tensor  # (trained tokens,) int64: the positions where `mask` is true
+    cu_seqlens: Tensor  # (sequences + 1,) int32: where each sequence starts, and the end
+    rows: Tensor  # (sequences,) int64
+    longest: int
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same microbatch on `device`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
+        return type(self)(**moved)
+
+
+def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
+    """Sequences `rows` of `sequences` end to end. ValueError names a sequence that has no prompt or no response."""
+    chosen = [sequences[row] for row in rows]
+    for row, item in zip(rows, chosen, strict=True):
+        if not 0 < item.prompt_length < len(item.token_ids):
+            raise ValueError(
+                f"sequence {row}: {len(item.token_ids)} tokens with a prompt of {item.prompt_length}; "
+                "it needs at least one prompt token and one response token"
+            )
+    lengths = np.array([len(item.token_ids) for item in chosen], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    sequence = np.repeat(np.arange(len(chosen)), lengths)
+    input_ids = np.concatenate([item.token_ids for item in chosen]).astype(np.int64)
+    position_ids = np.arange(len(input_ids)) - starts[sequence]
+
+    prompt_lengths = np.array([item.prompt_length for item in chosen], dtype=np.int64)
+    predicted = position_ids + 1  # where in its sequence the target stands
+    mask = (predicted >= prompt_lengths[sequence]) & (predicted < lengths[sequence])
+    targets = np.where(mask, np.roll(input_ids, -1), 0)
+    return Packed(
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(position_ids),
+        targets=torch.from_numpy(targets),
+        mask=torch.from_numpy(mask),
+        sequence=torch.from_numpy(sequence),
+        trained=torch.from_numpy(np.flatnonzero(mask)),
+        cu_seqlens=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
+        rows=torch.tensor(list(rows), dtype=torch.int64),
+        longest=int(lengths.max()),
+    )
+
+
+def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) -> list[list[int]]:
+    """Which sequences share a microbatch of at most `budget` tokens: first-fit decreasing, ties and order by `seed`.
+
+    A sequence longer than the budget gets a microbatch of its own. The number of microbatches is a multiple of
+    `multiple_of` where there are sequences enough, so that every rank runs as many.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(lengths))
+    longest_first = shuffled[np.argsort(-np.asarray(lengths)[shuffled], kind="stable")]
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for row in longest_first.tolist():
+        length = lengths[row]
+        place = next((group for group, free in enumerate(room) if length <= free), None)
+        if place is None:
+            groups.append([row])
+            room.append(budget - length)
+        else:
+            groups[place].append(row)
+            room[place] -= length
+    while len(groups) % multiple_of and len(groups) < len(lengths):
+        largest = max(range(len(groups)), key=lambda group: len(groups[group]))
+        groups.append(groups[largest][1::2])
+        groups[largest] = groups[largest][::2]
+    return [sorted(groups[place]) for place in rng.permutation(len(groups)).tolist()]
+
+
+def pack(sequences: Items[Sequence], budget: int, seed: int = 0) -> list[Packed]:
+    """All of `sequences` in microbatches of at most `budget` tokens, in a seeded order."""
+    lengths = [len(item.token_ids) for item in sequences]
+    return [lay_out(sequences, rows) for rows in plan(lengths, budget, seed)]
+
+
+def spread(packed: Packed, values: Items[NDArray[np.float32]]) -> Tensor:
+    """Per-token values of the caller's responses (`values[row]`: (response tokens,)) as `(tokens,)`, 0 elsewhere.
+
+    Value t of a response lands on the position that predicts its token t, beside that token's log-prob.
+    """
+    chosen = [values[row] for row in packed.rows.tolist()]
+    flat = torch.from_numpy(np.concatenate(chosen).astype(np.float32)).to(packed.mask.device)
+    if len(flat) != len(packed.trained):
+        raise ValueError(f"{len(flat)} values for {len(packed.trained)} response tokens")
+    return torch.zeros(len(packed), device=flat.device).index_copy(0, packed.trained, flat)
