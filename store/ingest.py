@@ -1,0 +1,190 @@
+"""From journals to DuckDB: what is new goes in with the journal offsets that it covers, in one transaction.
+
+Any live process may do this, every second or so. `store.lock` lets one at a time; parsing happens outside any lock of
+the database, which is held for some milliseconds. Whoever dies, and whenever, each acknowledged row is in the tables
+exactly once: either a transaction's rows and offsets are both there, or neither.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from store.database import Database, StoreBusy, StoreDamaged, StoreError
+from store.journal import START, Position, has_more, read_rows
+from store.locks import LockBusy, locked
+from store.schema import KINDS, TABLES, Columns, columns_of, to_columns
+
+TICK_PATIENCE = 0.05  # seconds that a tick waits for a lock before it leaves the work to the next one
+TRANSACTION_BYTES = 4 << 20  # journal bytes after which a transaction takes no further run
+BACK_OFF_SECONDS = (1.0, 30.0)  # first and longest pause after a failure such as a full disk
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction applies: rows by kind, with their runs, and the position that each run reaches."""
+
+    rows: dict[str, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
+    run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    reached: dict[str, Position] = field(default_factory=dict)
+
+    def add(self, run_id: str, rows: list[list[Any]], position: Position) -> None:
+        """Takes `rows` of one run, as journaled, which end at `position`."""
+        for row in rows:
+            self.rows[row[0]].append(row)
+            self.run_ids[row[0]].append(run_id)
+        self.reached[run_id] = position
+
+    def tables(self, seq: int, now: float) -> Iterator[tuple[str, Columns]]:
+        """The columns to insert, a table at a time; the offsets come last."""
+        for kind, rows in self.rows.items():
+            yield KINDS[kind][0], columns_of(kind, self.run_ids[kind], rows)
+        offsets: dict[str, Sequence[Any]] = {
+            "run_id": list(self.reached),
+            "segment": [position.segment for position in self.reached.values()],
+            "offset": [position.offset for position in self.reached.values()],
+            "seq": [seq] * len(self.reached),
+            "ts": [now] * len(self.reached),
+        }
+        yield "applied", to_columns("applied", offsets)
+
+    @property
+    def count(self) -> int:
+        """Rows in the batch."""
+        return sum(map(len, self.rows.values()))
+
+
+class Ingester:
+    """Applies the journals of one home, and keeps its temper: after a failure it waits longer each time."""
+
+    def __init__(self, home: Path) -> None:
+        self.problem = ""  # why the last try applied nothing, in one line; empty when all is well
+        self._database = Database(home)
+        self._journals = home / "journal"
+        self._lock = home / "store.lock"
+        self._pause = 0.0
+        self._not_before = 0.0
+
+    def tick(self) -> int:
+        """Applies what is new and returns the number of rows; 0, with `problem`, where that must wait."""
+        if time.monotonic() < self._not_before:
+            return 0
+        return self.apply(TICK_PATIENCE)
+
+    def apply(self, patience: float) -> int:
+        """Like `tick`, without regard to earlier failures, waiting `patience` seconds for each lock."""
+        if not self._journals.is_dir():
+            return 0
+        try:
+            with locked(self._lock, patience=patience):
+                rows = self._apply_all(patience)
+        except LockBusy:
+            return 0  # another process is at it
+        except StoreBusy as error:
+            self.problem = str(error)
+            return 0
+        except (StoreError, duckdb.Error) as error:
+            self._back_off(str(error).splitlines()[0])
+            return 0
+        self.problem, self._pause = "", 0.0
+        return rows
+
+    def _apply_all(self, patience: float) -> int:
+        position, seq = self._repaired_offsets()
+        total = 0
+        while (batch := collect(self._journals, position)) is not None:
+            seq += 1
+            self._commit(batch, seq, patience)
+            position |= batch.reached
+            total += batch.count
+        return total
+
+    def _commit(self, batch: Batch, seq: int, patience: float) -> None:
+        tables = list(batch.tables(seq, time.time()))
+        with self._database.writing(patience) as connection:
+            connection.execute("BEGIN")
+            try:
+                for table, columns in tables:
+                    insert(connection, table, columns)
+                connection.execute("COMMIT")
+            except duckdb.Error:
+                _roll_back(connection)
+                raise
+
+    def _repaired_offsets(self) -> tuple[dict[str, Position], int]:
+        """The offsets applied so far; a damaged log, then a damaged file, is renamed aside to get them."""
+        for remedy in (self._database.set_wal_aside, self._database.set_aside):
+            try:
+                return self._offsets()
+            except StoreDamaged:
+                remedy()
+        return self._offsets()
+
+    def _offsets(self) -> tuple[dict[str, Position], int]:
+        with self._database.reading() as connection:
+            return offsets_in(connection)
+
+    def _back_off(self, problem: str) -> None:
+        first, longest = BACK_OFF_SECONDS
+        self._pause = min(max(first, 2 * self._pause), longest)
+        self._not_before = time.monotonic() + self._pause
+        self.problem = problem
+
+
+def offsets_in(
+    connection: duckdb.DuckDBPyConnection, run_id: str | None = None
+) -> tuple[dict[str, Position], int]:
+    """How far each run's journal (or that of `run_id`) has been applied, and the last transaction's number."""
+    found = connection.execute(
+        'SELECT run_id, arg_max(segment, seq), arg_max("offset", seq), max(seq) FROM store.applied '
+        "WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
+        {"run": run_id},
+    ).fetchall()
+    position = {run: Position(segment, offset) for run, segment, offset, _ in found}
+    return position, max((seq for *_, seq in found), default=0)
+
+
+def collect(journals: Path, position: dict[str, Position]) -> Batch | None:
+    """What the runs' journals hold behind `position`, some megabytes of it at most; None where that is nothing."""
+    batch, size = Batch(), 0
+    for entry in sorted(os.scandir(journals), key=lambda entry: entry.name):
+        folder, start = journals / entry.name, position.get(entry.name, START)
+        if size >= TRANSACTION_BYTES or not has_more(folder, start):
+            continue
+        rows, end = read_rows(folder, start, limit=TRANSACTION_BYTES - size)
+        if end == start:
+            continue  # only the torn tail of a batch that was never acknowledged
+        size += end.offset - (start.offset if end.segment == start.segment else 0)
+        batch.add(entry.name, rows, end)
+    return batch if batch.reached else None
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, columns: Columns) -> None:
+    """Appends `columns`, in the table's order, to `store.table`.
+
+    DuckDB reads NaN in a NumPy column as NULL. No row holds NULL, and a NaN loss must stay one, so it is put back.
+    """
+    listed = (
+        f"coalesce(\"{name}\", 'nan'::DOUBLE)" if kind == "DOUBLE" else f'"{name}"'
+        for name, kind in TABLES[table].items()
+    )
+    connection.register("incoming", columns)
+    try:
+        connection.execute(f"INSERT INTO store.{table} SELECT {', '.join(listed)} FROM incoming")
+    finally:
+        connection.unregister("incoming")
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """Ends a failed transaction; a failed COMMIT has ended it already."""
+    try:
+        connection.execute("ROLLBACK")
+    except duckdb.TransactionException:
+        return

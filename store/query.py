@@ -1,0 +1,354 @@
+"""The store as its readers see it: runs and their states, series, evaluations, examples, and SQL over all of it.
+
+History comes from DuckDB by short read-only looks. What a run journaled since the last ingest is added where a stale
+answer would be a false one: a run's state, and the marks that a resumed run continues from. All of it works on a home
+that has no store yet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from store import runs as run_states
+from store.database import Database
+from store.home import RunFolder, run_ids
+from store.ingest import Ingester, offsets_in
+from store.journal import START, Position, has_more, read
+from store.records import Event, Example, Record, RunRow, Scalar
+from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
+from store.series import reduced
+from store.statistics.rates import wilson
+
+SETTLE_SECONDS = 5.0  # how long a one-off command waits for other processes
+
+_EVENT = "kind, message, stage, arm, step, payload, ts"
+_EXAMPLE = "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts"
+_EVALUATIONS = """
+    SELECT run_id, arm, step, task, count(DISTINCT ex_id), count(*), sum(correct::INT), avg(tokens),
+           sum((outcome = 'truncated')::INT), sum((outcome = 'no_answer')::INT)
+    FROM store.eval_row
+    WHERE task NOT IN ('train', 'validation') AND ($run IS NULL OR run_id = $run)
+    GROUP BY run_id, arm, step, task
+    ORDER BY min(rowid)
+"""
+
+
+class UnknownRun(LookupError):
+    """No run, or more than one, answers to what the caller gave."""
+
+
+class Store:
+    """One home's runs. Creates nothing before there is something to ingest; may be used from several threads."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = Path(home)
+        self.database = Database(self.home)
+        self._ingester = Ingester(self.home)
+
+    def ingest(self) -> int:
+        """Applies what the journals hold and returns the number of rows: cheap and bounded, for every second.
+
+        Where it must wait (a stranger holds the file, the disk is full) it returns 0 and `problem` says why.
+        """
+        return self._ingester.tick()
+
+    def settle(self) -> int:
+        """Like `ingest`, but waits some seconds for others: for a command that wants all there is."""
+        return self._ingester.apply(SETTLE_SECONDS)
+
+    @property
+    def problem(self) -> str:
+        """Why the last ingest applied nothing, in one line; empty when all is well."""
+        return self._ingester.problem
+
+    def runs(self) -> list[RunSummary]:
+        """All runs, oldest first, in the state that they are in at this moment."""
+        with self.database.reading() as connection:
+            rows = _run_rows(connection)
+            events = _state_events(connection)
+            heard = dict(
+                connection.execute("SELECT run_id, max(ts) FROM store.run_event GROUP BY run_id").fetchall()
+            )
+            reached, _ = offsets_in(connection)
+        summaries = []
+        for run_id in dict.fromkeys([*rows, *run_ids(self.home)]):
+            live, pending = self._since(run_id, reached.get(run_id, START))
+            row = rows.get(run_id) or _registration(pending) or run_states.registered(self._folder(run_id))
+            if row is not None:
+                known = [*events.get(run_id, []), *_events(pending)]
+                summaries.append(run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0)))
+        return sorted(summaries, key=lambda summary: summary.started or 0.0)
+
+    def resolve(self, text: str) -> str:
+        """The id of the run that `text` names: an id, a name that one run has, or the beginning of one id.
+
+        Raises UnknownRun, which names what comes near.
+        """
+        names = {summary.run: summary.name for summary in self.runs()}
+        if text in names:
+            return text
+        found = [run for run, name in names.items() if name == text] or [
+            run for run in names if run.startswith(text)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UnknownRun(f"{text}: {len(found)} runs answer to it; give one of {', '.join(found[-5:])}")
+        near = difflib.get_close_matches(text, [*names, *names.values()], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`mathrl-tui runs` lists them"
+        raise UnknownRun(f"{text}: no such run in {self.home}; {hint}")
+
+    def status(self, run_id: str) -> RunStatus:
+        """One run in full. Raises UnknownRun."""
+        with self.database.reading() as connection:
+            row = _run_rows(connection, run_id).get(run_id)
+            events = _status_events(connection, run_id)
+            metrics = _last_values(connection, run_id)
+            reached, _ = offsets_in(connection, run_id)
+        live, pending = self._since(run_id, reached.get(run_id, START))
+        row = row or _registration(pending) or run_states.registered(self._folder(run_id))
+        if row is None:
+            raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
+        events += _events(pending)
+        metrics |= {record.metric: record.value for record in pending if isinstance(record, Scalar)}
+        return run_states.detail(run_states.summarise(run_id, row, events, live), events, metrics)
+
+    def config(self, run_id: str) -> dict[str, Any]:
+        """The frozen configuration of a run: profile, seed, plan, versions, hardware. Raises UnknownRun."""
+        with self.database.reading() as connection:
+            row = _run_rows(connection, run_id).get(run_id) or run_states.registered(self._folder(run_id))
+        if row is None:
+            raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
+        return row.config
+
+    def events(
+        self, run_id: str, kinds: Iterable[str] | None = None, limit: int | None = None
+    ) -> list[Event]:
+        """A run's events in the order of their arrival: those of `kinds`, the last `limit` of them."""
+        wanted = None if kinds is None else list(kinds)
+        with self.database.reading() as connection:
+            found = connection.execute(
+                f"SELECT {_EVENT} FROM store.run_event WHERE run_id = $run "
+                "AND ($kinds IS NULL OR list_contains($kinds::VARCHAR[], kind)) ORDER BY rowid DESC LIMIT $limit",
+                {"run": run_id, "kinds": wanted, "limit": limit},
+            ).fetchall()
+        return [_event(row) for row in reversed(found)]
+
+    def metrics(self, run_id: str) -> list[str]:
+        """Names of a run's metrics, in alphabetical order."""
+        with self.database.reading() as connection:
+            found = connection.execute("SELECT DISTINCT metric FROM store.scalar WHERE run_id = ?", [run_id])
+            return sorted(metric for (metric,) in found.fetchall())
+
+    def series(
+        self, run_id: str, metric: str, buckets: int = 400, start: int | None = None, end: int | None = None
+    ) -> Series:
+        """A metric between the steps `start` and `end` (both included), reduced to at most `buckets` buckets."""
+        with self.database.reading() as connection:
+            return reduced(connection, run_id, metric, buckets, start, end)
+
+    def evaluations(self, run_id: str | None = None) -> list[EvalSummary]:
+        """Results by run, arm, step and task, in the order in which they came; samples of training are left out."""
+        with self.database.reading() as connection:
+            return evaluations_in(connection, run_id)
+
+    def examples(
+        self,
+        run_id: str,
+        arm: str,
+        task: str | None = None,
+        step: int | None = None,
+        *,
+        correct: bool | None = None,
+        ids: Sequence[str] | None = None,
+        limit: int | None = 100,
+        offset: int = 0,
+    ) -> list[Example]:
+        """Completions of an arm in the order of their arrival; whatever is None does not select."""
+        with self.database.reading() as connection:
+            found = connection.execute(
+                f"""SELECT {_EXAMPLE} FROM store.eval_row WHERE run_id = $run AND arm = $arm
+                    AND ($task IS NULL OR task = $task) AND ($step IS NULL OR step = $step)
+                    AND ($correct IS NULL OR correct = $correct)
+                    AND ($ids IS NULL OR list_contains($ids::VARCHAR[], ex_id))
+                    ORDER BY rowid LIMIT $limit OFFSET $offset""",
+                {
+                    "run": run_id,
+                    "arm": arm,
+                    "task": task,
+                    "step": step,
+                    "correct": correct,
+                    "ids": None if ids is None else list(ids),
+                    "limit": limit,
+                    "offset": offset,
+                },
+            ).fetchall()
+        return [Example(*row) for row in found]
+
+    def scores(self, run_id: str, arm: str, task: str, step: int | None = None) -> Scores:
+        """Results of an arm on a task by completion, those of `step` or of the last one. Raises LookupError."""
+        with self.database.reading() as connection:
+            names = {"run": run_id, "arm": arm, "task": task, "step": step}
+            where = "FROM store.eval_row WHERE run_id = $run AND arm = $arm AND task = $task"
+            (last,) = connection.execute(
+                f"SELECT max(step) {where} AND ($step IS NULL OR step = $step)", names
+            ).fetchall()[0]
+            if last is None:
+                at = "" if step is None else f"@{step}"
+                raise LookupError(f"{run_id}/{arm}{at}: no results on task {task}")
+            columns = connection.execute(
+                f"SELECT ex_id, sample, correct, score {where} AND step = $step ORDER BY ex_id, sample",
+                names | {"step": last},
+            ).fetchnumpy()
+        return Scores(
+            arm=arm,
+            step=last,
+            task=task,
+            ids=np.asarray(columns["ex_id"], object),
+            sample=np.asarray(columns["sample"], np.int64),
+            correct=np.asarray(columns["correct"], np.bool_),
+            score=np.asarray(columns["score"], np.float64),
+        )
+
+    def high_water(self, run_id: str) -> dict[str, int]:
+        """The highest journaled step of each metric of a run, ingested or not."""
+        with self.database.reading() as connection:
+            marks = dict(
+                connection.execute(
+                    "SELECT metric, max(step) FROM store.scalar WHERE run_id = ? GROUP BY metric", [run_id]
+                ).fetchall()
+            )
+            reached, _ = offsets_in(connection, run_id)
+        for record in read(self._folder(run_id).journal, reached.get(run_id, START))[0]:
+            if isinstance(record, Scalar):
+                marks[record.metric] = max(record.step, marks.get(record.metric, record.step))
+        return marks
+
+    def example_keys(self, run_id: str) -> set[tuple[str, int, str, str, int]]:
+        """(arm, step, task, ex_id, sample) of each journaled example of a run, ingested or not."""
+        with self.database.reading() as connection:
+            keys = set(
+                connection.execute(
+                    "SELECT arm, step, task, ex_id, sample FROM store.eval_row WHERE run_id = ?", [run_id]
+                ).fetchall()
+            )
+            reached, _ = offsets_in(connection, run_id)
+        return keys | {
+            (record.arm, record.step, record.task, record.ex_id, record.sample)
+            for record in read(self._folder(run_id).journal, reached.get(run_id, START))[0]
+            if isinstance(record, Example)
+        }
+
+    def sql(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Columns and rows of `query` over all there is, on a private copy: it can change nothing that lasts.
+
+        Raises duckdb.Error, with DuckDB's own words, for a query that fails.
+        """
+        self.settle()
+        with self.database.copied() as connection:
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            result = connection.execute(query)
+            return [column[0] for column in result.description or []], result.fetchall()
+
+    def _folder(self, run_id: str) -> RunFolder:
+        return RunFolder(self.home, run_id)
+
+    def _since(self, run_id: str, position: Position) -> tuple[bool, list[Record]]:
+        """Whether a run is live, and what it journaled behind `position`.
+
+        The lock is looked at first: of a supervisor that is gone by then, every word is in the journal.
+        """
+        folder = self._folder(run_id)
+        live = run_states.is_live(folder)
+        return live, read(folder.journal, position)[0] if has_more(folder.journal, position) else []
+
+
+def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> list[EvalSummary]:
+    """`Store.evaluations` over a connection that sees the tables as `store.TABLE`."""
+    summaries = []
+    for run, arm, step, task, n, samples, correct, tokens, truncated, no_answer in connection.execute(
+        _EVALUATIONS, {"run": run_id}
+    ).fetchall():
+        rate = correct / samples
+        interval = wilson(rate * n, n)
+        summaries.append(
+            EvalSummary(
+                run=run,
+                arm=arm,
+                step=step,
+                task=task,
+                n=n,
+                samples=samples,
+                correct=correct,
+                rate=rate,
+                low=interval.low,
+                high=interval.high,
+                mean_tokens=tokens,
+                truncated=truncated,
+                no_answer=no_answer,
+            )
+        )
+    return summaries
+
+
+def _run_rows(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, RunRow]:
+    """Registrations by run id; of a run that was registered again, by a resume, the last one with the first time."""
+    found = connection.execute(
+        "SELECT run_id, last(name ORDER BY rowid), last(profile ORDER BY rowid), last(seed ORDER BY rowid), "
+        "last(config ORDER BY rowid), min(ts) FROM store.run WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
+        {"run": run_id},
+    ).fetchall()
+    return {
+        run: RunRow(name, profile, seed, json.loads(config), ts)
+        for run, name, profile, seed, config, ts in found
+    }
+
+
+def _state_events(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Event]]:
+    events: dict[str, list[Event]] = {}
+    for run_id, *row in connection.execute(
+        f"SELECT run_id, {_EVENT} FROM store.run_event WHERE kind IN ('state', 'stage') ORDER BY rowid"
+    ).fetchall():
+        events.setdefault(run_id, []).append(_event(row))
+    return events
+
+
+def _status_events(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Event]:
+    """A run's events of all the kinds that tell its state, of `progress` the last of each stage and arm."""
+    found = connection.execute(
+        f"""SELECT {_EVENT} FROM store.run_event WHERE run_id = $run AND (kind IN ('state', 'stage', 'process')
+            OR rowid IN (SELECT max(rowid) FROM store.run_event WHERE run_id = $run AND kind = 'progress'
+                         GROUP BY stage, arm)) ORDER BY rowid""",
+        {"run": run_id},
+    ).fetchall()
+    return [_event(row) for row in found]
+
+
+def _last_values(connection: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, float]:
+    return dict(
+        connection.execute(
+            "SELECT metric, arg_max(value, step) FROM store.scalar WHERE run_id = ? GROUP BY metric ORDER BY metric",
+            [run_id],
+        ).fetchall()
+    )
+
+
+def _event(row: Sequence[Any]) -> Event:
+    kind, message, stage, arm, step, payload, ts = row
+    return Event(kind, message, stage, arm, step, json.loads(payload), ts)
+
+
+def _events(records: Iterable[Record]) -> list[Event]:
+    return [record for record in records if isinstance(record, Event)]
+
+
+def _registration(records: Iterable[Record]) -> RunRow | None:
+    return next((record for record in records if isinstance(record, RunRow)), None)

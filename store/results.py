@@ -1,0 +1,106 @@
+"""What queries give: plain frozen rows, ready to show, to compare or to write as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One step of a run's plan: pending, started, finished, skipped, failed, stopped or interrupted."""
+
+    stage: str
+    arm: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run in a list. `started` and `ended` are Unix seconds, None where that has not happened."""
+
+    run: str
+    name: str
+    state: str
+    reason: str
+    stages: list[StageStatus]
+    profile: str
+    seed: int
+    started: float | None
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """The last that was heard of one of a run's processes."""
+
+    role: str
+    pid: int
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus(RunSummary):
+    """A run in full: where it is (step of total_steps, in `unit`), its last metrics and its processes."""
+
+    stage: str
+    arm: str
+    step: int | None
+    total_steps: int | None
+    unit: str
+    eta_seconds: float | None
+    metrics: dict[str, float]
+    processes: list[ProcessStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A metric reduced to buckets of equal width in steps; all arrays are `(buckets,)`, empty buckets left out.
+
+    `step` is the mean step of a bucket, `ts` the time of its last point.
+    """
+
+    metric: str
+    step: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    ts: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSummary:
+    """One arm on one task: `n` questions, `samples` completions of which `correct` are right.
+
+    `rate` is correct / samples; `low` and `high` are its 95 % Wilson interval over the n questions (several samples
+    of one question are not independent). `truncated` and `no_answer` count completions.
+    """
+
+    run: str
+    arm: str
+    step: int
+    task: str
+    n: int
+    samples: int
+    correct: int
+    rate: float
+    low: float
+    high: float
+    mean_tokens: float
+    truncated: int
+    no_answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Results by completion, ordered by question and sample, to be paired with another arm's; arrays `(rows,)`."""
+
+    arm: str
+    step: int
+    task: str
+    ids: NDArray[np.object_]
+    sample: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+    score: NDArray[np.float64]

@@ -1,0 +1,112 @@
+"""The tables of store.duckdb: narrow, append-only, in arrival order; and how records become columns of them.
+
+No table has a key, a unique constraint or an index: exactly-once rests on `applied`, whose rows are committed with
+the rows that they cover. Nothing is ever updated or deleted. Times are Unix seconds (`to_timestamp(ts)` in SQL).
+`run.config` and `run_event.payload` hold JSON text (`payload->>'state'`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.records import Event, Example, RunRow, Scalar
+
+STORAGE_VERSION = "v1.5.0"  # so that the stock command line 1.5 reads the file
+
+TABLES: dict[str, dict[str, str]] = {
+    "run": {
+        "run_id": "VARCHAR",
+        "name": "VARCHAR",
+        "profile": "VARCHAR",
+        "seed": "BIGINT",
+        "config": "VARCHAR",
+        "ts": "DOUBLE",
+    },
+    "run_event": {
+        "run_id": "VARCHAR",
+        "kind": "VARCHAR",
+        "message": "VARCHAR",
+        "stage": "VARCHAR",
+        "arm": "VARCHAR",
+        "step": "BIGINT",
+        "payload": "VARCHAR",
+        "ts": "DOUBLE",
+    },
+    "scalar": {
+        "run_id": "VARCHAR",
+        "metric": "VARCHAR",
+        "step": "BIGINT",
+        "value": "DOUBLE",
+        "ts": "DOUBLE",
+    },
+    "eval_row": {
+        "run_id": "VARCHAR",
+        "arm": "VARCHAR",
+        "step": "BIGINT",
+        "task": "VARCHAR",
+        "ex_id": "VARCHAR",
+        "sample": "BIGINT",
+        "correct": "BOOLEAN",
+        "score": "DOUBLE",
+        "outcome": "VARCHAR",
+        "prompt": "VARCHAR",
+        "output": "VARCHAR",
+        "tokens": "BIGINT",
+        "ts": "DOUBLE",
+        "gold": "VARCHAR",
+        "answer": "VARCHAR",
+    },
+    "applied": {
+        "run_id": "VARCHAR",
+        "segment": "BIGINT",
+        "offset": "BIGINT",
+        "seq": "BIGINT",
+        "ts": "DOUBLE",
+    },
+}
+
+# A journaled record's kind -> its table and the order of its fields behind the kind.
+KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    kind: (table, tuple(field.name for field in fields(record)))
+    for kind, table, record in (
+        ("run", "run", RunRow),
+        ("event", "run_event", Event),
+        ("scalar", "scalar", Scalar),
+        ("example", "eval_row", Example),
+    )
+}
+
+_DTYPES = {"VARCHAR": object, "BIGINT": np.int64, "DOUBLE": np.float64, "BOOLEAN": np.bool_}
+_JSON_COLUMNS = frozenset({"config", "payload"})
+
+Columns = dict[str, NDArray[Any]]
+
+
+def create_statements(database: str) -> list[str]:
+    """The DDL that makes the tables in the attached `database`."""
+    statements = []
+    for table, columns in TABLES.items():
+        listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+        statements.append(f"CREATE TABLE {database}.{table} ({listed})")
+    return statements
+
+
+def columns_of(kind: str, run_ids: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
+    """Journaled rows of one kind as the columns of their table, each `(rows,)`; `run_ids` holds one a row."""
+    table, names = KINDS[kind]
+    values: dict[str, Sequence[Any]] = dict(zip(names, list(zip(*rows, strict=True))[1:], strict=True))
+    values["run_id"] = run_ids
+    for name in _JSON_COLUMNS & values.keys():
+        values[name] = [json.dumps(value, ensure_ascii=False) for value in values[name]]
+    return to_columns(table, values)
+
+
+def to_columns(table: str, values: dict[str, Sequence[Any]]) -> Columns:
+    """`values` as NumPy columns in the order and the types of `table`."""
+    return {name: np.array(values[name], dtype=_DTYPES[kind]) for name, kind in TABLES[table].items()}
