@@ -1,0 +1,211 @@
+"""Two models on the same questions, task by task: rates, difference, interval, test and what could have been seen.
+
+Scores come from the store's evaluation rows or from JSONL files. Where a question was answered several times its
+score is the mean, and questions, not completions, are what the intervals count. Questions that only one side
+answered are an error and are named, never dropped. All comparisons of one call are one family for Holm's correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from store.score_files import InputError, read_scores
+from store.statistics.holm import holm
+from store.statistics.paired import paired_detectable_effect, paired_interval, paired_p_value
+from store.statistics.resampling import RESAMPLES
+
+if TYPE_CHECKING:
+    from store.query import Store
+
+NAMED_IDS = 5  # how many differing ids an error spells out
+
+Tasks = Mapping[str, Mapping[str, float]]  # task → question id → score
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """b against a on one task. Rates and effects are fractions; differences are b − a."""
+
+    task: str
+    n: int  # questions
+    a: str
+    b: str
+    a_rate: float
+    b_rate: float
+    difference: float
+    ci_low: float
+    ci_high: float
+    confidence: float
+    p_value: float
+    p_value_holm: float
+    minimum_detectable_effect: float  # with 80 % power, at this confidence
+    a_only: int  # questions on which a scored higher
+    b_only: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An arm of a run, at a step (None: the latest evaluated)."""
+
+    run: str
+    arm: str
+    step: int | None = None
+
+
+def parse_address(text: str) -> Address:
+    """RUN/ARM or RUN/ARM@STEP; InputError on anything else."""
+    run, slash, rest = text.rpartition("/")
+    arm, at, step = rest.partition("@")
+    if not slash or not run or not arm or (at and not step.isdigit()):
+        raise InputError(f"{text}: not an arm; write RUN/ARM, RUN/ARM@STEP, or the path of a JSONL file")
+    return Address(run, arm, int(step) if at else None)
+
+
+def compare_tasks(
+    a: Tasks,
+    b: Tasks,
+    labels: tuple[str, str],
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Comparison]:
+    """One comparison for each task that both sides have, in a's order; Holm over them."""
+    shared = [task for task in a if task in b]
+    if not shared:
+        raise InputError(
+            f"{labels[0]} and {labels[1]} share no task: {_listed(a) or 'none'} against {_listed(b) or 'none'}"
+        )
+    found = [_compare(task, a[task], b[task], labels, confidence, resamples, seed) for task in shared]
+    return corrected(found)
+
+
+def compare_files(
+    a: Path, b: Path, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Comparison]:
+    """Two JSONL files with `id` and `correct`, the second against the first."""
+    a_tasks, b_tasks = read_scores(a), read_scores(b)
+    if a_tasks.keys() != b_tasks.keys():
+        raise InputError(f"{a} and {b} hold different tasks: {_listed(a_tasks)} against {_listed(b_tasks)}")
+    return compare_tasks(a_tasks, b_tasks, (str(a), str(b)), confidence, resamples, seed)
+
+
+def compare_arms(
+    store: Store, a: str, b: str, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Comparison]:
+    """Two arms addressed as RUN/ARM or RUN/ARM@STEP, of one run or of two, the second against the first."""
+    sides = [arm_scores(store, parse_address(text)) for text in (a, b)]
+    return compare_tasks(sides[0], sides[1], (a, b), confidence, resamples, seed)
+
+
+def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
+    """Every pair of the run's evaluated arms in the profile's order (base first) on every task; Holm over all.
+
+    Confidence, resamples and seed are the run's own. Fewer than two evaluated arms: no comparison.
+    """
+    config = store.config(run_id)
+    settings = config["profile"]["eval"]
+    names = [arm["name"] for arm in config["profile"]["arms"]]
+    evaluated = {row.arm for row in store.evaluations(run_id)}
+    scores = {name: arm_scores(store, Address(run_id, name)) for name in names if name in evaluated}
+    found: list[Comparison] = []
+    for a, b in combinations(scores, 2):
+        for task in scores[a]:
+            if task in scores[b]:
+                sides = scores[a][task], scores[b][task]
+                method = settings["confidence"], settings["resamples"], config["seed"]
+                found.append(_compare(task, *sides, (a, b), *method))
+    return corrected(found)
+
+
+def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
+    """Task → question id → score of the arm's evaluation; InputError where it has none."""
+    run_id = store.resolve(address.run)
+    rows = [row for row in store.evaluations(run_id) if row.arm == address.arm]
+    tasks = list(dict.fromkeys(row.task for row in rows if address.step in (None, row.step)))
+    if not tasks:
+        arms = sorted({row.arm for row in store.evaluations(run_id)})
+        hint = f"evaluated arms: {', '.join(arms)}" if arms else "it has no evaluation yet; run stage eval"
+        at = "" if address.step is None else f" at step {address.step}"
+        raise InputError(f"run {run_id}: no evaluation of arm {address.arm}{at}; {hint}")
+    return {task: _question_means(store, run_id, address, task) for task in tasks}
+
+
+def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The same comparisons as one family: `p_value_holm` set."""
+    rows = list(comparisons)
+    adjusted = holm([row.p_value for row in rows])
+    return [replace(row, p_value_holm=value) for row, value in zip(rows, adjusted, strict=True)]
+
+
+def _compare(
+    task: str,
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    labels: tuple[str, str],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    _refuse_unpaired(task, a, b, labels)
+    a_scores = np.fromiter(a.values(), dtype=np.float64, count=len(a))
+    b_scores = np.fromiter((b[question] for question in a), dtype=np.float64, count=len(a))
+    differences = b_scores - a_scores
+    interval = paired_interval(differences, confidence, resamples, seed)
+    p_value = paired_p_value(differences, resamples, seed)
+    return Comparison(
+        task=task,
+        n=len(a),
+        a=labels[0],
+        b=labels[1],
+        a_rate=float(a_scores.mean()),
+        b_rate=float(b_scores.mean()),
+        difference=interval.estimate,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        confidence=confidence,
+        p_value=p_value,
+        p_value_holm=p_value,
+        minimum_detectable_effect=paired_detectable_effect(differences, confidence),
+        a_only=int(np.sum(differences < 0)),
+        b_only=int(np.sum(differences > 0)),
+    )
+
+
+def _refuse_unpaired(
+    task: str, a: Mapping[str, float], b: Mapping[str, float], labels: tuple[str, str]
+) -> None:
+    if a.keys() == b.keys():
+        return
+    only = [
+        f"only in {label}: {_listed(missing)}"
+        for label, missing in zip(
+            labels, ([q for q in a if q not in b], [q for q in b if q not in a]), strict=True
+        )
+        if missing
+    ]
+    where = f"task {task}: " if task else ""
+    raise InputError(f"{where}not the same questions; {'; '.join(only)}; evaluate both on the same ids")
+
+
+def _question_means(store: Store, run_id: str, address: Address, task: str) -> dict[str, float]:
+    scores = store.scores(run_id, address.arm, task, address.step)
+    sums: dict[str, list[float]] = {}
+    for question, score in zip(scores.ids, scores.score, strict=True):
+        sums.setdefault(str(question), []).append(float(score))
+    return {question: sum(values) / len(values) for question, values in sums.items()}
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = list(names)
+    rest = f" and {len(found) - NAMED_IDS} more" if len(found) > NAMED_IDS else ""
+    return ", ".join(name or "(no task)" for name in found[:NAMED_IDS]) + rest
