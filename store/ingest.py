@@ -7,6 +7,7 @@ exactly once: either a transaction's rows and offsets are both there, or neither
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -18,9 +19,12 @@ from typing import Any
 import duckdb
 
 from store.database import Database, StoreBusy, StoreDamaged, StoreError
+from store.filesystem import network_warning
 from store.journal import START, Position, has_more, read_rows
 from store.locks import LockBusy, locked
 from store.schema import KINDS, TABLES, Columns, columns_of, to_columns
+
+log = logging.getLogger(__name__)
 
 TICK_PATIENCE = 0.05  # seconds that a tick waits for a lock before it leaves the work to the next one
 TRANSACTION_BYTES = 4 << 20  # journal bytes after which a transaction takes no further run
@@ -71,6 +75,8 @@ class Ingester:
         self._lock = home / "store.lock"
         self._pause = 0.0
         self._not_before = 0.0
+        if warning := network_warning(home):
+            log.warning(warning)
 
     def tick(self) -> int:
         """Applies what is new and returns the number of rows; 0, with `problem`, where that must wait."""
