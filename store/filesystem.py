@@ -5,18 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 NETWORK_TYPES = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.s3", "glusterfs", "lustre", "ceph", "beegfs")
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-    "fuse.sshfs",
-    "fuse.s3",
-    "fuse.gcs",
-    "glusterfs",
-    "lustre",
-    "ceph",
-    "beegfs",
-)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
