@@ -1,0 +1,134 @@
+"""Results as files for other tools: metrics, evals, examples, comparisons and config, one file a kind.
+
+Everything is read from one consistent copy of the store, so an export while runs are live holds nobody up and its
+files agree with one another. A file is written under a temporary name and renamed: there is never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import duckdb
+import pyarrow as pa
+
+from store.export_formats import WRITERS
+from store.query import Store, evaluations_in
+from store.results import EvalSummary
+
+log = logging.getLogger(__name__)
+
+What = Literal["metrics", "evals", "examples", "comparisons", "config"]
+Format = Literal["csv", "markdown", "json", "parquet"]
+WHATS: tuple[What, ...] = get_args(What)
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_TIME = "make_timestamp(CAST(ts * 1000000 AS BIGINT)) AS time"  # UTC
+_METRICS = f"SELECT run_id AS run, metric, step, value, {_TIME} FROM store.scalar"
+_EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, gold,
+                answer, tokens, {_TIME} FROM store.eval_row"""
+_ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+Source = Callable[[duckdb.DuckDBPyConnection, Store, Sequence[str]], str]
+
+
+def export(
+    store: Store,
+    run_ids: Sequence[str],
+    what: Sequence[What],
+    format: Format,  # noqa: A002 (the field's own word, and the option's)
+    out: Path,
+) -> list[Path]:
+    """Writes one file for each kind in `what` about the runs `run_ids` (none given: all) to the folder `out`.
+
+    Returns the files. Raises OSError or StoreError, and leaves what was there before.
+    """
+    store.settle()
+    if store.problem:
+        log.warning("exporting what was ingested so far: %s", store.problem)
+    out.mkdir(parents=True, exist_ok=True)
+    ending, write = WRITERS[format]
+    runs = list(run_ids) or [summary.run for summary in store.runs()]
+    paths = []
+    with store.database.copied() as connection:
+        for kind in what:
+            query = SOURCES[kind](connection, store, runs)
+            path = out / f"{kind}.{ending}"
+            temporary = out / f".{path.name}.{os.getpid()}.part"
+            try:
+                write(connection, query, kind, temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            paths.append(path)
+    return paths
+
+
+def _table(query: str) -> Source:
+    """A kind that is rows of one of the store's tables."""
+
+    def source(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE exported_runs AS SELECT unnest($runs) AS id", {"runs": runs}
+        )
+        (others,) = connection.execute(
+            "SELECT count(*) FROM store.run WHERE run_id NOT IN (FROM exported_runs)"
+        ).fetchall()[0]
+        return f"{query} WHERE run_id IN (FROM exported_runs)" if others else query
+
+    return source
+
+
+def _evals(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
+    summaries = [summary for summary in evaluations_in(connection) if summary.run in runs]
+    return _registered(connection, "evals", EvalSummary, [asdict(summary) for summary in summaries])
+
+
+def _comparisons(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
+    from store.comparison import Comparison, run_comparisons
+
+    comparisons = [asdict(each) for run in runs for each in run_comparisons(store, run)]
+    return _registered(connection, "comparisons", Comparison, comparisons)
+
+
+def _config(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
+    rows = [
+        {"run": run, "key": key, "value": value if isinstance(value, str) else json.dumps(value)}
+        for run in runs
+        for key, value in flattened(store.config(run))
+    ]
+    schema = pa.schema([(name, pa.string()) for name in ("run", "key", "value")])
+    connection.register("config_rows", pa.Table.from_pylist(rows, schema))
+    return "FROM config_rows"
+
+
+SOURCES: dict[What, Source] = {
+    "metrics": _table(_METRICS),
+    "evals": _evals,
+    "examples": _table(_EXAMPLES),
+    "comparisons": _comparisons,
+    "config": _config,
+}
+
+
+def flattened(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The leaves of nested mappings under dotted keys; lists are leaves."""
+    if not isinstance(value, dict) or not value:
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        yield from flattened(inner, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _registered(
+    connection: duckdb.DuckDBPyConnection, name: str, kind: type[Any], rows: list[dict[str, Any]]
+) -> str:
+    """A query for `rows` of the dataclass `kind`, with its columns even where there are none."""
+    schema = pa.schema([(field.name, _ARROW[str(field.type).split(" ")[0]]) for field in fields(kind)])
+    connection.register(f"{name}_rows", pa.Table.from_pylist(rows, schema))
+    return f"FROM {name}_rows"

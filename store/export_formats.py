@@ -1,0 +1,92 @@
+"""The file formats of `export`: each writer takes a query on an open connection and writes its rows to a path.
+
+CSV is RFC 4180 as spreadsheets read it (UTF-8, a field with a comma, a quote or a line break is quoted, quotes are
+doubled). JSON is one object, `{"metrics": [{…}, …]}`, with null for what JSON has no number for. Markdown is one
+table a file, cells escaped so that they show as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+ROWS_A_FETCH = 10_000
+
+Writer = Callable[[duckdb.DuckDBPyConnection, str, str, Path], None]
+
+
+def write_csv(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
+    """The rows of `query` as CSV with a header."""
+    connection.execute(f"COPY ({query}) TO {_quoted(path)} (FORMAT csv, HEADER true)")
+
+
+def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
+    """The rows of `query` as Parquet."""
+    connection.execute(f"COPY ({query}) TO {_quoted(path)} (FORMAT parquet)")
+
+
+def write_json(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
+    """The rows of `query` as one JSON object that holds them, in order, under `kind`."""
+    result = connection.execute(query)
+    names = [column[0] for column in result.description or []]
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{{{json.dumps(kind)}: [")
+        for number, row in enumerate(_rows(result)):
+            cells = dict(zip(names, map(_json_value, row), strict=True))
+            file.write(("," if number else "") + "\n" + json.dumps(cells, ensure_ascii=False))
+        file.write("\n]}\n")
+
+
+def write_markdown(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
+    """The rows of `query` as a table in GitHub's Markdown."""
+    result = connection.execute(query)
+    names = [column[0] for column in result.description or []]
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}\n")
+        for row in _rows(result):
+            file.write(f"| {' | '.join(map(markdown_cell, row))} |\n")
+
+
+def markdown_cell(value: Any) -> str:
+    """`value` as it must be written in a table to be seen as it is: line breaks, pipes, tags and emphasis included."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = re.sub(r"([\\`*|~])", r"\\\1", _text(value))
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"\r\n|\r|\n", "<br>", text)
+
+
+WRITERS: dict[str, tuple[str, Writer]] = {
+    "csv": ("csv", write_csv),
+    "markdown": ("md", write_markdown),
+    "json": ("json", write_json),
+    "parquet": ("parquet", write_parquet),
+}
+
+
+def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := result.fetchmany(ROWS_A_FETCH):
+        yield from rows
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat() + "Z" if isinstance(value, datetime) else value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat(sep=" ") if isinstance(value, datetime) else str(value)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
