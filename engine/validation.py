@@ -27,13 +27,14 @@ class Validation:
         collector: Collector,
         prompts: list[Prompt],
         release: Callable[[WeightRef], None],
+        scored: Callable[[int, float], None],
     ) -> None:
         self._context = context
         self._collector = collector
         self._prompts = tuple(prompts)
         self._release = release
+        self._scored = scored
         self._asked: dict[int, Job] = {}
-        self.scores: dict[int, float] = {}  # version → pass@1
 
     def submit(self, weights: WeightRef) -> None:
         """Asks under `weights`, greedily; the caller has put a hold on them that is released with the answer."""
@@ -82,7 +83,7 @@ class Validation:
         completions = answer.completions
         lengths = np.array([len(completion.token_ids) for completion in completions])
         rate = float(np.mean([completion.outcome == "correct" for completion in completions]))
-        self.scores[step] = rate
+        self._scored(step, rate)
         emit = self._context.emit
         emit(Scalar(f"{arm}/val/pass_at_1", step, rate))
         emit(Scalar(f"{arm}/val/mean_length", step, float(lengths.mean())))

@@ -1,0 +1,105 @@
+"""The stage `sft`: supervised fine-tuning on worked solutions, by next-token cross-entropy of the answers.
+
+The batch of step t is a pure function of seed and t; the loss of a batch is the mean over its answer tokens,
+end-of-sequence included where the answer ended by itself. Validation runs beside training on the worker.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from engine import inputs
+from engine.collector import Collector
+from engine.context import Context, StageFailed
+from engine.order import batch_rows
+from engine.packing import Sequence, pack
+from engine.training import Clock, Training
+from engine.validation import Validation
+from engine.weights import WeightPublisher
+
+
+def run(context: Context) -> None:
+    """Trains the context's arm to its last step, from its newest checkpoint where there is one."""
+    settings = context.profile.sft
+    sequences = inputs.sequences(context)
+    total = settings.steps or math.ceil(len(sequences) * settings.epochs / settings.batch_size)
+    training = Training(context, settings, total)
+    publisher = WeightPublisher(context.folder.run_id)
+    try:
+        validation = _validation(training, publisher)
+        _train(training, sequences, validation, publisher)
+    finally:
+        publisher.close()
+
+
+def _train(
+    training: Training, sequences: inputs.Sequences, validation: Validation | None, publisher: WeightPublisher
+) -> None:
+    settings, clock = training.settings, Clock()
+    seed = (training.context.seed, training.arm.name)
+
+    def validate() -> None:
+        if validation is not None:
+            weights = training.policy.named_weights()
+            validation.submit(publisher.publish(training.arm.name, training.step, weights))
+
+    def save() -> None:
+        if validation is not None:
+            validation.finish(before=training.step)
+        training.save(validating=validation.pending() if validation else [])
+
+    if training.step == 0 or training.step in training.resumed.get("validating", []):
+        validate()
+    while training.step < training.total_steps:
+        training.context.control.boundary(save)
+        rows = batch_rows(
+            len(sequences), training.step, training.context.profile.sft.batch_size, "sft", *seed
+        )
+        with clock.measure("train"):
+            metrics = update(training, [sequences[row] for row in rows])
+        training.step += 1
+        training.scalars({**metrics, **rates(metrics, clock.lap())})
+        training.progress()
+        if training.is_due(settings.validate_every) or training.step == training.total_steps:
+            validate()
+        if validation is not None:
+            validation.collect()
+        if training.is_due(settings.checkpoint_every) or training.step == training.total_steps:
+            save()
+    if validation is not None:
+        validation.finish()
+
+
+def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
+    """One optimizer step on `batch`; the loss is the mean over all of its answer tokens."""
+    microbatches = pack(batch, training.tokens_per_microbatch)
+    answer_tokens = sum(int(packed.mask.sum()) for packed in microbatches)
+    if answer_tokens == 0:
+        raise StageFailed("sft: a batch without a single answer token; raise preprocess.max_tokens")
+    total = torch.zeros((), device=training.device)
+    for packed in microbatches:
+        loss, _ = training.policy.cross_entropy(packed.to(training.device))
+        torch.autograd.backward(loss / answer_tokens)
+        total += loss.detach()
+    moved = training.optimizer.step()
+    return {
+        "train/loss": float(total) / answer_tokens,
+        "train/grad_norm": moved.grad_norm,
+        "train/learning_rate": moved.learning_rate,
+        "train/tokens": sum(len(packed.input_ids) for packed in microbatches),
+    }
+
+
+def rates(metrics: dict[str, float], times: dict[str, float]) -> dict[str, float]:
+    """`times` and the real tokens a second that they amount to."""
+    return {**times, "train/tokens_per_second": metrics["train/tokens"] / times["time/train"]}
+
+
+def _validation(training: Training, publisher: WeightPublisher) -> Validation | None:
+    context, settings = training.context, training.settings
+    if not settings.validate_every or context.generation is None:
+        return None
+    prompts = inputs.prompts(context, "validation")[: settings.validation_rows]
+    return Validation(context, Collector(context.generation), prompts, publisher.release, training.scored)

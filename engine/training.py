@@ -1,0 +1,126 @@
+"""What SFT and GRPO share around their loops: a policy, its optimizer, its checkpoints and its metrics.
+
+A `Training` is at a step: `step` updates are behind it. Loops read top to bottom in engine/stages/sft.py and grpo.py;
+here is what they would say twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine import checkpoint, inputs
+from engine.arms import parent_model
+from engine.context import Context, StageFailed
+from engine.optimizer import Optimizer
+from engine.policy import Policy
+from profiles import Arm
+from profiles.schema import Optimizer as Settings
+from store.records import Event, Scalar
+
+
+class Training:
+    """One arm being trained: what it is made of, and how it is saved and measured."""
+
+    def __init__(
+        self, context: Context, settings: Settings, total_steps: int, updates_per_step: int = 1
+    ) -> None:
+        if context.arm is None:
+            raise StageFailed(f"stage {context.stage}: it trains an arm, and none was named")
+        self.context = context
+        self.arm: Arm = context.arm
+        self.settings = settings
+        self.total_steps = total_steps
+        self.root = context.folder.checkpoints(self.arm.name)
+        self.device = torch.device(context.profile.hardware.trainer)
+        resumed = checkpoint.latest(self.root)
+        self.policy = self.load_policy(resumed or parent_model(context.folder, context.profile, self.arm))
+        assert self.policy.precision is not None
+        self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
+        self.tokens_per_microbatch = settings.tokens_per_microbatch
+        self.step = 0
+        self.scores: dict[int, float] = {}
+        self.resumed: dict[str, Any] = {}
+        if resumed is not None:
+            self.resumed = checkpoint.load(resumed, self.optimizer)
+            self.step = int(self.resumed["step"])
+            context.emit(
+                Event("log", f"goes on from step {self.step}", context.stage, self.arm.name, self.step)
+            )
+
+    def load_policy(self, source: str | Path, frozen: bool = False) -> Policy:
+        """A policy from a model folder or hub name on the trainer's device."""
+        model = self.context.profile.model
+        return Policy.load(
+            source,
+            str(self.device),
+            model.compute_dtype,
+            self.settings.gradient_checkpointing,
+            revision=model.revision,
+            frozen=frozen,
+        )
+
+    def save(self, **state: Any) -> None:
+        """Writes a checkpoint of this step, with `state` for the loop that resumes from it."""
+        path = checkpoint.save(
+            self.root,
+            self.step,
+            self.policy,
+            inputs.tokenizer(self.context),
+            self.optimizer,
+            {"step": self.step, **state},
+            self.settings.keep_checkpoints,
+            self.scores.get(self.step),
+        )
+        self.context.emit(
+            Event("checkpoint", path.name, self.context.stage, self.arm.name, self.step, {"path": str(path)})
+        )
+
+    def scored(self, step: int, score: float) -> None:
+        """Notes the validation score of a step, so that the best checkpoint is kept."""
+        self.scores[step] = score
+        checkpoint.set_score(self.root, step, score)
+
+    def is_due(self, every: int) -> bool:
+        """True where something that happens every `every` steps (0: never) is due after this step."""
+        return every > 0 and self.step > 0 and self.step % every == 0
+
+    def scalars(self, values: dict[str, float]) -> None:
+        """Emits `values` under the arm's name at this step."""
+        for name, value in values.items():
+            self.context.emit(Scalar(f"{self.arm.name}/{name}", self.step, float(value)))
+
+    def progress(self) -> None:
+        """Tells how far the arm's training is."""
+        payload = {"done": self.step, "total": self.total_steps, "unit": "steps"}
+        self.context.emit(Event("progress", "", self.context.stage, self.arm.name, self.step, payload))
+
+
+class Clock:
+    """Where a step's time goes, as metrics `time/NAME` in seconds."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Adds the time inside to `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - began
+
+    def lap(self) -> dict[str, float]:
+        """The times since the last lap, the whole of it as `time/step`."""
+        now = time.perf_counter()
+        spent = {f"time/{name}": seconds for name, seconds in self._spent.items()}
+        spent["time/step"] = now - self._began
+        self._spent, self._began = {}, now
+        return spent
