@@ -13,7 +13,9 @@ UNSCALED: frozenset[LossName] = frozenset({"dr_grpo", "reinforce", "reinforce_ba
 EPSILON = 1e-4  # TRL's
 
 
-def group_advantages(rewards: NDArray[np.float64], loss: LossName, normalise: bool = True) -> NDArray[np.float64]:
+def group_advantages(
+    rewards: NDArray[np.float64], loss: LossName, normalise: bool = True
+) -> NDArray[np.float64]:
     """Advantages `(groups, group_size)` of rewards of that shape.
 
     The reward itself for `reinforce`; otherwise the reward less its group's mean, divided by the group's sample

@@ -53,7 +53,7 @@ def save(
     keep: int,
     score: float | None = None,
 ) -> Path:
-    """Writes `root/step_NNNNNN` and removes all but the newest `keep` and the best. A step that exists is left as it is.
+    """Writes `root/step_NNNNNN` and removes all but the newest `keep` and the best. A step that exists is left alone.
 
     `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added.
     """
@@ -140,7 +140,7 @@ def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
     """
     path = folder / TRAINER
     if not path.is_file():
-        raise CheckpointError(f"{folder}: no {TRAINER} here, so training cannot go on from it; name a checkpoint folder")
+        raise CheckpointError(f"{folder}: no {TRAINER} here to go on from; name a checkpoint folder")
     trainer: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     optimizer.load_state_dict(trainer["optimizer"])
     restore_rng(trainer["rng"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 
 
-def row_statistics(logits: Tensor, targets: Tensor, inverse_temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+def row_statistics(
+    logits: Tensor, targets: Tensor, inverse_temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Log-prob of each row's target, entropy and log-normaliser of softmax(logits / temperature); each `(rows,)`."""
     scaled = logits.float() * inverse_temperature
     normaliser = torch.logsumexp(scaled, dim=-1)
@@ -36,9 +39,9 @@ def logits_gradient(
     probabilities = torch.exp(scaled - normaliser[:, None])
     words = torch.arange(logits.shape[-1], device=logits.device)
     chosen = words[None, :] == targets[:, None]
-    return (torch.where(chosen, 1 - probabilities, -probabilities) * (grad * inverse_temperature)[:, None]).to(
-        logits.dtype
-    )
+    return (
+        torch.where(chosen, 1 - probabilities, -probabilities) * (grad * inverse_temperature)[:, None]
+    ).to(logits.dtype)
 
 
 @cache
@@ -56,7 +59,7 @@ def _chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]
     most = max(1, _CHUNK_ELEMENTS[device.type] // vocabulary)
     count = -(-rows // most)
     bounds = [rows * part // count for part in range(count + 1)] if count else [0]
-    return (slice(start, end) for start, end in zip(bounds, bounds[1:], strict=False))
+    return (slice(start, end) for start, end in pairwise(bounds))
 
 
 class _LinearLogprobs(torch.autograd.Function):
@@ -68,7 +71,9 @@ class _LinearLogprobs(torch.autograd.Function):
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         for part in _chunks(len(hidden), len(weight), hidden.device):
             logits = hidden[part] @ weight.t()
-            logprobs[part], entropy[part], normaliser[part] = statistics(logits, targets[part], inverse_temperature)
+            logprobs[part], entropy[part], normaliser[part] = statistics(
+                logits, targets[part], inverse_temperature
+            )
         ctx.save_for_backward(hidden, weight, targets, normaliser)
         ctx.inverse_temperature = inverse_temperature
         ctx.mark_non_differentiable(entropy)
@@ -113,17 +118,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return hidden_grad * grads[0], weight_grad * grads[0], None
 
 
-def logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Log-prob of each target under softmax(hidden · weightᵀ / temperature), and that distribution's entropy.
 
     Shapes: hidden `(rows, width)`, weight `(vocabulary, width)`, targets `(rows,)`; gives two float32 `(rows,)`. The
     log-probs carry gradients, the entropy does not.
     """
-    result: tuple[Tensor, Tensor] = _LinearLogprobs.apply(hidden, weight, targets, 1.0 / temperature)
-    return result
+    apply: Callable[..., tuple[Tensor, Tensor]] = _LinearLogprobs.apply
+    return apply(hidden, weight, targets, 1.0 / temperature)
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Sum over rows of −log p(target), float32 scalar, with gradients. Shapes as in `logprobs`."""
-    result: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
-    return result
+    apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
+    return apply(hidden, weight, targets)

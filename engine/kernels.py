@@ -20,5 +20,12 @@ def use_fused_kernels(model: PreTrainedModel) -> bool:
     patch = MODEL_TYPE_TO_APPLY_LIGER_FN.get(model.config.model_type)
     if patch is None:
         return False
-    patch(rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False, model=model)
+    patch(
+        rope=True,
+        rms_norm=True,
+        swiglu=True,
+        cross_entropy=False,
+        fused_linear_cross_entropy=False,
+        model=model,
+    )
     return True

@@ -107,7 +107,9 @@ def reinforce(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     With rewards as advantages this is plain REINFORCE, with centred ones REINFORCE with a baseline.
     """
     losses = -per_token(terms.advantages, terms) * terms.logprobs
-    return _finish(losses, token_mean, clipping(token_ratio(terms), terms, settings, totals), terms, settings, totals)
+    return _finish(
+        losses, token_mean, clipping(token_ratio(terms), terms, settings, totals), terms, settings, totals
+    )
 
 
 LOSSES: dict[LossName, LossFunction] = {
@@ -138,7 +140,9 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     return torch.exp(log_ratio) - log_ratio - 1.0
 
 
-def importance_weights(old: Tensor, sampler: Tensor, mask: Tensor, cap: float, totals: Totals) -> tuple[Tensor, Metrics]:
+def importance_weights(
+    old: Tensor, sampler: Tensor, mask: Tensor, cap: float, totals: Totals
+) -> tuple[Tensor, Metrics]:
     """Truncated weights min(π_old / π_sampler, cap) per token, 1 where the mask is false, and what they say.
 
     They correct for a sampler of another version or another arithmetic (truncated importance sampling).

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.precision import Precision
+from engine.precision import Precision, gradients
 from profiles.schema import Optimizer as Settings
 
 
@@ -25,7 +25,9 @@ def learning_rate(settings: Settings, step: int, total_steps: int) -> float:
         return settings.learning_rate
     span = max(total_steps - settings.warmup_steps, 1)
     progress = min((step - settings.warmup_steps) / span, 1.0)
-    remaining = 1.0 - progress if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    remaining = (
+        1.0 - progress if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    )
     return settings.learning_rate * remaining
 
 
@@ -63,8 +65,9 @@ class Optimizer:
 
         A gradient norm that is not finite moves nothing; the step counts and the norm is reported as it is.
         """
-        masters = [master for master in self._precision.masters.values() if master.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(masters, self._settings.max_grad_norm)
+        norm = self._precision.collect()
+        scale = (self._settings.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients(self._precision.masters), scale)
         rate = learning_rate(self._settings, self.steps_done, self._total_steps)
         self.steps_done += 1
         grad_norm = float(norm)
@@ -73,12 +76,8 @@ class Optimizer:
                 group["lr"] = rate
             self._adamw.step()
             self._precision.publish()
-        self.clear()
+        self._precision.clear()
         return Update(grad_norm, rate)
-
-    def clear(self) -> None:
-        """Drops gradients that were gathered so far."""
-        self._adamw.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Step, moments and masters: all that exact resumption needs beside the model's own weights."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Packed:
     def to(self, device: torch.device | str) -> Self:
         """The same microbatch on `device`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in values.items()
         }

@@ -6,14 +6,16 @@ under a temporary name and renamed, so that a reader sees a whole step or none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.packing import Sequence
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ def read(folder: Path, step: int) -> Rollouts:
     """The rollouts of `step`; FileNotFoundError names the file where that step was not recorded."""
     with np.load(path_of(folder, step)) as file:
         lengths, prompts = file["lengths"], file["prompt_lengths"]
-        ids = _split(file["token_ids"], lengths)
-        columns = zip(ids, prompts.tolist(), file["finished"].tolist(), strict=True)
+        token_ids = _split(file["token_ids"], lengths)
+        columns = zip(token_ids, prompts.tolist(), file["finished"].tolist(), strict=True)
         return Rollouts(
             step=int(file["step"]),
             version=int(file["version"]),
@@ -79,6 +81,6 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.npz"))
 
 
-def _split(flat: NDArray[np.generic], lengths: Items[int] | NDArray[np.int64]) -> list[NDArray[np.generic]]:
+def _split(flat: NDArray[Scalar], lengths: NDArray[np.int64]) -> list[NDArray[Scalar]]:
     """`flat` cut into pieces of these lengths."""
     return np.split(flat, np.cumsum(lengths)[:-1])
