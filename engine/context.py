@@ -31,6 +31,10 @@ class Control(Protocol):
         """Call between steps: waits while paused; on `checkpoint` calls `save`; on `stop` calls it, then raises
         StopRequested."""
 
+    def settled(self) -> None:
+        """Returns once everything emitted so far is in the journal. Call it before a checkpoint or a marker becomes
+        visible: what a resumed run will not emit again must be safe by then."""
+
 
 class Generation(Protocol):
     """The way to the worker: jobs in, results out, alive or restarted in between."""

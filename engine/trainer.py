@@ -66,8 +66,9 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     except StageFailed as error:
         report("failed", str(error))
         return 1
-    _mark(folder, step)
     report("finished", f"{time.monotonic() - began:.1f} s")
+    child.control.settled()
+    _mark(folder, step)
     return 0
 
 

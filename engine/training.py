@@ -67,6 +67,7 @@ class Training:
 
     def save(self, **state: Any) -> None:
         """Writes a checkpoint of this step, with `state` for the loop that resumes from it."""
+        self.context.control.settled()
         path = checkpoint.save(
             self.root,
             self.step,

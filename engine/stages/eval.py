@@ -116,6 +116,7 @@ def _record(context: Context, collector: Collector, arm: Arm, task: Task, job: J
         context.emit(example(completion, job.prompts[completion.prompt], arm.name, job.step, task.name))
     rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
     context.emit(Scalar(f"{arm.name}/eval/{task.name}", job.step, rate))
+    context.control.settled()
     mark = _mark(context, arm, task)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()

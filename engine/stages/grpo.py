@@ -109,9 +109,6 @@ def rollout_metrics(batch: RolloutBatch, settings: Grpo) -> dict[str, float]:
         "completions/p95_length": float(np.quantile(lengths, 0.95)),
         "completions/clipped_ratio": float(np.mean([c.finish == "length" for c in batch.completions])),
         "completions/no_answer_ratio": outcomes.count("no_answer") / len(outcomes),
-        "worker/tokens_per_second": batch.done.generated_tokens / batch.done.seconds_generating,
-        "worker/idle_seconds": batch.done.seconds_idle,
-        "worker/loading_seconds": batch.done.seconds_loading,
     }
 
 
