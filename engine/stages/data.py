@@ -1,0 +1,150 @@
+"""The stage `data`: questions checked and split, contamination measured, and a data card in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine import dataset, inputs
+from engine.cache import building
+from engine.contamination import Overlap, overlap
+from engine.context import Context, StageFailed
+from engine.dataset import InputError, Row, Source, Splits
+from engine.progress import Progress
+from engine.rows import write_jsonl
+from store.records import Event
+
+STAGE = "data"
+
+
+def run(context: Context) -> None:
+    """Makes the splits, or finds them made; leaves `data_card.json` and `data_card.md` in the run folder."""
+    folder = inputs.data_folder(context)
+    if folder.is_dir():
+        context.emit(
+            Event(
+                "stage",
+                f"already done for the same inputs: {folder.name}",
+                STAGE,
+                payload={"status": "skipped"},
+            )
+        )
+    else:
+        _make(context, folder)
+    for name in ("data_card.json", "data_card.md"):
+        shutil.copyfile(folder / name, context.folder.path / name)
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    context.emit(Event("input", summary(card), STAGE, payload=card))
+
+
+def _make(context: Context, folder: Path) -> None:
+    progress = Progress(context.emit, STAGE, 4, "steps")
+    try:
+        source = dataset.load(context.profile, context.seed)
+        progress.advance()
+        splits = dataset.split(source, context.profile, context.seed)
+    except InputError as error:
+        raise StageFailed(str(error)) from None
+    progress.advance()
+    overlaps = [
+        overlap("test", splits.test, "train", splits.train + splits.shots),
+        overlap("validation", splits.validation, "train", splits.train + splits.shots),
+    ]
+    progress.advance()
+    with building(folder) as made:
+        for name, rows in by_name(splits).items():
+            write_jsonl(made / f"{name}.jsonl", rows)
+        card = data_card(context, source, splits, overlaps)
+        (made / "data_card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False), encoding="utf-8")
+        (made / "data_card.md").write_text(markdown(card), encoding="utf-8")
+    progress.advance()
+
+
+def by_name(splits: Splits) -> dict[str, list[Row]]:
+    """The splits by the names of their files."""
+    return {
+        "train": splits.train,
+        "validation": splits.validation,
+        "test": splits.test,
+        "shots": splits.shots,
+        "platinum": splits.platinum,
+    }
+
+
+def data_card(context: Context, source: Source, splits: Splits, overlaps: list[Overlap]) -> dict[str, Any]:
+    """What there is to know about the data of this run, JSON-ready."""
+    return {
+        "source": context.profile.data.source,
+        "origin": source.origin,
+        "licence": source.licence,
+        "revision": context.profile.data.revision,
+        "files": source.files,
+        "seed": context.seed,
+        "source_rows": {"train": len(source.train), "test": len(source.test)},
+        "splits": {name: _split_facts(rows) for name, rows in by_name(splits).items() if rows},
+        "few_shot_examples": [row.ex_id for row in splits.shots],
+        "contamination": [
+            {
+                "checked": found.checked,
+                "against": found.against,
+                "exact": len(found.exact),
+                "shared_13_words": len(found.shared_run),
+                "examples": found.pairs,
+            }
+            for found in overlaps
+        ],
+    }
+
+
+def _split_facts(rows: list[Row]) -> dict[str, Any]:
+    text = "".join(f"{row.ex_id}\0{row.question}\0{row.solution}\0{row.answer}\0" for row in rows)
+    return {
+        "rows": len(rows),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "question_characters": dataset.lengths([row.question for row in rows]),
+        "solution_characters": dataset.lengths([row.solution for row in rows]),
+    }
+
+
+def summary(card: dict[str, Any]) -> str:
+    """The card in one line."""
+    counts = ", ".join(f"{name} {facts['rows']:,}" for name, facts in card["splits"].items())
+    found = "; ".join(
+        f"{check['checked']} against {check['against']}: {check['exact']} the same, "
+        f"{check['shared_13_words']} share 13 words"
+        for check in card["contamination"]
+    )
+    return f"{counts} rows of {card['source']}; {found}"
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The card for people."""
+    lines = [
+        f"# Data of this run: {card['source']}",
+        "",
+        f"- origin: {card['origin']}",
+        f"- licence: {card['licence']}",
+        f"- revision: {card['revision']} · seed of the split: {card['seed']}",
+        *(f"- {name}: `{digest}`" for name, digest in card["files"].items()),
+        f"- few-shot examples, kept out of training: {', '.join(card['few_shot_examples']) or 'none'}",
+        "",
+        "| split | rows | question, characters (mean / 95 % / max) | solution, characters | sha256 |",
+        "|---|---|---|---|---|",
+    ]
+    for name, facts in card["splits"].items():
+        question, solution = (
+            f"{size['mean']} / {size['p95']:.0f} / {size['max']:.0f}"
+            for size in (facts["question_characters"], facts["solution_characters"])
+        )
+        lines.append(f"| {name} | {facts['rows']} | {question} | {solution} | `{facts['sha256'][:16]}` |")
+    lines += ["", "Contamination, reported and left as it is (13 words in a row; GPT-3's measure):", ""]
+    for check in card["contamination"]:
+        pairs = ", ".join(" and ".join(pair) for pair in check["examples"]) or "none"
+        lines.append(
+            f"- {check['checked']} against {check['against']}: {check['exact']} questions the same, "
+            f"{check['shared_13_words']} sharing 13 words (first: {pairs})"
+        )
+    return "\n".join(lines) + "\n"

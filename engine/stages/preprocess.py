@@ -1,0 +1,191 @@
+"""The stage `preprocess`: traces and questions through the template and the tokenizer, once, into mapped arrays.
+
+A training sequence is the prompt's ids, the answer's ids and, where the solution is whole, the end-of-sequence id.
+One that is too long is cut and then does not end: it has no end-of-sequence id and is `finished=False`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from engine import inputs, locations, prompts
+from engine.arms import tokenizer_source
+from engine.cache import building
+from engine.context import Context, StageFailed
+from engine.inputs import SplitName
+from engine.progress import Progress
+from engine.rows import Row
+from engine.sequences import write_lines, write_rows
+from engine.traces.trace import Trace
+from store.records import Event
+
+Item = TypeVar("Item")
+STAGE = "preprocess"
+BATCH = 1000  # texts tokenised at a time: enough for the tokenizer's threads, often enough for progress
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """Prompts to make: a split under one template with some worked examples before each question."""
+
+    split: SplitName
+    template: str
+    shots: int
+
+
+def run(context: Context) -> None:
+    """Makes sequences and prompts, or finds them made."""
+    folder = inputs.preprocess_folder(context)
+    if folder.is_dir():
+        message = f"already done for the same inputs: {folder.name}"
+        context.emit(Event("stage", message, STAGE, payload={"status": "skipped"}))
+    else:
+        _make(context, folder)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    context.emit(Event("input", report["summary"], STAGE, payload=report))
+
+
+def prompt_sets(context: Context) -> list[PromptSet]:
+    """What the later stages ask for: 0-shot prompts of training, and test prompts as the eval settings say."""
+    form = context.profile.preprocess.template
+    sets = [PromptSet("train", form, 0), PromptSet("validation", form, 0)]
+    held_out: list[SplitName] = ["test", "platinum"] if context.profile.data.platinum else ["test"]
+    for template in context.profile.eval.templates or (form,):
+        sets += [
+            PromptSet(split, template, shots) for split in held_out for shots in context.profile.eval.shots
+        ]
+    return sets
+
+
+def _make(context: Context, folder: Path) -> None:
+    tokenizer = inputs.tokenizer(tokenizer_source(context.folder, context.profile))
+    sets = prompt_sets(context)
+    rows = {chosen.split: inputs.rows(context, chosen.split) for chosen in sets}
+    examples = inputs.rows(context, "shots") if max(context.profile.eval.shots, default=0) else []
+    traces = inputs.traces(context)
+    progress = Progress(
+        context.emit, STAGE, len(traces) + sum(len(rows[chosen.split]) for chosen in sets), "texts"
+    )
+    work = _Work(context, tokenizer, progress)
+    with building(folder) as made:
+        made_prompts = {
+            chosen: work.prompts(made, chosen, rows[chosen.split], examples[: chosen.shots])
+            for chosen in sets
+        }
+        by_id = dict(zip((row.ex_id for row in rows["train"]), made_prompts[sets[0]], strict=True))
+        report = work.report | work.sequences(made, traces, by_id)
+        report["summary"] = summary(report)
+        (made / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+class _Work:
+    """Tokenises for one output folder and counts what was long."""
+
+    def __init__(self, context: Context, tokenizer: Any, progress: Progress) -> None:
+        self.context, self.tokenizer, self.progress = context, tokenizer, progress
+        self.settings = context.profile.preprocess
+        self.longest_prompt = context.profile.hardware.max_model_len - locations.completion_limit(
+            context.profile
+        )
+        self.report: dict[str, Any] = {"template": self.settings.template, "prompts": {}}
+
+    def prompts(
+        self, folder: Path, chosen: PromptSet, rows: Sequence[Row], examples: Sequence[Row]
+    ) -> list[list[int]]:
+        """Writes the prompts of a set. One that leaves no room for a completion loses its beginning, counted."""
+        instruction = self.settings.system_prompt
+        found: list[list[int]] = []
+        texts: list[str] = []
+        for batch in _batches(rows):
+            try:
+                new = [
+                    prompts.prompt_text(self.tokenizer, row.question, chosen.template, instruction, examples)
+                    for row in batch
+                ]
+            except ValueError as error:
+                raise StageFailed(f"preprocess: {error}") from None
+            texts += new
+            found += prompts.encode_prompts(self.tokenizer, new, chosen.template)
+            self._advance(len(batch))
+        name = inputs.prompts_name(chosen.split, chosen.template, chosen.shots)
+        cut = sum(len(ids) > self.longest_prompt for ids in found)
+        self.report["prompts"][name] = {**_lengths([len(ids) for ids in found]), "cut": cut}
+        found = [ids[-self.longest_prompt :] for ids in found]
+        write_rows(folder, name, found)
+        facts = zip((row.ex_id for row in rows), (row.answer for row in rows), texts, strict=True)
+        write_lines(folder / f"{name}.jsonl", facts)
+        return found
+
+    def sequences(
+        self, folder: Path, traces: Sequence[Trace], prompt_ids: dict[str, list[int]]
+    ) -> dict[str, Any]:
+        """Writes the training sequences of `traces`; what was counted on the way."""
+        end = self.tokenizer.eos_token_id
+        if end is None:
+            raise StageFailed(
+                "preprocess: the tokenizer has no end-of-sequence token; answers could never end"
+            )
+        most = self.settings.max_tokens
+        made: list[tuple[Trace, list[int], int, bool]] = []
+        no_room = 0
+        for trace, answer in self._answers(traces):
+            prompt = prompt_ids[trace.ex_id]
+            whole = [*prompt, *answer, end] if trace.finished else [*prompt, *answer]
+            finished = trace.finished and len(whole) <= most
+            if len(prompt) < min(most, len(whole)):
+                made.append((trace, whole[:most], len(prompt), finished))
+            else:
+                no_room += 1
+        if not made:
+            raise StageFailed(f"preprocess: all prompts fill preprocess.max_tokens = {most} alone; raise it")
+        write_rows(folder, "sequences", [ids for _, ids, _, _ in made])
+        np.save(
+            folder / "sequences.prompt_lengths.npy", np.array([length for _, _, length, _ in made], np.int32)
+        )
+        np.save(folder / "sequences.finished.npy", np.array([finished for *_, finished in made], np.bool_))
+        write_lines(folder / "sequences.jsonl", ([trace.ex_id, trace.sample] for trace, *_ in made))
+        cut = sum(trace.finished and not finished for trace, _, _, finished in made)
+        unfinished = sum(not trace.finished for trace, *_ in made)
+        return {
+            "sequences": {**_lengths([len(ids) for _, ids, _, _ in made]), "cut": cut, "no_room": no_room},
+            "tokens": sum(len(ids) for _, ids, _, _ in made),
+            "unfinished_traces": unfinished,
+        }
+
+    def _answers(self, traces: Sequence[Trace]) -> Iterator[tuple[Trace, list[int]]]:
+        for batch in _batches(traces):
+            texts = [prompts.answer_text(self.settings.template, trace.text) for trace in batch]
+            yield from zip(batch, prompts.encode_answers(self.tokenizer, texts), strict=True)
+            self._advance(len(batch))
+
+    def _advance(self, count: int) -> None:
+        self.progress.advance(count)
+        self.context.control.boundary()
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The report in one line."""
+    sequences = report["sequences"]
+    cut = sum(found["cut"] for found in report["prompts"].values())
+    return (
+        f"{sequences['count']:,} sequences, {report['tokens']:,} tokens (mean {sequences['mean']}, "
+        f"longest {sequences['max']}); {sequences['cut']} cut, {sequences['no_room']} without room for an answer; "
+        f"{cut} prompts cut"
+    )
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _lengths(sizes: Sequence[int]) -> dict[str, Any]:
+    if not sizes:
+        return {"count": 0, "mean": 0.0, "p95": 0, "max": 0}
+    mean, high = float(np.mean(sizes)), int(np.percentile(sizes, 95))
+    return {"count": len(sizes), "mean": round(mean, 1), "p95": high, "max": max(sizes)}

@@ -1,0 +1,56 @@
+"""The stage `traces`: the worked solutions that SFT learns from, one file for all of them, and a report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine import inputs
+from engine.cache import building
+from engine.context import Context
+from engine.sequences import write_lines
+from engine.traces.own import own_solutions
+from engine.traces.trace import Trace
+from store.records import Event
+
+STAGE = "traces"
+
+
+def run(context: Context) -> None:
+    """Makes the traces, or finds them made."""
+    folder = inputs.traces_folder(context)
+    if folder.is_dir():
+        message = f"already done for the same inputs: {folder.name}"
+        context.emit(Event("stage", message, STAGE, payload={"status": "skipped"}))
+    elif context.profile.traces.source == "solutions":
+        _own(context, folder)
+    else:
+        _from_teacher(context, folder)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    context.emit(Event("input", report["summary"], STAGE, payload=report))
+
+
+def _own(context: Context, folder: Path) -> None:
+    rows = inputs.rows(context, "train")
+    found = own_solutions(rows, context.profile.preprocess.system_prompt)
+    name = context.profile.data.source
+    report = {"source": "solutions", "rows": len(rows), "traces": len(found)}
+    _write(
+        folder, found, report | {"summary": f"{len(found):,} traces: {name}'s own solutions, no teacher's"}
+    )
+
+
+def _from_teacher(context: Context, folder: Path) -> None:
+    from engine.traces.collect import collect  # the client library takes a second to import
+
+    rows = inputs.rows(context, "train")
+    found, report = collect(context, rows, folder)
+    _write(folder, found, report)
+
+
+def _write(folder: Path, found: list[Trace], report: dict[str, Any]) -> None:
+    with building(folder) as made:
+        write_lines(made / "traces.jsonl", map(asdict, found))
+        (made / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,17 @@
+"""A worked solution to one training question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """`text` states its answer at the end. `finished` is false where the teacher ran out of tokens."""
+
+    ex_id: str
+    sample: int
+    text: str
+    answer: str
+    correct: bool
+    finished: bool

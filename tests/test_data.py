@@ -1,0 +1,267 @@
+"""Sources, row checks, splits, contamination and the stage `data`, up to real GSM8K."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import dataset, inputs
+from engine.cache import building
+from engine.contamination import overlap
+from engine.context import Context, StageFailed
+from engine.dataset import InputError, Row, check_source, read_jsonl_split
+from engine.locations import missing_input
+from engine.stages import data
+from profiles import Profile, load
+from store.home import RunFolder
+from store.records import Event, Record
+
+SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")
+
+
+class NoCommands:
+    """A control that never asks for anything."""
+
+    def boundary(self, save: object = None) -> None:
+        return None
+
+
+def make_context(home: Path, profile: Profile, seed: int = 0, run: str = "run") -> tuple[Context, list[Record]]:
+    folder = RunFolder(home, run)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    told: list[Record] = []
+    return Context(folder, profile, seed, "data", None, told.append, NoCommands(), None), told
+
+
+def gsm_row(number: int, **more: Any) -> dict[str, Any]:
+    answer = f"{number} + 1 = <<{number}+1={number + 1}>>{number + 1}\n#### {number + 1}"
+    return {"question": f"Ann has {number} apples and buys one. How many?", "answer": answer, **more}
+
+
+def write_source(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, rows in (("train", train), ("test", test)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def profile_for(source: Path, *overrides: str) -> Profile:
+    return load("demo", [f"data.source={source}", "data.validation_rows=5", *overrides])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write_source(
+        tmp_path / "source", [gsm_row(n) for n in range(40)], [gsm_row(n) for n in range(100, 110)]
+    )
+
+
+def lines_of(events: list[Record], kind: str) -> list[Event]:
+    return [event for event in events if isinstance(event, Event) and event.kind == kind]
+
+
+POISON = [
+    (b'{"question": "a", "answer": "b"', "not JSON"),
+    (b"<html><body>502 Bad Gateway</body></html>", "HTML, not JSON"),
+    (b'["question", "answer"]', "not an object"),
+    (b'{"question": "How many?"}', "no field 'answer'"),
+    (b'{"question": "How many?", "answer": 18}', "not text"),
+    (b'{"question": "  ", "answer": "#### 1"}', "question is empty"),
+    (b'{"question": "How many ducks?", "answer": "18"}', "no '#### N'"),
+    (b'{"question": "How many swans?", "answer": "so it is ####  "}', "no '#### N'"),
+    (b'{"question": "How <div>many</div>?", "answer": "#### 1"}', "HTML (<div>)"),
+    (b'{"question": "5 &lt; 6, how many?", "answer": "#### 1"}', "HTML (&lt;)"),
+    (b'{"question": "How\\u0000many?", "answer": "#### 1"}', "U+0000"),
+    (b'{"question": "raw \x00 many?", "answer": "#### 1"}', "NUL byte"),
+    (b'{"question": "caf\xe9?", "answer": "#### 1"}', "not UTF-8"),
+    (b'{"question": "lone \\ud800 half?", "answer": "#### 1"}', "U+D800"),
+    (b'{"question": "' + b"x" * 30_000 + b'", "answer": "#### 1"}', "30,000 characters"),
+    (b'{"question": "' + b"x" * (1 << 20) + b'", "answer": "#### 1"}', "a line of 1,048,"),
+    (b'{"id": "twice", "question": "Another?", "answer": "#### 1"}', "repeats the id 'twice' of line 1"),
+    (b'{"question": "How many hens?", "answer": "#### 2"}', "repeats the question of line 2"),
+    (b"[" * 100_000, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), POISON, ids=[reason for _, reason in POISON])
+def test_a_faulty_line_is_refused_with_file_line_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "train.jsonl"
+    good = [{"id": "twice", "question": "Some?", "answer": "#### 1"}, {"question": "How many hens?", "answer": "#### 2"}]
+    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in good) + line + b"\n" + b'{"id": "last"}')
+    with pytest.raises(InputError) as caught:
+        read_jsonl_split(path)
+    message = str(caught.value)
+    assert f"{path}:3: " in message
+    assert reason in message
+    assert f"{path}:4: no field 'question'" in message, "reading goes on behind a faulty line"
+    assert "\n" not in message
+
+
+def test_every_faulty_line_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    good = [{"id": "twice", "question": "Some?", "answer": "#### 1"}, {"question": "How many hens?", "answer": "#### 2"}]
+    path.write_bytes(b"\n".join([json.dumps(row).encode() for row in good] + [line for line, _ in POISON]))
+    with pytest.raises(InputError) as caught:
+        read_jsonl_split(path)
+    for number, (_, reason) in enumerate(POISON, start=3):
+        assert str(caught.value).count(f"{path}:{number}: ") == 1
+        assert reason in str(caught.value)
+
+
+def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train.jsonl: no such file"):
+        read_jsonl_split(tmp_path / "train.jsonl")
+    (tmp_path / "test.jsonl").write_text("\n")
+    with pytest.raises(InputError, match=r"test.jsonl: holds no rows; the test split"):
+        read_jsonl_split(tmp_path / "test.jsonl")
+
+
+def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(
+        json.dumps(gsm_row(1)) + "\r\n\n" + json.dumps(gsm_row(2, id=77)) + "\n"
+        '{"problem": "$x<b>y$?", "solution": "It is $\\\\boxed{\\\\frac{1}{2}}$.", "unique_id": "m1"}',
+        encoding="utf-8-sig",
+    )
+    rows = read_jsonl_split(path)
+    assert [row.ex_id for row in rows] == ["train-00000", "77", "m1"]
+    assert [row.answer for row in rows] == ["2", "3", "\\frac{1}{2}"]
+    assert rows[0].solution == gsm_row(1)["answer"]
+
+
+def test_the_split_is_seeded_disjoint_and_loses_nothing(small: Path) -> None:
+    profile = profile_for(small, "eval.shots=[0, 3]")
+    source = dataset.load(profile, 0)
+    first, again, other = (dataset.split(source, profile, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.validation != other.validation
+    assert (len(first.train), len(first.validation), len(first.shots), len(first.test)) == (32, 5, 3, 10)
+    together = Counter(row.ex_id for row in first.train + first.validation + first.shots)
+    assert together == Counter(row.ex_id for row in source.train)
+    fewer = dataset.split(source, profile_for(small, "data.train_limit=7", "data.test_limit=4"), 0)
+    assert (len(fewer.train), len(fewer.test)) == (7, 4)
+    assert fewer.validation == first.validation, "limits and few-shot examples leave the validation rows alone"
+    assert fewer.test == source.test[:4]
+
+
+def test_check_source_refuses_before_anything_starts(small: Path, tmp_path: Path) -> None:
+    check_source(profile_for(small))
+    check_source(load("demo"))
+    check_source(load("qwen2.5-math-1.5b"))
+    for profile, words in (
+        (profile_for(tmp_path / "nowhere"), "no such folder"),
+        (profile_for(small, "data.validation_rows=40"), "leave none"),
+        (load("demo", ["data.source=what is this"]), "neither a folder nor a hub name"),
+        (load("demo", ["data.train_rows=256"]), "leave none"),
+    ):
+        with pytest.raises(InputError, match=words):
+            check_source(profile)
+    with (small / "test.jsonl").open("a") as file:
+        file.write('{"question": "torn')
+    with pytest.raises(InputError, match=r"test.jsonl:11: not JSON"):
+        check_source(profile_for(small))
+
+
+def test_contamination_by_hand() -> None:
+    def row(name: str, question: str) -> Row:
+        return Row(name, question, "", "")
+
+    thirteen = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    train = [row("a", "Short one?"), row("b", f"Before: {thirteen}, after."), row("c", "Nothing alike at all.")]
+    test = [
+        row("same", "short ONE"),
+        row("run", thirteen.upper() + "!"),
+        row("twelve", thirteen.rsplit(" ", 1)[0]),
+        row("other", "Quite another question"),
+    ]
+    found = overlap("test", test, "train", train)
+    assert found.exact == ("same",)
+    assert found.shared_run == ("same", "run")
+    assert ("run", "b") in found.pairs
+
+
+def test_the_stage_makes_splits_and_card_once(small: Path, tmp_path: Path) -> None:
+    context, told = make_context(tmp_path / "home", profile_for(small))
+    data.run(context)
+    assert len(inputs.rows(context, "train")) == 35
+    assert [row.answer for row in inputs.rows(context, "test")] == [str(n) for n in range(101, 111)]
+    card = json.loads((context.folder.path / "data_card.json").read_text())
+    assert card["source_rows"] == {"train": 40, "test": 10}
+    assert card["splits"]["validation"]["rows"] == 5
+    assert set(card["files"]) == {"train.jsonl", "test.jsonl"}
+    assert "35" in (context.folder.path / "data_card.md").read_text()
+    assert lines_of(told, "progress")[-1].payload["done"] == 4
+    assert "skipped" not in [event.payload["status"] for event in lines_of(told, "stage")]
+
+    second, told = make_context(tmp_path / "home", profile_for(small, "sft.steps=3"), run="second")
+    data.run(second)
+    assert [event.payload["status"] for event in lines_of(told, "stage")] == ["skipped"]
+    assert (second.folder.path / "data_card.json").is_file()
+
+    for changed in (profile_for(small, "data.validation_rows=6"), profile_for(small, "eval.shots=[2]")):
+        third, told = make_context(tmp_path / "home", changed, run="third")
+        data.run(third)
+        assert lines_of(told, "stage") == []
+
+
+def test_a_changed_source_file_is_another_input(small: Path, tmp_path: Path) -> None:
+    context, _ = make_context(tmp_path / "home", profile_for(small))
+    data.run(context)
+    with (small / "train.jsonl").open("a") as file:
+        file.write(json.dumps(gsm_row(77)) + "\n")
+    with pytest.raises(StageFailed, match="run data first"):
+        inputs.rows(context, "train")
+    data.run(context)
+    assert len(inputs.rows(context, "train")) == 36
+
+
+def test_a_bad_source_leaves_nothing_behind(small: Path, tmp_path: Path) -> None:
+    (small / "train.jsonl").write_text("{")
+    context, _ = make_context(tmp_path / "home", profile_for(small))
+    with pytest.raises(StageFailed, match=r"train.jsonl:1: not JSON"):
+        data.run(context)
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+
+
+def test_an_output_is_whole_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), building(tmp_path / "cache" / "out") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert list((tmp_path / "cache").iterdir()) == []
+    with building(tmp_path / "cache" / "out") as folder:
+        (folder / "whole").write_text("first")
+    with building(tmp_path / "cache" / "out") as folder:
+        (folder / "whole").write_text("second, which came too late")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["out"]
+    assert (tmp_path / "cache" / "out" / "whole").read_text() == "first"
+
+
+def test_missing_input_is_told_before_a_run_starts(small: Path, tmp_path: Path) -> None:
+    profile, home = profile_for(small), tmp_path / "home"
+    assert "stage traces" in missing_input(home, profile, 0, ["traces", "preprocess"])
+    assert missing_input(home, profile, 0, ["data", "traces", "preprocess", "sft"]) == ""
+    context, _ = make_context(home, profile)
+    data.run(context)
+    assert missing_input(home, profile, 0, ["traces", "preprocess"]) == ""
+    assert "with seed 1" in missing_input(home, profile, 1, ["traces"])
+
+
+@needs_shared
+def test_real_gsm8k_loses_no_row(tmp_path: Path) -> None:
+    overrides = [f"data.source={SHARED / 'data/gsm8k'}", "data.validation_rows=512"]
+    context, _ = make_context(tmp_path, load("demo", overrides))
+    data.run(context)
+    counts = {name: len(inputs.rows(context, name)) for name in ("train", "validation", "test")}
+    assert counts == {"train": 7473 - 512, "validation": 512, "test": 1319}
+    lines = (SHARED / "data/gsm8k/train.jsonl").read_text().splitlines()
+    kept = {row.question for name in ("train", "validation") for row in inputs.rows(context, name)}
+    assert kept == {json.loads(line)["question"].strip() for line in lines}
+    card = json.loads((context.folder.path / "data_card.json").read_text())
+    assert card["licence"] == "GSM8K train, MIT; GSM8K test, MIT"
+    assert [check["exact"] for check in card["contamination"]] == [0, 0]
