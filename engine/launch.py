@@ -1,0 +1,257 @@
+"""The face that the engine shows to commands and console: start a run, go on with one, command one. No torch.
+
+A run is checked whole before anything of it is written, frozen into run.json, and left to a detached supervisor that
+has nothing of the terminal: it goes on when the console, the terminal or the connection is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args
+
+from engine import control, gpus, preflight
+from engine.control import Command, NotLive, Reply
+from engine.pidfile import end_unattended, lock_path
+from engine.plan import PlanError, Step, make_plan
+from engine.preflight import LaunchError
+from profiles import Profile
+from store.home import RunFolder, create_run
+from store.locks import is_locked
+
+__all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
+
+PACKAGES = (
+    "mathrl-tui",
+    "torch",
+    "transformers",
+    "vllm",
+    "datasets",
+    "lm-eval",
+    "math-verify",
+    "duckdb",
+    "numpy",
+)
+START_SECONDS = 60.0  # a cold disk may take its time over the imports
+END_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+_started: list[
+    subprocess.Popen[bytes]
+] = []  # supervisors that this process started: reaped when they have ended
+
+
+def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, name: str = "") -> str:
+    """Starts `stages` (as engine.plan.parse_stages gives them) and returns the run's id once a supervisor holds it.
+
+    Raises LaunchError before anything is written.
+    """
+    plan = _planned(profile, stages)
+    found = gpus.visible_gpus()
+    preflight.check(profile, plan, found)
+    try:
+        folder = create_run(home.absolute(), name or profile.name, seed)
+    except OSError as error:
+        raise LaunchError(
+            f"home {home}: cannot be written: {error.strerror}; choose another with --home"
+        ) from None
+    config = {
+        "run": folder.run_id,
+        "name": name or profile.name,
+        "profile": profile.model_dump(mode="json"),
+        "seed": seed,
+        "stages": list(stages),
+        "plan": [{"stage": step.stage, "arm": step.arm} for step in plan],
+        "folder": str(
+            Path.cwd()
+        ),  # relative paths of the profile start here, also on a resume from elsewhere
+        "versions": _versions(),
+        "git": _git(),
+        "hardware": _hardware(found),
+        "created": time.time(),
+    }
+    try:
+        _write(folder.config, config)
+        _supervise(folder, Path.cwd())
+    except (OSError, LaunchError) as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        shutil.rmtree(folder.journal, ignore_errors=True)
+        raise LaunchError(str(error)) from None
+    return folder.run_id
+
+
+def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
+    """Goes on with a run that no supervisor holds; `stages` are added to its plan. Returns `run_id`; LaunchError."""
+    folder = RunFolder(home.absolute(), run_id)
+    if is_alive(home, run_id):
+        raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` follows it")
+    try:
+        config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LaunchError(f"run {run_id}: no such run in {home}; `mathrl-tui runs` lists them") from None
+    profile = Profile.model_validate(config["profile"])
+    steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
+    plan = steps + [step for step in _extension(profile, stages, steps) if step not in steps]
+    preflight.check(profile, plan, gpus.visible_gpus())
+    if plan != steps:
+        config["stages"] = [*config["stages"], *(stage for stage in stages if stage not in config["stages"])]
+        config["plan"] = [{"stage": step.stage, "arm": step.arm} for step in plan]
+        _write(folder.config, config)
+    _supervise(folder, Path(config["folder"]))
+    return run_id
+
+
+def command(home: Path, run_id: str, word: str, origin: str = "cli") -> Reply:
+    """Sends stop, kill, pause, resume, checkpoint or status to a live run. Raises LaunchError where it is not live.
+
+    `kill` returns when nothing of the run is left, also where its supervisor no longer answers.
+    """
+    folder = RunFolder(home.absolute(), run_id)
+    if word not in get_args(Command):
+        raise LaunchError(f"command {word}: no such command; there are {', '.join(get_args(Command))}")
+    verb: Command = word  # type: ignore[assignment]  # checked above
+    try:
+        reply = control.ask(folder, verb, origin)
+    except NotLive as error:
+        if verb != "kill" or not is_alive(home, run_id):
+            raise LaunchError(str(error)) from None
+        end_unattended(folder)
+        reply = Reply(True, "killed; its supervisor did not answer")
+    if verb == "kill" and not _await_end(home, run_id):
+        end_unattended(folder)
+    return reply
+
+
+def is_alive(home: Path, run_id: str) -> bool:
+    """Whether a supervisor holds the run."""
+    for process in [process for process in _started if process.poll() is not None]:
+        _started.remove(process)
+    return is_locked(lock_path(RunFolder(home.absolute(), run_id)))
+
+
+def _planned(profile: Profile, stages: Sequence[str]) -> list[Step]:
+    try:
+        return make_plan(profile, stages)
+    except PlanError as error:
+        raise LaunchError(str(error)) from None
+
+
+def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -> list[Step]:
+    if not stages:
+        return []
+    try:
+        return make_plan(profile, stages, trained=[step.arm for step in steps if step.arm])
+    except PlanError as error:
+        raise LaunchError(str(error)) from None
+
+
+def _supervise(folder: RunFolder, where: Path) -> None:
+    """Starts the detached supervisor and waits until it holds the run; LaunchError with its last words otherwise."""
+    reader, writer = os.pipe()
+    log = folder.logs / "supervisor.log"
+    arguments = [sys.executable, "-P", "-m", "engine.supervisor", str(folder.path), str(writer)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(writer,),
+            cwd=where,
+            env=_environment(),
+        )
+    os.close(writer)
+    try:
+        readable, _, _ = select.select([reader], [], [], START_SECONDS)
+        if readable and os.read(reader, 16):
+            _started.append(process)
+            return
+    finally:
+        os.close(reader)
+    process.kill()
+    process.wait()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    raise LaunchError(
+        lines[-1] if lines else f"run {folder.run_id}: its supervisor did not start in {START_SECONDS:.0f} s"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a supervisor. Run from a source tree, it must find the packages where we found them."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    root = Path(__file__).resolve().parents[1]
+    if root.name not in ("site-packages", "dist-packages"):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def _await_end(home: Path, run_id: str) -> bool:
+    deadline = time.monotonic() + END_SECONDS
+    while is_alive(home, run_id):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _write(path: Path, config: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(config, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the source tree and whether it has changes; empty where the packages were installed from a wheel."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return {}
+
+    def ask(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+
+    return {
+        "commit": ask("rev-parse", "HEAD"),
+        "changed": bool(ask("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _hardware(found: Sequence[gpus.Gpu]) -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "machine": platform.node(),
+        "system": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory, 1),
+        "gpus": [
+            {"uuid": gpu.uuid, "name": gpu.name, "memory_gib": round(gpu.memory_gib, 1)} for gpu in found
+        ],
+    }

@@ -1,0 +1,89 @@
+"""What must hold before a run starts: every fault is one line, and nothing has been written yet.
+
+Imports no torch: packages are looked for, not loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import profiles
+from engine import gpus
+from engine.plan import Step, needs_worker
+from profiles import Profile
+
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+
+
+class LaunchError(ValueError):
+    """A run cannot be started or gone on with; the message is one line that says why and what to do."""
+
+
+def check(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
+    """Raises LaunchError for the first thing that `plan` lacks on this machine, with the GPUs `found`."""
+    from engine.dataset import InputError, check_source  # numpy is not needed to look at a run
+
+    check_devices(profile, plan, found)
+    check_generator(profile, plan)
+    check_model(profile)
+    try:
+        check_source(profile)
+    except InputError as error:
+        raise LaunchError(str(error)) from None
+
+
+def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
+    """The GPUs that the profile names are there."""
+    wanted = gpus.wanted(profile.hardware, needs_worker(profile, plan))
+    missing = set(wanted) - {gpu.index for gpu in found}
+    if not missing:
+        return
+    fitting = [name for name in profiles.names() if _fits(name, len(found))]
+    remedy = (
+        f"--profile {fitting[0]} fits"
+        if fitting
+        else "set hardware.trainer and hardware.worker to what there is"
+    )
+    there = f"{len(found)}" if found else "none"
+    raise LaunchError(
+        f"profile {profile.name}: needs {_count(len(wanted))} ({', '.join(f'cuda:{n}' for n in wanted)}), "
+        f"this machine has {there}; {remedy}"
+    )
+
+
+def check_generator(profile: Profile, plan: Sequence[Step]) -> None:
+    """What the worker generates with is installed."""
+    if needs_worker(profile, plan) and profile.hardware.generator == "vllm" and find_spec("vllm") is None:
+        raise LaunchError(
+            f"profile {profile.name}: hardware.generator is 'vllm', which is not installed; "
+            "pip install 'mathrl-tui[gpu]', or --set hardware.generator=transformers"
+        )
+
+
+def check_model(profile: Profile) -> None:
+    """A local model folder is one: it has a config and weights."""
+    source = profile.model.source
+    folder = Path(source).expanduser()
+    looks_local = source.startswith(("/", "./", "../", "~")) or folder.is_dir()
+    if not looks_local:
+        return
+    if not folder.is_dir():
+        raise LaunchError(f"model.source {source}: no such folder; give a checkpoint folder or a hub name")
+    if not (folder / "config.json").is_file():
+        raise LaunchError(f"model.source {source}: has no config.json; give a folder in Hugging Face form")
+    if not any(next(folder.glob(pattern), None) for pattern in WEIGHT_FILES):
+        raise LaunchError(
+            f"model.source {source}: a checkpoint folder with no weights (*.safetensors); copy them there, "
+            "or give another checkpoint"
+        )
+
+
+def _fits(name: str, gpu_count: int) -> bool:
+    hardware = profiles.load(name).hardware
+    return all(index < gpu_count for index in gpus.wanted(hardware, has_worker=True))
+
+
+def _count(number: int) -> str:
+    return "one GPU" if number == 1 else f"{number} GPUs"

@@ -1,0 +1,120 @@
+"""The run's engine processes together: started, linked to each other, started again, ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.gpus import GpuClaim
+from engine.orders import FromChild, Verb
+from engine.supervisor.processes import Child, Role, connect, start_trainer, start_worker
+from engine.supervisor.restarts import Restarts
+from profiles.schema import Hardware
+from store.home import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Main functions of the engine processes, as "module:function" so that the supervisor loads none of them."""
+
+    trainer: str = "engine.trainer:main"
+    worker: str = "engine.worker:main"
+
+
+class Crew:
+    """A trainer, and a worker where the plan needs one."""
+
+    def __init__(self, entries: Entries, folder: RunFolder, hardware: Hardware, has_worker: bool) -> None:
+        self._entries = entries
+        self._folder = folder
+        self._hardware = hardware
+        self._has_worker = has_worker
+        self._claim = GpuClaim([])
+        self._due: dict[Role, float] = {}  # when each absent process is to be started, on the monotonic clock
+        self.children: dict[Role, Child] = {}
+        self.restarts: dict[Role, Restarts] = {
+            "trainer": Restarts(hardware.trainer_restarts),
+            "worker": Restarts(hardware.worker_restarts),
+        }
+
+    def board(self, claim: GpuClaim) -> None:
+        """Everybody is to be started, on the GPUs of `claim`."""
+        self._claim = claim
+        self._due = {"trainer": 0.0, "worker": 0.0} if self._has_worker else {"trainer": 0.0}
+
+    def start_due(self) -> list[Child]:
+        """Starts whoever is due and links the two anew. Returns those started."""
+        roles = [role for role, due in self._due.items() if due <= time.monotonic()]
+        started = [self._start(role) for role in roles]
+        if started and {"trainer", "worker"} <= self.children.keys():
+            connect(self.children["trainer"], self.children["worker"])
+        return started
+
+    def next_start(self) -> float | None:
+        """Seconds until somebody is due; None where nobody is."""
+        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+
+    def start_again(self, role: Role) -> float | None:
+        """Plans the next start of a process that died. Seconds until then; None where it has died too often."""
+        delay = self.restarts[role].after_death()
+        if delay is not None:
+            self._due[role] = time.monotonic() + delay
+        return delay
+
+    def watched(self, *, reading: bool) -> list[Any]:
+        """What becomes ready when somebody says something (if `reading`) or ends."""
+        ends: list[Any] = [child.process.sentinel for child in self.children.values()]
+        if reading:
+            ends += [child.connection for child in self.children.values() if child.is_open]
+        return ends
+
+    def messages(self, ready: Sequence[object]) -> Iterator[tuple[Child, FromChild]]:
+        """One message of everybody whose connection is ready."""
+        for child in list(self.children.values()):
+            if child.connection in ready:
+                yield child, child.receive()
+
+    def ended(self) -> list[Child]:
+        """Those whose process is over; `bury` each."""
+        return [child for child in self.children.values() if child.has_ended()]
+
+    def bury(self, child: Child) -> Iterator[FromChild]:
+        """The last messages of a process that is over; then it is gone, with all that it had started."""
+        child.kill()
+        while child.is_open and child.connection.poll():
+            yield child.receive()
+        del self.children[child.role]
+
+    def order(self, verb: Verb, *roles: Role) -> None:
+        """Sends a command to those of `roles` that live."""
+        for role in roles:
+            if role in self.children:
+                self.children[role].order(verb)
+
+    def dismiss(self) -> None:
+        """Nobody is started any more."""
+        self._due = {}
+
+    def kill(self) -> None:
+        """Ends everybody at once."""
+        self.dismiss()
+        for child in self.children.values():
+            child.kill()
+
+    def release(self) -> None:
+        """Gives the GPUs back."""
+        self._claim.release()
+
+    def _start(self, role: Role) -> Child:
+        del self._due[role]
+        if role == "trainer":
+            threads = self._hardware.trainer_threads
+            child = start_trainer(self._entries.trainer, self._folder, self._has_worker, self._claim, threads)
+        else:
+            child = start_worker(
+                self._entries.worker, self._folder, self._claim, self._hardware.worker_threads
+            )
+        self.children[role] = child
+        return child

@@ -1,0 +1,57 @@
+"""Which records a run already has, so that what a resumed or restarted process says again is kept once.
+
+A record's identity is that of store/records.py. Pure; memory is bounded for scalars, where only the newest steps of a
+metric are kept one by one and every older step counts as known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from store.records import Event, Example, Record, Scalar
+
+RECENT_STEPS = 10_000
+
+
+class Known:
+    """The identities of the records so far."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._below: dict[str, int] = {}  # every step of the metric below this one is known
+        self._steps: dict[str, set[int]] = {}
+        self._examples: set[tuple[str, int, str, str, int]] = set()
+        self._events: set[tuple[str, str, str, str, int, float]] = set()
+        for record in records:
+            self.add(record)
+            if isinstance(record, Event):
+                self._events.add(_event_key(record))
+
+    def add(self, record: Record) -> bool:
+        """Whether `record` is new; it is known from now on. Events from living processes are always new."""
+        if isinstance(record, Scalar):
+            return self._add_scalar(record)
+        if isinstance(record, Example):
+            key = (record.arm, record.step, record.task, record.ex_id, record.sample)
+            if key in self._examples:
+                return False
+            self._examples.add(key)
+        return True
+
+    def has_event(self, event: Event) -> bool:
+        """Whether this very event, to its time, was among the records at the start (for spooled ones)."""
+        return _event_key(event) in self._events
+
+    def _add_scalar(self, scalar: Scalar) -> bool:
+        steps = self._steps.setdefault(scalar.metric, set())
+        if scalar.step < self._below.get(scalar.metric, -1) or scalar.step in steps:
+            return False
+        steps.add(scalar.step)
+        if len(steps) > RECENT_STEPS:
+            newest = sorted(steps)[-RECENT_STEPS // 2 :]
+            self._below[scalar.metric] = newest[0]
+            self._steps[scalar.metric] = set(newest)
+        return True
+
+
+def _event_key(event: Event) -> tuple[str, str, str, str, int, float]:
+    return (event.kind, event.message, event.stage, event.arm, event.step, event.ts)

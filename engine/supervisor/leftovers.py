@@ -1,0 +1,50 @@
+"""What a killed supervisor left behind: children that are still ending, records in spool files, shared memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.outbox import read_spool, spool_folder
+from engine.pidfile import ROLES, holder, pid_path
+from store.home import RunFolder
+from store.locks import is_locked
+from store.records import Record
+
+PATIENCE_SECONDS = 120.0  # a large model's checkpoint takes its time
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class Leftovers:
+    """The children of this run's previous supervisor: they end by themselves, or are ended when patience is over."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def living(self) -> list[str]:
+        """Roles that still have a process. Past the deadline, or after `kill`, these are ended."""
+        roles = [role for role in ROLES if is_locked(pid_path(self._folder, role))]
+        if roles and time.monotonic() >= self._deadline:
+            self.kill()
+        return roles
+
+    def kill(self) -> None:
+        """Ends them at once."""
+        for role in ROLES:
+            process = holder(pid_path(self._folder, role))
+            if process is not None:
+                process.kill_group()
+
+
+def spooled(folder: RunFolder) -> list[tuple[Path, list[Record]]]:
+    """What orphans left of records that were never acknowledged, by file, oldest first."""
+    paths = sorted(spool_folder(folder).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    return [(path, read_spool(path)) for path in paths]
+
+
+def clear_shared_memory(run_id: str) -> None:
+    """Removes what the run's processes, all dead now, left in shared memory (engine/slots.py gives the names)."""
+    for path in SHARED_MEMORY.glob("mathrl-*"):
+        if path.name.startswith(f"mathrl-{run_id}-@"):  # no run id holds an @, so it is no other run's
+            path.unlink(missing_ok=True)

@@ -1,0 +1,149 @@
+"""A child process as its supervisor sees it: one connection, its group, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import send_handle
+from typing import Any, Literal
+
+from engine.child import run_trainer, run_worker
+from engine.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.pidfile import kill_group
+from store.home import RunFolder
+
+Role = Literal["trainer", "worker"]
+SPAWN = get_context("spawn")
+
+
+class Child:
+    """A running trainer or worker."""
+
+    def __init__(self, role: Role, process: SpawnProcess, connection: Connection[Any, Any]) -> None:
+        self.role: Role = role
+        self.process = process
+        self.connection = connection
+        self.outcome: Outcome | None = None
+        self.is_open = True  # its connection has not ended yet
+        self._acknowledged = 0
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def order(self, verb: Verb) -> None:
+        """Sends a command; a dead child is none's concern here."""
+        self._send(Order(verb))
+
+    def acknowledge(self, records: int) -> None:
+        """So many more of its records are in the journal."""
+        self._acknowledged += records
+        self._send(Acknowledged(self._acknowledged))
+
+    def link(self, reading: Connection[Any, Any], writing: Connection[Any, Any]) -> None:
+        """Hands over its ends of new channels."""
+        self._send(NewLink())
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send_handle(self.connection, reading.fileno(), self.pid)
+            send_handle(self.connection, writing.fileno(), self.pid)
+
+    def receive(self) -> FromChild:
+        """What it says next; nothing, and `is_open` false, at the end of its connection."""
+        try:
+            messages: FromChild = self.connection.recv()
+        except (
+            EOFError,
+            OSError,
+        ):  # OSError: it died in the middle of a message, or before it read all of ours
+            self.is_open = False
+            return []
+        return messages
+
+    def has_ended(self) -> bool:
+        """Whether the process is over. It is not reaped yet, so its number cannot be another's."""
+        if self.process.pid is None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def kill(self) -> None:
+        """Ends it and all that it started, at once."""
+        kill_group(self.pid)
+
+    def reap(self) -> str:
+        """After its end: ends what it left of its group, frees it, and says how it ended."""
+        kill_group(self.pid)
+        self.process.join()
+        self.connection.close()
+        code = self.process.exitcode
+        assert code is not None
+        return how_it_ended(self.role, code)
+
+    def _send(self, message: FromSupervisor) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
+
+
+def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, threads: int) -> Child:
+    """Spawns the trainer process; `held` is kept open in it as long as it lives."""
+    ours, theirs = SPAWN.Pipe(duplex=True)
+    process = SPAWN.Process(target=run_trainer, args=(main, folder, theirs, has_worker, held), name="trainer")
+    return _start("trainer", process, ours, theirs, threads)
+
+
+def start_worker(main: str, folder: RunFolder, held: object, threads: int) -> Child:
+    """Spawns the worker process."""
+    ours, theirs = SPAWN.Pipe(duplex=True)
+    process = SPAWN.Process(target=run_worker, args=(main, folder, theirs, held), name="worker")
+    return _start("worker", process, ours, theirs, threads)
+
+
+def connect(trainer: Child, worker: Child) -> None:
+    """Gives both a fresh pair of channels to each other."""
+    jobs_out, jobs_in = SPAWN.Pipe(duplex=False)
+    results_out, results_in = SPAWN.Pipe(duplex=False)
+    worker.link(jobs_out, results_in)
+    trainer.link(results_out, jobs_in)
+    for connection in (jobs_out, jobs_in, results_out, results_in):
+        connection.close()  # or nobody would ever see the other's end
+
+
+def how_it_ended(role: str, code: int) -> str:
+    """An exit code as words, with where to look."""
+    if code < 0:
+        return f"{role} was killed by {signal.Signals(-code).name}; see logs/{role}.log"
+    return f"{role} ended with exit status {code}; see logs/{role}.log"
+
+
+def _start(
+    role: Role,
+    process: SpawnProcess,
+    ours: Connection[Any, Any],
+    theirs: Connection[Any, Any],
+    threads: int,
+) -> Child:
+    with _environment(threads):
+        process.start()
+    theirs.close()
+    return Child(role, process, ours)
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """What must stand in the environment before the child's libraries are loaded."""
+    wanted = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # so that cuda:N is the N that the locks are for
+    if threads:
+        wanted["OMP_NUM_THREADS"] = str(threads)
+    before = dict(os.environ)
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,344 @@
+"""The event loop of a run's supervisor: what its children say, how they end, what people ask for, what time it is.
+
+    queued → running ⇄ paused → stopping → done | interrupted | failed
+
+One thread and one wait. Everything that happens becomes an event in the journal before it is shown to anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Literal
+
+from engine.control import ControlServer, Reply, Request
+from engine.gpus import LOCKS, Gpu, GpuQueue
+from engine.orders import Flush, FromChild, Outcome, Paused, Resumed
+from engine.pidfile import hold, lock_path
+from engine.plan import Step, needs_worker
+from engine.supervisor.crew import Crew, Entries
+from engine.supervisor.ingestion import Ingestion
+from engine.supervisor.known import Known
+from engine.supervisor.leftovers import Leftovers, clear_shared_memory, spooled
+from engine.supervisor.processes import Child
+from engine.supervisor.recorder import Recorder
+from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
+from engine.supervisor.telemetry import Telemetry
+from profiles import Profile
+from store.home import RunFolder
+from store.journal import JournalWriter, read
+from store.records import LIVE_STATES, Event, Record, RunRow, RunState
+
+TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
+WORKER_GRACE_SECONDS = 20.0  # to end in order; then it is killed
+TRAINER_GRACE_SECONDS = 120.0  # to write a checkpoint where the run must end without its worker
+LAST_WRITES_SECONDS = 30.0  # how long a full disk may hold up the end of a run
+
+Phase = Literal["admission", "work", "ending", "over"]
+
+
+class Supervisor:
+    """Holds a run from its start to its end."""
+
+    def __init__(
+        self, folder: RunFolder, gpus: Sequence[Gpu], entries: Entries | None = None, locks: Path = LOCKS
+    ) -> None:
+        """Takes the run's lock and opens its journal. Raises engine.pidfile.Held, store.journal.JournalBusy."""
+        self._lock = hold(lock_path(folder))
+        self._folder = folder
+        config = json.loads(folder.config.read_text(encoding="utf-8"))
+        profile = Profile.model_validate(config["profile"])
+        plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
+        self._journal = JournalWriter(folder.journal)
+        past, _ = read(folder.journal)
+        self._recorder = Recorder(self._journal, Known(past))
+        self._state: RunState = "queued"
+        self._reason = ""
+        self._register(config, past)
+        self._gpus = gpus
+        self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
+        self._crew = Crew(entries or Entries(), folder, profile.hardware, needs_worker(profile, plan))
+        self._telemetry = Telemetry(gpus, config["created"])
+        self._leftovers = Leftovers(folder)
+        self._server = ControlServer(folder)
+        self._ingestion = Ingestion(folder.home)
+        self._signals = _catch_signals()
+        self._phase: Phase = "admission"
+        self._wants_pause = False
+        self._stopped_by = ""
+        self._failure = ""  # what the last failed stage said
+        self._end: tuple[RunState, str] = ("done", "")
+        self._deadline = 0.0
+        self._next_telemetry = 0.0
+
+    def run(self) -> RunState:
+        """Returns the state in which the run ended, when nothing of it is left but its files."""
+        while self._phase != "over":
+            self._turn()
+        self._say(*self._end)
+        self._record_process("supervisor", os.getpid(), "")
+        self._write_the_last()
+        clear_shared_memory(self._folder.run_id)
+        self._queue.leave()
+        self._crew.release()
+        self._ingestion.finish()
+        self._server.close()
+        self._journal.close()
+        os.close(self._lock)
+        return self._state
+
+    def _turn(self) -> None:
+        watched = [
+            self._signals,
+            *self._server.sockets,
+            *self._crew.watched(reading=not self._recorder.is_full),
+        ]
+        waits = [TICK_SECONDS, self._recorder.wait(), self._crew.next_start()]
+        ready = wait(watched, min(seconds for seconds in waits if seconds is not None))
+        for child, messages in self._crew.messages(ready):
+            self._hear(child, messages)
+        for child in self._crew.ended():
+            self._mourn(child)
+        for client, request in self._server.requests(ready):
+            self._server.reply(client, self._obey(request))
+        if self._signals in ready:
+            self._on_signal()
+        self._advance()
+        if self._gpus and time.monotonic() >= self._next_telemetry:
+            self._next_telemetry = time.monotonic() + TELEMETRY_SECONDS
+            self._recorder.take(self._telemetry.read())
+        self._recorder.flush()
+
+    def _advance(self) -> None:
+        """What the phase does as time goes by."""
+        if self._phase == "admission":
+            self._admit()
+        if self._phase == "work":
+            for child in self._crew.start_due():
+                self._record_process(child.role, child.pid, "", alive=True)
+                if child.role == "trainer" and self._stopped_by:
+                    child.order("stop")
+                elif child.role == "trainer" and self._wants_pause:
+                    child.order("pause")
+        elif self._phase == "ending":
+            if not self._crew.children:
+                self._phase = "over"
+            elif time.monotonic() >= self._deadline:
+                self._crew.kill()
+
+    def _admit(self) -> None:
+        """Waits for what a dead supervisor left, then for the GPUs; starts the processes."""
+        living = self._leftovers.living()
+        if living:
+            return self._say("queued", f"waits for the {' and '.join(living)} of its last start to end")
+        claim = self._queue.claim()
+        if claim is None:
+            numbers = ", ".join(str(gpu.index) for gpu in self._gpus)
+            return self._say("queued", f"waits for GPU {numbers}: another run has it")
+        clear_shared_memory(self._folder.run_id)
+        self._recover_spool()
+        self._crew.board(claim)
+        self._phase = "work"
+        return self._say("running", "")
+
+    def _hear(self, child: Child, messages: FromChild) -> None:
+        for message in messages:
+            if isinstance(message, Flush):
+                self._recorder.hurry()
+            elif isinstance(message, Outcome):
+                child.outcome = message
+            elif isinstance(message, Paused):
+                self._say("paused", "")
+            elif isinstance(message, Resumed):
+                self._say("running", "")
+            else:
+                self._take(child, message)
+
+    def _take(self, child: Child, record: Record) -> None:
+        if isinstance(record, Event) and record.kind == "stage" and record.payload.get("status") == "failed":
+            self._failure = f"{record.arm or record.stage}: {record.message}"
+        if self._recorder.take([record], child) and child.role == "trainer":
+            for restarts in self._crew.restarts.values():
+                restarts.progressed()
+
+    def _mourn(self, child: Child) -> None:
+        """A child is over: the run ends with it, or it is started again."""
+        for messages in self._crew.bury(child):
+            self._hear(child, messages)
+        how = child.reap()
+        self._record_process(child.role, child.pid, how)
+        if self._phase == "ending":
+            if child.role == "trainer":
+                self._deadline = min(self._deadline, time.monotonic() + WORKER_GRACE_SECONDS)
+        elif child.role == "trainer" and child.outcome is not None:
+            self._finish(*self._result(child.outcome.status))
+        elif child.role == "trainer" and self._stopped_by:
+            self._finish("interrupted", f"stopped by {self._stopped_by}; {how}")
+        else:
+            self._restart(child, how)
+
+    def _result(self, status: int) -> tuple[RunState, str]:
+        if status == 0:
+            return "done", ""
+        if status == 3:
+            return "interrupted", f"stopped by {self._stopped_by or 'SIGTERM to the trainer'}"
+        return "failed", self._failure or f"the trainer gave up with status {status}; see logs/trainer.log"
+
+    def _restart(self, child: Child, how: str) -> None:
+        delay = self._crew.start_again(child.role)
+        if delay is None:
+            deaths = self._crew.restarts[child.role].deaths
+            self._finish("failed", f"{how} ({deaths} times without progress)")
+        else:
+            self._log("warning", f"{how}; starts again in {delay:.0f} s")
+
+    def _finish(self, state: RunState, reason: str) -> None:
+        """The run is to end as `state`: whoever still lives is asked to end, and killed where that takes too long."""
+        self._end = (state, reason)
+        self._phase = "ending"
+        grace = TRAINER_GRACE_SECONDS if "trainer" in self._crew.children else WORKER_GRACE_SECONDS
+        self._deadline = time.monotonic() + grace
+        self._crew.dismiss()
+        self._crew.order("abort", "trainer")
+        if "trainer" not in self._crew.children or state == "failed":
+            self._crew.order("stop", "worker")
+
+    def _obey(self, request: Request) -> Reply:
+        if request.command != "status":
+            self._recorder.take(
+                [
+                    Event(
+                        "command",
+                        request.command,
+                        payload={"command": request.command, "origin": request.origin},
+                    )
+                ]
+            )
+            self._recorder.hurry()
+        handler = {
+            "status": lambda _: (True, ""),
+            "stop": self._stop,
+            "kill": self._kill,
+            "pause": self._pause,
+            "resume": self._resume,
+            "checkpoint": self._checkpoint,
+        }[request.command]
+        ok, message = handler(request.origin or "an unnamed client")
+        return Reply(ok, message, self._status())
+
+    def _stop(self, origin: str) -> tuple[bool, str]:
+        if self._phase == "ending" or self._stopped_by:
+            return True, "is stopping already; kill ends it at once"
+        self._stopped_by = origin
+        if "trainer" not in self._crew.children:
+            self._finish("interrupted", f"stopped by {origin}")
+            return True, "stops now"
+        self._say("stopping", f"by {origin}")
+        self._crew.order("stop", "trainer")
+        return True, "stops after the current step, with a checkpoint"
+
+    def _kill(self, origin: str) -> tuple[bool, str]:
+        self._finish("interrupted", f"killed by {origin}")
+        self._deadline = 0.0
+        self._leftovers.kill()
+        self._crew.kill()
+        return True, "killed"
+
+    def _pause(self, origin: str) -> tuple[bool, str]:
+        if self._state not in ("queued", "running"):
+            return self._state == "paused", f"is {self._state}"
+        self._wants_pause = True
+        self._crew.order("pause", "trainer")
+        return True, "pauses after the current step"
+
+    def _resume(self, origin: str) -> tuple[bool, str]:
+        if not self._wants_pause or self._stopped_by:
+            return False, f"is {self._state}, not paused"
+        self._wants_pause = False
+        self._crew.order("resume", "trainer")
+        return True, "goes on"
+
+    def _checkpoint(self, origin: str) -> tuple[bool, str]:
+        if "trainer" not in self._crew.children:
+            return False, f"is {self._state}: no trainer runs that could write a checkpoint"
+        self._crew.order("checkpoint", "trainer")
+        return True, "writes a checkpoint after the current step"
+
+    def _status(self) -> dict[str, object]:
+        processes: list[dict[str, object]] = [{"role": "supervisor", "pid": os.getpid(), "alive": True}]
+        processes += [{"role": c.role, "pid": c.pid, "alive": True} for c in self._crew.children.values()]
+        trouble = self._recorder.trouble or self._ingestion.problem
+        return {"state": self._state, "reason": self._reason, "trouble": trouble, "processes": processes}
+
+    def _on_signal(self) -> None:
+        self._signals.recv(64)
+        if self._stopped_by:
+            self._kill("SIGTERM")
+        else:
+            self._stop("SIGTERM")
+
+    def _register(self, config: dict[str, object], past: Sequence[Record]) -> None:
+        """The run's first records; where a supervisor died, the state that it could not write any more."""
+        if not any(isinstance(record, RunRow) for record in past):
+            profile = config["profile"]
+            assert isinstance(profile, dict)
+            row = RunRow(
+                str(config["name"]),
+                str(profile["name"]),
+                int(str(config["seed"])),
+                config,
+                float(str(config["created"])),
+            )
+            self._recorder.take([row])
+        states = [record for record in past if isinstance(record, Event) and record.kind == "state"]
+        if states and states[-1].payload["state"] in LIVE_STATES:
+            self._say("interrupted", "the supervisor died")
+        self._say("queued", "starts")
+        self._record_process("supervisor", os.getpid(), "", alive=True)
+        self._recorder.flush(now=True)
+
+    def _recover_spool(self) -> None:
+        """What orphans could not deliver goes to the journal before anything new."""
+        for path, records in spooled(self._folder):
+            self._recorder.take_spooled(records)
+            self._recorder.flush(now=True)
+            if self._recorder.is_empty:
+                path.unlink()
+
+    def _say(self, state: RunState, reason: str) -> None:
+        if (state, reason) == (self._state, self._reason):
+            return
+        self._state, self._reason = state, reason
+        self._recorder.take([Event("state", reason, payload={"state": state, "reason": reason})])
+        self._recorder.hurry()
+
+    def _log(self, level: str, message: str) -> None:
+        self._recorder.take([Event("log", message, payload={"level": level, "process": "supervisor"})])
+
+    def _record_process(self, role: str, pid: int, reason: str, *, alive: bool = False) -> None:
+        payload = {"role": role, "pid": pid, "alive": alive, "reason": reason}
+        self._recorder.take([Event("process", reason, payload=payload)])
+
+    def _write_the_last(self) -> None:
+        deadline = time.monotonic() + LAST_WRITES_SECONDS
+        self._recorder.flush(now=True)
+        while not self._recorder.is_empty and time.monotonic() < deadline:
+            time.sleep(TICK_SECONDS)
+            self._recorder.flush(now=True)
+
+
+def _catch_signals() -> socket.socket:
+    """SIGTERM stops the run (twice: kills it), SIGINT and SIGHUP do nothing. Gives a socket that SIGTERM makes readable."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: writer.send(b"t"))
+    return reader

@@ -1,0 +1,42 @@
+"""How busy and how full the run's GPUs are, as scalars gpu/N/utilisation (per cent) and gpu/N/memory_gib.
+
+Steps are seconds since the run was made, so that they go on rising over a resume.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from engine.gpus import Gpu
+from store.records import Scalar
+
+SECONDS = 5.0
+
+
+class Telemetry:
+    """Reads the GPUs that it is given; without any it says nothing and loads nothing."""
+
+    def __init__(self, gpus: Sequence[Gpu], created: float) -> None:
+        self._created = created
+        self._handles: list[tuple[int, object]] = []
+        if gpus:
+            import pynvml
+
+            self._nvml = pynvml
+            pynvml.nvmlInit()
+            self._handles = [(gpu.index, pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)) for gpu in gpus]
+
+    def read(self) -> list[Scalar]:
+        """The present values; a GPU that cannot be asked is left out."""
+        step = int(time.time() - self._created)
+        scalars: list[Scalar] = []
+        for index, handle in self._handles:
+            try:
+                busy = float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+                used = self._nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30
+            except self._nvml.NVMLError:
+                continue
+            scalars.append(Scalar(f"gpu/{index}/utilisation", step, busy))
+            scalars.append(Scalar(f"gpu/{index}/memory_gib", step, used))
+        return scalars

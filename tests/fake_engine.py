@@ -1,0 +1,161 @@
+"""A trainer and a worker with nothing to train: what the supervisor starts in its tests, for real.
+
+The trainer walks STEPS steps; each asks the worker for two completions, folds them into a chain of hashes, and records
+a scalar, an example and an event. It checkpoints every few steps and goes on from there, so that the values of an
+undisturbed run can be told in advance (`expected_values`). The run folder holds what a test wants otherwise:
+
+    steps            how many steps (default 60)
+    hold-NAME        the step waits while this file is there (`hold-trainer`, `hold-worker`)
+    crash            the trainer raises at its next step, and the file is gone
+    fail             the trainer returns 1 after an event that says why
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from engine.channels import ChannelClosed
+from engine.child import TrainerChild, WorkerChild
+from engine.context import StopRequested
+from engine.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef
+from store.home import RunFolder
+from store.records import Event, Example, Scalar
+
+METRIC = "sft/train/loss"
+CHECKPOINT_EVERY = 7
+STEP_SECONDS = 0.004
+PROMPT = Prompt("q", 0, np.arange(3, dtype=np.int32), "1")
+
+
+def next_value(value: int, tokens: list[int]) -> int:
+    """The chain's next value from the one before and the completions' token ids."""
+    text = json.dumps([value, tokens]).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+
+
+def expected_values(steps: int) -> list[int]:
+    """Values of an undisturbed run."""
+    values, value = [], 0
+    for step in range(steps):
+        value = next_value(value, [step * 10, step * 10 + 1])
+        values.append(value)
+    return values
+
+
+def trainer(folder: RunFolder, child: TrainerChild) -> int:
+    state = folder.path / "state.json"
+    step, value = json.loads(state.read_text()) if state.exists() else (0, 0)
+    total = int(_read(folder.path / "steps", "60"))
+    child.emit(Event("stage", stage="sft", arm="sft", payload={"status": "started"}))
+
+    def save() -> None:
+        child.control.settled()
+        temporary = state.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps([step, value]))
+        temporary.replace(state)
+
+    try:
+        while step < total:
+            _obstacles(folder, child)
+            value = next_value(value, _ask(child, step))
+            child.emit(Scalar(METRIC, step, float(value)))
+            child.emit(Example("sft", step, "train", "q", 0, True, 1.0, "correct", "?", "!", 1))
+            step += 1
+            if step % CHECKPOINT_EVERY == 0:
+                save()
+            child.control.boundary(save)
+            threading.Event().wait(STEP_SECONDS)
+    except StopRequested:
+        return 3
+    except _Failed:
+        return 1
+    save()
+    return 0
+
+
+class _Failed(Exception):
+    pass
+
+
+def _obstacles(folder: RunFolder, child: TrainerChild) -> None:
+    while (folder.path / "hold-trainer").exists():
+        threading.Event().wait(0.01)
+    crash = folder.path / "crash"
+    if crash.exists():
+        crash.unlink()
+        raise RuntimeError("the test asked for a crash")
+    if (folder.path / "fail").exists():
+        child.emit(Event("stage", "no such thing", "sft", "sft", payload={"status": "failed"}))
+        raise _Failed
+
+
+def _ask(child: TrainerChild, step: int) -> list[int]:
+    generation = child.generation
+    if generation is None:
+        return [step * 10, step * 10 + 1]
+    job = Job(
+        generation.next_job_id(),
+        "rollout",
+        step,
+        WeightRef("sft", step, ""),
+        (PROMPT,),
+        2,
+        Sampling(1.0, 4),
+        0,
+    )
+    generation.submit(job)
+    tokens: dict[int, int] = {}
+    while True:
+        for result in generation.poll(1.0):
+            assert result.job_id == job.job_id, "a result of another job"
+            if isinstance(result, Completion):
+                tokens[result.sample] = int(result.token_ids[0])
+            elif isinstance(result, JobDone):
+                return [tokens[sample] for sample in sorted(tokens)]
+
+
+def worker(folder: RunFolder, child: WorkerChild) -> None:
+    while True:
+        try:
+            _serve(folder, child)
+        except ChannelClosed:
+            if not child.relink():
+                return
+
+
+def _serve(folder: RunFolder, child: WorkerChild) -> None:
+    while True:
+        job = child.jobs.get(0.05)
+        while (folder.path / "hold-worker").exists():
+            child.jobs.get(0.01)
+        if not isinstance(job, Job):
+            continue
+        for sample in range(job.samples):
+            ids = np.array([job.step * 10 + sample], dtype=np.int32)
+            logprobs = np.zeros(1, dtype=np.float32)
+            child.results.put(
+                Completion(
+                    job.job_id,
+                    job.kind,
+                    job.weights.version,
+                    0,
+                    sample,
+                    ids,
+                    logprobs,
+                    "stop",
+                    "",
+                    "correct",
+                    "1",
+                )
+            )
+        child.results.put(JobDone(job.job_id, job.kind, job.weights.version, (0,), 2, 3, 0.0, 0.0, 0.0))
+
+
+def _read(path: Path, default: str) -> str:
+    return path.read_text() if path.exists() else default

@@ -1,0 +1,106 @@
+"""Starts a supervisor over the fake engine, as engine/launch.py starts a real one, and waits for what becomes of it.
+
+As a script, `python supervised.py RUN_PATH READY_DESCRIPTOR [GPU LOCKS]`, it is that supervisor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.gpus import LOCKS, Gpu
+from engine.supervisor.crew import Entries
+from engine.supervisor.supervisor import Supervisor
+from profiles import load
+from store.home import RunFolder, create_run
+from store.journal import read
+from store.records import Event, Record
+
+PATIENCE = 30.0
+
+
+def make_run(
+    home: Path, *, worker: bool = True, steps: int = 60, settings: tuple[str, ...] = ()
+) -> RunFolder:
+    """A run of the demo profile with nothing but its config."""
+    folder = create_run(home, "fake", 0)
+    profile = load("demo", settings)
+    plan = [{"stage": "grpo" if worker else "data", "arm": "grpo" if worker else ""}]
+    config = {
+        "run": folder.run_id,
+        "name": "fake",
+        "profile": profile.model_dump(mode="json"),
+        "seed": 0,
+        "stages": ["grpo"],
+        "plan": plan,
+        "created": time.time(),
+    }
+    folder.config.write_text(json.dumps(config))
+    (folder.path / "steps").write_text(str(steps))
+    return folder
+
+
+def supervise(folder: RunFolder, *more: str) -> subprocess.Popen[bytes]:
+    """A supervisor that holds the run, and has journaled so."""
+    reader, writer = os.pipe()
+    with (folder.logs / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(folder.path), str(writer), *more],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(writer,),
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        )
+    os.close(writer)
+    try:
+        select.select([reader], [], [], PATIENCE)
+        assert os.read(reader, 16) == b"ready", (folder.logs / "supervisor.log").read_text()
+    finally:
+        os.close(reader)
+    return process
+
+
+def records(folder: RunFolder) -> list[Record]:
+    """What the run has journaled."""
+    return read(folder.journal)[0]
+
+
+def states(folder: RunFolder) -> list[str]:
+    """Its states in order."""
+    return [r.payload["state"] for r in records(folder) if isinstance(r, Event) and r.kind == "state"]
+
+
+def last_reason(folder: RunFolder) -> str:
+    """Why it is in the state that it is in."""
+    return [r.message for r in records(folder) if isinstance(r, Event) and r.kind == "state"][-1]
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    """Waits until `true()`; fails after PATIENCE seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain until {what}"
+        select.select([], [], [], 0.01)
+
+
+def main(arguments: list[str]) -> None:
+    path = Path(arguments[0])
+    gpus = [Gpu(0, arguments[2], "a GPU of the tests", 1.0)] if len(arguments) > 2 else []
+    locks = Path(arguments[3]) if len(arguments) > 3 else LOCKS
+    folder = RunFolder(path.parent.parent, path.name)
+    supervisor = Supervisor(folder, gpus, Entries("fake_engine:trainer", "fake_engine:worker"), locks)
+    os.write(int(arguments[1]), b"ready")
+    os.close(int(arguments[1]))
+    supervisor.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
