@@ -1,0 +1,41 @@
+"""Makes the generator that a profile asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from engine.generators.checkpoint import model_folder, torch_dtype
+from engine.generators.interface import Generator
+from profiles import Profile
+
+Phase = Callable[[str, str], None]  # name of a start-up phase, and a detail
+
+
+def build(profile: Profile, source: str, phase: Phase) -> Generator:
+    """The generator with the model at `source` (folder or hub name), ready to load weights."""
+    hardware = profile.hardware
+    phase("loading", source)
+    folder = model_folder(source, profile.model.revision)
+    if hardware.worker_threads:
+        os.environ["OMP_NUM_THREADS"] = str(hardware.worker_threads)
+    if hardware.generator == "vllm":
+        from engine.generators.vllm import VllmGenerator
+
+        generator: Generator = VllmGenerator(folder, profile, phase)
+    else:
+        import torch
+
+        from engine.generators.transformers import TransformersGenerator
+
+        if hardware.worker_threads:
+            torch.set_num_threads(hardware.worker_threads)
+        generator = TransformersGenerator(
+            folder,
+            hardware.worker,
+            torch_dtype(profile.model.compute_dtype),
+            hardware.max_sequences,
+            hardware.max_model_len,
+        )
+    phase("ready", "")
+    return generator

@@ -1,0 +1,153 @@
+"""Attention of many completions over few prompts: each prompt's keys and values are computed and kept once.
+
+`Prefill` runs whole prompts and keeps their keys and values; `Decode` runs one token of every completion at a time
+over its prompt's memory, shared by the group, and its own. Both are reached by the attention function that is
+registered with transformers as `shared_prefix`: the model's own forward pass hands them query, key and value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+ATTENTION = "shared_prefix"
+FIRST_CAPACITY = 64  # completion tokens that there is room for at first; doubled as needed
+
+
+class Memory(Protocol):
+    """Where a forward pass keeps and finds keys and values."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attention output `(rows, tokens, heads, head_dim)` of the new tokens, which are kept."""
+
+
+def shared_prefix(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    memory: Memory,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers' attention modules call; queries are `(rows, heads, tokens, head_dim)`."""
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    return memory.attend(layer, query, key, value, scaling), None
+
+
+AttentionInterface.register(ATTENTION, shared_prefix)
+
+
+class Prefill:
+    """Runs prompts in chunks of right-padded rows and keeps their keys and values side by side.
+
+    Right padding needs no mask: a token attends to earlier ones alone, and what a pad token gives is never read.
+    """
+
+    def __init__(self, prompts: int, longest: int) -> None:
+        self._shape = (prompts, longest)
+        self._rows = torch.empty(0, dtype=torch.long)
+        self.layers: list[tuple[Tensor, Tensor]] = []  # keys, values: (prompts, kv_heads, longest, head_dim)
+
+    def begin(self, rows: Tensor) -> None:
+        """The next forward pass holds the prompts `rows`."""
+        self._rows = rows
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        if layer == len(self.layers):
+            prompts, longest = self._shape
+            shape = (prompts, key.shape[1], longest, key.shape[3])
+            self.layers.append((key.new_zeros(shape), value.new_zeros(shape)))
+        keys, values = self.layers[layer]
+        keys[self._rows, :, : key.shape[2]] = key
+        values[self._rows, :, : value.shape[2]] = value
+        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
+        return out.transpose(1, 2)
+
+
+class Decode:
+    """One new token of every row a pass. Row r continues prompt `prompt_of[r]`; all rows are equally far."""
+
+    def __init__(self, prefill: Prefill, lengths: Tensor, prompt_of: Tensor) -> None:
+        longest = prefill.layers[0][0].shape[2]
+        self._prompts = prefill.layers
+        self._padding = torch.arange(longest, device=lengths.device) >= lengths.unsqueeze(
+            1
+        )  # (prompts, longest)
+        self._own: list[tuple[Tensor, Tensor]] = []  # keys, values: (rows, kv_heads, capacity, head_dim)
+        self._tokens = 0  # kept of each row
+        self._seat(prompt_of)
+
+    def begin(self) -> None:
+        """The next forward pass holds one token of every row."""
+        if self._own and self._tokens == self._own[0][0].shape[2]:
+            self._own = [(_doubled(keys), _doubled(values)) for keys, values in self._own]
+        self._tokens += 1
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops every row but `rows`, and prompts that no row continues."""
+        self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        used, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
+        if len(used) < len(self._padding):
+            self._prompts = [(keys[used], values[used]) for keys, values in self._prompts]
+            self._padding = self._padding[used]
+        self._seat(prompt_of)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        rows, heads, _, head_dim = query.shape
+        kv_heads = key.shape[1]
+        if layer == len(self._own):
+            shape = (rows, kv_heads, FIRST_CAPACITY, head_dim)
+            self._own.append((key.new_empty(shape), value.new_empty(shape)))
+        own_keys, own_values = self._own[layer]
+        own_keys[:, :, self._tokens - 1] = key[:, :, 0]
+        own_values[:, :, self._tokens - 1] = value[:, :, 0]
+        prompt_keys, prompt_values = self._prompts[layer]
+        # A key-value head serves heads / kv_heads queries of the token: they form the rows of its matrix.
+        grouped = query.view(rows, kv_heads, heads // kv_heads, head_dim)
+        on_prompt = self._seated(grouped) @ prompt_keys.transpose(2, 3)
+        on_prompt = on_prompt.masked_fill_(self._padding[:, None, None], float("-inf"))
+        on_own = grouped @ own_keys[:, :, : self._tokens].transpose(2, 3)
+        scores = torch.cat([self._unseated(on_prompt, grouped.shape), on_own], -1).mul_(scale)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        to_prompt, to_own = weights.tensor_split([prompt_keys.shape[2]], -1)
+        out = self._unseated(self._seated(to_prompt) @ prompt_values, grouped.shape)
+        out += to_own @ own_values[:, :, : self._tokens]
+        return out.reshape(rows, 1, heads, head_dim)
+
+    def _seat(self, prompt_of: Tensor) -> None:
+        """Gives every row a seat at its prompt, so that a prompt's rows form one matrix."""
+        self._prompt_of = prompt_of
+        order = prompt_of.argsort(stable=True)
+        counts = prompt_of.bincount(minlength=len(self._padding))
+        first = counts.cumsum(0) - counts
+        place = torch.empty_like(prompt_of)
+        place[order] = torch.arange(len(prompt_of), device=prompt_of.device) - first[prompt_of[order]]
+        self._seats = int(counts.max())
+        self._seat_of = prompt_of * self._seats + place
+
+    def _seated(self, of_rows: Tensor) -> Tensor:
+        """`(rows, kv_heads, queries, n)` as `(prompts, kv_heads, seats × queries, n)`; empty seats hold zeros."""
+        _, kv_heads, queries, size = of_rows.shape
+        prompts = len(self._padding)
+        seated = of_rows.new_zeros(prompts * self._seats, kv_heads, queries, size)
+        seated[self._seat_of] = of_rows
+        seated = seated.view(prompts, self._seats, kv_heads, queries, size).transpose(1, 2)
+        return seated.reshape(prompts, kv_heads, self._seats * queries, size)
+
+    def _unseated(self, seated: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of `_seated`; `shape` is that of the rows' queries."""
+        _, kv_heads, queries, _ = shape
+        prompts, size = len(self._padding), seated.shape[3]
+        seated = seated.view(prompts, kv_heads, self._seats, queries, size).transpose(1, 2)
+        return seated.reshape(prompts * self._seats, kv_heads, queries, size)[self._seat_of]
+
+
+def _doubled(memory: Tensor) -> Tensor:
+    return torch.cat([memory, torch.empty_like(memory)], 2)

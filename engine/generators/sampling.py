@@ -1,0 +1,71 @@
+"""Drawing tokens: one uniform number a token, by inverse distribution, with the log-prob of what was drawn.
+
+A completion's numbers come from its own counter-based stream (Philox, Salmon et al. 2011), so that token t of a
+completion depends on its seed and on t, never on what is sampled beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 64  # draws of a stream that are made at a time
+
+
+class Uniforms:
+    """A stream of uniform numbers in [0, 1) for each row of a batch."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._streams = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]
+        self._block = np.empty((len(seeds), 0))
+        self._column = 0
+
+    def next(self) -> Tensor:
+        """The next number of every row `(rows,)`, float64."""
+        if self._column == self._block.shape[1]:
+            self._block = np.stack([stream.random(BLOCK) for stream in self._streams])
+            self._column = 0
+        self._column += 1
+        return torch.from_numpy(self._block[:, self._column - 1].copy())
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops every row but `rows`."""
+        self._streams = [self._streams[row] for row in rows]
+        self._block = self._block[list(rows)]
+
+
+def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Likeliest ids `(rows,)` of `logits` `(rows, vocabulary)`, and their log-probs at temperature 1."""
+    best, ids = logits.max(-1)
+    return ids, best - logits.logsumexp(-1)
+
+
+def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids `(rows,)` drawn from float32 `logits` `(rows, vocabulary)`, and their log-probs.
+
+    `uniforms` `(rows,)` decide: the id is the first one whose cumulative mass exceeds the row's number.
+    """
+    scaled = logits / temperature
+    peak = scaled.amax(-1, keepdim=True)
+    mass = (scaled - peak).exp_()
+    if top_p < 1.0:
+        mass = mass.masked_fill_(~nucleus(mass, top_p), 0.0)
+    cumulative = mass.cumsum(-1)
+    total = cumulative[:, -1:]
+    # A number that rounds up to the total would point past the last id.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    aim = torch.minimum(uniforms.to(total).unsqueeze(1) * total, below)
+    ids = torch.searchsorted(cumulative, aim, right=True)
+    logprobs = scaled.gather(1, ids) - peak - mass.sum(-1, keepdim=True).log()
+    return ids.squeeze(1), logprobs.squeeze(1)
+
+
+def nucleus(mass: Tensor, top_p: float) -> Tensor:
+    """True for the fewest likeliest ids that hold `top_p` of each row's `mass` (Holtzman et al. 2020)."""
+    ordered, order = mass.sort(-1, descending=True)
+    before = ordered.cumsum(-1) - ordered
+    kept = before < top_p * ordered.sum(-1, keepdim=True)
+    return torch.zeros_like(kept).scatter_(-1, order, kept)

@@ -1,0 +1,220 @@
+"""Generation by transformers alone: the model's own forward pass in a sampling loop of ours. No GPU is needed.
+
+Requests are taken in batches. A prompt that several completions share is read once; finished completions leave the
+batch as it goes; every completion draws from its own stream, so results repeat bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engine.generators import prefix
+from engine.generators.checkpoint import check_fit, end_ids, named_tensors, verify
+from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
+from engine.generators.sampling import Uniforms, greedy, sample
+from engine.messages import Finish, Sampling, WeightRef
+from engine.weights import WeightReader
+
+PREFILL_TOKENS = 16_384  # padded prompt tokens a forward pass
+SHRINK_BELOW = 0.9  # finished rows are dropped once fewer than this share of the batch is running
+STOP_WINDOW = 8  # tokens beyond a stop string's length that are decoded to find it
+
+
+class TransformersGenerator:
+    """The model in `folder` on `device`, with whatever weights `load` gives it."""
+
+    tokenizer: Tokenizer
+
+    def __init__(
+        self, folder: Path, device: str, dtype: torch.dtype, max_sequences: int, max_model_len: int
+    ) -> None:
+        self._device = torch.device(device)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=prefix.ATTENTION
+        )
+        self._model.to(self._device)
+        self._model.eval().requires_grad_(False)
+        config = self._model.config
+        if any(kind != "full_attention" for kind in getattr(config, "layer_types", ())):
+            raise WeightsRefused(f"{folder}: sliding-window attention; use hardware.generator = 'vllm'")
+        self._head: nn.Module = self._model.get_output_embeddings()
+        self._end_ids = torch.tensor(sorted(end_ids(folder)), device=self._device)
+        self._max_sequences = max_sequences
+        self._reader = WeightReader()
+        self.tokenizer = cast(Tokenizer, AutoTokenizer.from_pretrained(folder))
+        self.vocabulary: int = config.vocab_size
+        self.longest = min(max_model_len, config.max_position_embeddings)
+
+    def load(self, weights: WeightRef) -> None:
+        """Copies the version into the model; WeightsRefused (and nothing changed) where it does not fit."""
+        parameters = dict(self._model.named_parameters())
+        tensors = named_tensors(weights, self._reader)
+        check_fit(tensors, {name: tuple(own.shape) for name, own in parameters.items()}, weights)
+        for name, own in parameters.items():
+            own.copy_(tensors[name])
+        verify(weights, self._reader)
+
+    def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
+        """See the interface. Batches are formed in order of `waiting`, so the same job gives the same batches."""
+        while waiting:
+            batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_sequences))]
+            yield from self._batch(batch, sampling)
+
+    def close(self) -> None:
+        """Lets go of the slots that are mapped."""
+        self._reader.close()
+
+    def _batch(self, requests: list[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
+        rows = _Rows(requests)
+        stop = _StopStrings(self.tokenizer, sampling.stop)
+        logits, memory = self._read_prompts(requests)
+        for position in range(sampling.max_new_tokens):
+            ids, logprobs = _draw(logits, sampling, rows)
+            rows.append(ids.cpu().numpy(), logprobs.cpu().numpy())
+            ended = torch.isin(ids, self._end_ids).cpu().numpy() | stop.reached(rows)
+            yield rows.finish(ended, last=position + 1 == sampling.max_new_tokens)
+            if not rows.running.any():
+                return
+            if rows.running.mean() < SHRINK_BELOW:
+                kept = np.flatnonzero(rows.running)
+                rows.keep(kept)
+                chosen = torch.from_numpy(kept).to(self._device)
+                memory.keep(chosen)
+                ids = ids[chosen]
+            logits = self._next_logits(ids, rows, memory)
+
+    @torch.inference_mode()
+    def _read_prompts(self, requests: list[GenerationRequest]) -> tuple[Tensor, prefix.Decode]:
+        """Logits `(rows, vocabulary)` after each request's prompt, and the memory to go on from."""
+        distinct: dict[bytes, int] = {}
+        prompt_of = [distinct.setdefault(request.token_ids.tobytes(), len(distinct)) for request in requests]
+        prompts = [np.frombuffer(ids, dtype=requests[0].token_ids.dtype) for ids in distinct]
+        lengths = np.array([len(prompt) for prompt in prompts])
+        memory = prefix.Prefill(len(prompts), int(lengths.max()))
+        logits = torch.empty(len(prompts), self.vocabulary, device=self._device)
+        for chunk in _chunks(lengths):
+            width = int(lengths[chunk].max())
+            padded = np.stack([np.pad(prompts[row], (0, width - lengths[row])) for row in chunk])
+            rows = torch.from_numpy(chunk).to(self._device)
+            memory.begin(rows)
+            hidden = self._hidden(
+                torch.from_numpy(padded), torch.arange(width).expand(len(chunk), -1), memory
+            )
+            last = torch.from_numpy(lengths[chunk] - 1).to(self._device)
+            logits[rows] = self._head(hidden[torch.arange(len(chunk), device=self._device), last]).float()
+        seats = torch.tensor(prompt_of, device=self._device)
+        decode = prefix.Decode(memory, torch.from_numpy(lengths).to(self._device), seats)
+        return logits[seats], decode
+
+    @torch.inference_mode()
+    def _next_logits(self, ids: Tensor, rows: _Rows, memory: prefix.Decode) -> Tensor:
+        """Logits `(rows, vocabulary)`, float32, after one more token `ids` `(rows,)` of each row."""
+        memory.begin()
+        positions = torch.from_numpy(rows.prompt_lengths + rows.length - 1)
+        hidden = self._hidden(ids.unsqueeze(1), positions.unsqueeze(1), memory)
+        logits: Tensor = self._head(hidden[:, 0]).float()
+        return logits
+
+    def _hidden(self, ids: Tensor, positions: Tensor, memory: prefix.Memory) -> Tensor:
+        output = self._model.base_model(
+            input_ids=ids.to(self._device, torch.long),
+            position_ids=positions.to(self._device),
+            use_cache=False,
+            memory=memory,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The completions of a batch, row by row. All running rows are equally long."""
+
+    requests: list[GenerationRequest]
+    uniforms: Uniforms = field(init=False)
+    prompt_lengths: NDArray[np.int64] = field(init=False)  # (rows,)
+    running: NDArray[np.bool_] = field(init=False)  # (rows,)
+    ids: list[NDArray[np.int32]] = field(default_factory=list)  # one array (rows,) a token
+    logprobs: list[NDArray[np.float32]] = field(default_factory=list)  # likewise
+
+    def __post_init__(self) -> None:
+        self.uniforms = Uniforms([request.seed for request in self.requests])
+        self.prompt_lengths = np.array([len(request.token_ids) for request in self.requests])
+        self.running = np.ones(len(self.requests), dtype=np.bool_)
+
+    @property
+    def length(self) -> int:
+        """Tokens that every running row has."""
+        return len(self.ids)
+
+    def append(self, ids: NDArray[np.int64], logprobs: NDArray[np.float32]) -> None:
+        self.ids.append(ids.astype(np.int32))
+        self.logprobs.append(logprobs)
+
+    def finish(self, ended: NDArray[np.bool_], last: bool) -> list[Generated]:
+        """The running rows that `ended` by themselves, or all of them at the last token."""
+        done = self.running & (ended | last)
+        self.running &= ~done
+        return [
+            self._generated(row, "stop" if ended[row] else "length") for row in np.flatnonzero(done).tolist()
+        ]
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Drops every row but `rows`."""
+        self.requests = [self.requests[row] for row in rows]
+        self.uniforms.keep(rows.tolist())
+        self.prompt_lengths, self.running = self.prompt_lengths[rows], self.running[rows]
+        self.ids = [column[rows] for column in self.ids]
+        self.logprobs = [column[rows] for column in self.logprobs]
+
+    def _generated(self, row: int, finish: Finish) -> Generated:
+        request = self.requests[row]
+        ids = np.array([column[row] for column in self.ids], dtype=np.int32)
+        logprobs = np.array([column[row] for column in self.logprobs], dtype=np.float32)
+        return Generated(request.prompt, request.sample, ids, logprobs, finish)
+
+
+class _StopStrings:
+    """Looks for stop strings at the end of what has been generated."""
+
+    def __init__(self, tokenizer: Tokenizer, strings: tuple[str, ...]) -> None:
+        self._tokenizer = tokenizer
+        self._strings = strings
+        self._window = max((len(string.encode()) for string in strings), default=0) + STOP_WINDOW
+
+    def reached(self, rows: _Rows) -> NDArray[np.bool_]:
+        """True for the running rows whose last tokens spell a stop string `(rows,)`."""
+        reached = np.zeros(len(rows.running), dtype=np.bool_)
+        if self._strings:
+            tails = np.stack(rows.ids[-self._window :], axis=1)
+            for row in np.flatnonzero(rows.running):
+                text = self._tokenizer.decode(tails[row].tolist(), skip_special_tokens=True)
+                reached[row] = any(string in text for string in self._strings)
+        return reached
+
+
+def _draw(logits: Tensor, sampling: Sampling, rows: _Rows) -> tuple[Tensor, Tensor]:
+    if sampling.temperature == 0.0:
+        return greedy(logits)
+    uniforms = rows.uniforms.next().to(logits.device)
+    return sample(logits, sampling.temperature, sampling.top_p, uniforms)
+
+
+def _chunks(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of prompts of similar length, few enough for one forward pass."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, PREFILL_TOKENS // int(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

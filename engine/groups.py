@@ -1,0 +1,48 @@
+"""Dynamic sampling: which groups of a job are used, and when a spare prompt is asked (DAPO, arXiv 2503.14476, §3.2).
+
+A group whose completions are all correct or all not has no advantage to learn from. Each such group calls for the
+next spare, in prompt order; the kept ones are the first `wanted` groups, in prompt order, that are not such. Which
+they are follows from the verdicts alone, however the completions' ends are interleaved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from engine.messages import Job, Prompt
+
+
+class Groups:
+    """Follows a job's groups from their prompts to their verdicts."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._wanted = job.wanted or len(job.prompts)
+        self._spares = iter(job.prompts[self._wanted :])
+        self._verdicts: dict[int, list[bool]] = {}
+
+    def first(self) -> Iterator[Prompt]:
+        """The prompts to ask at once."""
+        return islice(self._job.prompts, self._wanted)
+
+    def finished(self, prompt: int, correct: bool) -> Prompt | None:
+        """Notes a completion of the prompt with index `prompt`; returns the spare to ask now, if any is due."""
+        verdicts = self._verdicts.setdefault(prompt, [])
+        verdicts.append(correct)
+        if len(verdicts) == self._job.samples and self._is_flat(prompt):
+            return next(self._spares, None)
+        return None
+
+    def kept(self) -> tuple[int, ...]:
+        """Indices of the groups to use, in prompt order. Where spares ran out, flat groups make up the number."""
+        asked = [prompt.index for prompt in self._job.prompts if prompt.index in self._verdicts]
+        if not self._job.wanted:
+            return tuple(asked)
+        varied = [index for index in asked if not self._is_flat(index)]
+        flat = [index for index in asked if self._is_flat(index)]
+        chosen = {*varied[: self._wanted], *flat[: max(0, self._wanted - len(varied))]}
+        return tuple(index for index in asked if index in chosen)
+
+    def _is_flat(self, prompt: int) -> bool:
+        return len(set(self._verdicts[prompt])) == 1

@@ -1,0 +1,180 @@
+"""Handing weights from trainer to worker: immutable versions in shared memory, published whole or not at all.
+
+The trainer publishes version v after v updates and holds it for every job that wants it. A slot whose holds are all
+released is written anew; when none is free the pool grows. From a GPU the copy goes to page-locked slots on a side
+stream, and the trainer waits for that copy alone (2.9 GiB: 0.065 s); the reader's pages are locked likewise.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.messages import WeightRef
+from engine.slots import (
+    ALIGNMENT,
+    MANIFEST_ROOM,
+    SHARED_MEMORY,
+    Entry,
+    Slot,
+    map_slot,
+    read_manifest,
+    remove_slots,
+    slot_path,
+)
+
+
+@dataclass(slots=True)
+class _Page:
+    """A slot as torch sees it. `holds` counts who needs its version; 0: free."""
+
+    slot: Slot
+    content: Tensor  # uint8 (bytes,)
+    pinned: bool
+    holds: int = 0
+
+
+class WeightPublisher:
+    """The trainer's side. One for a run; slots of this run's dead publishers are removed when it starts."""
+
+    def __init__(self, run_id: str, folder: Path = SHARED_MEMORY) -> None:
+        self._run_id = run_id
+        self._folder = folder
+        self._pages: list[_Page] = []
+        self._stream: torch.cuda.Stream | None = None
+        remove_slots(run_id, folder)
+
+    def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
+        """Copies the tensors to a free slot; returns, once it is whole, a reference with one hold on it.
+
+        OSError where shared memory is too small for another slot.
+        """
+        tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
+        entries = _layout(tensors)
+        device = tensors[0][1].device
+        page = self._free_page(entries[-1].offset + entries[-1].size, pin=device.type == "cuda")
+        page.slot.begin()
+        if device.type == "cuda":
+            self._copy_from_gpu(page.content, entries, tensors, device)
+        else:
+            for entry, (_, tensor) in zip(entries, tensors, strict=True):
+                _view(page.content, entry).copy_(tensor)
+        page.holds = 1
+        return WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
+
+    def hold(self, weights: WeightRef) -> None:
+        """One more user of `weights`; KeyError where they are not published (any more)."""
+        self._page_of(weights).holds += 1
+
+    def release(self, weights: WeightRef) -> None:
+        """One user less; with the last one the slot is free. KeyError where they are not published."""
+        self._page_of(weights).holds -= 1
+
+    def close(self) -> None:
+        """Removes every slot. A worker that still has one mapped keeps its pages until it lets go."""
+        for page in self._pages:
+            page.slot.unlink()
+            if page.pinned:
+                unpin(page.content)
+        self._pages.clear()
+
+    def _page_of(self, weights: WeightRef) -> _Page:
+        for page in self._pages:
+            if page.holds and str(page.slot.path) == weights.location:
+                return page
+        raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
+
+    def _free_page(self, size: int, pin: bool) -> _Page:
+        for page in self._pages:
+            if not page.holds and page.slot.size >= size and page.pinned == pin:
+                return page
+        slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
+        page = _Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), pin)
+        if pin:
+            pin_memory(page.content)
+        self._pages.append(page)
+        return page
+
+    def _copy_from_gpu(
+        self, content: Tensor, entries: list[Entry], tensors: list[tuple[str, Tensor]], device: torch.device
+    ) -> None:
+        stream = self._stream = self._stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for entry, (_, tensor) in zip(entries, tensors, strict=True):
+                _view(content, entry).copy_(tensor, non_blocking=True)
+        stream.synchronize()
+
+
+class WeightReader:
+    """The worker's side. A slot stays mapped (with `pin`, page-locked) from one version to the next."""
+
+    def __init__(self, pin: bool = False) -> None:
+        self._pin = pin
+        self._mapped: dict[int, tuple[mmap.mmap, Tensor]] = {}
+
+    def tensors(self, weights: WeightRef) -> dict[str, Tensor]:
+        """Views of the slot's tensors, not copies, by name; TornWeights unless the version is there, whole.
+
+        They must not be written to, and hold this version for as long as the publisher's hold lasts: `verify` after
+        the last use says whether it did.
+        """
+        memory, content = self._content(weights)
+        entries = read_manifest(memory, weights.arm, weights.version, weights.location)
+        return {entry.name: _view(content, entry) for entry in entries}
+
+    def verify(self, weights: WeightRef) -> None:
+        """TornWeights where the slot has been given to another version meanwhile."""
+        memory, _ = self._content(weights)
+        read_manifest(memory, weights.arm, weights.version, weights.location)
+
+    def close(self) -> None:
+        """Forgets every slot; views that are still in use keep their pages."""
+        if self._pin:
+            for _, content in self._mapped.values():
+                unpin(content)
+        self._mapped.clear()
+
+    def _content(self, weights: WeightRef) -> tuple[mmap.mmap, Tensor]:
+        inode, memory = map_slot(weights.location)
+        if inode not in self._mapped:
+            content = torch.frombuffer(memory, dtype=torch.uint8)
+            if self._pin:
+                pin_memory(content)
+            self._mapped[inode] = memory, content
+        return self._mapped[inode]
+
+
+def read_weights(weights: WeightRef) -> dict[str, Tensor]:
+    """Views of a published version's tensors by name, for a reader that wants them once."""
+    return WeightReader().tensors(weights)
+
+
+def pin_memory(content: Tensor) -> None:
+    """Page-locks mapped memory for direct copies to and from the GPU; RuntimeError where CUDA refuses."""
+    torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(content.data_ptr(), content.numel(), 0))  # type: ignore[no-untyped-call]
+
+
+def unpin(content: Tensor) -> None:
+    """Undoes `pin_memory`."""
+    torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(content.data_ptr()))  # type: ignore[no-untyped-call]
+
+
+def _layout(tensors: list[tuple[str, Tensor]]) -> list[Entry]:
+    entries, offset = [], MANIFEST_ROOM
+    for name, tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        entries.append(Entry(name, dtype, tuple(tensor.shape), offset, size))
+        offset += -(-size // ALIGNMENT) * ALIGNMENT
+    return entries
+
+
+def _view(content: Tensor, entry: Entry) -> Tensor:
+    dtype: torch.dtype = getattr(torch, entry.dtype)
+    return content[entry.offset : entry.offset + entry.size].view(dtype).view(entry.shape)

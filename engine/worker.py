@@ -1,0 +1,287 @@
+"""The worker process: takes jobs by priority, generates under the weights they name, grades and streams completions.
+
+One job is generated at a time and never mixed with another. A job that cannot be done is answered with JobFailed and
+the worker goes on; when the trainer goes away, what was under way for it is dropped; when the supervisor says stop
+(or dies), the worker ends between two tokens.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from engine.arms import tokenizer_source
+from engine.channels import ChannelClosed, Receiver, Sender
+from engine.child import WorkerChild
+from engine.context import StageFailed
+from engine.generators.interface import (
+    Generated,
+    GenerationRequest,
+    Generator,
+    JobRefused,
+    text_of,
+)
+from engine.grading import grade
+from engine.groups import Groups
+from engine.messages import (
+    Completion,
+    Job,
+    JobDone,
+    JobFailed,
+    Prompt,
+    Request,
+    Result,
+    Stop,
+    WeightRef,
+    completion_seed,
+)
+from profiles import Profile
+from profiles.schema import Model
+from store.home import RunFolder
+from store.records import Event, Record, Scalar
+
+
+class Child(Protocol):
+    """What the worker needs of its process; engine.child.WorkerChild gives it."""
+
+    jobs: Receiver[Request]
+    results: Sender[Result]
+
+    def emit(self, record: Record) -> None: ...
+
+    def relink(self) -> bool: ...
+
+
+class Ended(Exception):
+    """The trainer sent Stop."""
+
+
+def main(folder: RunFolder, child: WorkerChild) -> None:
+    """Serves jobs until told to stop. The model is loaded at once where it is there, else with the first job."""
+    profile = Profile.model_validate(json.loads(folder.config.read_text())["profile"])
+
+    def generator() -> Generator | None:
+        try:
+            source = tokenizer_source(folder, profile)
+        except StageFailed:
+            return None  # the base model is still to be made
+        from engine.generators.build import build  # imports torch, and what generates
+
+        return build(profile, source, lambda phase, detail: child.emit(_phase(phase, detail)))
+
+    Worker(child, generator, lambda weights: located(weights, profile.model)).serve()
+
+
+def located(weights: WeightRef, model: Model) -> WeightRef:
+    """`weights` with a local folder for the hub name of the profile's model; others as they are."""
+    if weights.location != model.source:
+        return weights
+    from engine.generators.checkpoint import model_folder
+
+    return replace(weights, location=str(model_folder(model.source, model.revision)))
+
+
+def _phase(phase: str, detail: str) -> Event:
+    return Event("phase", f"worker: {phase}", payload={"phase": phase, "detail": detail})
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a job has taken so far."""
+
+    idle: float
+    loading: float = 0.0
+    generating: float = 0.0
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    """A job in the queue: lower priority first, then the older one."""
+
+    priority: int
+    job_id: int
+    job: Job = field(compare=False)
+
+
+class Worker:
+    """Serves one job after the other.
+
+    `build` gives the generator, or None while there is no model yet; `locate` says where weights lie on this machine.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        build: Callable[[], Generator | None],
+        locate: Callable[[WeightRef], WeightRef] = lambda weights: weights,
+    ) -> None:
+        self._child = child
+        self._build = build
+        self._locate = locate
+        self._generator = build()
+        self._waiting: list[_Waiting] = []
+        self._serving: tuple[str, int, str] | None = (
+            None  # arm, version, location of the weights in the generator
+        )
+
+    def serve(self) -> None:
+        """Until Stop, or until the process is asked to end."""
+        try:
+            while True:
+                try:
+                    self._serve_next()
+                except ChannelClosed:
+                    self._waiting.clear()
+                    if not self._child.relink():
+                        return
+        except Ended:
+            return
+        finally:
+            if self._generator is not None:
+                self._generator.close()
+
+    def _serve_next(self) -> None:
+        started = time.perf_counter()
+        while not self._waiting:
+            self._accept(self._child.jobs.get())
+        self._listen()
+        job = heapq.heappop(self._waiting).job
+        tally = Tally(idle=time.perf_counter() - started)
+        try:
+            self._do(job, tally)
+        except JobRefused as error:
+            self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
+
+    def _listen(self) -> None:
+        """Takes in whatever has come, without waiting; raises Ended or ChannelClosed where that ends the job."""
+        while (request := self._child.jobs.get(0.0)) is not None:
+            self._accept(request)
+
+    def _accept(self, request: Request | None) -> None:
+        if isinstance(request, Stop):
+            raise Ended
+        if request is not None:
+            heapq.heappush(self._waiting, _Waiting(request.priority, request.job_id, request))
+
+    def _do(self, job: Job, tally: Tally) -> None:
+        clock = time.perf_counter()
+        generator = self._with_weights(job.weights)
+        check(job, generator)
+        tally.loading = time.perf_counter() - clock
+        clock = time.perf_counter()
+        kept = self._generate(job, generator, tally)
+        tally.generating = time.perf_counter() - clock
+        self._child.results.put(
+            JobDone(
+                job.job_id,
+                job.kind,
+                job.weights.version,
+                kept,
+                tally.generated_tokens,
+                tally.prompt_tokens,
+                tally.generating,
+                tally.loading,
+                tally.idle,
+            )
+        )
+        self._report(job, tally)
+
+    def _with_weights(self, weights: WeightRef) -> Generator:
+        """The generator, made if need be, with `weights` in it."""
+        if self._generator is None:
+            self._generator = self._build()
+        if self._generator is None:
+            raise JobRefused("there is no model yet that a worker could load; the base arm has no checkpoint")
+        wanted = (weights.arm, weights.version, weights.location)
+        if wanted != self._serving:
+            self._generator.load(self._locate(weights))
+            self._serving = wanted
+        return self._generator
+
+    def _generate(self, job: Job, generator: Generator, tally: Tally) -> tuple[int, ...]:
+        """Streams the job's completions; returns the indices of the groups to use."""
+        groups = Groups(job)
+        golds = {prompt.index: prompt.gold for prompt in job.prompts}
+        waiting: deque[GenerationRequest] = deque()
+
+        def ask(prompt: Prompt) -> None:
+            waiting.extend(requests(job, prompt))
+            tally.prompt_tokens += len(prompt.token_ids)
+
+        for prompt in groups.first():
+            ask(prompt)
+        for finished in generator.generate(waiting, job.sampling):
+            for generated in finished:
+                completion = graded(job, generated, golds[generated.prompt], generator)
+                self._child.results.put(completion)
+                tally.generated_tokens += len(generated.token_ids)
+                spare = groups.finished(generated.prompt, completion.outcome == "correct")
+                if spare is not None:
+                    ask(spare)
+            self._listen()
+        return groups.kept()
+
+    def _report(self, job: Job, tally: Tally) -> None:
+        """The worker's metrics, at the rollouts' steps."""
+        if job.kind != "rollout":
+            return
+        arm, step = job.weights.arm, job.step
+        speed = tally.generated_tokens / max(tally.generating, 1e-9)
+        self._child.emit(Scalar(f"{arm}/worker/tokens_per_second", step, speed))
+        self._child.emit(Scalar(f"{arm}/worker/idle_seconds", step, tally.idle))
+        self._child.emit(Scalar(f"{arm}/worker/loading_seconds", step, tally.loading))
+
+
+def requests(job: Job, prompt: Prompt) -> Iterable[GenerationRequest]:
+    """The completions to make of one prompt, each with its own seed."""
+    for sample in range(job.samples):
+        seed = completion_seed(job.seed, job.step, prompt.index, sample)
+        yield GenerationRequest(prompt.index, sample, prompt.token_ids, seed)
+
+
+def graded(job: Job, generated: Generated, gold: str, generator: Generator) -> Completion:
+    """A finished completion with its text and the grader's verdict."""
+    text = text_of(generator.tokenizer, generated.token_ids, job.sampling.stop)
+    verdict = grade(text, gold, truncated=generated.finish == "length")
+    return Completion(
+        job.job_id,
+        job.kind,
+        job.weights.version,
+        generated.prompt,
+        generated.sample,
+        generated.token_ids,
+        generated.logprobs,
+        generated.finish,
+        text,
+        verdict.outcome,
+        verdict.answer,
+    )
+
+
+def check(job: Job, generator: Generator) -> None:
+    """JobRefused where the job makes no sense for this model, with the first thing that is wrong."""
+    room = generator.longest - job.sampling.max_new_tokens
+    if job.samples < 1 or job.sampling.max_new_tokens < 1 or not job.prompts:
+        raise JobRefused("a job needs at least one prompt, one sample and one new token")
+    if not 0 <= job.wanted <= len(job.prompts):
+        raise JobRefused(f"{job.wanted} prompts wanted of {len(job.prompts)}")
+    if job.sampling.temperature < 0.0 or not 0.0 < job.sampling.top_p <= 1.0:
+        raise JobRefused("sampling needs a temperature of 0 or more and a top_p in (0, 1]")
+    if len({prompt.index for prompt in job.prompts}) != len(job.prompts):
+        raise JobRefused("two prompts of the job have the same index")
+    for prompt in job.prompts:
+        ids = prompt.token_ids
+        if len(ids) == 0 or int(ids.min()) < 0 or int(ids.max()) >= generator.vocabulary:
+            raise JobRefused(f"prompt {prompt.ex_id}: it needs token ids, all below {generator.vocabulary}")
+        if len(ids) > room:
+            raise JobRefused(
+                f"prompt {prompt.ex_id} has {len(ids)} tokens and may have {room} beside "
+                f"{job.sampling.max_new_tokens} new ones; raise hardware.max_model_len"
+            )
