@@ -1,0 +1,130 @@
+"""Every action of the console, once: keys, footer, command palette and help are all made from this table.
+
+An action's `name` is a Textual action: `action_NAME` of the screens in `where`, or of the app where that is 'app'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+APP = "app"
+RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS = SCREENS = (
+    "runs",
+    "run",
+    "evaluation",
+    "comparison",
+    "samples",
+    "logs",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a person can do: its keys (comma-separated), a word for the footer, a sentence for help and palette."""
+
+    name: str
+    keys: str
+    label: str
+    help: str
+    where: tuple[str, ...]
+    footer: bool = False
+    key_display: str | None = None
+
+
+_CONTROL = (RUNS, RUN)
+
+ACTIONS: tuple[Action, ...] = (
+    Action("go('runs')", "1", "Runs", "All runs of this home folder", (APP,)),
+    Action("go('run')", "2", "Run", "Stages and live charts of the chosen run", (APP,)),
+    Action("go('evaluation')", "3", "Evaluation", "Rates of every arm with their intervals", (APP,)),
+    Action("go('comparison')", "4", "Comparison", "Paired differences between arms, with a verdict", (APP,)),
+    Action("go('samples')", "5", "Samples", "Read completions beside question and answer", (APP,)),
+    Action("go('logs')", "6", "Logs", "What the run and its processes said", (APP,)),
+    Action("help", "question_mark,f1", "Help", "Every key, and what the marks mean", (APP,), True, "?"),
+    Action("quit", "q,ctrl+q", "Quit", "Close the console; runs go on", (APP,), True, "q"),
+    Action("open", "enter", "Open", "Look at the run under the cursor", (RUNS,), True, "⏎"),
+    Action(
+        "new_run", "n", "New run", "Choose profile, stages, seeds and overrides, and start", (RUNS,), True
+    ),
+    Action("stop", "s", "Stop", "End after the current step, with a checkpoint", _CONTROL, True),
+    Action("pause", "p", "Pause", "Pause after the current step, or go on again", _CONTROL, True),
+    Action("checkpoint", "c", "Save", "Write a checkpoint after the current step", _CONTROL),
+    Action(
+        "resume_run",
+        "R",
+        "Resume",
+        "Go on with a run that was stopped, interrupted or failed",
+        _CONTROL,
+        True,
+    ),
+    Action("add_stages", "a", "Start stage", "Start further stages in this run", _CONTROL, True),
+    Action("kill", "K", "Kill", "End the run's processes at once (asks first)", _CONTROL),
+    Action("smoother", "right_square_bracket", "Smoother", "Smooth the curves more", (RUN,), False, "]"),
+    Action("rougher", "left_square_bracket", "Rougher", "Smooth the curves less", (RUN,), False, "["),
+    Action("next_axis", "x", "X-axis", "Steps, time or tokens along the x-axis", (RUN,)),
+    Action("log_scale", "l", "Log", "Logarithmic y-axis for the chart under the cursor", (RUN,)),
+    Action("zoom(1)", "plus,equals_sign", "Zoom in", "Halve the window of the x-axis", (RUN,), False, "+"),
+    Action("zoom(-1)", "minus", "Zoom out", "Double the window of the x-axis", (RUN,), False, "-"),
+    Action("pan(-1)", "left", "Earlier", "Move the window a quarter to the left", (RUN,), False, "←"),
+    Action("pan(1)", "right", "Later", "Move the window a quarter to the right", (RUN,), False, "→"),
+    Action("whole", "0", "Whole", "Show the whole x-axis again and follow the run", (RUN,)),
+    Action("chart(1)", "tab,down", "Next chart", "Move the cursor to the next chart", (RUN,), False, "⇥"),
+    Action(
+        "chart(-1)",
+        "shift+tab,up",
+        "Previous chart",
+        "Move the cursor to the chart before",
+        (RUN,),
+        False,
+        "⇧⇥",
+    ),
+    Action("page(1)", "pagedown", "More charts", "The next page of charts", (RUN,), False, "PgDn"),
+    Action("page(-1)", "pageup", "Fewer charts", "The page of charts before", (RUN,), False, "PgUp"),
+    Action("maximise", "z", "Maximise", "The chart under the cursor alone, or all again", (RUN,), True),
+    Action(
+        "copy",
+        "y",
+        "Copy",
+        "Copy what is shown to the clipboard (OSC 52)",
+        (RUN, EVALUATION, COMPARISON, SAMPLES, LOGS),
+        True,
+    ),
+    Action(
+        "read", "enter", "Read", "Read the completions behind the row", (EVALUATION, COMPARISON), True, "⏎"
+    ),
+    Action("next_task", "t", "Task", "The next task", (SAMPLES,), True),
+    Action("next_arm", "a", "Arm", "The next arm", (SAMPLES,), True),
+    Action("next_other", "o", "Against", "The arm to compare with, for flips", (SAMPLES,), True),
+    Action("next_filter", "f", "Show", "All, wrong, correct, cut off, no answer, or flips", (SAMPLES,), True),
+    Action("next_source", "f", "Source", "Events of the run, or the log of one process", (LOGS,), True),
+    Action("search", "slash", "Search", "Show only what contains some text", (SAMPLES, LOGS), True, "/"),
+    Action("follow", "end", "Follow", "Jump to the newest line and stay there", (LOGS,), True, "End"),
+)
+
+
+def actions(where: str) -> tuple[Action, ...]:
+    """The actions of a screen, or of the app."""
+    return tuple(action for action in ACTIONS if where in action.where)
+
+
+def bindings(where: str) -> list[BindingType]:
+    """Textual bindings for `where`, from the table."""
+    return [_binding(action) for action in actions(where)]
+
+
+def _binding(action: Action) -> Binding:
+    return Binding(
+        action.keys,
+        action.name,
+        action.label,
+        show=action.footer,
+        key_display=action.key_display,
+        tooltip=action.help,
+    )
+
+
+def shown_keys(action: Action) -> str:
+    """The action's first key as people write it."""
+    return action.key_display or action.keys.split(",")[0]

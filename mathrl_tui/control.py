@@ -1,0 +1,65 @@
+"""The console's requests to runs: start, go on, stop, pause, checkpoint, kill. Each gives one line to show.
+
+These block for up to some seconds; the console calls them on a thread. The engine's launching face is imported by the
+first request, as nothing needs it to paint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from store.home import RunFolder
+
+if TYPE_CHECKING:
+    from engine.control import Command
+    from profiles import Profile
+
+PAUSE = "pause or resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whether a request was carried out, and what to tell the person. `run_id` names the run it was about."""
+
+    done: bool
+    words: str
+    run_id: str = ""
+
+
+def command(home: Path, run_id: str, verb: str) -> Told:
+    """Sends `verb` (a control command, or PAUSE for whichever of pause and resume applies) to a live run."""
+    from engine.control import NotLive, ask
+
+    folder = RunFolder(home, run_id)
+    try:
+        if verb == PAUSE:
+            verb = "resume" if ask(folder, "status", "console").status.get("state") == "paused" else "pause"
+        reply = ask(folder, cast("Command", verb), "console")
+    except NotLive as error:
+        return Told(False, f"{error}; press R to go on with it", run_id)
+    return Told(reply.ok, f"{run_id}: {reply.message}", run_id)
+
+
+def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
+    """A new supervisor for a run that has none, its plan longer by `stages`."""
+    from engine.launch import LaunchError, resume_run
+
+    try:
+        resume_run(home, run_id, tuple(stages))
+    except LaunchError as error:
+        return Told(False, str(error), run_id)
+    return Told(True, f"{run_id} goes on", run_id)
+
+
+def start(home: Path, profile: Profile, stages: Sequence[str], seed: int, name: str) -> Told:
+    """Starts a run of `profile`; nothing was written where it cannot be started."""
+    from engine.launch import LaunchError, start_run
+
+    try:
+        run_id = start_run(home, profile, tuple(stages), seed, name)
+    except LaunchError as error:
+        return Told(False, str(error))
+    return Told(True, f"{run_id} started", run_id)

@@ -1,0 +1,105 @@
+"""Axes that people read at a glance: round ticks, and ends that move in steps, so that little changes as a run grows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mathrl_tui.core import text
+
+_TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The ends of an axis and the ticks between them, in the plotted quantity (log10 of it where `log`)."""
+
+    start: float
+    end: float
+    ticks: tuple[float, ...]
+    labels: tuple[str, ...]
+
+
+def round_step(span: float, parts: int) -> float:
+    """The least of 1, 2, 2.5, 5 times a power of ten that cuts `span` into at most `parts`."""
+    if span <= 0 or not math.isfinite(span):
+        return 1.0
+    rough = span / max(parts, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    for factor in (1.0, 2.0, 2.5, 5.0, 10.0):
+        if factor * power >= rough * (1 - 1e-9):
+            return factor * power
+    return 10.0 * power
+
+
+def value_axis(low: float, high: float, parts: int, *, log: bool = False, percent: bool = False) -> Axis:
+    """A vertical axis around [low, high] with its ends on quarters of a tick; where `log`, of log10 and on its integers."""
+    if log:
+        return _log_axis(low, high, parts)
+    if high - low < 1e-12 * max(abs(high), abs(low), 1e-300):
+        margin = abs(high) * 0.1 or 1.0
+        low, high = low - margin, high + margin
+    step = round_step(high - low, parts)
+    grain = step / 4
+    start, end = math.floor(low / grain + 1e-9) * grain, math.ceil(high / grain - 1e-9) * grain
+    ticks = _multiples(step, start, end)
+    return Axis(start, end, ticks, tuple(_label(tick, step, percent) for tick in ticks))
+
+
+def _multiples(step: float, start: float, end: float) -> tuple[float, ...]:
+    """The multiples of `step` that lie in [start, end]."""
+    return tuple(
+        index * step for index in range(math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9) + 1)
+    )
+
+
+def _log_axis(low: float, high: float, parts: int) -> Axis:
+    first, last = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+    if last <= first:
+        last = first + 1
+    stride = max(1, math.ceil((last - first) / max(parts, 1)))
+    last = first + math.ceil((last - first) / stride) * stride
+    ticks = tuple(float(power) for power in range(first, last + 1, stride))
+    return Axis(
+        ticks[0],
+        ticks[-1],
+        ticks,
+        tuple(f"1e{int(tick)}" if abs(tick) > 3 else f"{10**tick:g}" for tick in ticks),
+    )
+
+
+def _label(tick: float, step: float, percent: bool) -> str:
+    if percent:
+        digits = max(0, -math.floor(math.log10(step * 100) + 1e-9)) if step * 100 < 1 else 0
+        return f"{100 * tick:.{digits}f}%"
+    if tick == 0:
+        return "0"
+    if abs(tick) >= 1e4 or abs(step) < 1e-4:
+        return text.number(tick)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    if step / 10.0**-digits % 1 > 1e-6:
+        digits += 1
+    return f"{tick:.{digits}f}"
+
+
+def position_axis(start: float, end: float, parts: int, kind: str, *, snap: bool) -> Axis:
+    """A horizontal axis over steps, tokens or time. With `snap`, `end` moves out to an eighth of a round figure."""
+    if end <= start:
+        end = start + 1.0
+    if snap:
+        grain = round_step(end - start, 10) / (2 if end - start > 20 else 1)
+        end = start + math.ceil((end - start) / grain - 1e-9) * grain
+    step = _time_step(end - start, parts) if kind == "time" else round_step(end - start, parts)
+    if kind != "time":
+        step = max(step, 1.0)
+    ticks = _multiples(step, start, end)
+    show: Callable[[float], str] = text.duration if kind == "time" else text.number
+    return Axis(start, end, ticks, tuple(show(tick) for tick in ticks))
+
+
+def _time_step(span: float, parts: int) -> float:
+    for step in _TIME_STEPS:
+        if span / step <= parts:
+            return float(step)
+    return math.ceil(span / parts / 86400) * 86400.0

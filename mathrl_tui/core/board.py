@@ -1,0 +1,185 @@
+"""Pictures of a run beside its charts, as rows of spans: heading, stages, newest values, processes and GPUs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mathrl_tui.core import palette, stages, text
+from mathrl_tui.core.palette import Look
+from mathrl_tui.core.run import Process, RunSnapshot, Value
+from mathrl_tui.core.stages import Board, Stage
+
+Span = tuple[str, str]
+Row = list[Span]
+
+_GPU = re.compile(r"gpu/(\d+)/(utilisation|memory_gib)\Z")
+
+
+def heading(run: RunSnapshot, width: int, now: float) -> Row:
+    """One line: name, state, stage, how far, how long still, and the reason where something is wrong."""
+    look = palette.state(run.state)
+    row: Row = [
+        (f" {text.clip(run.name or run.run_id, 34)}  ", f"bold {palette.INK}"),
+        (f"{look.mark} {run.state}", f"bold {look.colour}"),
+    ]
+    stage = stages.current(run.board)
+    if run.reason and run.state not in ("running", "done"):
+        row.append((f"  {run.reason}", palette.WARN))
+    elif stage is not None and run.state in ("running", "paused", "stopping"):
+        row += [
+            ("  ", ""),
+            (stage.label, f"bold {palette.INK}"),
+            (f"  {stage.progress_words(now)}", palette.DIM),
+        ]
+    elif run.ended:
+        row.append(
+            (f"  {text.moment(run.ended)}, took {text.duration(run.ended - run.created)}", palette.DIM)
+        )
+    return _cut(row, width)
+
+
+def strip(board: Board, width: int) -> list[Row]:
+    """The stages in a line, wrapped: a mark and a name each, with the share done of the one at work."""
+    rows: list[Row] = [[(" ", "")]]
+    used = 1
+    for stage in board:
+        look = palette.state(stage.status)
+        share = (
+            f" {text.percent(stage.fraction, 0)}"
+            if stage.status in ("started", "paused") and stage.total
+            else ""
+        )
+        entry = f"{look.mark} {stage.label}{share}"
+        if used + len(entry) > width:
+            rows.append([(" ", "")])
+            used = 1
+        style = f"bold {look.colour}" if stage.status == "started" else look.colour
+        rows[-1] += [(entry, style), ("   ", "")]
+        used += len(entry) + 3
+    return rows
+
+
+def stage_list(board: Board, width: int, now: float) -> list[Row]:
+    """The stages one a line: mark, stage, arm, then a bar while it works, else how long it took."""
+    rows = [_title("Stages", width)]
+    for stage in board:
+        look = palette.state(stage.status)
+        working = stage.status in ("started", "paused")
+        name = f"{look.mark} {stage.stage:<11}"
+        style = f"bold {palette.INK}" if working else palette.INK if stage.started else palette.DIM
+        row: Row = [(f" {name[0]}", look.colour), (name[1:], style), (f"{stage.arm:<10}", style)]
+        row += _progress(stage, width - 24, now, look) if working else [_outcome(stage, width - 24, now)]
+        rows.append(row)
+    return rows
+
+
+def _progress(stage: Stage, room: int, now: float, look: Look) -> Row:
+    tail = f" {text.percent(stage.fraction, 0) if stage.total else '':>5} {text.duration(stage.remaining(now)):>6}"
+    cells = max(room - len(tail) - 1, 3)
+    if not stage.total:
+        said = text.clip(stage.message or "working", cells)
+        return [
+            (f"{said:<{cells}}", palette.DIM),
+            (f"{text.duration(stage.seconds(now)):>{len(tail)}}", palette.DIM),
+        ]
+    bar = text.bar(stage.fraction, cells)
+    filled = bar.rstrip("─")
+    return [(filled, look.colour), (bar[len(filled) :], palette.FAINT), (tail, palette.INK)]
+
+
+def _outcome(stage: Stage, room: int, now: float) -> Span:
+    if stage.status == "pending":
+        return (f"{'':>{room}}", palette.DIM)
+    words = "" if stage.status in ("finished", "started") else stage.status
+    took = text.duration(stage.seconds(now))
+    return (f"{words:<{room - 9}}{took:>8}", palette.DIM)
+
+
+def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int) -> list[Row]:
+    """The newest value of every metric, a column an arm, as many lines as there is room for."""
+    arms = [arm for arm in run.arms if any(name.startswith(f"{arm}/") for name in run.latest)]
+    cells = min(9, max((width - 24) // max(len(arms), 1), 7))
+    arms = arms[: max((width - 24) // cells, 1)]
+    rows = [_title("Last values", width)]
+    head: Row = [(f"{'':<24}", "")]
+    for arm in arms:
+        head.append((f"{looks[arm].mark + ' ' + text.clip(arm, cells - 3):>{cells}}", looks[arm].colour))
+    rows.append(head)
+    for metric in _metrics_in_order(run.latest, arms):
+        row: Row = [(f" {text.clip(metric, 22):<23}", palette.DIM)]
+        row += [(f"{_last(run.latest.get(f'{arm}/{metric}')):>{cells}}", palette.INK) for arm in arms]
+        rows.append(row)
+    return rows[:height] if arms else [rows[0], [(" nothing measured yet", palette.DIM)]]
+
+
+_TOLD_FIRST = ("train/loss", "reward/mean", "val/pass_at_1", "completions/mean_length", "train/grad_norm")
+
+
+def _metrics_in_order(latest: Mapping[str, Value], arms: Sequence[str]) -> list[str]:
+    known = {name.partition("/")[2] for name in latest if name.partition("/")[0] in arms}
+    return [name for name in _TOLD_FIRST if name in known] + sorted(known - set(_TOLD_FIRST))
+
+
+def _last(value: Value | None) -> str:
+    return "" if value is None else text.number(value.value)
+
+
+def processes(found: Sequence[Process], width: int) -> list[Row]:
+    """The engine's processes: role, pid, alive or why not."""
+    rows = [_title("Processes", width)]
+    for one in found:
+        look = palette.STATES["done"] if one.alive else palette.STATES["stopped"]
+        said = "alive" if one.alive else one.reason or "ended"
+        rows.append(
+            [
+                (f" {look.mark} ", look.colour),
+                (f"{one.role:<11}", palette.INK),
+                (f"{one.pid or '':<9}", palette.DIM),
+                (text.clip(said, width - 25), palette.DIM),
+            ]
+        )
+    return rows if found else [rows[0], [(" none yet", palette.DIM)]]
+
+
+def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
+    """Use and memory of each GPU as last sampled; no rows where there is none."""
+    found: dict[int, dict[str, float]] = {}
+    for name, value in latest.items():
+        if match := _GPU.match(name):
+            found.setdefault(int(match[1]), {})[match[2]] = value.value
+    if not found:
+        return []
+    rows = [_title("GPUs", width)]
+    for index, use in sorted(found.items()):
+        share = use.get("utilisation", 0.0)
+        share = share / 100 if share > 1 else share
+        cells = max(width - 28, 5)
+        bar = text.bar(share, cells)
+        filled = bar.rstrip("─")
+        memory = f"{use['memory_gib']:.1f} GiB" if "memory_gib" in use else ""
+        rows.append(
+            [
+                (f" {index:>2}  ", palette.INK),
+                (filled, palette.ACCENT),
+                (bar[len(filled) :], palette.FAINT),
+                (f" {text.percent(share, 0):>5}", palette.INK),
+                (f" {memory:>10}", palette.DIM),
+            ]
+        )
+    return rows
+
+
+def _title(words: str, width: int) -> Row:
+    return [(f" {words} ", f"bold {palette.ACCENT}"), ("─" * max(width - len(words) - 3, 0), palette.FAINT)]
+
+
+def _cut(row: Row, width: int) -> Row:
+    kept: Row = []
+    for words, style in row:
+        if width <= 0:
+            break
+        piece = words if len(words) <= width else words[: max(width - 1, 0)] + "…"
+        kept.append((piece, style))
+        width -= len(piece)
+    return kept

@@ -1,0 +1,59 @@
+"""A canvas of braille cells, two dots wide and four high: lines as dots, with one colour a cell.
+
+Dots are Booleans of shape (4 * rows, 2 * columns), row 0 at the top, so that whole lines are laid down by array
+operations; nothing is drawn point by point.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mathrl_tui.core.curve import Array
+
+Dots = NDArray[np.bool_]
+
+_BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint16)
+
+
+def band(low: Array, high: Array, height: int) -> Dots:
+    """Dots (height, width) between `low` and `high` (width,), heights in [0, 1]; NaN columns stay empty."""
+    top, bottom = _rows(high, height), _rows(low, height)
+    rows = np.arange(height)[:, None]
+    return (rows >= top[None, :]) & (rows <= bottom[None, :])
+
+
+def line(value: Array, height: int) -> Dots:
+    """A connected line through `value` (width,), heights in [0, 1]; gaps between values are bridged straight."""
+    known = np.flatnonzero(~np.isnan(value))
+    if not len(known):
+        return np.zeros((height, len(value)), dtype=np.bool_)
+    inside = np.arange(known[0], known[-1] + 1)
+    bridged = np.full(len(value), np.nan)
+    bridged[inside] = np.interp(inside, known, value[known])
+    rows = _rows(bridged, height)
+    top, bottom = rows.copy(), rows.copy()
+    left, right = rows[inside[:-1]], rows[inside[1:]]
+    middle = (left + right) // 2
+    down, up = right > left + 1, right < left - 1
+    bottom[inside[:-1]] = np.where(down, np.maximum(bottom[inside[:-1]], middle), bottom[inside[:-1]])
+    top[inside[1:]] = np.where(down, np.minimum(top[inside[1:]], middle + 1), top[inside[1:]])
+    top[inside[:-1]] = np.where(up, np.minimum(top[inside[:-1]], middle + 1), top[inside[:-1]])
+    bottom[inside[1:]] = np.where(up, np.maximum(bottom[inside[1:]], middle), bottom[inside[1:]])
+    index = np.arange(height)[:, None]
+    return (index >= top[None, :]) & (index <= bottom[None, :])
+
+
+def _rows(height_share: Array, height: int) -> NDArray[np.int64]:
+    """Dot rows of heights in [0, 1], clipped to the canvas; NaN lies beneath it."""
+    clipped = np.clip(height_share, 0.0, 1.0)
+    rows = np.where(np.isnan(clipped), float(height), np.round((1.0 - clipped) * (height - 1)))
+    return rows.astype(np.int64)
+
+
+def cells(dots: Dots) -> NDArray[np.uint16]:
+    """The braille bits of every cell: dots (4 * rows, 2 * columns) → bits (rows, columns)."""
+    rows, columns = dots.shape[0] // 4, dots.shape[1] // 2
+    blocks = dots.reshape(rows, 4, columns, 2).transpose(0, 2, 1, 3)
+    bits: NDArray[np.uint16] = (blocks * _BITS).sum(axis=(2, 3), dtype=np.uint16)
+    return bits

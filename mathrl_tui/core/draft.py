@@ -1,0 +1,61 @@
+"""A new run as it is being written: profile, stages, seeds, name, overrides; checked whole on every change."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.plan import PlanError, make_plan, parse_stages
+from profiles import Profile, ProfileError, load
+
+MOST_SEEDS = 100
+
+
+class DraftError(ValueError):
+    """Something in the draft is wrong; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A draft that can be started: one run a seed."""
+
+    profile: Profile
+    stages: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: tuple[str, ...]  # the plan in words
+
+
+def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str) -> Checked:
+    """The draft, read and validated. Raises DraftError, which names the first fault."""
+    try:
+        loaded = load(profile.strip(), overrides_of(overrides))
+        chosen = parse_stages(list(stages))
+        plan = make_plan(loaded, chosen)
+    except (ProfileError, PlanError) as error:
+        raise DraftError(str(error)) from None
+    return Checked(loaded, chosen, seeds_of(seeds), tuple(step.label for step in plan))
+
+
+def overrides_of(words: str) -> list[str]:
+    """`sft.steps=100 grpo.loss=dr_grpo` as a list; quotes hold values with blanks together."""
+    try:
+        return shlex.split(words.replace(";", " "))
+    except ValueError as error:
+        raise DraftError(f"overrides: {str(error).lower()}") from None
+
+
+def seeds_of(words: str) -> tuple[int, ...]:
+    """`0`, `0 1 2`, `0,1,2` or `0-4` as numbers, each once."""
+    found: list[int] = []
+    for word in words.replace(",", " ").split():
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise DraftError(f"seeds: {word}: write numbers such as 0 1 2, or a range such as 0-4")
+        ends = int(first), int(last or first)
+        if ends[1] < ends[0] or ends[1] - ends[0] >= MOST_SEEDS:
+            raise DraftError(f"seeds: {word}: a range runs upwards and holds {MOST_SEEDS} seeds at most")
+        found += range(ends[0], ends[1] + 1)
+    if not found:
+        raise DraftError("seeds: give at least one, for example 0")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,146 @@
+"""All that the console reads of a home: history by short looks into the store, the present from a journal's tail.
+
+One thread uses a feed. Importing this module imports DuckDB and NumPy; the console does so after its first paint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathrl_tui.core.curve import Curve
+from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
+from mathrl_tui.core.stages import Stage
+from store import runs as run_states
+from store.comparison import Comparison, run_comparisons
+from store.database import StoreError
+from store.home import RunFolder
+from store.journal import JournalVersion
+from store.live import LiveTail
+from store.query import Store, UnknownRun
+from store.records import LIVE_STATES, Example
+from store.results import EvalSummary, RunSummary, Scores
+from store.score_files import InputError
+
+READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion)  # what a person can be told in one line
+BUCKETS = 2000  # of a curve's history: several for each dot column of any terminal
+INGEST_SECONDS = 1.0
+_TELLING = ("state", "stage", "process", "phase")  # events that make the picture; all of them are read
+_SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are enough
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run in the list: its summary and, while it lives, the step that it is at."""
+
+    summary: RunSummary
+    at: Stage | None
+    fraction: float
+
+
+class Feed:
+    """The reading side of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.store = Store(home)
+        self._model: RunModel | None = None
+        self._tail: LiveTail | None = None
+        self._ingested = 0.0
+        self._compared: dict[str, tuple[object, list[Comparison]]] = {}
+
+    @property
+    def problem(self) -> str:
+        """Why the store could not take in what is new, in one line; empty when all is well."""
+        return self.store.problem
+
+    def ingest(self) -> None:
+        """Takes in what is new, once a second at most: a run whose supervisor died still gets into the store."""
+        if time.monotonic() - self._ingested >= INGEST_SECONDS:
+            self.store.ingest()
+            self._ingested = time.monotonic()
+
+    def runs(self) -> list[RunLine]:
+        """All runs, newest first."""
+        self.ingest()
+        return [self._line(summary) for summary in reversed(self.store.runs())]
+
+    def _line(self, summary: RunSummary) -> RunLine:
+        ended = [one for one in summary.stages if one.status in ("finished", "skipped")]
+        fraction = len(ended) / max(len(summary.stages), 1)
+        if summary.state not in LIVE_STATES:
+            return RunLine(summary, None, fraction)
+        status = self.store.status(summary.run)
+        at = Stage(
+            status.stage,
+            status.arm,
+            status="started",
+            done=status.step or 0,
+            total=status.total_steps or 0,
+            unit=status.unit,
+            eta=status.eta_seconds,
+            told=time.time(),
+        )
+        within = (at.fraction or 0.0) / max(len(summary.stages), 1)
+        return RunLine(summary, at, min(fraction + within, 1.0))
+
+    def run(self, run_id: str, metrics: Sequence[str] = ()) -> RunSnapshot:
+        """The run as it is now, with the curves of `metrics`. Raises UnknownRun."""
+        alive = run_states.is_live(RunFolder(self.home, run_id))
+        if self._model is None or self._tail is None or self._model.run_id != run_id:
+            self._model, self._tail = self._opened(run_id)
+        self._model.apply(self._tail.poll())
+        missing = [metric for metric in metrics if not self._model.has_curve(metric)]
+        if missing:
+            self.store.ingest()
+        for metric in missing:
+            self._model.set_curve(metric, self.curve(run_id, metric))
+        return self._model.snapshot(alive)
+
+    def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
+        """The run's model from the store's history, and its tail from a place before that history ends."""
+        tail = LiveTail(RunFolder(self.home, run_id).journal)
+        self.store.ingest()
+        model = RunModel(run_id, self.store.config(run_id))
+        events = self.store.events(run_id, _TELLING)
+        events += self.store.events(run_id, ("progress",), limit=500)
+        events += self.store.events(run_id, _SAID, limit=LOG_LINES)
+        model.apply(sorted(events, key=lambda event: event.ts))
+        status = self.store.status(run_id)
+        model.set_latest({name: Value(-1, value, 0.0) for name, value in status.metrics.items()})
+        return model, tail
+
+    def curve(self, run_id: str, metric: str, start: int | None = None, end: int | None = None) -> Curve:
+        """A metric's history between two steps, reduced."""
+        series = self.store.series(run_id, metric, BUCKETS, start, end)
+        return Curve(series.step, series.mean, series.low, series.high, series.ts)
+
+    def evaluations(self, run_id: str) -> list[EvalSummary]:
+        """The newest evaluation of each arm on each task, in the profile's order of arms."""
+        self.ingest()
+        newest: dict[tuple[str, str], EvalSummary] = {}
+        for row in self.store.evaluations(run_id):
+            known = newest.get((row.task, row.arm))
+            if known is None or row.step >= known.step:
+                newest[row.task, row.arm] = row
+        return list(newest.values())
+
+    def comparisons(self, run_id: str) -> list[Comparison]:
+        """All pairs of the run's arms, recomputed only when evaluation rows have come."""
+        rows = self.evaluations(run_id)
+        version = tuple((row.arm, row.task, row.step, row.samples) for row in rows)
+        known = self._compared.get(run_id)
+        if known is None or known[0] != version:
+            self._compared[run_id] = (version, run_comparisons(self.store, run_id))
+        return self._compared[run_id][1]
+
+    def scores(self, run_id: str, arm: str, task: str) -> Scores:
+        """An arm's verdicts on a task. Raises LookupError where it has none."""
+        return self.store.scores(run_id, arm, task)
+
+    def example(self, run_id: str, arm: str, task: str, step: int, ex_id: str, sample: int) -> Example | None:
+        """One completion in full."""
+        found = self.store.examples(run_id, arm, task, step, ids=[ex_id], limit=None)
+        return next((one for one in found if one.sample == sample), None)

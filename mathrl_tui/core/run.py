@@ -1,0 +1,175 @@
+"""A run as the console shows it, folded from its records: state, stages, processes, newest values, curves, log lines.
+
+`RunModel` is fed by one thread, first with the store's history and then with what the live tail brings; `snapshot`
+gives an immutable picture that any thread may read. Records that come twice (in history and tail) change nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mathrl_tui.core import stages
+from mathrl_tui.core.curve import EMPTY, Curve
+from mathrl_tui.core.stages import Board
+from store.records import LIVE_STATES, Event, Example, Record, Scalar
+
+LOG_LINES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """An engine process as the supervisor last reported it."""
+
+    role: str
+    pid: int
+    alive: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The newest value of a metric."""
+
+    step: int
+    value: float
+    ts: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A picture of one run. `examples` counts evaluation rows seen live, so that screens know when to read again."""
+
+    run_id: str
+    name: str
+    profile: str
+    seed: int
+    arms: tuple[str, ...]
+    state: str
+    reason: str
+    created: float
+    ended: float
+    board: Board
+    processes: tuple[Process, ...]
+    latest: Mapping[str, Value]
+    curves: Mapping[str, Curve]
+    log: tuple[Event, ...]
+    examples: int
+
+
+class RunModel:
+    """The fold. `config` is the run's frozen run.json."""
+
+    def __init__(self, run_id: str, config: Mapping[str, Any]) -> None:
+        self.run_id = run_id
+        self._name = str(config.get("name") or run_id)
+        profile = config.get("profile") or {}
+        self._profile = str(profile.get("name", "")) if isinstance(profile, Mapping) else str(profile)
+        declared = profile.get("arms", ()) if isinstance(profile, Mapping) else ()
+        self._arms = tuple(str(arm["name"]) for arm in declared)
+        self._seed = int(config.get("seed", 0))
+        self._created = float(config.get("created", 0.0))
+        self._state, self._reason, self._ended = "queued", "", 0.0
+        self._board = stages.planned(
+            [(step["stage"], step.get("arm", "")) for step in config.get("plan", ())]
+        )
+        self._processes: dict[str, Process] = {}
+        self._latest: dict[str, Value] = {}
+        self._curves: dict[str, Curve] = {}
+        self._log: deque[Event] = deque(maxlen=LOG_LINES)
+        self._seen_to = 0.0  # events up to this time are in the fold
+        self._examples = 0
+
+    def apply(self, records: Iterable[Record]) -> bool:
+        """Folds `records` in, in order; True where the picture changed."""
+        points: dict[str, list[Scalar]] = {}
+        changed = False
+        for record in records:
+            changed = True
+            if isinstance(record, Scalar):
+                points.setdefault(record.metric, []).append(record)
+            elif isinstance(record, Event):
+                self._take_event(record)
+            elif isinstance(record, Example):
+                self._examples += record.task not in ("train", "validation")
+        for metric, scalars in points.items():
+            self._take_points(metric, scalars)
+        return changed
+
+    def set_curve(self, metric: str, curve: Curve) -> None:
+        """Takes the store's history of `metric`; from now on the tail extends it."""
+        self._curves[metric] = curve
+
+    def has_curve(self, metric: str) -> bool:
+        """True where the metric's history has been taken."""
+        return metric in self._curves
+
+    def set_latest(self, latest: Mapping[str, Value]) -> None:
+        """Takes the newest values that the store knows."""
+        self._latest.update(latest)
+
+    def _take_points(self, metric: str, scalars: Sequence[Scalar]) -> None:
+        newest = scalars[-1]
+        known = self._latest.get(metric)
+        if known is None or newest.step > known.step:
+            self._latest[metric] = Value(newest.step, newest.value, newest.ts)
+        if metric in self._curves:
+            self._curves[metric] = self._curves[metric].extended(
+                [one.step for one in scalars], [one.value for one in scalars], [one.ts for one in scalars]
+            )
+
+    def _take_event(self, event: Event) -> None:
+        if event.ts <= self._seen_to and event in self._log:
+            return
+        self._seen_to = max(self._seen_to, event.ts)
+        if event.kind == "state":
+            self._state = str(event.payload.get("state", self._state))
+            self._reason = str(event.payload.get("reason", ""))
+            self._ended = 0.0 if self._state in LIVE_STATES else event.ts
+        elif event.kind == "process":
+            role = str(event.payload.get("role", "?"))
+            self._processes[role] = Process(
+                role,
+                int(event.payload.get("pid") or 0),
+                bool(event.payload.get("alive")),
+                str(event.payload.get("reason") or ""),
+            )
+        else:
+            self._board = stages.after(self._board, event)
+        if event.kind != "progress":
+            self._log.append(event)
+
+    def snapshot(self, alive: bool) -> RunSnapshot:
+        """The picture now. Without a supervisor (`alive`) a live state is shown as 'interrupted'."""
+        state, reason = self._state, self._reason
+        if state in LIVE_STATES and not alive:
+            state, reason = (
+                "interrupted",
+                reason or "its supervisor is gone; press R to go on from the last checkpoint",
+            )
+        processes = self._processes.values()
+        return RunSnapshot(
+            run_id=self.run_id,
+            name=self._name,
+            profile=self._profile,
+            seed=self._seed,
+            arms=self._arms,
+            state=state,
+            reason=reason,
+            created=self._created,
+            ended=self._ended,
+            board=stages.settled(self._board, state),
+            processes=tuple(
+                processes if alive else (Process(p.role, p.pid, False, p.reason) for p in processes)
+            ),
+            latest=dict(self._latest),
+            curves=dict(self._curves),
+            log=tuple(self._log),
+            examples=self._examples,
+        )
+
+    def curve(self, metric: str) -> Curve:
+        """The history of `metric`, empty where it is not there."""
+        return self._curves.get(metric, EMPTY)

@@ -1,0 +1,84 @@
+"""Numbers, times and counts in words that fit a terminal cell."""
+
+from __future__ import annotations
+
+import math
+import time
+
+NOTHING = "–"
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time: `0:42`, `3:05`, `1:12:05`, `2d 03:10`; a dash where it is not known."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return NOTHING
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour:02}:{minute:02}"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def number(value: float | None) -> str:
+    """A quantity in at most seven cells: `0.4231`, `12.35`, `1.5e-06`, `48.2k`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    size = abs(value)
+    if size >= 1e15 or math.isinf(value):
+        return f"{value:.1e}"
+    for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= limit:
+            return f"{value / (1e3 if suffix == 'k' else limit):.4g}{suffix}"
+    if value == int(value):
+        return str(int(value))
+    if size < 1e-3:
+        return f"{value:.2g}"
+    return f"{value:.4g}"
+
+
+def count(value: int | None) -> str:
+    """A whole number with its thousands apart."""
+    return NOTHING if value is None else f"{value:,}"
+
+
+def percent(rate: float | None, digits: int = 1) -> str:
+    """A rate in [0, 1] as per cent: `34.2 %`."""
+    return NOTHING if rate is None or math.isnan(rate) else f"{100 * rate:.{digits}f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two rates in percentage points, always with its sign: `+3.4`."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """A p-value in five cells; tiny ones as a bound."""
+    if math.isnan(p):
+        return NOTHING
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 1 else "1"
+
+
+def moment(ts: float | None) -> str:
+    """A time of day, with the date where it is not today's."""
+    if not ts:
+        return NOTHING
+    then = time.localtime(ts)
+    today = time.localtime()
+    same_day = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
+    return time.strftime("%H:%M:%S" if same_day else "%d %b %H:%M", then)
+
+
+def bar(fraction: float | None, width: int) -> str:
+    """`fraction` of `width` cells filled, to an eighth of a cell; the rest is a thin line."""
+    share = 0.0 if fraction is None or math.isnan(fraction) else min(max(fraction, 0.0), 1.0)
+    eighths = round(share * width * 8)
+    full, part = divmod(eighths, 8)
+    edge = " ▏▎▍▌▋▊▉"[part] if part else ""
+    return "█" * full + edge + "─" * (width - full - len(edge))
+
+
+def clip(text: str, width: int) -> str:
+    """`text` on one line of at most `width` characters, the end cut with an ellipsis."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: max(width - 1, 0)] + "…"

@@ -1,0 +1,111 @@
+"""What all screens share: the line of screens at the top, the footer, and reading that repeats while they are shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from mathrl_tui import actions
+from mathrl_tui.core import palette
+from mathrl_tui.widgets.lines import Lines, Row
+
+if TYPE_CHECKING:
+    from mathrl_tui.app import Console
+    from mathrl_tui.reader import Reader
+
+
+class ConsoleScreen(Screen[None]):
+    """A screen that reads every INTERVAL seconds while it is shown. Subclasses give NAME, `body` and `read`."""
+
+    NAME: ClassVar[str]
+    INTERVAL: ClassVar[float] = 1.0
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reading = False
+
+    def compose(self) -> ComposeResult:
+        yield Lines(id="screens")
+        with Vertical(id="body"):
+            yield from self.body()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def body(self) -> ComposeResult:
+        """The screen's own widgets."""
+        raise NotImplementedError
+
+    async def read(self) -> None:
+        """Reads what the screen shows and shows it."""
+        raise NotImplementedError
+
+    @property
+    def console(self) -> Console:
+        """The app, by its own type."""
+        from mathrl_tui.app import Console
+
+        return cast(Console, self.app)
+
+    @property
+    def reader(self) -> Reader:
+        """Where the screen's questions go."""
+        return self.console.reader
+
+    def on_mount(self) -> None:
+        """Reads for the first time after the first paint, then at every interval."""
+        self.show_screens()
+        self.call_after_refresh(self.read_soon)
+        self.set_interval(self.INTERVAL, self.read_soon)
+
+    def on_screen_resume(self) -> None:
+        """Shows the present at once when the screen comes back."""
+        self.show_screens()
+        self.call_after_refresh(self.read_soon)
+
+    def on_resize(self) -> None:
+        """The line of screens depends on the width."""
+        self.show_screens()
+
+    def read_soon(self) -> None:
+        """Starts to read, unless that is under way or the screen is not in sight."""
+        if self._reading or not self.is_current:
+            return
+        self._reading = True
+        self.run_worker(self._read_once(), group="read", exit_on_error=True)
+
+    async def _read_once(self) -> None:
+        try:
+            await self.console.reading(self.read)
+        finally:
+            self._reading = False
+
+    def show_screens(self) -> None:
+        """The screens' names with their keys; the one in sight stands out."""
+        row: list[tuple[str, str]] = [(" mathrl ", f"bold {palette.GROUND} on {palette.ACCENT}"), (" ", "")]
+        wide = self.app.size.width >= 100
+        for index, name in enumerate(actions.SCREENS, start=1):
+            here = name == self.NAME
+            title = name.capitalize() if wide or here or len(name) < 5 else name.capitalize()[:4]
+            row.append((f" {index} ", f"bold {palette.ACCENT}" if here else palette.DIM))
+            row.append((f"{title} ", f"bold {palette.INK} underline" if here else palette.DIM))
+        said = self.console.trouble
+        if said:
+            row.append((f"  ! {said}", palette.WARN))
+        elif wide:
+            row.append((f"   {self.console.home}", palette.FAINT))
+        self.query_one("#screens", Lines).show([row])
+
+    @property
+    def now(self) -> float:
+        """The time, Unix seconds."""
+        return time.time()
+
+    def show_lines(self, selector: str, rows: Sequence[Row]) -> None:
+        """Shows `rows` in the Lines widget that `selector` finds."""
+        self.query_one(selector, Lines).show(rows)

@@ -1,0 +1,79 @@
+"""Commands to a run, alike on every screen that has them: stop, pause, checkpoint, kill, resume, start stages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from textual import work
+
+from mathrl_tui import control
+from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.screens.confirm import Confirm
+
+
+class Controls(ConsoleScreen):
+    """The actions; a subclass says by `target` which run they go to."""
+
+    @property
+    def target(self) -> str | None:
+        """The run that commands go to."""
+        raise NotImplementedError
+
+    def action_stop(self) -> None:
+        """Asks the run to end after its step, with a checkpoint."""
+        self._command("stop")
+
+    def action_pause(self) -> None:
+        """Pauses the run, or lets it go on."""
+        self._command(control.PAUSE)
+
+    def action_checkpoint(self) -> None:
+        """Asks for a checkpoint after this step."""
+        self._command("checkpoint")
+
+    @work(group="control")
+    async def action_kill(self) -> None:
+        """Ends the run's processes at once, when the person is sure."""
+        if run_id := self.target:
+            loss = "Its processes end at once; what they did since the last checkpoint is lost."
+            sure = await self.app.push_screen_wait(Confirm(f"Kill {run_id}?", loss))
+            if sure:
+                await self._carry_out(run_id, "kill")
+
+    @work(group="control")
+    async def action_resume_run(self) -> None:
+        """Starts a new supervisor for a run that was stopped, interrupted or failed."""
+        if run_id := self.target:
+            await self._told(asyncio.to_thread(control.go_on, self.console.home, run_id, ()))
+
+    @work(group="control")
+    async def action_add_stages(self) -> None:
+        """Starts further stages in this run."""
+        from mathrl_tui.screens.new_run import ChooseStages
+
+        run_id = self.target
+        if run_id and (stages := await self.app.push_screen_wait(ChooseStages(run_id))):
+            await self._told(asyncio.to_thread(control.go_on, self.console.home, run_id, stages))
+
+    @work(group="control")
+    async def action_new_run(self) -> None:
+        """Asks what to run, starts it and looks at it."""
+        from mathrl_tui.screens.new_run import NewRun
+
+        run_id = await self.app.push_screen_wait(NewRun(self.console.home))
+        if run_id:
+            self.console.open_run(run_id)
+
+    @work(group="control")
+    async def _command(self, verb: str) -> None:
+        if run_id := self.target:
+            await self._carry_out(run_id, verb)
+
+    async def _carry_out(self, run_id: str, verb: str) -> None:
+        await self._told(asyncio.to_thread(control.command, self.console.home, run_id, verb))
+
+    async def _told(self, doing: Awaitable[control.Told]) -> None:
+        told = await doing
+        self.notify(told.words, severity="information" if told.done else "error", timeout=6)
+        self.read_soon()

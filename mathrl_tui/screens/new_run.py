@@ -1,0 +1,155 @@
+"""Starting a run: what it takes is checked while it is typed and told in one line; nothing starts before all is right."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Checkbox, Input, Label, Select, Static
+
+import profiles
+from engine.plan import STAGES
+from mathrl_tui import control
+from mathrl_tui.core.draft import Checked, DraftError, checked
+
+
+class NewRun(ModalScreen[str]):
+    """Gives the id of the (last) run that was started; the empty string where none was."""
+
+    BINDINGS = [("escape", "dismiss('')", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self._home = home
+        self._draft: Checked | None = None
+
+    def compose(self) -> ComposeResult:
+        names = profiles.names()
+        with Vertical(classes="dialog wide"):
+            yield Static("New run", classes="title")
+            with Horizontal(classes="field"):
+                yield Label("Profile")
+                yield Select(
+                    [(name, name) for name in names], value=_preferred(names), allow_blank=False, compact=True
+                )
+            with Horizontal(classes="field"):
+                yield Label("Stages")
+                for stage in STAGES:
+                    yield Checkbox(stage, True, id=f"stage-{stage}", compact=True)
+            with Horizontal(classes="field"):
+                yield Label("Seeds")
+                yield Input("0", id="seeds", placeholder="0   or   0 1 2   or   0-4", compact=True)
+            with Horizontal(classes="field"):
+                yield Label("Name")
+                yield Input("", id="name", placeholder="the profile's", compact=True)
+            with Horizontal(classes="field"):
+                yield Label("Overrides")
+                yield Input(
+                    "", id="overrides", placeholder="grpo.steps=20 sft.learning_rate=5e-4", compact=True
+                )
+            yield Static("", id="verdict", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel (Esc)", id="cancel")
+                yield Button("Start (Ctrl+S)", id="start", variant="primary")
+
+    def on_mount(self) -> None:
+        """Checks what stands there at first."""
+        self._check()
+
+    @on(Select.Changed)
+    @on(Checkbox.Changed)
+    @on(Input.Changed)
+    def _check(self) -> None:
+        try:
+            self._draft = checked(
+                str(self.query_one(Select).value),
+                self._stages(),
+                self._text("seeds"),
+                self._text("overrides"),
+            )
+        except DraftError as error:
+            self._draft = None
+            self._say(str(error), wrong=True)
+        else:
+            runs = "" if len(self._draft.seeds) == 1 else f"{len(self._draft.seeds)} runs of "
+            self._say(f"✓ {runs}{' → '.join(self._draft.steps)}", wrong=False)
+        self.query_one("#start", Button).disabled = self._draft is None
+
+    def _stages(self) -> list[str]:
+        return [stage for stage in STAGES if self.query_one(f"#stage-{stage}", Checkbox).value]
+
+    def _text(self, field: str) -> str:
+        return self.query_one(f"#{field}", Input).value
+
+    def _say(self, words: str, *, wrong: bool) -> None:
+        line = self.query_one("#verdict", Static)
+        line.update(f"✗ {words}" if wrong else words)
+        line.set_class(wrong, "wrong")
+
+    @on(Button.Pressed, "#cancel")
+    def _cancelled(self) -> None:
+        self.dismiss("")
+
+    @on(Button.Pressed, "#start")
+    @on(Input.Submitted)
+    def _asked(self) -> None:
+        self.action_start()
+
+    @work(exclusive=True)
+    async def action_start(self) -> None:
+        """Starts a run for each seed; the first that cannot be started is told here, and the dialog stays."""
+        if self._draft is None:
+            return
+        draft, name = self._draft, self._text("name").strip()
+        self.query_one("#start", Button).disabled = True
+        self._say("starting…", wrong=False)
+        started = ""
+        for seed in draft.seeds:
+            told = await asyncio.to_thread(control.start, self._home, draft.profile, draft.stages, seed, name)
+            if not told.done:
+                self._say(told.words, wrong=True)
+                self.query_one("#start", Button).disabled = False
+                return
+            started = told.run_id
+        self.dismiss(started)
+
+
+class ChooseStages(ModalScreen[tuple[str, ...]]):
+    """Which stages to start in a run that is there; gives none where the person thought better of it."""
+
+    BINDINGS = [("escape", "dismiss(())", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self._run_id = run_id
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Static("Start stages in", classes="title")
+            yield Static(self._run_id, markup=False)
+            with Horizontal(classes="field"):
+                for stage in STAGES:
+                    yield Checkbox(stage, False, id=f"stage-{stage}", compact=True)
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel (Esc)", id="cancel")
+                yield Button("Start (Ctrl+S)", id="start", variant="primary")
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "start":
+            self.action_start()
+        else:
+            self.dismiss(())
+
+    def action_start(self) -> None:
+        """Gives the stages that are ticked."""
+        ticked = [stage for stage in STAGES if self.query_one(f"#stage-{stage}", Checkbox).value]
+        self.dismiss(tuple(ticked))
+
+
+def _preferred(names: list[str]) -> str:
+    return "demo" if "demo" in names else names[0]

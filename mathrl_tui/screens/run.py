@@ -1,0 +1,165 @@
+"""One run: its stages, live charts, newest values, processes and GPUs, and the keys that command it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from mathrl_tui import actions
+from mathrl_tui.core import board, chart, palette
+from mathrl_tui.core.chart import MEMORIES, X_AXES, View
+from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.screens.controls import Controls
+from mathrl_tui.widgets.chart_wall import ChartWall
+from mathrl_tui.widgets.lines import Lines, Row
+
+SIDE = 46  # cells of the side column on a wide terminal
+
+
+class RunScreen(Controls):
+    """The run that was chosen in the list."""
+
+    NAME = actions.RUN
+    INTERVAL: ClassVar[float] = 0.3
+    BINDINGS = actions.bindings(actions.RUN)
+
+    def body(self) -> ComposeResult:
+        yield Lines(id="heading")
+        yield Lines(id="strip")
+        with Horizontal(id="run"):
+            yield Lines(id="side")
+            with Vertical():
+                yield ChartWall(id="wall")
+                yield Lines(id="view")
+
+    @property
+    def target(self) -> str | None:
+        """The run that commands go to."""
+        return self.console.run_id or None
+
+    @property
+    def wall(self) -> ChartWall:
+        """The charts."""
+        return self.query_one(ChartWall)
+
+    async def read(self) -> None:
+        run_id = self.target
+        if run_id is None:
+            self.show_lines(
+                "#heading", [[(" No run is chosen: press 1 and choose or start one", palette.WARN)]]
+            )
+            return
+        needed = self.wall.needed()
+        self.show_run(await self.reader.ask(lambda feed: feed.run(run_id, needed)))
+
+    def show_run(self, run: RunSnapshot) -> None:
+        """Shows the snapshot everywhere on the screen."""
+        width, now = self.size.width, self.now
+        self.show_lines("#heading", [board.heading(run, width, now)])
+        strip = board.strip(run.board, width)
+        self.query_one("#strip").styles.height = len(strip)
+        self.show_lines("#strip", strip)
+        looks = palette.arms(run.arms)
+        self.show_lines("#side", self._side(run, looks, now))
+        before = self.wall.needed()
+        self.wall.show(run, looks)
+        self._show_view()
+        if any(metric not in run.curves for metric in self.wall.needed()) and before != self.wall.needed():
+            self.call_after_refresh(self.read_soon)
+
+    def _side(self, run: RunSnapshot, looks: dict[str, palette.Look], now: float) -> list[Row]:
+        gap: list[Row] = [[]]
+        stages = board.stage_list(run.board, SIDE, now)
+        machines = [*board.processes(run.processes, SIDE), *gap, *board.gpus(run.latest, SIDE)]
+        room = max(self.query_one("#side").size.height - len(stages) - len(machines) - 2, 4)
+        return [*stages, *gap, *board.values(run, looks, SIDE, room), *gap, *machines]
+
+    @on(ChartWall.Changed)
+    def _wall_changed(self) -> None:
+        self._show_view()
+        self.read_soon()
+
+    def _show_view(self) -> None:
+        """The line under the charts: smoothing as a slider, x-axis, zoom, page."""
+        view = self.wall.view
+        slider = "".join("●" if place == view.memory else "─" for place in range(len(MEMORIES)))
+        steps = f"{MEMORIES[view.memory]} steps" if view.memory else "off"
+        shown = (
+            "whole" if not view.zoom else f"×{2**view.zoom}{'' if view.offset <= 0 else ', not the newest'}"
+        )
+        self.show_lines(
+            "#view",
+            [
+                [
+                    (" [ ] ", f"bold {palette.ACCENT}"),
+                    (f"smoothing {slider} {steps:<10}", palette.INK),
+                    (" x ", f"bold {palette.ACCENT}"),
+                    (f"{view.x:<7}", palette.INK),
+                    (" + - ", f"bold {palette.ACCENT}"),
+                    (f"{shown:<8}", palette.INK),
+                    (" PgDn ", f"bold {palette.ACCENT}"),
+                    (f"charts {self.wall.place}", palette.INK),
+                ]
+            ],
+        )
+
+    def _look(self, view: View) -> None:
+        self.wall.look(view)
+
+    def action_smoother(self) -> None:
+        """One notch more smoothing."""
+        self._look(replace(self.wall.view, memory=min(self.wall.view.memory + 1, len(MEMORIES) - 1)))
+
+    def action_rougher(self) -> None:
+        """One notch less smoothing."""
+        self._look(replace(self.wall.view, memory=max(self.wall.view.memory - 1, 0)))
+
+    def action_next_axis(self) -> None:
+        """Steps, time, tokens, in turn."""
+        place = (X_AXES.index(self.wall.view.x) + 1) % len(X_AXES)
+        self._look(replace(self.wall.view, x=X_AXES[place]))
+
+    def action_zoom(self, by: int) -> None:
+        """Halves (1) or doubles (-1) the window."""
+        zoom = min(max(self.wall.view.zoom + by, 0), chart.DEEPEST_ZOOM)
+        self._look(replace(self.wall.view, zoom=zoom, offset=self.wall.view.offset if zoom else 0.0))
+
+    def action_pan(self, by: int) -> None:
+        """Moves the window a quarter of itself to the left (-1) or right (1)."""
+        view = self.wall.view
+        span = 1 / 2**view.zoom
+        self._look(replace(view, offset=min(max(view.offset - by * span / 4, 0.0), 1.0 - span)))
+
+    def action_whole(self) -> None:
+        """The whole x-axis, following the run."""
+        self._look(replace(self.wall.view, zoom=0, offset=0.0))
+
+    def action_log_scale(self) -> None:
+        """Logarithmic or linear y-axis for the chosen chart."""
+        self.wall.toggle_log()
+
+    def action_chart(self, by: int) -> None:
+        """Moves the cursor among the charts."""
+        self.wall.move(by)
+
+    def action_page(self, by: int) -> None:
+        """Another page of charts."""
+        self.wall.page(by)
+
+    def action_maximise(self) -> None:
+        """The chosen chart alone, or all."""
+        self.wall.toggle_maximised()
+
+    @work(group="copy")
+    async def action_copy(self) -> None:
+        """Copies the run's newest values, a line a metric."""
+        run_id = self.target
+        if run_id is None:
+            return
+        run = await self.reader.ask(lambda feed: feed.run(run_id))
+        lines = [f"{name}\t{value.value:g}" for name, value in sorted(run.latest.items())]
+        self.console.copy("\n".join(lines), f"{len(lines)} newest values")

@@ -1,0 +1,108 @@
+"""The list of runs: what there is, what is live, how far it is; the place to choose one or to start one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import DataTable, Static
+
+from mathrl_tui import actions
+from mathrl_tui.core import palette, text
+from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.screens.controls import Controls
+from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
+
+if TYPE_CHECKING:
+    from mathrl_tui.core.feed import RunLine
+
+_EMPTY = """[b]No runs here yet.[/b]
+
+Press [b]n[/b] to start one: choose a profile and its stages, and the console follows it live.
+With no GPU, the profile [b]demo[/b] runs the whole experiment on this machine's CPU in a few minutes
+(or, outside the console: [b]mathrl-tui demo[/b]).
+
+Runs of another place show up with [b]--home DIR[/b] or the environment variable [b]MATHRL_HOME[/b]."""
+
+
+class RunsScreen(Controls, ConsoleScreen):
+    """All runs of the home folder, newest first."""
+
+    NAME = actions.RUNS
+    BINDINGS = actions.bindings(actions.RUNS)
+
+    def body(self) -> ComposeResult:
+        yield KeyedTable(id="runs")
+        yield Static("reading the store…", id="empty")
+
+    async def read(self) -> None:
+        lines = await self.reader.ask(lambda feed: feed.runs())
+        table = self.query_one(KeyedTable)
+        wide = self.app.size.width >= 120
+        table.show(_titles(wide), {line.summary.run: _cells(line, wide) for line in lines})
+        table.display = bool(lines)
+        empty = self.query_one("#empty", Static)
+        empty.display = not lines
+        if not lines:
+            empty.update(_EMPTY)
+        elif not self.console.run_id:
+            self.console.run_id = lines[0].summary.run
+        if lines and not self.focused:
+            table.focus()
+
+    @property
+    def target(self) -> str | None:
+        """The run that commands go to."""
+        return self.query_one(KeyedTable).chosen
+
+    def action_open(self) -> None:
+        """Looks at the run under the cursor."""
+        if self.target:
+            self.console.open_run(self.target)
+
+    @on(DataTable.RowSelected)
+    def _selected(self) -> None:
+        self.action_open()
+
+    @on(DataTable.RowHighlighted)
+    def _highlighted(self) -> None:
+        self.console.run_id = self.target or ""
+
+
+def _titles(wide: bool) -> tuple[str, ...]:
+    titles = ("run", "state", "stage", "progress", "left")
+    return (*titles, "profile", "seed", "started", "took", "reason") if wide else titles
+
+
+def _cells(line: RunLine, wide: bool) -> tuple[Cell, ...]:
+    run, at = line.summary, line.at
+    look = palette.state(run.state)
+    stage = "" if at is None else at.label
+    bar = text.bar(line.fraction, 16 if wide else 8)
+    filled = bar.rstrip("─")
+    colour = palette.GOOD if run.state == "done" else look.colour
+    progress = Text.assemble(
+        (filled, colour),
+        (bar[len(filled) :], palette.FAINT),
+        (f" {text.percent(line.fraction, 0):>5}", palette.DIM),
+    )
+    cells: tuple[Cell, ...] = (
+        Text(text.clip(run.run, 44 if wide else 30), f"bold {palette.INK}"),
+        Text(f"{look.mark} {run.state}", look.colour),
+        Text(f"{stage:<10}", palette.INK),
+        progress,
+        Text(f"{text.duration(at.eta) if at else '':>7}", palette.INK),
+    )
+    if not wide:
+        return cells
+    took = None if run.ended is None or run.started is None else run.ended - run.started
+    return (
+        *cells,
+        Text(run.profile, palette.DIM),
+        Text(f"{run.seed:>4}", palette.DIM),
+        Text(text.moment(run.started), palette.DIM),
+        Text(f"{text.duration(took):>8}", palette.DIM),
+        Text(text.clip(run.reason, 60), palette.WARN if look.colour == palette.BAD else palette.DIM),
+    )

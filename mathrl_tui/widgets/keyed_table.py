@@ -1,0 +1,69 @@
+"""A DataTable that is told what to show and updates the cells that differ, by key; it never clears and refills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+from textual.widgets import DataTable
+
+Cell = Text | str
+
+
+class KeyedTable(DataTable[Cell]):
+    """Rows by key. The cursor stays on its row whatever else comes or goes."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self._shown: dict[str, tuple[Cell, ...]] = {}
+        self._titles: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> str | None:
+        """Key of the row under the cursor."""
+        if not self.row_count:
+            return None
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    def show(self, titles: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> None:
+        """Shows `rows` under the columns `titles`, in the order given."""
+        if tuple(titles) != self._titles:
+            self._rebuild(tuple(titles))
+        for key in self._shown.keys() - rows.keys():
+            self.remove_row(key)
+            del self._shown[key]
+        for key, cells in rows.items():
+            self._show_row(key, tuple(cells))
+        rank = {key: place for place, key in enumerate(rows)}
+        if [row.key.value for row in self.ordered_rows] != list(rows):
+            self._reorder(rank)
+
+    def choose(self, key: str) -> None:
+        """Puts the cursor on the row `key`, where there is one."""
+        if key in self._shown:
+            self.move_cursor(row=self.get_row_index(key))
+
+    def _rebuild(self, titles: tuple[str, ...]) -> None:
+        self.clear(columns=True)
+        self._shown.clear()
+        self._titles = titles
+        for title in titles:
+            self.add_column(title, key=title)
+
+    def _show_row(self, key: str, cells: tuple[Cell, ...]) -> None:
+        before = self._shown.get(key)
+        self._shown[key] = cells
+        if before is None:
+            self.add_row(*cells, key=key)
+            return
+        for title, old, new in zip(self._titles, before, cells, strict=True):
+            if old != new:
+                self.update_cell(key, title, new, update_width=True)
+
+    def _reorder(self, rank: Mapping[str, int]) -> None:
+        """Sorts the rows by `rank`: `sort` asks for each row's key once, in the order in which rows were added."""
+        chosen = self.chosen
+        ranks = iter([rank[str(key.value)] for key in self.rows])
+        self.sort(key=lambda _: next(ranks))
+        if chosen is not None:
+            self.choose(chosen)
