@@ -31,8 +31,13 @@ class NoCommands:
     def boundary(self, save: object = None) -> None:
         return None
 
+    def settled(self) -> None:
+        return None
 
-def make_context(home: Path, profile: Profile, seed: int = 0, run: str = "run") -> tuple[Context, list[Record]]:
+
+def make_context(
+    home: Path, profile: Profile, seed: int = 0, run: str = "run"
+) -> tuple[Context, list[Record]]:
     folder = RunFolder(home, run)
     folder.path.mkdir(parents=True, exist_ok=True)
     told: list[Record] = []
@@ -41,7 +46,11 @@ def make_context(home: Path, profile: Profile, seed: int = 0, run: str = "run") 
 
 def gsm_row(number: int, **more: Any) -> dict[str, Any]:
     answer = f"{number} + 1 = <<{number}+1={number + 1}>>{number + 1}\n#### {number + 1}"
-    return {"question": f"Ann has {number} apples and buys one. How many?", "answer": answer, **more}
+    return {
+        "question": f"Ann has {number} apples{', red' * (number % 7)} and buys one. How many?",
+        "answer": answer,
+        **more,
+    }
 
 
 def write_source(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> Path:
@@ -92,8 +101,13 @@ POISON = [
 @pytest.mark.parametrize(("line", "reason"), POISON, ids=[reason for _, reason in POISON])
 def test_a_faulty_line_is_refused_with_file_line_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "train.jsonl"
-    good = [{"id": "twice", "question": "Some?", "answer": "#### 1"}, {"question": "How many hens?", "answer": "#### 2"}]
-    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in good) + line + b"\n" + b'{"id": "last"}')
+    good = [
+        {"id": "twice", "question": "Some?", "answer": "#### 1"},
+        {"question": "How many hens?", "answer": "#### 2"},
+    ]
+    path.write_bytes(
+        b"".join(json.dumps(row).encode() + b"\n" for row in good) + line + b"\n" + b'{"id": "last"}'
+    )
     with pytest.raises(InputError) as caught:
         read_jsonl_split(path)
     message = str(caught.value)
@@ -105,7 +119,10 @@ def test_a_faulty_line_is_refused_with_file_line_and_reason(tmp_path: Path, line
 
 def test_every_faulty_line_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    good = [{"id": "twice", "question": "Some?", "answer": "#### 1"}, {"question": "How many hens?", "answer": "#### 2"}]
+    good = [
+        {"id": "twice", "question": "Some?", "answer": "#### 1"},
+        {"question": "How many hens?", "answer": "#### 2"},
+    ]
     path.write_bytes(b"\n".join([json.dumps(row).encode() for row in good] + [line for line, _ in POISON]))
     with pytest.raises(InputError) as caught:
         read_jsonl_split(path)
@@ -146,7 +163,9 @@ def test_the_split_is_seeded_disjoint_and_loses_nothing(small: Path) -> None:
     assert together == Counter(row.ex_id for row in source.train)
     fewer = dataset.split(source, profile_for(small, "data.train_limit=7", "data.test_limit=4"), 0)
     assert (len(fewer.train), len(fewer.test)) == (7, 4)
-    assert fewer.validation == first.validation, "limits and few-shot examples leave the validation rows alone"
+    assert fewer.validation == first.validation, (
+        "limits and few-shot examples leave the validation rows alone"
+    )
     assert fewer.test == source.test[:4]
 
 
@@ -173,7 +192,11 @@ def test_contamination_by_hand() -> None:
         return Row(name, question, "", "")
 
     thirteen = "one two three four five six seven eight nine ten eleven twelve thirteen"
-    train = [row("a", "Short one?"), row("b", f"Before: {thirteen}, after."), row("c", "Nothing alike at all.")]
+    train = [
+        row("a", "Short one?"),
+        row("b", f"Before: {thirteen}, after."),
+        row("c", "Nothing alike at all."),
+    ]
     test = [
         row("same", "short ONE"),
         row("run", thirteen.upper() + "!"),
