@@ -75,6 +75,7 @@ class Database:
     """The file of one home folder. Every use attaches it as `store` and detaches it again."""
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self.path = home / "store.duckdb"
         self.wal = home / "store.duckdb.wal"
         self.gate = home / "store.gate"
@@ -138,8 +139,7 @@ class Database:
 
     def _scratch(self) -> Path | None:
         """Copies lie beside the file, where there is room for them; elsewhere only if the home cannot be written."""
-        home = self.path.parent
-        return home if os.access(home, os.W_OK) else None
+        return self.home if os.access(self.home, os.W_OK) else None
 
     def _copy_to(self, target: Path, patience: float) -> None:
         if not self.path.exists():

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import duckdb
 import pyarrow as pa
 
+from store.comparison import Comparison, run_comparisons
 from store.export_formats import WRITERS
 from store.query import Store, evaluations_in
 from store.results import EvalSummary
@@ -90,8 +91,6 @@ def _evals(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[s
 
 
 def _comparisons(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
-    from store.comparison import Comparison, run_comparisons
-
     comparisons = [asdict(each) for run in runs for each in run_comparisons(store, run)]
     return _registered(connection, "comparisons", Comparison, comparisons)
 

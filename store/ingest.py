@@ -68,14 +68,14 @@ class Batch:
 class Ingester:
     """Applies the journals of one home, and keeps its temper: after a failure it waits longer each time."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.problem = ""  # why the last try applied nothing, in one line; empty when all is well
-        self._database = Database(home)
-        self._journals = home / "journal"
-        self._lock = home / "store.lock"
+        self._database = database
+        self._journals = database.home / "journal"
+        self._lock = database.home / "store.lock"
         self._pause = 0.0
         self._not_before = 0.0
-        if warning := network_warning(home):
+        if warning := network_warning(database.home):
             log.warning(warning)
 
     def tick(self) -> int:

@@ -50,7 +50,7 @@ class Store:
     def __init__(self, home: Path) -> None:
         self.home = Path(home)
         self.database = Database(self.home)
-        self._ingester = Ingester(self.home)
+        self._ingester = Ingester(self.database)
 
     def ingest(self) -> int:
         """Applies what the journals hold and returns the number of rows: cheap and bounded, for every second.

@@ -1,4 +1,8 @@
-"""A metric's history as a chart wants it, reduced in SQL: some hundreds of buckets out of millions of points."""
+"""A metric's history as a chart wants it, reduced in SQL: some hundreds of buckets out of millions of points.
+
+Steps of a metric rise in arrival order, so its first and last step are found at the two ends of its rows instead of
+by a scan of all of them. Were they out of order, buckets would only be fewer or more than asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,11 @@ import duckdb
 import numpy as np
 
 from store.results import Series
+
+TAIL_ROWS = 1 << 19  # rows at the table's end in which the last step is looked for first
+
+_OWN = "FROM store.scalar WHERE run_id = $run AND metric = $metric"
+_COLUMNS = ("step", "mean", "low", "high", "ts")
 
 
 def reduced(
@@ -20,21 +29,31 @@ def reduced(
 
     Where there are no more steps than buckets each point stands for itself.
     """
-    points = "FROM store.scalar WHERE run_id = $run AND metric = $metric"
-    names: dict[str, object] = {"run": run_id, "metric": metric}
-    for bound, sign, name in ((start, ">=", "first"), (end, "<=", "last")):
-        if bound is not None:
-            points += f" AND step {sign} ${name}"
-            names[name] = bound
-    low, high = connection.execute(f"SELECT min(step), max(step) {points}", names).fetchall()[0]
-    if low is None:
-        return Series(metric, *(np.empty(0) for _ in range(5)))
+    names = {"run": run_id, "metric": metric}
+    extent = _extent(connection, names)
+    if extent is None:
+        return Series(metric, *(np.empty(0) for _ in _COLUMNS))
+    low = extent[0] if start is None else max(start, extent[0])
+    high = extent[1] if end is None else min(end, extent[1])
     width = max(1, -(-(high - low + 1) // buckets))
     columns = connection.execute(
-        f"SELECT avg(step) AS step, avg(value) AS mean, min(value) AS low, max(value) AS high, max(ts) AS ts {points} "
+        f"SELECT avg(step) AS step, avg(value) AS mean, min(value) AS low, max(value) AS high, max(ts) AS ts {_OWN} "
+        f"{'' if start is None else f'AND step >= {start}'} {'' if end is None else f'AND step <= {end}'} "
         f"GROUP BY (step - {low}) // {width} ORDER BY 1",
         names,
     ).fetchnumpy()
-    return Series(
-        metric, *(np.asarray(columns[name], np.float64) for name in ("step", "mean", "low", "high", "ts"))
-    )
+    return Series(metric, *(np.asarray(columns[name], np.float64) for name in _COLUMNS))
+
+
+def _extent(connection: duckdb.DuckDBPyConnection, names: dict[str, str]) -> tuple[int, int] | None:
+    """First and last step of a metric, or None where it has no rows."""
+    first = connection.execute(f"SELECT step {_OWN} LIMIT 1", names).fetchone()
+    if first is None:
+        return None
+    (rows,) = connection.execute("SELECT count(*) FROM store.scalar").fetchall()[0]
+    behind = rows - TAIL_ROWS
+    while True:
+        (last,) = connection.execute(f"SELECT max(step) {_OWN} AND rowid >= {behind}", names).fetchall()[0]
+        if last is not None:
+            return first[0], last
+        behind = rows - 4 * (rows - behind)

@@ -1,0 +1,102 @@
+"""`kill -9` at random moments: two writers that ingest, and one process that only ingests, killed and started again.
+
+Run as `python -m store.bench.kills HOME RUN` it is one of the writers (without RUN the ingester): it goes on from its
+high-water mark and prints each acknowledged step.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from store.bench.figures import Figure
+from store.home import RunFolder
+from store.journal import JournalWriter
+from store.query import Store
+from store.records import RunRow, Scalar
+
+BATCH_ROWS = 50
+RUNS = ("killed-a", "killed-b")
+METRIC = "grpo/bench/step"
+
+
+def write_for_ever(home: Path, run_id: str) -> None:
+    """Appends batches of consecutive steps, ingests now and then, and prints the last acknowledged step each time."""
+    store = Store(home)
+    with JournalWriter(RunFolder(home, run_id).journal) as journal:
+        journal.append([RunRow(run_id, "bench", 0, {})])
+        step = store.high_water(run_id).get(METRIC, -1) + 1
+        while True:
+            journal.append([Scalar(METRIC, number, number / 3) for number in range(step, step + BATCH_ROWS)])
+            step += BATCH_ROWS
+            print(step - 1, flush=True)
+            if random.random() < 0.3:
+                store.ingest()
+
+
+def ingest_for_ever(home: Path) -> None:
+    """Does nothing but ingest, as fast as it can."""
+    store = Store(home)
+    print("ready", flush=True)
+    while True:
+        store.ingest()
+
+
+def kill_figures(home: Path, rounds: int, seed: int = 0) -> list[Figure]:
+    """Kills everybody `rounds` times; counts acknowledged rows that are not in the store, and rows there twice."""
+    moments = random.Random(seed)
+    acknowledged = dict.fromkeys(RUNS, -1)
+    for _ in range(rounds):
+        writers = {run_id: _start(home, run_id) for run_id in RUNS}
+        ingester = _start(home)
+        for process in (*writers.values(), ingester):
+            _first_line(process)
+        time.sleep(moments.uniform(0.0, 0.3))  # the random moment itself
+        for process in (*writers.values(), ingester):
+            process.kill()
+        for run_id, process in writers.items():
+            acknowledged[run_id] = max(acknowledged[run_id], _last_step(process.communicate()[0]))
+        ingester.communicate()
+    return _counted(home, acknowledged, rounds)
+
+
+def _counted(home: Path, acknowledged: dict[str, int], rounds: int) -> list[Figure]:
+    lost = twice = 0
+    store = Store(home)
+    for run_id, last in acknowledged.items():
+        _, rows = store.sql(f"SELECT step, count(*) FROM scalar WHERE run_id = '{run_id}' GROUP BY step")
+        counts = dict(rows)
+        lost += sum(1 for step in range(last + 1) if step not in counts)
+        twice += sum(1 for count in counts.values() if count > 1)
+    rows_seen = sum(acknowledged.values()) + len(acknowledged)
+    return [
+        Figure(f"kill -9 × {rounds}: lost of {rows_seen} acknowledged", lost, 0, "rows"),
+        Figure(f"kill -9 × {rounds}: twice", twice, 0, "rows"),
+    ]
+
+
+def _start(home: Path, *run_id: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "store.bench.kills", str(home), *run_id]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _first_line(process: subprocess.Popen[str]) -> None:
+    """Waits until `process` is at work, and leaves what it prints to be read later."""
+    if process.stdout is None or not select.select([process.stdout], [], [], 30)[0]:
+        raise TimeoutError("a process of the kill campaign did not begin within 30 s")
+
+
+def _last_step(printed: str) -> int:
+    """The last whole line's number; a line without its end was cut by the kill."""
+    whole = printed[: printed.rfind("\n") + 1].split()
+    return int(whole[-1]) if whole else -1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        write_for_ever(Path(sys.argv[1]), sys.argv[2])
+    ingest_for_ever(Path(sys.argv[1]))

@@ -1,0 +1,89 @@
+"""Two live runs beside a console's polls, without and with an export going on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from store.bench.figures import Figure, percentile
+from store.bench.load import ROWS_A_SECOND
+from store.home import RunFolder
+from store.live import LiveTail
+from store.query import Store
+
+POLL_SECONDS = 0.05
+RUNS = ("live-a", "live-b")
+EXPORT = (
+    "import sys, time; from pathlib import Path; from store.export import export; from store.query import Store\n"
+    "home, out, until = Path(sys.argv[1]), Path(sys.argv[2]), time.time() + float(sys.argv[3])\n"
+    "while time.time() < until: export(Store(home), [], ['metrics'], 'parquet', out)"
+)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a console saw, in seconds: durations of its polls, and the age of the newest row of each look."""
+
+    tail: list[float] = field(default_factory=list)
+    query: list[float] = field(default_factory=list)
+    age: list[float] = field(default_factory=list)
+
+
+def live_figures(home: Path, seconds: float) -> list[Figure]:
+    """Measures the lines of the targets that concern live runs, on a home with some history."""
+    loads = [_load(home, run_id, 2 * seconds) for run_id in RUNS]
+    quiet = _watch(home, seconds)
+    exporter = subprocess.Popen([sys.executable, "-c", EXPORT, home, home / "exports", str(seconds)])
+    exporting = _watch(home, seconds)
+    exporter.wait()
+    reports = [json.loads(load.communicate()[0]) for load in loads]
+    acknowledged = [each for report in reports for each in report["acknowledged"]]
+    held = [each for report in reports for each in report["held"]]
+    rate = min(report["rows"] / report["wall"] for report in reports)
+    return [
+        Figure("acknowledge, p50", percentile(acknowledged, 50), 1, "ms"),
+        Figure("acknowledge, p99", percentile(acknowledged, 99), 15, "ms"),
+        Figure("sustained rows/s a run, two runs", rate, 0.99 * ROWS_A_SECOND, "/s", at_least=True),
+        Figure("core used a run", 100 * max(report["core"] for report in reports), 5, "%"),
+        Figure("visible in DuckDB after, p99", percentile(quiet.age, 99) / 1000, 1.2, "s"),
+        Figure("file held, p50", percentile(held, 50), 10, "ms"),
+        Figure("file held, p99", percentile(held, 99), 45, "ms"),
+        Figure("live tail, p99", percentile(quiet.tail, 99), 3, "ms"),
+        Figure("SQL poll, p99", percentile(quiet.query, 99), 25, "ms"),
+        Figure("SQL poll during an export, p99", percentile(exporting.query, 99), 80, "ms"),
+    ]
+
+
+def _load(home: Path, run_id: str, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "store.bench.load", str(home), run_id, str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _watch(home: Path, seconds: float) -> Seen:
+    """Polls the first live run as a console does: its journal's tail, and one metric's history in DuckDB."""
+    store, tail = Store(home), LiveTail(RunFolder(home, RUNS[0]).journal)
+    seen = Seen()
+    _await_first_rows(store)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        tail.poll()
+        seen.tail.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        series = store.series(RUNS[0], "grpo/bench/m00")
+        seen.query.append(time.perf_counter() - start)
+        seen.age.append(time.time() - series.ts[-1])
+        time.sleep(POLL_SECONDS)
+    return seen
+
+
+def _await_first_rows(store: Store) -> None:
+    deadline = time.monotonic() + 20
+    while not store.series(RUNS[0], "grpo/bench/m00").ts.size:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{RUNS[0]}: no row in the store after 20 s: {store.problem}")
+        time.sleep(POLL_SECONDS)
