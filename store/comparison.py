@@ -22,6 +22,7 @@ from store.statistics.resampling import RESAMPLES
 
 if TYPE_CHECKING:
     from store.query import Store
+    from store.results import EvalSummary
 
 NAMED_IDS = 5  # how many differing ids an error spells out
 
@@ -127,17 +128,23 @@ def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
     return corrected(found)
 
 
-def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
-    """Task → question id → score of the arm's evaluation; InputError where it has none."""
+def evaluated(store: Store, address: Address) -> list[EvalSummary]:
+    """The arm's evaluations, at the address's step where it names one; InputError where there is none."""
     run_id = store.resolve(address.run)
-    rows = [row for row in store.evaluations(run_id) if row.arm == address.arm]
-    tasks = list(dict.fromkeys(row.task for row in rows if address.step in (None, row.step)))
-    if not tasks:
-        arms = sorted({row.arm for row in store.evaluations(run_id)})
+    everything = store.evaluations(run_id)
+    rows = [row for row in everything if row.arm == address.arm and address.step in (None, row.step)]
+    if not rows:
+        arms = sorted({row.arm for row in everything})
         hint = f"evaluated arms: {', '.join(arms)}" if arms else "it has no evaluation yet; run stage eval"
         at = "" if address.step is None else f" at step {address.step}"
         raise InputError(f"run {run_id}: no evaluation of arm {address.arm}{at}; {hint}")
-    return {task: _question_means(store, run_id, address, task) for task in tasks}
+    return rows
+
+
+def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
+    """Task → question id → score of the arm's evaluation, of its last step where the address names none."""
+    rows = evaluated(store, address)
+    return {row.task: _question_means(store, row.run, address, row.task) for row in rows}
 
 
 def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -1,0 +1,169 @@
+"""The command line: which commands there are, and how every failure becomes one line and an exit status.
+
+Commands import what they need inside their functions, so that `--help` answers before a database or numpy is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import typer
+
+from mathrl_tui.commands.attach import attach
+from mathrl_tui.commands.compare import compare
+from mathrl_tui.commands.control import checkpoint, kill, pause, resume, stop
+from mathrl_tui.commands.demo import demo
+from mathrl_tui.commands.doctor import doctor
+from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.export import export
+from mathrl_tui.commands.grade import grade
+from mathrl_tui.commands.profiles import profiles
+from mathrl_tui.commands.run import run
+from mathrl_tui.commands.runs import runs, status
+from mathrl_tui.commands.samples import samples
+from mathrl_tui.commands.sql import sql
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+# By name, as importing their modules here would cost every command the time that only one needs.
+_EXIT_STATUS = {
+    "typer.exceptions.TyperException": WRONG,
+    "mathrl_tui.commands.errors.WrongInput": WRONG,
+    "mathrl_tui.commands.errors.CommandFailed": FAILED,
+    "profiles.load.ProfileError": WRONG,
+    "engine.plan.PlanError": WRONG,
+    "engine.preflight.LaunchError": WRONG,
+    "engine.dataset.InputError": WRONG,
+    "store.query.UnknownRun": WRONG,
+    "store.score_files.InputError": WRONG,
+    "store.database.StoreError": FAILED,
+    "store.journal.JournalBusy": FAILED,
+    "store.journal.JournalVersion": FAILED,
+    "builtins.OSError": FAILED,
+}
+_HELP = frozenset({"-h", "--help"})
+_ANYWHERE = "Anywhere: --debug for a traceback. Exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."
+
+app = typer.Typer(
+    name="mathrl-tui",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": sorted(_HELP)},
+    epilog=_ANYWHERE,
+)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(demo, run, stop, kill, pause, resume, checkpoint, runs, status, attach),
+    *(export, compare, samples, grade, sql, doctor),
+)
+for command in _COMMANDS:
+    app.command(epilog=_ANYWHERE)(command)
+app.add_typer(profiles, name="profiles", epilog=_ANYWHERE)
+
+
+@app.callback(invoke_without_command=True)
+def console(context: typer.Context) -> None:
+    """Does GRPO beat SFT on a small model? Run the experiment, watch it, compare with intervals.
+
+    Without a command: opens the console. --home DIR says where runs and results lie ($MATHRL_HOME, else ./artifacts).
+    """
+    if context.invoked_subcommand is None:
+        from mathrl_tui.app import run_console
+        from store.home import default_home
+
+        run_console(default_home())
+
+
+def main() -> None:
+    """Runs the command in `sys.argv` and exits with its status."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    with _OneLineErrors(debug=len(arguments) < len(sys.argv) - 1):
+        if _HELP.intersection(arguments):
+            status = _print_help(arguments)
+        else:
+            status = app(_without_leading_home(arguments), standalone_mode=False)
+        sys.stdout.flush()
+        raise SystemExit(status if isinstance(status, int) else DONE)
+
+
+def _print_help(arguments: list[str]) -> int:
+    """Help for the command that `arguments` name, without parsing them: Typer's parser loads pydantic first."""
+    command = typer.main.get_command(app)
+    context = command.context_class(command, info_name=app.info.name)
+    for word in arguments:
+        if word in getattr(command, "commands", {}):
+            command = command.commands[word]  # type: ignore[attr-defined]  # a group, as it has commands
+            context = command.context_class(command, info_name=word, parent=context)
+    print(command.get_help(context))
+    return DONE
+
+
+def _without_leading_home(arguments: list[str]) -> list[str]:
+    """Takes a `--home DIR` before the command into the environment, from where every command has its default.
+
+    Not an option of the group's: then `mathrl-tui --home` alone would have another default than the commands' own.
+    """
+    option, equals, folder = (arguments[0] if arguments else "").partition("=")
+    if option != "--home":
+        return arguments
+    rest = arguments[1:] if equals else arguments[2:]
+    folder = folder if equals else "".join(arguments[1:2])
+    if not folder:
+        raise WrongInput("--home: needs a folder")
+    os.environ["MATHRL_HOME"] = str(Path(folder).absolute())
+    return rest
+
+
+class _OneLineErrors:
+    """Turns whatever ends a command into one line on stderr and an exit status; `debug` adds the traceback."""
+
+    def __init__(self, debug: bool) -> None:
+        self._debug = debug
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, SystemExit):
+            return
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(FAILED)
+        if self._debug:
+            import traceback
+
+            traceback.print_exception(error)
+        status, line = explained(error)
+        if line:
+            print(line, file=sys.stderr)
+        raise SystemExit(status)
+
+
+def explained(error: BaseException) -> tuple[int, str]:
+    """Exit status and the one line for whatever ended a command."""
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return INTERRUPTED, ""
+    for ancestor in type(error).__mro__:
+        status = _EXIT_STATUS.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
+        if status is not None:
+            return status, _one_line(error)
+    name = type(error).__name__
+    return (
+        FAILED,
+        f"a fault of this program: {name}: {error}; run it again with --debug and report the traceback",
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = str(error)
+    if isinstance(error, typer.TyperException):
+        text = f"{error.format_message().rstrip('.')}; see --help"
+    return " ".join(text.split())

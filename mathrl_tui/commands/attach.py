@@ -1,0 +1,24 @@
+"""`attach`: follows a run that somebody started."""
+
+from __future__ import annotations
+
+from mathrl_tui.commands.options import Home, Run
+
+PAST_LINES = 20
+
+
+def attach(home: Home, run: Run) -> None:
+    """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it."""
+    from mathrl_tui.commands.feed import Feed
+    from mathrl_tui.commands.follow import follow
+    from store.home import RunFolder
+    from store.live import end_of
+    from store.query import Store
+
+    store = Store(home)
+    run_id = store.resolve(run)
+    store.settle()
+    now = end_of(RunFolder(home, run_id).journal)
+    for line in Feed(run_id, progress_lines=False).take(store.events(run_id, limit=PAST_LINES)):
+        print(line)
+    follow(home, run_id, now)

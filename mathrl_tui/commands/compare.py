@@ -1,0 +1,56 @@
+"""`compare`: two arms, or two files of anybody's evaluation, on the same questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.options import AsJson, Home
+from mathrl_tui.commands.printing import print_json
+
+if TYPE_CHECKING:
+    from store.comparison import Comparison
+
+
+def compare(
+    home: Home,
+    a: Annotated[str, typer.Argument(help="RUN/ARM, RUN/ARM@STEP, or a JSONL file with `id` and `correct`")],
+    b: Annotated[str, typer.Argument(help="the same; differences are b − a")],
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="coverage of the intervals")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=1000, help="bootstrap resamples")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the bootstrap")] = 0,
+    margin: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="also say on which tasks b lost more than this fraction")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two arms, or two files, on the same questions: intervals, test, detectable effect, per task."""
+    found = _compared(home, a, b, confidence, resamples, seed)
+    if as_json:
+        print_json({"comparisons": [row.to_json() for row in found]})
+        return
+    from mathrl_tui.commands.report import comparison_table, watch_table
+    from store.verdict import regression_watch, verdict
+
+    print(comparison_table(found))
+    print(f"\n{verdict(found)}")
+    if margin:
+        print(f"\n{watch_table(regression_watch(found, margin))}")
+
+
+def _compared(home: Path, a: str, b: str, confidence: float, resamples: int, seed: int) -> list[Comparison]:
+    from store.comparison import compare_arms, compare_files
+
+    files = [Path(text).is_file() or text.endswith(".jsonl") for text in (a, b)]
+    if all(files):
+        return compare_files(Path(a), Path(b), confidence, resamples, seed)
+    if any(files):
+        raise WrongInput(f"{a} and {b}: one is a file and one is not; give two files or two arms (RUN/ARM)")
+    from store.query import Store
+
+    store = Store(home)
+    store.settle()
+    return compare_arms(store, a, b, confidence, resamples, seed)

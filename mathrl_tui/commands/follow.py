@@ -1,0 +1,111 @@
+"""Following a run in the foreground: plain lines, on a terminal with a status line below them; Ctrl-C asks.
+
+The run belongs to its supervisor, which has a session of its own: whatever happens here, it goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from mathrl_tui.commands.errors import CommandFailed
+from mathrl_tui.commands.feed import Feed
+from mathrl_tui.core.text import clip
+from store.home import RunFolder
+from store.journal import START, Position
+from store.live import LiveTail
+from store.records import LIVE_STATES
+from store.runs import is_live
+
+LOOK_SECONDS = 0.2
+INTERRUPTED = 130
+
+Wish = Literal["stop", "leave", "watch"]
+
+
+class Screen:
+    """Lines, and below them on a terminal one line that is redrawn."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty()
+
+    def write(self, line: str) -> None:
+        """Prints a line that stays."""
+        print(f"\r\x1b[K{line}" if self.live else line, flush=True)
+
+    def show(self, status: str) -> None:
+        """Redraws the status line; '' takes it away."""
+        if self.live:
+            width = os.get_terminal_size(sys.stdout.fileno()).columns
+            print(f"\r\x1b[K{clip(status, width - 1)}", end="", flush=True)
+
+
+def follow(home: Path, run_id: str, start: Position | None = START) -> None:
+    """Prints what happens to the run from `start` (None: from now) until it is done.
+
+    Raises CommandFailed where it ends in another way, and ends the command with 130 where a person interrupts it.
+    """
+    folder, screen = RunFolder(home, run_id), Screen()
+    tail, feed = LiveTail(folder.journal, start), Feed(run_id, progress_lines=not screen.live)
+    stopping = False
+    while True:
+        try:
+            _watch(folder, tail, feed, screen)
+            break
+        except KeyboardInterrupt:
+            wish = _wish(screen)
+        if wish == "leave":
+            print(
+                f"left running; `mathrl-tui attach {run_id}` follows it, `mathrl-tui stop {run_id}` stops it"
+            )
+            raise typer.Exit(INTERRUPTED)
+        if wish == "stop":
+            from engine.launch import command
+
+            screen.write(command(home, run_id, "stop").message)
+            stopping = True
+    if stopping:
+        raise typer.Exit(INTERRUPTED)
+    _judge(folder, feed)
+
+
+def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> None:
+    """Until the supervisor is gone and all that it wrote was shown."""
+    while True:
+        live = is_live(folder)  # before the poll: what a supervisor wrote before it went is then shown
+        for line in feed.take(tail.poll()):
+            screen.write(line)
+        if not live:
+            screen.show("")
+            return
+        screen.show(feed.status())
+        time.sleep(LOOK_SECONDS)
+
+
+def _wish(screen: Screen) -> Wish:
+    """What somebody who pressed Ctrl-C wants; with nobody to ask, and at a second Ctrl-C, the run is left alone."""
+    if not (sys.stdin.isatty() and screen.live):
+        return "leave"
+    screen.write("")
+    try:
+        answer = input("[s]top the run after this step, [l]eave it running, or Enter to go on watching? ")
+    except (KeyboardInterrupt, EOFError):
+        screen.write("")
+        return "leave"
+    wishes: dict[str, Wish] = {"s": "stop", "l": "leave"}
+    return wishes.get(answer.strip().lower()[:1], "watch")
+
+
+def _judge(folder: RunFolder, feed: Feed) -> None:
+    state, reason = feed.state, feed.reason
+    if state == "done":
+        return
+    if state in LIVE_STATES or not state:
+        state, reason = "interrupted", f"its supervisor is gone, see {folder.logs / 'supervisor.log'}"
+    remedy = f"`mathrl-tui run --resume {folder.run_id}` goes on from the last checkpoint"
+    raise CommandFailed(f"run {folder.run_id}: {state}: {reason}; {remedy}")

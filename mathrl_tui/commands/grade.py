@@ -1,0 +1,88 @@
+"""`grade`: the one grader on a file of completions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.options import AsJson
+from mathrl_tui.commands.printing import print_json
+from mathrl_tui.core.text import percent
+
+OUTCOMES = ("correct", "wrong", "no_answer", "truncated")
+
+
+def grade(
+    file: Annotated[
+        Path, typer.Argument(help="JSONL with `completion` and `answer`; `truncated` or `finish_reason`")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="JSONL for the rows with their verdicts", dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Grade completions: `correct`, `extracted` and `outcome` for each row, a summary of all."""
+    graded = list(_graded(file))
+    if not graded:
+        raise WrongInput(f"{file}: holds no rows; expected one object a line with `completion` and `answer`")
+    if out is not None:
+        _write(out, graded)
+    _summarise(graded, as_json)
+
+
+def _graded(file: Path) -> Iterator[dict[str, Any]]:
+    from engine.grading import grade as verdict
+    from store.score_files import read_objects
+
+    for number, row in read_objects(file):
+        completion, answer = _text(file, number, row, "completion"), _text(file, number, row, "answer")
+        truncated = bool(row.get("truncated")) or row.get("finish_reason") == "length"
+        try:
+            found = verdict(completion, answer, truncated=truncated)
+        except ValueError as error:
+            raise WrongInput(f"{file}:{number}: {error}") from None
+        yield {**row, "correct": found.correct, "extracted": found.answer, "outcome": found.outcome}
+
+
+def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
+    value = row.get(field)
+    if field == "answer" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise WrongInput(f"{file}:{number}: no `{field}` (text); every row needs `completion` and `answer`")
+    return value
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """All rows or none: written beside the target, then renamed."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _summarise(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from store.statistics.rates import wilson
+
+    outcomes = Counter(row["outcome"] for row in rows)
+    counts = {outcome: outcomes[outcome] for outcome in OUTCOMES}
+    interval = wilson(outcomes["correct"], len(rows))
+    if as_json:
+        rate = {"rate": interval.estimate, "ci_low": interval.low, "ci_high": interval.high}
+        print_json({"n": len(rows), **rate, "confidence": interval.confidence, "outcomes": counts})
+        return
+    print(
+        f"{percent(interval.estimate)} of {len(rows)} correct, "
+        f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
+    )
+    print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))

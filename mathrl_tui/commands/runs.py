@@ -1,0 +1,92 @@
+"""`runs` and `status`: what there is and what is live."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mathrl_tui.commands.options import AsJson, Home
+from mathrl_tui.commands.printing import print_json, table
+from mathrl_tui.core.text import duration, number
+
+if TYPE_CHECKING:
+    from store.results import RunStatus, RunSummary
+
+
+def runs(home: Home, as_json: AsJson = False) -> None:
+    """List all runs, oldest first."""
+    from store.query import Store
+    from store.runs import as_json as to_json
+
+    found = Store(home).runs()
+    if as_json:
+        print_json({"runs": [to_json(summary) for summary in found]})
+    elif not found:
+        print(f"no runs in {home} yet; `mathrl-tui demo` makes one")
+    else:
+        rows = [
+            (one.run, one.state, _stages(one), one.profile, str(one.seed), _moment(one.started), _span(one))
+            for one in found
+        ]
+        print(table(("run", "state", "stages", "profile", "seed", "started", "took"), rows, left=4))
+
+
+def status(
+    home: Home,
+    run: Annotated[str, typer.Argument(help="a run [default: the live ones, else the newest]")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show where runs are: stage, step, time left, last metrics, processes and GPUs."""
+    from store.query import Store
+    from store.records import LIVE_STATES
+    from store.runs import as_json as to_json
+
+    store = Store(home)
+    store.ingest()
+    if run:
+        found = store.status(store.resolve(run))
+        print_json(to_json(found)) if as_json else print(_told(found))
+        return
+    summaries = store.runs()
+    chosen = [one for one in summaries if one.state in LIVE_STATES] or summaries[-1:]
+    details = [store.status(one.run) for one in chosen]
+    if as_json:
+        print_json({"runs": [to_json(one) for one in details]})
+    else:
+        print("\n\n".join(map(_told, details)) or f"no runs in {home} yet; `mathrl-tui demo` makes one")
+
+
+def _told(run: RunStatus) -> str:
+    lines = [
+        f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),
+        f"profile {run.profile}, seed {run.seed}, started {_moment(run.started)}, {_span(run)}",
+    ]
+    if run.step is not None:
+        left = "" if run.eta_seconds is None else f", {duration(run.eta_seconds)} left"
+        lines.append(f"{run.arm or run.stage}: {run.step} of {run.total_steps} {run.unit}{left}")
+    lines.append(table(("stage", "arm", "status"), [(s.stage, s.arm, s.status) for s in run.stages], left=3))
+    if run.metrics:
+        lines.append(
+            table(("metric", "last"), [(name, number(value)) for name, value in run.metrics.items()])
+        )
+    if run.processes:
+        rows = [(one.role, str(one.pid), "alive" if one.alive else "ended") for one in run.processes]
+        lines.append(table(("process", "pid", ""), rows))
+    return "\n".join(lines)
+
+
+def _stages(run: RunSummary) -> str:
+    """How much of the plan is done, and where it is."""
+    done = sum(step.status in ("finished", "skipped") for step in run.stages)
+    at = next((step.arm or step.stage for step in run.stages if step.status == "started"), "")
+    return f"{done}/{len(run.stages)}" + (f" {at}" if at else "")
+
+
+def _moment(ts: float | None) -> str:
+    return "–" if ts is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ts))
+
+
+def _span(run: RunSummary) -> str:
+    return "–" if run.started is None else duration((run.ended or time.time()) - run.started)
