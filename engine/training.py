@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine import checkpoint, inputs
-from engine.arms import parent_model
+from engine.arms import parent_model, tokenizer_source
 from engine.context import Context, StageFailed
 from engine.optimizer import Optimizer
 from engine.policy import Policy
@@ -72,7 +72,7 @@ class Training:
             self.root,
             self.step,
             self.policy,
-            inputs.tokenizer(self.context),
+            inputs.tokenizer(tokenizer_source(self.context.folder, self.context.profile)),
             self.optimizer,
             {"step": self.step, **state},
             self.settings.keep_checkpoints,
