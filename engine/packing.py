@@ -60,13 +60,13 @@ class Packed:
 
 
 def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
-    """Sequences `rows` of `sequences` end to end. ValueError names a sequence that has no prompt or no response."""
+    """Sequences `rows` of `sequences` end to end. ValueError names a sequence without a prompt to predict from."""
     chosen = [sequences[row] for row in rows]
     for row, item in zip(rows, chosen, strict=True):
-        if not 0 < item.prompt_length < len(item.token_ids):
+        if not 0 < item.prompt_length <= len(item.token_ids):
             raise ValueError(
                 f"sequence {row}: {len(item.token_ids)} tokens with a prompt of {item.prompt_length}; "
-                "it needs at least one prompt token and one response token"
+                "a sequence starts with one prompt token or more"
             )
     lengths = np.array([len(item.token_ids) for item in chosen], dtype=np.int64)
     ends = np.cumsum(lengths)
@@ -126,12 +126,11 @@ def pack(sequences: Items[Sequence], budget: int, seed: int = 0) -> list[Packed]
 
 
 def spread(packed: Packed, values: Items[NDArray[np.float32]]) -> Tensor:
-    """Per-token values of the caller's responses (`values[row]`: (response tokens,)) as `(tokens,)`, 0 elsewhere.
+    """Per-token values of the responses, `(response tokens,)` each and in the order of `packed`, as `(tokens,)`.
 
-    Value t of a response lands on the position that predicts its token t, beside that token's log-prob.
+    Value t of a response lands on the position that predicts its token t, beside that token's log-prob; 0 elsewhere.
     """
-    chosen = [values[row] for row in packed.rows.tolist()]
-    flat = torch.from_numpy(np.concatenate(chosen).astype(np.float32)).to(packed.mask.device)
+    flat = torch.from_numpy(np.concatenate(values).astype(np.float32)).to(packed.mask.device)
     if len(flat) != len(packed.trained):
         raise ValueError(f"{len(flat)} values for {len(packed.trained)} response tokens")
     return torch.zeros(len(packed), device=flat.device).index_copy(0, packed.trained, flat)

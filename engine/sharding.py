@@ -30,6 +30,7 @@ class ShardedMasters:
         for part in network.modules():
             if isinstance(part, FSDPModule):
                 part.set_gradient_divide_factor(1.0)
+                part.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
         self._weights = {
             name: weight for name, weight in network.named_parameters() if isinstance(weight, DTensor)
         }

@@ -1,0 +1,180 @@
+"""Checkpoints: exact resumption in another process, folders that are whole or absent, the newest and the best kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import random_sequences, tiny_model
+from transformers import AutoModelForCausalLM
+
+from engine import checkpoint
+from engine.optimizer import Optimizer
+from engine.packing import pack
+from engine.policy import Policy
+from profiles.schema import Sft
+
+DTYPES = ("float32", "bfloat16")
+SETTINGS = Sft(learning_rate=3e-3, warmup_steps=3, schedule="cosine")
+
+
+def train(policy: Policy, optimizer: Optimizer, first: int, last: int) -> list[float]:
+    """Steps whose batches hang on every global generator; gives the exact losses."""
+    losses = []
+    items = random_sequences(40)
+    for _ in range(first, last):
+        chosen = [random.randrange(40), int(np.random.randint(40)), int(torch.randint(40, ()))]
+        total = 0.0
+        for packed in pack([items[row] for row in chosen], budget=50):
+            loss, _ = policy.cross_entropy(packed)
+            (loss / 60).backward()
+            total += float(loss.detach())
+        optimizer.step()
+        losses.append(total)
+    return losses
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+Outcome = tuple[list[float], dict[str, torch.Tensor]]
+
+
+def go_on(root: Path) -> None:
+    """What a restarted process does: steps 5 to 10 from the newest checkpoints; leaves losses and masters behind."""
+    torch.set_num_threads(1)
+    for dtype in DTYPES:
+        seed_everything(999)  # the checkpoint must undo this
+        folder = checkpoint.latest(root / dtype)
+        assert folder is not None
+        policy = Policy.load(folder, compute_dtype=dtype)
+        optimizer = Optimizer(policy.precision, SETTINGS, 10)
+        state = checkpoint.load(folder, optimizer)
+        losses = state["losses"].tolist() + train(policy, optimizer, 5, 10)
+        torch.save((losses, dict(policy.precision.masters)), root / f"{dtype}.pt")
+
+
+def ten_straight_and_five_saved(root: Path, dtype: str) -> Outcome:
+    """Losses and masters of ten steps; a second run leaves a checkpoint after its fifth."""
+    straight = Policy(tiny_model(), compute_dtype=dtype)
+    seed_everything(7)
+    losses = train(straight, Optimizer(straight.precision, SETTINGS, 10), 0, 10)
+
+    policy = Policy(tiny_model(), compute_dtype=dtype)
+    optimizer = Optimizer(policy.precision, SETTINGS, 10)
+    seed_everything(7)
+    first = train(policy, optimizer, 0, 5)
+    checkpoint.save(root / dtype, 5, policy, None, optimizer, {"losses": np.array(first)}, keep=2)
+    return losses, straight.precision.masters
+
+
+def test_five_steps_a_new_process_and_five_more_are_ten_steps_bit_for_bit(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = {dtype: ten_straight_and_five_saved(tmp_path, dtype) for dtype in DTYPES}
+    torch.set_num_threads(threads)
+
+    here = Path(__file__).parent
+    code = f"import test_train_checkpoint as t, pathlib; t.go_on(pathlib.Path({str(tmp_path)!r}))"
+    search = os.pathsep.join([str(here), str(here.parent)])
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": search}, timeout=120
+    )
+    for dtype, (losses, masters) in expected.items():
+        resumed: Outcome = torch.load(tmp_path / f"{dtype}.pt")
+        assert resumed[0] == losses
+        for name, master in masters.items():
+            assert torch.equal(resumed[1][name], master), name
+
+
+class Blank:
+    """A model that writes one file, and an optimizer with nothing in it."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "model.safetensors").write_text("weights")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        assert state == {}
+
+
+def save(root: Path, step: int, score: float | None = None, keep: int = 2) -> Path:
+    return checkpoint.save(root, step, Blank(), None, Blank(), {"step": step}, keep, score)
+
+
+def names(root: Path) -> list[str]:
+    return [path.name for path in checkpoint.steps(root)]
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    for step, score in ((50, 0.3), (100, 0.5), (150, 0.4), (200, None), (250, 0.5)):
+        save(tmp_path, step, score)
+    assert names(tmp_path) == ["step_000100", "step_000200", "step_000250"]
+    leader, newest = checkpoint.best(tmp_path), checkpoint.latest(tmp_path)
+    assert leader is not None and leader.name == "step_000100"
+    assert newest is not None and checkpoint.load(newest, Blank()) == {"step": 250}
+    assert (tmp_path / "best" / "model.safetensors").is_file()
+
+
+def test_a_score_that_comes_late_moves_best(tmp_path: Path) -> None:
+    save(tmp_path, 50, 0.3)
+    save(tmp_path, 100)
+    checkpoint.set_score(tmp_path, 100, 0.6)
+    checkpoint.set_score(tmp_path, 75, 0.9)  # no checkpoint of that step
+    leader = checkpoint.best(tmp_path)
+    assert leader is not None and leader.name == "step_000100"
+
+
+class Dying(Blank):
+    """Dies when half of it is written."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        super().save_pretrained(folder)
+        raise KeyboardInterrupt
+
+
+def test_a_torn_checkpoint_is_never_seen_and_is_swept_up(tmp_path: Path) -> None:
+    save(tmp_path, 50)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, 100, Dying(), None, Blank(), {}, 2)
+    assert names(tmp_path) == ["step_000050"]
+    save(tmp_path, 100)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000050", "step_000100"]
+
+
+def test_a_finished_step_is_never_written_again(tmp_path: Path) -> None:
+    folder = save(tmp_path, 50)
+    before = (folder / checkpoint.TRAINER).stat().st_mtime_ns
+    checkpoint.save(tmp_path, 50, Dying(), None, Blank(), {"step": -1}, 2)
+    assert (folder / checkpoint.TRAINER).stat().st_mtime_ns == before
+
+
+def test_a_bare_model_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    policy = Policy(tiny_model())
+    policy.save_pretrained(tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
+        checkpoint.load(tmp_path, Optimizer(policy.precision, SETTINGS, 1))
+
+
+def test_a_checkpoint_is_a_model_for_anyone(tmp_path: Path) -> None:
+    policy = Policy(tiny_model())
+    folder = checkpoint.save(tmp_path, 1, policy, None, Optimizer(policy.precision, SETTINGS, 1), {}, 1)
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    for name, weight in policy.named_weights():
+        assert torch.equal(loaded.get_parameter(name), weight)
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path / "absent") is None and checkpoint.best(tmp_path / "absent") is None

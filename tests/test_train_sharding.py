@@ -1,0 +1,67 @@
+"""Two trainer ranks under FSDP2 take the very steps that one process takes: on the CPU, over gloo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as spawning
+from tiny_models import random_sequences, tiny_model
+
+from engine import ranks
+from engine.optimizer import Optimizer
+from engine.packing import lay_out, plan
+from engine.policy import Policy
+from profiles.schema import Sft
+
+SETTINGS = Sft(learning_rate=1e-2, warmup_steps=0, max_grad_norm=0.5)
+STEPS = 3
+NEAR = {"float32": 1e-4, "bfloat16": 0.03}
+
+
+def train(rank: int, world: int, dtype: str) -> tuple[dict[str, torch.Tensor], dict[str, float], list[float]]:
+    """Weights, merged metrics and gradient norms after a few steps on this rank's microbatches."""
+    torch.set_num_threads(1)
+    policy = Policy(tiny_model(), compute_dtype=dtype)
+    optimizer = Optimizer(policy.precision, SETTINGS, STEPS)
+    items = random_sequences(12)
+    groups = plan([len(item.token_ids) for item in items], budget=90, multiple_of=world)
+    tokens = sum(item.response_length for item in items)
+    norms = []
+    for _ in range(STEPS):
+        total = 0.0
+        for rows in groups[rank::world]:
+            loss, _ = policy.cross_entropy(lay_out(items, rows))
+            (loss / tokens).backward()
+            total += float(loss.detach()) / tokens
+        norms.append(optimizer.step().grad_norm)
+    metrics = ranks.merged({"loss": total, "rank/max": float(rank)})
+    return dict(policy.named_weights()), metrics, norms
+
+
+def child(rank: int, world: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    results = {dtype: train(rank, world, dtype) for dtype in NEAR}
+    if rank == 0:
+        torch.save(results, f"{folder}/results.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_together_are_one_process(tmp_path: Path) -> None:
+    search = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", search)
+        spawning.spawn(child, (2, str(tmp_path)), nprocs=2)
+    results = torch.load(tmp_path / "results.pt")
+    for dtype, near in NEAR.items():
+        weights, metrics, norms = results[dtype]
+        expected, alone, expected_norms = train(0, 1, dtype)
+        assert norms == pytest.approx(expected_norms, rel=near)
+        assert metrics["loss"] == pytest.approx(alone["loss"], rel=near)
+        assert metrics["rank/max"] == 1.0
+        assert weights.keys() == expected.keys()
+        for name, weight in weights.items():
+            torch.testing.assert_close(weight, expected[name], rtol=near, atol=near)
