@@ -20,7 +20,7 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
-from engine.channels import ChannelClosed, Receiver, Sender
+from engine.channels import Receiver, Sender
 from engine.link import Link
 from engine.messages import Request, Result
 from engine.orders import Acknowledged, FromSupervisor, NewLink, Order, Outcome, Verb
@@ -125,7 +125,7 @@ def run_trainer(
         "checkpoint": control.checkpoint,
     }
     _listen(connection, termination, verbs, link.connect, outbox.acknowledge, orphaned)
-    _work(main, folder, child, outbox)
+    sys.exit(_work(main, folder, child, outbox))
 
 
 def run_worker(main: str, folder: RunFolder, connection: Connection[Any, Any], held: object) -> None:
@@ -144,7 +144,7 @@ def run_worker(main: str, folder: RunFolder, connection: Connection[Any, Any], h
     verbs: dict[Verb, Callable[[], None]] = {"stop": child.stop}
     _listen(connection, termination, verbs, child.connect, outbox.acknowledge, orphaned)
     if child.relink():
-        _work(main, folder, child, outbox)
+        sys.exit(_work(main, folder, child, outbox))
 
 
 def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
@@ -216,16 +216,15 @@ def _listen(
     threading.Thread(target=listen, name="listener", daemon=True).start()
 
 
-def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> None:
-    """Calls the main function and tells how it ended; an exception is printed to the log and is a death."""
+def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:
+    """Calls the main function and returns its status; an exception is printed to the log and is a death."""
     module, _, function = main.partition(":")
     try:
-        status = getattr(import_module(module), function)(folder, child)
-        outbox.put(Outcome(status or 0))
-    except ChannelClosed:
-        outbox.put(Outcome(0))  # a worker that was asked to end while it waited
+        status: int = getattr(import_module(module), function)(folder, child) or 0
+        outbox.put(Outcome(status))
     finally:
         outbox.close(FLUSH_SECONDS)
+    return status
 
 
 def _spool(folder: RunFolder, role: str) -> Path:

@@ -47,10 +47,11 @@ class Reply:
     status: dict[str, Any] = field(default_factory=dict)
 
 
-def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float = PATIENCE_SECONDS) -> Reply:
+def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float | None = None) -> Reply:
     """Sends `command` to the run's supervisor and returns its reply. Raises NotLive."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, short_address(folder.socket) as address:
-        client.settimeout(timeout)
+        patience = PATIENCE_SECONDS if timeout is None else timeout
+        client.settimeout(patience)
         try:
             client.connect(address)
             client.sendall(json.dumps({"command": command, "origin": origin}).encode() + b"\n")
@@ -59,7 +60,7 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
             raise NotLive(f"run {folder.run_id}: no supervisor is running") from None
         except TimeoutError:
             raise NotLive(
-                f"run {folder.run_id}: its supervisor has not answered for {timeout:.0f} s"
+                f"run {folder.run_id}: its supervisor has not answered for {patience:.0f} s"
             ) from None
     if not line:
         raise NotLive(f"run {folder.run_id}: its supervisor ended without an answer")

@@ -52,7 +52,7 @@ class Link:
         deadline = time.monotonic() + timeout
         found: list[Result] = []
         while not found:
-            if self._ended.is_set():
+            if self._ended.is_set() and self._arrivals.empty():
                 raise StopRequested
             try:
                 arrival = self._arrivals.get(timeout=max(0.0, deadline - time.monotonic()))

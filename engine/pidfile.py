@@ -93,9 +93,8 @@ def hold(path: Path) -> int:
 
 def holder(path: Path) -> Process | None:
     """The living process that holds `path`; None where nobody does, or where it has not yet written who it is."""
-    if not is_locked(path):
-        return None
-    return recorded(path)
+    process = recorded(path) if is_locked(path) else None
+    return process if process is not None and process.is_alive else None
 
 
 def recorded(path: Path) -> Process | None:

@@ -84,6 +84,8 @@ class _Failed(Exception):
 
 
 def _obstacles(folder: RunFolder, child: TrainerChild) -> None:
+    if (folder.path / "hold-trainer").exists():
+        child.emit(Event("log", "held"))
     while (folder.path / "hold-trainer").exists():
         threading.Event().wait(0.01)
     crash = folder.path / "crash"

@@ -91,7 +91,7 @@ def until(true: Callable[[], object], what: str) -> None:
         select.select([], [], [], 0.01)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     gpus = [Gpu(0, arguments[2], "a GPU of the tests", 1.0)] if len(arguments) > 2 else []
     locks = Path(arguments[3]) if len(arguments) > 3 else LOCKS
@@ -99,8 +99,8 @@ def main(arguments: list[str]) -> None:
     supervisor = Supervisor(folder, gpus, Entries("fake_engine:trainer", "fake_engine:worker"), locks)
     os.write(int(arguments[1]), b"ready")
     os.close(int(arguments[1]))
-    supervisor.run()
+    return 0 if supervisor.run() == "done" else 1
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,16 +1,29 @@
-"""The supervisor over a fake engine, in real processes: states, commands, deaths."""
+"""The supervisor over a fake engine, in real processes: states, commands, deaths, what is left behind."""
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from fake_engine import METRIC, expected_values
-from supervised import PATIENCE, make_run, records, states, supervise
+from supervised import PATIENCE, last_reason, make_run, records, states, supervise, until
 
-from store.records import Example, Scalar
+from engine import control, launch
+from engine.control import Reply
+from engine.pidfile import Process, holder, lock_path, pid_path
+from store.home import RunFolder
+from store.records import Event, Example, Scalar
+
+KILLS = int(os.environ.get("MATHRL_TEST_KILLS", "2"))  # of each kind of process
 
 
-def assert_whole(folder, steps: int) -> None:
+def assert_whole(folder: RunFolder, steps: int) -> None:
     """Every step's scalar and example is there once, with the values of an undisturbed run."""
     rows = records(folder)
     scalars = [(r.step, int(r.value)) for r in rows if isinstance(r, Scalar) and r.metric == METRIC]
@@ -18,8 +31,279 @@ def assert_whole(folder, steps: int) -> None:
     assert [r.step for r in rows if isinstance(r, Example)] == list(range(steps))
 
 
+def assert_nothing_left(folder: RunFolder, processes: list[Process]) -> None:
+    """No process, lock, socket or shared memory of the run."""
+    assert not any(process.is_alive for process in processes)
+    assert not launch.is_alive(folder.home, folder.run_id)
+    assert not folder.socket.exists()
+    assert not list(Path("/dev/shm").glob(f"mathrl-{folder.run_id}*"))
+
+
+def process_of(folder: RunFolder, role: str) -> Process:
+    """The living process of `role`, once there is one."""
+    path = lock_path(folder) if role == "supervisor" else pid_path(folder, role)
+    until(lambda: holder(path), f"the {role} lives")
+    process = holder(path)
+    assert process is not None
+    return process
+
+
+def steps_done(folder: RunFolder) -> int:
+    return sum(isinstance(r, Scalar) for r in records(folder))
+
+
+def goals(folder: RunFolder, role: str) -> Iterator[int]:
+    """Numbers of steps at which to kill: each some steps behind where the run was at the last."""
+    chance = random.Random(role)
+    for _ in range(KILLS):
+        yield steps_done(folder) + chance.randrange(1, 25)
+
+
+def events(folder: RunFolder, kind: str) -> list[Event]:
+    return [r for r in records(folder) if isinstance(r, Event) and r.kind == kind]
+
+
+def started(folder: RunFolder) -> subprocess.Popen[bytes]:
+    """A supervisor whose run has come to its first steps."""
+    supervisor = supervise(folder)
+    until(lambda: steps_done(folder) > 3, "the run has made some steps")
+    return supervisor
+
+
+def ask(folder: RunFolder, command: str) -> Reply:
+    return launch.command(folder.home, folder.run_id, command, "test")
+
+
 def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     assert supervise(folder).wait(PATIENCE) == 0
     assert states(folder) == ["queued", "running", "done"]
     assert_whole(folder, 60)
+    assert_nothing_left(folder, [])
+
+
+def test_a_run_without_a_worker(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, worker=False, steps=10)
+    supervise(folder).wait(PATIENCE)
+    assert_whole(folder, 10)
+    roles = {r.payload["role"] for r in records(folder) if isinstance(r, Event) and r.kind == "process"}
+    assert roles == {"supervisor", "trainer"}
+
+
+@pytest.mark.parametrize("role", ["trainer", "worker"])
+def test_killed_processes_are_started_again_and_leave_no_mark_on_the_record(
+    tmp_path: Path, role: str
+) -> None:
+    steps = 50 + 25 * KILLS
+    folder = make_run(tmp_path, steps=steps, settings=(f"hardware.{role}_restarts=1",))
+    supervisor = started(folder)
+    for goal in goals(folder, role):
+        victim = process_of(folder, role)
+        until(lambda: steps_done(folder) >= goal, "there is progress")  # noqa: B023
+        os.kill(victim.pid, signal.SIGKILL)
+        until(lambda: not victim.is_alive, "it is dead")  # noqa: B023
+    assert supervisor.wait(PATIENCE) == 0
+    assert_whole(folder, steps)
+    assert sum("SIGKILL" in event.message for event in events(folder, "process")) == KILLS
+
+
+def test_killed_supervisors_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    steps = 50 + 25 * KILLS
+    folder = make_run(tmp_path, steps=steps)
+    for goal in goals(folder, "supervisor"):
+        supervisor = supervise(folder)
+        until(lambda: steps_done(folder) >= goal, "there is progress")  # noqa: B023
+        before = [r for r in records(folder) if isinstance(r, (Scalar, Example))]
+        supervisor.kill()
+        supervisor.wait()
+        after = [r for r in records(folder) if isinstance(r, (Scalar, Example))]
+        assert after[: len(before)] == before
+    assert supervise(folder).wait(PATIENCE) == 0
+    assert_whole(folder, steps)
+    assert states(folder).count("interrupted") == KILLS
+    assert not list((folder.path / "unacknowledged").glob("*"))
+
+
+def test_everything_killed_at_once(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=100)
+    supervisor = started(folder)
+    victims = [process_of(folder, role) for role in ("trainer", "supervisor", "worker")]
+    for victim in victims:
+        os.kill(victim.pid, signal.SIGKILL)
+    supervisor.wait()
+    assert supervise(folder).wait(PATIENCE) == 0
+    assert_whole(folder, 100)
+
+
+def test_stop_ends_after_a_checkpoint_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=300)
+    supervisor = started(folder)
+    processes = [process_of(folder, role) for role in ("trainer", "worker")]
+    reply = ask(folder, "stop")
+    assert reply.ok
+    assert "checkpoint" in reply.message
+    supervisor.wait(PATIENCE)
+    assert states(folder) == ["queued", "running", "stopping", "interrupted"]
+    assert last_reason(folder) == "stopped by test"
+    done = steps_done(folder)
+    assert (folder.path / "state.json").read_text().startswith(f"[{done},")
+    assert_nothing_left(folder, processes)
+    assert supervise(folder).wait(PATIENCE) == 0
+    assert_whole(folder, 300)
+
+
+def test_pause_checkpoint_resume(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=200)
+    supervisor = started(folder)
+    assert ask(folder, "pause").ok
+    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    done = steps_done(folder)
+    (folder.path / "state.json").unlink(missing_ok=True)
+    assert ask(folder, "checkpoint").ok
+    until((folder.path / "state.json").exists, "a paused run writes a checkpoint")
+    assert steps_done(folder) == done
+    assert ask(folder, "status").status["state"] == "paused"
+    assert ask(folder, "resume").ok
+    assert not ask(folder, "resume").ok
+    assert supervisor.wait(PATIENCE) == 0
+    assert states(folder) == ["queued", "running", "paused", "running", "done"]
+    assert_whole(folder, 200)
+
+
+def test_a_paused_trainer_that_dies_is_paused_when_it_comes_back(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=100)
+    supervisor = started(folder)
+    ask(folder, "pause")
+    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    first = process_of(folder, "trainer")
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: not first.is_alive and process_of(folder, "trainer") != first, "a new trainer lives")
+    assert ask(folder, "stop").ok
+    supervisor.wait(PATIENCE)
+    assert states(folder)[-1] == "interrupted"
+
+
+def test_kill_takes_the_whole_tree_at_once(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    (folder.path / "hold-trainer").touch()
+    (folder.path / "hold-worker").touch()
+    (Path("/dev/shm") / f"mathrl-{folder.run_id}-@1.0").touch()
+    processes = [process_of(folder, role) for role in ("trainer", "worker")]
+    ask(folder, "kill")
+    assert_nothing_left(folder, processes)
+    supervisor.wait(PATIENCE)
+    assert (states(folder)[-1], last_reason(folder)) == ("interrupted", "killed by test")
+
+
+def test_kill_reaches_a_run_whose_supervisor_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    processes = [process_of(folder, role) for role in ("trainer", "worker")]
+    monkeypatch.setattr(control, "PATIENCE_SECONDS", 0.3)
+    supervisor.send_signal(signal.SIGSTOP)
+    ask(folder, "kill")
+    supervisor.wait(PATIENCE)
+    until(lambda: not any(process.is_alive for process in processes), "the children are dead")
+
+
+def test_sigterm_to_the_supervisor_is_a_stop(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    supervisor.terminate()
+    supervisor.wait(PATIENCE)
+    assert last_reason(folder) == "stopped by SIGTERM"
+
+
+def test_a_failed_stage_is_not_tried_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder.path / "fail").touch()
+    assert supervise(folder).wait(PATIENCE) == 1
+    assert states(folder) == ["queued", "running", "failed"]
+    assert last_reason(folder) == "sft: no such thing"
+
+
+def test_a_crash_is_tried_again_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder.path / "crash").touch()
+    assert supervise(folder).wait(PATIENCE) == 0
+    assert "the test asked for a crash" in (folder.logs / "trainer.log").read_text()
+    assert_whole(folder, 60)
+
+
+@pytest.mark.parametrize("role", ["trainer", "worker"])
+def test_deaths_without_progress_end_the_run(tmp_path: Path, role: str) -> None:
+    folder = make_run(tmp_path, settings=(f"hardware.{role}_restarts=1",))
+    (folder.path / "hold-trainer").touch()
+    supervisor = supervise(folder)
+    for _ in range(2):
+        victim = process_of(folder, role)
+        os.kill(victim.pid, signal.SIGKILL)
+        until(lambda: not victim.is_alive, "it is dead")  # noqa: B023
+    if role == "worker":
+        (folder.path / "hold-trainer").unlink()
+    supervisor.wait(PATIENCE)
+    assert states(folder)[-1] == "failed"
+    assert f"{role} was killed by SIGKILL; see logs/{role}.log (2 times without progress)" in last_reason(
+        folder
+    )
+
+
+def test_only_one_supervisor_holds_a_run(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    with pytest.raises(AssertionError, match="held by another process"):
+        supervise(folder)
+    assert ask(folder, "status").status["state"] == "running"
+    ask(folder, "kill")
+    supervisor.wait(PATIENCE)
+
+
+def test_a_resumed_run_waits_for_the_orphans_of_the_last_start(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=100)
+    supervisor = started(folder)
+    (folder.path / "hold-trainer").touch()
+    until(lambda: "held" in [event.message for event in events(folder, "log")], "the trainer is held")
+    orphan = process_of(folder, "trainer")
+    supervisor.kill()
+    supervisor.wait()
+    supervisor = supervise(folder)
+    until(lambda: "trainer of its last start" in last_reason(folder), "it waits for the orphan")
+    assert orphan.is_alive
+    (folder.path / "hold-trainer").unlink()
+    assert supervisor.wait(PATIENCE) == 0
+    assert not orphan.is_alive
+    assert_whole(folder, 100)
+
+
+def test_two_runs_that_want_one_gpu_take_turns(tmp_path: Path) -> None:
+    first, second = (make_run(tmp_path / name, steps=10_000) for name in ("a", "b"))
+    locks = tmp_path / "locks"
+    one = supervise(first, "GPU-1", str(locks))
+    until(lambda: states(first)[-1] == "running", "the first run runs")
+    two = supervise(second, "GPU-1", str(locks))
+    until(lambda: "another run has it" in last_reason(second), "the second waits")
+    assert ask(second, "status").status["state"] == "queued"
+    ask(first, "stop")
+    one.wait(PATIENCE)
+    until(lambda: states(second)[-1] == "running", "the second run runs")
+    third = make_run(tmp_path / "c")
+    three = supervise(third, "GPU-1", str(locks))
+    until(lambda: "another run has it" in last_reason(third), "the third waits")
+    assert ask(third, "stop").ok
+    three.wait(PATIENCE)
+    assert states(third)[-1] == "interrupted"
+    ask(second, "kill")
+    two.wait(PATIENCE)
+
+
+def test_a_run_deep_in_a_tree_is_reached_by_its_owner_alone(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / ("d" * 120) / ("e" * 120), steps=10_000)
+    supervisor = started(folder)
+    assert len(str(folder.socket)) > 240
+    assert stat.S_IMODE(folder.socket.stat().st_mode) == 0o600
+    assert ask(folder, "status").status["state"] == "running"
+    ask(folder, "kill")
+    supervisor.wait(PATIENCE)

@@ -118,6 +118,8 @@ def how_it_ended(role: str, code: int) -> str:
     """An exit code as words, with where to look."""
     if code < 0:
         return f"{role} was killed by {signal.Signals(-code).name}; see logs/{role}.log"
+    if code == 0:
+        return f"{role} ended"
     return f"{role} ended with exit status {code}; see logs/{role}.log"
 
 

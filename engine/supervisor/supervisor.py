@@ -94,11 +94,10 @@ class Supervisor:
         return self._state
 
     def _turn(self) -> None:
-        watched = [
-            self._signals,
-            *self._server.sockets,
-            *self._crew.watched(reading=not self._recorder.is_full),
-        ]
+        self._advance()
+        self._recorder.flush()
+        reading = not self._recorder.is_full
+        watched = [self._signals, *self._server.sockets, *self._crew.watched(reading=reading)]
         waits = [TICK_SECONDS, self._recorder.wait(), self._crew.next_start()]
         ready = wait(watched, min(seconds for seconds in waits if seconds is not None))
         for child, messages in self._crew.messages(ready):
@@ -109,11 +108,9 @@ class Supervisor:
             self._server.reply(client, self._obey(request))
         if self._signals in ready:
             self._on_signal()
-        self._advance()
         if self._gpus and time.monotonic() >= self._next_telemetry:
             self._next_telemetry = time.monotonic() + TELEMETRY_SECONDS
             self._recorder.take(self._telemetry.read())
-        self._recorder.flush()
 
     def _advance(self) -> None:
         """What the phase does as time goes by."""
@@ -334,7 +331,7 @@ class Supervisor:
 
 
 def _catch_signals() -> socket.socket:
-    """SIGTERM stops the run (twice: kills it), SIGINT and SIGHUP do nothing. Gives a socket that SIGTERM makes readable."""
+    """SIGTERM stops the run (twice: kills it); SIGINT and SIGHUP do nothing. Gives a socket, readable on SIGTERM."""
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)

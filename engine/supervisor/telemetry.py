@@ -15,28 +15,28 @@ SECONDS = 5.0
 
 
 class Telemetry:
-    """Reads the GPUs that it is given; without any it says nothing and loads nothing."""
+    """Reads the GPUs that it is given, as far as the driver lets it; without any it loads nothing."""
 
     def __init__(self, gpus: Sequence[Gpu], created: float) -> None:
         self._created = created
-        self._handles: list[tuple[int, object]] = []
+        self._gpus = list(gpus)
         if gpus:
             import pynvml
 
             self._nvml = pynvml
-            pynvml.nvmlInit()
-            self._handles = [(gpu.index, pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)) for gpu in gpus]
 
     def read(self) -> list[Scalar]:
         """The present values; a GPU that cannot be asked is left out."""
         step = int(time.time() - self._created)
         scalars: list[Scalar] = []
-        for index, handle in self._handles:
+        for gpu in self._gpus:
             try:
+                self._nvml.nvmlInit()  # counts its calls: all but the first cost nothing
+                handle = self._nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
                 busy = float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
                 used = self._nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30
             except self._nvml.NVMLError:
                 continue
-            scalars.append(Scalar(f"gpu/{index}/utilisation", step, busy))
-            scalars.append(Scalar(f"gpu/{index}/memory_gib", step, used))
+            scalars.append(Scalar(f"gpu/{gpu.index}/utilisation", step, busy))
+            scalars.append(Scalar(f"gpu/{gpu.index}/memory_gib", step, used))
         return scalars
