@@ -220,7 +220,13 @@ def test_wilson_covers_at_every_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "pair", [Pair(0.05, 0.05, 0.0048, 0.0048), Pair(0.5, 0.52, 0.02, 0.04), Pair(0.95, 0.95, 0.019, 0.019)]
+    "pair",
+    [
+        Pair(0.05, 0.05, 0.0048, 0.0048),
+        Pair(0.5, 0.52, 0.02, 0.04),
+        Pair(0.95, 0.95, 0.019, 0.019),
+        Pair(0.5, 0.5024, 0.0003, 0.0027),
+    ],
 )
 def test_paired_intervals_cover(pair: Pair) -> None:
     coverage = paired_coverage(pair, 1319, datasets=1000, seed=0, interval_of=shown)

@@ -22,6 +22,8 @@ from store.statistics.rates import wilson
 RATES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 GAINS = (0.0, 0.02)
 CORRELATIONS = (0.3, 0.6, 0.9)
+FEW = (4.0, 8.0, 12.0, 20.0)  # expected discordant questions of nearly equal models
+SHARES = (0.5, 0.7, 0.9)  # of the discordant questions, those that b alone gets right
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,23 @@ class Pair:
     b_only: float
 
 
-def pairs() -> Iterator[tuple[float, Pair]]:
-    """Every possible pair of the grid with its correlation of the two models' outcomes."""
+def pairs() -> Iterator[tuple[str, Pair]]:
+    """Every possible pair of the grid, and its kind."""
     for correlation in CORRELATIONS:
         for rate in RATES:
             for gain in GAINS:
                 a, b = rate, rate + gain
                 both = a * b + correlation * math.sqrt(a * (1 - a) * b * (1 - b))
                 if both < min(a, b):
-                    yield correlation, Pair(a, b, a - both, b - both)
+                    yield f"correlation {correlation}", Pair(a, b, a - both, b - both)
+
+
+def alike(questions: int) -> Iterator[tuple[str, Pair]]:
+    """Pairs of models that disagree on a handful of questions."""
+    for discordant in FEW:
+        for share in SHARES:
+            a_only, b_only = (1 - share) * discordant / questions, share * discordant / questions
+            yield f"b's share {share}", Pair(0.5, 0.5 + b_only - a_only, a_only, b_only)
 
 
 def wilson_coverage(rate: float, questions: int) -> float:
@@ -99,19 +109,16 @@ def main() -> None:
     for rate in np.arange(0.05, 0.951, 0.05):
         print(f"wilson  rate {rate:.2f}  {wilson_coverage(float(rate), options.questions):.4f}")
     print(
-        "paired  rates, correlation, expected discordant questions: shown, percentile bootstrap alone, Tango"
+        "paired  rates, kind, expected discordant questions: shown, percentile bootstrap alone, Tango alone"
     )
-    for correlation, pair in pairs():
-        columns = (
-            paired_coverage(pair, options.questions, options.datasets, options.seed, interval_of)
+    for kind, pair in (*pairs(), *alike(options.questions)):
+        figures = "  ".join(
+            f"{paired_coverage(pair, options.questions, options.datasets, options.seed, interval_of):.4f}"
             for interval_of in (shown, plain_bootstrap, tango_interval)
         )
+        rates = f"{pair.a_rate:.2f} {pair.b_rate:.2f}"
         discordant = (pair.a_only + pair.b_only) * options.questions
-        figures = "  ".join(f"{coverage:.4f}" for coverage in columns)
-        print(
-            f"paired  {pair.a_rate:.2f} {pair.b_rate:.2f}  {correlation}  {discordant:5.1f}  {figures}",
-            flush=True,
-        )
+        print(f"paired  {rates}  {kind}  {discordant:5.1f}  {figures}", flush=True)
 
 
 if __name__ == "__main__":
