@@ -18,6 +18,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 SHARED_MEMORY = Path("/dev/shm")
 ALIGNMENT = 256  # bytes; of each tensor
@@ -113,13 +114,19 @@ def read_manifest(memory: mmap.mmap, arm: str, version: int, location: str) -> l
     return entries
 
 
-def map_slot(location: str) -> tuple[int, mmap.mmap]:
-    """Identity (inode) and shared mapping of a published slot; TornWeights where it is gone."""
+def open_slot(location: str) -> BinaryIO:
+    """The file of a published slot; TornWeights where it is gone."""
     try:
-        with Path(location).open("rb+") as file:
-            return os.fstat(file.fileno()).st_ino, mmap.mmap(file.fileno(), 0)
-    except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        return Path(location).open("rb+")
+    except FileNotFoundError as error:
         raise TornWeights(f"{location}: no such weights (freed, or their publisher is gone)") from error
+
+
+def map_slot(file: BinaryIO, location: str) -> mmap.mmap:
+    """A slot's memory, shared with its publisher; TornWeights where there is none."""
+    if os.fstat(file.fileno()).st_size == 0:
+        raise TornWeights(f"{location}: not a weight slot (empty)")
+    return mmap.mmap(file.fileno(), 0)
 
 
 def slot_path(run_id: str, number: int, folder: Path = SHARED_MEMORY) -> Path:

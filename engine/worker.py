@@ -26,7 +26,7 @@ from engine.generators.interface import (
     JobRefused,
     text_of,
 )
-from engine.grading import grade
+from engine.grading import grade, read_gold
 from engine.groups import Groups
 from engine.messages import (
     Completion,
@@ -285,3 +285,7 @@ def check(job: Job, generator: Generator) -> None:
                 f"prompt {prompt.ex_id} has {len(ids)} tokens and may have {room} beside "
                 f"{job.sampling.max_new_tokens} new ones; raise hardware.max_model_len"
             )
+        try:
+            read_gold(prompt.gold)
+        except ValueError as error:
+            raise JobRefused(f"prompt {prompt.ex_id}: {error}") from error

@@ -39,9 +39,7 @@ class TransformersGenerator:
         self, folder: Path, device: str, dtype: torch.dtype, max_sequences: int, max_model_len: int
     ) -> None:
         self._device = torch.device(device)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=prefix.ATTENTION
-        )
+        self._model = _model(folder, dtype)
         self._model.to(self._device)
         self._model.eval().requires_grad_(False)
         config = self._model.config
@@ -201,6 +199,10 @@ class _StopStrings:
                 text = self._tokenizer.decode(tails[row].tolist(), skip_special_tokens=True)
                 reached[row] = any(string in text for string in self._strings)
         return reached
+
+
+def _model(folder: Path, dtype: torch.dtype) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=prefix.ATTENTION)
 
 
 def _draw(logits: Tensor, sampling: Sampling, rows: _Rows) -> tuple[Tensor, Tensor]:
