@@ -1,6 +1,6 @@
 """Checkpoints: immutable folders `step_000050`, each a Hugging Face model plus what exact resumption needs.
 
-    ROOT/step_000050/        config, weights in the compute dtype, tokenizer; trainer.pt: optimizer, masters, RNG, state
+    ROOT/step_000050/        config, weights in the compute dtype, tokenizer; trainer_0.pt: masters, moments, RNG, state
     ROOT/best -> step_…      the highest score so far, replaced atomically
 
 A folder is written under a temporary name, synced and renamed, so a reader never sees a torn one and a crash leaves
@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-TRAINER = "trainer.pt"
+from engine.ranks import barrier, rank
+
 SCORE = "score.json"
 
 
@@ -55,28 +56,45 @@ def save(
 ) -> Path:
     """Writes `root/step_NNNNNN` and removes all but the newest `keep` and the best. A step that exists is left alone.
 
-    `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added.
+    `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added. Under several
+    trainer ranks every rank calls this and writes its own shard of masters and moments.
     """
     final = root / f"step_{step:06d}"
     if not final.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(root)
         draft = root / f".writing-{final.name}"
-        draft.mkdir()
+        if rank() == 0:
+            root.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(root)
+            draft.mkdir()
+        barrier()
         policy.save_pretrained(draft)
-        if tokenizer is not None:
+        if tokenizer is not None and rank() == 0:
             tokenizer.save_pretrained(draft)
         trainer = {"step": step, "optimizer": optimizer.state_dict(), "rng": rng_state(), "state": state}
-        torch.save(trainer, draft / TRAINER)
-        for path in draft.rglob("*"):
-            _sync(path)
-        _sync(draft)
-        draft.rename(final)
-        _sync(root)
-    if score is not None:
-        set_score(root, step, score)
-    prune(root, keep)
+        torch.save(trainer, draft / trainer_file())
+        barrier()
+        if rank() == 0:
+            _finish(draft, final)
+    if rank() == 0:
+        if score is not None:
+            set_score(root, step, score)
+        prune(root, keep)
+    barrier()
     return final
+
+
+def trainer_file() -> str:
+    """Where this rank's optimizer shard, RNG and state lie in a checkpoint."""
+    return f"trainer_{rank()}.pt"
+
+
+def _finish(draft: Path, final: Path) -> None:
+    """Makes a written folder durable and gives it its name."""
+    for path in draft.rglob("*"):
+        _sync(path)
+    _sync(draft)
+    draft.rename(final)
+    _sync(final.parent)
 
 
 def set_score(root: Path, step: int, score: float) -> None:
@@ -138,9 +156,11 @@ def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
 
     CheckpointError where the folder holds no trainer state (a bare model, say).
     """
-    path = folder / TRAINER
+    path = folder / trainer_file()
     if not path.is_file():
-        raise CheckpointError(f"{folder}: no {TRAINER} here to go on from; name a checkpoint folder")
+        raise CheckpointError(
+            f"{folder}: no {path.name} here to go on from; name a checkpoint of as many trainers"
+        )
     trainer: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     optimizer.load_state_dict(trainer["optimizer"])
     restore_rng(trainer["rng"])

@@ -8,6 +8,7 @@ apart by `cu_seqlens`.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -50,12 +51,13 @@ class Packed:
         return len(self.input_ids)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same microbatch on `device`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in values.items()
-        }
+        """The same microbatch on `device`; to a GPU by way of pinned memory, so that nobody waits for the copy."""
+        there = torch.device(device)
+        moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                source = value.pin_memory() if there.type == "cuda" and not value.is_cuda else value
+                moved[name] = source.to(there, non_blocking=True)
         return type(self)(**moved)
 
 
@@ -93,30 +95,36 @@ def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
 
 
 def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) -> list[list[int]]:
-    """Which sequences share a microbatch of at most `budget` tokens: first-fit decreasing, ties and order by `seed`.
+    """Which sequences share a microbatch of at most `budget` tokens: as few microbatches as balance into, of like size.
 
-    A sequence longer than the budget gets a microbatch of its own. The number of microbatches is a multiple of
-    `multiple_of` where there are sequences enough, so that every rank runs as many.
+    A sequence longer than the budget gets a microbatch of its own. Equal lengths and the order of microbatches fall by
+    `seed`. Their number is a multiple of `multiple_of` where there are sequences enough, so that every rank runs as many.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(lengths))
-    longest_first = shuffled[np.argsort(-np.asarray(lengths)[shuffled], kind="stable")]
+    longest_first = shuffled[np.argsort(-np.asarray(lengths)[shuffled], kind="stable")].tolist()
+    alone = [[row] for row in longest_first if lengths[row] > budget]
+    others = longest_first[len(alone) :]
+    fewest = -(-sum(lengths[row] for row in others) // budget)
     groups: list[list[int]] = []
-    room: list[int] = []
-    for row in longest_first.tolist():
-        length = lengths[row]
-        place = next((group for group, free in enumerate(room) if length <= free), None)
-        if place is None:
-            groups.append([row])
-            room.append(budget - length)
-        else:
-            groups[place].append(row)
-            room[place] -= length
-    while len(groups) % multiple_of and len(groups) < len(lengths):
-        largest = max(range(len(groups)), key=lambda group: len(groups[group]))
-        groups.append(groups[largest][1::2])
-        groups[largest] = groups[largest][::2]
-    return [sorted(groups[place]) for place in rng.permutation(len(groups)).tolist()]
+    for count in range(fewest, len(others) + 1):
+        groups = balanced(others, lengths, count)
+        fits = all(sum(lengths[row] for row in group) <= budget for group in groups)
+        if fits and (len(alone) + count) % multiple_of == 0:
+            break
+    together = alone + groups
+    return [sorted(together[place]) for place in rng.permutation(len(together)).tolist()]
+
+
+def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list[list[int]]:
+    """`count` groups of like total length: each row in turn goes to the group that is shortest so far."""
+    groups: list[list[int]] = [[] for _ in range(count)]
+    shortest = [(0, group) for group in range(count)]
+    for row in longest_first:
+        total, group = shortest[0]
+        groups[group].append(row)
+        heapq.heapreplace(shortest, (total + lengths[row], group))
+    return groups
 
 
 def pack(sequences: Items[Sequence], budget: int, seed: int = 0) -> list[Packed]:

@@ -20,6 +20,7 @@ from engine import attention, head
 from engine.kernels import use_fused_kernels
 from engine.packing import Packed
 from engine.precision import Precision, cast_parameters, master_precision
+from engine.ranks import rank
 from engine.sharding import ShardedMasters, whole
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -134,7 +135,8 @@ class Policy:
             yield name, whole(weight.detach()).to(self.compute_dtype)
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes config and weights, in the compute dtype, as any transformers loads them."""
+        """Writes config and weights, in the compute dtype, as any transformers loads them. Every rank must call."""
         weights = dict(self.named_weights())
         self.model.config.dtype = self.compute_dtype
-        self.model.save_pretrained(folder, state_dict=weights)
+        if rank() == 0:
+            self.model.save_pretrained(folder, state_dict=weights)

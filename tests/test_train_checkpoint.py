@@ -156,9 +156,9 @@ def test_a_torn_checkpoint_is_never_seen_and_is_swept_up(tmp_path: Path) -> None
 
 def test_a_finished_step_is_never_written_again(tmp_path: Path) -> None:
     folder = save(tmp_path, 50)
-    before = (folder / checkpoint.TRAINER).stat().st_mtime_ns
+    before = (folder / checkpoint.trainer_file()).stat().st_mtime_ns
     checkpoint.save(tmp_path, 50, Dying(), None, Blank(), {"step": -1}, 2)
-    assert (folder / checkpoint.TRAINER).stat().st_mtime_ns == before
+    assert (folder / checkpoint.trainer_file()).stat().st_mtime_ns == before
 
 
 def test_a_bare_model_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as spawning
 from tiny_models import random_sequences, tiny_model
+from transformers import AutoModelForCausalLM
 
-from engine import ranks
+from engine import checkpoint, ranks
 from engine.optimizer import Optimizer
 from engine.packing import lay_out, plan
 from engine.policy import Policy
@@ -42,9 +43,26 @@ def train(rank: int, world: int, dtype: str) -> tuple[dict[str, torch.Tensor], d
     return dict(policy.named_weights()), metrics, norms
 
 
+def save_and_take_up(rank: int, root: Path) -> None:
+    """Every rank writes its shard of a checkpoint, and takes it up into a model that starts elsewhere."""
+    policy = Policy(tiny_model())
+    optimizer = Optimizer(policy.precision, SETTINGS, STEPS)
+    policy.cross_entropy(lay_out(random_sequences(3), range(3)))[0].backward()
+    optimizer.step()
+    folder = checkpoint.save(root, 1, policy, None, optimizer, {"rank": rank}, keep=1)
+    other = Policy(tiny_model(seed=5))
+    assert checkpoint.load(folder, Optimizer(other.precision, SETTINGS, STEPS)) == {"rank": rank}
+    for name, master in other.precision.masters.items():
+        assert torch.equal(master, policy.precision.masters[name])
+    named = dict(policy.named_weights())  # every rank gathers
+    for name, weight in AutoModelForCausalLM.from_pretrained(folder).named_parameters():
+        assert torch.equal(weight, named[name])
+
+
 def child(rank: int, world: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     results = {dtype: train(rank, world, dtype) for dtype in NEAR}
+    save_and_take_up(rank, Path(folder) / "checkpoints")
     if rank == 0:
         torch.save(results, f"{folder}/results.pt")
     dist.destroy_process_group()
