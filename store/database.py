@@ -55,8 +55,7 @@ class _Instance:
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
-            threads = min(4, os.cpu_count() or 1)
-            self._connection = duckdb.connect(":memory:", config={"threads": threads})
+            self._connection = _connect()
         return self._connection
 
     def drop(self) -> None:
@@ -114,7 +113,7 @@ class Database:
         with tempfile.TemporaryDirectory(prefix="copy-", dir=self._scratch()) as folder:
             target = Path(folder) / self.path.name
             self._copy_to(target, patience)
-            connection = duckdb.connect(":memory:")
+            connection = _connect()
             try:
                 if target.exists():
                     connection.execute(f"ATTACH {_quoted(target)} AS store (READ_ONLY)")
@@ -173,6 +172,13 @@ class Database:
             raise StoreBusy(
                 f"{self.path}: busy with another of this program's processes; try again"
             ) from None
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A new in-memory instance that keeps off the terminal and leaves most cores to the engine."""
+    connection = duckdb.connect(":memory:", config={"threads": min(4, os.cpu_count() or 1)})
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 @contextmanager

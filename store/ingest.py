@@ -20,7 +20,7 @@ import duckdb
 
 from store.database import Database, StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
-from store.journal import START, Position, has_more, read_rows
+from store.journal import START, Position, has_more, read_groups
 from store.locks import LockBusy, locked
 from store.schema import KINDS, TABLES, Columns, columns_of, to_columns
 
@@ -33,23 +33,26 @@ BACK_OFF_SECONDS = (1.0, 30.0)  # first and longest pause after a failure such a
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction applies: rows by kind, with their runs, and the position that each run reaches."""
+    """What one transaction applies: records by kind, field by field, with their runs, and how far each run gets."""
 
-    rows: dict[str, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
+    values: dict[str, list[list[Any]]] = field(default_factory=dict)
     run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     reached: dict[str, Position] = field(default_factory=dict)
 
-    def add(self, run_id: str, rows: list[list[Any]], position: Position) -> None:
-        """Takes `rows` of one run, as journaled, which end at `position`."""
-        for row in rows:
-            self.rows[row[0]].append(row)
-            self.run_ids[row[0]].append(run_id)
+    def add(self, run_id: str, groups: list[list[Any]], position: Position) -> None:
+        """Takes journaled groups of one run, which end at `position`."""
+        for kind, *columns in groups:
+            for gathered, column in zip(
+                self.values.setdefault(kind, [[] for _ in columns]), columns, strict=True
+            ):
+                gathered += column
+            self.run_ids[kind] += [run_id] * len(columns[0])
         self.reached[run_id] = position
 
     def tables(self, seq: int, now: float) -> Iterator[tuple[str, Columns]]:
         """The columns to insert, a table at a time; the offsets come last."""
-        for kind, rows in self.rows.items():
-            yield KINDS[kind][0], columns_of(kind, self.run_ids[kind], rows)
+        for kind, values in self.values.items():
+            yield KINDS[kind][0], columns_of(kind, self.run_ids[kind], values)
         offsets: dict[str, Sequence[Any]] = {
             "run_id": list(self.reached),
             "segment": [position.segment for position in self.reached.values()],
@@ -62,7 +65,7 @@ class Batch:
     @property
     def count(self) -> int:
         """Rows in the batch."""
-        return sum(map(len, self.rows.values()))
+        return sum(map(len, self.run_ids.values()))
 
 
 class Ingester:
@@ -164,11 +167,11 @@ def collect(journals: Path, position: dict[str, Position]) -> Batch | None:
         folder, start = journals / entry.name, position.get(entry.name, START)
         if size >= TRANSACTION_BYTES or not has_more(folder, start):
             continue
-        rows, end = read_rows(folder, start, limit=TRANSACTION_BYTES - size)
+        groups, end = read_groups(folder, start, limit=TRANSACTION_BYTES - size)
         if end == start:
             continue  # only the torn tail of a batch that was never acknowledged
         size += end.offset - (start.offset if end.segment == start.segment else 0)
-        batch.add(entry.name, rows, end)
+        batch.add(entry.name, groups, end)
     return batch if batch.reached else None
 
 

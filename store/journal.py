@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from store.records import VERSION, Record, from_json, to_json
+from store.records import VERSION, Record, from_groups, to_groups
 
 SEGMENT_BYTES = 8 << 20
 CRC_BYTES = 9  # eight digits and a space
@@ -118,26 +118,26 @@ class JournalWriter:
 
 def encode(records: Sequence[Record]) -> bytes:
     """`records` as one line of a journal. Half surrogate pairs, which no table can hold, become `?`."""
-    batch = [VERSION, [to_json(record) for record in records]]
+    batch = [VERSION, to_groups(records)]
     body = json.dumps(batch, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 
 def read(folder: Path, start: Position = START, limit: int | None = None) -> tuple[list[Record], Position]:
     """The records of the whole batches behind `start`, and the position behind them."""
-    rows, end = read_rows(folder, start, limit)
-    return [from_json(row) for row in rows], end
+    groups, end = read_groups(folder, start, limit)
+    return from_groups(groups), end
 
 
-def read_rows(
+def read_groups(
     folder: Path, start: Position = START, limit: int | None = None
 ) -> tuple[list[list[Any]], Position]:
-    """Like `read`, with each record as the list that `to_json` made of it.
+    """Like `read`, with the records in the groups that `to_groups` made of them.
 
     `limit` (bytes) ends the reading behind the segment that passes it. A damaged line that has whole ones behind it
     is a fault of the disk: it is left out.
     """
-    rows: list[list[Any]] = []
+    groups: list[list[Any]] = []
     segment, offset = start
     done = 0
     # Listed before the reading: a segment is done with only if its successor was there before its end was read.
@@ -145,24 +145,24 @@ def read_rows(
     while True:
         content = _content(segment_path(folder, segment), offset)
         good = whole_lines(content)
-        rows += decode(content[:good])
+        groups += decode(content[:good])
         offset, done = offset + good, done + good
         if segment >= last or (limit is not None and done >= limit):
-            return rows, Position(segment, offset)
+            return groups, Position(segment, offset)
         segment, offset = segment + 1, 0
 
 
 def decode(content: bytes) -> list[list[Any]]:
-    """The rows of whole lines. Raises JournalVersion for a batch that a newer program wrote."""
-    rows: list[list[Any]] = []
+    """The groups of whole lines. Raises JournalVersion for a batch that a newer program wrote."""
+    groups: list[list[Any]] = []
     for line in content.split(b"\n"):
         if not _is_whole(line):
             continue
         version, batch = json.loads(line[CRC_BYTES:])
         if version > VERSION:
             raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
-        rows += batch
-    return rows
+        groups += batch
+    return groups
 
 
 def whole_lines(content: bytes) -> int:

@@ -97,11 +97,10 @@ def create_statements(database: str) -> list[str]:
     return statements
 
 
-def columns_of(kind: str, run_ids: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
-    """Journaled rows of one kind as the columns of their table, each `(rows,)`; `run_ids` holds one a row."""
+def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any]]) -> Columns:
+    """Journaled records of one kind, given field by field, as the columns of their table, each `(rows,)`."""
     table, names = KINDS[kind]
-    values: dict[str, Sequence[Any]] = dict(zip(names, list(zip(*rows, strict=True))[1:], strict=True))
-    values["run_id"] = run_ids
+    values = dict(zip(names, columns, strict=True)) | {"run_id": run_ids}
     for name in _JSON_COLUMNS & values.keys():
         values[name] = [json.dumps(value, ensure_ascii=False) for value in values[name]]
     return to_columns(table, values)
