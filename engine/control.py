@@ -49,19 +49,18 @@ class Reply:
 
 def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float | None = None) -> Reply:
     """Sends `command` to the run's supervisor and returns its reply. Raises NotLive."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, short_address(folder.socket) as address:
-        patience = PATIENCE_SECONDS if timeout is None else timeout
-        client.settimeout(patience)
-        try:
+    patience = PATIENCE_SECONDS if timeout is None else timeout
+    request = json.dumps({"command": command, "origin": origin}).encode() + b"\n"
+    try:
+        with socket.socket(socket.AF_UNIX) as client, short_address(folder.socket) as address:
+            client.settimeout(patience)
             client.connect(address)
-            client.sendall(json.dumps({"command": command, "origin": origin}).encode() + b"\n")
+            client.sendall(request)
             line = client.makefile("rb").readline()
-        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
-            raise NotLive(f"run {folder.run_id}: no supervisor is running") from None
-        except TimeoutError:
-            raise NotLive(
-                f"run {folder.run_id}: its supervisor has not answered for {patience:.0f} s"
-            ) from None
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
+        raise NotLive(f"run {folder.run_id}: no supervisor is running") from None
+    except TimeoutError:
+        raise NotLive(f"run {folder.run_id}: its supervisor has not answered for {patience:g} s") from None
     if not line:
         raise NotLive(f"run {folder.run_id}: its supervisor ended without an answer")
     return Reply(**json.loads(line))

@@ -120,6 +120,8 @@ def command(home: Path, run_id: str, word: str, origin: str = "cli") -> Reply:
         raise LaunchError(f"command {word}: no such command; there are {', '.join(get_args(Command))}")
     verb: Command = word  # type: ignore[assignment]  # checked above
     try:
+        if not folder.config.is_file():
+            raise LaunchError(f"run {run_id}: no such run in {home}; `mathrl-tui runs` lists them")
         reply = control.ask(folder, verb, origin)
     except NotLive as error:
         if verb != "kill" or not is_alive(home, run_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import stat
 import subprocess
@@ -207,6 +208,21 @@ def test_kill_reaches_a_run_whose_supervisor_does_not_answer(
     ask(folder, "kill")
     supervisor.wait(PATIENCE)
     until(lambda: not any(process.is_alive for process in processes), "the children are dead")
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=150)
+    supervisor = started(folder)
+    written = sum(path.stat().st_size for path in folder.journal.iterdir())
+    unlimited = resource.prlimit(
+        supervisor.pid, resource.RLIMIT_FSIZE, (written + 300, resource.RLIM_INFINITY)
+    )
+    until(lambda: ask(folder, "status").status["trouble"], "the supervisor cannot write")
+    assert "journal cannot be written" in ask(folder, "status").status["trouble"]
+    resource.prlimit(supervisor.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert supervisor.wait(PATIENCE) == 0
+    assert_whole(folder, 150)
+    assert any("nothing was lost" in event.message for event in events(folder, "log"))
 
 
 def test_sigterm_to_the_supervisor_is_a_stop(tmp_path: Path) -> None:

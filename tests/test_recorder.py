@@ -1,0 +1,125 @@
+"""What reaches the journal: each record once, in order, acknowledged when it is there, also after a full disk."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from engine.supervisor import recorder as module
+from engine.supervisor.known import RECENT_STEPS, Known
+from engine.supervisor.recorder import BATCH, Recorder
+from engine.supervisor.restarts import Restarts
+from store.records import Event, Example, Record, Scalar
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.batches: list[list[Record]] = []
+        self.full = False
+
+    def append(self, records: Sequence[Record]) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.batches.append(list(records))
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for batch in self.batches for record in batch]
+
+
+class Source:
+    def __init__(self) -> None:
+        self.acknowledged = 0
+
+    def acknowledge(self, records: int) -> None:
+        self.acknowledged += records
+
+
+def scalar(step: int, metric: str = "m", value: float = 0.0) -> Scalar:
+    return Scalar(metric, step, value, 0.0)
+
+
+def example(step: int, ex_id: str, sample: int = 0) -> Example:
+    return Example("a", step, "t", ex_id, sample, True, 1.0, "correct", "", "", 1, ts=0.0)
+
+
+def test_repeated_identities_are_kept_once_and_acknowledged_all_the_same() -> None:
+    journal, source = Journal(), Source()
+    recorder = Recorder(journal, Known([scalar(0), scalar(1), example(1, "x")]))
+    assert not recorder.take([scalar(0), scalar(1, value=9.0), example(1, "x")], source)
+    assert recorder.take(
+        [scalar(2), scalar(1, "other"), example(1, "x", 1), example(2, "x"), scalar(2)], source
+    )
+    recorder.flush(now=True)
+    assert journal.records == [scalar(2), scalar(1, "other"), example(1, "x", 1), example(2, "x")]
+    assert source.acknowledged == 8
+
+
+def test_a_late_step_is_no_repeated_one() -> None:
+    known = Known()
+    assert [known.add(scalar(step)) for step in (50, 75, 25, 75, 25)] == [True, True, True, False, False]
+
+
+def test_old_steps_count_as_known_in_bounded_memory() -> None:
+    known = Known()
+    for step in range(3 * RECENT_STEPS):
+        assert known.add(scalar(step))
+    assert len(known._steps["m"]) <= RECENT_STEPS
+    assert not any(known.add(scalar(step)) for step in range(0, 3 * RECENT_STEPS, 997))
+
+
+def test_events_repeat_freely_but_a_spooled_one_that_is_there_does_not_come_again() -> None:
+    journal = Journal()
+    old, new = Event("log", "old", ts=1.0), Event("log", "new", ts=2.0)
+    recorder = Recorder(journal, Known([old]))
+    recorder.take([old])
+    recorder.take_spooled([old, new, scalar(1)])
+    recorder.flush(now=True)
+    assert journal.records == [old, new, scalar(1)]
+
+
+def test_batches_wait_for_company_but_not_when_full_or_hurried() -> None:
+    recorder = Recorder(Journal(), Known())
+    assert recorder.wait() is None
+    recorder.take([scalar(0)])
+    assert 0.0 < (recorder.wait() or 0.0) <= 0.2
+    recorder.hurry()
+    assert recorder.wait() == 0.0
+    recorder.flush()
+    recorder.take(scalar(step) for step in range(1, BATCH + 1))
+    assert recorder.wait() == 0.0
+
+
+def test_a_full_disk_holds_records_back_shows_itself_and_loses_nothing() -> None:
+    journal, source = Journal(), Source()
+    recorder = Recorder(journal, Known())
+    journal.full = True
+    recorder.take((scalar(step) for step in range(module.CAPACITY)), source)
+    recorder.flush(now=True)
+    assert recorder.trouble.startswith(
+        "journal cannot be written: No space left on device; 20000 records wait"
+    )
+    assert recorder.is_full
+    assert source.acknowledged == 0
+    recorder.hurry()
+    assert (recorder.wait() or 0.0) > 0.0  # no busy loop over a full disk
+    journal.full = False
+    recorder.flush(now=True)
+    assert recorder.trouble == ""
+    assert recorder.is_empty
+    assert source.acknowledged == module.CAPACITY
+    assert [record for record in journal.records if isinstance(record, Scalar)] == [
+        scalar(step) for step in range(module.CAPACITY)
+    ]
+    assert max(map(len, journal.batches)) <= BATCH
+    assert any(
+        isinstance(record, Event) and "nothing was lost" in record.message for record in journal.records
+    )
+
+
+def test_restarts_back_off_and_end() -> None:
+    restarts = Restarts(limit=4)
+    assert [restarts.after_death() for _ in range(5)] == [0.0, 1.0, 2.0, 4.0, None]
+    restarts.progressed()
+    assert restarts.after_death() == 0.0
+    assert Restarts(limit=0).after_death() is None
