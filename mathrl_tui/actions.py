@@ -122,6 +122,7 @@ def _binding(action: Action) -> Binding:
         show=action.footer,
         key_display=action.key_display,
         tooltip=action.help,
+        priority=action.keys == "enter",  # before the table's own Enter, so that the footer shows it
     )
 
 

@@ -126,6 +126,14 @@ class Console(App[None]):
         self.run_id = run_id
         self.action_go(actions.RUN)
 
+    def open_samples(self, arm: str, task: str, *, other: str = "", shown: str = "all") -> None:
+        """Reads an arm's completions on a task, against `other` where flips are wanted."""
+        from mathrl_tui.screens.samples import SamplesScreen
+
+        self.action_go(actions.SAMPLES)
+        if isinstance(self.screen, SamplesScreen):
+            self.screen.choose(arm, task, other, shown)
+
     def action_go(self, name: str) -> None:
         """Shows the screen `name`."""
         self.switch_mode(name)

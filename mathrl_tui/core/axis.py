@@ -1,4 +1,4 @@
-"""Axes that people read at a glance: round ticks, and ends that move in steps, so that little changes as a run grows."""
+"""Axes that people read at a glance: round ticks, and ends that move in steps, so that little is redrawn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def round_step(span: float, parts: int) -> float:
 
 
 def value_axis(low: float, high: float, parts: int, *, log: bool = False, percent: bool = False) -> Axis:
-    """A vertical axis around [low, high] with its ends on quarters of a tick; where `log`, of log10 and on its integers."""
+    """A vertical axis around [low, high], its ends on quarters of a tick; where `log`, of log10, on integers."""
     if log:
         return _log_axis(low, high, parts)
     if high - low < 1e-12 * max(abs(high), abs(low), 1e-300):
@@ -44,7 +44,8 @@ def value_axis(low: float, high: float, parts: int, *, log: bool = False, percen
     grain = step / 4
     start, end = math.floor(low / grain + 1e-9) * grain, math.ceil(high / grain - 1e-9) * grain
     ticks = _multiples(step, start, end)
-    return Axis(start, end, ticks, tuple(_label(tick, step, percent) for tick in ticks))
+    largest = max((abs(tick) for tick in ticks), default=step)
+    return Axis(start, end, ticks, tuple(_label(tick, step, largest, percent) for tick in ticks))
 
 
 def _multiples(step: float, start: float, end: float) -> tuple[float, ...]:
@@ -69,18 +70,22 @@ def _log_axis(low: float, high: float, parts: int) -> Axis:
     )
 
 
-def _label(tick: float, step: float, percent: bool) -> str:
+def _label(tick: float, step: float, largest: float, percent: bool) -> str:
+    """`tick` with the digits that tell it from its neighbours, `largest` being the greatest of them in size."""
     if percent:
-        digits = max(0, -math.floor(math.log10(step * 100) + 1e-9)) if step * 100 < 1 else 0
-        return f"{100 * tick:.{digits}f}%"
-    if tick == 0:
-        return "0"
-    if abs(tick) >= 1e4 or abs(step) < 1e-4:
-        return text.number(tick)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    if step / 10.0**-digits % 1 > 1e-6:
-        digits += 1
-    return f"{tick:.{digits}f}"
+        tick, step, largest = 100 * tick, 100 * step, 100 * largest
+    if abs(tick) < step / 2:
+        return "0%" if percent else "0"
+    significant = math.ceil(math.log10(largest / step)) + 2
+    if largest >= 1e4 and significant <= 4:
+        label = text.number(tick)
+    elif largest < 1e-3:
+        label = f"{tick:.{significant}g}"
+    else:
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        exact = abs(step * 10**digits - round(step * 10**digits)) < 1e-6
+        label = f"{tick:.{digits if exact else digits + 1}f}"
+    return label + "%" if percent else label
 
 
 def position_axis(start: float, end: float, parts: int, kind: str, *, snap: bool) -> Axis:

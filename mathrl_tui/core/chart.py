@@ -26,7 +26,7 @@ Span = tuple[str, str]  # text, style
 Row = list[Span]
 Bits = NDArray[np.uint16]
 
-_GUTTER = 8  # cells left of the canvas: labels and the axis line
+_GUTTER = 9  # cells left of the canvas: labels and the axis line
 _FEW = 40  # entries that still get a mark each
 
 
@@ -228,7 +228,10 @@ def _canvas_row(
     styles: Sequence[str],
     label: str | None,
 ) -> Row:
-    row: Row = [(f"{label or '':>{_GUTTER - 2}} ", palette.DIM), ("┤" if label else "│", palette.FAINT)]
+    row: Row = [
+        (f"{(label or '')[: _GUTTER - 2]:>{_GUTTER - 2}} ", palette.DIM),
+        ("┤" if label else "│", palette.FAINT),
+    ]
     blank = "┈" if label else " "
     for column, (pattern, tag) in enumerate(zip(bits.tolist(), owner.tolist(), strict=True)):
         if column in marks:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
 from mathrl_tui.core.stages import Stage
@@ -21,12 +23,14 @@ from store.journal import JournalVersion
 from store.live import LiveTail
 from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
-from store.results import EvalSummary, RunSummary, Scores
+from store.results import EvalSummary, RunSummary
 from store.score_files import InputError
 
-READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion)  # what a person can be told in one line
+# what a person is told in one line while the last picture stays
+READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Error)
 BUCKETS = 2000  # of a curve's history: several for each dot column of any terminal
 INGEST_SECONDS = 1.0
+WHILE_TRAINING = ("validation", "train")  # tasks that are samples taken by the trainer
 _TELLING = ("state", "stage", "process", "phase")  # events that make the picture; all of them are read
 _SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are enough
 
@@ -136,11 +140,21 @@ class Feed:
             self._compared[run_id] = (version, run_comparisons(self.store, run_id))
         return self._compared[run_id][1]
 
-    def scores(self, run_id: str, arm: str, task: str) -> Scores:
-        """An arm's verdicts on a task. Raises LookupError where it has none."""
-        return self.store.scores(run_id, arm, task)
+    def tasks(self, run_id: str) -> dict[str, list[str]]:
+        """What completions there are to read: arm → tasks, evaluations first, then samples taken while training."""
+        found: dict[str, list[str]] = {}
+        for row in self.evaluations(run_id):
+            found.setdefault(row.arm, []).append(row.task)
+        for arm in (str(one["name"]) for one in self.store.config(run_id)["profile"]["arms"]):
+            for task in WHILE_TRAINING:
+                if self.store.examples(run_id, arm, task, limit=1):
+                    found.setdefault(arm, []).append(task)
+        return found
 
-    def example(self, run_id: str, arm: str, task: str, step: int, ex_id: str, sample: int) -> Example | None:
-        """One completion in full."""
-        found = self.store.examples(run_id, arm, task, step, ids=[ex_id], limit=None)
-        return next((one for one in found if one.sample == sample), None)
+    def completions(self, run_id: str, arm: str, task: str) -> list[Example]:
+        """An arm's completions on a task: those of the newest evaluation, or all that were kept while training."""
+        step = None
+        if task not in WHILE_TRAINING:
+            steps = [row.step for row in self.evaluations(run_id) if (row.arm, row.task) == (arm, task)]
+            step = max(steps, default=None)
+        return self.store.examples(run_id, arm, task, step, limit=None)

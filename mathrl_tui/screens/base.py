@@ -30,6 +30,7 @@ class ConsoleScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._reading = False
+        self._again = False  # something changed while it was being read
 
     def compose(self) -> ComposeResult:
         yield Lines(id="screens")
@@ -61,7 +62,7 @@ class ConsoleScreen(Screen[None]):
         """Reads for the first time after the first paint, then at every interval."""
         self.show_screens()
         self.call_after_refresh(self.read_soon)
-        self.set_interval(self.INTERVAL, self.read_soon)
+        self.set_interval(self.INTERVAL, self._tick)
 
     def on_screen_resume(self) -> None:
         """Shows the present at once when the screen comes back."""
@@ -72,16 +73,27 @@ class ConsoleScreen(Screen[None]):
         """The line of screens depends on the width."""
         self.show_screens()
 
+    def _tick(self) -> None:
+        if not self._reading:
+            self.read_soon()
+
     def read_soon(self) -> None:
-        """Starts to read, unless that is under way or the screen is not in sight."""
-        if self._reading or not self.is_current:
+        """Starts to read, or to read again when the reading under way is done; nothing while out of sight."""
+        if not self.is_current:
+            return
+        if self._reading:
+            self._again = True
             return
         self._reading = True
-        self.run_worker(self._read_once(), group="read", exit_on_error=True)
+        self.run_worker(self._read_all(), group="read")
 
-    async def _read_once(self) -> None:
+    async def _read_all(self) -> None:
         try:
-            await self.console.reading(self.read)
+            while True:
+                self._again = False
+                await self.console.reading(self.read)
+                if not self._again or not self.is_current:
+                    return
         finally:
             self._reading = False
 

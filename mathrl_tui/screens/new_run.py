@@ -1,4 +1,4 @@
-"""Starting a run: what it takes is checked while it is typed and told in one line; nothing starts before all is right."""
+"""Starting a run: what it takes is checked while it is typed and told in one line; nothing starts before that."""
 
 from __future__ import annotations
 

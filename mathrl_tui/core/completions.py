@@ -1,0 +1,142 @@
+"""Reading completions: which to list, and how one is laid out beside its question, gold answer and verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mathrl_tui.core import palette, text
+from mathrl_tui.core.palette import Look
+from store.records import Example
+
+Span = tuple[str, str]
+
+MOST_LISTED = 1000
+
+OUTCOMES: dict[str, Look] = {
+    "correct": Look("✓", palette.GOOD),
+    "wrong": Look("✗", palette.BAD),
+    "no_answer": Look("∅", palette.WARN),
+    "truncated": Look("✂", palette.WARN),
+    "error": Look("!", palette.BAD),
+}
+_WORDS = {"no_answer": "no answer", "truncated": "cut off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An arm's completion and, where arms are compared, the other arm's on the same question."""
+
+    mine: Example
+    theirs: Example | None = None
+
+    @property
+    def key(self) -> str:
+        """What names the pair among those of an arm and a task."""
+        return f"{self.mine.step}/{self.mine.ex_id}/{self.mine.sample}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which completions are read: an arm's on a task, as filter and search let them through, beside `other`'s."""
+
+    arm: str = ""
+    task: str = ""
+    other: str = ""
+    shown: str = "all"
+    search: str = ""
+
+    def settled(self, tasks: Mapping[str, Sequence[str]]) -> Choice:
+        """The nearest choice that a run with `tasks` (by arm, not empty) has."""
+        arm = self.arm if self.arm in tasks else next(iter(tasks))
+        task = self.task if self.task in tasks[arm] else tasks[arm][0]
+        others = replace(self, arm=arm, task=task).others(tasks)
+        first = others[0] if others and self.shown in NEEDS_OTHER else ""
+        other = self.other if self.other in others else first
+        shown = self.shown if other or self.shown not in NEEDS_OTHER else "all"
+        return replace(self, arm=arm, task=task, other=other, shown=shown)
+
+    def others(self, tasks: Mapping[str, Sequence[str]]) -> list[str]:
+        """The arms to compare with: those that have the task."""
+        return [arm for arm in tasks if arm != self.arm and self.task in tasks[arm]]
+
+
+def following(choices: Sequence[str], current: str) -> str:
+    """The choice behind `current`, round the end."""
+    if not choices:
+        return current
+    return choices[(choices.index(current) + 1) % len(choices)] if current in choices else choices[0]
+
+
+def _gained(pair: Pair) -> bool:
+    return pair.mine.correct and pair.theirs is not None and not pair.theirs.correct
+
+
+def _lost(pair: Pair) -> bool:
+    return not pair.mine.correct and pair.theirs is not None and pair.theirs.correct
+
+
+FILTERS: dict[str, Callable[[Pair], bool]] = {
+    "all": lambda pair: True,
+    "wrong": lambda pair: not pair.mine.correct,
+    "correct": lambda pair: pair.mine.correct,
+    "cut off": lambda pair: pair.mine.outcome == "truncated",
+    "no answer": lambda pair: pair.mine.outcome == "no_answer",
+    "flips": lambda pair: _gained(pair) or _lost(pair),
+    "only here right": _gained,
+    "only there right": _lost,
+}
+NEEDS_OTHER = frozenset({"flips", "only here right", "only there right"})
+
+
+def pairs(mine: Sequence[Example], theirs: Sequence[Example], choice: Choice) -> list[Pair]:
+    """The completions that pass the choice's filter and contain what it searches for, in their order."""
+    others = {(one.ex_id, one.sample): one for one in theirs}
+    found = (Pair(one, others.get((one.ex_id, one.sample))) for one in mine)
+    words = choice.search.lower()
+    return [
+        pair for pair in found if FILTERS[choice.shown](pair) and (not words or words in _searched(pair.mine))
+    ]
+
+
+def _searched(example: Example) -> str:
+    return "\n".join((example.ex_id, example.prompt, example.output, example.answer, example.gold)).lower()
+
+
+def outcome(example: Example) -> Span:
+    """The verdict: mark and word, in its colour."""
+    look = OUTCOMES.get(example.outcome, palette.state("?"))
+    return (f"{look.mark} {_WORDS.get(example.outcome, example.outcome)}", look.colour)
+
+
+def detail(pair: Pair, choice: Choice) -> list[Span]:
+    """The pair to be read from top to bottom, as text with styles; lines end where the text says so."""
+    mine = pair.mine
+    spans: list[Span] = [
+        (f"{mine.ex_id}", f"bold {palette.INK}"),
+        (f"  sample {mine.sample}, step {mine.step}\n\n", palette.DIM),
+        *_headed("Question", mine.prompt.strip()),
+        *_headed("Gold answer", mine.gold or text.NOTHING),
+        *_completion(choice.arm, mine),
+    ]
+    if pair.theirs is not None:
+        spans += _completion(choice.other, pair.theirs)
+    return spans
+
+
+def _headed(title: str, body: str) -> list[Span]:
+    return [(f"{title}\n", f"bold {palette.ACCENT}"), (f"{body}\n\n", palette.INK)]
+
+
+def _completion(arm: str, example: Example) -> list[Span]:
+    return [
+        (f"{arm}  ", f"bold {palette.ACCENT}"),
+        outcome(example),
+        (f"   answer {example.answer or text.NOTHING}   {text.count(example.tokens)} tokens\n", palette.DIM),
+        (f"{example.output.strip() or '(empty)'}\n\n", palette.INK),
+    ]
+
+
+def plain(pair: Pair, choice: Choice) -> str:
+    """The same without colours, for the clipboard."""
+    return "".join(words for words, _ in detail(pair, choice))

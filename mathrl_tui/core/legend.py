@@ -1,0 +1,48 @@
+"""What the help says: every key, from the table of actions, and what the marks mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mathrl_tui.core import palette
+
+Span = tuple[str, str]
+Row = list[Span]
+
+_STATES = (
+    "queued",
+    "running",
+    "stopping",
+    "paused",
+    "interrupted",
+    "failed",
+    "stopped",
+    "done",
+    "skipped",
+    "pending",
+)
+
+
+def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
+    """A titled list of (key, word, sentence)."""
+    rows: list[Row] = [[(f"{title}", f"bold {palette.ACCENT}")]]
+    for key, label, sentence in keys:
+        rows.append(
+            [(f"  {key:<6}", f"bold {palette.INK}"), (f"{label:<14}", palette.INK), (sentence, palette.DIM)]
+        )
+    return [*rows, []]
+
+
+def mark_rows() -> list[Row]:
+    """The states' marks, two rows of them, and the arms'."""
+    rows: list[Row] = [[("Marks", f"bold {palette.ACCENT}")]]
+    for part in (_STATES[:5], _STATES[5:]):
+        row: Row = [("  ", "")]
+        for name in part:
+            look = palette.state(name)
+            row.append((f"{look.mark} {name:<12}", look.colour))
+        rows.append(row)
+    row = [("  ", "")]
+    for name, look in palette.arms(("first arm", "second", "third", "fourth", "fifth")).items():
+        row.append((f"{look.mark} {name:<12}", look.colour))
+    return [*rows, row, []]

@@ -1,0 +1,119 @@
+"""Log lines: a run's events in words, and the tails of its processes' log files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from mathrl_tui.core import palette
+from store.records import Event
+
+Span = tuple[str, str]
+Row = list[Span]
+
+FIRST_BYTES = 256 << 10  # of a file that is opened: its end
+MOST_LINES = 5000
+
+_LEVELS = {"warning": ("!", palette.WARN), "error": ("✗", palette.BAD), "critical": ("✗", palette.BAD)}
+
+
+def event_row(event: Event) -> Row:
+    """An event as a line: time, mark, what it is about, what it says."""
+    mark, colour = _LEVELS.get(str(event.payload.get("level", "")), (" ", palette.INK))
+    if event.kind in ("state", "stage"):
+        look = palette.state(str(event.payload.get(_WORD_OF[event.kind], "")))
+        mark, colour = look.mark, look.colour
+    elif event.kind == "process" and not event.payload.get("alive"):
+        mark, colour = "■", palette.DIM
+    about = "/".join(part for part in (event.stage, event.arm) if part) or str(
+        event.payload.get("process", "")
+    )
+    return [
+        (time.strftime("%H:%M:%S ", time.localtime(event.ts)), palette.DIM),
+        (f"{mark} ", colour),
+        (f"{event.kind:<11}", palette.DIM),
+        (f"{about:<15} ", palette.DIM),
+        (words(event), colour),
+    ]
+
+
+_WORD_OF = {"state": "state", "stage": "status"}
+
+
+def words(event: Event) -> str:
+    """What the event says, on one line."""
+    payload = event.payload
+    match event.kind:
+        case "state":
+            said = f"{payload.get('state', '')} {payload.get('reason', '')}"
+        case "stage":
+            said = f"{payload.get('status', '')} {event.message}"
+        case "process":
+            alive = "alive" if payload.get("alive") else "ended"
+            said = f"{payload.get('role', '')} {alive}, pid {payload.get('pid', '')} {payload.get('reason') or ''}"
+        case "command":
+            said = f"{payload.get('command', '')} from {payload.get('origin', '')} {event.message}"
+        case "phase":
+            said = f"{event.message or payload.get('phase', '')} {payload.get('detail', '')}"
+        case "checkpoint":
+            said = f"step {event.step}: {payload.get('path', event.message)}"
+        case _:
+            said = event.message or ", ".join(f"{key} {value}" for key, value in payload.items())
+    return " ".join(said.split())
+
+
+def matching(rows: Iterable[Row], search: str) -> list[Row]:
+    """The rows that contain `search`, whatever its case."""
+    wanted = search.lower()
+    return [row for row in rows if not wanted or wanted in "".join(part for part, _ in row).lower()]
+
+
+class LogFile:
+    """The growing end of a log file: whole lines, the newest MOST_LINES of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[str] = []
+        self._offset = -1
+        self._rest = b""
+
+    def poll(self) -> bool:
+        """Takes in what was written since; True where that was something. A file that shrank is read anew."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return False
+        if size < self._offset:
+            self._offset, self._rest, self.lines = -1, b"", []
+        if self._offset < 0:
+            self._offset = max(size - FIRST_BYTES, 0)
+        if size == self._offset:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            new = file.read(size - self._offset)
+        self._offset = size
+        whole, newline, self._rest = (self._rest + new).rpartition(b"\n")
+        if newline:
+            fresh = whole.decode("utf-8", "replace").split("\n")
+            self.lines = (self.lines + [_last_of(line) for line in fresh])[-MOST_LINES:]
+        return True
+
+
+def _last_of(line: str) -> str:
+    """What a progress bar left in its line: the part behind the last carriage return; tabs as blanks."""
+    return line.rstrip("\r").rpartition("\r")[2].expandtabs(4)
+
+
+def file_row(line: str) -> Row:
+    """A line of a log file, its colour from the level that it names."""
+    for name, (_, colour) in _LEVELS.items():
+        if name in line[:80].lower():
+            return [(line, colour)]
+    return [(line, palette.DIM if line.startswith(" ") else palette.INK)]
+
+
+def log_files(folder: Path) -> list[Path]:
+    """A run's log files by name."""
+    return sorted(path for path in folder.glob("*") if path.is_file())

@@ -1,0 +1,45 @@
+"""Every key of the screen one came from and of the console, and what the marks mean."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from mathrl_tui import actions
+from mathrl_tui.core import legend
+from mathrl_tui.widgets.log_view import LogView
+
+
+class HelpScreen(ModalScreen[None]):
+    """Closes on Escape, q or ?."""
+
+    BINDINGS = [("escape,q,question_mark,f1", "dismiss", "Close")]  # noqa: RUF012
+
+    def __init__(self, screen: str) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide tall"):
+            yield Static(
+                "Keys and marks        Esc closes, Ctrl+P finds any action by its name", classes="title"
+            )
+            yield LogView(id="keys")
+
+    def on_mount(self) -> None:
+        """Fills in the keys."""
+        rows: list[legend.Row] = []
+        if self._screen:
+            rows += legend.key_rows(f"On the screen {self._screen}", _keys(self._screen))
+        rows += legend.key_rows("Everywhere", _keys(actions.APP))
+        rows += legend.mark_rows()
+        view = self.query_one(LogView)
+        view.show(rows)
+        view.call_after_refresh(view.scroll_home, animate=False)
+        view.focus()
+
+
+def _keys(where: str) -> list[tuple[str, str, str]]:
+    return [(actions.shown_keys(action), action.label, action.help) for action in actions.actions(where)]

@@ -1,0 +1,129 @@
+"""What a run said: its events in words, or the tail of one process's log; filtered by a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import Input, Static
+
+from mathrl_tui import actions
+from mathrl_tui.core import logs, palette
+from mathrl_tui.core.logs import LogFile
+from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.widgets.lines import Lines, Row
+from mathrl_tui.widgets.log_view import LogView
+from store.home import RunFolder
+
+EVENTS = "events"
+
+
+class LogsScreen(ConsoleScreen):
+    """Events and log files of the chosen run."""
+
+    NAME = actions.LOGS
+    INTERVAL: ClassVar[float] = 0.5
+    BINDINGS = actions.bindings(actions.LOGS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source = EVENTS
+        self._search = ""
+        self._file: LogFile | None = None
+
+    def body(self) -> ComposeResult:
+        yield Lines(id="heading")
+        yield LogView(id="log")
+        yield Static("", id="empty")
+        yield Input(placeholder="text to look for; Enter keeps it, Esc drops it", id="search", compact=True)
+
+    async def read(self) -> None:
+        run_id = self.console.run_id
+        if not run_id:
+            self._show([], "[b]No run is chosen.[/b]\n\nPress [b]1[/b] and choose one.")
+            return
+        folder = RunFolder(self.console.home, run_id).logs
+        if self._source == EVENTS:
+            run = await self.reader.ask(lambda feed: feed.run(run_id))
+            rows = [logs.event_row(event) for event in run.log]
+        else:
+            rows = await self.reader.ask(lambda _: self._file_rows(folder / self._source))
+        self._show_heading(folder)
+        found = logs.matching(rows, self._search)
+        hint = (
+            "press [b]f[/b] for another source" if not self._search else f"no line contains “{self._search}”"
+        )
+        self._show(found, f"[b]Nothing was said here yet.[/b]\n\n{hint}")
+        if not self.focused:
+            self.query_one(LogView).focus()
+
+    def _file_rows(self, path: Path) -> list[logs.Row]:
+        if self._file is None or self._file.path != path:
+            self._file = LogFile(path)
+        self._file.poll()
+        return [logs.file_row(line) for line in self._file.lines]
+
+    def _show(self, rows: list[logs.Row], emptiness: str) -> None:
+        view, empty = self.query_one(LogView), self.query_one("#empty", Static)
+        view.display, empty.display = bool(rows), not rows
+        view.show(rows)
+        if not rows:
+            empty.update(emptiness)
+
+    def _show_heading(self, folder: Path) -> None:
+        row: list[tuple[str, str]] = [(f" {self.console.run_id}  ", f"bold {palette.INK}")]
+        for source in self._sources(folder):
+            chosen = source == self._source
+            row += [
+                (f"{'▸' if chosen else ' '}{source} ", f"bold {palette.ACCENT}" if chosen else palette.DIM)
+            ]
+        if self._search:
+            row.append((f"  with “{self._search}”", palette.WARN))
+        heading: list[Row] = [row]
+        self.show_lines("#heading", heading)
+
+    def _sources(self, folder: Path) -> list[str]:
+        return [EVENTS, *(path.name for path in logs.log_files(folder))]
+
+    def action_next_source(self) -> None:
+        """Events, then each log file, in turn."""
+        if not self.console.run_id:
+            return
+        sources = self._sources(RunFolder(self.console.home, self.console.run_id).logs)
+        place = sources.index(self._source) + 1 if self._source in sources else 0
+        self._source = sources[place % len(sources)]
+        self.query_one(LogView).follow()
+        self.read_soon()
+
+    def action_search(self) -> None:
+        """Asks for the text to look for."""
+        field = self.query_one("#search", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Changed)
+    def _searched(self, event: Input.Changed) -> None:
+        self._search = event.value.strip()
+        self.read_soon()
+
+    @on(Input.Submitted)
+    def _kept(self, event: Input.Submitted) -> None:
+        event.input.display = False
+        self.query_one(LogView).focus()
+
+    def key_escape(self) -> None:
+        """Drops the search."""
+        field = self.query_one("#search", Input)
+        field.value, field.display = "", False
+        self.query_one(LogView).focus()
+
+    def action_follow(self) -> None:
+        """Goes to the newest line and stays there."""
+        self.query_one(LogView).follow()
+
+    def action_copy(self) -> None:
+        """Copies the lines that are shown."""
+        words = self.query_one(LogView).plain
+        self.console.copy(words, f"{len(words.splitlines())} lines")

@@ -1,0 +1,190 @@
+"""Completions to read beside question, gold answer and verdict; filtered, searched, compared with another arm's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container, VerticalScroll
+from textual.widgets import DataTable, Input, Static
+
+from mathrl_tui import actions
+from mathrl_tui.core import completions as reading
+from mathrl_tui.core import palette, text
+from mathrl_tui.core.completions import FILTERS, MOST_LISTED, Choice, Pair
+from mathrl_tui.core.feed import Feed
+from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
+from mathrl_tui.widgets.lines import Lines
+from store.records import Example
+
+_EMPTY = """[b]There are no completions to read here.[/b]
+
+Evaluation keeps every completion, and training keeps a few at each step and validation. Start a stage on the run's
+screen ([b]2[/b]), or choose another run ([b]1[/b])."""
+_NONE = "[b]No completion passes.[/b]\n\nPress [b]f[/b] for another filter, or [b]/[/b] to change the search."
+
+
+class SamplesScreen(ConsoleScreen):
+    """What the arms wrote."""
+
+    NAME = actions.SAMPLES
+    INTERVAL = 3.0
+    BINDINGS = actions.bindings(actions.SAMPLES)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run_id = ""
+        self._tasks: dict[str, list[str]] = {}
+        self._choice = Choice()
+        self._pairs: dict[str, Pair] = {}
+        self._read: object = None  # what the detail shows
+
+    def body(self) -> ComposeResult:
+        yield Lines(id="heading")
+        with Container(id="reading"):
+            yield KeyedTable(id="list")
+            with VerticalScroll(id="detail"):
+                yield Static("", id="words", markup=False)
+        yield Static("", id="empty")
+        yield Input(placeholder="text to look for; Enter keeps it, Esc drops it", id="search", compact=True)
+
+    def choose(self, arm: str, task: str, other: str = "", shown: str = "all") -> None:
+        """Shows an arm's completions on a task, against `other` where flips are wanted."""
+        self._choice = Choice(arm, task, other, shown)
+        self.read_soon()
+
+    async def read(self) -> None:
+        run_id = self.console.run_id
+        self._run_id = run_id
+        self._tasks = await self.reader.ask(lambda feed: feed.tasks(run_id)) if run_id else {}
+        if not self._tasks:
+            self._show_emptiness(_EMPTY)
+            return
+        choice = self._choice = self._choice.settled(self._tasks)
+        mine, theirs = await self.reader.ask(lambda feed: _both(feed, run_id, choice))
+        found = reading.pairs(mine, theirs, choice)
+        self._pairs = {pair.key: pair for pair in found[:MOST_LISTED]}
+        self._show_heading(len(found), len(mine))
+        self._show_list()
+
+    def _show_heading(self, found: int, count: int) -> None:
+        against = f" against {self._choice.other}" if self._choice.other else ""
+        cut = f", the first {MOST_LISTED} listed" if found > MOST_LISTED else ""
+        search = f" with “{self._choice.search}”" if self._choice.search else ""
+        row = [
+            (f" {self._choice.arm}", f"bold {palette.INK}"),
+            (against, palette.INK),
+            (f"  {self._choice.task}  ", palette.ACCENT),
+            (
+                f"{self._choice.shown}{search}: ",
+                f"bold {palette.WARN}" if self._choice.shown != "all" or search else palette.DIM,
+            ),
+            (f"{text.count(found)} of {text.count(count)}{cut}", palette.DIM),
+        ]
+        self.show_lines("#heading", [row])
+
+    def _show_list(self) -> None:
+        table = self.query_one(KeyedTable)
+        titles = [
+            "question",
+            self._choice.arm,
+            *([self._choice.other] if self._choice.other else []),
+            "answer",
+            "gold",
+        ]
+        table.show(titles, {key: _cells(pair, bool(self._choice.other)) for key, pair in self._pairs.items()})
+        if not self._pairs:
+            self._show_emptiness(_NONE)
+            return
+        self.query_one("#empty").display = False
+        self.query_one("#reading").display = True
+        if not self.focused:
+            table.focus()
+        self._show_words()
+
+    def _show_emptiness(self, words: str) -> None:
+        self.query_one("#empty", Static).update(words)
+        self.query_one("#empty").display = True
+        self.query_one("#reading").display = False
+
+    @on(DataTable.RowHighlighted)
+    def _show_words(self) -> None:
+        """The completion under the cursor in full."""
+        pair = self._pairs.get(self.query_one(KeyedTable).chosen or "")
+        read = (self._run_id, self._choice, pair)
+        if pair is None or read == self._read:
+            return
+        self._read = read
+        self.query_one("#words", Static).update(Text.assemble(*reading.detail(pair, self._choice)))
+        self.query_one("#detail").scroll_home(animate=False)
+
+    def action_next_task(self) -> None:
+        """The arm's next task."""
+        tasks = self._tasks.get(self._choice.arm, [])
+        self._choose(task=reading.following(tasks, self._choice.task))
+
+    def action_next_arm(self) -> None:
+        """The next arm, on the same task where it has it."""
+        self._choose(arm=reading.following(list(self._tasks), self._choice.arm))
+
+    def action_next_other(self) -> None:
+        """The next arm to compare with, or none."""
+        others = ["", *self._choice.others(self._tasks)]
+        self._choose(other=reading.following(others, self._choice.other))
+
+    def action_next_filter(self) -> None:
+        """The next filter; those that compare take the first other arm where none is chosen."""
+        self._choose(shown=reading.following(list(FILTERS), self._choice.shown))
+
+    def _choose(self, **changes: str) -> None:
+        self._choice = replace(self._choice, **changes)
+        self.read_soon()
+
+    def action_search(self) -> None:
+        """Asks for the text to look for."""
+        field = self.query_one("#search", Input)
+        field.display = True
+        field.focus()
+
+    @on(Input.Changed)
+    def _searched(self, event: Input.Changed) -> None:
+        self._choose(search=event.value.strip())
+
+    @on(Input.Submitted)
+    def _kept(self, event: Input.Submitted) -> None:
+        event.input.display = False
+        self.query_one(KeyedTable).focus()
+
+    def key_escape(self) -> None:
+        """Drops the search."""
+        field = self.query_one("#search", Input)
+        field.value, field.display = "", False
+        self.query_one(KeyedTable).focus()
+
+    def action_copy(self) -> None:
+        """Copies the completion that is read."""
+        pair = self._pairs.get(self.query_one(KeyedTable).chosen or "")
+        if pair is not None:
+            self.console.copy(reading.plain(pair, self._choice), pair.mine.ex_id)
+
+
+def _both(feed: Feed, run_id: str, choice: Choice) -> tuple[list[Example], list[Example]]:
+    """The arm's completions, and those of the arm to compare with."""
+    theirs = feed.completions(run_id, choice.other, choice.task) if choice.other else []
+    return feed.completions(run_id, choice.arm, choice.task), theirs
+
+
+def _cells(pair: Pair, compared: bool) -> tuple[Cell, ...]:
+    words, colour = reading.outcome(pair.mine)
+    cells: list[Cell] = [Text(text.clip(pair.mine.ex_id, 16), palette.INK), Text(words, colour)]
+    if compared:
+        theirs, their_colour = reading.outcome(pair.theirs) if pair.theirs else (text.NOTHING, palette.DIM)
+        cells.append(Text(theirs, their_colour))
+    return (
+        *cells,
+        Text(text.clip(pair.mine.answer, 14), palette.INK),
+        Text(text.clip(pair.mine.gold, 14), palette.DIM),
+    )

@@ -1,0 +1,55 @@
+"""Rows of spans that scroll, of which only those in sight are rendered; it stays at the end while it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from mathrl_tui.widgets.lines import Row
+
+
+class LogView(ScrollView, can_focus=True):
+    """A log. Scrolling up stops following, scrolling to the end follows again."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._rows: list[Row] = []
+
+    @property
+    def following(self) -> bool:
+        """True while the newest line is in sight."""
+        return self.scroll_offset.y >= self.max_scroll_y
+
+    @property
+    def plain(self) -> str:
+        """All lines without colours."""
+        return "\n".join("".join(part for part, _ in row).rstrip() for row in self._rows)
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Shows `rows`; nothing is sent where they are the ones that were there."""
+        if list(rows) == self._rows:
+            return
+        following = self.following
+        self._rows = list(rows)
+        width = max((sum(len(part) for part, _ in row) for row in self._rows), default=0)
+        self.virtual_size = Size(width, len(self._rows))
+        self.refresh(Region(0, 0, *self.size))
+        if following:
+            self.follow()
+
+    def follow(self) -> None:
+        """Goes to the newest line."""
+        self.call_after_refresh(self.scroll_end, animate=False, x_axis=False)
+
+    def render_line(self, y: int) -> Strip:
+        left, top = self.scroll_offset
+        place = top + y
+        ground = self.rich_style
+        row = self._rows[place] if place < len(self._rows) else ()
+        strip = Strip([Segment(text, ground + Style.parse(style)) for text, style in row])
+        return strip.crop_extend(left, left + self.size.width, ground)

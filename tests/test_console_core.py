@@ -1,0 +1,398 @@
+"""The console without a screen: smoothing, reduction, axes, canvas and charts, the fold of a run's records, drafts."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated import QUESTIONS, RIGHT, FabricatedRun, config
+
+from mathrl_tui.core import (
+    axis,
+    canvas,
+    chart,
+    completions,
+    draft,
+    intervals,
+    logs,
+    palette,
+    panels,
+    stages,
+    text,
+)
+from mathrl_tui.core.completions import Choice
+from mathrl_tui.core.curve import LONGEST, Curve, columns, cumulative, smoothed
+from mathrl_tui.core.run import RunModel
+from store.comparison import Comparison
+from store.records import Event, Scalar
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_core_imports_no_textual() -> None:
+    script = (
+        "import pkgutil, importlib, sys, mathrl_tui.core as core\n"
+        "for module in pkgutil.iter_modules(core.__path__, 'mathrl_tui.core.'): importlib.import_module(module.name)\n"
+        "print('textual' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_smoothing_is_the_normalised_weighted_mean_of_what_came_before() -> None:
+    rng = np.random.default_rng(0)
+    step = np.cumsum(rng.integers(1, 5, 60)).astype(float)
+    value = rng.normal(size=60)
+    value[7] = math.nan
+    expected = []
+    for index in range(60):
+        weight = np.exp(-(step[index] - step[: index + 1]) / 8.0)
+        known = ~np.isnan(value[: index + 1])
+        expected.append(
+            float((weight * np.nan_to_num(value[: index + 1]))[known].sum() / weight[known].sum())
+        )
+    np.testing.assert_allclose(smoothed(step, value, 8.0), expected, rtol=1e-12)
+    assert smoothed(step, value, 0) is value
+
+
+def test_columns_keep_every_extreme() -> None:
+    rng = np.random.default_rng(1)
+    x = np.sort(rng.uniform(-10, 110, 5000))
+    y = rng.normal(size=5000)
+    low, high = columns(x, y, y, 0.0, 100.0, 37)
+    inside = (x >= 0) & (x <= 100)
+    place = np.floor((x - 0) / 100 * 36 + 0.5).astype(int)
+    for column in range(37):
+        here = y[inside & (place == column)]
+        assert (low[column], high[column]) == (here.min(), here.max())
+
+
+def test_columns_without_entries_are_nan() -> None:
+    low, high = columns(np.array([0.0, 100.0]), np.array([1.0, 2.0]), np.array([1.0, 2.0]), 0.0, 100.0, 5)
+    assert list(np.isnan(low)) == [False, True, True, True, False]
+    assert (high[0], high[4]) == (1.0, 2.0)
+
+
+def test_a_curve_takes_a_step_once_and_stays_bounded_with_its_extremes() -> None:
+    curve = Curve.of([1, 2, 3], [5.0, 4.0, 3.0], [0, 1, 2])
+    curve = curve.extended([2, 3, 4], [9.0, 9.0, 2.0], [3, 4, 5])
+    assert curve.step.tolist() == [1, 2, 3, 4] and curve.mean.tolist() == [5, 4, 3, 2]
+    count = 3 * LONGEST
+    value = np.sin(np.arange(count))
+    value[777] = 50.0
+    long = Curve.of([], [], [])
+    for start in range(0, count, 500):
+        part = slice(start, start + 500)
+        long = long.extended(
+            np.arange(count)[part].tolist(), value[part].tolist(), np.arange(count)[part].tolist()
+        )
+    assert len(long) <= LONGEST
+    assert long.high.max() == 50.0 and long.step[-1] == count - 1
+    assert np.all(np.diff(long.step) > 0)
+
+
+def test_tokens_add_up_over_buckets_as_over_points() -> None:
+    points = Curve.of(range(1, 9), [10.0] * 8, range(8))
+    assert cumulative(points).tolist() == [10, 20, 30, 40, 50, 60, 70, 80]
+    buckets = Curve.of([2, 4, 6, 8], [10.0] * 4, range(4))
+    assert cumulative(buckets)[-1] - cumulative(buckets)[0] == 60
+
+
+@pytest.mark.parametrize(
+    ("span", "parts", "step"),
+    [(10.0, 5, 2.0), (1.0, 4, 0.25), (7.0, 3, 2.5), (0.03, 3, 0.01), (300.0, 6, 50.0)],
+)
+def test_steps_are_round(span: float, parts: int, step: float) -> None:
+    assert axis.round_step(span, parts) == pytest.approx(step)
+
+
+def test_value_axes_hold_what_they_show() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        low, span = rng.normal() * 10.0 ** rng.integers(-3, 4), 10 ** rng.uniform(-4, 4)
+        found = axis.value_axis(low, low + span, 5)
+        assert found.start <= low + 1e-6 * span and found.end >= low + span - 1e-6 * span
+        assert found.end - found.start < 2.1 * span
+        assert len(set(found.labels)) == len(found.labels) >= 1
+
+
+def test_log_axes_end_on_powers_of_ten() -> None:
+    found = axis.value_axis(math.log10(0.02), math.log10(300.0), 8, log=True)
+    assert found.labels == ("0.01", "0.1", "1", "10", "100", "1000")
+
+
+def test_the_end_of_a_growing_axis_moves_in_steps() -> None:
+    ends = {axis.position_axis(0, step, 6, "step", snap=True).end for step in range(800, 1000)}
+    assert len(ends) <= 5
+
+
+def test_time_axes_have_ticks_that_clocks_have() -> None:
+    assert axis.position_axis(0, 3600, 6, "time", snap=False).labels == (
+        "0:00",
+        "10:00",
+        "20:00",
+        "30:00",
+        "40:00",
+        "50:00",
+        "1:00:00",
+    )
+
+
+def test_lines_are_connected_and_bridge_gaps() -> None:
+    value = np.array([0.0, np.nan, np.nan, 1.0, 0.0, np.nan])
+    dots = canvas.line(value, 20)
+    assert not dots[:, 5].any()
+    for column in range(4):
+        here, there = np.flatnonzero(dots[:, column]), np.flatnonzero(dots[:, column + 1])
+        assert here.min() <= there.max() + 1 and there.min() <= here.max() + 1
+    assert dots[19, 0] and dots[0, 3] and dots[19, 4]
+
+
+def test_braille_cells_match_the_unicode_table() -> None:
+    dots = np.zeros((4, 4), dtype=bool)
+    dots[0, 0] = dots[3, 1] = dots[2, 3] = True
+    assert [chr(0x2800 + int(bits)) for bits in canvas.cells(dots)[0]] == ["⢁", "⠠"]
+
+
+def _line(count: int = 500, name: str = "sft") -> chart.Line:
+    step = np.arange(1, count + 1)
+    curve = Curve.of(step.tolist(), np.exp(-step / 100).tolist(), (step * 2.0).tolist())
+    return chart.Line(name, palette.arms(["base", "sft"])[name], curve, Curve.of(step, [100.0] * count, step))
+
+
+@pytest.mark.parametrize("size", [(80, 9), (40, 6), (154, 15), (20, 3), (200, 50)])
+@pytest.mark.parametrize("x", chart.X_AXES)
+@pytest.mark.parametrize("zoom", [0, 3])
+def test_a_chart_fills_its_place_exactly(size: tuple[int, int], x: chart.XAxis, zoom: int) -> None:
+    width, height = size
+    rows = chart.draw(
+        "loss", [_line(), _line(60, "base")], chart.View(x, 3, zoom), width, height, focused=True
+    )
+    assert [sum(len(part) for part, _ in row) for row in rows] == [width] * height
+
+
+def test_a_falling_curve_falls_on_the_canvas_and_ends_with_its_mark() -> None:
+    rows = chart.draw("loss", [_line()], chart.View(memory=0), 80, 20)
+    plain = ["".join(part for part, _ in row) for row in rows]
+    assert plain[0].split() == ["loss", "▲", "sft", text.number(math.exp(-5))]
+    drawn = [row[9:] for row in plain[1:-2]]
+    marked = next(index for index, row in enumerate(drawn) if "▲" in row)
+    assert marked >= len(drawn) - 3 and drawn[marked].rstrip().endswith("▲")
+    assert any(0x2800 < ord(cell) < 0x2900 for cell in drawn[0][:3] + drawn[1][:3])
+
+
+def test_the_x_axis_counts_steps_time_or_tokens() -> None:
+    last = {}
+    for x in chart.X_AXES:
+        foot = "".join(part for part, _ in chart.draw("loss", [_line()], chart.View(x), 100, 12)[-1])
+        last[x] = foot.split()[-1]
+    assert last == {"step": "500", "time": "15:00", "tokens": "50k"}
+
+
+def test_empty_charts_say_what_to_do() -> None:
+    def words(line: chart.Line, **options: bool) -> str:
+        view = chart.View("tokens")
+        return "".join(part for row in chart.draw("loss", [line], view, 80, 9, **options) for part, _ in row)
+
+    bare = chart.Line("sft", palette.Look("▲", "red"), Curve.of([1, 2], [1, 2], [1, 2]))
+    assert "press x" in words(bare)
+    negative = chart.Line("sft", palette.Look("▲", "red"), Curve.of([1, 2], [-1, -2], [1, 2]), bare.curve)
+    assert "press l" in words(negative, log=True)
+
+
+def test_windows_zoom_and_pan_within_the_whole() -> None:
+    assert chart.window(chart.View(zoom=2), 0, 100) == (75, 100)
+    assert chart.window(chart.View(zoom=2, offset=0.25), 0, 100) == (50, 75)
+    assert chart.window(chart.View(zoom=1, offset=0.9), 0, 100) == (0, 50)
+
+
+def _stage(status: str, ts: float, stage: str = "sft", arm: str = "sft") -> Event:
+    return Event("stage", "", stage, arm, payload={"status": status}, ts=ts)
+
+
+def test_the_board_follows_the_events() -> None:
+    board = stages.planned([("data", ""), ("sft", "sft"), ("eval", "")])
+    board = stages.after(board, _stage("started", 10.0))
+    for ts, done in ((12.0, 4), (22.0, 9)):
+        payload = {"done": done, "total": 20, "unit": "steps"}
+        board = stages.after(board, Event("progress", "", "sft", "sft", done, payload, ts))
+    now = stages.current(board)
+    assert now is not None and (now.label, now.fraction) == ("sft", 0.45)
+    assert now.remaining(22.0) == pytest.approx(22.0)  # 5 steps took 10 s, 11 are left
+    assert now.remaining(32.0) == pytest.approx(12.0)
+    assert [one.status for one in stages.settled(board, "interrupted")] == [
+        "pending",
+        "interrupted",
+        "pending",
+    ]
+    board = stages.after(board, _stage("finished", 30.0))
+    assert board[1].seconds(99.0) == 20.0
+    assert stages.overall(board) == pytest.approx(1 / 3)
+    board = stages.after(board, _stage("started", 31.0, "grpo", "grpo"))
+    assert [one.label for one in board] == ["data", "sft", "eval", "grpo"]
+
+
+def test_what_comes_twice_changes_nothing() -> None:
+    records = [
+        Event("state", payload={"state": "running"}, ts=1.0),
+        _stage("started", 2.0),
+        Scalar("sft/train/loss", 1, 0.5, 3.0),
+        Event("log", "hello", ts=4.0),
+        _stage("finished", 5.0),
+    ]
+    model = RunModel("run", config("run", 0.0))
+    model.set_curve("sft/train/loss", Curve.of([], [], []))
+    model.apply(records)
+    once = model.snapshot(alive=True)
+    model.apply(records[1:])
+    twice = model.snapshot(alive=True)
+    assert once.board == twice.board and once.log == twice.log
+    assert len(twice.curves["sft/train/loss"]) == 1
+    assert twice.latest["sft/train/loss"].value == 0.5
+
+
+def test_a_live_state_without_a_supervisor_is_an_interruption() -> None:
+    model = RunModel("run", config("run", 0.0))
+    model.apply([Event("state", payload={"state": "running"}, ts=1.0), _stage("started", 2.0)])
+    assert model.snapshot(alive=True).state == "running"
+    orphan = model.snapshot(alive=False)
+    assert orphan.state == "interrupted" and "R" in orphan.reason
+    assert orphan.board[2].status == "interrupted"
+
+
+def test_panels_join_the_arms_of_a_metric_and_are_there_from_the_start() -> None:
+    found = panels.panels(
+        ["sft/train/loss", "grpo/train/loss", "gpu/0/utilisation", "grpo/zzz"], ["sft", "grpo"]
+    )
+    assert [panel.title for panel in found[:3]] == ["loss", "reward", "accuracy (validation)"]
+    assert found[0].arms == ("sft", "grpo") and found[1].arms == ()
+    assert found[-1].metric == "zzz" and found[2].percent and not found[0].percent
+
+
+def _choice_pairs(tmp_path: Path, **choice: str) -> list[str]:
+    run = FabricatedRun(tmp_path, "demo")
+    mine, theirs = (
+        [run.example(arm, i, i < RIGHT[arm]) for i in range(QUESTIONS)] for arm in ("grpo", "sft")
+    )
+    chosen = Choice("grpo", "word-problems", "sft", **choice)
+    return [pair.mine.ex_id for pair in completions.pairs(mine, theirs, chosen)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("wrong", range(20, 40)),
+        ("cut off", range(39, 40)),
+        ("flips", range(20, 24)),
+        ("only there right", range(20, 24)),
+        ("only here right", range(0)),
+        ("no answer", range(0)),
+    ],
+)
+def test_filters_list_what_they_say(tmp_path: Path, shown: str, expected: range) -> None:
+    assert _choice_pairs(tmp_path, shown=shown) == [f"test-{index}" for index in expected]
+
+
+def test_a_search_looks_into_question_answer_and_id(tmp_path: Path) -> None:
+    assert _choice_pairs(tmp_path, search="OTTER") == ["test-5"]
+
+
+def test_a_choice_settles_on_what_the_run_has() -> None:
+    tasks = {"base": ["a", "b"], "sft": ["b"]}
+    assert Choice("grpo", "b").settled(tasks) == Choice("base", "b")
+    assert Choice("base", "b", "", "flips").settled(tasks).other == "sft"
+    assert Choice("base", "a", "sft", "flips").settled(tasks) == Choice("base", "a")
+
+
+def _comparison(low: float, high: float) -> Comparison:
+    middle = (low + high) / 2
+    return Comparison("t", 9, "a", "b", 0.5, 0.5 + middle, middle, low, high, 0.95, 0.5, 0.5, 0.1, 1, 2)
+
+
+def test_forest_plots_share_a_scale_around_zero() -> None:
+    rows = [_comparison(-0.05, 0.02), _comparison(0.31, 0.42)]
+    scale = intervals.difference_scale(rows)
+    assert scale.start <= -0.05 and scale.end >= 0.42 and scale.end - scale.start <= 0.6
+    drawn = "".join(
+        part for part, _ in intervals.interval(0.31, 0.36, 0.42, scale, palette.Look("▲", "green"), 51)
+    )
+    zero, left, point, right = (drawn.index(mark) for mark in "┊├▲┤")
+    assert zero < left < point < right
+    assert intervals.difference_header(scale, 51)[zero] == "0"
+    assert [intervals.difference_look(row).mark for row in rows] == ["○", "▲"]
+
+
+def test_log_files_are_followed_across_rotation_and_half_lines(tmp_path: Path) -> None:
+    path = tmp_path / "trainer.log"
+    log = logs.LogFile(path)
+    assert not log.poll()
+    path.write_bytes(b"one\ntwo\nhal")
+    assert log.poll() and log.lines == ["one", "two"]
+    with path.open("ab") as file:
+        file.write(b"f\n 10%\r 99%\n\xff\n")
+    assert log.poll() and log.lines == ["one", "two", "half", " 99%", "�"]
+    assert not log.poll()
+    path.write_bytes(b"new\n")
+    assert log.poll() and log.lines == ["new"]
+
+
+@pytest.mark.parametrize(("words", "seeds"), [("0", (0,)), ("0 1,2", (0, 1, 2)), ("3-5 4", (3, 4, 5))])
+def test_seeds_are_read_as_people_write_them(words: str, seeds: tuple[int, ...]) -> None:
+    assert draft.seeds_of(words) == seeds
+
+
+@pytest.mark.parametrize(
+    ("profile", "chosen", "seeds", "overrides", "said"),
+    [
+        ("demo", ["sft"], "x", "", "seeds: x"),
+        ("demo", ["sft"], "", "", "seeds: give at least one"),
+        ("demo", ["sft"], "0", "sft.learning_rte=1", "did you mean sft.learning_rate?"),
+        ("demo", ["sft"], "0", "sft.steps", "KEY=VALUE"),
+        ("demo", ["sft"], "0", "'open", "overrides: no closing quotation"),
+        ("demo", [], "0", "", "no stage given"),
+        ("dmo", ["sft"], "0", "", "did you mean demo?"),
+    ],
+)
+def test_a_faulty_draft_is_told_in_one_line(
+    profile: str, chosen: list[str], seeds: str, overrides: str, said: str
+) -> None:
+    with pytest.raises(draft.DraftError) as error:
+        draft.checked(profile, chosen, seeds, overrides)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_good_draft_has_its_plan() -> None:
+    good = draft.checked("demo", ["data", "traces", "preprocess", "sft"], "0-1", "sft.steps=3")
+    assert good.seeds == (0, 1) and good.profile.sft.steps == 3
+    assert good.steps == ("data", "traces", "base", "preprocess", "sft")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(None, "–"), (42, "0:42"), (185, "3:05"), (4325, "1:12:05"), (100_000, "1d 03:46")]
+)
+def test_durations(seconds: float | None, words: str) -> None:
+    assert text.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.42313, "0.4231"),
+        (12.3456, "12.35"),
+        (1.5e-6, "1.5e-06"),
+        (48_200.0, "48.2k"),
+        (3.0, "3"),
+        (2.5e9, "2.5G"),
+    ],
+)
+def test_numbers(value: float, words: str) -> None:
+    assert text.number(value) == words
+
+
+def test_bars_fill_to_an_eighth_of_a_cell() -> None:
+    assert text.bar(0.5, 4) == "██──" and text.bar(1.0, 4) == "████" and text.bar(None, 3) == "───"
+    assert text.bar(0.5 + 1 / 64, 8) == "████▏───"
