@@ -46,7 +46,7 @@ def _from_teacher(context: Context, folder: Path) -> None:
     from engine.traces.collect import collect  # the client library takes a second to import
 
     rows = inputs.rows(context, "train")
-    found, report = collect(context, rows, folder)
+    found, report = collect(context, rows)
     _write(folder, found, report)
 
 

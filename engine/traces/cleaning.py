@@ -1,0 +1,199 @@
+"""From a teacher's answer to training text: the sense stays, talk about the task goes, the answer stands at the end.
+
+What is changed and what is dropped is counted by reason, with examples, so that a person can judge the cleaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.grading import grade
+from engine.grading_equality import read_answer
+from engine.grading_extraction import Box, boxes, final_answer, spoken
+from engine.prompts import wants_box
+from engine.rows import Row
+from engine.traces.journal import Answer
+from engine.traces.trace import Trace
+from profiles import Profile
+
+EXAMPLES = 3
+_INSTRUCTION = re.compile(
+    r"(?:please\s+)?(?:reason|think)\s+step[\s-]by[\s-]step\b.*|(?:please\s+)?put\s+(?:your|the)\s+final\s+answer\s+"
+    r"(?:with)?in\b.*|.*\bfinal answer (?:with)?in \\?boxed\b.*|.*\b(?:with)?in \\boxed\{\s*\}.*",
+    re.IGNORECASE,
+)
+# Whole lines that say nothing about the problem. A line with a digit or a formula is never one of them.
+_TASK = (
+    r"(?:\s+(?:this|it|that|the|problem|question|task|down|through|out|step|steps|by|together|carefully|first|now|with|you"
+    r"|solution|solve|and|to|find|answer|about|how|on|into|parts?|see|think|break|work|start|begin|everything)\b[,.]?)*"
+)
+_META = re.compile(
+    r"(?:(?:okay|ok|sure|certainly|of course|alright|great|absolutely|hmm|well)\b[,.!]?\s*)?"
+    rf"(?:(?:let'?s|let me|i'?ll|i will)\s+(?:think|see|solve|start|begin|break|work|go|help|tackle){_TASK}\s*[.:!]?"
+    r"|here(?:'s| is)\s+(?:the|a|my)\s+(?:step-by-step|detailed|worked|full)?\s*(?:solution|answer|reasoning)"
+    rf"{_TASK}[.:!]?"
+    r"|(?:i\s+)?hope\s+(?:this|that)\s+helps.*|(?:please\s+)?feel free to (?:ask|reach)\b.*|let me know if\b.*"
+    r"|if you have any (?:more |other |further )?questions\b.*|as an ai\b.*|(?:final\s+)?(?:answer|solution)\s*:?"
+    r"|step[\s-]by[\s-]step\s+(?:solution|explanation|reasoning)\s*:?"
+    r"|(?:the|my|your) final answer is(?: boxed)?(?: below)?\s*[:.]?)?",
+    re.IGNORECASE,
+)
+_DECORATION = re.compile(r"\A[\s*_#>-]+|[\s*_]+\Z")
+_RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|_{3,})\s*\Z")
+_HASH_LINE = re.compile(r"\n?[ \t]*####[^\n]*\Z")
+_LONE_DELIMITERS = re.compile(r"(?:\\\[\s*\\\]|\$\$\s*\$\$|\\\(\s*\\\)|(?<!\\)\$\s*\$|\*\*\s*\*\*)[ \t]*\.?")
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+\n|\n[ \t]*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """Training text and what was taken out of it: lines that echo the instruction, lines of talk."""
+
+    text: str
+    echoes: tuple[str, ...]
+    meta: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often something happened, and the first few times."""
+
+    count: int = 0
+    examples: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, ex_id: str, text: str) -> None:
+        """Once more, in the answer to `ex_id`."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append({"ex_id": ex_id, "text": text[-300:]})
+
+
+def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
+    """`text` as training text that ends in `\\boxed{N}`, or in `#### N` where the instruction asks for no box.
+
+    None where it states no answer. `finished` False: the teacher ran out of tokens, and only a whole answer counts.
+    """
+    body = spoken(text).strip()
+    answer = final_answer(body, finished)
+    if not answer:
+        return None
+    lines, echoes, meta = _lines(_HASH_LINE.sub("", body), instruction)
+    kept = _without_boxes("\n".join(lines))
+    kept = _BLANK_LINES.sub("\n\n", _LONE_DELIMITERS.sub("", kept)).strip()
+    kept = "\n".join(line.rstrip() for line in kept.split("\n"))
+    number = normal_form(answer)
+    end = f"\\boxed{{{number}}}" if wants_box(instruction) else f"#### {number}"
+    joint = "\n\n" if wants_box(instruction) else "\n"
+    return Cleaned(f"{kept}{joint}{end}" if kept else end, tuple(echoes), tuple(meta))
+
+
+def normal_form(answer: str) -> str:
+    """A number without its unit, in the form that the grader reads at once; any other answer as it stands."""
+    read = read_answer(answer)
+    return answer.strip() if read.number is None or "frac" in answer or "/" in answer else read.canonical
+
+
+def clean_answers(
+    rows: Sequence[Row], answers: Sequence[Answer | None], profile: Profile, facts: dict[str, Any]
+) -> tuple[list[Trace], dict[str, Any]]:
+    """Traces from `answers` (those to a row's samples one after another), and the report on them."""
+    settings, instruction = profile.traces, profile.preprocess.system_prompt
+    dropped = {name: Tally() for name in ("unanswered", "truncated", "no_answer", "wrong")}
+    changed = {name: Tally() for name in ("instruction_echo", "meta_line")}
+    traces: list[Trace] = []
+    for row, answer in _pairs(rows, answers, settings.samples):
+        cleaned = clean(answer.text, instruction, answer.finish == "stop") if answer else None
+        if answer is None or cleaned is None:
+            reason = (
+                "unanswered" if answer is None else "truncated" if answer.finish == "length" else "no_answer"
+            )
+            dropped[reason].add(row.ex_id, answer.text if answer else "")
+            continue
+        for name, lines in (("instruction_echo", cleaned.echoes), ("meta_line", cleaned.meta)):
+            for line in lines:
+                changed[name].add(row.ex_id, line)
+        verdict = grade(cleaned.text, row.answer)
+        if not verdict.correct and settings.wrong_answers == "drop":
+            dropped["wrong"].add(row.ex_id, f"gold {row.answer}: {cleaned.text}")
+            continue
+        finished = answer.finish == "stop"
+        traces.append(
+            Trace(row.ex_id, answer.sample, cleaned.text, verdict.answer, verdict.correct, finished)
+        )
+    return traces, _report(facts, len(rows), traces, dropped, changed)
+
+
+def _pairs(
+    rows: Sequence[Row], answers: Sequence[Answer | None], samples: int
+) -> Iterator[tuple[Row, Answer | None]]:
+    return ((rows[place // samples], answer) for place, answer in enumerate(answers))
+
+
+def _report(
+    facts: dict[str, Any],
+    rows: int,
+    traces: Sequence[Trace],
+    dropped: dict[str, Tally],
+    changed: dict[str, Tally],
+) -> dict[str, Any]:
+    wrong = sum(not trace.correct for trace in traces)
+    reasons = ", ".join(f"{tally.count:,} {name}" for name, tally in dropped.items() if tally.count)
+    told = (
+        f"{len(traces):,} traces of {facts['model']} for {rows:,} questions ({wrong:,} with a wrong answer)"
+    )
+    return facts | {
+        "questions": rows,
+        "traces": len(traces),
+        "wrong": wrong,
+        "dropped": {
+            name: {"count": tally.count, "examples": tally.examples} for name, tally in dropped.items()
+        },
+        "removed": {
+            name: {"count": tally.count, "examples": tally.examples} for name, tally in changed.items()
+        },
+        "summary": f"{told}; dropped: {reasons or 'none'}; ${facts['dollars']:,.2f}",
+    }
+
+
+def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]]:
+    """The lines of `text` that stay, those that echo the instruction, and those that are mere talk."""
+    kept: list[str] = []
+    echoes: list[str] = []
+    meta: list[str] = []
+    told = " ".join(instruction.casefold().split())
+    for line in text.split("\n"):
+        bare = _DECORATION.sub("", line)
+        if (
+            bare
+            and (" ".join(bare.casefold().split()) == told or _INSTRUCTION.fullmatch(bare))
+            and not _says(bare)
+        ):
+            echoes.append(line)
+        elif bare and _META.fullmatch(bare) and not _says(bare):
+            meta.append(line)
+        elif not _RULE.match(line):
+            kept.append(line)
+    return kept, echoes, meta
+
+
+def _says(line: str) -> bool:
+    """True where a line holds a figure or a formula: such a line is part of the solution."""
+    return bool(re.search(r"\d|=|\\\(|\\\[|(?<!\\)\$|\\boxed\{\s*[^}\s]", line))
+
+
+def _without_boxes(text: str) -> str:
+    """Without the boxes: one alone on its line goes (the answer comes at the end), others leave their content."""
+    found, _ = boxes(text)
+    for box in reversed(found):
+        text = text[: box.start] + ("" if _alone(text, box) else box.content) + text[box.end :]
+    return re.sub(r"\\boxed\{\s*\}", "", text)
+
+
+def _alone(text: str, box: Box) -> bool:
+    """True where nothing but delimiters and a label stands around the box on its line."""
+    before = text[: box.start].rpartition("\n")[2]
+    after = text[box.end :].partition("\n")[0]
+    return not re.sub(r"[\s$*.\\\[\]()]|final|answer|the|is|:", "", before + after, flags=re.IGNORECASE)

@@ -1,0 +1,281 @@
+"""Asks the teacher for every answer that the journal lacks, many at a time, and turns the answers into traces.
+
+One loop owns everything: which questions wait and until when, which are in flight, what was spent. It can be killed
+at any moment: answers that came are in the journal, the others are asked by the next attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import openai
+
+from engine import locations
+from engine.context import Context, StageFailed, StopRequested
+from engine.messages import derived_seed
+from engine.progress import Progress
+from engine.rows import Row
+from engine.traces.budget import Budget
+from engine.traces.cleaning import clean_answers
+from engine.traces.journal import Answer, AnswerJournal
+from engine.traces.key import KeyMissing, find_key
+from engine.traces.pace import Pace
+from engine.traces.request import Refused, Reply, TryAgain, ask
+from engine.traces.trace import Trace
+from profiles.schema import Traces
+from store.records import Event
+
+STAGE = "traces"
+_CONNECTIONS = (
+    8  # a client: its pool looks at all of them at every request, so several small pools are cheaper
+)
+TICK = 0.2  # seconds between looks at the commands, and between syncs of the journal
+_FAILED_SHARE = 0.01  # more questions given up than this fail the stage
+_SILENT = 5  # so many questions given up with no answer in between: the teacher is not there
+
+
+@dataclass(order=True, slots=True)
+class Question:
+    """One sample that is wanted, in order of when it may be asked."""
+
+    not_before: float
+    place: int
+    row: Row = field(compare=False)
+    sample: int = field(compare=False)
+    messages: list[dict[str, str]] = field(compare=False)
+    attempts: int = field(default=0, compare=False)
+
+    @property
+    def characters(self) -> int:
+        """Length of its prompt."""
+        return sum(len(message["content"]) for message in self.messages)
+
+
+def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[str, Any]]:
+    """Traces for `rows` and a report, once every question is answered; what was answered outlives every failure."""
+    settings = context.profile.traces
+    wanted = chosen(rows, settings.limit, context.seed)
+    with AnswerJournal(
+        locations.answers_folder(context.folder.home, context.profile, context.seed)
+    ) as journal:
+        missing = questions(wanted, context.profile.preprocess.system_prompt, settings.samples, journal)
+        budget = Budget(settings, *journal.tokens(), len(journal.answers))
+        began = time.monotonic()
+        if missing:
+            _announce(context, budget, missing, len(journal.answers))
+            _ask_all(context, missing, journal, budget)
+        answers = [
+            journal.answers.get((row.ex_id, sample)) for row in wanted for sample in range(settings.samples)
+        ]
+    facts = {
+        "source": "api",
+        "model": settings.model,
+        "asked_now": len(missing),
+        "seconds": round(time.monotonic() - began, 1),
+        "prompt_tokens": budget.prompt_tokens,
+        "completion_tokens": budget.completion_tokens,
+        "dollars": round(budget.spent, 4),
+    }
+    return clean_answers(wanted, answers, context.profile, facts)
+
+
+def chosen(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
+    """The rows to ask about: all, or `limit` of them by seed, in their order."""
+    if not limit or limit >= len(rows):
+        return list(rows)
+    order = np.random.default_rng(derived_seed("traces", seed)).permutation(len(rows))
+    return [rows[place] for place in sorted(order[:limit])]
+
+
+def questions(rows: Sequence[Row], instruction: str, samples: int, journal: AnswerJournal) -> list[Question]:
+    """The samples that the journal lacks. The instruction goes with the question: R1 is not to have a system prompt."""
+    found: list[Question] = []
+    for row, sample in itertools.product(rows, range(samples)):
+        if (row.ex_id, sample) not in journal.answers:
+            content = f"{row.question}\n\n{instruction}" if instruction else row.question
+            found.append(Question(0.0, len(found), row, sample, [{"role": "user", "content": content}]))
+    return found
+
+
+def _announce(context: Context, budget: Budget, missing: list[Question], had: int) -> None:
+    settings = context.profile.traces
+    dollars = budget.estimate(sum(question.characters for question in missing), len(missing))
+    message = (
+        f"{len(missing):,} questions to {settings.model} (answered before: {had:,}), about ${dollars:,.2f}; "
+        f"spent so far ${budget.spent:,.2f}, cap ${settings.spending_cap:,.2f}"
+    )
+    level = "warning" if budget.spent + dollars > settings.spending_cap else "info"
+    context.emit(
+        Event("log", message, STAGE, payload={"level": level, "estimate_dollars": round(dollars, 4)})
+    )
+
+
+def _ask_all(context: Context, missing: list[Question], journal: AnswerJournal, budget: Budget) -> None:
+    settings = context.profile.traces
+    try:
+        key = find_key(settings)
+    except KeyMissing as error:
+        raise StageFailed(str(error)) from None
+    asyncio.run(_Collection(context, settings, key, missing, journal, budget).run())
+
+
+class _Collection:
+    """The state of one attempt at asking."""
+
+    def __init__(
+        self,
+        context: Context,
+        settings: Traces,
+        key: str,
+        missing: list[Question],
+        journal: AnswerJournal,
+        budget: Budget,
+    ) -> None:
+        self._context, self._settings, self._key = context, settings, key
+        self._journal, self._budget = journal, budget
+        self._waiting = list(missing)  # a heap
+        self._running: dict[asyncio.Task[Reply], tuple[Question, float]] = {}
+        self._pace = Pace(settings.concurrency, context.seed)
+        before = len(journal.answers)
+        self._progress = Progress(context.emit, STAGE, before + len(missing), "answers", before)
+        self._clients: list[openai.AsyncOpenAI] = []
+        self._open = True  # False while the run is paused
+        self._stopping = False
+        self._given_up: list[str] = []
+        self._in_a_row = 0  # questions given up since the last answer
+
+    async def run(self) -> None:
+        """Returns when every question has an answer or was given up."""
+        async with AsyncExitStack() as stack:
+            for _ in range(-(-self._settings.concurrency // _CONNECTIONS)):
+                self._clients.append(await stack.enter_async_context(self._client()))
+            watch = asyncio.create_task(self._watch())
+            try:
+                while self._running or (self._waiting and not self._stopping):
+                    self._start()
+                    await self._wait()
+                    if watch.done():
+                        watch.result()
+            finally:
+                await _cancelled(watch, *self._running)
+        if self._stopping:
+            raise StopRequested
+        if len(self._given_up) > _FAILED_SHARE * self._progress.total:
+            raise StageFailed(
+                f"traces: {len(self._given_up):,} questions got no answer (last: {self._given_up[-1]}); "
+                "run again to ask them, answers are kept"
+            )
+
+    def _client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            base_url=self._settings.base_url,
+            api_key=self._key,
+            timeout=self._settings.timeout_seconds,
+            max_retries=0,
+        )
+
+    def _start(self) -> None:
+        now = time.monotonic()
+        while self._may_start(now):
+            reserved = self._budget.reserve(self._waiting[0].characters)
+            if reserved is None:
+                if self._running:
+                    return  # what is in flight may turn out cheaper than it was reserved for
+                raise StageFailed(
+                    f"traces: the spending cap of ${self._settings.spending_cap:,.2f} does not allow another question "
+                    f"(${self._budget.spent:,.2f} spent, {len(self._waiting):,} left); raise traces.spending_cap "
+                    "or set traces.limit, answers are kept"
+                )
+            question = heapq.heappop(self._waiting)
+            question.attempts += 1
+            client = self._clients[question.place % len(self._clients)]
+            task = asyncio.create_task(ask(client, self._settings, question.messages, self._key))
+            self._running[task] = question, reserved
+
+    def _may_start(self, now: float) -> bool:
+        return self._has_room() and bool(self._waiting) and self._waiting[0].not_before <= now
+
+    def _has_room(self) -> bool:
+        return self._open and not self._stopping and len(self._running) < int(self._pace.limit)
+
+    async def _wait(self) -> None:
+        """Until a request has ended, or another may start."""
+        timeout = TICK
+        if self._waiting and self._has_room():
+            timeout = min(max(self._waiting[0].not_before - time.monotonic(), 0.001), TICK)
+        if not self._running:
+            await asyncio.sleep(timeout)
+            return
+        done, _ = await asyncio.wait(self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            self._settle(task, *self._running.pop(task))
+
+    def _settle(self, task: asyncio.Task[Reply], question: Question, reserved: float) -> None:
+        """Keeps the answer, or asks again later, or gives the question up; StageFailed goes on to the caller."""
+        try:
+            reply = task.result()
+        except TryAgain as error:
+            self._again(question, reserved, error)
+        except Refused as error:
+            self._budget.settle(reserved, 0, 0)
+            self._give_up(str(error))
+        else:
+            self._budget.settle(reserved, reply.prompt_tokens, reply.completion_tokens)
+            self._pace.succeeded()
+            self._in_a_row = 0
+            self._journal.append(Answer(question.row.ex_id, question.sample, **asdict(reply)))
+            self._progress.advance(
+                tokens=self._budget.prompt_tokens + self._budget.completion_tokens,
+                dollars=round(self._budget.spent, 4),
+                in_flight=len(self._running),
+            )
+
+    def _again(self, question: Question, reserved: float, error: TryAgain) -> None:
+        self._pace.failed()
+        lost = (question.characters // 4, self._budget.typical_completion) if error.billed else (0, 0)
+        self._budget.settle(reserved, *lost)
+        if error.billed:
+            self._journal.append(Answer(question.row.ex_id, question.sample, str(error), "", "lost", *lost))
+        if question.attempts < self._settings.attempts:
+            question.not_before = time.monotonic() + self._pace.wait(question.attempts - 1, error.wait)
+            heapq.heappush(self._waiting, question)
+        else:
+            self._give_up(f"{error}, {question.attempts} tries")
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up.append(reason)
+        self._in_a_row += 1
+        if self._in_a_row >= _SILENT:
+            raise StageFailed(
+                f"traces: {self._settings.base_url} answered none of {_SILENT} questions in a row (last: {reason}); "
+                "check it and run again, answers are kept"
+            )
+
+    async def _watch(self) -> None:
+        """Looks at the commands and syncs the journal, off the loop's thread; both may take their time."""
+        while True:
+            seen = asyncio.create_task(asyncio.to_thread(self._context.control.boundary))
+            done, _ = await asyncio.wait([seen], timeout=TICK)
+            self._open = bool(done)
+            try:
+                await seen
+            except StopRequested:
+                self._stopping = True
+                return
+            self._open = True
+            await asyncio.to_thread(self._journal.sync)
+            await asyncio.sleep(TICK)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,100 @@
+"""Every answer that was paid for, appended the moment it comes: what is in here is never asked again.
+
+One JSON line each. A line is written at once, which outlives the process, and synced in batches, which outlives the
+machine. A torn last line is cut off when the journal is opened. A file lock keeps a second run from asking too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from engine.context import StageFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a teacher said to one question, as it came: finish 'stop', or 'length' where it ran out of tokens.
+
+    Finish 'lost' is no answer but a request that may have cost money: its tokens are an estimate.
+    """
+
+    ex_id: str
+    sample: int
+    text: str
+    reasoning: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class AnswerJournal:
+    """The answers of one teacher to the questions of one data set. Use as a context; StageFailed where it is taken."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "answers.jsonl"
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise StageFailed(
+                "traces: another run is asking the same questions; wait for it, or stop it"
+            ) from None
+        self.answers: dict[tuple[str, int], Answer] = {}
+        self.lost: list[Answer] = []
+        for answer in self._read():
+            self._keep(answer)
+        self._unsynced = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sync()
+        os.close(self._handle)
+
+    def append(self, answer: Answer) -> None:
+        """Writes and keeps `answer`; a second one to the same question is a fault of the caller."""
+        if answer.finish != "lost" and (answer.ex_id, answer.sample) in self.answers:
+            raise ValueError(f"question {answer.ex_id} sample {answer.sample} was answered before")
+        line = json.dumps(asdict(answer), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        written = os.write(self._handle, line)
+        if written < len(line):  # a full disk: what is torn now would tear the next line too
+            os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
+            raise StageFailed(f"traces: no room for an answer in {self._path}; free some disk and run again")
+        self._keep(answer)
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Returns when everything appended is on disk."""
+        if self._unsynced:
+            self._unsynced = False
+            os.fsync(self._handle)
+
+    def tokens(self) -> tuple[int, int]:
+        """Prompt and completion tokens so far, those of lost requests included."""
+        paid = [*self.answers.values(), *self.lost]
+        return sum(answer.prompt_tokens for answer in paid), sum(answer.completion_tokens for answer in paid)
+
+    def _keep(self, answer: Answer) -> None:
+        if answer.finish == "lost":
+            self.lost.append(answer)
+        else:
+            self.answers.setdefault((answer.ex_id, answer.sample), answer)
+
+    def _read(self) -> Iterator[Answer]:
+        whole = 0
+        with self._path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                yield Answer(**json.loads(line))
+        os.ftruncate(self._handle, whole)

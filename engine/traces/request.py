@@ -1,0 +1,124 @@
+"""One question to the teacher, and what becomes of it: an answer, another try, a refusal, or the end of the stage."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from engine.context import StageFailed
+from engine.traces.key import without_key
+from profiles.schema import Traces
+
+_LONGEST_WAIT = 3600.0  # seconds that a Retry-After may ask for
+_WHOLE = frozenset({"stop", "length"})
+_FATAL = {
+    401: "refused the key in {variable} (HTTP 401); check it",
+    402: "wants payment (HTTP 402): the balance is used up; top it up and run again, answers are kept",
+    403: "forbids the request (HTTP 403); check what the key in {variable} may do",
+    404: "does not know the address or model {model} (HTTP 404); check traces.base_url and traces.model",
+}
+_TRY_AGAIN = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. `finish` is 'stop', or 'length' where the teacher ran out of tokens."""
+
+    text: str
+    reasoning: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class TryAgain(Exception):
+    """No answer this time. `wait` is what the server asked for, in seconds; `billed`: it may have cost money."""
+
+    def __init__(self, reason: str, wait: float = 0.0, billed: bool = False) -> None:
+        super().__init__(reason)
+        self.wait, self.billed = wait, billed
+
+
+class Refused(Exception):
+    """This question will never be answered; the others may be."""
+
+
+async def ask(
+    client: openai.AsyncOpenAI, settings: Traces, messages: list[dict[str, str]], key: str
+) -> Reply:
+    """Asks once. Raises TryAgain, Refused, or StageFailed where no question can be answered.
+
+    The answer is taken as plain JSON and checked here: the client's own types check nothing and take twice the time.
+    """
+    body = {
+        "model": settings.model,
+        "messages": messages,
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+    }
+    try:
+        found = await client.post("/chat/completions", body=body, cast_to=object)
+    except openai.APIStatusError as error:
+        raise _from_status(error, settings, key) from None
+    except openai.APITimeoutError:
+        raise TryAgain("no answer in time", billed=True) from None
+    except openai.APIError as error:  # connection lost, or a body that cannot be read
+        never_sent = "Connect" in type(error.__cause__).__name__
+        raise TryAgain(without_key(f"{type(error).__name__}: {error}", key), billed=not never_sent) from None
+    except ValueError:
+        raise TryAgain("answer is not JSON", billed=True) from None
+    return read_reply(found)
+
+
+def read_reply(found: Any) -> Reply:
+    """The reply in a chat completion; TryAgain where `found` is none, or not whole."""
+    try:
+        choice = found["choices"][0]
+        finish, message = choice["finish_reason"], choice["message"]
+        text, reasoning = message.get("content") or "", message.get("reasoning_content") or ""
+        usage = found.get("usage") or {}
+        prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    except (LookupError, TypeError, AttributeError):
+        raise TryAgain("answer is no chat completion", billed=True) from None
+    if finish not in _WHOLE or not isinstance(text, str) or not isinstance(reasoning, str):
+        raise TryAgain(f"answer is not whole (finish_reason {finish})", billed=True)
+    if not text.strip() and finish == "stop":
+        raise TryAgain("answer is empty", billed=True)
+    if not isinstance(prompt_tokens, int) or not isinstance(completion_tokens, int):
+        prompt_tokens, completion_tokens = (
+            0,
+            (len(text) + len(reasoning)) // 3,
+        )  # a server that does not count
+    return Reply(text, reasoning, finish, prompt_tokens, completion_tokens)
+
+
+def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Exception:
+    status = error.status_code
+    if status in _FATAL:
+        said = _FATAL[status].format(variable=settings.api_key_variable, model=settings.model)
+        return StageFailed(f"traces: {settings.base_url} {said}")
+    if status in _TRY_AGAIN or status >= 500:
+        return TryAgain(f"HTTP {status}", retry_after(error.response.headers))
+    return Refused(without_key(f"HTTP {status}: {error.message}", key))
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
+    """Seconds that a response asks to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; else 0."""
+    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    seconds = _number(milliseconds) / 1000 or _number(value)
+    if not seconds and value and not value[0].isdigit():
+        parsed = email.utils.parsedate_tz(value)
+        seconds = email.utils.mktime_tz(parsed) - (time.time() if now is None else now) if parsed else 0.0
+    return min(max(seconds, 0.0), _LONGEST_WAIT)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
