@@ -12,6 +12,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,11 @@ class Ingester:
 
     def _commit(self, batch: Batch, seq: int, patience: float) -> None:
         tables = list(batch.tables(seq, time.time()))
-        with self._database.writing(patience) as connection:
+        with self._database.writing(patience) as connection, _registered(connection, tables):
             connection.execute("BEGIN")
             try:
-                for table, columns in tables:
-                    insert(connection, table, columns)
+                for table, _ in tables:
+                    connection.execute(_insertion(table))
                 connection.execute("COMMIT")
             except duckdb.Error:
                 _roll_back(connection)
@@ -175,20 +176,28 @@ def collect(journals: Path, position: dict[str, Position]) -> Batch | None:
     return batch if batch.reached else None
 
 
-def insert(connection: duckdb.DuckDBPyConnection, table: str, columns: Columns) -> None:
-    """Appends `columns`, in the table's order, to `store.table`.
+@contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, tables: list[tuple[str, Columns]]) -> Iterator[None]:
+    """Lets SQL see `tables` as `incoming_TABLE`. Outside the transaction: an aborted one would not let go of them."""
+    for table, columns in tables:
+        connection.register(f"incoming_{table}", columns)
+    try:
+        yield
+    finally:
+        for table, _ in tables:
+            connection.unregister(f"incoming_{table}")
+
+
+def _insertion(table: str) -> str:
+    """The statement that appends `incoming_TABLE` to `store.TABLE`.
 
     DuckDB reads NaN in a NumPy column as NULL. No row holds NULL, and a NaN loss must stay one, so it is put back.
     """
-    listed = (
+    columns = (
         f"coalesce(\"{name}\", 'nan'::DOUBLE)" if kind == "DOUBLE" else f'"{name}"'
         for name, kind in TABLES[table].items()
     )
-    connection.register("incoming", columns)
-    try:
-        connection.execute(f"INSERT INTO store.{table} SELECT {', '.join(listed)} FROM incoming")
-    finally:
-        connection.unregister("incoming")
+    return f"INSERT INTO store.{table} SELECT {', '.join(columns)} FROM incoming_{table}"
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

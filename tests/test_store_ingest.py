@@ -1,0 +1,361 @@
+"""From journals to DuckDB exactly once: through deaths, damage, strangers on the file and full disks."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from store import ingest
+from store.bench.kills import kill_figures
+from store.database import StoreBusy
+from store.filesystem import file_system, network_warning
+from store.home import RunFolder
+from store.journal import JournalWriter
+from store.query import Store
+from store.records import Event, Example, Record, RunRow, Scalar
+
+RUN = "demo-s0-1"
+
+
+def scalars(count: int, start: int = 0) -> list[Record]:
+    return [Scalar("sft/train/loss", step, step / 7, ts=100.0 + step) for step in range(start, start + count)]
+
+
+def journaled(home: Path, *batches: list[Record], run_id: str = RUN) -> None:
+    with JournalWriter(RunFolder(home, run_id).journal) as writer:
+        for batch in batches:
+            writer.append(batch)
+
+
+def steps(store: Store, run_id: str = RUN) -> list[int]:
+    _, rows = store.sql(f"SELECT step FROM scalar WHERE run_id = '{run_id}' ORDER BY rowid")
+    return [step for (step,) in rows]
+
+
+@contextmanager
+def stranger(home: Path, mode: str) -> Iterator[subprocess.Popen[str]]:
+    """Another program that opens the store's file with a stock client and parks on it."""
+    code = (
+        "import duckdb, sys\n"
+        f"client = duckdb.connect(sys.argv[1], read_only={mode == 'read-only'})\n"
+        "print(client.execute('SELECT count(*) FROM scalar').fetchone()[0], flush=True)\n"
+        "sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, home / "store.duckdb"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip().isdigit()
+        yield process
+    finally:
+        process.communicate()
+
+
+def test_rows_of_every_kind_are_applied_once(tmp_path: Path) -> None:
+    example = Example("sft", 5, "gsm8k", "7", 0, True, 0.5, "correct", "p\n|", "o\x00", 12, "7", "8", ts=4.0)
+    journaled(
+        tmp_path,
+        [
+            RunRow("n", "demo", 3, {"plan": []}, ts=1.0),
+            *scalars(2),
+            Scalar("sft/train/loss", 2, math.nan, ts=3.0),
+        ],
+        [Event("state", "m", "sft", "arm", 4, {"state": "running"}, ts=2.0), example],
+    )
+    store = Store(tmp_path)
+    assert store.ingest() == 6
+    assert store.ingest() == 0
+    assert store.sql("SELECT * FROM run")[1] == [(RUN, "n", "demo", 3, '{"plan": []}', 1.0)]
+    assert store.sql("SELECT *, payload->>'state' FROM run_event")[1] == [
+        (RUN, "state", "m", "sft", "arm", 4, '{"state": "running"}', 2.0, "running")
+    ]
+    assert store.sql("SELECT * FROM eval_row")[1] == [
+        (RUN, "sft", 5, "gsm8k", "7", 0, True, 0.5, "correct", "p\n|", "o\x00", 12, 4.0, "7", "8")
+    ]
+    values = [value for (value,) in store.sql("SELECT value FROM scalar ORDER BY step")[1]]
+    np.testing.assert_equal(values, [0.0, 1 / 7, math.nan])
+    assert store.examples(RUN, "sft") == [example]
+
+
+def test_no_store_is_made_before_there_is_something_to_put_in(tmp_path: Path) -> None:
+    home = tmp_path / "nowhere"
+    store = Store(home)
+    assert store.ingest() == 0
+    assert store.runs() == []
+    assert store.series("r", "m").step.size == 0
+    assert store.evaluations() == []
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("moment", ["INSERT INTO store.applied", "COMMIT", "DETACH"])
+def test_who_dies_around_the_commit_leaves_each_row_once(tmp_path: Path, moment: str) -> None:
+    """The process ends as by `kill -9` right before the statement `moment`."""
+    journaled(tmp_path, scalars(10))
+    Store(tmp_path).ingest()
+    journaled(tmp_path, scalars(10, start=10))
+    dying = f"""
+import os, sys
+from pathlib import Path
+from store import database
+from store.query import Store
+class Dying:
+    def __init__(self, connection): self.connection = connection
+    def __getattr__(self, name): return getattr(self.connection, name)
+    def execute(self, statement, *rest):
+        if statement.startswith({moment!r}) and self.wrote: os._exit(9)
+        self.wrote = getattr(self, "wrote", False) or statement.startswith("INSERT INTO store.scalar")
+        return self.connection.execute(statement, *rest)
+Dying.wrote = False
+database._instance._connection = Dying(database._instance.connection)
+Store(Path(sys.argv[1])).ingest()
+"""
+    assert subprocess.run([sys.executable, "-c", dying, tmp_path], check=False).returncode == 9
+    assert (tmp_path / "store.duckdb.wal").exists() or moment != "DETACH"
+    store = Store(tmp_path)
+    store.ingest()
+    assert steps(store) == list(range(20))
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "flipped", "cut", "nonsense"])
+def test_a_damaged_log_is_set_aside_and_its_rows_come_again(tmp_path: Path, damage: str) -> None:
+    journaled(tmp_path, scalars(10))
+    Store(tmp_path).ingest()
+    journaled(tmp_path, scalars(10, start=10))
+    leave_log = (
+        "import os, sys; from pathlib import Path; from store import database; from store.query import Store\n"
+        "database._detach = lambda connection: connection.execute('SELECT count(*) FROM store.scalar WHERE step = 19')"
+        ".fetchone()[0] and os._exit(9) or connection.execute('DETACH store')\n"
+        "Store(Path(sys.argv[1])).ingest()"
+    )
+    assert subprocess.run([sys.executable, "-c", leave_log, tmp_path], check=False).returncode == 9
+    log = tmp_path / "store.duckdb.wal"
+    content = bytearray(log.read_bytes())
+    if damage == "zeroed":
+        content[-40:] = bytes(40)
+    elif damage == "flipped":
+        content[-30] ^= 255
+    elif damage == "cut":
+        del content[-30:]
+    else:
+        content[:] = b"nonsense" * 9
+    log.write_bytes(content)
+
+    store = Store(tmp_path)
+    store.ingest()
+    assert store.problem == ""
+    assert steps(store) == list(range(20))
+    if damage in ("zeroed", "flipped"):
+        assert list(tmp_path.glob("store.duckdb.wal.damaged-*"))
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "empty", "header", "gone"])
+def test_a_damaged_file_is_made_again_from_the_journals(tmp_path: Path, damage: str) -> None:
+    journaled(tmp_path, scalars(10))
+    journaled(tmp_path, scalars(5), run_id="other")
+    store = Store(tmp_path)
+    store.ingest()
+    path = tmp_path / "store.duckdb"
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        spoilt = {
+            "nonsense": b"x" * 9000,
+            "empty": b"",
+            "header": content[:4200] + b"\xff" * 10 + content[4210:],
+        }
+        path.write_bytes(spoilt[damage])
+    assert store.ingest() == 15
+    assert steps(store) == list(range(10))
+    assert steps(store, "other") == list(range(5))
+
+
+def test_a_parked_reader_delays_rows_and_is_named(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(10))
+    store = Store(tmp_path)
+    store.ingest()
+    journaled(tmp_path, scalars(10, start=10))
+    with stranger(tmp_path, "read-only") as process:
+        assert store.ingest() == 0
+        assert f"PID {process.pid}" in store.problem
+        assert "only delays" in store.problem
+        assert store.series(RUN, "sft/train/loss").step.size == 10
+    assert store.ingest() == 10
+    assert store.problem == ""
+
+
+def test_a_client_that_opened_the_store_to_write_is_named_with_the_remedy(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(10))
+    store = Store(tmp_path)
+    store.ingest()
+    with stranger(tmp_path, "read-write") as process:
+        refused = pytest.raises(StoreBusy, match=rf"PID {process.pid}.*duckdb -readonly")
+        with refused, store.database.reading(patience=0.02):
+            pass
+    assert store.series(RUN, "sft/train/loss").step.size == 10
+
+
+def test_a_stock_client_reads_beside_a_live_run(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(10))
+    Store(tmp_path).ingest()
+    with stranger(tmp_path, "read-only"):
+        pass
+    query = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute('FROM applied').fetchall())"
+    command = [sys.executable, "-c", query, str(tmp_path / "store.duckdb")]
+    assert RUN in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_copying_does_not_drop_the_lock_that_a_reader_holds(tmp_path: Path) -> None:
+    """An open and close of the file in this process would: a stranger could then write below the reader."""
+    journaled(tmp_path, scalars(10))
+    store = Store(tmp_path)
+    store.ingest()
+    connect = "import duckdb, sys; duckdb.connect(sys.argv[1])"
+    with store.database.reading():
+        copier = threading.Thread(target=lambda: store.database.copied().__enter__().close())
+        copier.start()
+        copier.join()
+        opened = subprocess.run(
+            [sys.executable, "-c", connect, tmp_path / "store.duckdb"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "Conflicting lock" in opened.stderr
+
+
+def test_sql_sees_everything_and_changes_nothing(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(10))
+    store = Store(tmp_path)
+    assert store.sql("SELECT count(*) AS rows, max(step) AS last FROM scalar") == (
+        ["rows", "last"],
+        [(10, 9)],
+    )
+    for attempt in (
+        "DELETE FROM scalar",
+        "DROP TABLE run",
+        f"ATTACH '{tmp_path}/x.duckdb'",
+        "COPY run TO 'x.csv'",
+    ):
+        with pytest.raises(duckdb.Error):
+            store.sql(attempt)
+    assert store.sql("SELECT count(*) FROM scalar")[1] == [(10,)]
+    assert not list(tmp_path.glob("copy-*"))
+
+
+def test_threads_of_one_process_share_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for _ in range(20):
+                store.series(RUN, "sft/train/loss")
+        except (duckdb.Error, RuntimeError) as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for start in range(0, 100, 10):
+        journaled(tmp_path, scalars(10, start))
+        store.settle()
+    for reader in readers:
+        reader.join()
+    assert failures == []
+    assert steps(store) == list(range(100))
+
+
+def test_a_long_journal_is_applied_in_several_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "TRANSACTION_BYTES", 100)
+    for run_id in "abcd":
+        journaled(tmp_path, scalars(10), run_id=run_id)
+    store = Store(tmp_path)
+    assert store.ingest() == 40
+    assert store.sql("SELECT count(DISTINCT seq), count(*) FROM applied")[1] == [(4, 4)]
+
+
+def test_kill_minus_nine_of_writers_and_ingesters_loses_nothing(tmp_path: Path) -> None:
+    lost, twice = kill_figures(tmp_path, rounds=2, seed=1)
+    assert (lost.value, twice.value) == (0, 0)
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from store.home import RunFolder
+from store.journal import JournalWriter
+from store.query import Store
+from store.records import Scalar
+home = Path(sys.argv[1])
+store, acknowledged = Store(home), 0
+(home / "ballast").write_bytes(bytes(6 << 20))
+with JournalWriter(RunFolder(home, "r").journal) as journal:
+    def append():
+        first = acknowledged
+        journal.append([Scalar("m", step, 1 / (step + 1), ts=1.0) for step in range(first, first + 2000)])
+        return first + 2000
+    acknowledged = append()
+    assert store.settle() == 2000
+    try:
+        while True:
+            acknowledged = append()
+    except OSError:
+        print("full")
+    assert store.settle() == 0
+    assert "room" in store.problem, store.problem
+    (home / "ballast").unlink()
+    acknowledged = append()
+store.settle()
+assert store.problem == "", store.problem
+with store.database.reading() as connection:
+    counted = connection.execute("SELECT count(*), count(DISTINCT step), max(step) + 1 FROM store.scalar").fetchall()
+assert counted == [(acknowledged,) * 3], (counted, acknowledged)
+print("recovered")
+"""
+
+
+def test_a_full_disk_refuses_but_loses_nothing(tmp_path: Path) -> None:
+    """On a real file system of 12 MB, in a mount namespace of its own."""
+    namespace = ["unshare", "-rm"]
+    if not shutil.which("unshare") or subprocess.run([*namespace, "true"], check=False).returncode:
+        pytest.skip("needs a user namespace to mount a small file system in")
+    home, script = tmp_path / "home", tmp_path / "full.py"
+    home.mkdir()
+    script.write_text(FULL_DISK)
+    mount = f"mount -t tmpfs -o size=12m none {home} && exec {sys.executable} {script} {home}"
+    done = subprocess.run(
+        [*namespace, "sh", "-c", mount],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["full", "recovered"]
+
+
+def test_a_home_on_a_network_is_warned_of() -> None:
+    mounts = (
+        "/dev/vda / ext4 rw 0 0\nserver:/x /mnt/shared nfs4 rw 0 0\n/dev/vdb /mnt/shared/fast xfs rw 0 0\n"
+    )
+    assert file_system(Path("/home/a"), mounts) == "ext4"
+    assert network_warning(Path("/home/a"), mounts) == ""
+    assert "nfs4" in network_warning(Path("/mnt/shared/artifacts"), mounts)
+    assert network_warning(Path("/mnt/shared/fast/artifacts"), mounts) == ""

@@ -1,0 +1,193 @@
+"""The journal: whole batches or nothing, whoever dies and however full the disk is."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from store import journal
+from store.journal import START, JournalBusy, JournalVersion, JournalWriter, Position, read, segment_path
+from store.live import LiveTail, end_of
+from store.records import Event, Example, Record, RunRow, Scalar, from_groups, to_groups
+
+AWKWARD = 'a | b\r\n"c"\x00 , \\boxed{7} 數 😀 \u2028'
+
+
+def records(count: int, start: int = 0) -> list[Record]:
+    return [Scalar("sft/train/loss", step, step / 7, ts=100.0 + step) for step in range(start, start + count)]
+
+
+def one_of_each() -> list[Record]:
+    return [
+        RunRow("name", "demo", 3, {"plan": [{"stage": "sft", "arm": "sft"}]}, ts=1.5),
+        Scalar("sft/train/loss", 1, math.inf, ts=2.0),
+        Scalar("sft/train/loss", 2, 0.1, ts=2.5),
+        Event("state", AWKWARD, payload={"state": "running", "reason": AWKWARD}, ts=3.0),
+        Scalar("sft/train/loss", 3, -0.0, ts=3.5),
+        Example("sft", 5, "gsm8k", "7", 0, True, 1.0, "correct", AWKWARD, AWKWARD, 12, "7", "7", ts=4.0),
+    ]
+
+
+def test_records_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path) as writer:
+        end = writer.append(one_of_each())
+    assert read(tmp_path) == (one_of_each(), end)
+    assert from_groups(to_groups(one_of_each())) == one_of_each()
+
+
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path) as writer:
+        writer.append([Event("log", "broken \ud83d end")])
+    assert [event.message for event in read(tmp_path)[0] if isinstance(event, Event)] == ["broken ? end"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 8, 9, 40, -2, -1])
+def test_a_torn_tail_is_never_read_and_is_cut_at_the_next_open(tmp_path: Path, kept: int) -> None:
+    with JournalWriter(tmp_path) as writer:
+        whole = writer.append(records(3))
+        writer.append(records(3, start=3))
+    path = segment_path(tmp_path, 1)
+    content = path.read_bytes()
+    second = content[whole.offset :]
+    path.write_bytes(content[: whole.offset] + second[:kept])
+
+    assert read(tmp_path) == (records(3), whole)
+    with JournalWriter(tmp_path) as writer:
+        assert writer.position == whole
+        assert path.stat().st_size == whole.offset
+        writer.append(records(2, start=50))
+    assert read(tmp_path)[0] == records(3) + records(2, start=50)
+
+
+def test_a_tail_of_zeros_as_after_a_power_cut_is_cut(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path) as writer:
+        whole = writer.append(records(3))
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(path.read_bytes() + bytes(4096))
+    with JournalWriter(tmp_path) as writer:
+        assert writer.position == whole
+    assert read(tmp_path) == (records(3), whole)
+
+
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path) as writer:
+        first = writer.append(records(3))
+        writer.append(records(3, start=3))
+        last = writer.append(records(3, start=6))
+    path = segment_path(tmp_path, 1)
+    content = bytearray(path.read_bytes())
+    content[first.offset + 30] ^= 1
+    path.write_bytes(content)
+    assert read(tmp_path) == (records(3) + records(3, start=6), last)
+
+
+def test_segments_rotate_and_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 500)
+    with JournalWriter(tmp_path) as writer:
+        for start in range(0, 100, 10):
+            writer.append(records(10, start))
+    with JournalWriter(tmp_path) as writer:
+        end = writer.append(records(10, start=100))
+    assert end.segment > 3
+    assert all(path.stat().st_size <= 500 for path in tmp_path.iterdir())
+    assert read(tmp_path) == (records(110), end)
+    middle = Position(2, 0)
+    first_of_second = read(tmp_path, middle)[0][0]
+    assert read(tmp_path, START, limit=1)[0] + read(tmp_path, middle)[0] == records(110)
+    assert isinstance(first_of_second, Scalar)
+    assert first_of_second.step % 10 == 0
+
+
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path), pytest.raises(JournalBusy, match="another supervisor writes"):
+        JournalWriter(tmp_path)
+    JournalWriter(tmp_path).close()
+
+
+def test_a_newer_journal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "VERSION", 99)
+    with JournalWriter(tmp_path) as writer:
+        writer.append(records(1))
+    monkeypatch.undo()
+    with pytest.raises(JournalVersion, match="99"):
+        read(tmp_path)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from store.journal import JournalWriter
+from store.records import Scalar
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+writer = JournalWriter(Path(sys.argv[1]))
+good = writer.append([Scalar("m", step, 0.5, ts=1.0) for step in range(10)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (good.offset + 100, resource.RLIM_INFINITY))
+held = [Scalar("m", step, 0.5, ts=1.0) for step in range(10, 20)]
+try:
+    writer.append(held)
+except OSError:
+    print("refused", writer.position == good, Path(sys.argv[1], "1.j").stat().st_size == good.offset)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+writer.append(held)
+"""
+
+
+def test_a_write_that_the_disk_refuses_leaves_nothing_behind_and_can_be_tried_again(tmp_path: Path) -> None:
+    """The limit cuts the write in its middle, as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["refused", "True", "True"]
+    assert read(tmp_path)[0] == [Scalar("m", step, 0.5, ts=1.0) for step in range(20)]
+
+
+DYING_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from store.journal import JournalWriter
+from store.records import Scalar
+writer = JournalWriter(Path(sys.argv[1]))
+for step in range(5):
+    writer.append([Scalar("m", step, 0.5, ts=1.0)])
+    print(step, flush=True)
+os.write(writer._file, b"deadbeef [1,[[")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_tail_follows_another_process_from_its_end_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    early = LiveTail(folder)
+    assert early.poll() == []
+    with JournalWriter(folder) as writer:
+        writer.append(records(3))
+        late = LiveTail(folder)
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        assert early.poll() == records(3)
+        assert late.poll() == []
+        assert early.poll() == []
+    killed = subprocess.run([sys.executable, "-c", DYING_WRITER, folder], capture_output=True, check=False)
+    assert killed.returncode == -9
+    assert late.poll() == [Scalar("m", step, 0.5, ts=1.0) for step in range(5)]
+    assert late.poll() == []
+    assert late.position == end_of(folder)
+    with JournalWriter(folder) as writer:
+        writer.append(records(1, start=9))
+    assert late.poll() == records(1, start=9)
+    assert early.poll()[-1] == records(1, start=9)[0]
+
+
+def test_a_tail_goes_over_to_the_next_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 300)
+    tail = LiveTail(tmp_path)
+    seen: list[Record] = []
+    with JournalWriter(tmp_path) as writer:
+        for start in range(0, 60, 5):
+            writer.append(records(5, start))
+            seen += tail.poll()
+    assert writer.position.segment > 2
+    assert seen == records(60)
