@@ -22,7 +22,7 @@ def build(profile: Profile, source: str, phase: Phase) -> Generator:
     if hardware.generator == "vllm":
         from engine.generators.vllm import VllmGenerator
 
-        generator: Generator = VllmGenerator(folder, profile, phase)
+        generator: Generator = VllmGenerator(folder, hardware, profile.model.compute_dtype, phase)
     else:
         import torch
 

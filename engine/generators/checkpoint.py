@@ -60,7 +60,7 @@ def verify(weights: WeightRef, reader: WeightReader) -> None:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a model folder by name, one file or sharded."""
+    """Every tensor of a model folder by name, one file or sharded; a head that shares the embedding is left out."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -69,7 +69,10 @@ def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise WeightsRefused(f"{folder}: no {missing[0]}; a checkpoint needs its weights in safetensors form")
-    return {name: tensor for file in files for name, tensor in load_file(folder / file).items()}
+    tensors = {name: tensor for file in files for name, tensor in load_file(folder / file).items()}
+    if json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    return tensors
 
 
 def check_fit(

@@ -1,0 +1,171 @@
+"""Generation by vLLM, 0.24 to 0.33, on CUDA or its CPU build: the one place that knows vLLM's interface.
+
+The engine runs in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0), which so ends without leaving anything behind;
+with tensor parallelism vLLM starts one process a GPU, and they end with it. It starts with dummy weights and gets real
+ones as every later version comes: checked first, then loaded by name inside the engine, then all caches dropped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from engine.generators.checkpoint import check_fit, end_ids, named_tensors
+from engine.generators.interface import Generated, GenerationRequest, Tokenizer
+from engine.messages import Finish, Sampling, WeightRef
+from engine.weights import WeightReader
+from profiles.schema import Hardware
+
+ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}
+CPU_CACHE_BYTES = 64 << 20  # vLLM would take half the machine
+ADDED_A_STEP = (
+    64  # new requests before the engine moves on: the first ones need not wait for the last to be added
+)
+PHASES = (  # what vLLM logs, and the start-up phase that begins with it
+    ("Starting to load model", "loading"),
+    ("torch.compile", "compiling"),
+    ("KV cache size", "capturing"),
+)
+
+
+class VllmGenerator:
+    """The model in `folder`; `phase(name, detail)` is told of start-up phases."""
+
+    def __init__(
+        self, folder: Path, hardware: Hardware, dtype: str, phase: Callable[[str, str], None]
+    ) -> None:
+        os.environ.update(ENVIRONMENT | (CPU_ENVIRONMENT if hardware.worker == "cpu" else {}))
+        from vllm import LLM  # reads the environment when it is imported
+
+        self._config = AutoConfig.from_pretrained(folder)
+        self.vocabulary: int = self._config.vocab_size
+        self.longest = min(hardware.max_model_len, self._config.max_position_embeddings)
+        arguments = _engine_arguments(hardware, self._config)
+        with _phases_told(phase, arguments["enforce_eager"]):
+            self._llm: Any = LLM(model=str(folder), dtype=dtype, **arguments)
+        self.tokenizer = cast(Tokenizer, self._llm.get_tokenizer())
+        self._end_ids = sorted(end_ids(folder))
+        self._expected = _shapes(self._config)
+        self._reader = WeightReader()
+        self._numbers = itertools.count()
+
+    def load(self, weights: WeightRef) -> None:
+        """See the interface. The check comes first: a reload that fails half-way would ruin the engine."""
+        check_fit(named_tensors(weights, self._reader), self._expected, weights)
+        self._llm.collective_rpc("load_version", args=(weights.arm, weights.version, weights.location))
+        if not self._llm.reset_prefix_cache(reset_running_requests=True):
+            raise RuntimeError("vLLM kept its prefix cache: answers would mix old and new weights")
+
+    def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
+        """See the interface. Each completion is a request of its own; the engine batches them."""
+        engine = self._llm.llm_engine
+        running: dict[str, GenerationRequest] = {}
+        try:
+            while waiting or running:
+                for _ in range(min(len(waiting), ADDED_A_STEP)):
+                    request, number = waiting.popleft(), str(next(self._numbers))
+                    prompt = {"prompt_token_ids": request.token_ids.tolist()}
+                    engine.add_request(number, prompt, self._parameters(request, sampling))
+                    running[number] = request
+                outputs = [output for output in engine.step() if output.finished]
+                yield [
+                    self._generated(running.pop(output.request_id), output.outputs[0]) for output in outputs
+                ]
+        finally:
+            if running:
+                engine.abort_request(list(running))
+
+    def close(self) -> None:
+        """Ends the engine, and the processes it has started."""
+        self._llm.llm_engine.engine_core.shutdown()
+        self._reader.close()
+
+    def _parameters(self, request: GenerationRequest, sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            seed=request.seed if sampling.temperature else None,
+            logprobs=0,  # of the drawn token alone
+            flat_logprobs=True,
+            stop_token_ids=self._end_ids,
+            stop=list(sampling.stop),
+            detokenize=bool(sampling.stop),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _generated(self, request: GenerationRequest, output: Any) -> Generated:
+        ids = np.array(output.token_ids, dtype=np.int32)
+        logprobs = np.array(output.logprobs.logprobs, dtype=np.float32)
+        finish: Finish = "stop" if output.finish_reason == "stop" else "length"
+        return Generated(request.prompt, request.sample, ids, logprobs, finish)
+
+
+def _engine_arguments(hardware: Hardware, config: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "load_format": "dummy",
+        "worker_extension_cls": "engine.generators.vllm_extension.WeightVersions",
+        "logprobs_mode": "processed_logprobs",  # raw ones ignore the temperature
+        "generation_config": "vllm",  # nothing but what the job says
+        "max_model_len": min(hardware.max_model_len, config.max_position_embeddings),
+        "max_num_seqs": hardware.max_sequences,
+        "tensor_parallel_size": hardware.worker_tensor_parallel,
+        "enforce_eager": hardware.enforce_eager or hardware.worker == "cpu",
+        "disable_log_stats": True,
+    }
+    if hardware.worker == "cpu":
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        token_bytes = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head_dim
+        arguments["kv_cache_memory_bytes"] = max(
+            CPU_CACHE_BYTES, 2 * token_bytes * arguments["max_model_len"]
+        )
+    else:
+        arguments["gpu_memory_utilization"] = hardware.gpu_memory_fraction
+    return arguments
+
+
+def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the model's weights, by transformers; a head that shares the embedding is not among them."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+@contextmanager
+def _phases_told(phase: Callable[[str, str], None], eager: bool) -> Iterator[None]:
+    """While it is entered: reads vLLM's log for the phases of its start, and tells each one when it begins.
+
+    Records are seen where they are made: vLLM sets logging up anew as it starts, which drops every handler.
+    """
+    left = list(PHASES[:1] if eager else PHASES)
+    before = logging.getLogRecordFactory()
+
+    def seen(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        if record.name.startswith("vllm"):
+            message = record.getMessage()
+            reachable = left[:1] if len(left) == len(PHASES) else left  # nothing compiles before it loads
+            for entry in [entry for entry in reachable if entry[0] in message][:1]:
+                left.remove(entry)
+                phase(entry[1], message)
+        return record
+
+    logging.setLogRecordFactory(seen)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)

@@ -1,0 +1,56 @@
+"""What vLLM's own worker processes run to change weights: they read the published version themselves.
+
+vLLM mixes this class into its worker (`worker_extension_cls`); `collective_rpc` calls `load_version` by name. Only the
+place of the weights travels to it. The one way that holds from vLLM 0.24 to 0.33, on CUDA and CPU, is
+`reload_weights` with an iterator: it writes in place, so that compiled graphs stay valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.generators.checkpoint import named_tensors, verify
+from engine.messages import WeightRef
+from engine.weights import WeightReader
+
+
+class WeightVersions:
+    """Methods of a vLLM worker: `device`, `model_runner` and `reload_weights` are vLLM's."""
+
+    if TYPE_CHECKING:
+        device: torch.device
+        model_runner: Any
+
+        def reload_weights(self, *, weights_iterator: Iterator[tuple[str, Tensor]]) -> None: ...
+
+    def load_version(self, arm: str, version: int, location: str) -> None:
+        """Loads a version whose names and shapes have been checked. WeightsRefused where it is not whole (any more)."""
+        weights = WeightRef(arm, version, location)
+        reader = self._weight_reader()
+        tensors = named_tensors(weights, reader)
+        self.reload_weights(
+            weights_iterator=(
+                (name, tensor.to(self.device, non_blocking=True)) for name, tensor in tensors.items()
+            )
+        )
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        else:
+            self._renew_tied_head()
+        verify(weights, reader)
+
+    def _weight_reader(self) -> WeightReader:
+        """One reader for the life of the process: slots stay mapped and page-locked from version to version."""
+        if not hasattr(self, "_mathrl_reader"):
+            self._mathrl_reader = WeightReader(pin=self.device.type == "cuda")
+        return self._mathrl_reader
+
+    def _renew_tied_head(self) -> None:
+        """On a CPU a head that shares the embedding keeps a repacked copy, which a reload does not renew."""
+        model = self.model_runner.get_model()
+        if model.config.tie_word_embeddings:
+            model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
