@@ -1,9 +1,6 @@
 """Comparisons: from files and from the store, their verdicts, and what is refused."""
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -224,15 +221,3 @@ def test_regression_watch_tells_kept_lost_and_unclear() -> None:
     assert [part.standing for part in watched] == ["kept", "lost", "unclear"]
     assert watched[1].loss == pytest.approx(0.05)
     assert watched[1].largest_loss == pytest.approx(0.07)
-
-
-def test_comparing_two_files_cold_takes_at_most_a_second(tmp_path: Path) -> None:
-    a = score_file(tmp_path / "a.jsonl", outcomes(1, 0.75))
-    b = score_file(tmp_path / "b.jsonl", outcomes(2, 0.77))
-    code = "import pathlib, sys, store.comparison as c; c.compare_files(*map(pathlib.Path, sys.argv[1:]))"
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code, str(a), str(b)], check=True)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) <= 1.0

@@ -9,7 +9,6 @@ PAST_LINES = 20
 
 def attach(home: Home, run: Run) -> None:
     """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it."""
-    from mathrl_tui.commands.feed import Feed
     from mathrl_tui.commands.follow import follow
     from store.home import RunFolder
     from store.live import end_of
@@ -19,6 +18,4 @@ def attach(home: Home, run: Run) -> None:
     run_id = store.resolve(run)
     store.settle()
     now = end_of(RunFolder(home, run_id).journal)
-    for line in Feed(run_id, progress_lines=False).take(store.events(run_id, limit=PAST_LINES)):
-        print(line)
-    follow(home, run_id, now)
+    follow(home, run_id, now, store.events(run_id, limit=PAST_LINES))

@@ -5,9 +5,10 @@ The run belongs to its supervisor, which has a session of its own: whatever happ
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from mathrl_tui.core.text import clip
 from store.home import RunFolder
 from store.journal import START, Position
 from store.live import LiveTail
-from store.records import LIVE_STATES
+from store.records import LIVE_STATES, Record
 from store.runs import is_live
 
 LOOK_SECONDS = 0.2
@@ -41,12 +42,12 @@ class Screen:
     def show(self, status: str) -> None:
         """Redraws the status line; '' takes it away."""
         if self.live:
-            width = os.get_terminal_size(sys.stdout.fileno()).columns
+            width = shutil.get_terminal_size().columns
             print(f"\r\x1b[K{clip(status, width - 1)}", end="", flush=True)
 
 
-def follow(home: Path, run_id: str, start: Position | None = START) -> None:
-    """Prints what happens to the run from `start` (None: from now) until it is done.
+def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Record] = ()) -> None:
+    """Prints `past`, then what happens to the run from `start` on until it is done.
 
     Raises CommandFailed where it ends in another way, and ends the command with 130 where a person interrupts it.
     """
@@ -55,13 +56,16 @@ def follow(home: Path, run_id: str, start: Position | None = START) -> None:
     stopping = False
     while True:
         try:
+            for line in feed.take(past):
+                screen.write(line)
+            past = ()
             _watch(folder, tail, feed, screen)
             break
         except KeyboardInterrupt:
             wish = _wish(screen)
         if wish == "leave":
             print(
-                f"left running; `mathrl-tui attach {run_id}` follows it, `mathrl-tui stop {run_id}` stops it"
+                f"left running; `mathrl-tui attach {run_id}` follows it, `mathrl-tui stop {run_id}` ends it"
             )
             raise typer.Exit(INTERRUPTED)
         if wish == "stop":

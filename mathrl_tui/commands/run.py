@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home, Overrides
+
+if TYPE_CHECKING:
+    from store.journal import Position
 
 DEFAULT_PROFILE = "qwen2.5-math-1.5b"
 
@@ -78,25 +81,17 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
     resume_run(home, run_id, parse_stages(stages) if stages else ())
     print(run_id, flush=True)
     if not detach:
-        from mathrl_tui.commands.follow import follow
-
-        follow(home, run_id, past)
-        report(home, run_id)
+        follow_and_report(home, run_id, past)
 
 
-def follow_and_report(home: Path, run_id: str) -> None:
-    """Follows a run that was just started, then prints what it found."""
+def follow_and_report(home: Path, run_id: str, start: Position | None = None) -> None:
+    """Follows a run from `start` (None: its beginning) to its end, then prints what its evaluations say."""
     from mathrl_tui.commands.follow import follow
-
-    follow(home, run_id)
-    report(home, run_id)
-
-
-def report(home: Path, run_id: str) -> None:
-    """Prints the run's evaluations and comparisons, where it has any."""
     from mathrl_tui.commands.report import results
+    from store.journal import START
     from store.query import Store
 
+    follow(home, run_id, start or START)
     store = Store(home)
     store.settle()
     found = results(store, run_id)

@@ -1,0 +1,75 @@
+"""Runs the program as a person does: its real entry point, in a process of its own, on pipes or on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 60.0
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a person whose home folder is `home`."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "MATHRL_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+def mathrl(home: Path, *arguments: str | Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+    """The program's output and exit status, run with pipes from another folder than the source's."""
+    return subprocess.run(
+        [sys.executable, "-m", "mathrl_tui", *map(str, arguments)],
+        cwd=home.parent,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+class Terminal:
+    """The program on a terminal of its own, which is its controlling one."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.seen = ""
+        self.pid, self._screen = pty.fork()
+        if self.pid == 0:
+            os.chdir(home.parent)
+            os.execve(sys.executable, [sys.executable, "-m", "mathrl_tui", *arguments], environment(home))
+
+    def read_until(self, text: str) -> None:
+        """Reads until `text` was shown; fails after PATIENCE seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"waited in vain for {text!r}; seen: {self.seen[-2000:]!r}"
+            assert self._read_more(), f"ended before {text!r}; seen: {self.seen[-2000:]!r}"
+
+    def press(self, keys: str) -> None:
+        """Types `keys`; \\x03 is Ctrl-C."""
+        os.write(self._screen, keys.encode())
+
+    def close(self) -> None:
+        """Takes the terminal away, as a window that is closed does."""
+        os.close(self._screen)
+
+    def wait(self) -> int:
+        """Reads to the end; the program's exit status."""
+        while self._read_more():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read_more(self) -> bool:
+        select.select([self._screen], [], [], PATIENCE)
+        try:
+            part = os.read(self._screen, 65536)
+        except OSError:  # EIO: nobody has the terminal open any more
+            return False
+        self.seen += _ESCAPES.sub("", part.decode(errors="replace"))
+        return bool(part)

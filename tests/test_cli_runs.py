@@ -1,0 +1,145 @@
+"""Commands about a live run, through the real entry point: following it, on pipes and on a terminal, and ending it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Terminal, environment, mathrl
+from supervised import make_run, states, supervise, until
+
+from engine import launch
+from store.home import RunFolder
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[RunFolder]:
+    """A live run whose trainer waits, and goes on when its `hold-trainer` is taken away."""
+    folder = make_run(tmp_path / "artifacts", worker=False, steps=30)
+    hold(folder).touch()
+    process = supervise(folder)
+    until(lambda: "running" in states(folder), "the run is running")
+    yield folder
+    hold(folder).unlink(missing_ok=True)
+    process.kill()
+    process.wait()
+
+
+def hold(folder: RunFolder) -> Path:
+    return folder.path / "hold-trainer"
+
+
+def test_status_of_a_live_run(held: RunFolder) -> None:
+    (run,) = json.loads(mathrl(held.home, "runs", "--json").stdout)["runs"]
+    assert (run["run"], run["state"], run["ended"]) == (held.run_id, "running", None)
+    status = json.loads(mathrl(held.home, "status", held.run_id, "--json").stdout)
+    assert [process["alive"] for process in status["processes"] if process["role"] == "trainer"] == [True]
+
+
+def test_pause_resume_checkpoint_and_stop(held: RunFolder) -> None:
+    assert mathrl(held.home, "pause", held.run_id).returncode == 0
+    hold(held).unlink()
+    until(lambda: states(held)[-1] == "paused", "it is paused")
+    assert mathrl(held.home, "checkpoint", held.run_id).returncode == 0
+    assert mathrl(held.home, "resume", "fake").returncode == 0
+    until(lambda: not launch.is_alive(held.home, held.run_id), "it has ended")
+    done = mathrl(held.home, "stop", held.run_id)
+    assert done.returncode == 2
+    assert "no supervisor is running" in done.stderr
+
+
+def test_kill_leaves_nothing_alive(held: RunFolder) -> None:
+    done = mathrl(held.home, "kill", held.run_id)
+    assert done.returncode == 0, done.stderr
+    assert not launch.is_alive(held.home, held.run_id)
+
+
+def test_attach_on_a_pipe_prints_plain_lines_to_the_end(held: RunFolder) -> None:
+    attached = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mathrl_tui", "attach", held.run_id],
+        env=environment(held.home),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert attached.stdout is not None
+    first = attached.stdout.readline()
+    hold(held).unlink()
+    text = first + attached.stdout.read()
+    assert attached.wait() == 0
+    assert "sft: started" in text
+    assert f"{held.run_id}: done" in text
+    assert "\x1b" not in text
+    assert "\r" not in text
+
+
+def test_ctrl_c_on_a_pipe_leaves_the_run_and_says_how_to_come_back(held: RunFolder) -> None:
+    attached = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mathrl_tui", "attach", held.run_id],
+        env=environment(held.home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert attached.stdout is not None
+    seen = attached.stdout.readline()  # it is following
+    attached.send_signal(signal.SIGINT)
+    rest, errors = attached.communicate()
+    assert attached.returncode == 130
+    assert f"mathrl-tui attach {held.run_id}" in seen + rest
+    assert errors == ""
+    assert launch.is_alive(held.home, held.run_id)
+
+
+def test_ctrl_c_on_a_terminal_asks_and_stops(held: RunFolder) -> None:
+    terminal = Terminal(held.home, "attach", held.run_id)
+    terminal.read_until("running")
+    terminal.press("\x03")
+    terminal.read_until("[s]top")
+    terminal.press("s\n")
+    hold(held).unlink()
+    assert terminal.wait() == 130
+    assert not launch.is_alive(held.home, held.run_id)
+    assert states(held)[-2:] == ["stopping", "interrupted"]
+
+
+def test_ctrl_c_on_a_terminal_goes_on_watching_at_enter_and_leaves_at_the_second(held: RunFolder) -> None:
+    terminal = Terminal(held.home, "attach", held.run_id)
+    terminal.read_until("running")
+    terminal.press("\x03")
+    terminal.read_until("[s]top")
+    terminal.press("\n")
+    terminal.seen = ""
+    terminal.read_until(held.run_id)  # the status line again
+    terminal.press("\x03")
+    terminal.read_until("[s]top")
+    terminal.press("\x03")
+    assert terminal.wait() == 130
+    assert "left running" in terminal.seen
+    assert launch.is_alive(held.home, held.run_id)
+
+
+def test_a_terminal_that_is_closed_leaves_the_run_going(held: RunFolder) -> None:
+    terminal = Terminal(held.home, "attach", held.run_id)
+    terminal.read_until("running")
+    terminal.close()
+    os.waitpid(terminal.pid, 0)
+    hold(held).unlink()
+    until(lambda: not launch.is_alive(held.home, held.run_id), "it has ended")
+    assert states(held)[-1] == "done"
+
+
+def test_a_run_that_fails_is_a_failed_command(held: RunFolder) -> None:
+    (held.path / "fail").touch()
+    hold(held).unlink()
+    done = mathrl(held.home, "attach", held.run_id)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"run {held.run_id}: failed: ")
+    assert f"run --resume {held.run_id}" in done.stderr
+    assert done.stderr.count("\n") == 1
