@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -91,7 +91,11 @@ def _evals(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[s
 
 
 def _comparisons(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
-    comparisons = [asdict(each) for run in runs for each in run_comparisons(store, run)]
+    comparisons = [
+        asdict(each if len(runs) == 1 else replace(each, a=f"{run}/{each.a}", b=f"{run}/{each.b}"))
+        for run in runs
+        for each in run_comparisons(store, run)
+    ]
     return _registered(connection, "comparisons", Comparison, comparisons)
 
 

@@ -91,7 +91,7 @@ class Ingester:
     def apply(self, patience: float) -> int:
         """Like `tick`, without regard to earlier failures, waiting `patience` seconds for each lock."""
         if not self._journals.is_dir():
-            return 0
+            return 0  # and no store is made
         try:
             with locked(self._lock, patience=patience):
                 rows = self._apply_all(patience)
@@ -161,18 +161,26 @@ def offsets_in(
     return position, max((seq for *_, seq in found), default=0)
 
 
+def journaled(home: Path) -> list[str]:
+    """Ids of the runs that have a journal, in alphabetical order."""
+    try:
+        return sorted(entry.name for entry in os.scandir(home / "journal"))
+    except FileNotFoundError:
+        return []
+
+
 def collect(journals: Path, position: dict[str, Position]) -> Batch | None:
     """What the runs' journals hold behind `position`, some megabytes of it at most; None where that is nothing."""
     batch, size = Batch(), 0
-    for entry in sorted(os.scandir(journals), key=lambda entry: entry.name):
-        folder, start = journals / entry.name, position.get(entry.name, START)
+    for run_id in journaled(journals.parent):
+        folder, start = journals / run_id, position.get(run_id, START)
         if size >= TRANSACTION_BYTES or not has_more(folder, start):
             continue
         groups, end = read_groups(folder, start, limit=TRANSACTION_BYTES - size)
         if end == start:
             continue  # only the torn tail of a batch that was never acknowledged
         size += end.offset - (start.offset if end.segment == start.segment else 0)
-        batch.add(entry.name, groups, end)
+        batch.add(run_id, groups, end)
     return batch if batch.reached else None
 
 

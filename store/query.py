@@ -19,7 +19,7 @@ import numpy as np
 from store import runs as run_states
 from store.database import Database
 from store.home import RunFolder, run_ids
-from store.ingest import Ingester, offsets_in
+from store.ingest import Ingester, journaled, offsets_in
 from store.journal import START, Position, has_more, read
 from store.records import Event, Example, Record, RunRow, Scalar
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
@@ -78,7 +78,7 @@ class Store:
             )
             reached, _ = offsets_in(connection)
         summaries = []
-        for run_id in dict.fromkeys([*rows, *run_ids(self.home)]):
+        for run_id in dict.fromkeys([*rows, *journaled(self.home), *run_ids(self.home)]):
             live, pending = self._since(run_id, reached.get(run_id, START))
             row = rows.get(run_id) or _registration(pending) or run_states.registered(self._folder(run_id))
             if row is not None:

@@ -1,0 +1,283 @@
+"""What readers are told: runs' states, series, evaluations and examples, against arithmetic done here."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.home import RunFolder, create_run
+from store.journal import JournalWriter
+from store.query import Store, UnknownRun
+from store.records import Event, Example, Record, RunRow, Scalar
+
+PLAN = [{"stage": "data", "arm": ""}, {"stage": "sft", "arm": "sft"}, {"stage": "eval", "arm": ""}]
+
+
+def registered(name: str = "demo", ts: float = 1000.0) -> RunRow:
+    return RunRow(name, "demo", 3, {"plan": PLAN, "profile": {"name": "demo"}}, ts=ts)
+
+
+def state(value: str, reason: str = "", ts: float = 1001.0) -> Event:
+    return Event("state", payload={"state": value, "reason": reason}, ts=ts)
+
+
+def stage(name: str, arm: str, status: str, ts: float = 1002.0) -> Event:
+    return Event("stage", stage=name, arm=arm, payload={"status": status}, ts=ts)
+
+
+def journaled(home: Path, run_id: str, records: list[Record]) -> None:
+    (home / "runs" / run_id).mkdir(parents=True, exist_ok=True)
+    with JournalWriter(RunFolder(home, run_id).journal) as writer:
+        writer.append(records)
+
+
+@contextmanager
+def supervised(home: Path, run_id: str) -> Iterator[subprocess.Popen[str]]:
+    """A living process that holds the run's lock, as a supervisor does."""
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold, home / "runs" / run_id / "run.lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+    finally:
+        process.communicate()
+
+
+def test_a_run_is_live_exactly_while_its_supervisor_is(tmp_path: Path) -> None:
+    journaled(
+        tmp_path,
+        "r",
+        [registered(), state("running"), stage("data", "", "finished"), stage("sft", "sft", "started")],
+    )
+    store = Store(tmp_path)
+    with supervised(tmp_path, "r") as supervisor:
+        store.ingest()
+        (run,) = store.runs()
+        assert (run.state, run.ended) == ("running", None)
+        assert [(each.stage, each.status) for each in run.stages] == [
+            ("data", "finished"),
+            ("sft", "started"),
+            ("eval", "pending"),
+        ]
+        supervisor.kill()
+        supervisor.wait()
+        (run,) = store.runs()
+    assert (run.state, run.reason, run.ended) == ("interrupted", "the supervisor is gone", 1002.0)
+    assert [each.status for each in run.stages] == ["finished", "interrupted", "pending"]
+
+
+def test_the_last_words_of_a_run_count_before_they_are_ingested(tmp_path: Path) -> None:
+    journaled(tmp_path, "r", [registered(), state("running"), Scalar("sft/train/loss", 1, 0.5)])
+    store = Store(tmp_path)
+    store.ingest()
+    journaled(
+        tmp_path, "r", [Scalar("sft/train/loss", 2, 0.25), state("done", "all stages are done", ts=1009.0)]
+    )
+    (run,) = store.runs()
+    assert (run.state, run.reason, run.ended) == ("done", "all stages are done", 1009.0)
+    status = store.status("r")
+    assert (status.state, status.metrics) == ("done", {"sft/train/loss": 0.25})
+    assert store.high_water("r") == {"sft/train/loss": 2}
+
+
+def test_a_run_whose_supervisor_never_began_is_listed(tmp_path: Path) -> None:
+    folder = create_run(tmp_path, "fresh", 7)
+    folder.config.write_text(
+        json.dumps(
+            {
+                "run": folder.run_id,
+                "name": "fresh",
+                "profile": {"name": "demo"},
+                "seed": 7,
+                "plan": PLAN,
+                "created": 5.0,
+            }
+        )
+    )
+    (run,) = Store(tmp_path).runs()
+    assert (run.run, run.state, run.profile, run.seed, run.started) == (
+        folder.run_id,
+        "interrupted",
+        "demo",
+        7,
+        5.0,
+    )
+    assert Store(tmp_path).config(folder.run_id)["plan"] == PLAN
+
+
+def test_status_tells_place_metrics_and_processes(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    progress = {"done": 7, "total": 40, "unit": "steps", "eta_seconds": 33.0}
+    journaled(
+        tmp_path,
+        "r",
+        [
+            registered(),
+            state("running"),
+            stage("sft", "sft", "started"),
+            Event("progress", stage="sft", arm="sft", payload={"done": 6, "total": 40}),
+            Event("progress", stage="sft", arm="sft", payload=progress),
+            Event("process", payload={"role": "trainer", "pid": os.getpid(), "alive": True}),
+            Event("process", payload={"role": "worker", "pid": gone.pid, "alive": True}),
+            Scalar("sft/train/loss", 6, 0.5),
+            Scalar("sft/train/loss", 7, 0.25),
+        ],
+    )
+    store = Store(tmp_path)
+    for _ in range(2):  # from the journal alone, then from the database
+        with supervised(tmp_path, "r"):
+            status = store.status("r")
+        assert (status.stage, status.arm, status.step, status.total_steps) == ("sft", "sft", 7, 40)
+        assert (status.unit, status.eta_seconds) == ("steps", 33.0)
+        assert status.metrics == {"sft/train/loss": 0.25}
+        assert {each.role: each.alive for each in status.processes} == {"trainer": True, "worker": False}
+        store.ingest()
+    assert store.status("r").eta_seconds is None  # nobody is at it any more
+
+
+def test_looking_at_a_run_does_not_keep_its_lock(tmp_path: Path) -> None:
+    journaled(tmp_path, "r", [registered(), state("running")])
+    lock = tmp_path / "runs" / "r" / "run.lock"
+    lock.touch()
+    store = Store(tmp_path)
+    store.runs()
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_runs_are_found_by_id_name_and_beginning(tmp_path: Path) -> None:
+    for number, run_id in enumerate(["demo-s0-1", "demo-s1-1", "other-s0-1"]):
+        journaled(tmp_path, run_id, [registered(run_id.split("-")[0], ts=1000.0 + number), state("done")])
+    store = Store(tmp_path)
+    assert [run.run for run in store.runs()] == ["demo-s0-1", "demo-s1-1", "other-s0-1"]
+    assert store.resolve("demo-s0-1") == "demo-s0-1"
+    assert store.resolve("other") == "other-s0-1"
+    assert store.resolve("demo-s1") == "demo-s1-1"
+    with pytest.raises(UnknownRun, match=r"demo: 2 runs .*demo-s0-1, demo-s1-1"):
+        store.resolve("demo")
+    with pytest.raises(UnknownRun, match=r"demo-s0-2: no such run .*did you mean demo-s0-1"):
+        store.resolve("demo-s0-2")
+    with pytest.raises(UnknownRun, match="absent: no such run"):
+        store.status("absent")
+
+
+def test_a_series_is_reduced_as_numpy_reduces_it(tmp_path: Path) -> None:
+    steps = np.arange(3, 10_003)
+    values = np.random.default_rng(0).normal(size=steps.size)
+    values[1234] = 1e6  # a spike must survive
+    journaled(
+        tmp_path,
+        "r",
+        [
+            Scalar("m", int(step), float(value), ts=float(step))
+            for step, value in zip(steps, values, strict=True)
+        ],
+    )
+    journaled(tmp_path, "r", [Scalar("other", 5, 1.0), Scalar("bad", 0, float("nan"))])
+    store = Store(tmp_path)
+    store.ingest()
+    series = store.series("r", "m", buckets=40)
+    parts = values.reshape(40, 250)
+    np.testing.assert_allclose(series.mean, parts.mean(axis=1))
+    np.testing.assert_array_equal(series.low, parts.min(axis=1))
+    np.testing.assert_array_equal(series.high, parts.max(axis=1))
+    np.testing.assert_allclose(series.step, steps.reshape(40, 250).mean(axis=1))
+    np.testing.assert_array_equal(series.ts, steps.reshape(40, 250).max(axis=1))
+
+    every = store.series("r", "m", buckets=400, start=100, end=199)
+    np.testing.assert_array_equal(every.step, np.arange(100, 200))
+    np.testing.assert_array_equal(every.mean, values[97:197])
+    assert store.series("r", "m", start=20_000).step.size == 0
+    assert np.isnan(store.series("r", "bad").mean).all()
+    assert store.metrics("r") == ["bad", "m", "other"]
+
+
+def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Path) -> None:
+    rows: list[Record] = []
+    for question in range(10):
+        for sample in range(2):
+            right = question < 4 or (question < 6 and sample == 0)
+            outcome = "correct" if right else "truncated" if question == 9 else "wrong"
+            rows.append(
+                Example(
+                    "sft",
+                    20,
+                    "gsm8k",
+                    f"q{question:02}",
+                    sample,
+                    right,
+                    float(right),
+                    outcome,
+                    "p",
+                    "o",
+                    10 + sample,
+                )
+            )
+        rows.append(Example("sft", 20, "validation", f"q{question:02}", 0, True, 1.0, "correct", "p", "o", 1))
+    rows.append(Example("sft", 10, "gsm8k", "q00", 0, False, 0.0, "no_answer", "p", "o", 1))
+    journaled(tmp_path, "r", rows)
+    store = Store(tmp_path)
+    store.ingest()
+    late, early = store.evaluations("r")
+    assert (late.arm, late.step, late.task) == ("sft", 20, "gsm8k")
+    assert (late.n, late.samples, late.correct, late.rate, late.truncated) == (10, 20, 10, 0.5, 2)
+    assert late.mean_tokens == 10.5
+    # Wilson at 5 of 10, by hand: (0.5 + z²/20) / (1 + z²/10) ∓ z √(0.025 + z²/400) / (1 + z²/10), z = 1.959964
+    assert (late.low, late.high) == (pytest.approx(0.236593, abs=1e-6), pytest.approx(0.763407, abs=1e-6))
+    assert (early.step, early.no_answer) == (10, 1)
+    assert store.evaluations("other") == []
+
+    scores = store.scores("r", "sft", "gsm8k")
+    assert (scores.step, len(scores.ids)) == (20, 20)
+    assert list(scores.ids[:4]) == ["q00", "q00", "q01", "q01"]
+    assert scores.correct.sum() == 10
+    assert store.scores("r", "sft", "gsm8k", step=10).score.tolist() == [0.0]
+    with pytest.raises(LookupError, match="r/sft@11: no results on task gsm8k"):
+        store.scores("r", "sft", "gsm8k", step=11)
+
+    wrong = store.examples("r", "sft", "gsm8k", 20, correct=False, limit=3)
+    assert [(each.ex_id, each.sample) for each in wrong] == [("q04", 1), ("q05", 1), ("q06", 0)]
+    assert [each.ex_id for each in store.examples("r", "sft", "gsm8k", 20, ids=["q03"])] == ["q03", "q03"]
+    assert len(store.examples("r", "sft", limit=None)) == 31
+
+
+def test_marks_of_a_resume_hold_what_is_ingested_and_what_is_not(tmp_path: Path) -> None:
+    example = Example("sft", 1, "t", "q", 0, True, 1.0, "correct", "p", "o", 1)
+    later = Example("sft", 2, "t", "q", 1, True, 1.0, "correct", "p", "o", 1)
+    store = Store(tmp_path)
+    assert (store.high_water("r"), store.example_keys("r")) == ({}, set())
+    journaled(tmp_path, "r", [Scalar("a", 5, 0.5), Scalar("b", 2, 0.5), example])
+    store.ingest()
+    journaled(tmp_path, "r", [Scalar("a", 6, 0.5), later])
+    assert store.high_water("r") == {"a": 6, "b": 2}
+    assert store.example_keys("r") == {("sft", 1, "t", "q", 0), ("sft", 2, "t", "q", 1)}
+
+
+def test_events_come_in_order_of_arrival(tmp_path: Path) -> None:
+    events = [Event("log", f"line {number}", ts=50.0 - number) for number in range(5)]
+    journaled(tmp_path, "r", [*events[:3], state("running"), *events[3:]])
+    store = Store(tmp_path)
+    store.ingest()
+    assert store.events("r", ["log"]) == events
+    assert store.events("r", limit=2) == events[3:]
+    assert store.events("r", ["state"])[0].payload == {"state": "running", "reason": ""}
+    assert store.events("r", []) == []
