@@ -1,6 +1,6 @@
 """What every engine process does at its start and its end, whatever its work is.
 
-It leads a process group of its own, so that it and all that it starts can be ended at once; holds its pid file; writes
+It has a session of its own; holds its pid file; writes
 everything it and its libraries print to its own log; listens to its supervisor on a thread; and ends when that dies:
 the trainer after a checkpoint at the next boundary, the worker at once.
 """
@@ -25,7 +25,8 @@ from engine.link import Link
 from engine.messages import Request, Result
 from engine.orders import Acknowledged, FromSupervisor, NewLink, Order, Outcome, Verb
 from engine.outbox import Outbox, spool_folder
-from engine.pidfile import hold, kill_group, pid_path
+from engine.pidfile import hold, pid_path
+from engine.process_tree import kill_marked
 from engine.step_control import StepControl
 from store.home import RunFolder
 from store.records import Record
@@ -137,7 +138,7 @@ def run_worker(main: str, folder: RunFolder, connection: Connection[Any, Any], h
     def orphaned() -> None:
         outbox.orphan()
         child.stop()
-        last_resort = threading.Timer(WORKER_GRACE_SECONDS, kill_group, [os.getpid()])
+        last_resort = threading.Timer(WORKER_GRACE_SECONDS, kill_marked, [folder, "worker"])
         last_resort.daemon = True
         last_resort.start()
 

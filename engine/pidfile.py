@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.process_tree import kill_marked
 from store.home import RunFolder
 from store.locks import is_locked
 
@@ -32,15 +33,23 @@ class Process:
     pid: int
     started: int
 
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has the number `pid` now; one that is dead where none has."""
+        return cls(pid, _start_time(pid) or -1)
+
     @property
     def is_alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
         return _start_time(self.pid) == self.started
 
-    def kill_group(self) -> None:
-        """Ends the process and everything in its process group at once; nothing happens where it is dead."""
+    def kill(self) -> None:
+        """Ends the process at once; nothing happens where it is dead."""
         if self.is_alive:
-            kill_group(self.pid)
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
 
 
 def lock_path(folder: RunFolder) -> Path:
@@ -54,22 +63,12 @@ def pid_path(folder: RunFolder, role: str) -> Path:
 
 
 def end_unattended(folder: RunFolder) -> None:
-    """Ends the processes of a run whose supervisor does not answer, the supervisor first."""
-    for path in (lock_path(folder), *(pid_path(folder, role) for role in ROLES)):
-        process = recorded(path)
-        if process is not None:
-            process.kill_group()
-
-
-def kill_group(pid: int) -> None:
-    """SIGKILL to the group that `pid` leads, or to `pid` alone where it leads none (yet)."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+    """Ends a run whose supervisor does not answer: the supervisor first, so that it starts nothing again."""
+    supervisor = recorded(lock_path(folder))
+    if supervisor is not None:
+        supervisor.kill()
+    for role in ROLES:
+        kill_marked(folder, role)
 
 
 def hold(path: Path) -> int:
@@ -85,7 +84,8 @@ def hold(path: Path) -> int:
                 os.close(descriptor)
                 raise Held(f"{path}: held by another process ({holder(path)})") from None
             time.sleep(RETRY_SECONDS)
-    identity = f"{os.getpid()} {_start_time(os.getpid())}\n".encode()
+    me = Process.of(os.getpid())
+    identity = f"{me.pid} {me.started}\n".encode()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, identity, 0)
     return descriptor

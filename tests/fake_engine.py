@@ -7,6 +7,7 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     steps            how many steps (default 60)
     hold-NAME        the step waits while this file is there (`hold-trainer`, `hold-worker`)
     crash            the trainer raises at its next step, and the file is gone
+    helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
 """
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -123,6 +126,12 @@ def _ask(child: TrainerChild, step: int) -> list[int]:
 
 
 def worker(folder: RunFolder, child: WorkerChild) -> None:
+    if (folder.path / "helpers").exists():
+        command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(1000)"]
+        helper = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
+        assert helper.stdout is not None
+        helper.stdout.readline()
+        (folder.path / "helpers").write_text(str(helper.pid))
     while True:
         try:
             _serve(folder, child)

@@ -35,6 +35,14 @@ class Source:
         self.acknowledged += records
 
 
+def known(*records: Record) -> Known:
+    """What a journal with `records` makes known."""
+    found = Known()
+    for record in records:
+        found.remember(record)
+    return found
+
+
 def scalar(step: int, metric: str = "m", value: float = 0.0) -> Scalar:
     return Scalar(metric, step, value, 0.0)
 
@@ -45,7 +53,7 @@ def example(step: int, ex_id: str, sample: int = 0) -> Example:
 
 def test_repeated_identities_are_kept_once_and_acknowledged_all_the_same() -> None:
     journal, source = Journal(), Source()
-    recorder = Recorder(journal, Known([scalar(0), scalar(1), example(1, "x")]))
+    recorder = Recorder(journal, known(scalar(0), scalar(1), example(1, "x")))
     assert not recorder.take([scalar(0), scalar(1, value=9.0), example(1, "x")], source)
     assert recorder.take(
         [scalar(2), scalar(1, "other"), example(1, "x", 1), example(2, "x"), scalar(2)], source
@@ -56,22 +64,22 @@ def test_repeated_identities_are_kept_once_and_acknowledged_all_the_same() -> No
 
 
 def test_a_late_step_is_no_repeated_one() -> None:
-    known = Known()
-    assert [known.add(scalar(step)) for step in (50, 75, 25, 75, 25)] == [True, True, True, False, False]
+    fresh = Known()
+    assert [fresh.add(scalar(step)) for step in (50, 75, 25, 75, 25)] == [True, True, True, False, False]
 
 
 def test_old_steps_count_as_known_in_bounded_memory() -> None:
-    known = Known()
+    fresh = Known()
     for step in range(3 * RECENT_STEPS):
-        assert known.add(scalar(step))
-    assert len(known._steps["m"]) <= RECENT_STEPS
-    assert not any(known.add(scalar(step)) for step in range(0, 3 * RECENT_STEPS, 997))
+        assert fresh.add(scalar(step))
+    assert len(fresh._steps["m"]) <= RECENT_STEPS
+    assert not any(fresh.add(scalar(step)) for step in range(0, 3 * RECENT_STEPS, 997))
 
 
 def test_events_repeat_freely_but_a_spooled_one_that_is_there_does_not_come_again() -> None:
     journal = Journal()
     old, new = Event("log", "old", ts=1.0), Event("log", "new", ts=2.0)
-    recorder = Recorder(journal, Known([old]))
+    recorder = Recorder(journal, known(old))
     recorder.take([old])
     recorder.take_spooled([old, new, scalar(1)])
     recorder.flush(now=True)

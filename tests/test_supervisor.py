@@ -197,6 +197,21 @@ def test_kill_takes_the_whole_tree_at_once(tmp_path: Path) -> None:
     assert (states(folder)[-1], last_reason(folder)) == ("interrupted", "killed by test")
 
 
+@pytest.mark.parametrize("end", ["kill", "death"])
+def test_what_a_worker_started_ends_with_it_wherever_it_went(tmp_path: Path, end: str) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    (folder.path / "helpers").touch()
+    supervisor = started(folder)
+    helper = Process.of(int((folder.path / "helpers").read_text()))
+    assert helper.is_alive
+    if end == "death":
+        os.kill(process_of(folder, "worker").pid, signal.SIGKILL)
+        until(lambda: not helper.is_alive, "the helper is dead")
+    ask(folder, "kill")
+    supervisor.wait(PATIENCE)
+    assert not helper.is_alive
+
+
 def test_kill_reaches_a_run_whose_supervisor_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,9 +277,8 @@ def test_deaths_without_progress_end_the_run(tmp_path: Path, role: str) -> None:
         (folder.path / "hold-trainer").unlink()
     supervisor.wait(PATIENCE)
     assert states(folder)[-1] == "failed"
-    assert f"{role} was killed by SIGKILL; see logs/{role}.log (2 times without progress)" in last_reason(
-        folder
-    )
+    assert f"{role} was killed by SIGKILL" in last_reason(folder)
+    assert f"see logs/{role}.log (2 times without progress)" in last_reason(folder)
 
 
 def test_only_one_supervisor_holds_a_run(tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ class Crew:
         for child in self.children.values():
             child.kill()
 
+    def abandon(self) -> None:
+        """Whoever still lives sees its supervisor gone, and ends as it does when that dies."""
+        for child in self.children.values():
+            child.connection.close()
+
     def release(self) -> None:
         """Gives the GPUs back."""
         self._claim.release()

@@ -27,10 +27,13 @@ class Ingestion:
         """Why the database is behind, in one line; empty when all is well."""
         return self._ingester.problem
 
-    def finish(self) -> None:
-        """Ends the thread and brings in what is left; what cannot be brought in now stays in the journal."""
+    def end(self) -> None:
+        """Ends the thread."""
         self._over.set()
         self._thread.join()
+
+    def catch_up(self) -> None:
+        """Brings in what is left; what cannot be brought in now stays in the journal for others to bring in."""
         self._ingester.apply(LAST_PATIENCE_SECONDS)
         if self.problem:
             print(f"the database is behind the journal: {self.problem}", file=sys.stderr)

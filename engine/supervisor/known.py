@@ -6,8 +6,6 @@ metric are kept one by one and every older step counts as known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from store.records import Event, Example, Record, Scalar
 
 RECENT_STEPS = 10_000
@@ -16,15 +14,17 @@ RECENT_STEPS = 10_000
 class Known:
     """The identities of the records so far."""
 
-    def __init__(self, records: Iterable[Record] = ()) -> None:
+    def __init__(self) -> None:
         self._below: dict[str, int] = {}  # every step of the metric below this one is known
         self._steps: dict[str, set[int]] = {}
         self._examples: set[tuple[str, int, str, str, int]] = set()
         self._events: set[tuple[str, str, str, str, int, float]] = set()
-        for record in records:
-            self.add(record)
-            if isinstance(record, Event):
-                self._events.add(_event_key(record))
+
+    def remember(self, record: Record) -> None:
+        """`record` is in the journal from before."""
+        self.add(record)
+        if isinstance(record, Event):
+            self._events.add(_event_key(record))
 
     def add(self, record: Record) -> bool:
         """Whether `record` is new; it is known from now on. Events from living processes are always new."""
@@ -38,7 +38,7 @@ class Known:
         return True
 
     def has_event(self, event: Event) -> bool:
-        """Whether this very event, to its time, was among the records at the start (for spooled ones)."""
+        """Whether this very event, to its time, was in the journal from before (for spooled ones)."""
         return _event_key(event) in self._events
 
     def _add_scalar(self, scalar: Scalar) -> bool:

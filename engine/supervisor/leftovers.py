@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from engine.outbox import read_spool, spool_folder
-from engine.pidfile import ROLES, holder, pid_path
+from engine.pidfile import ROLES, pid_path
+from engine.process_tree import kill_marked
 from store.home import RunFolder
 from store.locks import is_locked
 from store.records import Record
@@ -32,9 +33,7 @@ class Leftovers:
     def kill(self) -> None:
         """Ends them at once."""
         for role in ROLES:
-            process = holder(pid_path(self._folder, role))
-            if process is not None:
-                process.kill_group()
+            kill_marked(self._folder, role)
 
 
 def spooled(folder: RunFolder) -> list[tuple[Path, list[Record]]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from engine.child import run_trainer, run_worker
 from engine.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
-from engine.pidfile import kill_group
+from engine.process_tree import kill_marked, marks
 from store.home import RunFolder
 
 Role = Literal["trainer", "worker"]
@@ -25,8 +25,11 @@ SPAWN = get_context("spawn")
 class Child:
     """A running trainer or worker."""
 
-    def __init__(self, role: Role, process: SpawnProcess, connection: Connection[Any, Any]) -> None:
+    def __init__(
+        self, role: Role, folder: RunFolder, process: SpawnProcess, connection: Connection[Any, Any]
+    ) -> None:
         self.role: Role = role
+        self._folder = folder
         self.process = process
         self.connection = connection
         self.outcome: Outcome | None = None
@@ -67,25 +70,23 @@ class Child:
         return messages
 
     def has_ended(self) -> bool:
-        """Whether the process is over. It is not reaped yet, so its number cannot be another's."""
-        if self.process.pid is None:
-            return True
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        """Whether the process is over."""
+        return self.process.exitcode is not None
 
     def kill(self) -> None:
         """Ends it and all that it started, at once."""
-        kill_group(self.pid)
+        kill_marked(self._folder, self.role)
 
     def reap(self) -> str:
-        """After its end: ends what it left of its group, frees it, and says how it ended."""
-        kill_group(self.pid)
-        self.process.join()
+        """After its end: frees it, and says how it ended."""
         self.connection.close()
         code = self.process.exitcode
         assert code is not None
         return how_it_ended(self.role, code)
 
     def _send(self, message: FromSupervisor) -> None:
+        if self.connection.closed:
+            return  # it is dead and buried, and its last records have come to the journal
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
 
@@ -94,14 +95,14 @@ def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, 
     """Spawns the trainer process; `held` is kept open in it as long as it lives."""
     ours, theirs = SPAWN.Pipe(duplex=True)
     process = SPAWN.Process(target=run_trainer, args=(main, folder, theirs, has_worker, held), name="trainer")
-    return _start("trainer", process, ours, theirs, threads)
+    return _start("trainer", folder, process, ours, theirs, threads)
 
 
 def start_worker(main: str, folder: RunFolder, held: object, threads: int) -> Child:
     """Spawns the worker process."""
     ours, theirs = SPAWN.Pipe(duplex=True)
     process = SPAWN.Process(target=run_worker, args=(main, folder, theirs, held), name="worker")
-    return _start("worker", process, ours, theirs, threads)
+    return _start("worker", folder, process, ours, theirs, threads)
 
 
 def connect(trainer: Child, worker: Child) -> None:
@@ -116,6 +117,8 @@ def connect(trainer: Child, worker: Child) -> None:
 
 def how_it_ended(role: str, code: int) -> str:
     """An exit code as words, with where to look."""
+    if code == -signal.SIGKILL:
+        return f"{role} was killed by SIGKILL (by hand, or by the kernel for want of memory); see logs/{role}.log"
     if code < 0:
         return f"{role} was killed by {signal.Signals(-code).name}; see logs/{role}.log"
     if code == 0:
@@ -125,21 +128,22 @@ def how_it_ended(role: str, code: int) -> str:
 
 def _start(
     role: Role,
+    folder: RunFolder,
     process: SpawnProcess,
     ours: Connection[Any, Any],
     theirs: Connection[Any, Any],
     threads: int,
 ) -> Child:
-    with _environment(threads):
+    with _environment(marks(folder, role), threads):
         process.start()
     theirs.close()
-    return Child(role, process, ours)
+    return Child(role, folder, process, ours)
 
 
 @contextmanager
-def _environment(threads: int) -> Iterator[None]:
+def _environment(marks: dict[str, str], threads: int) -> Iterator[None]:
     """What must stand in the environment before the child's libraries are loaded."""
-    wanted = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # so that cuda:N is the N that the locks are for
+    wanted = {**marks, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # so that cuda:N is the N that the locks are for
     if threads:
         wanted["OMP_NUM_THREADS"] = str(threads)
     before = dict(os.environ)

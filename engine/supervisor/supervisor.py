@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
@@ -24,15 +24,15 @@ from engine.pidfile import hold, lock_path
 from engine.plan import Step, needs_worker
 from engine.supervisor.crew import Crew, Entries
 from engine.supervisor.ingestion import Ingestion
-from engine.supervisor.known import Known
 from engine.supervisor.leftovers import Leftovers, clear_shared_memory, spooled
+from engine.supervisor.past import Past, read_past
 from engine.supervisor.processes import Child
 from engine.supervisor.recorder import Recorder
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from profiles import Profile
 from store.home import RunFolder
-from store.journal import JournalWriter, read
+from store.journal import JournalWriter
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 
 TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
@@ -56,8 +56,8 @@ class Supervisor:
         profile = Profile.model_validate(config["profile"])
         plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
         self._journal = JournalWriter(folder.journal)
-        past, _ = read(folder.journal)
-        self._recorder = Recorder(self._journal, Known(past))
+        past = read_past(folder.journal)
+        self._recorder = Recorder(self._journal, past.known)
         self._state: RunState = "queued"
         self._reason = ""
         self._register(config, past)
@@ -79,15 +79,19 @@ class Supervisor:
 
     def run(self) -> RunState:
         """Returns the state in which the run ended, when nothing of it is left but its files."""
-        while self._phase != "over":
-            self._turn()
+        try:
+            while self._phase != "over":
+                self._turn()
+        finally:
+            self._crew.abandon()
+            self._ingestion.end()
         self._say(*self._end)
         self._record_process("supervisor", os.getpid(), "")
         self._write_the_last()
         clear_shared_memory(self._folder.run_id)
         self._queue.leave()
         self._crew.release()
-        self._ingestion.finish()
+        self._ingestion.catch_up()
         self._server.close()
         self._journal.close()
         os.close(self._lock)
@@ -241,7 +245,8 @@ class Supervisor:
         return True, "stops after the current step, with a checkpoint"
 
     def _kill(self, origin: str) -> tuple[bool, str]:
-        self._finish("interrupted", f"killed by {origin}")
+        if self._phase != "ending":
+            self._finish("interrupted", f"killed by {origin}")
         self._deadline = 0.0
         self._leftovers.kill()
         self._crew.kill()
@@ -280,21 +285,12 @@ class Supervisor:
         else:
             self._stop("SIGTERM")
 
-    def _register(self, config: dict[str, object], past: Sequence[Record]) -> None:
+    def _register(self, config: dict[str, Any], past: Past) -> None:
         """The run's first records; where a supervisor died, the state that it could not write any more."""
-        if not any(isinstance(record, RunRow) for record in past):
-            profile = config["profile"]
-            assert isinstance(profile, dict)
-            row = RunRow(
-                str(config["name"]),
-                str(profile["name"]),
-                int(str(config["seed"])),
-                config,
-                float(str(config["created"])),
-            )
-            self._recorder.take([row])
-        states = [record for record in past if isinstance(record, Event) and record.kind == "state"]
-        if states and states[-1].payload["state"] in LIVE_STATES:
+        if not past.is_registered:
+            name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
+            self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
+        if past.state in LIVE_STATES:
             self._say("interrupted", "the supervisor died")
         self._say("queued", "starts")
         self._record_process("supervisor", os.getpid(), "", alive=True)
