@@ -63,6 +63,11 @@ class Crew:
             self._due[role] = time.monotonic() + delay
         return delay
 
+    def progressed(self) -> None:
+        """The run recorded something new: whoever dies from now on starts a new row of deaths."""
+        for restarts in self.restarts.values():
+            restarts.progressed()
+
     def watched(self, *, reading: bool) -> list[Any]:
         """What becomes ready when somebody says something (if `reading`) or ends."""
         ends: list[Any] = [child.process.sentinel for child in self.children.values()]

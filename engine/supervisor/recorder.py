@@ -8,9 +8,9 @@ then hold them up. Nothing is lost.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from engine.supervisor.known import Known
@@ -34,10 +34,8 @@ class Source(Protocol):
     def acknowledge(self, records: int) -> None: ...
 
 
-@dataclass(slots=True)
-class _Entry:
-    record: Record | None  # None: a repeated one, which has only to be acknowledged in its turn
-    source: Source | None
+# A record and who sent it; None: a repeated one, which has only to be acknowledged in its turn.
+_Entry = tuple[Record | None, Source | None]
 
 
 class Recorder:
@@ -53,13 +51,13 @@ class Recorder:
 
     def take(self, records: Iterable[Record], source: Source | None = None) -> bool:
         """Queues `records`. Whether they show progress: a scalar or example that the run did not have."""
+        if not self._queue and not self.trouble:
+            self._due = time.monotonic() + BATCH_SECONDS
         progress = False
         for record in records:
             new = self._known.add(record)
             progress = progress or (new and isinstance(record, (Scalar, Example)))
-            if not self._queue and not self.trouble:
-                self._due = time.monotonic() + BATCH_SECONDS
-            self._queue.append(_Entry(record if new else None, source))
+            self._queue.append((record if new else None, source))
         return progress
 
     def take_spooled(self, records: Iterable[Record]) -> None:
@@ -94,8 +92,8 @@ class Recorder:
         if not now and self.wait() != 0.0:
             return
         while self._queue:
-            batch = [self._queue[place] for place in range(min(BATCH, len(self._queue)))]
-            if not self._append([entry.record for entry in batch if entry.record is not None]):
+            batch = list(islice(self._queue, BATCH))
+            if not self._append([record for record, _ in batch if record is not None]):
                 return
             for _ in batch:
                 self._queue.popleft()
@@ -122,10 +120,5 @@ class Recorder:
 
 
 def _acknowledge(batch: Sequence[_Entry]) -> None:
-    counts: dict[int, tuple[Source, int]] = {}
-    for entry in batch:
-        if entry.source is not None:
-            _, count = counts.get(id(entry.source), (entry.source, 0))
-            counts[id(entry.source)] = (entry.source, count + 1)
-    for source, count in counts.values():
+    for source, count in Counter(source for _, source in batch if source is not None).items():
         source.acknowledge(count)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
-from engine.orders import Flush, FromChild, Outcome, Paused, Resumed
+from engine.orders import Flush, FromChild, Notice, Outcome, Paused
 from engine.pidfile import hold, lock_path
 from engine.plan import Step, needs_worker
 from engine.supervisor.crew import Crew, Entries
@@ -149,24 +149,26 @@ class Supervisor:
         return self._say("running", "")
 
     def _hear(self, child: Child, messages: FromChild) -> None:
-        for message in messages:
-            if isinstance(message, Flush):
-                self._recorder.hurry()
-            elif isinstance(message, Outcome):
-                child.outcome = message
-            elif isinstance(message, Paused):
-                self._say("paused", "")
-            elif isinstance(message, Resumed):
-                self._say("running", "")
-            else:
-                self._take(child, message)
+        records: list[Record] = [message for message in messages if not isinstance(message, Notice)]
+        for record in records:
+            if (
+                isinstance(record, Event)
+                and record.kind == "stage"
+                and record.payload.get("status") == "failed"
+            ):
+                self._failure = f"{record.arm or record.stage}: {record.message}"
+        if self._recorder.take(records, child) and child.role == "trainer":
+            self._crew.progressed()
+        for notice in (message for message in messages if isinstance(message, Notice)):
+            self._notice(child, notice)
 
-    def _take(self, child: Child, record: Record) -> None:
-        if isinstance(record, Event) and record.kind == "stage" and record.payload.get("status") == "failed":
-            self._failure = f"{record.arm or record.stage}: {record.message}"
-        if self._recorder.take([record], child) and child.role == "trainer":
-            for restarts in self._crew.restarts.values():
-                restarts.progressed()
+    def _notice(self, child: Child, notice: Notice) -> None:
+        if isinstance(notice, Flush):
+            self._recorder.hurry()
+        elif isinstance(notice, Outcome):
+            child.outcome = notice
+        elif self._phase == "work" and not self._stopped_by:  # a stop may cross a pause on its way
+            self._say("paused" if isinstance(notice, Paused) else "running", "")
 
     def _mourn(self, child: Child) -> None:
         """A child is over: the run ends with it, or it is started again."""
