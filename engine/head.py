@@ -19,29 +19,31 @@ from torch import Tensor
 _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 
 
+def target_logprobs(logits: Tensor, targets: Tensor, inverse_temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-prob of each row's target under softmax(logits / temperature), and the log-normaliser; each `(rows,)`."""
+    scaled = logits.float() * inverse_temperature
+    normaliser = torch.logsumexp(scaled, dim=-1)
+    return scaled.gather(-1, targets[:, None])[:, 0] - normaliser, normaliser
+
+
 def row_statistics(
     logits: Tensor, targets: Tensor, inverse_temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-prob of each row's target, entropy and log-normaliser of softmax(logits / temperature); each `(rows,)`."""
+    """As `target_logprobs`, with each row's entropy between the two."""
+    logprob, normaliser = target_logprobs(logits, targets, inverse_temperature)
     scaled = logits.float() * inverse_temperature
-    normaliser = torch.logsumexp(scaled, dim=-1)
-    logprob = scaled.gather(-1, targets[:, None])[:, 0] - normaliser
     probabilities = torch.exp(scaled - normaliser[:, None])
-    entropy = normaliser - (probabilities * scaled).sum(-1)
-    return logprob, entropy, normaliser
+    return logprob, normaliser - (probabilities * scaled).sum(-1), normaliser
 
 
 def logits_gradient(
     logits: Tensor, targets: Tensor, normaliser: Tensor, grad: Tensor, inverse_temperature: float
 ) -> Tensor:
     """Gradient `(rows, vocabulary)` of the targets' log-probs, weighted by `grad` `(rows,)`, in the logits' dtype."""
-    scaled = logits.float() * inverse_temperature
-    probabilities = torch.exp(scaled - normaliser[:, None])
+    probabilities = torch.exp(logits.float() * inverse_temperature - normaliser[:, None])
     words = torch.arange(logits.shape[-1], device=logits.device)
-    chosen = words[None, :] == targets[:, None]
-    return (
-        torch.where(chosen, 1 - probabilities, -probabilities) * (grad * inverse_temperature)[:, None]
-    ).to(logits.dtype)
+    chosen = (words[None, :] == targets[:, None]).float()
+    return ((chosen - probabilities) * (grad * inverse_temperature)[:, None]).to(logits.dtype)
 
 
 @cache
@@ -95,14 +97,14 @@ class _LinearLogprobs(torch.autograd.Function):
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        statistics, gradient = _on(hidden.device, row_statistics), _on(hidden.device, logits_gradient)
+        logprob, gradient = _on(hidden.device, target_logprobs), _on(hidden.device, logits_gradient)
         wanted = any(ctx.needs_input_grad)
         hidden_grad, weight_grad = torch.empty_like(hidden), torch.zeros_like(weight) if wanted else None
         minus_one = hidden.new_full((len(hidden),), -1.0, dtype=torch.float32)
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in _chunks(len(hidden), len(weight), hidden.device):
             logits = hidden[part] @ weight.t()
-            logprobs, _, normaliser = statistics(logits, targets[part], 1.0)
+            logprobs, normaliser = logprob(logits, targets[part], 1.0)
             total -= logprobs.sum()
             if weight_grad is not None:
                 slope = gradient(logits, targets[part], normaliser, minus_one[part], 1.0)

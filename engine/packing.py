@@ -98,7 +98,7 @@ def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) 
     """Which sequences share a microbatch of at most `budget` tokens: as few microbatches as balance into, of like size.
 
     A sequence longer than the budget gets a microbatch of its own. Equal lengths and the order of microbatches fall by
-    `seed`. Their number is a multiple of `multiple_of` where there are sequences enough, so that every rank runs as many.
+    `seed`. Their number is a multiple of `multiple_of` where there are sequences enough: every rank runs as many.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(lengths))

@@ -1,0 +1,273 @@
+"""Speed and numerics of the worker on a real device: start, generation, hand-over; the result is one JSON file.
+
+    python -m engine.bench.generate --out generate.json                 # cuda:0 for both sides, minutes on an H100
+    python -m engine.bench.generate --worker cuda:1 --out generate.json # trainer on cuda:0, worker on cuda:1
+    python -m engine.bench.generate --tiny --trainer cpu --worker cpu   # a dry run with vLLM's CPU build
+
+This process is the trainer: it has the model, publishes versions and afterwards recomputes what the worker said. The
+worker is a process of its own, as in a run, and makes its generator from the profile. Random weights; nothing is
+downloaded. The file is written again after every part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import profiles
+from engine.bench.shapes import QWEN_1_5B, Shape
+from engine.bench.train import environment
+from engine.generators.interface import Generated, GenerationRequest
+from engine.messages import Sampling, WeightRef, derived_seed
+from engine.weights import WeightPublisher
+from profiles import Profile
+
+TINY = Shape(64, 2, 2, 1, 128, 512, prompt=11, response=45, longest=205)  # vLLM's CPU build needs heads of 32
+GROUP = 8
+HAND_OVERS = 5
+COMPARED = 16  # completions that are recomputed
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the worker is asked: `weights` to load, then `requests` to generate; the time of its answer counts."""
+
+    weights: WeightRef | None
+    requests: list[GenerationRequest]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Times are of the clock that all processes share (CLOCK_MONOTONIC), seconds."""
+
+    loaded: float
+    first: float  # the first completion was there
+    done: float
+    generated: list[Generated]
+
+
+def worker(profile: Profile, source: str, answer: Connection[Any, Any]) -> None:
+    """The worker process: builds the generator, then serves tasks until it gets None."""
+    from engine.generators.build import build
+
+    generator = build(profile, source, lambda phase, detail: answer.send((phase, time.monotonic())))
+    while (task := answer.recv()) is not None:
+        if task.weights is not None:
+            generator.load(task.weights)
+        loaded, first, generated = time.monotonic(), 0.0, []
+        for finished in generator.generate(deque(task.requests), task.sampling):
+            generated += finished
+            first = first or (time.monotonic() if finished else 0.0)
+        answer.send(Reply(loaded, first, time.monotonic(), generated))
+    generator.close()
+
+
+class Bench:
+    """The trainer's side: a model, a publisher and the way to the worker."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        self._arguments = arguments
+        self.shape: Shape = TINY if arguments.tiny else QWEN_1_5B
+        self.dtype: torch.dtype = getattr(
+            torch, arguments.dtype or ("float32" if arguments.tiny else "bfloat16")
+        )
+        self.model: PreTrainedModel = self.shape.model(arguments.trainer, self.dtype)
+        self.model.requires_grad_(False)
+        self.model.config.architectures = [type(self.model).__name__]
+        self.model.config.save_pretrained(folder)
+        tokenizer(folder)
+        self.publisher = WeightPublisher(f"bench-{folder.name}")
+        self._version = 0
+        spawn = multiprocessing.get_context("spawn")
+        self._worker, there = spawn.Pipe()
+        self.process = spawn.Process(target=worker, args=(self._profile(), str(folder), there))
+        self.process.start()
+        there.close()
+
+    def start(self) -> dict[str, Any]:
+        """Seconds of each start-up phase of the engine, and of all."""
+        began = time.monotonic()
+        marks = [("process", began)]
+        while marks[-1][0] != "ready":
+            marks.append(self._worker.recv())
+        phases = [(name, after - before) for (name, before), (_, after) in pairwise(marks)]
+        return {"phases": phases, "seconds": marks[-1][1] - began}
+
+    def hand_over(self) -> dict[str, float]:
+        """Publishes a changed model: how long the trainer is held, and when the worker serves, after publication."""
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.mul_(1.001)
+        self._synchronize()
+        began = time.monotonic()
+        weights = self.publisher.publish("bench", self._version, self.model.named_parameters())
+        published = time.monotonic()
+        reply = self.ask(Task(weights, requests(self.shape, 1, 1), Sampling(0.0, 1)))
+        self.publisher.release(weights)
+        self._version += 1
+        return {
+            "trainer_held": published - began,
+            "loaded_after": reply.loaded - published,
+            "first_token_after": reply.first - published,
+        }
+
+    def generation(self, count: int, sampling: Sampling) -> dict[str, float]:
+        """Output tokens a second with `count` completions in flight, log-probs returned."""
+        began = time.monotonic()
+        reply = self.ask(Task(None, requests(self.shape, count, GROUP), sampling))
+        tokens = sum(len(done.token_ids) for done in reply.generated)
+        seconds = reply.done - began
+        return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+
+    def numerics(self, sampling: Sampling) -> dict[str, float]:
+        """The worker's completions beside a plain forward pass of transformers over the same ids."""
+        asked = requests(self.shape, COMPARED, 1)
+        reply = self.ask(Task(None, asked, sampling))
+        prompts = {request.prompt: request.token_ids for request in asked}
+        gaps, likeliest, whole, apart = [], [], [], []
+        for done in reply.generated:
+            logprobs = self._logprobs(prompts[done.prompt], done)
+            ids = torch.from_numpy(done.token_ids.astype(np.int64)).to(logprobs.device)
+            ours = logprobs.gather(1, ids[:, None])[:, 0].cpu().numpy()
+            gaps.append(np.abs(np.exp(ours) - np.exp(done.logprobs)))
+            apart.append(np.abs(ours - done.logprobs))
+            best = (logprobs.argmax(-1) == ids).cpu().numpy()
+            likeliest.append(best)
+            whole.append(best.all())
+        return {
+            "probability_difference_mean": float(np.concatenate(gaps).mean()),
+            "probability_difference_max": float(np.concatenate(gaps).max()),
+            "logprob_difference_mean": float(np.concatenate(apart).mean()),
+            "logprob_difference_max": float(np.concatenate(apart).max()),
+            "tokens_likeliest_for_transformers": float(np.concatenate(likeliest).mean()),
+            "completions_likeliest_throughout": float(np.mean(whole)),
+        }
+
+    def ask(self, task: Task) -> Reply:
+        self._worker.send(task)
+        reply: Reply = self._worker.recv()
+        return reply
+
+    def close(self) -> dict[str, Any]:
+        """Ends the worker; seconds that took, and its exit status."""
+        began = time.monotonic()
+        self._worker.send(None)
+        self.process.join(60)
+        self.publisher.close()
+        return {"seconds": time.monotonic() - began, "exitcode": self.process.exitcode}
+
+    def _profile(self) -> Profile:
+        arguments = self._arguments
+        overrides = [
+            f"hardware.worker={arguments.worker}",
+            f"hardware.generator={arguments.generator}",
+            f"hardware.worker_tensor_parallel={arguments.tensor_parallel}",
+            f"hardware.gpu_memory_fraction={arguments.gpu_memory_fraction}",
+            f"hardware.enforce_eager={str(arguments.eager).lower()}",
+            f"hardware.max_sequences={arguments.sequences}",
+            f"model.compute_dtype={str(self.dtype).removeprefix('torch.')}",
+        ]
+        return profiles.load("qwen2.5-math-1.5b", overrides)
+
+    @torch.inference_mode()
+    def _logprobs(self, prompt: np.ndarray[Any, Any], done: Generated) -> torch.Tensor:
+        ids = torch.tensor([[*prompt.tolist(), *done.token_ids.tolist()]], device=self.model.device)
+        logits: torch.Tensor = self.model(ids).logits[0, len(prompt) - 1 : -1]
+        return logits.float().log_softmax(-1)
+
+    def _synchronize(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
+
+def tokenizer(folder: Path) -> None:
+    """Saves a tokenizer of a few words: the engine wants one, the benchmark has no text."""
+    words = {"<end>": 0, "word": 1}
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, "word")), eos_token="<end>"
+    )
+    made.save_pretrained(folder)
+
+
+def requests(shape: Shape, count: int, group: int) -> list[GenerationRequest]:
+    """`count` completions, `group` of each prompt of random ids."""
+    rng = np.random.default_rng(0)
+    prompts = [
+        rng.integers(1, shape.vocabulary, shape.prompt).astype(np.int32) for _ in range(-(-count // group))
+    ]
+    return [
+        GenerationRequest(
+            number // group, number % group, prompts[number // group], derived_seed("bench", number)
+        )
+        for number in range(count)
+    ]
+
+
+def measure(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
+    """All parts, in order; the first hand-over also makes and page-locks the slot, and gives the first real weights."""
+    report: dict[str, Any] = {"environment": environment(), "arguments": vars(arguments) | {"out": str(out)}}
+
+    def note(name: str, result: Any) -> None:
+        report[name] = result
+        print(name, json.dumps(result), flush=True)
+        out.write_text(json.dumps(report, indent=1))
+
+    note("start", bench.start())
+    note("hand_overs", [bench.hand_over() for _ in range(HAND_OVERS)])
+    new, count = arguments.new_tokens, arguments.sequences
+    note("warm_up", bench.generation(count, Sampling(1.0, min(new, 32))))
+    note("sampled", bench.generation(count, Sampling(1.0, new)))
+    note("sampled_again", bench.generation(count, Sampling(1.0, new)))
+    note("greedy", bench.generation(count, Sampling(0.0, new)))
+    note("two_batches", bench.generation(2 * count, Sampling(1.0, new)))
+    note("hand_overs_later", [bench.hand_over() for _ in range(2)])
+    note("numerics_greedy", bench.numerics(Sampling(0.0, min(new, 128))))
+    note("numerics_sampled", bench.numerics(Sampling(1.0, new)))
+    note("end", bench.close())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("generate.json"), help="where the JSON goes")
+    parser.add_argument("--trainer", default="cuda:0", help="device of the model that is published")
+    parser.add_argument("--worker", default="cuda:0", help="device of the generator")
+    parser.add_argument("--generator", default="vllm", choices=("vllm", "transformers"))
+    parser.add_argument("--tensor-parallel", type=int, default=1)
+    parser.add_argument(
+        "--gpu-memory-fraction", type=float, default=0.7, help="of the worker's GPU, for vLLM"
+    )
+    parser.add_argument("--sequences", type=int, default=512, help="completions in flight")
+    parser.add_argument("--new-tokens", type=int, default=512)
+    parser.add_argument("--dtype", default="", choices=("", "bfloat16", "float32"))
+    parser.add_argument("--eager", action="store_true", help="no compilation, no CUDA graphs")
+    parser.add_argument("--tiny", action="store_true", help="a model of some 100,000 parameters")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        bench = Bench(arguments, Path(folder))
+        try:
+            measure(bench, arguments, arguments.out)
+        finally:
+            bench.publisher.close()
+            if bench.process.is_alive():
+                bench.process.kill()
+
+
+if __name__ == "__main__":
+    main()

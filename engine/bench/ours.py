@@ -1,0 +1,232 @@
+"""The parts of the training benchmark that run our engine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from engine import head
+from engine.bench.shapes import PEAK_FLOPS, Shape, flops
+from engine.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
+from engine.memory import found_budget
+from engine.optimizer import Optimizer
+from engine.packing import Packed, Sequence, pack
+from engine.policy import Policy
+from profiles.schema import Sft
+
+WARM_UP = 2
+SETTINGS = Sft(learning_rate=1e-6, schedule="constant", warmup_steps=0)
+
+
+def synchronise(device: str) -> None:
+    """Waits for a GPU; a CPU is always done."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def timed(device: str, step: Callable[[], None], steps: int) -> float:
+    """Seconds a step, after `WARM_UP` steps."""
+    for _ in range(WARM_UP):
+        step()
+    synchronise(device)
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    synchronise(device)
+    return (time.perf_counter() - began) / steps
+
+
+def speed(
+    shape: Shape, device: str, parameters: int, items: list[Sequence], seconds: float
+) -> dict[str, Any]:
+    """Real tokens a second, MFU and peak memory of a step over `items` that took `seconds`."""
+    tokens = sum(len(item.token_ids) for item in items)
+    result = {
+        "tokens_per_second": tokens / seconds,
+        "seconds_per_step": seconds,
+        "tokens_per_step": tokens,
+        "mfu": flops(shape, parameters, items) / seconds / PEAK_FLOPS,
+    }
+    if device != "cpu":
+        result["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return result
+
+
+def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, Optimizer, int]:
+    """A policy as the profile has it (bf16 on a GPU), its optimizer and how many parameters it has."""
+    policy = Policy(shape.model(device), device, "float32" if device == "cpu" else "bfloat16", checkpointing)
+    parameters = sum(weight.numel() for weight in policy.model.parameters())
+    return policy, Optimizer(policy.precision, SETTINGS, 1000), parameters
+
+
+def sft(
+    shape: Shape, device: str, budget: int, checkpointing: bool = False, batch: int = 128, steps: int = 5
+) -> dict[str, Any]:
+    """SFT steps: batches packed into `budget` tokens (0: found), float32 masters, AdamW, clipping."""
+    policy, optimizer, parameters = trainer(shape, device, checkpointing)
+    allowed = budget or found_budget(policy)
+    items = shape.sequences(batch)
+    answers = sum(item.response_length for item in items)
+    losses = []
+
+    def step() -> None:
+        total = torch.zeros((), device=device)
+        for packed in pack(items, allowed):
+            loss, _ = policy.cross_entropy(packed.to(device))
+            torch.autograd.backward(loss / answers)
+            total += loss.detach()
+        optimizer.step()
+        losses.append(total / answers)
+
+    seconds = timed(device, step, steps)
+    outcome = speed(shape, device, parameters, items, seconds)
+    return {**outcome, "budget": allowed, "first_loss": float(losses[0]), "last_loss": float(losses[-1])}
+
+
+def sft_sharded(shape: Shape, device: str, budget: int) -> dict[str, Any]:
+    """The same with FSDP2's mixed precision on a mesh of one."""
+    with tempfile.TemporaryDirectory() as folder:
+        backend = "gloo" if device == "cpu" else "nccl"
+        dist.init_process_group(backend, init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
+        try:
+            return sft(shape, device, budget)
+        finally:
+            dist.destroy_process_group()
+
+
+def grpo(shape: Shape, device: str, budget: int, completions: int = 512, steps: int = 2) -> dict[str, Any]:
+    """GRPO steps on 512 completions of up to 512 tokens: forward, dapo loss with importance weights, update."""
+    policy, optimizer, parameters = trainer(shape, device, checkpointing=False)
+    items = shape.sequences(completions, longest=shape.prompt + min(512, shape.longest))
+    totals = Totals(sum(item.response_length for item in items), len(items), len(items) * 512)
+    microbatches = pack(items, budget)
+    old = []
+    for packed in microbatches:
+        with torch.no_grad():
+            old.append(policy.logprobs(packed.to(device))[0])
+    found: dict[str, float] = {}
+
+    def step() -> None:
+        parts = []
+        for packed, before in zip(microbatches, old, strict=True):
+            parts.append(policy_gradient(policy, packed.to(device), before, totals))
+        optimizer.step()
+        found.update(merge(parts))
+
+    seconds = timed(device, step, steps)
+    return {**speed(shape, device, parameters, items, seconds), "ratio_max": found["ratio/max"]}
+
+
+def policy_gradient(
+    policy: Policy, packed: Packed, before: torch.Tensor, totals: Totals
+) -> dict[str, torch.Tensor]:
+    """One microbatch of a dapo step with alternating advantages."""
+    logprobs, _ = policy.logprobs(packed)
+    importance, _ = importance_weights(before, before, packed.mask, 2.0, totals)
+    advantages = torch.ones(len(packed.rows), device=policy.device)
+    advantages[::2] = -1.0
+    terms = Terms(logprobs, before, advantages, packed.mask, packed.sequence, importance)
+    output = LOSSES["dapo"](terms, Settings(0.2, 0.28), totals)
+    torch.autograd.backward(output.loss)
+    return output.metrics
+
+
+def numerics(shape: Shape, device: str, budget: int, count: int = 16) -> dict[str, Any]:
+    """Packed log-probs and gradients in the compute dtype against plain transformers in float32, one by one."""
+    items = shape.sequences(count, seed=1)
+    reference = shape.model(device)
+    expected = []
+    for item in items:
+        ids = torch.from_numpy(item.token_ids).long().to(device)[None]
+        logits = reference(input_ids=ids).logits[0, item.prompt_length - 1 : -1].float()
+        chosen = ids[0, item.prompt_length :, None]
+        logprobs = torch.log_softmax(logits, -1).gather(-1, chosen)[:, 0]
+        torch.autograd.backward(-logprobs.sum())
+        expected.append(logprobs.detach())
+    exact = {
+        name: weight.grad.cpu() for name, weight in reference.named_parameters() if weight.grad is not None
+    }
+    del reference
+
+    policy, _, _ = trainer(shape, device, checkpointing=False)
+    differences, probabilities = [], []
+    for packed in pack(items, budget):
+        there = packed.to(device)
+        logprobs, _ = policy.logprobs(there)
+        torch.autograd.backward(-logprobs.sum())
+        ours = logprobs.detach()[there.mask]
+        theirs = torch.cat([expected[row] for row in packed.rows.tolist()])
+        differences.append((ours - theirs).abs())
+        probabilities.append((ours.exp() - theirs.exp()).abs())
+    cosines = [
+        float(torch.nn.functional.cosine_similarity(grad.flatten(), exact[name].to(device).flatten(), dim=0))
+        for name, grad in named_gradients(policy).items()
+    ]
+    every, chance = torch.cat(differences), torch.cat(probabilities)
+    return {
+        "tokens": len(every),
+        "mean_logprob_difference": float(every.mean()),
+        "max_logprob_difference": float(every.max()),
+        "mean_probability_difference": float(chance.mean()),
+        "max_probability_difference": float(chance.max()),
+        "lowest_gradient_cosine": min(cosines),
+    }
+
+
+def named_gradients(policy: Policy) -> dict[str, torch.Tensor]:
+    """Gradients of the masters by the model's own names."""
+    found = {name.removeprefix("model."): master.grad for name, master in policy.precision.masters.items()}
+    return {name: grad for name, grad in found.items() if grad is not None}
+
+
+def heads(shape: Shape, device: str, rows: int = 13_000) -> dict[str, Any]:
+    """Milliseconds and peak memory of the head alone, forward and backward: ours, and Liger's fused linear CE."""
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    hidden = torch.randn(rows, shape.width, device=device, dtype=dtype, requires_grad=True)
+    weight = (torch.randn(shape.vocabulary, shape.width, device=device, dtype=dtype) * 0.05).requires_grad_()
+    targets = torch.randint(0, shape.vocabulary, (rows,), device=device)
+    candidates: dict[str, Callable[[], torch.Tensor]] = {
+        "cross_entropy": lambda: head.cross_entropy(hidden, weight, targets),
+        "logprobs": lambda: head.logprobs(hidden, weight, targets)[0].sum(),
+    }
+    if device != "cpu":
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        liger = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+        candidates["liger"] = lambda: liger(weight, hidden, targets)
+    results = {}
+    for name, forward in candidates.items():
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+        seconds = timed(device, lambda forward=forward: torch.autograd.backward(forward()), 3)  # type: ignore[misc]
+        results[name] = {"milliseconds": seconds * 1000}
+        if device != "cpu":
+            results[name]["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return results
+
+
+def profiled(shape: Shape, device: str, budget: int) -> dict[str, Any]:
+    """Where the time of one SFT microbatch goes: the kernels that take most of it, in milliseconds."""
+    policy, optimizer, _ = trainer(shape, device, checkpointing=False)
+    items = shape.sequences(24)
+
+    def step() -> None:
+        for packed in pack(items, budget):
+            loss, tokens = policy.cross_entropy(packed.to(device))
+            torch.autograd.backward(loss / tokens)
+        optimizer.step()
+
+    timed(device, step, 1)
+    activity = torch.profiler.ProfilerActivity
+    activities = [activity.CPU] if device == "cpu" else [activity.CPU, activity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        step()
+        synchronise(device)
+    key = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
+    rows = sorted(profile.key_averages(), key=lambda row: -getattr(row, key))[:40]
+    return {row.key[:90]: [round(getattr(row, key) / 1000, 2), row.count] for row in rows}

@@ -1,0 +1,84 @@
+"""The parts of the training benchmark that run TRL's SFTTrainer on the same shape and lengths."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from engine.bench.ours import speed, synchronise
+from engine.bench.shapes import Shape
+
+WARM_UP = 3
+
+
+class Stopwatch(TrainerCallback):
+    """Notes the time at which each step ended."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Called by the trainer after the optimizer step."""
+        synchronise(self._device)
+        self.ends.append(time.perf_counter())
+
+
+def sft(shape: Shape, device: str, tuned: bool, batch: int = 8, steps: int = 9) -> dict[str, Any]:
+    """TRL with its defaults at batch 8, or `tuned`: Liger, no gradient checkpointing, bf16 weights."""
+    gpu = device != "cpu"
+    model = shape.model(device, torch.bfloat16 if tuned and gpu else torch.float32)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    items = shape.sequences(batch * steps)
+    rows = [{"input_ids": item.token_ids.tolist()} for item in items]
+    options: dict[str, Any] = {"gradient_checkpointing": False, "use_liger_kernel": gpu} if tuned else {}
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=batch,
+            max_steps=steps,
+            max_length=shape.longest,
+            learning_rate=1e-6,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=1,
+            use_cpu=not gpu,
+            bf16=gpu,
+            **options,
+        )
+        watch = Stopwatch(device)
+        trainer = SFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=_tokenizer(Path(folder), shape.vocabulary),
+            callbacks=[watch],
+        )
+        trainer.train()
+    seen = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]
+    seconds = (watch.ends[-1] - watch.ends[WARM_UP - 1]) / (steps - WARM_UP)
+    tokens = (seen[steps - 1] - seen[WARM_UP - 1]) / (steps - WARM_UP)
+    result = speed(shape, device, parameters, items, seconds * steps)
+    return {
+        **result,
+        "seconds_per_step": seconds,
+        "tokens_per_step": tokens,
+        "tokens_per_second": tokens / seconds,
+    }
+
+
+def _tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer that TRL wants to see; the rows are ids already."""
+    words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(vocabulary)}, unk_token="w1"))
+    words.save(str(folder / "tokenizer.json"))
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_file=str(folder / "tokenizer.json"), eos_token="w0", pad_token="w0", unk_token="w1"
+    )

@@ -1,0 +1,128 @@
+"""Training speed and numerics on one device, ours and TRL's, in one run whose result is one JSON file.
+
+    python -m engine.bench.train --out train.json                     # all parts on cuda:0, 8 to 10 minutes on an H100
+    python -m engine.bench.train --parts sft_16k,numerics --out x.json
+    python -m engine.bench.train --tiny --device cpu                  # a dry run of every part in a minute or two
+
+Each part is a process of its own with its own time limit, so that one that fails or hangs loses nothing but itself;
+the file is written again after every part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from engine.bench.shapes import QWEN_1_5B, TINY, Shape
+
+Part = Callable[[Shape, str], dict[str, Any]]
+
+
+def parts(scale: int) -> dict[str, Part]:
+    """Every part by name; token budgets are thousands × `scale`. The most wanted come first."""
+    from engine.bench import ours
+
+    return {
+        "sft_16k": partial(ours.sft, budget=16 * scale),
+        "trl_liger": partial(_trl, tuned=True),
+        "numerics": partial(ours.numerics, budget=8 * scale),
+        "grpo_16k": partial(ours.grpo, budget=16 * scale),
+        "profile_16k": partial(ours.profiled, budget=16 * scale),
+        "sft_32k_checkpointing": partial(ours.sft, budget=32 * scale, checkpointing=True),
+        "sft_found": partial(ours.sft, budget=0),
+        "sft_16k_fsdp": partial(ours.sft_sharded, budget=16 * scale),
+        "heads": ours.heads,
+        "trl_defaults": partial(_trl, tuned=False),
+    }
+
+
+def _trl(shape: Shape, device: str, tuned: bool) -> dict[str, Any]:
+    from engine.bench import theirs
+
+    return theirs.sft(shape, device, tuned)
+
+
+def _child(name: str, tiny: bool, device: str, answer: Connection) -> None:
+    """Runs one part and sends its result, or its error."""
+    began = time.perf_counter()
+    try:
+        shape = TINY if tiny else QWEN_1_5B
+        result = parts(64 if tiny else 1024)[name](shape, device)
+    except BaseException:
+        answer.send({"error": traceback.format_exc().splitlines()[-12:]})
+        raise
+    answer.send({**result, "whole_part_seconds": time.perf_counter() - began})
+
+
+def run_part(name: str, tiny: bool, device: str, limit: float) -> dict[str, Any]:
+    """The result of one part in a fresh process; an `error` where it failed or took longer than `limit` seconds."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(name, tiny, device, there))
+    process.start()
+    there.close()
+    came = wait([here], timeout=limit)
+    try:
+        result: dict[str, Any] = here.recv() if came else {"error": [f"no result within {limit:.0f} s"]}
+    except EOFError:
+        result = {"error": ["the process died without a word"]}
+    process.join(timeout=10)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("train.json"), help="where the JSON goes")
+    parser.add_argument("--parts", default="", help="comma-separated names; all where empty")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--tiny", action="store_true", help="a model of a few thousand parameters")
+    parser.add_argument("--limit", type=float, default=110.0, help="seconds a part")
+    parser.add_argument(
+        "--total", type=float, default=570.0, help="seconds in all; parts that no longer fit are left out"
+    )
+    arguments = parser.parse_args()
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    began = time.perf_counter()
+    report: dict[str, Any] = {"environment": environment(), "parts": {}}
+    for name in arguments.parts.split(",") if arguments.parts else parts(1024):
+        left = arguments.total - (time.perf_counter() - began)
+        result = (
+            run_part(name, arguments.tiny, arguments.device, min(arguments.limit, left)) if left > 20 else {}
+        )
+        report["parts"][name] = result
+        print(name, json.dumps(result), flush=True)
+        arguments.out.write_text(json.dumps(report, indent=1))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device, to read the figures by."""
+    import torch
+
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "liger-kernel", "trl", "triton"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    return found
+
+
+if __name__ == "__main__":
+    main()
