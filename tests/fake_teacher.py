@@ -2,7 +2,7 @@
 
     python fake_teacher.py FOLDER LATENCY_SECONDS FAILURE_SHARE RETRY_AFTER_SECONDS
 
-Writes FOLDER/port when it listens and FOLDER/log.jsonl, a line for every request that it served or refused. A share of
+Prints its port when it listens. Writes FOLDER/log.jsonl, a line for every request that it served or refused. A share of
 the requests fail, by turns: 429 with Retry-After, 500, a connection dropped at once, malformed JSON, a cut body. It
 answers 400 to whatever the protocol does not know, 401 to a wrong key, and notes a retry before its Retry-After.
 """
@@ -148,9 +148,7 @@ def send_text(writer: asyncio.StreamWriter, status: int, text: str, headers: str
 async def main(folder: Path, latency: float, share: float, retry_after: float) -> None:
     teacher = Teacher(folder, latency, share, retry_after)
     server = await asyncio.start_server(teacher.connection, "127.0.0.1", 0)
-    partial = folder / "port.tmp"
-    partial.write_text(str(server.sockets[0].getsockname()[1]))
-    partial.rename(folder / "port")
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 

@@ -6,58 +6,21 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
+from stage_context import gsm_row, lines_of, make_context, write_source
 
 from engine import dataset, inputs
 from engine.cache import building
 from engine.contamination import overlap
-from engine.context import Context, StageFailed
+from engine.context import StageFailed
 from engine.dataset import InputError, Row, check_source, read_jsonl_split
 from engine.locations import missing_input
 from engine.stages import data
 from profiles import Profile, load
-from store.home import RunFolder
-from store.records import Event, Record
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")
-
-
-class NoCommands:
-    """A control that never asks for anything."""
-
-    def boundary(self, save: object = None) -> None:
-        return None
-
-    def settled(self) -> None:
-        return None
-
-
-def make_context(
-    home: Path, profile: Profile, seed: int = 0, run: str = "run"
-) -> tuple[Context, list[Record]]:
-    folder = RunFolder(home, run)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    told: list[Record] = []
-    return Context(folder, profile, seed, "data", None, told.append, NoCommands(), None), told
-
-
-def gsm_row(number: int, **more: Any) -> dict[str, Any]:
-    answer = f"{number} + 1 = <<{number}+1={number + 1}>>{number + 1}\n#### {number + 1}"
-    return {
-        "question": f"Ann has {number} apples{', red' * (number % 7)} and buys one. How many?",
-        "answer": answer,
-        **more,
-    }
-
-
-def write_source(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, rows in (("train", train), ("test", test)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 def profile_for(source: Path, *overrides: str) -> Profile:
@@ -69,10 +32,6 @@ def small(tmp_path: Path) -> Path:
     return write_source(
         tmp_path / "source", [gsm_row(n) for n in range(40)], [gsm_row(n) for n in range(100, 110)]
     )
-
-
-def lines_of(events: list[Record], kind: str) -> list[Event]:
-    return [event for event in events if isinstance(event, Event) and event.kind == kind]
 
 
 POISON = [

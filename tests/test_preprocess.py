@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_data import gsm_row, lines_of, make_context, write_source
+from stage_context import gsm_row, lines_of, make_context, write_source
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

@@ -68,7 +68,7 @@ def _make(context: Context, folder: Path) -> None:
     sets = prompt_sets(context)
     rows = {chosen.split: inputs.rows(context, chosen.split) for chosen in sets}
     examples = inputs.rows(context, "shots") if max(context.profile.eval.shots, default=0) else []
-    traces = inputs.traces(context)
+    traces, marked = _to_train_on(context)
     progress = Progress(
         context.emit, STAGE, len(traces) + sum(len(rows[chosen.split]) for chosen in sets), "texts"
     )
@@ -79,9 +79,18 @@ def _make(context: Context, folder: Path) -> None:
             for chosen in sets
         }
         by_id = dict(zip((row.ex_id for row in rows["train"]), made_prompts[sets[0]], strict=True))
-        report = work.report | work.sequences(made, traces, by_id)
+        report = work.report | work.sequences(made, traces, by_id) | {"marked_wrong": marked}
         report["summary"] = summary(report)
         (made / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _to_train_on(context: Context) -> tuple[list[Trace], int]:
+    """The traces that SFT learns from, and how many are left out because they are marked as wrong."""
+    traces = inputs.traces(context)
+    if context.profile.traces.wrong_answers != "mark":
+        return traces, 0
+    right = [trace for trace in traces if trace.correct]
+    return right, len(traces) - len(right)
 
 
 class _Work:

@@ -185,10 +185,14 @@ def _says(line: str) -> bool:
 
 
 def _without_boxes(text: str) -> str:
-    """Without the boxes: one alone on its line goes (the answer comes at the end), others leave their content."""
+    """Without the boxes: one that is alone on its line takes the line along, others leave their content."""
     found, _ = boxes(text)
     for box in reversed(found):
-        text = text[: box.start] + ("" if _alone(text, box) else box.content) + text[box.end :]
+        if _alone(text, box):
+            start, end = text.rfind("\n", 0, box.start) + 1, text.find("\n", box.end)
+            text = text[:start] + (text[end:] if end >= 0 else "")
+        else:
+            text = text[: box.start] + box.content + text[box.end :]
     return re.sub(r"\\boxed\{\s*\}", "", text)
 
 

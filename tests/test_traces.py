@@ -1,0 +1,486 @@
+"""Traces from a teacher that fails one request in five: none lost or doubled, nothing paid twice, the key nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_teacher import KEY
+from stage_context import NoCommands, gsm_row, lines_of, make_context
+
+from engine import locations
+from engine.context import Context, StageFailed, StopRequested
+from engine.rows import Row
+from engine.traces.budget import Budget
+from engine.traces.cleaning import clean
+from engine.traces.collect import collect
+from engine.traces.journal import Answer, AnswerJournal
+from engine.traces.key import KeyMissing, find_key, without_key
+from engine.traces.pace import Pace
+from engine.traces.request import TryAgain, read_reply, retry_after
+from engine.traces.trace import Trace
+from profiles import Profile, load
+from store.records import Record
+
+SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")
+BOX = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+class Teacher:
+    """A fake teacher in a process of its own."""
+
+    def __init__(self, folder: Path, latency: float, share: float, retry_after: float) -> None:
+        self.folder = folder
+        folder.mkdir()
+        command = [sys.executable, str(Path(__file__).with_name("fake_teacher.py")), str(folder)]
+        numbers = [str(latency), str(share), str(retry_after)]
+        self.process = subprocess.Popen([*command, *numbers], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}/v1"
+
+    def log(self) -> list[dict[str, Any]]:
+        path = self.folder / "log.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def answered(self) -> Counter[str]:
+        return Counter(row["question"] for row in self.log() if row["outcome"] == "answered")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[Teacher]:
+    teacher = Teacher(tmp_path / "teacher", latency=0.02, share=0.2, retry_after=0.3)
+    yield teacher
+    teacher.stop()
+
+
+@pytest.fixture
+def reliable(tmp_path: Path) -> Iterator[Teacher]:
+    teacher = Teacher(tmp_path / "teacher", latency=0.01, share=0.0, retry_after=0.0)
+    yield teacher
+    teacher.stop()
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The data key follows from the files, so there must be some; the rows are given to `collect` directly."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in ("train", "test"):
+        (folder / f"{name}.jsonl").write_text(json.dumps(gsm_row(0)) + "\n")
+    return folder
+
+
+def make_rows(count: int) -> list[Row]:
+    made = (gsm_row(number) for number in range(count))
+    return [Row(f"train-{n:05d}", row["question"], row["answer"], str(n + 1)) for n, row in enumerate(made)]
+
+
+def profile_for(url: str, source: Path, *overrides: str) -> Profile:
+    fixed = [f"data.source={source}", "traces.source=api", f"traces.base_url={url}", "traces.concurrency=20"]
+    return load("demo", [*fixed, f"preprocess.system_prompt={BOX}", *overrides])
+
+
+def context_for(tmp_path: Path, url: str, source: Path, *overrides: str) -> tuple[Context, list[Record]]:
+    return make_context(tmp_path / "home", profile_for(url, source, *overrides))
+
+
+def files_with_key(folder: Path) -> list[Path]:
+    parts = (KEY.encode(), KEY[-10:].encode())
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if any(part in path.read_bytes() for part in parts)]
+
+
+def test_a_failing_teacher_answers_every_question_once(
+    tmp_path: Path, source: Path, failing: Teacher
+) -> None:
+    rows = make_rows(300)
+    context, told = context_for(tmp_path, failing.url, source)
+    traces, report = collect(context, rows)
+    assert [(trace.ex_id, trace.answer) for trace in traces] == [(row.ex_id, row.answer) for row in rows]
+    assert traces[7].text == "There are 7 and one more, so 7 + 1 = 8.\n\n\\boxed{8}"
+    log = failing.log()
+    outcomes = Counter(row["outcome"] for row in log)
+    assert set(outcomes) == {"answered", "429", "500", "drop", "malformed", "cut"}, (
+        "every kind of failure was met"
+    )
+    assert outcomes["answered"] == 300, "nothing was paid twice"
+    assert not any(row["early"] for row in log), "Retry-After was honoured"
+    assert 10 <= max(row["most"] for row in log) <= 20, "concurrency was used and never passed"
+    assert report["dropped"]["wrong"]["count"] == 0 and report["removed"]["instruction_echo"]["count"] == 300
+    assert report["dollars"] > 300 * (100 * 0.55 + 200 * 2.19) / 1e6, "lost requests are counted too"
+    last = lines_of(told, "progress")[-1].payload
+    assert (last["done"], last["total"], last["eta_seconds"]) == (300, 300, 0.0)
+    assert last["tokens"] >= 300 * 300
+    again, report = collect(context, rows)
+    assert again == traces and report["asked_now"] == 0 and len(failing.log()) == len(log)
+    assert files_with_key(tmp_path) == []
+    assert KEY not in repr(told) and KEY not in repr(report)
+
+
+PROGRAM = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from pathlib import Path
+from test_traces import collect, context_for, make_rows
+context, _ = context_for(Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+traces, report = collect(context, make_rows(int(sys.argv[5])))
+print(json.dumps([[trace.ex_id, trace.answer] for trace in traces]))
+"""
+
+
+def start(tmp_path: Path, url: str, source: Path, rows: int) -> subprocess.Popen[str]:
+    paths = json.dumps([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    command = [sys.executable, "-c", PROGRAM, paths, str(tmp_path), url, str(source), str(rows)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_again_and_again_nothing_is_lost_or_doubled(
+    tmp_path: Path, source: Path, failing: Teacher
+) -> None:
+    count, kills = 400, 3
+    profile = profile_for(failing.url, source)
+    journal = locations.answers_folder(tmp_path / "home", profile, 0) / "answers.jsonl"
+    for kill in range(kills):
+        process = start(tmp_path, failing.url, source, count)
+        goal, deadline = count * (kill + 1) // (kills + 1), time.monotonic() + 60
+        while sum(failing.answered().values()) < goal:
+            assert time.monotonic() < deadline and process.poll() is None
+            threading.Event().wait(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if kill == 0:
+            with journal.open("ab") as file:
+                file.write(b'{"ex_id": "train-00399", "sample": 0, "te')  # torn by the kill
+    process = start(tmp_path, failing.url, source, count)
+    found = json.loads(process.communicate(timeout=60)[0])
+    assert found == [[f"train-{number:05d}", str(number + 1)] for number in range(count)]
+    kept = Counter(json.loads(line)["ex_id"] for line in journal.open() if '"lost"' not in line)
+    assert set(kept.values()) == {1} and len(kept) == count
+    assert sum(failing.answered().values()) - count <= kills * 20, "only what was in flight is asked again"
+    assert files_with_key(tmp_path) == []
+
+
+def test_most_of_what_latency_and_concurrency_allow(tmp_path: Path, source: Path) -> None:
+    teacher = Teacher(tmp_path / "teacher", latency=0.5, share=0.0, retry_after=0.0)
+    try:
+        context, _ = context_for(tmp_path, teacher.url, source, "traces.concurrency=25")
+        collect(context, make_rows(150))
+        times = [row["time"] for row in teacher.log()]
+    finally:
+        teacher.stop()
+    at_best = 150 / 25 * 0.5 - 0.5  # from the first to the last start
+    assert at_best <= times[-1] - times[0] < at_best / 0.7
+
+
+class StopAfter(NoCommands):
+    """Asks for a stop once the teacher has answered so many questions."""
+
+    def __init__(self, teacher: Teacher, answers: int) -> None:
+        self.teacher, self.answers = teacher, answers
+
+    def boundary(self, save: object = None) -> None:
+        if len(self.teacher.log()) >= self.answers:
+            raise StopRequested
+
+
+def test_a_stop_keeps_what_was_paid_for(tmp_path: Path, source: Path) -> None:
+    teacher = Teacher(tmp_path / "teacher", latency=0.1, share=0.0, retry_after=0.0)
+    try:
+        context, _ = context_for(tmp_path, teacher.url, source)
+        stopping = Context(
+            context.folder, context.profile, 0, "traces", None, context.emit, StopAfter(teacher, 50), None
+        )
+        with pytest.raises(StopRequested):
+            collect(stopping, make_rows(200))
+        asked = len(teacher.log())
+        assert 50 <= asked < 200
+        traces, report = collect(context, make_rows(200))
+        assert len(traces) == 200 and report["asked_now"] == 200 - asked
+        assert set(teacher.answered().values()) == {1}
+    finally:
+        teacher.stop()
+
+
+def test_the_spending_cap_stops_in_time_and_can_be_raised(
+    tmp_path: Path, source: Path, reliable: Teacher
+) -> None:
+    each = (100 * 1.0 + 200 * 10.0) / 1e6
+    prices = ("traces.price_input=1.0", "traces.price_output=10.0", "traces.max_tokens=400")
+    context, told = context_for(tmp_path, reliable.url, source, *prices, "traces.spending_cap=0.1")
+    with pytest.raises(StageFailed, match=r"spending cap of \$0.10 .* answers are kept"):
+        collect(context, make_rows(100))
+    paid = sum(reliable.answered().values())
+    assert paid * each <= 0.1, "the cap was never passed"
+    assert paid >= 0.1 / each - 4, "and nearly used up"
+    warning = lines_of(told, "log")[0]
+    assert warning.payload["level"] == "warning" and "100 questions to deepseek-reasoner" in warning.message
+    context, _ = context_for(tmp_path, reliable.url, source, *prices, "traces.spending_cap=10")
+    traces, report = collect(context, make_rows(100))
+    assert len(traces) == 100 and report["asked_now"] == 100 - paid
+    assert report["dollars"] == pytest.approx(100 * each)
+
+
+def test_limit_and_samples(tmp_path: Path, source: Path, reliable: Teacher) -> None:
+    rows = make_rows(40)
+    few, _ = collect(context_for(tmp_path, reliable.url, source, "traces.limit=10")[0], rows)
+    assert len(few) == 10 and few != collect(context_for(tmp_path, reliable.url, source)[0], rows)[0][:10]
+    assert set(reliable.answered().values()) == {1}, "the ten were not asked again"
+    twice, _ = collect(context_for(tmp_path, reliable.url, source, "traces.samples=2")[0], rows)
+    assert [(trace.ex_id, trace.sample) for trace in twice] == [
+        (row.ex_id, n) for row in rows for n in (0, 1)
+    ]
+
+
+def test_a_refused_question_is_reported_and_the_others_go_on(
+    tmp_path: Path, source: Path, reliable: Teacher
+) -> None:
+    rows = make_rows(150)
+    rows[5] = Row("bad", "forbidden: how many?", "#### 1", "1")
+    traces, report = collect(context_for(tmp_path, reliable.url, source)[0], rows)
+    assert len(traces) == 149
+    assert report["dropped"]["unanswered"] == {"count": 1, "examples": [{"ex_id": "bad", "text": ""}]}
+
+
+@pytest.mark.parametrize("choice", ["drop", "keep", "mark"])
+def test_wrong_answers_by_setting(tmp_path: Path, source: Path, reliable: Teacher, choice: str) -> None:
+    rows = [*make_rows(10), Row("odd", "Ann has 50 apples. How many?", "#### 50", "50")]
+    context, _ = context_for(tmp_path, reliable.url, source, f"traces.wrong_answers={choice}")
+    traces, report = collect(context, rows)
+    assert [trace.correct for trace in traces] == [True] * 10 + ([] if choice == "drop" else [False])
+    assert report["dropped"]["wrong"]["count"] == (1 if choice == "drop" else 0)
+    if choice == "drop":
+        assert "gold 50" in report["dropped"]["wrong"]["examples"][0]["text"]
+
+
+def test_faults_that_no_retry_mends_are_one_line(
+    tmp_path: Path, source: Path, reliable: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [
+        (
+            reliable.url,
+            "traces.model=deepseek-reasoner",
+            "sk-wrong-key-123456",
+            "refused the key in DEEPSEEK_API_KEY",
+        ),
+        (reliable.url.removesuffix("/v1"), "traces.attempts=8", KEY, "does not know the address or model"),
+        (reliable.url, "traces.model=other", KEY, "answered none of 5 questions in a row"),
+        ("http://127.0.0.1:9/v1", "traces.attempts=1", KEY, "answered none of 5 questions in a row"),
+    ]
+    for url, override, key, words in cases:
+        monkeypatch.setenv("DEEPSEEK_API_KEY", key)
+        with pytest.raises(StageFailed, match=words) as caught:
+            collect(context_for(tmp_path, url, source, override)[0], make_rows(20))
+        assert "\n" not in str(caught.value) and key not in str(caught.value)
+    assert files_with_key(tmp_path) == []
+
+
+def test_two_runs_do_not_ask_the_same(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path), pytest.raises(StageFailed, match="another run is asking"):
+        AnswerJournal(tmp_path)
+    AnswerJournal(tmp_path).__exit__()
+
+
+def test_the_journal_keeps_whole_lines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(number: int) -> Answer:
+        return Answer(f"q{number}", 0, "t\n\u2028é", "r", "stop", 10, 20)
+
+    with AnswerJournal(tmp_path) as journal:
+        journal.append(answer(1))
+        journal.append(Answer("q2", 0, "cut", "", "lost", 5, 7))
+        with pytest.raises(ValueError, match="answered before"):
+            journal.append(answer(1))
+        write = os.write
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda handle, data: write(handle, data[:9]))
+            with pytest.raises(StageFailed, match="no room for an answer"):
+                journal.append(answer(2))
+        journal.append(answer(3))
+    with (tmp_path / "answers.jsonl").open("ab") as file:
+        file.write(b'{"ex_id": "q4"')
+    with AnswerJournal(tmp_path) as journal:
+        assert journal.answers == {("q1", 0): answer(1), ("q3", 0): answer(3)}
+        assert journal.tokens() == (25, 47)
+        journal.append(answer(4))
+    with AnswerJournal(tmp_path) as journal:
+        assert len(journal.answers) == 3
+
+
+def test_single_failures_do_not_slow_the_pace_and_overload_does() -> None:
+    pace = Pace(50)
+    for turn in range(1000):
+        pace.failed() if turn % 5 == 0 else pace.succeeded()
+    assert pace.limit == 50 and not pace.overloaded
+    assert pace.wait(0) <= 0.1
+    for _ in range(400):
+        pace.failed()
+    assert pace.limit < 10 and pace.wait(0) >= 1.0
+    assert pace.wait(30) <= 60
+    for _ in range(3000):
+        pace.succeeded()
+    assert pace.limit == 50
+    assert pace.wait(3, asked=17.0) >= 17.0, "what the server asks for is the least"
+
+
+def test_a_server_with_room_for_ten_is_found() -> None:
+    """A server that refuses every request beyond ten at a time: the limit settles near ten, not at one."""
+    pace = Pace(50)
+    limits = []
+    for _ in range(2000):
+        asked = int(pace.limit)
+        for place in range(asked):
+            pace.succeeded() if place < 10 else pace.failed()
+        limits.append(pace.limit)
+    assert 8 <= sum(limits[1000:]) / 1000 <= 25
+
+
+def test_retry_after_in_all_its_forms() -> None:
+    assert retry_after({"retry-after": "7"}) == 7
+    assert retry_after({"retry-after": "0.5"}) == 0.5
+    assert retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, now=1445412480 - 90) == 90
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, now=1445412480 + 90) == 0
+    assert [retry_after({"retry-after": text}) for text in ("", "soon", "-3", "1e9")] == [0, 0, 0, 3600]
+    assert retry_after({}) == 0
+
+
+def completion(**choice: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "\\boxed{1}"}
+    return {"choices": [{"finish_reason": "stop", "message": message} | choice]}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "<html>busy</html>",
+        None,
+        [],
+        {},
+        {"choices": []},
+        {"choices": [{"message": {"content": "x"}}]},
+        {"error": {"message": "overloaded"}},
+        completion(finish_reason=None),
+        completion(finish_reason="insufficient_system_resource"),
+        completion(message={"content": ""}),
+        completion(message={"content": 7}),
+        completion(message=None),
+    ],
+)
+def test_what_is_no_whole_answer_is_asked_again(found: Any) -> None:
+    with pytest.raises(TryAgain):
+        read_reply(found)
+
+
+def test_replies_are_read_with_and_without_thinking_and_counts() -> None:
+    assert read_reply(completion()).completion_tokens == 3
+    message = {"content": "", "reasoning_content": "so long"}
+    found = completion(finish_reason="length", message=message) | {
+        "usage": {"prompt_tokens": 4, "completion_tokens": 9}
+    }
+    reply = read_reply(found)
+    assert (reply.text, reply.reasoning, reply.finish) == ("", "so long", "length")
+    assert (reply.prompt_tokens, reply.completion_tokens) == (4, 9)
+
+
+def test_the_budget_by_hand() -> None:
+    settings = load(
+        "demo", ["traces.price_input=1", "traces.price_output=2", "traces.spending_cap=0.01"]
+    ).traces
+    budget = Budget(settings, prompt_tokens=1000, completion_tokens=2000, answers=10)
+    assert budget.spent == pytest.approx(0.005)
+    assert budget.estimate(prompt_characters=0, questions=100) == pytest.approx(100 * (64 + 2 * 200) / 1e6)
+    reserved = budget.reserve(prompt_characters=36)
+    assert reserved is not None and reserved == pytest.approx((100 + 2 * 2048) / 1e6)
+    assert budget.reserve(36) is None
+    budget.settle(reserved, 50, 100)
+    assert budget.spent == pytest.approx(0.00525) and budget.reserved == pytest.approx(0)
+
+
+def test_the_key_comes_from_environment_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = load("qwen2.5-math-1.5b").traces
+    assert find_key(remote, tmp_path) == KEY
+    monkeypatch.delenv("DEEPSEEK_API_KEY")
+    with pytest.raises(KeyMissing, match="set DEEPSEEK_API_KEY in the environment or in .env"):
+        find_key(remote, tmp_path)
+    (tmp_path / ".env").write_text('# keys\nexport OTHER=1\nDEEPSEEK_API_KEY = "sk-from-file"\n')
+    assert find_key(remote, tmp_path) == "sk-from-file"
+    assert (
+        find_key(load("demo", ["traces.base_url=http://localhost:8000/v1"]).traces, tmp_path / "none")
+        == "none"
+    )
+    said = without_key("Incorrect key sk-abcdef***wxyz,\nand secret, Bearer abc", "secret")
+    assert said == "Incorrect key [key], and [key], [key]"
+
+
+CLEANED = [
+    ("9 + 9 = 18\n\n\\boxed{18}", "9 + 9 = 18\n\n\\boxed{18}"),
+    ("So \\boxed{9} twice is \\boxed{18}.", "So 9 twice is 18.\n\n\\boxed{18}"),
+    ("9 + 9 = 18\n\n**Final Answer:** \\(\\boxed{18 \\text{ dollars}}\\).", "9 + 9 = 18\n\n\\boxed{18}"),
+    ("It is 1{,}018.\n\\[\n\\boxed{\\$1{,}018.00}\n\\]", "It is 1{,}018.\n\n\\boxed{1018}"),
+    ("<think>\\boxed{3}</think>Half.\n\\boxed{\\frac{1}{2}}", "Half.\n\n\\boxed{\\frac{1}{2}}"),
+    ("9 + 9 = 18\n#### 18", "9 + 9 = 18\n\n\\boxed{18}"),
+    (f"Sure! Let's solve this step by step.\n{BOX}\n9 + 9 = 18\n$\\boxed{{18}}$\nI hope this helps!",
+     "9 + 9 = 18\n\n\\boxed{18}"),
+    ("Let's see how many are left: 9.\nLet me add: 9 + 9 = 18.\n\\boxed{18}",
+     "Let's see how many are left: 9.\nLet me add: 9 + 9 = 18.\n\n\\boxed{18}"),
+    ("Let me call the apples $x$.\n---\n\n\n\nThen $2x = 18$.  \n\\boxed{9}",
+     "Let me call the apples $x$.\n\nThen $2x = 18$.\n\n\\boxed{9}"),
+    ("\\boxed{18}", "\\boxed{18}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), CLEANED)
+def test_cleaning(text: str, expected: str) -> None:
+    cleaned = clean(text, BOX)
+    assert cleaned is not None and cleaned.text == expected
+    again = clean(cleaned.text, BOX)
+    assert again is not None and again.text == expected, "cleaning what is clean changes nothing"
+
+
+def test_cleaning_without_an_answer_or_a_box() -> None:
+    assert clean("I cannot tell.", BOX) is None
+    assert clean("So it is \\boxed{1", BOX, finished=False) is None
+    plain = clean("9 + 9 = 18, so \\boxed{18}.", "")
+    assert plain is not None and plain.text == "9 + 9 = 18, so 18.\n#### 18"
+
+
+@needs_shared
+def test_cleaning_keeps_the_sense_of_real_answers() -> None:
+    for row in json.loads((SHARED / "data/deepseek_r1_sample.json").read_text()):
+        content = row["message_content"]
+        cleaned = clean(f"<think>\n{row['message_thinking']}</think>\n\n{content}", BOX)
+        assert cleaned is not None and cleaned.echoes == cleaned.meta == ()
+        assert cleaned.text.endswith(f"\n\n\\boxed{{{row['gtruth_answer']}}}")
+        assert cleaned.text.count("\\boxed") == 1
+        kept, said = cleaned.text.split(), content.split()
+        delimiters = {"\\[", "\\]"}
+        assert [word for word in kept if word not in delimiters] == [
+            word for word in said if word not in delimiters
+        ]
+
+
+def test_own_solutions_are_named_as_such() -> None:
+    from engine.traces.own import own_solutions
+
+    assert own_solutions(make_rows(1), BOX) == [
+        Trace("train-00000", 0, "0 + 1 = 1\n\n\\boxed{1}", "1", correct=True, finished=True)
+    ]
