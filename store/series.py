@@ -11,9 +11,11 @@ import numpy as np
 
 from store.results import Series
 
-TAIL_ROWS = 1 << 19  # rows at the table's end in which the last step is looked for first
+TAIL_ROWS = 1 << 17  # rows at the end of the table in which the last step is looked for first
 
-_OWN = "FROM store.scalar WHERE run_id = $run AND metric = $metric"
+# No metric has an empty name. DuckDB 2.0 tests a list against a column's dictionary, an equality against every row:
+# 20 ms of CPU against 35 for 10 million rows.
+_OWN = "FROM store.scalar WHERE run_id = $run AND metric IN ($metric, '')"
 _COLUMNS = ("step", "mean", "low", "high", "ts")
 
 
