@@ -198,7 +198,7 @@ class Bench:
 def tokenizer(folder: Path) -> None:
     """Saves a tokenizer of a few words: the engine wants one, the benchmark has no text."""
     words = {"<end>": 0, "word": 1}
-    made = PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer(models.WordLevel(words, "word")), eos_token="<end>"
     )
     made.save_pretrained(folder)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from engine.generators.checkpoint import model_folder, torch_dtype
-from engine.generators.interface import Generator
+from engine.generators.interface import Generator, WeightsRefused
 from profiles import Profile
 
 Phase = Callable[[str, str], None]  # name of a start-up phase, and a detail
@@ -20,6 +20,10 @@ def build(profile: Profile, source: str, phase: Phase) -> Generator:
     if hardware.worker_threads:
         os.environ["OMP_NUM_THREADS"] = str(hardware.worker_threads)
     if hardware.generator == "vllm":
+        if hardware.worker != "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(
+                hardware.worker, hardware.worker_tensor_parallel, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            )
         from engine.generators.vllm import VllmGenerator
 
         generator: Generator = VllmGenerator(folder, hardware, profile.model.compute_dtype, phase)
@@ -39,3 +43,17 @@ def build(profile: Profile, source: str, phase: Phase) -> Generator:
         )
     phase("ready", "")
     return generator
+
+
+def visible_devices(first: str, count: int, visible: str) -> str:
+    """CUDA_VISIBLE_DEVICES for `count` devices from `first` ("cuda:1") on, where it says `visible` now."""
+    start = int(first.removeprefix("cuda:"))
+    wanted = range(start, start + count)
+    if not visible:
+        return ",".join(map(str, wanted))
+    named = visible.split(",")
+    if len(named) <= wanted[-1]:
+        raise WeightsRefused(
+            f"{first} and {count - 1} more: CUDA_VISIBLE_DEVICES={visible} names only {len(named)}"
+        )
+    return ",".join(named[place] for place in wanted)
