@@ -111,20 +111,21 @@ def compare_arms(
 def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
     """Every pair of the run's evaluated arms in the profile's order (base first) on every task; Holm over all.
 
-    Confidence, resamples and seed are the run's own. Fewer than two evaluated arms: no comparison.
+    Confidence, resamples and seed are the run's own. A pair is there once both arms have answered the same
+    questions: while an evaluation is on its way it is left out.
     """
     config = store.config(run_id)
     settings = config["profile"]["eval"]
     names = [arm["name"] for arm in config["profile"]["arms"]]
     evaluated = {row.arm for row in store.evaluations(run_id)}
     scores = {name: arm_scores(store, Address(run_id, name)) for name in names if name in evaluated}
-    found: list[Comparison] = []
-    for a, b in combinations(scores, 2):
-        for task in scores[a]:
-            if task in scores[b]:
-                sides = scores[a][task], scores[b][task]
-                method = settings["confidence"], settings["resamples"], config["seed"]
-                found.append(_compare(task, *sides, (a, b), *method))
+    method = settings["confidence"], settings["resamples"], config["seed"]
+    found = [
+        _compare(task, scores[a][task], scores[b][task], (a, b), *method)
+        for a, b in combinations(scores, 2)
+        for task in scores[a]
+        if task in scores[b] and scores[a][task].keys() == scores[b][task].keys()
+    ]
     return corrected(found)
 
 
@@ -163,7 +164,7 @@ def _compare(
     resamples: int,
     seed: int,
 ) -> Comparison:
-    _refuse_unpaired(task, a, b, labels)
+    refuse_unpaired(task, a, b, labels)
     a_scores = np.fromiter(a.values(), dtype=np.float64, count=len(a))
     b_scores = np.fromiter((b[question] for question in a), dtype=np.float64, count=len(a))
     differences = b_scores - a_scores
@@ -188,9 +189,10 @@ def _compare(
     )
 
 
-def _refuse_unpaired(
+def refuse_unpaired(
     task: str, a: Mapping[str, float], b: Mapping[str, float], labels: tuple[str, str]
 ) -> None:
+    """InputError, with the ids that differ, unless both sides hold the same questions."""
     if a.keys() == b.keys():
         return
     only = [

@@ -21,6 +21,7 @@ class Watched:
     """
 
     task: str
+    arm: str  # b
     loss: float  # a's rate less b's
     largest_loss: float  # upper end of the loss's interval
     margin: float
@@ -54,7 +55,8 @@ def regression_watch(comparisons: Sequence[Comparison], margin: float) -> list[W
     A two-sided 95 % interval makes this a one-sided test at 2.5 %.
     """
     return [
-        Watched(row.task, -row.difference, -row.ci_low, margin, _standing(row, margin)) for row in comparisons
+        Watched(row.task, row.b, -row.difference, -row.ci_low, margin, _standing(row, margin))
+        for row in comparisons
     ]
 
 

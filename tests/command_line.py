@@ -34,15 +34,30 @@ def mathrl(home: Path, *arguments: str | Path, timeout: float = PATIENCE) -> sub
     )
 
 
+# Popen alone gives a new session, but no controlling terminal: without one Ctrl-C is a character like any other.
+_ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "mathrl_tui", *sys.argv[1:]])
+"""
+
+
 class Terminal:
     """The program on a terminal of its own, which is its controlling one."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.seen = ""
-        self.pid, self._screen = pty.fork()
-        if self.pid == 0:
-            os.chdir(home.parent)
-            os.execve(sys.executable, [sys.executable, "-m", "mathrl_tui", *arguments], environment(home))
+        self._screen, inside = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _ON_TERMINAL, *arguments],
+            cwd=home.parent,
+            env=environment(home),
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+        )
+        os.close(inside)
 
     def read_until(self, text: str) -> None:
         """Reads until `text` was shown; fails after PATIENCE seconds."""
@@ -56,14 +71,16 @@ class Terminal:
         os.write(self._screen, keys.encode())
 
     def close(self) -> None:
-        """Takes the terminal away, as a window that is closed does."""
+        """Takes the terminal away, as a window that is closed does, and waits for the program to end of it."""
         os.close(self._screen)
+        self._process.wait(PATIENCE)
 
     def wait(self) -> int:
         """Reads to the end; the program's exit status."""
         while self._read_more():
             pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self._screen)
+        return self._process.wait(PATIENCE)
 
     def _read_more(self) -> bool:
         select.select([self._screen], [], [], PATIENCE)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import environment, mathrl
 
+from profiles import load
 from store.home import RunFolder
 from store.journal import JournalWriter
 from store.records import Event, Example, Record, RunRow, Scalar
@@ -298,9 +299,12 @@ def test_debug_shows_where_it_came_from(home: Path) -> None:
 def test_profiles_show_every_field(home: Path) -> None:
     assert "demo" in mathrl(home, "profiles").stdout
     text = mathrl(home, "profiles", "show", "demo").stdout
-    assert "sft.learning_rate = 0.001  # peak learning rate" in text
+    demo = load("demo")
+    assert f"sft.learning_rate = {demo.sft.learning_rate}  # peak learning rate" in text
     assert "arm sft+grpo: grpo, from sft" in text
-    assert json.loads(mathrl(home, "profiles", "show", "demo", "--json").stdout)["sft"]["steps"] == 150
+    assert json.loads(mathrl(home, "profiles", "show", "demo", "--json").stdout) == demo.model_dump(
+        mode="json"
+    )
 
 
 def test_a_reader_that_has_had_enough_is_no_fault(home: Path) -> None:

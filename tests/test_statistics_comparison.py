@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from store.comparison import Comparison, compare_arms, compare_files, parse_address, run_comparisons
+from store.home import RunFolder
 from store.journal import JournalWriter
+from store.pooling import compare_pooled
 from store.query import Store
 from store.records import Example, Record, RunRow
 from store.score_files import InputError
+from store.statistics.seeds import pool_seeds
 from store.verdict import regression_watch, verdict, verdicts
 
 QUESTIONS = 1319
@@ -132,35 +135,50 @@ def test_addresses() -> None:
             parse_address(text)
 
 
-def examples(arm: str, task: str, correct: list[bool], step: int = 0) -> list[Record]:
+def examples(arm: str, task: str, correct: list[bool], step: int = 0, prompt: str = "p") -> list[Record]:
     return [
         Example(
-            arm, step, task, f"q{n}", 0, value, float(value), "correct" if value else "wrong", "p", "o", 3
+            arm, step, task, f"q{n}", 0, value, float(value), "correct" if value else "wrong", prompt, "o", 3
         )
         for n, value in enumerate(correct)
     ]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
+def write_run(home: Path, seed: int, rows: list[Record], resamples: int = 2000) -> None:
     config = {
         "profile": {
             "name": "demo",
-            "eval": {"confidence": 0.9, "resamples": 2000},
+            "eval": {"confidence": 0.9, "resamples": resamples},
             "arms": [{"name": name} for name in ("base", "sft", "grpo")],
         },
-        "seed": 5,
+        "seed": seed,
+        "plan": [],
+        "created": float(seed),
     }
-    writer = JournalWriter(tmp_path / "journal" / "demo-s5")
-    writer.append([RunRow("demo", "demo", 5, config)])
-    writer.append(examples("grpo", "word-problems", outcomes(3, 0.7, 300), step=50))
-    writer.append(examples("sft", "word-problems", outcomes(2, 0.1, 300), step=50))
-    writer.append(examples("sft", "word-problems", outcomes(2, 0.6, 300), step=100))
-    writer.append(examples("base", "word-problems", outcomes(1, 0.2, 300)))
-    writer.append(examples("base", "arc", outcomes(4, 0.5, 40)))
-    writer.append(examples("sft", "arc", outcomes(5, 0.5, 40), step=100))
-    writer.append(examples("sft", "validation", outcomes(6, 0.5, 10), step=25))
+    folder = RunFolder(home, f"demo-s{seed}")
+    folder.path.mkdir(parents=True)
+    folder.config.write_text(json.dumps(config))
+    writer = JournalWriter(folder.journal)
+    writer.append([RunRow("demo", "demo", seed, config), *rows])
     writer.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    write_run(
+        tmp_path,
+        5,
+        [
+            *examples("grpo", "word-problems", outcomes(3, 0.7, 300), step=50),
+            *examples("sft", "word-problems", outcomes(2, 0.1, 300), step=50),
+            *examples("sft", "word-problems", outcomes(2, 0.6, 300), step=100),
+            *examples("base", "word-problems", outcomes(1, 0.2, 300)),
+            *examples("base", "arc", outcomes(4, 0.5, 40)),
+            *examples("sft", "arc", outcomes(5, 0.5, 40), step=100),
+            *examples("grpo", "arc", outcomes(5, 0.5, 30), step=50),  # on its way: ten are missing
+            *examples("sft", "validation", outcomes(6, 0.5, 10), step=25),
+        ],
+    )
     found = Store(tmp_path)
     found.settle()
     return found
@@ -183,7 +201,7 @@ def test_all_pairs_of_a_run_are_one_family(store: Store) -> None:
 
 
 def test_arms_by_address(store: Store) -> None:
-    late = compare_arms(store, "demo/base", "demo/sft")
+    late = compare_arms(store, "demo-s5/base", "demo/sft")
     early = compare_arms(store, "demo/base", "demo-s5/sft@50")
     assert [part.task for part in late] == ["word-problems", "arc"]
     assert [part.task for part in early] == ["word-problems"]
@@ -221,3 +239,33 @@ def test_regression_watch_tells_kept_lost_and_unclear() -> None:
     assert [part.standing for part in watched] == ["kept", "lost", "unclear"]
     assert watched[1].loss == pytest.approx(0.05)
     assert watched[1].largest_loss == pytest.approx(0.07)
+
+
+def test_runs_of_several_seeds_are_pooled(tmp_path: Path) -> None:
+    for seed, rate in ((0, 0.5), (1, 0.56), (2, 0.6)):
+        sft, grpo = outcomes(100, 0.5, 400), outcomes(seed, rate, 400)
+        write_run(tmp_path, seed, [*examples("sft", "math", sft), *examples("grpo", "math", grpo)])
+    store = Store(tmp_path)
+    store.settle()
+    (found,) = compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1", "demo-s2"])
+    rows = np.array([outcomes(seed, rate, 400) for seed, rate in ((0, 0.5), (1, 0.56), (2, 0.6))], float)
+    expected = pool_seeds(rows - np.array(outcomes(100, 0.5, 400), float)).interval
+    assert (found.n, found.difference) == (400, pytest.approx(expected.estimate))
+    assert (found.ci_low, found.ci_high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    (alone,) = compare_arms(store, "demo-s0/sft", "demo-s0/grpo")
+    assert alone.difference != found.difference
+    assert found.b_rate == pytest.approx(rows.mean())
+
+
+def test_runs_over_other_questions_are_not_pooled(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        rows = [*examples("sft", "math", [True, False] * 9, prompt=f"of seed {seed}")]
+        write_run(
+            tmp_path, seed, [*rows, *examples("grpo", "math", [False, True] * 9, prompt=f"of seed {seed}")]
+        )
+    store = Store(tmp_path)
+    store.settle()
+    with pytest.raises(InputError, match="runs demo-s0 and demo-s1: id q0 of task math is another question"):
+        compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1"])
+    with pytest.raises(InputError, match="needs another run"):
+        compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s0"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mathrl_tui.commands.options import Home, Run
+from mathrl_tui.commands.settled import settled_store
 
 PAST_LINES = 20
 
@@ -12,10 +13,8 @@ def attach(home: Home, run: Run) -> None:
     from mathrl_tui.commands.follow import follow
     from store.home import RunFolder
     from store.live import end_of
-    from store.query import Store
 
-    store = Store(home)
+    store = settled_store(home)
     run_id = store.resolve(run)
-    store.settle()
     now = end_of(RunFolder(home, run_id).journal)
     follow(home, run_id, now, store.events(run_id, limit=PAST_LINES))

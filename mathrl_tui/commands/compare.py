@@ -10,6 +10,7 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
+from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
@@ -22,13 +23,19 @@ def compare(
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="coverage of the intervals")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1000, help="bootstrap resamples")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the bootstrap")] = 0,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="pool with the same arms of this run, of another seed; repeatable"),
+    ] = None,
     margin: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="also say on which tasks b lost more than this fraction")
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Compare two arms, or two files, on the same questions: intervals, test, detectable effect, per task."""
-    found = _compared(home, a, b, confidence, resamples, seed)
+    found = (
+        _pooled(home, a, b, pool, confidence) if pool else _compared(home, a, b, confidence, resamples, seed)
+    )
     if as_json:
         print_json({"comparisons": [row.to_json() for row in found]})
         return
@@ -49,8 +56,10 @@ def _compared(home: Path, a: str, b: str, confidence: float, resamples: int, see
         return compare_files(Path(a), Path(b), confidence, resamples, seed)
     if any(files):
         raise WrongInput(f"{a} and {b}: one is a file and one is not; give two files or two arms (RUN/ARM)")
-    from store.query import Store
+    return compare_arms(settled_store(home), a, b, confidence, resamples, seed)
 
-    store = Store(home)
-    store.settle()
-    return compare_arms(store, a, b, confidence, resamples, seed)
+
+def _pooled(home: Path, a: str, b: str, runs: list[str], confidence: float) -> list[Comparison]:
+    from store.pooling import compare_pooled
+
+    return compare_pooled(settled_store(home), a, b, runs, confidence)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def results(store: Store, run_id: str) -> str:
-    """Evaluations, comparisons and verdicts of a run; empty where nothing was evaluated."""
+    """Evaluations, comparisons, verdicts and the regression watch of a run; empty where nothing was evaluated."""
     from store.comparison import run_comparisons
-    from store.verdict import verdicts
+    from store.verdict import regression_watch, verdicts
 
     evaluations = store.evaluations(run_id)
     if not evaluations:
@@ -27,6 +27,12 @@ def results(store: Store, run_id: str) -> str:
     parts = [evaluation_table(evaluations)]
     if comparisons:
         parts += [comparison_table(comparisons), "\n".join(verdicts(comparisons)), _reach(comparisons)]
+    settings = store.config(run_id)["profile"]["eval"]
+    against_first = [
+        row for row in comparisons if row.a == comparisons[0].a and row.task in settings.get("suite", ())
+    ]
+    if against_first:
+        parts.append(watch_table(regression_watch(against_first, settings["margin"])))
     return "\n\n".join(parts)
 
 
@@ -95,17 +101,19 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
 def watch_table(rows: Sequence[Watched]) -> str:
     """One line a task that should not be lost on."""
     return table(
-        ("task", "loss of b", "largest loss", "margin", "standing"),
+        ("task", "arm", "loss", "largest loss", "margin", "standing"),
         [
             (
                 row.task or "–",
-                points(row.loss),
+                row.arm,
+                points(row.loss + 0.0),
                 points(row.largest_loss),
                 f"{row.margin * 100:.1f}",
                 row.standing,
             )
             for row in rows
         ],
+        left=2,
     )
 
 
@@ -115,7 +123,8 @@ def _reach(rows: Sequence[Comparison]) -> str:
     return (
         f"Differences in percentage points, with paired {confidence} intervals over the questions; p: mid-p McNemar; "
         "detectable: the true difference that would have been found 4 times in 5.\n"
-        "One training seed: how far another training run would fall from this one is not in these intervals."
+        "One training seed: how far another would fall from it is not in these intervals; `mathrl-tui compare A B "
+        "--pool RUN` holds several seeds."
     )
 
 

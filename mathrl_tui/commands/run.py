@@ -9,6 +9,7 @@ import typer
 
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home, Overrides
+from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
     from store.journal import Position
@@ -89,11 +90,8 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
     from mathrl_tui.commands.follow import follow
     from mathrl_tui.commands.report import results
     from store.journal import START
-    from store.query import Store
 
     follow(home, run_id, start or START)
-    store = Store(home)
-    store.settle()
-    found = results(store, run_id)
+    found = results(settled_store(home), run_id)
     if found:
         print(f"\n{found}")

@@ -11,6 +11,7 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
+from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
     from store.comparison import Address
@@ -39,10 +40,8 @@ def samples(
     from dataclasses import replace
 
     from store.comparison import parse_address
-    from store.query import Store
 
-    store = Store(home)
-    store.settle()
+    store = settled_store(home)
     address = parse_address(arm)
     own = _evaluation(store, replace(address, step=address.step if step is None else step), task)
     if flips:

@@ -26,6 +26,7 @@ class Pooled:
     p_value: float
     between_seeds: float  # standard deviation of the true difference from one training seed to the next
     seeds: int
+    standard_error: float
     degrees_of_freedom: float
 
 
@@ -51,6 +52,7 @@ def pool_seeds(differences: ArrayLike, confidence: float = 0.95) -> Pooled:
         p_value=_p_value(mean, variance, freedom),
         between_seeds=math.sqrt(max(0.0, (ms_seeds - ms_rest) / questions)),
         seeds=seeds,
+        standard_error=math.sqrt(variance),
         degrees_of_freedom=freedom,
     )
 
