@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.context import Generation, StageFailed
-from engine.messages import Completion, Job, JobDone, JobFailed
+from engine.messages import Completion, JobDone, JobFailed, SuiteDone, Work
+from store.records import Example
 
 POLL_SECONDS = 1.0  # how long one wait for the worker lasts; the link checks that everybody lives in between
 
@@ -18,9 +19,10 @@ POLL_SECONDS = 1.0  # how long one wait for the worker lasts; the link checks th
 class Answer:
     """A job's completions by (prompt, sample): where a restarted worker sends one again, the newer stands."""
 
-    job: Job
+    job: Work
     by_place: dict[tuple[int, int], Completion] = field(default_factory=dict)
     done: JobDone | None = None
+    rows: tuple[Example, ...] | None = None  # of a suite job
     failed: str = ""
 
     @property
@@ -36,7 +38,7 @@ class Collector:
         self._generation = generation
         self._answers: dict[int, Answer] = {}
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Sends `job` to the worker and opens its page in the book."""
         self._answers[job.job_id] = Answer(job)
         self._generation.submit(job)
@@ -53,12 +55,16 @@ class Collector:
         """Waits for the whole answer, closes its page and returns it; StageFailed where the worker could not."""
         while not self._is_whole(job_id):
             self._receive(POLL_SECONDS)
-        answer = self._answers.pop(job_id)
+        answer = self.close(job_id)
         if answer.failed:
             raise StageFailed(
                 f"{answer.job.kind} job of step {answer.job.step} failed in the worker: {answer.failed}"
             )
         return answer
+
+    def close(self, job_id: int) -> Answer:
+        """The answer of a job that is ready, as it is; its page is closed."""
+        return self._answers.pop(job_id)
 
     def wait(self) -> None:
         """Waits a moment for anything to come."""
@@ -70,7 +76,7 @@ class Collector:
 
     def _is_whole(self, job_id: int) -> bool:
         answer = self._answers[job_id]
-        return answer.done is not None or bool(answer.failed)
+        return answer.done is not None or answer.rows is not None or bool(answer.failed)
 
     def _receive(self, timeout: float) -> None:
         for result in self._generation.poll(timeout):
@@ -81,5 +87,7 @@ class Collector:
                 answer.by_place[result.prompt, result.sample] = result
             elif isinstance(result, JobFailed):
                 answer.failed = result.error
+            elif isinstance(result, SuiteDone):
+                answer.rows = result.rows
             else:
                 answer.done = result

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.messages import Job, Result
+from engine.messages import Result, Work
 from profiles import Arm, Profile
 from store.home import RunFolder
 from store.records import Record
@@ -39,7 +39,7 @@ class Control(Protocol):
 class Generation(Protocol):
     """The way to the worker: jobs in, results out, alive or restarted in between."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Queues `job`. It stays on the books until its JobDone or JobFailed, and is sent again to a new worker."""
 
     def poll(self, timeout: float) -> Iterable[Result]:

@@ -14,7 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-JobKind = Literal["rollout", "validation", "evaluation"]
+from store.records import Example
+
+JobKind = Literal["rollout", "validation", "evaluation", "suite"]
 Finish = Literal["stop", "length"]
 
 
@@ -72,6 +74,31 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class SuiteTask:
+    """How one lm-eval task is asked. `documents` 0: all; `shard` (i, n): every n-th of them from the i-th on."""
+
+    name: str
+    shots: int
+    documents: int
+    longest: int  # new tokens of a generated answer
+    seed: int
+    data: str  # folder of local rows (empty: the hub)
+    shard: tuple[int, int] = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteJob:
+    """One lm-eval task for the worker, under the weights `weights`."""
+
+    job_id: int
+    step: int
+    weights: WeightRef
+    task: SuiteTask
+    kind: JobKind = "suite"
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The worker ends after this."""
 
@@ -112,6 +139,15 @@ class JobDone:
 
 
 @dataclass(frozen=True, slots=True)
+class SuiteDone:
+    """The rows of a suite job, one a document and measure."""
+
+    job_id: int
+    kind: JobKind
+    rows: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobFailed:
     """The job could not be done, and another try would fail alike; the worker goes on."""
 
@@ -120,8 +156,9 @@ class JobFailed:
     error: str
 
 
-Request = Job | Stop
-Result = Completion | JobDone | JobFailed
+Work = Job | SuiteJob
+Request = Work | Stop
+Result = Completion | JobDone | SuiteDone | JobFailed
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -85,7 +85,7 @@ class RolloutSchedule:
             job = self._asked.pop(step)
             answer = self._collector.take(job.job_id)
             self._release(job.weights)
-            self._ready[step] = batch_of(answer)
+            self._ready[step] = batch_of(job, answer)
         return self._ready[step]
 
     def trained(self, step: int) -> None:
@@ -132,12 +132,12 @@ def steps_on_version(version: int, settings: Grpo) -> range:
     return range(first, min(version + settings.staleness + 1, settings.steps))
 
 
-def batch_of(answer: Answer) -> RolloutBatch:
+def batch_of(job: Job, answer: Answer) -> RolloutBatch:
     """The worker's whole answer as a batch of its kept groups."""
     assert answer.done is not None
-    by_index = {prompt.index: prompt for prompt in answer.job.prompts}
+    by_index = {prompt.index: prompt for prompt in job.prompts}
     kept = {index: place for place, index in enumerate(answer.done.kept)}
     completions = [completion for completion in answer.completions if completion.prompt in kept]
     completions.sort(key=lambda completion: (kept[completion.prompt], completion.sample))
     prompts = tuple(by_index[index] for index in answer.done.kept)
-    return RolloutBatch(answer.job.step, answer.job.weights.version, prompts, tuple(completions), answer.done)
+    return RolloutBatch(job.step, job.weights.version, prompts, tuple(completions), answer.done)

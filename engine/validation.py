@@ -76,10 +76,10 @@ class Validation:
         job = self._asked.pop(version)
         answer = self._collector.take(job.job_id)
         self._release(job.weights)
-        self._report(answer)
+        self._report(job, answer)
 
-    def _report(self, answer: Answer) -> None:
-        arm, step = answer.job.weights.arm, answer.job.step
+    def _report(self, job: Job, answer: Answer) -> None:
+        arm, step = job.weights.arm, job.step
         completions = answer.completions
         lengths = np.array([len(completion.token_ids) for completion in completions])
         rate = float(np.mean([completion.outcome == "correct" for completion in completions]))

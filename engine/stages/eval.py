@@ -16,6 +16,7 @@ from engine.arms import standing
 from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
+from engine.suite import units as suite
 from engine.validation import example
 from profiles import Arm
 from store.records import Event, Scalar
@@ -58,12 +59,13 @@ def run(context: Context) -> None:
             collector.wait()
         done += _record(context, collector, arm, task, job)
     _progress(context, total, total)
+    suite.run(context, collector, suite.units(context, arms))
 
 
 def tasks(context: Context) -> list[Task]:
     """The tasks that the profile asks for; the plain name is the preprocess template with no shots."""
     settings, form = context.profile.eval, context.profile.preprocess.template
-    stem = {"openai/gsm8k": "gsm8k"}.get(context.profile.data.source, Path(context.profile.data.source).name)
+    stem = Path(context.profile.data.source).name  # openai/gsm8k, a folder gsm8k, word-problems
     found = []
     for template in settings.templates or (form,):
         for shots in settings.shots:

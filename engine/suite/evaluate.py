@@ -1,0 +1,94 @@
+"""One lm-eval task with one model: lm-eval's own prompts and scorers, our limits, a row for every document.
+
+A task that fails says why and leaves the others' results alone. The generation limit is passed with the requests, so
+that it really arrives: tasks' own YAML would otherwise cut at 256 tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from engine.messages import SuiteTask
+from engine.suite.overlays import write_overlays
+from engine.suite.rows import rows
+from store.records import Example
+
+OWN_SHOTS = frozenset(
+    {"truthfulqa_mc2", "wikitext"}
+)  # their prompts are fixed, worked examples included or senseless
+
+
+class TaskFailed(Exception):
+    """The task could not be evaluated; the message is one line with the task and the reason."""
+
+
+def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
+    """The rows of `task` with lm-eval model `model`; TaskFailed names what went wrong."""
+    from lm_eval import simple_evaluate
+
+    try:
+        manager, _ = _task_manager(task.data)
+        leaves = manager.load(task.name)["tasks"]
+        documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task)
+        results = simple_evaluate(
+            model=model,
+            tasks=[leaves[name] for name in documents],
+            task_manager=manager,
+            num_fewshot=None if task.name in OWN_SHOTS else task.shots,
+            samples=documents,
+            bootstrap_iters=0,
+            log_samples=True,
+            gen_kwargs={"max_gen_toks": task.longest},
+            random_seed=task.seed,
+            numpy_random_seed=task.seed,
+            torch_random_seed=task.seed,
+            fewshot_random_seed=task.seed,
+        )
+    except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise TaskFailed(f"{task.name}: {_first_line(error)}") from error
+    for leaf, samples in sorted(results["samples"].items()):
+        for sample in sorted(samples, key=lambda row: int(row["doc_id"])):
+            yield from rows(arm, step, task.name, leaf, sample)
+
+
+@lru_cache(1)
+def _task_manager(data: str) -> tuple[Any, TemporaryDirectory[str] | None]:
+    """lm-eval's registry of tasks, with the rows under `data` (empty: the hub) in place of the hub's.
+
+    The registry reads its files when a task is asked for, so their folder lives as long as it does.
+    """
+    from lm_eval.tasks import TaskManager
+
+    if not data:
+        return TaskManager(), None
+    folder = TemporaryDirectory(prefix="mathrl-overlays-")
+    if not write_overlays(Path(data), Path(folder.name)):
+        raise FileNotFoundError(f"{data}: no folder of rows of a known task; see eval.suite_data")
+    return TaskManager(include_path=folder.name), folder
+
+
+def _documents(sizes: dict[str, int], task: SuiteTask) -> dict[str, list[int]]:
+    """Which documents of each leaf to ask: the first of every leaf, spread evenly, then this shard's share of them."""
+    kept = _spread(task.documents, list(sizes.values())) if task.documents else list(sizes.values())
+    first, every = task.shard
+    chosen = {leaf: list(range(first, size, every)) for leaf, size in zip(sizes, kept, strict=True)}
+    return {leaf: documents for leaf, documents in chosen.items() if documents}
+
+
+def _spread(total: int, sizes: Sequence[int]) -> list[int]:
+    """`total` documents over leaves of these sizes, as evenly as they allow."""
+    kept = [0] * len(sizes)
+    while sum(kept) < min(total, sum(sizes)):
+        for place, size in enumerate(sizes):
+            if kept[place] < size and sum(kept) < total:
+                kept[place] += 1
+    return kept
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
