@@ -51,6 +51,7 @@ class _Instance:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._parents: duckdb.DuckDBPyConnection | None = None
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -65,9 +66,15 @@ class _Instance:
                 self._connection.close()
         self._connection = None
 
+    def leave_behind(self) -> None:
+        """Starts anew in a forked child. The parent's instance has no threads here: even to close it would hang."""
+        self._parents = self._connection
+        self.lock = threading.RLock()
+        self._connection = None
+
 
 _instance = _Instance()
-os.register_at_fork(after_in_child=lambda: _instance.__init__())  # type: ignore[misc]  # its threads stayed behind
+os.register_at_fork(after_in_child=_instance.leave_behind)
 
 
 class Database:

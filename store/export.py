@@ -7,7 +7,6 @@ files agree with one another. A file is written under a temporary name and renam
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields, replace
@@ -21,8 +20,6 @@ from store.comparison import Comparison, run_comparisons
 from store.export_formats import WRITERS
 from store.query import Store, evaluations_in
 from store.results import EvalSummary
-
-log = logging.getLogger(__name__)
 
 What = Literal["metrics", "evals", "examples", "comparisons", "config"]
 Format = Literal["csv", "markdown", "json", "parquet"]
@@ -50,8 +47,6 @@ def export(
     Returns the files. Raises OSError or StoreError, and leaves what was there before.
     """
     store.settle()
-    if store.problem:
-        log.warning("exporting what was ingested so far: %s", store.problem)
     out.mkdir(parents=True, exist_ok=True)
     ending, write = WRITERS[format]
     runs = list(run_ids) or [summary.run for summary in store.runs()]

@@ -21,7 +21,7 @@ import duckdb
 
 from store.database import Database, StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
-from store.journal import START, Position, has_more, read_groups
+from store.journal import START, JournalVersion, Position, has_more, read_groups
 from store.locks import LockBusy, locked
 from store.schema import KINDS, TABLES, Columns, columns_of, to_columns
 
@@ -100,7 +100,7 @@ class Ingester:
         except StoreBusy as error:
             self.problem = str(error)
             return 0
-        except (StoreError, duckdb.Error) as error:
+        except (StoreError, JournalVersion, OSError, duckdb.Error) as error:
             self._back_off(str(error).splitlines()[0])
             return 0
         self.problem, self._pause = "", 0.0
@@ -117,7 +117,11 @@ class Ingester:
         return total
 
     def _commit(self, batch: Batch, seq: int, patience: float) -> None:
-        tables = list(batch.tables(seq, time.time()))
+        try:
+            tables = list(batch.tables(seq, time.time()))
+        except (TypeError, ValueError, OverflowError) as error:
+            runs = ", ".join(batch.reached)
+            raise StoreError(f"a journaled value of {runs} does not fit its column: {error}") from error
         with self._database.writing(patience) as connection, _registered(connection, tables):
             connection.execute("BEGIN")
             try:
@@ -164,7 +168,7 @@ def offsets_in(
 def journaled(home: Path) -> list[str]:
     """Ids of the runs that have a journal, in alphabetical order."""
     try:
-        return sorted(entry.name for entry in os.scandir(home / "journal"))
+        return sorted(entry.name for entry in os.scandir(home / "journal") if entry.is_dir())
     except FileNotFoundError:
         return []
 

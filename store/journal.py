@@ -46,7 +46,9 @@ class JournalWriter:
 
     def __init__(self, folder: Path) -> None:
         """Opens the newest segment and cuts its torn tail. Raises JournalBusy while another writer lives."""
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            _sync_directory(folder.parent)  # the folder's name must outlive a power cut as its batches do
         self._folder = folder
         self._directory = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -101,7 +103,7 @@ class JournalWriter:
     def _open_segment(self) -> int:
         path = segment_path(self._folder, self._segment)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.fsync(self._directory)  # the segment's name must outlive a power cut as its batches do
+        os.fsync(self._directory)  # and so must the segment's
         return file
 
     def _rotate(self) -> None:
@@ -119,8 +121,19 @@ class JournalWriter:
 def encode(records: Sequence[Record]) -> bytes:
     """`records` as one line of a journal. Half surrogate pairs, which no table can hold, become `?`."""
     batch = [VERSION, to_groups(records)]
-    body = json.dumps(batch, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    body = json.dumps(batch, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
+        "utf-8", "replace"
+    )
     return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy or torch scalar as the Python number that it holds."""
+    if not hasattr(value, "item"):
+        raise TypeError(
+            f"a record holds {value!r}, which no journal can: give numbers, text, lists and mappings"
+        )
+    return value.item()
 
 
 def read(folder: Path, start: Position = START, limit: int | None = None) -> tuple[list[Record], Position]:
@@ -196,6 +209,14 @@ def has_more(folder: Path, position: Position) -> bool:
     except FileNotFoundError:
         size = 0
     return size > position.offset or segment_path(folder, position.segment + 1).exists()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(line: bytes) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from store.records import Event, Example, Record, RunRow, Scalar
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
 from store.series import reduced
 from store.statistics.rates import wilson
+
+log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 5.0  # how long a one-off command waits for other processes
 
@@ -60,8 +63,11 @@ class Store:
         return self._ingester.tick()
 
     def settle(self) -> int:
-        """Like `ingest`, but waits some seconds for others: for a command that wants all there is."""
-        return self._ingester.apply(SETTLE_SECONDS)
+        """Like `ingest`, but waits some seconds for others, and warns: for a command that wants all there is."""
+        rows = self._ingester.apply(SETTLE_SECONDS)
+        if self.problem:
+            log.warning("the newest rows are left out: %s", self.problem)
+        return rows
 
     @property
     def problem(self) -> str:

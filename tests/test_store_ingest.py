@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -349,6 +350,46 @@ def test_a_full_disk_refuses_but_loses_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["full", "recovered"]
+
+
+def test_a_value_that_fits_no_column_is_named_and_not_half_applied(tmp_path: Path) -> None:
+    journaled(tmp_path, [Scalar("m", None, 0.5)])  # type: ignore[arg-type]
+    store = Store(tmp_path)
+    assert store.ingest() == 0
+    assert f"a journaled value of {RUN} does not fit" in store.problem
+
+
+def test_a_forked_child_has_an_instance_of_its_own(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(10))
+    store = Store(tmp_path)
+    store.ingest()
+    child = multiprocessing.get_context("fork").Process(target=_expect_ten_rows, args=(tmp_path,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def _expect_ten_rows(home: Path) -> None:
+    sys.exit(Store(home).series(RUN, "sft/train/loss").step.size - 10)
+
+
+def test_the_benchmark_measures_every_target(tmp_path: Path) -> None:
+    command = [
+        "-m",
+        "store.bench",
+        "--rows",
+        "20000",
+        "--seconds",
+        "0.5",
+        "--kills",
+        "0",
+        "--folder",
+        str(tmp_path),
+    ]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    measured = [line for line in done.stdout.splitlines() if line.endswith(("met", "MISSED"))]
+    assert len(measured) == 14, done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_home_on_a_network_is_warned_of() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from store import journal
@@ -43,6 +44,14 @@ def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
     with JournalWriter(tmp_path) as writer:
         writer.append([Event("log", "broken \ud83d end")])
     assert [event.message for event in read(tmp_path)[0] if isinstance(event, Event)] == ["broken ? end"]
+
+
+def test_numpy_scalars_are_written_as_their_numbers_and_other_things_refused(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path) as writer:
+        writer.append([Scalar("m", np.int64(3), np.float32(0.5), ts=1.0)])  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a record holds"):
+            writer.append([Event("log", payload={"path": tmp_path})])
+    assert read(tmp_path)[0] == [Scalar("m", 3, 0.5, ts=1.0)]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 8, 9, 40, -2, -1])

@@ -6,6 +6,7 @@ All of it takes about three minutes and 1 GB of disk on two cores; the options s
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,7 @@ def main() -> int:
             (home / "killed").mkdir()
             figures += kill_figures(home / "killed", options.kills)
     print(table(figures))
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     return 0 if all(figure.met for figure in figures) else 1
 
 

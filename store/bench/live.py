@@ -15,6 +15,7 @@ from store.home import RunFolder
 from store.live import LiveTail
 from store.query import Store
 
+START_SECONDS = 2.0  # until the first rows are in the store
 POLL_SECONDS = 0.05
 RUNS = ("live-a", "live-b")
 EXPORT = (
@@ -35,7 +36,7 @@ class Seen:
 
 def live_figures(home: Path, seconds: float) -> list[Figure]:
     """Measures the lines of the targets that concern live runs, on a home with some history."""
-    loads = [_load(home, run_id, 2 * seconds) for run_id in RUNS]
+    loads = [_load(home, run_id, 2 * seconds + START_SECONDS) for run_id in RUNS]
     quiet = _watch(home, seconds)
     exporter = subprocess.Popen([sys.executable, "-c", EXPORT, home, home / "exports", str(seconds)])
     exporting = _watch(home, seconds)
