@@ -200,7 +200,13 @@ def _word_problems(profile: Profile, seed: int) -> Source:
     data = profile.data
     train = problems(seed, data.train_rows, "train")
     test = problems(seed, data.test_rows, "test")
-    return Source(train, test, "generated here (engine/word_problems.py)", "MIT", fingerprint(profile))
+    return Source(
+        train,
+        test,
+        "generated here (engine/word_problems.py) from templates, so runs of words repeat where problems do not",
+        "MIT",
+        fingerprint(profile),
+    )
 
 
 def _hub_rows(name: str, revision: str, part: str, max_characters: int) -> list[Row]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stage_context import gsm_row, lines_of, make_context, write_source
@@ -232,6 +233,51 @@ def test_missing_input_is_told_before_a_run_starts(small: Path, tmp_path: Path) 
     data.run(context)
     assert missing_input(home, profile, 0, ["traces", "preprocess"]) == ""
     assert "with seed 1" in missing_input(home, profile, 1, ["traces"])
+
+
+def test_the_hub_is_asked_for_the_pinned_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    commit, asked = "a" * 40, []
+
+    def load_dataset(name: str, configuration: str | None, *, split: str, revision: str) -> Any:
+        asked.append((name, configuration, split, revision))
+        first = 1000 * len(asked)
+        return datasets.Dataset.from_list([gsm_row(n) for n in range(first, first + 30)])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    overrides = [
+        f"data.revision={commit}",
+        "data.validation_rows=5",
+        "data.platinum=true",
+        "traces.source=solutions",
+    ]
+    context, _ = make_context(tmp_path, load("qwen2.5-math-1.5b", [*overrides, "eval.shots=[0, 2]"]))
+    data.run(context)
+    assert asked == [
+        ("madrylab/gsm8k-platinum", "main", "test", "main"),
+        ("openai/gsm8k", "main", "train", commit),
+        ("openai/gsm8k", "main", "test", commit),
+    ]
+    names: tuple[inputs.SplitName, ...] = ("train", "validation", "shots", "test", "platinum")
+    assert [len(inputs.rows(context, name)) for name in names] == [23, 5, 2, 30, 30]
+    card = json.loads((context.folder.path / "data_card.json").read_text())
+    assert (card["licence"], card["files"]) == ("MIT", {"openai/gsm8k": commit})
+
+
+def test_a_hub_that_gives_nothing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the hub\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    context, _ = make_context(tmp_path, load("qwen2.5-math-1.5b"))
+    with pytest.raises(
+        StageFailed, match=r"openai/gsm8k \(train, revision main\): the hub did not give it"
+    ) as caught:
+        data.run(context)
+    assert "\n" not in str(caught.value)
 
 
 @needs_shared

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,19 +20,12 @@ from stage_context import NoCommands, gsm_row, lines_of, make_context
 from engine import locations
 from engine.context import Context, StageFailed, StopRequested
 from engine.rows import Row
-from engine.traces.budget import Budget
-from engine.traces.cleaning import clean
 from engine.traces.collect import collect
-from engine.traces.journal import Answer, AnswerJournal
-from engine.traces.key import KeyMissing, find_key, without_key
-from engine.traces.pace import Pace
-from engine.traces.request import TryAgain, read_reply, retry_after
+from engine.traces.journal import AnswerJournal
 from engine.traces.trace import Trace
 from profiles import Profile, load
 from store.records import Record
 
-SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")
 BOX = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -157,7 +149,7 @@ def start(tmp_path: Path, url: str, source: Path, rows: int) -> subprocess.Popen
 def test_killed_again_and_again_nothing_is_lost_or_doubled(
     tmp_path: Path, source: Path, failing: Teacher
 ) -> None:
-    count, kills = 400, 3
+    count, kills = 200, 2
     profile = profile_for(failing.url, source)
     journal = locations.answers_folder(tmp_path / "home", profile, 0) / "answers.jsonl"
     for kill in range(kills):
@@ -217,6 +209,42 @@ def test_a_stop_keeps_what_was_paid_for(tmp_path: Path, source: Path) -> None:
         traces, report = collect(context, make_rows(200))
         assert len(traces) == 200 and report["asked_now"] == 200 - asked
         assert set(teacher.answered().values()) == {1}
+    finally:
+        teacher.stop()
+
+
+class PausedMidway(NoCommands):
+    """Holds the run once the teacher has answered so many questions, until `resume` is set."""
+
+    def __init__(self, teacher: Teacher, answers: int) -> None:
+        self.teacher, self.answers = teacher, answers
+        self.paused, self.resume = threading.Event(), threading.Event()
+
+    def boundary(self, save: object = None) -> None:
+        if len(self.teacher.log()) >= self.answers:
+            self.paused.set()
+            assert self.resume.wait(60)
+
+
+def test_a_paused_run_asks_nothing(tmp_path: Path, source: Path) -> None:
+    teacher = Teacher(tmp_path / "teacher", latency=0.1, share=0.0, retry_after=0.0)
+    try:
+        context, _ = context_for(tmp_path, teacher.url, source)
+        control = PausedMidway(teacher, 40)
+        paused = Context(context.folder, context.profile, 0, "traces", None, context.emit, control, None)
+        found: list[Trace] = []
+        thread = threading.Thread(target=lambda: found.extend(collect(paused, make_rows(400))[0]))
+        thread.start()
+        assert control.paused.wait(60)
+        deadline, before = time.monotonic() + 60, -1
+        while len(teacher.log()) != before:  # what was allowed to start before the pause was seen
+            assert time.monotonic() < deadline
+            before = len(teacher.log())
+            threading.Event().wait(0.6)
+        assert 40 <= before < 400
+        control.resume.set()
+        thread.join()
+        assert len(found) == 400 and set(teacher.answered().values()) == {1}
     finally:
         teacher.stop()
 
@@ -298,189 +326,3 @@ def test_two_runs_do_not_ask_the_same(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path), pytest.raises(StageFailed, match="another run is asking"):
         AnswerJournal(tmp_path)
     AnswerJournal(tmp_path).__exit__()
-
-
-def test_the_journal_keeps_whole_lines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(number: int) -> Answer:
-        return Answer(f"q{number}", 0, "t\n\u2028é", "r", "stop", 10, 20)
-
-    with AnswerJournal(tmp_path) as journal:
-        journal.append(answer(1))
-        journal.append(Answer("q2", 0, "cut", "", "lost", 5, 7))
-        with pytest.raises(ValueError, match="answered before"):
-            journal.append(answer(1))
-        write = os.write
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda handle, data: write(handle, data[:9]))
-            with pytest.raises(StageFailed, match="no room for an answer"):
-                journal.append(answer(2))
-        journal.append(answer(3))
-    with (tmp_path / "answers.jsonl").open("ab") as file:
-        file.write(b'{"ex_id": "q4"')
-    with AnswerJournal(tmp_path) as journal:
-        assert journal.answers == {("q1", 0): answer(1), ("q3", 0): answer(3)}
-        assert journal.tokens() == (25, 47)
-        journal.append(answer(4))
-    with AnswerJournal(tmp_path) as journal:
-        assert len(journal.answers) == 3
-
-
-def test_single_failures_do_not_slow_the_pace_and_overload_does() -> None:
-    pace = Pace(50)
-    for turn in range(1000):
-        pace.failed() if turn % 5 == 0 else pace.succeeded()
-    assert pace.limit == 50 and not pace.overloaded
-    assert pace.wait(0) <= 0.1
-    for _ in range(400):
-        pace.failed()
-    assert pace.limit < 10 and pace.wait(0) >= 1.0
-    assert pace.wait(30) <= 60
-    for _ in range(3000):
-        pace.succeeded()
-    assert pace.limit == 50
-    assert pace.wait(3, asked=17.0) >= 17.0, "what the server asks for is the least"
-
-
-def test_a_server_with_room_for_ten_is_found() -> None:
-    """A server that refuses every request beyond ten at a time: the limit settles near ten, not at one."""
-    pace = Pace(50)
-    limits = []
-    for _ in range(2000):
-        asked = int(pace.limit)
-        for place in range(asked):
-            pace.succeeded() if place < 10 else pace.failed()
-        limits.append(pace.limit)
-    assert 8 <= sum(limits[1000:]) / 1000 <= 25
-
-
-def test_retry_after_in_all_its_forms() -> None:
-    assert retry_after({"retry-after": "7"}) == 7
-    assert retry_after({"retry-after": "0.5"}) == 0.5
-    assert retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, now=1445412480 - 90) == 90
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, now=1445412480 + 90) == 0
-    assert [retry_after({"retry-after": text}) for text in ("", "soon", "-3", "1e9")] == [0, 0, 0, 3600]
-    assert retry_after({}) == 0
-
-
-def completion(**choice: Any) -> dict[str, Any]:
-    message = {"role": "assistant", "content": "\\boxed{1}"}
-    return {"choices": [{"finish_reason": "stop", "message": message} | choice]}
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        "<html>busy</html>",
-        None,
-        [],
-        {},
-        {"choices": []},
-        {"choices": [{"message": {"content": "x"}}]},
-        {"error": {"message": "overloaded"}},
-        completion(finish_reason=None),
-        completion(finish_reason="insufficient_system_resource"),
-        completion(message={"content": ""}),
-        completion(message={"content": 7}),
-        completion(message=None),
-    ],
-)
-def test_what_is_no_whole_answer_is_asked_again(found: Any) -> None:
-    with pytest.raises(TryAgain):
-        read_reply(found)
-
-
-def test_replies_are_read_with_and_without_thinking_and_counts() -> None:
-    assert read_reply(completion()).completion_tokens == 3
-    message = {"content": "", "reasoning_content": "so long"}
-    found = completion(finish_reason="length", message=message) | {
-        "usage": {"prompt_tokens": 4, "completion_tokens": 9}
-    }
-    reply = read_reply(found)
-    assert (reply.text, reply.reasoning, reply.finish) == ("", "so long", "length")
-    assert (reply.prompt_tokens, reply.completion_tokens) == (4, 9)
-
-
-def test_the_budget_by_hand() -> None:
-    settings = load(
-        "demo", ["traces.price_input=1", "traces.price_output=2", "traces.spending_cap=0.01"]
-    ).traces
-    budget = Budget(settings, prompt_tokens=1000, completion_tokens=2000, answers=10)
-    assert budget.spent == pytest.approx(0.005)
-    assert budget.estimate(prompt_characters=0, questions=100) == pytest.approx(100 * (64 + 2 * 200) / 1e6)
-    reserved = budget.reserve(prompt_characters=36)
-    assert reserved is not None and reserved == pytest.approx((100 + 2 * 2048) / 1e6)
-    assert budget.reserve(36) is None
-    budget.settle(reserved, 50, 100)
-    assert budget.spent == pytest.approx(0.00525) and budget.reserved == pytest.approx(0)
-
-
-def test_the_key_comes_from_environment_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    remote = load("qwen2.5-math-1.5b").traces
-    assert find_key(remote, tmp_path) == KEY
-    monkeypatch.delenv("DEEPSEEK_API_KEY")
-    with pytest.raises(KeyMissing, match="set DEEPSEEK_API_KEY in the environment or in .env"):
-        find_key(remote, tmp_path)
-    (tmp_path / ".env").write_text('# keys\nexport OTHER=1\nDEEPSEEK_API_KEY = "sk-from-file"\n')
-    assert find_key(remote, tmp_path) == "sk-from-file"
-    assert (
-        find_key(load("demo", ["traces.base_url=http://localhost:8000/v1"]).traces, tmp_path / "none")
-        == "none"
-    )
-    said = without_key("Incorrect key sk-abcdef***wxyz,\nand secret, Bearer abc", "secret")
-    assert said == "Incorrect key [key], and [key], [key]"
-
-
-CLEANED = [
-    ("9 + 9 = 18\n\n\\boxed{18}", "9 + 9 = 18\n\n\\boxed{18}"),
-    ("So \\boxed{9} twice is \\boxed{18}.", "So 9 twice is 18.\n\n\\boxed{18}"),
-    ("9 + 9 = 18\n\n**Final Answer:** \\(\\boxed{18 \\text{ dollars}}\\).", "9 + 9 = 18\n\n\\boxed{18}"),
-    ("It is 1{,}018.\n\\[\n\\boxed{\\$1{,}018.00}\n\\]", "It is 1{,}018.\n\n\\boxed{1018}"),
-    ("<think>\\boxed{3}</think>Half.\n\\boxed{\\frac{1}{2}}", "Half.\n\n\\boxed{\\frac{1}{2}}"),
-    ("9 + 9 = 18\n#### 18", "9 + 9 = 18\n\n\\boxed{18}"),
-    (f"Sure! Let's solve this step by step.\n{BOX}\n9 + 9 = 18\n$\\boxed{{18}}$\nI hope this helps!",
-     "9 + 9 = 18\n\n\\boxed{18}"),
-    ("Let's see how many are left: 9.\nLet me add: 9 + 9 = 18.\n\\boxed{18}",
-     "Let's see how many are left: 9.\nLet me add: 9 + 9 = 18.\n\n\\boxed{18}"),
-    ("Let me call the apples $x$.\n---\n\n\n\nThen $2x = 18$.  \n\\boxed{9}",
-     "Let me call the apples $x$.\n\nThen $2x = 18$.\n\n\\boxed{9}"),
-    ("\\boxed{18}", "\\boxed{18}"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "expected"), CLEANED)
-def test_cleaning(text: str, expected: str) -> None:
-    cleaned = clean(text, BOX)
-    assert cleaned is not None and cleaned.text == expected
-    again = clean(cleaned.text, BOX)
-    assert again is not None and again.text == expected, "cleaning what is clean changes nothing"
-
-
-def test_cleaning_without_an_answer_or_a_box() -> None:
-    assert clean("I cannot tell.", BOX) is None
-    assert clean("So it is \\boxed{1", BOX, finished=False) is None
-    plain = clean("9 + 9 = 18, so \\boxed{18}.", "")
-    assert plain is not None and plain.text == "9 + 9 = 18, so 18.\n#### 18"
-
-
-@needs_shared
-def test_cleaning_keeps_the_sense_of_real_answers() -> None:
-    for row in json.loads((SHARED / "data/deepseek_r1_sample.json").read_text()):
-        content = row["message_content"]
-        cleaned = clean(f"<think>\n{row['message_thinking']}</think>\n\n{content}", BOX)
-        assert cleaned is not None and cleaned.echoes == cleaned.meta == ()
-        assert cleaned.text.endswith(f"\n\n\\boxed{{{row['gtruth_answer']}}}")
-        assert cleaned.text.count("\\boxed") == 1
-        kept, said = cleaned.text.split(), content.split()
-        delimiters = {"\\[", "\\]"}
-        assert [word for word in kept if word not in delimiters] == [
-            word for word in said if word not in delimiters
-        ]
-
-
-def test_own_solutions_are_named_as_such() -> None:
-    from engine.traces.own import own_solutions
-
-    assert own_solutions(make_rows(1), BOX) == [
-        Trace("train-00000", 0, "0 + 1 = 1\n\n\\boxed{1}", "1", correct=True, finished=True)
-    ]
