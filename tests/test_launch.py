@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from supervised import until
+from textual import work
+from textual.app import App
 
 from engine import gpus, launch
 from engine.gpus import Gpu
@@ -148,3 +150,21 @@ def test_looking_at_the_launcher_loads_no_library() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+async def test_a_run_is_started_from_inside_the_console(tmp_path: Path, rows: Path) -> None:
+    home, started = tmp_path / "home", []
+
+    class Console(App[None]):
+        def on_mount(self) -> None:
+            self.start()
+
+        @work(thread=True)
+        def start(self) -> None:
+            started.append(start_run(home, profile(rows), ("data",), 0))
+
+    async with Console().run_test() as pilot:
+        await pilot.app.workers.wait_for_complete()
+    assert len(started) == 1
+    until(lambda: not launch.is_alive(home, started[0]), "the run has ended")
+    assert (RunFolder(home, started[0]).path / "finished" / "data").is_file()
