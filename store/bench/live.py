@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from store.bench.figures import Figure, percentile
 from store.bench.load import ROWS_A_SECOND
@@ -17,11 +18,11 @@ from store.query import Store
 
 START_SECONDS = 2.0  # until the first rows are in the store
 POLL_SECONDS = 0.05
-RUNS = ("live-a", "live-b")
 EXPORT = (
     "import sys, time; from pathlib import Path; from store.export import export; from store.query import Store\n"
-    "home, out, until = Path(sys.argv[1]), Path(sys.argv[2]), time.time() + float(sys.argv[3])\n"
-    "while time.time() < until: export(Store(home), [], ['metrics'], 'parquet', out)"
+    "home, out, until, number = Path(sys.argv[1]), Path(sys.argv[2]), time.time() + float(sys.argv[3]), 0\n"
+    "while time.time() < until:\n"
+    "    export(Store(home), [], ['metrics'], 'parquet', out / str(number)); number += 1"
 )
 
 
@@ -36,20 +37,16 @@ class Seen:
 
 def live_figures(home: Path, seconds: float) -> list[Figure]:
     """Measures the lines of the targets that concern live runs, on a home with some history."""
-    loads = [_load(home, run_id, 2 * seconds + START_SECONDS) for run_id in RUNS]
-    quiet = _watch(home, seconds)
-    exporter = subprocess.Popen([sys.executable, "-c", EXPORT, home, home / "exports", str(seconds)])
-    exporting = _watch(home, seconds)
-    exporter.wait()
-    reports = [json.loads(load.communicate()[0]) for load in loads]
-    acknowledged = [each for report in reports for each in report["acknowledged"]]
-    held = [each for report in reports for each in report["held"]]
-    rate = min(report["rows"] / report["wall"] for report in reports)
+    quiet, loads = _phase(home, seconds, "quiet", export=False)
+    exporting, _ = _phase(home, seconds, "export", export=True)
+    acknowledged = [each for load in loads for each in load["acknowledged"]]
+    held = [each for load in loads for each in load["held"]]
+    rate = min(load["rows"] / load["wall"] for load in loads)
     return [
         Figure("acknowledge, p50", percentile(acknowledged, 50), 1, "ms"),
         Figure("acknowledge, p99", percentile(acknowledged, 99), 15, "ms"),
         Figure("sustained rows/s a run, two runs", rate, 0.99 * ROWS_A_SECOND, "/s", at_least=True),
-        Figure("core used a run", 100 * max(report["core"] for report in reports), 5, "%"),
+        Figure("core used a run", 100 * max(load["core"] for load in loads), 5, "%"),
         Figure("visible in DuckDB after, p99", percentile(quiet.age, 99) / 1000, 1.2, "s"),
         Figure("file held, p50", percentile(held, 50), 10, "ms"),
         Figure("file held, p99", percentile(held, 99), 45, "ms"),
@@ -59,32 +56,45 @@ def live_figures(home: Path, seconds: float) -> list[Figure]:
     ]
 
 
+def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen, list[dict[str, Any]]]:
+    """What a console sees of two live runs, one export after another going on or none, and the runs' own timings."""
+    runs = [f"{name}-{which}" for which in "ab"]
+    loads = [_load(home, run_id, seconds + START_SECONDS) for run_id in runs]
+    command = [sys.executable, "-c", EXPORT, str(home), str(home / "exports"), str(seconds + START_SECONDS)]
+    exporter = subprocess.Popen(command) if export else None
+    seen = _watch(home, runs[0], seconds)
+    reports = [json.loads(load.communicate()[0]) for load in loads]
+    if exporter is not None:
+        exporter.wait()
+    return seen, reports
+
+
 def _load(home: Path, run_id: str, seconds: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "store.bench.load", str(home), run_id, str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _watch(home: Path, seconds: float) -> Seen:
-    """Polls the first live run as a console does: its journal's tail, and one metric's history in DuckDB."""
-    store, tail = Store(home), LiveTail(RunFolder(home, RUNS[0]).journal)
+def _watch(home: Path, run_id: str, seconds: float) -> Seen:
+    """Polls a live run as a console does: its journal's tail, and one metric's history in DuckDB."""
+    store, tail = Store(home), LiveTail(RunFolder(home, run_id).journal)
     seen = Seen()
-    _await_first_rows(store)
+    _await_first_rows(store, run_id)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
         tail.poll()
         seen.tail.append(time.perf_counter() - start)
         start = time.perf_counter()
-        series = store.series(RUNS[0], "grpo/bench/m00")
+        series = store.series(run_id, "grpo/bench/m00")
         seen.query.append(time.perf_counter() - start)
         seen.age.append(time.time() - series.ts[-1])
         time.sleep(POLL_SECONDS)
     return seen
 
 
-def _await_first_rows(store: Store) -> None:
+def _await_first_rows(store: Store, run_id: str) -> None:
     deadline = time.monotonic() + 20
-    while not store.series(RUNS[0], "grpo/bench/m00").ts.size:
+    while not store.series(run_id, "grpo/bench/m00").ts.size:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{RUNS[0]}: no row in the store after 20 s: {store.problem}")
+            raise TimeoutError(f"{run_id}: no row in the store after 20 s: {store.problem}")
         time.sleep(POLL_SECONDS)
