@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Terminal:
     def __init__(self, home: Path, *arguments: str) -> None:
         self.seen = ""
         self._screen, inside = pty.openpty()
+        termios.tcsetwinsize(inside, (24, 80))
         self._process = subprocess.Popen(
             [sys.executable, "-c", _ON_TERMINAL, *arguments],
             cwd=home.parent,

@@ -141,3 +141,11 @@ def test_a_run_that_fails_is_a_failed_command(held: RunFolder) -> None:
     assert done.stderr.startswith(f"run {held.run_id}: failed: ")
     assert f"run --resume {held.run_id}" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_without_a_command_the_console_opens_and_closing_it_leaves_the_run(held: RunFolder) -> None:
+    terminal = Terminal(held.home)
+    terminal.read_until(held.run_id[:12])
+    terminal.press("q")
+    assert terminal.wait() == 0
+    assert launch.is_alive(held.home, held.run_id)

@@ -237,7 +237,7 @@ def test_the_bootstrap_of_1319_binary_rows_takes_at_most_ten_milliseconds() -> N
     rows = differences(140, 170, 1319)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         paired_interval(rows)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) <= 0.010

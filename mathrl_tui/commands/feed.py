@@ -26,6 +26,7 @@ class Feed:
         self._progress_lines = progress_lines
         self._metrics: dict[str, float] = {}
         self._progress: Event | None = None
+        self._stage = ""
         self._printed = 0.0
         self.state = ""
         self.reason = ""
@@ -46,7 +47,7 @@ class Feed:
         """Where the run is now, on one line."""
         event = self._progress
         if event is None:
-            return f"{self._run_id}: {self.state or 'starting'}"
+            return ": ".join(filter(None, (self._run_id, self.state or "starting", self._stage)))
         payload = event.payload
         parts = [
             f"{_label(event)} {payload.get('done', 0)}/{payload.get('total', '?')} {payload.get('unit', '')}".strip()
