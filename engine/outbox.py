@@ -59,8 +59,11 @@ class Outbox:
             self._unsent.append(item)
             self._changed.notify_all()
 
-    def settle(self) -> None:
-        """Returns once every record put so far is in the journal, or in the spool where the supervisor is dead."""
+    def settle(self, timeout: float | None = None) -> None:
+        """Returns once every record put so far is in the journal, or in the spool where the supervisor is dead.
+
+        With a `timeout` in seconds, at the latest then.
+        """
         with self._changed:
             target = self._put
             if self._acknowledged >= target:
@@ -69,7 +72,7 @@ class Outbox:
                 self._unsent.append(Flush())
                 self._urgent = True
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._acknowledged >= target or self._orphaned)
+                self._changed.wait_for(lambda: self._acknowledged >= target or self._orphaned, timeout)
             if self._orphaned and self._kept:
                 write_spool(self._spool, list(self._kept))
 
@@ -88,13 +91,12 @@ class Outbox:
             self._changed.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Sends what is left, waits `timeout` seconds at most, and spools what an orphan could not send."""
+        """Settles, with `timeout`, and sends what is left."""
+        self.settle(timeout)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
-        if self._orphaned:
-            self.settle()
 
     def _feed(self) -> None:
         while batch := self._next_batch():

@@ -207,7 +207,8 @@ def test_records_travel_in_order_and_in_company(tmp_path: Path) -> None:
     for record in scalars(1200):
         outbox.put(record)
     outbox.put(Outcome(0))
-    outbox.close(SECONDS)
+    for _ in range(1201):
+        assert connection.arrived.acquire(timeout=SECONDS)
     assert connection.sent == [*scalars(1200), Outcome(0)]
     assert connection.batches < 60
 
@@ -226,6 +227,20 @@ def test_settle_returns_when_everything_is_acknowledged(tmp_path: Path) -> None:
     assert not settled.wait(0.05)
     outbox.acknowledge(3)
     assert settled.wait(SECONDS)
+
+
+def test_the_end_waits_until_the_last_records_are_safe(tmp_path: Path) -> None:
+    connection = Connection()
+    outbox = Outbox(connection, tmp_path / "spool")
+    outbox.put(Scalar("m", 0, 0.0))
+    outbox.put(Outcome(0))
+    closed = threading.Event()
+    threading.Thread(target=lambda: (outbox.close(SECONDS), closed.set())).start()
+    for _ in range(3):
+        assert connection.arrived.acquire(timeout=SECONDS)
+    assert not closed.wait(0.05)
+    outbox.acknowledge(1)
+    assert closed.wait(SECONDS)
 
 
 def test_an_orphan_leaves_what_was_not_acknowledged(tmp_path: Path) -> None:
