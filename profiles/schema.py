@@ -136,18 +136,33 @@ class Preprocess(Section):
 class Pretrain(Section):
     """The demo's base model, made on the spot (model.source = 'made' only)."""
 
-    steps: Positive = Field(400, description="optimizer steps")
-    batch_size: Positive = Field(128, description="sequences a step")
-    learning_rate: Rate = Field(3e-3, description="peak learning rate")
+    steps: Positive = Field(300, description="optimizer steps")
+    batch_size: Positive = Field(64, description="sequences a step")
+    learning_rate: Rate = Field(5e-3, description="peak learning rate")
     warmup_steps: Count = Field(20, description="linear warm-up, steps")
+    checkpoint_every: Count = Field(100, description="steps between checkpoints (0: only at the end)")
     worked_fraction: Fraction = Field(
         0.35, description="share of its solutions that show their work; the others guess"
     )
-    layers: Positive = Field(3, description="transformer layers")
-    width: Positive = Field(128, description="hidden size")
+    layers: Positive = Field(2, description="transformer layers")
+    width: Positive = Field(128, description="hidden size; 32, 48 or 64 for each attention head")
     heads: Positive = Field(4, description="attention heads")
     key_value_heads: Positive = Field(2, description="key-value heads")
-    vocabulary: Positive = Field(1024, description="largest vocabulary of the byte-level BPE tokenizer")
+    vocabulary: Annotated[int, Field(ge=257)] = Field(
+        1024, description="largest vocabulary of the byte-level BPE tokenizer"
+    )
+
+    @model_validator(mode="after")
+    def _vllm_can_serve_it(self) -> Self:
+        if self.width not in (32 * self.heads, 48 * self.heads, 64 * self.heads):
+            raise ValueError(
+                f"pretrain.width is {self.width} for {self.heads} heads; vLLM on a CPU takes 32, 48 or 64 for each"
+            )
+        if self.heads % self.key_value_heads:
+            raise ValueError(
+                f"pretrain.key_value_heads is {self.key_value_heads}; it must divide pretrain.heads, {self.heads}"
+            )
+        return self
 
 
 class Optimizer(Section):

@@ -1,0 +1,93 @@
+"""The stage `pretrain` (demo only): makes tokenizer and base model and trains it on solutions of mixed quality.
+
+A share of the solutions shows its work, the others only guess. So the base knows how to work but mostly does not, as
+a real base does: SFT on worked solutions and GRPO by reward have something to bring out. The batch of step t is a
+pure function of seed and t, and its problems are made as they are needed: no problem comes from the held-out split.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import checkpoint, inputs
+from engine.arms import tokenizer_source
+from engine.context import Context, StageFailed
+from engine.messages import derived_seed
+from engine.optimizer import Optimizer
+from engine.packing import Sequence
+from engine.policy import Policy
+from engine.prompts import answer_text, encode_answers, encode_prompts, prompt_text
+from engine.stages.sft import rates, update
+from engine.tiny_model import make_model, make_tokenizer
+from engine.training import Clock, Training
+from engine.word_problems import endless
+from profiles.schema import Optimizer as Settings
+from profiles.schema import Pretrain
+
+
+def run(context: Context) -> None:
+    """Trains the base arm to its last step, from its newest checkpoint where there is one."""
+    if context.arm is None:
+        raise StageFailed("pretrain: it makes an arm, and none was named")
+    shape = context.profile.pretrain
+    root = context.folder.checkpoints(context.arm.name)
+    if checkpoint.latest(root) is None:
+        _make(root, shape, context.seed)
+    training = Training(context, recipe(shape), shape.steps)
+    _train(training, shape)
+
+
+def recipe(shape: Pretrain) -> Settings:
+    """The optimizer's settings: cosine schedule, no validation, as the model has nothing to be chosen by."""
+    return Settings(
+        learning_rate=shape.learning_rate,
+        warmup_steps=shape.warmup_steps,
+        checkpoint_every=shape.checkpoint_every,
+        keep_checkpoints=1,
+        validate_every=0,
+    )
+
+
+def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[Sequence]:
+    """The training sequences of a step: `batch_size` training problems, each worked or guessed by chance."""
+    rng = random.Random(derived_seed("pretrain", seed, step))
+    chosen = list(islice(endless(rng, "train"), shape.batch_size))
+    solutions = [
+        problem.worked if rng.random() < shape.worked_fraction else problem.guess(rng) for problem in chosen
+    ]
+    prompts = encode_prompts(
+        tokenizer, [prompt_text(tokenizer, problem.question, "plain") for problem in chosen], "plain"
+    )
+    answers = encode_answers(tokenizer, [answer_text("plain", solution) for solution in solutions])
+    return [
+        Sequence(np.array([*prompt, *answer, tokenizer.eos_token_id], np.int32), len(prompt), finished=True)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def _make(root: Path, shape: Pretrain, seed: int) -> None:
+    """Writes tokenizer and untrained model as the checkpoint of step 0."""
+    tokenizer = make_tokenizer(shape.vocabulary)
+    policy = Policy(make_model(shape, tokenizer, seed))
+    optimizer = Optimizer(policy.precision, recipe(shape), shape.steps)
+    checkpoint.save(root, 0, policy, tokenizer, optimizer, {"step": 0}, keep=1)
+
+
+def _train(training: Training, shape: Pretrain) -> None:
+    clock, context = Clock(), training.context
+    tokenizer = inputs.tokenizer(tokenizer_source(context.folder, context.profile))
+    while training.step < training.total_steps:
+        context.control.boundary(training.save)
+        batch = mixed_batch(tokenizer, shape, context.seed, training.step)
+        with clock.measure("train"):
+            metrics = update(training, batch)
+        training.step += 1
+        training.scalars({**metrics, **rates(metrics, clock.lap())})
+        training.progress()
+        if training.is_due(shape.checkpoint_every) or training.step == training.total_steps:
+            training.save()
