@@ -37,7 +37,7 @@ _EXIT_STATUS = {
     "profiles.load.ProfileError": WRONG,
     "engine.plan.PlanError": WRONG,
     "engine.preflight.LaunchError": WRONG,
-    "engine.dataset.InputError": WRONG,
+    "engine.rows.InputError": WRONG,
     "store.query.UnknownRun": WRONG,
     "store.score_files.InputError": WRONG,
     "store.database.StoreError": FAILED,
@@ -153,11 +153,8 @@ def explained(error: BaseException) -> tuple[int, str]:
         status = _EXIT_STATUS.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
         if status is not None:
             return status, _one_line(error)
-    name = type(error).__name__
-    return (
-        FAILED,
-        f"a fault of this program: {name}: {error}; run it again with --debug and report the traceback",
-    )
+    fault = f"{type(error).__name__}: {_one_line(error)}"
+    return FAILED, f"a fault of this program: {fault}; run it again with --debug and report the traceback"
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import environment, mathrl
 
+from mathrl_tui.cli import _EXIT_STATUS, explained
 from profiles import load
 from store.home import RunFolder
 from store.journal import JournalWriter
@@ -321,3 +323,19 @@ def test_comparing_two_files_of_gsm8k_size_takes_at_most_a_second(home: Path, tm
         lines = [json.dumps({"id": n, "correct": n % period > 0}) + "\n" for n in range(1319)]
         (tmp_path / f"{name}.jsonl").write_text("".join(lines))
     assert processor_seconds(home, "compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl") <= 1.0
+
+
+def test_every_error_that_has_a_status_is_there() -> None:
+    for name in _EXIT_STATUS:
+        module, _, error = name.rpartition(".")
+        found = getattr(importlib.import_module(module), error)
+        assert issubclass(found, Exception)
+        assert f"{found.__module__}.{found.__qualname__}" == name
+
+
+def test_a_fault_of_the_program_is_one_line_too() -> None:
+    status, line = explained(KeyError("no\nsuch key"))
+    assert status == 1
+    assert "KeyError" in line
+    assert "--debug" in line
+    assert "\n" not in line
