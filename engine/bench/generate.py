@@ -89,7 +89,10 @@ class Bench:
         self.model: PreTrainedModel = self.shape.model(arguments.trainer, self.dtype)
         self.model.requires_grad_(False)
         self.model.config.architectures = [type(self.model).__name__]
-        self.model.config.save_pretrained(folder)
+        if arguments.generator == "vllm":  # starts with dummy weights
+            self.model.config.save_pretrained(folder)
+        else:
+            self.model.save_pretrained(folder)
         tokenizer(folder)
         self.publisher = WeightPublisher(f"bench-{folder.name}")
         self._version = 0

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 ATTENTION = "shared_prefix"
-FIRST_CAPACITY = 64  # completion tokens that there is room for at first; doubled as needed
+FIRST_CAPACITY = 16  # completion tokens that there is room for at first; doubled as needed
 
 
 class Memory(Protocol):
@@ -92,7 +92,7 @@ class Decode:
 
     def keep(self, rows: Tensor) -> None:
         """Drops every row but `rows`, and prompts that no row continues."""
-        self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        self._own = [(self._kept(keys, rows), self._kept(values, rows)) for keys, values in self._own]
         used, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
         if len(used) < len(self._padding):
             self._prompts = [(keys[used], values[used]) for keys, values in self._prompts]
@@ -120,6 +120,12 @@ class Decode:
         out = self._unseated(self._seated(to_prompt) @ prompt_values, grouped.shape)
         out += to_own @ own_values[:, :, : self._tokens]
         return out.reshape(rows, 1, heads, head_dim)
+
+    def _kept(self, memory: Tensor, rows: Tensor) -> Tensor:
+        """The chosen rows of `memory`, with the same room; what holds no token yet is not copied."""
+        kept = memory.new_empty(len(rows), *memory.shape[1:])
+        kept[:, :, : self._tokens] = memory[:, :, : self._tokens][rows]
+        return kept
 
     def _seat(self, prompt_of: Tensor) -> None:
         """Gives every row a seat at its prompt, so that a prompt's rows form one matrix."""
