@@ -97,7 +97,7 @@ def traces_key(profile: Profile, seed: int) -> str:
 def preprocess_key(profile: Profile, seed: int, tokenizer: str) -> str:
     """What sequences and prompts follow from; `tokenizer` is a model folder or hub name."""
     longest = profile.hardware.max_model_len - completion_limit(profile)
-    asked = [profile.eval.templates, profile.eval.shots, longest]
+    asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
     identity = _tokenizer_identity(tokenizer, profile.model.revision)
     return content_key([_FORMAT, traces_key(profile, seed), profile.preprocess.model_dump(), asked, identity])
 
