@@ -52,7 +52,7 @@ class CopiedMasters:
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
-        self.masters = {name: weight.detach().float().clone() for name, weight in network.named_parameters()}
+        self.masters = {name: weight.detach().float() for name, weight in network.named_parameters()}
         cast_parameters(network, dtype)
         self._weights = dict(network.named_parameters())
         for name, weight in self._weights.items():
