@@ -37,15 +37,19 @@ def kill_marked(folder: RunFolder, role: str) -> None:
 
 
 def marked(folder: RunFolder, role: str) -> Iterator[int]:
-    """The living processes of `role` in the run; those of other users cannot be looked into and are none of ours."""
+    """The living processes of `role` in the run, but for Python's resource trackers.
+
+    A tracker ends by itself when the last process that it serves is gone, and removes what that left in shared memory.
+    """
     wanted = f"{VARIABLE}={_mark(folder, role)}".encode()
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
                 environment = (path / "environ").read_bytes()  # empty for a zombie
+                command = (path / "cmdline").read_bytes()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            if wanted in environment.split(b"\0"):
+                continue  # over by now, or another user's and none of ours
+            if wanted in environment.split(b"\0") and b"resource_tracker" not in command:
                 yield int(path.name)
 
 

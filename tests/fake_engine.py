@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import threading
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,7 @@ def _ask(child: TrainerChild, step: int) -> list[int]:
 
 
 def worker(folder: RunFolder, child: WorkerChild) -> None:
+    lock = get_context("spawn").Lock()  # a named semaphore, which the shared resource tracker must remove
     if (folder.path / "helpers").exists():
         command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(1000)"]
         helper = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
@@ -137,6 +139,7 @@ def worker(folder: RunFolder, child: WorkerChild) -> None:
             _serve(folder, child)
         except ChannelClosed:
             if not child.relink():
+                del lock
                 return
 
 

@@ -81,6 +81,7 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert states(folder) == ["queued", "running", "done"]
     assert_whole(folder, 60)
     assert_nothing_left(folder, [])
+    assert (folder.logs / "worker.log").read_text() == ""
 
 
 def test_a_run_without_a_worker(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import send_handle
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Literal
 
 from engine.child import run_trainer, run_worker
@@ -134,6 +135,7 @@ def _start(
     theirs: Connection[Any, Any],
     threads: int,
 ) -> Child:
+    ensure_running()  # the tracker that all children share must not carry the mark of one
     with _environment(marks(folder, role), threads):
         process.start()
     theirs.close()
