@@ -4,45 +4,71 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from engine.generators.checkpoint import model_folder, torch_dtype
+from engine.generators.copies import Copies
 from engine.generators.interface import Generator, WeightsRefused
 from profiles import Profile
+from profiles.schema import Hardware
 
 Phase = Callable[[str, str], None]  # name of a start-up phase, and a detail
 
 
 def build(profile: Profile, source: str, phase: Phase) -> Generator:
-    """The generator with the model at `source` (folder or hub name), ready to load weights."""
+    """The generator with the model at `source` (folder or hub name), ready to load weights.
+
+    With hardware.worker_data_parallel above 1 it is as many copies, on devices that count up from hardware.worker.
+    """
     hardware = profile.hardware
     phase("loading", source)
     folder = model_folder(source, profile.model.revision)
+    count = hardware.worker_data_parallel
+    if count == 1:
+        generator = one(folder, hardware, profile.model.compute_dtype, phase)
+    else:
+        placed = [at_device(hardware, place) for place in range(count)]
+        generator = Copies(
+            [partial(one, folder, each, profile.model.compute_dtype, _to_log) for each in placed]
+        )
+    phase("ready", "")
+    return generator
+
+
+def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator:
+    """A generator in this process. What it reads from the environment when it is imported is set here."""
     if hardware.worker_threads:
         os.environ["OMP_NUM_THREADS"] = str(hardware.worker_threads)
     if hardware.generator == "vllm":
         if hardware.worker != "cpu":
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(
-                hardware.worker, hardware.worker_tensor_parallel, os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            )
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            devices = visible_devices(hardware.worker, hardware.worker_tensor_parallel, visible)
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices
         from engine.generators.vllm import VllmGenerator
 
-        generator: Generator = VllmGenerator(folder, hardware, profile.model.compute_dtype, phase)
-    else:
-        import torch
+        return VllmGenerator(folder, hardware, dtype, phase)
+    import torch
 
-        from engine.generators.transformers import TransformersGenerator
+    from engine.generators.transformers import TransformersGenerator
 
-        if hardware.worker_threads:
-            torch.set_num_threads(hardware.worker_threads)
-        generator = TransformersGenerator(
-            folder,
-            hardware.worker,
-            torch_dtype(profile.model.compute_dtype),
-            hardware.max_sequences,
-            hardware.max_model_len,
-        )
-    phase("ready", "")
-    return generator
+    if hardware.worker_threads:
+        torch.set_num_threads(hardware.worker_threads)
+    return TransformersGenerator(
+        folder, hardware.worker, torch_dtype(dtype), hardware.max_sequences, hardware.max_model_len
+    )
+
+
+def at_device(hardware: Hardware, place: int) -> Hardware:
+    """The hardware of copy `place` of a generator: its devices come after those of the copies before it."""
+    if hardware.worker == "cpu":
+        return hardware
+    first = int(hardware.worker.removeprefix("cuda:")) + place * hardware.worker_tensor_parallel
+    return hardware.model_copy(update={"worker": f"cuda:{first}"})
+
+
+def _to_log(phase: str, detail: str) -> None:
+    print(f"{phase} {detail}", flush=True)
 
 
 def visible_devices(first: str, count: int, visible: str) -> str:

@@ -1,0 +1,101 @@
+"""Data parallelism: two processes answer as one does."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tiny_qwen2
+
+import profiles
+from engine.generators.build import at_device, build, visible_devices
+from engine.generators.copies import Copies
+from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
+from engine.messages import Sampling, WeightRef
+
+SAMPLING = Sampling(1.0, 20)
+
+
+def job() -> list[GenerationRequest]:
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(1, tiny_qwen2.VOCABULARY, size=9).astype(np.int32) for _ in range(5)]
+    return [GenerationRequest(p, s, prompts[p], 50 * p + s) for p in range(5) for s in range(3)]
+
+
+def run(generator: Generator, requests: list[GenerationRequest]) -> dict[tuple[int, int], Generated]:
+    steps = generator.generate(deque(requests), SAMPLING)
+    return {(done.prompt, done.sample): done for finished in steps for done in finished}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("copies")
+    tiny_qwen2.make(path / "base", seed=1)
+    tiny_qwen2.make(path / "untied", seed=1, tied=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def copies(folder: Path) -> Iterator[Copies]:
+    profile = profiles.load("demo", ["hardware.worker_data_parallel=2"])
+    generator = build(profile, str(folder / "base"), lambda phase, detail: None)
+    assert isinstance(generator, Copies)
+    generator.load(WeightRef("base", 0, str(folder / "base")))
+    yield generator
+    generator.close()
+
+
+def test_two_copies_answer_as_one(copies: Copies, folder: Path) -> None:
+    single = build(profiles.load("demo"), str(folder / "base"), lambda phase, detail: None)
+    expected, found = run(single, job()), run(copies, job())
+    assert found.keys() == expected.keys()
+    for place, done in expected.items():
+        assert found[place].token_ids.tolist() == done.token_ids.tolist()
+    assert (copies.vocabulary, copies.longest) == (single.vocabulary, single.longest)
+
+
+def test_a_refusal_of_the_copies_keeps_the_old_weights(copies: Copies, folder: Path) -> None:
+    before = run(copies, job())
+    with pytest.raises(WeightsRefused, match=r"lm_head\.weight"):
+        copies.load(WeightRef("grpo", 1, str(folder / "untied")))
+    after = run(copies, job())
+    assert all(after[place].logprobs.tobytes() == done.logprobs.tobytes() for place, done in before.items())
+
+
+def test_what_is_dropped_does_not_come_later_and_late_requests_are_served(copies: Copies) -> None:
+    abandoned = copies.generate(deque(job()), SAMPLING)
+    next(abandoned)
+    abandoned.close()
+    waiting, late, found = deque(job()[:6]), job()[6:], []
+    for finished in copies.generate(waiting, SAMPLING):
+        found += [(done.prompt, done.sample) for done in finished]
+        if finished and late:
+            waiting.append(late.pop())
+    assert sorted(found) == sorted((request.prompt, request.sample) for request in job())
+
+
+def test_a_dead_copy_is_an_error_and_its_sibling_ends(copies: Copies) -> None:
+    children = [
+        child for child in psutil.Process().children() if "resource_tracker" not in " ".join(child.cmdline())
+    ]
+    os.kill(children[0].pid, 9)
+    with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
+        run(copies, job())
+    copies.close()
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert len(gone) == 2 and not alive
+
+
+def test_devices_count_up_from_the_workers() -> None:
+    hardware = profiles.load("qwen2.5-math-1.5b", ["hardware.worker_tensor_parallel=2"]).hardware
+    assert [at_device(hardware, place).worker for place in range(3)] == ["cuda:1", "cuda:3", "cuda:5"]
+    assert visible_devices("cuda:1", 1, "") == "1"
+    assert visible_devices("cuda:2", 2, "") == "2,3"
+    assert visible_devices("cuda:1", 2, "4,GPU-a,7") == "GPU-a,7"
+    with pytest.raises(WeightsRefused, match="names only 1"):
+        visible_devices("cuda:1", 1, "4")
