@@ -18,7 +18,7 @@ PLAN = (("data", ""), ("pretrain", "base"), ("sft", "sft"), ("grpo", "grpo"), ("
 TASK = "word-problems"
 QUESTIONS = 40
 # how many of the questions each arm answers rightly: the first so many, so that every flip is known
-RIGHT = {"base": 8, "sft": 24, "grpo": 20}
+RIGHT = {"base": 8, "sft": 24, "grpo": 23}
 
 
 def config(run_id: str, created: float, plan: Sequence[tuple[str, str]] = PLAN) -> dict[str, Any]:

@@ -285,10 +285,10 @@ def _choice_pairs(tmp_path: Path, **choice: str) -> list[str]:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        ("wrong", range(20, 40)),
+        ("wrong", range(23, 40)),
         ("cut off", range(39, 40)),
-        ("flips", range(20, 24)),
-        ("only there right", range(20, 24)),
+        ("flips", range(23, 24)),
+        ("only there right", range(23, 24)),
         ("only here right", range(0)),
         ("no answer", range(0)),
     ],

@@ -14,7 +14,7 @@ import duckdb
 
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
-from mathrl_tui.core.stages import Stage
+from mathrl_tui.core.stages import Stage, remaining
 from store import runs as run_states
 from store.comparison import Comparison, run_comparisons
 from store.database import StoreError
@@ -53,6 +53,9 @@ class Feed:
         self._model: RunModel | None = None
         self._tail: LiveTail | None = None
         self._ingested = 0.0
+        self._paces: dict[
+            tuple[str, str, str], tuple[float, int]
+        ] = {}  # when a step was first seen, and how far
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
 
     @property
@@ -77,15 +80,18 @@ class Feed:
         if summary.state not in LIVE_STATES:
             return RunLine(summary, None, fraction)
         status = self.store.status(summary.run)
+        now, done = time.time(), status.step or 0
+        first = self._paces.setdefault((summary.run, status.stage, status.arm), (now, done))
+        pace = remaining(first, now, done, status.total_steps or 0)
         at = Stage(
             status.stage,
             status.arm,
             status="started",
-            done=status.step or 0,
+            done=done,
             total=status.total_steps or 0,
             unit=status.unit,
-            eta=status.eta_seconds,
-            told=time.time(),
+            eta=status.eta_seconds if status.eta_seconds is not None else pace,
+            told=now,
         )
         within = (at.fraction or 0.0) / max(len(summary.stages), 1)
         return RunLine(summary, at, min(fraction + within, 1.0))

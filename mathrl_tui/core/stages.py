@@ -88,7 +88,7 @@ def _told(stage: Stage, event: Event) -> Stage:
     if event.kind == "progress":
         done, total = int(payload.get("done", 0)), int(payload.get("total") or 0)
         first = stage.first or (event.ts, done)
-        eta = payload.get("eta_seconds", _left(first, event.ts, done, total))
+        eta = payload.get("eta_seconds", remaining(first, event.ts, done, total))
         unit = str(payload.get("unit", ""))
         return replace(stage, done=done, total=total, unit=unit, eta=eta, told=event.ts, first=first)
     status = str(payload.get("status", stage.status))
@@ -97,7 +97,7 @@ def _told(stage: Stage, event: Event) -> Stage:
     return replace(stage, status=status, ended=event.ts, eta=None, message=event.message)
 
 
-def _left(first: tuple[float, int], now: float, done: int, total: int) -> float | None:
+def remaining(first: tuple[float, int], now: float, done: int, total: int) -> float | None:
     """Seconds to the end at the pace since `first`; None before there is one."""
     since, before = first
     return (now - since) / (done - before) * (total - done) if done > before else None

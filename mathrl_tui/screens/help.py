@@ -26,7 +26,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static(
                 "Keys and marks        Esc closes, Ctrl+P finds any action by its name", classes="title"
             )
-            yield LogView(id="keys")
+            yield LogView(follow=False, id="keys")
 
     def on_mount(self) -> None:
         """Fills in the keys."""
@@ -37,7 +37,6 @@ class HelpScreen(ModalScreen[None]):
         rows += legend.mark_rows()
         view = self.query_one(LogView)
         view.show(rows)
-        view.call_after_refresh(view.scroll_home, animate=False)
         view.focus()
 
 

@@ -15,6 +15,7 @@ import profiles
 from engine.plan import STAGES
 from mathrl_tui import control
 from mathrl_tui.core.draft import Checked, DraftError, checked
+from mathrl_tui.widgets.tick import Tick
 
 
 class NewRun(ModalScreen[str]):
@@ -39,7 +40,7 @@ class NewRun(ModalScreen[str]):
             with Horizontal(classes="field"):
                 yield Label("Stages")
                 for stage in STAGES:
-                    yield Checkbox(stage, True, id=f"stage-{stage}", compact=True)
+                    yield Tick(stage, True, id=f"stage-{stage}", compact=True)
             with Horizontal(classes="field"):
                 yield Label("Seeds")
                 yield Input("0", id="seeds", placeholder="0   or   0 1 2   or   0-4", compact=True)
@@ -133,7 +134,7 @@ class ChooseStages(ModalScreen[tuple[str, ...]]):
             yield Static(self._run_id, markup=False)
             with Horizontal(classes="field"):
                 for stage in STAGES:
-                    yield Checkbox(stage, False, id=f"stage-{stage}", compact=True)
+                    yield Tick(stage, False, id=f"stage-{stage}", compact=True)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel (Esc)", id="cancel")
                 yield Button("Start (Ctrl+S)", id="start", variant="primary")

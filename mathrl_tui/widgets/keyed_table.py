@@ -32,6 +32,10 @@ class KeyedTable(DataTable[Cell]):
         for key in self._shown.keys() - rows.keys():
             self.remove_row(key)
             del self._shown[key]
+        if any(_outgrows(cells, self._shown.get(key)) for key, cells in rows.items()):
+            self.call_after_refresh(
+                self.notify_style_update
+            )  # forgets what was drawn before columns had grown
         for key, cells in rows.items():
             self._show_row(key, tuple(cells))
         rank = {key: place for place, key in enumerate(rows)}
@@ -67,3 +71,10 @@ class KeyedTable(DataTable[Cell]):
         self.sort(key=lambda _: next(ranks))
         if chosen is not None:
             self.choose(chosen)
+
+
+def _outgrows(cells: Sequence[Cell], before: Sequence[Cell] | None) -> bool:
+    """True where a row is new or some cell got longer, so that its column may have to grow."""
+    if before is None:
+        return True
+    return any(len(str(new)) > len(str(old)) for old, new in zip(before, cells, strict=True))

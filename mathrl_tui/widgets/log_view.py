@@ -16,8 +16,10 @@ from mathrl_tui.widgets.lines import Row
 class LogView(ScrollView, can_focus=True):
     """A log. Scrolling up stops following, scrolling to the end follows again."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, follow: bool = True, id: str | None = None) -> None:  # noqa: A002
+        """`follow`: stay at the newest line; otherwise start at the first and stay there."""
         super().__init__(id=id)
+        self._follow = follow
         self._rows: list[Row] = []
 
     @property
@@ -34,7 +36,7 @@ class LogView(ScrollView, can_focus=True):
         """Shows `rows`; nothing is sent where they are the ones that were there."""
         if list(rows) == self._rows:
             return
-        following = self.following
+        following = self._follow and self.following
         self._rows = list(rows)
         width = max((sum(len(part) for part, _ in row) for row in self._rows), default=0)
         self.virtual_size = Size(width, len(self._rows))
