@@ -7,7 +7,6 @@ import importlib.util
 
 from transformers import PreTrainedModel
 
-
 ARCHITECTURES = ("qwen2", "qwen3", "llama")
 
 
