@@ -53,7 +53,9 @@ def test_what_dead_runs_left_in_shared_memory_is_named(
 ) -> None:
     monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
     (tmp_path / f"mathrl-live-@{os.getpid()}.0").write_bytes(b"x")
-    assert all(check.status == "ok" for check in doctor.memory(tmp_path) if "left by dead runs" in check.detail)
+    assert all(
+        check.status == "ok" for check in doctor.memory(tmp_path) if "left by dead runs" in check.detail
+    )
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
     )
