@@ -37,7 +37,9 @@ from engine.messages import (
     Request,
     Result,
     Stop,
+    SuiteJob,
     WeightRef,
+    Work,
     completion_seed,
 )
 from profiles import Profile
@@ -107,7 +109,7 @@ class _Waiting:
 
     priority: int
     job_id: int
-    job: Job = field(compare=False)
+    job: Work = field(compare=False)
 
 
 class Worker:
@@ -155,6 +157,8 @@ class Worker:
         job = heapq.heappop(self._waiting).job
         tally = Tally(idle=time.perf_counter() - started)
         try:
+            if isinstance(job, SuiteJob):
+                raise JobRefused(f"{job.task.name}: the worker serves no lm-eval tasks")
             self._do(job, tally)
         except JobRefused as error:
             self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
@@ -201,6 +205,7 @@ class Worker:
             raise JobRefused("there is no model yet that a worker could load; the base arm has no checkpoint")
         wanted = (weights.arm, weights.version, weights.location)
         if wanted != self._serving:
+            self._serving = None  # weights that are refused only after they were read have replaced the old
             self._generator.load(self._locate(weights))
             self._serving = wanted
         return self._generator
