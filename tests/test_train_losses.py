@@ -224,7 +224,7 @@ def test_reinforce_by_hand() -> None:
     )
     output = LOSSES["reinforce_baseline"](terms, SETTINGS, Totals(tokens=3, sequences=2, constant=8))
     output.loss.backward()
-    assert float(output.loss) == pytest.approx((2.0 * 0.5 + 2.0 * 1.0 - 1.0 * 2.0) / 3)
+    assert output.loss.item() == pytest.approx((2.0 * 0.5 + 2.0 * 1.0 - 1.0 * 2.0) / 3)
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-2 / 3, -2 / 3, 1 / 3, 0.0])
 

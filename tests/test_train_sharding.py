@@ -82,4 +82,6 @@ def test_two_ranks_together_are_one_process(tmp_path: Path) -> None:
         assert metrics["rank/max"] == 1.0
         assert weights.keys() == expected.keys()
         for name, weight in weights.items():
-            torch.testing.assert_close(weight, expected[name], rtol=near, atol=near)
+            # Softmax does not see a shift of all keys: that bias has no gradient but rounding, which Adam blows up.
+            if not name.endswith("k_proj.bias"):
+                torch.testing.assert_close(weight, expected[name], rtol=near, atol=near)
