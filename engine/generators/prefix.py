@@ -67,8 +67,14 @@ class Prefill:
         keys, values = self.layers[layer]
         keys[self._rows, :, : key.shape[2]] = key
         values[self._rows, :, : value.shape[2]] = value
-        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
-        return out.transpose(1, 2)
+        return causal(query, key, value, scale)
+
+
+class Nothing:
+    """Runs whole texts in right-padded rows and keeps nothing of them."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        return causal(query, key, value, scale)
 
 
 class Decode:
@@ -110,11 +116,11 @@ class Decode:
         own_values[:, :, self._tokens - 1] = value[:, :, 0]
         prompt_keys, prompt_values = self._prompts[layer]
         # A key-value head serves heads / kv_heads queries of the token: they form the rows of its matrix.
-        grouped = query.view(rows, kv_heads, heads // kv_heads, head_dim)
+        grouped = query.view(rows, kv_heads, heads // kv_heads, head_dim) * scale
         on_prompt = self._seated(grouped) @ prompt_keys.transpose(2, 3)
         on_prompt = on_prompt.masked_fill_(self._padding[:, None, None], float("-inf"))
         on_own = grouped @ own_keys[:, :, : self._tokens].transpose(2, 3)
-        scores = torch.cat([self._unseated(on_prompt, grouped.shape), on_own], -1).mul_(scale)
+        scores = torch.cat([self._unseated(on_prompt, grouped.shape), on_own], -1)
         weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
         to_prompt, to_own = weights.tensor_split([prompt_keys.shape[2]], -1)
         out = self._unseated(self._seated(to_prompt) @ prompt_values, grouped.shape)
@@ -137,13 +143,17 @@ class Decode:
         place[order] = torch.arange(len(prompt_of), device=prompt_of.device) - first[prompt_of[order]]
         self._seats = int(counts.max())
         self._seat_of = prompt_of * self._seats + place
+        every = torch.arange(counts.numel() * self._seats, device=prompt_of.device)
+        self._full = torch.equal(self._seat_of, every)  # no seat is empty, and rows are in their seats' order
 
     def _seated(self, of_rows: Tensor) -> Tensor:
         """`(rows, kv_heads, queries, n)` as `(prompts, kv_heads, seats × queries, n)`; empty seats hold zeros."""
         _, kv_heads, queries, size = of_rows.shape
         prompts = len(self._padding)
-        seated = of_rows.new_zeros(prompts * self._seats, kv_heads, queries, size)
-        seated[self._seat_of] = of_rows
+        seated = of_rows
+        if not self._full:
+            seated = of_rows.new_zeros(prompts * self._seats, kv_heads, queries, size)
+            seated[self._seat_of] = of_rows
         seated = seated.view(prompts, self._seats, kv_heads, queries, size).transpose(1, 2)
         return seated.reshape(prompts, kv_heads, self._seats * queries, size)
 
@@ -152,7 +162,14 @@ class Decode:
         _, kv_heads, queries, _ = shape
         prompts, size = len(self._padding), seated.shape[3]
         seated = seated.view(prompts, kv_heads, self._seats, queries, size).transpose(1, 2)
-        return seated.reshape(prompts * self._seats, kv_heads, queries, size)[self._seat_of]
+        rows = seated.reshape(prompts * self._seats, kv_heads, queries, size)
+        return rows if self._full else rows[self._seat_of]
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Each token of a row over itself and those before it: `(rows, tokens, heads, head_dim)`."""
+    out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
+    return out.transpose(1, 2)
 
 
 def _doubled(memory: Tensor) -> Tensor:
