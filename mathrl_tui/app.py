@@ -16,6 +16,7 @@ from textual.theme import Theme
 from mathrl_tui import actions
 from mathrl_tui.core import palette
 from mathrl_tui.reader import Reader, Unreadable
+from store.records import LIVE_STATES
 
 THEME = Theme(
     name="mathrl",
@@ -100,7 +101,8 @@ class Console(App[None]):
         super().__init__(driver_class=TolerantDriver)
         self.home = home
         self.run_id = ""
-        self.trouble = ""  # why the store does not answer, in one line
+        self.trouble = ""  # why the store does not answer or take in what is new, in one line
+        self._states: dict[str, str] = {}  # of each run when it was last seen
         self.reader = Reader(home)
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -114,12 +116,23 @@ class Console(App[None]):
         """Carries out a screen's read; trouble is shown in the top line and the last picture stays."""
         try:
             await read()
-            self.trouble = ""
+            self.trouble = self.reader.problem
         except Unreadable as error:
             self.trouble = str(error)
         show_screens = getattr(self.screen, "show_screens", None)
         if show_screens is not None:
             show_screens()
+
+    def note_state(self, run_id: str, state: str, reason: str) -> None:
+        """Rings and tells when a run that was seen alive is so no longer."""
+        before = self._states.get(run_id)
+        self._states[run_id] = state
+        if before in LIVE_STATES and state not in LIVE_STATES:
+            self.bell()
+            bad = state in ("failed", "interrupted")
+            self.notify(
+                f"{run_id}: {state} {reason}".strip(), severity="error" if bad else "information", timeout=10
+            )
 
     def open_run(self, run_id: str) -> None:
         """Looks at `run_id` on the run screen."""

@@ -26,6 +26,11 @@ class Reader:
         self._feed: Feed | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-reader")
 
+    @property
+    def problem(self) -> str:
+        """Why the store could not take in what is new, in one line; empty when all is well."""
+        return self._feed.problem if self._feed is not None else ""
+
     async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
         """`question`'s answer, found on the reading thread. Raises Unreadable."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)

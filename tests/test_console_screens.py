@@ -4,66 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fabricated import QUESTIONS, RIGHT, FabricatedRun, finished_run, live_run
-from textual.pilot import Pilot
-from textual.widgets import Button, Input, Static
+from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
+from fabricated import QUESTIONS, RIGHT, finished_run, live_run
 
-from mathrl_tui import actions, control
-from mathrl_tui.app import Console
-from mathrl_tui.control import Told
+from mathrl_tui import actions
 from mathrl_tui.widgets.chart_wall import Chart
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from mathrl_tui.widgets.log_view import LogView
 from store.comparison import run_comparisons
+from store.database import StoreBusy
 from store.query import Store
-
-SMALL, LARGE = (80, 24), (200, 50)
-PATIENCE = 20.0
-
-
-@asynccontextmanager
-async def console(home: Path, size: tuple[int, int] = SMALL) -> AsyncIterator[tuple[Console, Pilot[None]]]:
-    app = Console(home)
-    async with app.run_test(size=size, notifications=True) as pilot:
-        yield app, pilot
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], bool], what: str) -> None:
-    """Lets the app run until `holds`; fails with `what` after PATIENCE seconds."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, f"never seen: {what}\n{plain(pilot.app)}"
-        await pilot.pause(0.02)
-
-
-def plain(app: object) -> str:
-    """All that stands on the screen, as text."""
-    assert isinstance(app, Console)
-    size = app.size
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text for strip in strips[: size.height])
-
-
-async def sees(pilot: Pilot[None], *words: str) -> str:
-    """Waits until all `words` stand on the screen."""
-    await until(pilot, lambda: all(word in plain(pilot.app) for word in words), " and ".join(words))
-    return plain(pilot.app)
-
-
-async def opened(pilot: Pilot[None], key: str, run: str) -> None:
-    """Chooses the run in the list and goes to the screen behind `key`."""
-    await sees(pilot, run)
-    table = pilot.app.screen.query_one(KeyedTable)
-    table.choose(run)
-    app = pilot.app
-    assert isinstance(app, Console)
-    await until(pilot, lambda: app.run_id == run, f"{run} chosen")
-    await pilot.press(key)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -278,90 +231,6 @@ def test_no_key_means_two_things_on_a_screen() -> None:
         assert len(set(keys)) == len(keys), screen
 
 
-async def test_commands_go_to_the_run_under_the_cursor_and_kill_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live_run(tmp_path)
-    sent: list[tuple[str, str]] = []
-
-    def command(home: Path, run_id: str, verb: str) -> Told:
-        sent.append((run_id, verb))
-        return Told(True, f"{run_id}: will do", run_id)
-
-    monkeypatch.setattr(control, "command", command)
-    async with console(tmp_path) as (app, pilot):
-        await sees(pilot, "demo-s1-live")
-        await pilot.press("s")
-        await until(pilot, lambda: sent == [("demo-s1-live", "stop")], "stop")
-        await sees(pilot, "will do")
-        await pilot.press("K")
-        await sees(pilot, "Kill demo-s1-live?")
-        await pilot.press("n")
-        await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUNS, "the list")
-        assert len(sent) == 1
-        await pilot.press("K")
-        await sees(pilot, "Kill demo-s1-live?")
-        await pilot.press("y")
-        await until(pilot, lambda: sent[1:] == [("demo-s1-live", "kill")], "kill")
-
-
-async def test_a_command_to_a_run_without_a_supervisor_says_so(tmp_path: Path) -> None:
-    finished_run(tmp_path)
-    async with console(tmp_path) as (_, pilot):
-        await sees(pilot, "demo-s0-finished")
-        await pilot.press("p")
-        await sees(pilot, "no supervisor", "press R to go")
-
-
-async def test_a_new_run_is_checked_while_it_is_typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[tuple[str, tuple[str, ...], int, str]] = []
-
-    def start(home: Path, profile: object, stages: tuple[str, ...], seed: int, name: str) -> Told:
-        started.append((getattr(profile, "name", ""), tuple(stages), seed, name))
-        FabricatedRun(home, f"demo-s{seed}-new")
-        return Told(True, "started", f"demo-s{seed}-new")
-
-    monkeypatch.setattr(control, "start", start)
-    async with console(tmp_path) as (app, pilot):
-        await sees(pilot, "No runs here yet")
-        await pilot.press("n")
-        await sees(pilot, "New run", "data → traces → base")
-        overrides = app.screen.query_one("#overrides", Input)
-        overrides.value = "sft.learning_rte=1"
-        await sees(pilot, "did you mean")
-        assert app.screen.query_one("#start", Button).disabled
-        await pilot.press("ctrl+s")
-        assert not started
-        overrides.value = "sft.learning_rate=1e-4"
-        app.screen.query_one("#seeds", Input).value = "3 4"
-        await sees(pilot, "2 runs of data")
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: len(started) == 2, "two runs")
-        assert [(name, seed) for name, _, seed, _ in started] == [("demo", 3), ("demo", 4)]
-        await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
-        assert app.run_id == "demo-s4-new"
-
-
-async def test_a_run_that_cannot_start_is_told_in_the_dialog(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control, "start", lambda *_: Told(False, "no GPU here; the profile demo fits"))
-    async with console(tmp_path) as (app, pilot):
-        await sees(pilot, "No runs here yet")
-        await pilot.press("n")
-        await sees(pilot, "New run")
-        await pilot.press("ctrl+s")
-        await until(
-            pilot,
-            lambda: "no GPU here" in str(app.screen.query_one("#verdict", Static).render()),
-            "the reason",
-        )
-        await pilot.press("escape")
-        await sees(pilot, "No runs here yet")
-
-
 async def test_screens_survive_a_resize(tmp_path: Path) -> None:
     finished_run(tmp_path)
     async with console(tmp_path, LARGE) as (_, pilot):
@@ -373,14 +242,30 @@ async def test_screens_survive_a_resize(tmp_path: Path) -> None:
         await sees(pilot, "Last values", "loss  ● base")
 
 
-async def test_a_store_that_does_not_answer_is_told_and_the_picture_stays(tmp_path: Path) -> None:
+async def test_a_store_that_does_not_answer_is_told_and_the_picture_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finished_run(tmp_path)
+
+    def held(*_: object) -> None:
+        raise StoreBusy("process 4711 holds the file; open it with -readonly")
+
     async with console(tmp_path, LARGE) as (_, pilot):
         await opened(pilot, "3", "demo-s0-finished")
         await sees(pilot, "▲ sft")
-        config = tmp_path / "store.duckdb"
-        config.write_bytes(b"not a database" * 1000)
-        await until(pilot, lambda: "▲ sft" in plain(pilot.app), "the last picture")
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "evaluations", held)
+            assert "▲ sft" in await sees(pilot, "! process 4711 holds the file")
+        await until(pilot, lambda: "4711" not in plain(pilot.app), "the trouble gone")
+
+
+async def test_a_run_that_dies_in_sight_is_told(tmp_path: Path) -> None:
+    run = live_run(tmp_path)
+    async with console(tmp_path, LARGE) as (_, pilot):
+        await opened(pilot, "2", "demo-s1-live")
+        await sees(pilot, "12/40 steps")
+        run.unlock()
+        await sees(pilot, "demo-s1-live: interrupted")
 
 
 async def test_copying_goes_over_osc_52(tmp_path: Path) -> None:

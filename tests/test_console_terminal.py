@@ -72,6 +72,11 @@ class Terminal:
         self.written = self.written.partition(wanted)[2]
         return True
 
+    def cpu_seconds(self) -> float:
+        """What the console has taken of the processor so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def types(self, keys: bytes) -> None:
         """Sends keys, or any other bytes that a terminal might."""
         os.write(self.fd, keys)
@@ -91,10 +96,11 @@ def terminal(home: Path, columns: int = 80, rows: int = 24) -> Iterator[Terminal
 
 def test_the_first_paint_comes_within_0_8_seconds_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:
     finished_run(tmp_path)
-    taken = []
+    taken, worked = [], []
     for _ in range(3):
         with terminal(tmp_path) as console:
             taken.append(console.sees("Runs"))
+            worked.append(console.cpu_seconds())
             console.sees("demo-s0-finished")
             for key, words in (
                 (b"2", "smoothing"),
@@ -107,8 +113,9 @@ def test_the_first_paint_comes_within_0_8_seconds_and_nothing_heavy_is_loaded(tm
             console.types(b"q")
             console.sees("LOADED []")
             assert console.process.wait(PATIENCE) == 0
-    busy = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
-    assert min(taken) < (4.0 if busy else 0.8), f"seconds to the first paint: {taken}"
+    assert min(worked) < 0.8, f"processor seconds to the first paint: {worked}"
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # others wait for the processor too
+    assert busy or min(taken) < 0.8, f"seconds to the first paint: {taken}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])

@@ -58,6 +58,7 @@ class RunScreen(Controls):
 
     def show_run(self, run: RunSnapshot) -> None:
         """Shows the snapshot everywhere on the screen."""
+        self.console.note_state(run.run_id, run.state, run.reason)
         width, now = self.size.width, self.now
         self.show_lines("#heading", [board.heading(run, width, now)])
         strip = board.strip(run.board, width)

@@ -39,6 +39,8 @@ class RunsScreen(Controls, ConsoleScreen):
 
     async def read(self) -> None:
         lines = await self.reader.ask(lambda feed: feed.runs())
+        for line in lines:
+            self.console.note_state(line.summary.run, line.summary.state, line.summary.reason)
         table = self.query_one(KeyedTable)
         wide = self.app.size.width >= 120
         table.show(_titles(wide), {line.summary.run: _cells(line, wide) for line in lines})

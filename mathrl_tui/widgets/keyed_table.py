@@ -14,7 +14,7 @@ class KeyedTable(DataTable[Cell]):
     """Rows by key. The cursor stays on its row whatever else comes or goes."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._shown: dict[str, tuple[Cell, ...]] = {}
         self._titles: tuple[str, ...] = ()
 

@@ -1,0 +1,97 @@
+"""Starting and commanding runs from the console's keys; the supervisor's side is played by the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from console_pilot import console, sees, until
+from fabricated import FabricatedRun, finished_run, live_run
+from textual.widgets import Button, Input, Static
+
+from mathrl_tui import actions, control
+from mathrl_tui.control import Told
+
+
+async def test_commands_go_to_the_run_under_the_cursor_and_kill_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live_run(tmp_path)
+    sent: list[tuple[str, str]] = []
+
+    def command(home: Path, run_id: str, verb: str) -> Told:
+        sent.append((run_id, verb))
+        return Told(True, f"{run_id}: will do", run_id)
+
+    monkeypatch.setattr(control, "command", command)
+    async with console(tmp_path) as (app, pilot):
+        await sees(pilot, "demo-s1-live")
+        await pilot.press("s")
+        await until(pilot, lambda: sent == [("demo-s1-live", "stop")], "stop")
+        await sees(pilot, "will do")
+        await pilot.press("K")
+        await sees(pilot, "Kill demo-s1-live?")
+        await pilot.press("n")
+        await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUNS, "the list")
+        assert len(sent) == 1
+        await pilot.press("K")
+        await sees(pilot, "Kill demo-s1-live?")
+        await pilot.press("y")
+        await until(pilot, lambda: sent[1:] == [("demo-s1-live", "kill")], "kill")
+
+
+async def test_a_command_to_a_run_without_a_supervisor_says_so(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    async with console(tmp_path) as (_, pilot):
+        await sees(pilot, "demo-s0-finished")
+        await pilot.press("p")
+        await sees(pilot, "no supervisor", "press R to go")
+
+
+async def test_a_new_run_is_checked_while_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, tuple[str, ...], int, str]] = []
+
+    def start(home: Path, profile: object, stages: tuple[str, ...], seed: int, name: str) -> Told:
+        started.append((getattr(profile, "name", ""), tuple(stages), seed, name))
+        FabricatedRun(home, f"demo-s{seed}-new")
+        return Told(True, "started", f"demo-s{seed}-new")
+
+    monkeypatch.setattr(control, "start", start)
+    async with console(tmp_path) as (app, pilot):
+        await sees(pilot, "No runs here yet")
+        await pilot.press("n")
+        await sees(pilot, "New run", "data → traces → base")
+        overrides = app.screen.query_one("#overrides", Input)
+        overrides.value = "sft.learning_rte=1"
+        await sees(pilot, "did you mean")
+        assert app.screen.query_one("#start", Button).disabled
+        await pilot.press("ctrl+s")
+        assert not started
+        overrides.value = "sft.learning_rate=1e-4"
+        app.screen.query_one("#seeds", Input).value = "3 4"
+        await sees(pilot, "2 runs of data")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: len(started) == 2, "two runs")
+        assert [(name, seed) for name, _, seed, _ in started] == [("demo", 3), ("demo", 4)]
+        await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
+        assert app.run_id == "demo-s4-new"
+
+
+async def test_a_run_that_cannot_start_is_told_in_the_dialog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "start", lambda *_: Told(False, "no GPU here; the profile demo fits"))
+    async with console(tmp_path) as (app, pilot):
+        await sees(pilot, "No runs here yet")
+        await pilot.press("n")
+        await sees(pilot, "New run")
+        await pilot.press("ctrl+s")
+        await until(
+            pilot,
+            lambda: "no GPU here" in str(app.screen.query_one("#verdict", Static).render()),
+            "the reason",
+        )
+        await pilot.press("escape")
+        await sees(pilot, "No runs here yet")
