@@ -13,6 +13,7 @@ from mathrl_tui.core.stages import Board, Stage
 Span = tuple[str, str]
 Row = list[Span]
 
+_NAME, _VALUE = 20, 9  # cells of a metric's name and of each arm's value
 _GPU = re.compile(r"gpu/(\d+)/(utilisation|memory_gib)\Z")
 
 
@@ -20,7 +21,7 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
     """One line: name, state, stage, how far, how long still, and the reason where something is wrong."""
     look = palette.state(run.state)
     row: Row = [
-        (f" {text.clip(run.name or run.run_id, 34)}  ", f"bold {palette.INK}"),
+        (f" {text.clip(run.run_id, 40)}  ", f"bold {palette.INK}"),
         (f"{look.mark} {run.state}", f"bold {look.colour}"),
     ]
     stage = stages.current(run.board)
@@ -99,16 +100,15 @@ def _outcome(stage: Stage, room: int, now: float) -> Span:
 def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int) -> list[Row]:
     """The newest value of every metric, a column an arm, as many lines as there is room for."""
     arms = [arm for arm in run.arms if any(name.startswith(f"{arm}/") for name in run.latest)]
-    cells = min(9, max((width - 24) // max(len(arms), 1), 7))
-    arms = arms[: max((width - 24) // cells, 1)]
+    arms = arms[: max((width - _NAME) // _VALUE, 1)]
     rows = [_title("Last values", width)]
-    head: Row = [(f"{'':<24}", "")]
+    head: Row = [(" " * _NAME, "")]
     for arm in arms:
-        head.append((f"{looks[arm].mark + ' ' + text.clip(arm, cells - 3):>{cells}}", looks[arm].colour))
+        head.append((f"{looks[arm].mark + ' ' + text.clip(arm, _VALUE - 3):>{_VALUE}}", looks[arm].colour))
     rows.append(head)
     for metric in _metrics_in_order(run.latest, arms):
-        row: Row = [(f" {text.clip(metric, 22):<23}", palette.DIM)]
-        row += [(f"{_last(run.latest.get(f'{arm}/{metric}')):>{cells}}", palette.INK) for arm in arms]
+        row: Row = [(f" {text.tail(metric, _NAME - 2):<{_NAME - 1}}", palette.DIM)]
+        row += [(f"{_last(run.latest.get(f'{arm}/{metric}')):>{_VALUE}}", palette.INK) for arm in arms]
         rows.append(row)
     return rows[:height] if arms else [rows[0], [(" nothing measured yet", palette.DIM)]]
 

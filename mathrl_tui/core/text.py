@@ -21,7 +21,7 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A quantity in at most seven cells: `0.4231`, `12.35`, `1.5e-06`, `48.2k`."""
+    """A quantity in at most eight cells: `0.4231`, `12.35`, `-0.00254`, `1.5e-06`, `48.2k`."""
     if value is None or math.isnan(value):
         return NOTHING
     size = abs(value)
@@ -34,7 +34,7 @@ def number(value: float | None) -> str:
         return str(int(value))
     if size < 1e-3:
         return f"{value:.2g}"
-    return f"{value:.4g}"
+    return f"{value:.4g}" if size >= 0.1 else f"{value:.3g}"
 
 
 def count(value: int | None) -> str:
@@ -82,3 +82,8 @@ def clip(text: str, width: int) -> str:
     """`text` on one line of at most `width` characters, the end cut with an ellipsis."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
+
+
+def tail(text: str, width: int) -> str:
+    """The last `width` characters of `text`, an ellipsis before them where some are left out."""
+    return text if len(text) <= width else "…" + text[-(width - 1) :]

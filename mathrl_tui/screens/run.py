@@ -17,8 +17,6 @@ from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.chart_wall import ChartWall
 from mathrl_tui.widgets.lines import Lines, Row
 
-SIDE = 46  # cells of the side column on a wide terminal
-
 
 class RunScreen(Controls):
     """The run that was chosen in the list."""
@@ -74,10 +72,11 @@ class RunScreen(Controls):
 
     def _side(self, run: RunSnapshot, looks: dict[str, palette.Look], now: float) -> list[Row]:
         gap: list[Row] = [[]]
-        stages = board.stage_list(run.board, SIDE, now)
-        machines = [*board.processes(run.processes, SIDE), *gap, *board.gpus(run.latest, SIDE)]
-        room = max(self.query_one("#side").size.height - len(stages) - len(machines) - 2, 4)
-        return [*stages, *gap, *board.values(run, looks, SIDE, room), *gap, *machines]
+        width, height = self.query_one("#side").size
+        stages = board.stage_list(run.board, width, now)
+        machines = [*board.processes(run.processes, width), *gap, *board.gpus(run.latest, width)]
+        room = max(height - len(stages) - len(machines) - 2, 4)
+        return [*stages, *gap, *board.values(run, looks, width, room), *gap, *machines]
 
     @on(ChartWall.Changed)
     def _wall_changed(self) -> None:
