@@ -37,6 +37,7 @@ from engine.messages import (
     Request,
     Result,
     Stop,
+    SuiteDone,
     SuiteJob,
     WeightRef,
     Work,
@@ -158,8 +159,9 @@ class Worker:
         tally = Tally(idle=time.perf_counter() - started)
         try:
             if isinstance(job, SuiteJob):
-                raise JobRefused(f"{job.task.name}: the worker serves no lm-eval tasks")
-            self._do(job, tally)
+                self._evaluate(job)
+            else:
+                self._do(job, tally)
         except JobRefused as error:
             self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
 
@@ -196,6 +198,16 @@ class Worker:
             )
         )
         self._report(job, tally)
+
+    def _evaluate(self, job: SuiteJob) -> None:
+        """Answers a suite job with the rows of its task."""
+        from engine.suite.evaluate import evaluate  # imports lm-eval
+        from engine.suite.model import GeneratorModel
+
+        generator = self._with_weights(job.weights)
+        model = GeneratorModel(generator, self._listen, job.task.seed)
+        rows = tuple(evaluate(model, job.task, job.weights.arm, job.weights.version))
+        self._child.results.put(SuiteDone(job.job_id, job.kind, rows))
 
     def _with_weights(self, weights: WeightRef) -> Generator:
         """The generator, made if need be, with `weights` in it."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
+from engine.generators.scoring import Score, ScoringRequest
 from engine.messages import Sampling, WeightRef
 
 BREATH_SECONDS = 0.05  # longest wait for a copy before the caller is given its turn
+SCORED_AT_A_TIME = 512  # requests that a copy is given at a time
 
 Build = Callable[[], Generator]  # must be picklable
 
@@ -53,6 +55,13 @@ class Drop:
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """Nothing of the dropped generation follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToScore:
+    """Score these; answered with all their scores at once."""
+
+    requests: list[ScoringRequest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,21 @@ class Copies:
         finally:
             self._drop()
 
+    def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
+        """See the interface. Texts go to the copies in blocks, in turn."""
+        blocks = deque(range(0, len(requests), SCORED_AT_A_TIME))
+        while blocks:
+            asked = []
+            for connection in self._connections[: len(blocks)]:
+                start = blocks.popleft()
+                connection.send(ToScore(list(requests[start : start + SCORED_AT_A_TIME])))
+                asked.append((start, connection))
+            yield [  # a whole round: an iterator that is closed early leaves no answer in a connection
+                replace(score, place=start + score.place)
+                for start, connection in asked
+                for score in connection.recv()
+            ]
+
     def close(self) -> None:
         """Ends every copy, also where one is dead already."""
         for connection in self._connections:
@@ -150,6 +174,8 @@ def serve(build: Build, connection: Connection[Any, Any]) -> None:
                 connection.send(Loaded(_refusal(generator, message)))
             elif isinstance(message, Begin):
                 _generate(generator, message, connection)
+            elif isinstance(message, ToScore):
+                connection.send([score for scores in generator.score(message.requests) for score in scores])
     except EOFError:
         return
     finally:

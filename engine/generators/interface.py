@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.generators.scoring import Score, ScoringRequest
 from engine.messages import Finish, Sampling, WeightRef
 
 
@@ -68,6 +69,12 @@ class Generator(Protocol):
 
         The caller may append to `waiting` between steps (`generate` ends when nothing waits or runs) and may close
         the iterator early, which drops what is under way.
+        """
+
+    def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
+        """The log-probs, at temperature 1, of given texts: after each step those that are known, in any order.
+
+        A text holds fewer than `longest` tokens. The caller may close the iterator early.
         """
 
     def close(self) -> None:

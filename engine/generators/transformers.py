@@ -7,7 +7,7 @@ batch as it goes; every completion draws from its own stream, so results repeat 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,16 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from engine.generators import prefix
 from engine.generators.checkpoint import check_fit, end_ids, named_tensors, verify
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
+from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.messages import Finish, Sampling, WeightRef
+from engine.tokenizer import load_tokenizer
 from engine.weights import WeightReader
 
 PREFILL_TOKENS = 16_384  # padded prompt tokens a forward pass
+SCORED_AT_ONCE = 512  # tokens whose logits are held at a time
 SHRINK_BELOW = 0.9  # finished rows are dropped once fewer than this share of the batch is running
 STOP_WINDOW = 8  # tokens beyond a stop string's length that are decoded to find it
 
@@ -49,7 +52,7 @@ class TransformersGenerator:
         self._end_ids = torch.tensor(sorted(end_ids(folder)), device=self._device)
         self._max_sequences = max_sequences
         self._reader = WeightReader()
-        self.tokenizer = cast(Tokenizer, AutoTokenizer.from_pretrained(folder))
+        self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
         self.vocabulary: int = config.vocab_size
         self.longest = min(max_model_len, config.max_position_embeddings)
 
@@ -68,9 +71,50 @@ class TransformersGenerator:
             batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_sequences))]
             yield from self._batch(batch, sampling)
 
+    def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
+        """See the interface. Texts of similar length are read together, the longest first."""
+        texts = readings(requests)
+        for chunk in _chunks(np.array([len(text.token_ids) for text in texts], dtype=np.int64)):
+            yield self._read([texts[row] for row in chunk])
+
     def close(self) -> None:
         """Lets go of the slots that are mapped."""
         self._reader.close()
+
+    @torch.inference_mode()
+    def _read(self, texts: list[Reading]) -> list[Score]:
+        """Scores of the requests of `texts`, read in one forward pass."""
+        width = max(len(text.token_ids) for text in texts)
+        padded = np.stack([np.pad(text.token_ids, (0, width - len(text.token_ids))) for text in texts])
+        positions = torch.arange(width).expand(len(texts), -1)
+        hidden = self._hidden(torch.from_numpy(padded), positions, prefix.Nothing())
+        asked = [(row, text, choice) for row, text in enumerate(texts) for choice in range(len(text.places))]
+        sizes = np.array([len(text.token_ids) + 1 - text.start for _, text, _ in asked])
+        rows = np.repeat([row for row, _, _ in asked], sizes)
+        columns = np.concatenate([np.arange(text.start - 1, len(text.token_ids)) for _, text, _ in asked])
+        targets = np.concatenate([text.targets(choice) for _, text, choice in asked])
+        logprobs, greedy_ones = self._scored(hidden, *map(torch.from_numpy, (rows, columns, targets)))
+        firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        sums = np.add.reduceat(logprobs, firsts)
+        likeliest = np.logical_and.reduceat(greedy_ones, firsts)
+        return [
+            Score(text.places[choice], float(total), bool(every))
+            for (_, text, choice), total, every in zip(asked, sums, likeliest, strict=True)
+        ]
+
+    def _scored(
+        self, hidden: Tensor, rows: Tensor, columns: Tensor, targets: Tensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Log-prob of each of `targets` `(n,)` after `hidden[rows, columns]`, and whether it is the likeliest."""
+        found = []
+        for start in range(0, len(targets), SCORED_AT_ONCE):
+            part = slice(start, start + SCORED_AT_ONCE)
+            ids = targets[part].to(self._device)
+            logits = self._head(hidden[rows[part].to(self._device), columns[part].to(self._device)]).float()
+            logprobs = logits.gather(-1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(-1)
+            found.append((logprobs.double().cpu().numpy(), (logits.argmax(-1) == ids).cpu().numpy()))
+        logprobs_parts, greedy_parts = zip(*found, strict=True)
+        return np.concatenate(logprobs_parts), np.concatenate(greedy_parts)
 
     def _batch(self, requests: list[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
         rows = _Rows(requests)

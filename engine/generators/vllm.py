@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.generators.checkpoint import check_fit, end_ids, named_tensors
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer
+from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.messages import Finish, Sampling, WeightRef
+from engine.tokenizer import load_tokenizer
 from engine.weights import WeightReader
 from profiles.schema import Hardware
 
@@ -56,7 +58,7 @@ class VllmGenerator:
         arguments = _engine_arguments(hardware, self._config)
         with _phases_told(phase, arguments["enforce_eager"]):
             self._llm: Any = LLM(model=str(folder), dtype=dtype, **arguments)
-        self.tokenizer = cast(Tokenizer, self._llm.get_tokenizer())
+        self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
         self._end_ids = sorted(end_ids(folder))
         self._expected = _shapes(self._config)
         self._reader = WeightReader()
@@ -83,6 +85,25 @@ class VllmGenerator:
                 outputs = [output for output in engine.step() if output.finished]
                 yield [
                     self._generated(running.pop(output.request_id), output.outputs[0]) for output in outputs
+                ]
+        finally:
+            if running:
+                engine.abort_request(list(running))
+
+    def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
+        """See the interface. Each text is a request of its own; texts that differ in the last token are one."""
+        engine = self._llm.llm_engine
+        waiting = deque(readings(requests))
+        running: dict[str, Reading] = {}
+        try:
+            while waiting or running:
+                for _ in range(min(len(waiting), ADDED_A_STEP)):
+                    text, number = waiting.popleft(), str(next(self._numbers))
+                    engine.add_request(number, *_scoring(text))
+                    running[number] = text
+                outputs = [output for output in engine.step() if output.finished]
+                yield [
+                    score for output in outputs for score in _scores(running.pop(output.request_id), output)
                 ]
         finally:
             if running:
@@ -115,6 +136,36 @@ class VllmGenerator:
         logprobs = np.array(output.logprobs.logprobs, dtype=np.float32)
         finish: Finish = "stop" if output.finish_reason == "stop" else "length"
         return Generated(request.prompt, request.sample, ids, logprobs, finish)
+
+
+def _scoring(text: Reading) -> tuple[dict[str, list[int]], Any]:
+    """Prompt and parameters of the request that scores `text`.
+
+    One last token is scored as the next token of a prompt, which the prefix cache may hold; more are scored as tokens
+    of the prompt itself, for which vLLM reads it anew.
+    """
+    from vllm import SamplingParams
+
+    if text.start == len(text.token_ids):
+        choices = sorted(set(text.last_ids))
+        sampling = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=choices, detokenize=False)
+        return {"prompt_token_ids": text.token_ids.tolist()}, sampling
+    sampling = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+    return {"prompt_token_ids": [*text.token_ids.tolist(), text.last_ids[0]]}, sampling
+
+
+def _scores(text: Reading, output: Any) -> Iterator[Score]:
+    """What vLLM's `output` says about the requests of `text`."""
+    if text.start == len(text.token_ids):
+        answer = output.outputs[0]
+        for place, last in zip(text.places, text.last_ids, strict=True):
+            yield Score(place, float(answer.logprobs[0][last].logprob), answer.token_ids[0] == last)
+        return
+    ids = output.prompt_token_ids[text.start :]
+    found = [at[token] for at, token in zip(output.prompt_logprobs[text.start :], ids, strict=True)]
+    logprob, greedy = sum(each.logprob for each in found), all(each.rank == 1 for each in found)
+    for place in text.places:
+        yield Score(place, float(logprob), greedy)
 
 
 def _engine_arguments(hardware: Hardware, config: Any) -> dict[str, Any]:

@@ -12,17 +12,33 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from jinja2 import TemplateError
+
+from engine.generators.interface import JobRefused
 from engine.messages import SuiteTask
 from engine.suite.overlays import write_overlays
 from engine.suite.rows import rows
 from store.records import Example
 
-OWN_SHOTS = frozenset(
-    {"truthfulqa_mc2", "wikitext"}
-)  # their prompts are fixed, worked examples included or senseless
+OWN_SHOTS = frozenset({"truthfulqa_mc2", "wikitext"})  # fixed worked examples, or none that would make sense
 
 
-class TaskFailed(Exception):
+# What tasks' own code raises: tasks are anybody's, and one that fails must leave the others alone.
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    TemplateError,
+)
+
+
+class TaskFailed(JobRefused):
     """The task could not be evaluated; the message is one line with the task and the reason."""
 
 
@@ -48,7 +64,7 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
             torch_random_seed=task.seed,
             fewshot_random_seed=task.seed,
         )
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+    except FAULTS as error:
         raise TaskFailed(f"{task.name}: {_first_line(error)}") from error
     for leaf, samples in sorted(results["samples"].items()):
         for sample in sorted(samples, key=lambda row: int(row["doc_id"])):

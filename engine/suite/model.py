@@ -1,0 +1,140 @@
+"""Any generator of ours as a model of lm-eval: the tasks of the suite run on whatever serves the run's completions.
+
+lm-eval brings texts and settings; they are tokenised here as lm-eval's own Hugging Face model does it, so scores agree
+with its. Stop strings and limits go to the generator as they come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from engine.generators.interface import GenerationRequest, Generator, text_of
+from engine.generators.scoring import ScoringRequest
+from engine.messages import Sampling, completion_seed
+
+DEFAULT_LIMIT = 256  # new tokens where a task names no limit, as in lm-eval
+
+Pair = tuple[Any, list[int], list[int]]  # texts (not used), ids of the context, ids of its continuation
+
+
+class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
+    """`generator` with the weights that it serves now; `between` is called between its steps."""
+
+    def __init__(
+        self, generator: Generator, between: Callable[[], None] = lambda: None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self._generator = generator
+        self._between = between
+        self._seed = seed
+        self.tokenizer: Any = generator.tokenizer
+        self.max_length = (
+            generator.longest - 2
+        )  # tokens that one window predicts: vLLM wants room for one more
+
+    @property
+    def eot_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text without context."""
+        first = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else int(first)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Token ids of `string`, with the tokenizer's own special tokens unless they are there or not wanted."""
+        if add_special_tokens is None:
+            add_special_tokens = not string.startswith(self.tokenizer.decode([self.prefix_token_id]))
+        ids: list[int] = self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+        return ids
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """The log-likelihood of whole documents, in windows that do not overlap, as lm-eval cuts them."""
+        windows: list[Pair] = []
+        owners: list[int] = []
+        for owner, request in enumerate(requests):
+            ids = self.tok_encode(request.args[0])
+            for window in get_rolling_token_windows(
+                ids, self.prefix_token_id, self.max_length, context_len=1
+            ):
+                windows.append((None, *make_disjoint_window(window)))
+                owners.append(owner)
+        totals = [0.0] * len(requests)
+        for owner, (logprob, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
+            totals[owner] += logprob
+        return totals
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """The answers, each cut before its first stop string."""
+        answers = [""] * len(requests)
+        for sampling, places in _by_sampling([request.args[1] for request in requests]).items():
+            waiting = deque(self._generation(requests[place].args[0], place, sampling) for place in places)
+            for finished in self._generator.generate(waiting, sampling):
+                for generated in finished:
+                    answers[generated.prompt] = text_of(self.tokenizer, generated.token_ids, sampling.stop)
+                self._between()
+        return answers
+
+    def _loglikelihood_tokens(self, requests: Sequence[Pair], **_: Any) -> list[tuple[float, bool]]:
+        """Log-prob of each continuation, and whether it is the likeliest; texts that are too long lose their start."""
+        found = [(0.0, True)] * len(requests)  # of an empty continuation
+        asked = [place for place, (_, _, continuation) in enumerate(requests) if continuation]
+        texts = [self._scoring(*requests[place][1:]) for place in asked]
+        for scores in self._generator.score(texts):
+            for score in scores:
+                found[asked[score.place]] = (score.logprob, score.greedy)
+            self._between()
+        return found
+
+    def _scoring(self, context: list[int], continuation: list[int]) -> ScoringRequest:
+        ids = np.array([*context, *continuation][-(self.max_length + 1) :], dtype=np.int32)
+        return ScoringRequest(ids, max(1, len(ids) - len(continuation)))
+
+    def _generation(self, context: str, place: int, sampling: Sampling) -> GenerationRequest:
+        room = self._generator.longest - sampling.max_new_tokens
+        if room < 1:
+            raise ValueError(
+                f"{sampling.max_new_tokens} new tokens leave no room for a question in {self._generator.longest}; "
+                "raise hardware.max_model_len or lower eval.max_new_tokens"
+            )
+        ids = self.tok_encode(context) or [self.prefix_token_id]
+        seed = completion_seed(self._seed, 0, place, 0)
+        return GenerationRequest(place, 0, np.array(ids[-room:], dtype=np.int32), seed)
+
+
+def _by_sampling(settings: Sequence[Mapping[str, Any]]) -> dict[Sampling, list[int]]:
+    """Numbers of the requests that share their sampling."""
+    found: dict[Sampling, list[int]] = {}
+    for place, each in enumerate(settings):
+        found.setdefault(_sampling(each), []).append(place)
+    return found
+
+
+def _sampling(settings: Mapping[str, Any]) -> Sampling:
+    """lm-eval's `generation_kwargs` in our words; greedy unless they ask for sampling."""
+    stop = settings.get("until") or ()
+    temperature = float(settings.get("temperature") or 0.0)
+    return Sampling(
+        temperature if settings.get("do_sample", temperature > 0.0) else 0.0,
+        next(_limits(settings), DEFAULT_LIMIT),
+        float(settings.get("top_p") or 1.0),
+        (stop,) if isinstance(stop, str) else tuple(text for text in stop if text),
+    )
+
+
+def _limits(settings: Mapping[str, Any]) -> Iterator[int]:
+    """The limit under each of the names that tasks use."""
+    for name in ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"):
+        if settings.get(name):
+            yield int(settings[name])
