@@ -73,6 +73,8 @@ class RunScreen(Controls):
     def _side(self, run: RunSnapshot, looks: dict[str, palette.Look], now: float) -> list[Row]:
         gap: list[Row] = [[]]
         width, height = self.query_one("#side").size
+        if not width:
+            return []  # not shown on a narrow terminal
         stages = board.stage_list(run.board, width, now)
         machines = [*board.processes(run.processes, width), *gap, *board.gpus(run.latest, width)]
         room = max(height - len(stages) - len(machines) - 2, 4)
