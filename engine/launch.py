@@ -57,7 +57,7 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
     """
     plan = _planned(profile, stages)
     found = gpus.visible_gpus()
-    preflight.check(profile, plan, found)
+    preflight.check(home.absolute(), profile, seed, plan, found)
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:
@@ -101,7 +101,7 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     profile = Profile.model_validate(config["profile"])
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     plan = steps + [step for step in _extension(profile, stages, steps) if step not in steps]
-    preflight.check(profile, plan, gpus.visible_gpus())
+    preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
     if plan != steps:
         config["stages"] = [*config["stages"], *(stage for stage in stages if stage not in config["stages"])]
         config["plan"] = [{"stage": step.stage, "arm": step.arm} for step in plan]

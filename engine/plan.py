@@ -46,9 +46,12 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
     """The steps for `stages`, as `parse_stages` gives them. `trained` names arms that the run already has.
 
     Arms whose parent is neither planned nor trained are left out (`run grpo` alone trains the arms that start from
-    the base). The demo's base model is made when a planned stage needs a model.
+    the base). The demo's base model is made when a planned stage needs a model, and the data set's own solutions,
+    which cost nothing, become traces when preprocess needs them.
     """
-    steps = [Step(stage) for stage in ("data", "traces") if stage in stages]
+    steps = [Step("data")] if "data" in stages else []
+    if "traces" in stages or ("preprocess" in stages and profile.traces.source == "solutions"):
+        steps.append(Step("traces"))
     available = {arm.name for arm in profile.arms if arm.stage == "none"} | set(trained)
     if _NEEDS_A_MODEL.intersection(stages):
         for arm in profile.arms:

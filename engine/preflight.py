@@ -21,17 +21,38 @@ class LaunchError(ValueError):
     """A run cannot be started or gone on with; the message is one line that says why and what to do."""
 
 
-def check(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
-    """Raises LaunchError for the first thing that `plan` lacks on this machine, with the GPUs `found`."""
+def check(home: Path, profile: Profile, seed: int, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
+    """Raises LaunchError for the first thing that `plan` lacks in `home` or on this machine with GPUs `found`."""
     from engine.dataset import InputError, check_source  # numpy is not needed to look at a run
 
     check_devices(profile, plan, found)
     check_generator(profile, plan)
     check_model(profile)
+    check_suite(profile, plan)
     try:
         check_source(profile)
     except InputError as error:
         raise LaunchError(str(error)) from None
+    check_inputs(home, profile, seed, plan)
+
+
+def check_inputs(home: Path, profile: Profile, seed: int, plan: Sequence[Step]) -> None:
+    """Every stage's input is there or planned before it; the teacher's key too, where a teacher will be asked."""
+    from engine import locations
+    from engine.traces.key import KeyMissing, find_key
+
+    stages = [step.stage for step in plan]
+    missing = locations.missing_input(home, profile, seed, stages)
+    if missing:
+        raise LaunchError(missing)
+    if "traces" in stages and profile.traces.source == "api":
+        answered = locations.data_folder(home, profile, seed).is_dir()
+        if answered and locations.traces_folder(home, profile, seed).is_dir():
+            return
+        try:
+            find_key(profile.traces)
+        except KeyMissing as error:
+            raise LaunchError(str(error)) from None
 
 
 def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
@@ -60,6 +81,15 @@ def check_generator(profile: Profile, plan: Sequence[Step]) -> None:
             f"profile {profile.name}: hardware.generator is 'vllm', which is not installed; "
             "pip install 'mathrl-tui[gpu]', or --set hardware.generator=transformers"
         )
+
+
+def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
+    """The lm-eval tasks that an evaluation asks for exist, and their local rows where a folder is named."""
+    from engine.suite.names import faults
+
+    if any(step.stage == "eval" for step in plan):
+        for fault in faults(profile.eval):
+            raise LaunchError(fault)
 
 
 def check_model(profile: Profile) -> None:

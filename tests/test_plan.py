@@ -34,6 +34,16 @@ def test_words_may_come_in_any_order() -> None:
     assert labels("qwen2.5-math-1.5b", ["eval", "data"]) == ["data", "eval"]
 
 
+def test_own_solutions_become_traces_unasked_and_a_teacher_is_never_asked_unasked() -> None:
+    profile = load("qwen2.5-math-1.5b", ["traces.source=solutions"])
+    assert [step.label for step in make_plan(profile, ("data", "preprocess"))] == [
+        "data",
+        "traces",
+        "preprocess",
+    ]
+    assert labels("qwen2.5-math-1.5b", ["data", "preprocess"]) == ["data", "preprocess"]
+
+
 def test_grpo_alone_leaves_out_the_arm_whose_parent_is_missing() -> None:
     assert labels("qwen2.5-math-1.5b", ["grpo"]) == ["grpo"]
     assert labels("qwen2.5-math-1.5b", ["grpo"], trained=("sft",)) == ["grpo", "sft+grpo"]
