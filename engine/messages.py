@@ -75,15 +75,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SuiteTask:
-    """How one lm-eval task is asked. `documents` 0: all; `shard` (i, n): every n-th of them from the i-th on."""
+    """How one lm-eval task is asked. `documents` 0: all of them."""
 
     name: str
+    recorded: str  # under which name its rows are recorded
     shots: int
     documents: int
     longest: int  # new tokens of a generated answer
     seed: int
     data: str  # folder of local rows (empty: the hub)
-    shard: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ VERSION = 1
 RunState = Literal["queued", "running", "stopping", "paused", "interrupted", "failed", "done"]
 LIVE_STATES: frozenset[str] = frozenset({"queued", "running", "stopping", "paused"})
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "error"]
+LOGLIKELIHOOD = (
+    "loglikelihood"  # outcome of a row scored by log-likelihood (of `tokens` words), not by being correct
+)
+MATH_VERIFY = "/math_verify"  # behind a task's name: its answers judged by our grader beside its stock scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One graded completion. Tasks `train` and `validation` are samples taken while training; others are evaluations."""
+    """One graded completion. Tasks `train` and `validation` are samples of training; others are evaluations."""
 
     arm: str
     step: int

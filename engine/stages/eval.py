@@ -15,6 +15,8 @@ from engine import inputs
 from engine.arms import standing
 from engine.collector import Collector
 from engine.context import Context, StageFailed
+from engine.dataset import PLATINUM
+from engine.inputs import SplitName
 from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.suite import units as suite
 from engine.validation import example
@@ -29,6 +31,7 @@ class Task:
     """One way of asking the test questions."""
 
     name: str
+    split: SplitName
     template: str
     shots: int
 
@@ -50,6 +53,7 @@ def run(context: Context) -> None:
     jobs = [
         (arm, task, _submit(context, collector, weights, task, prompts[task])) for arm, weights, task in work
     ]
+    _name_shots(context)
     total = sum(len(job.prompts) * job.samples for _, _, job in jobs)
     done = 0
     for arm, task, job in jobs:
@@ -59,18 +63,23 @@ def run(context: Context) -> None:
             collector.wait()
         done += _record(context, collector, arm, task, job)
     _progress(context, total, total)
-    suite.run(context, collector, suite.units(context, arms))
+    suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
 
 
 def tasks(context: Context) -> list[Task]:
     """The tasks that the profile asks for; the plain name is the preprocess template with no shots."""
-    settings, form = context.profile.eval, context.profile.preprocess.template
-    stem = Path(context.profile.data.source).name  # openai/gsm8k, a folder gsm8k, word-problems
+    settings, data, form = context.profile.eval, context.profile.data, context.profile.preprocess.template
+    sets: dict[str, SplitName] = {
+        Path(data.source).name: "test"
+    }  # openai/gsm8k, a folder gsm8k, word-problems
+    if data.platinum:
+        sets[Path(PLATINUM).name] = "platinum"
     found = []
-    for template in settings.templates or (form,):
-        for shots in settings.shots:
-            suffix = (f"/{template}" if template != form else "") + (f"/{shots}-shot" if shots else "")
-            found.append(Task(stem + suffix, template, shots))
+    for stem, split in sets.items():
+        for template in settings.templates or (form,):
+            for shots in settings.shots:
+                suffix = (f"/{template}" if template != form else "") + (f"/{shots}-shot" if shots else "")
+                found.append(Task(stem + suffix, split, template, shots))
     return found
 
 
@@ -84,8 +93,17 @@ def _arms_with_models(context: Context) -> Iterator[tuple[Arm, WeightRef]]:
         yield arm, WeightRef(arm.name, step, location)
 
 
+def _name_shots(context: Context) -> None:
+    """Puts the ids of the worked examples on record, task by task."""
+    for task in tasks(context):
+        if task.shots:
+            ids = [row.ex_id for row in inputs.rows(context, "shots")[: task.shots]]
+            message = f"{task.name}: worked examples {', '.join(ids)}"
+            context.emit(Event("input", message, "eval", payload={"task": task.name, "shots": ids}))
+
+
 def _prompts(context: Context, task: Task) -> list[Prompt]:
-    found = inputs.prompts(context, "test", template=task.template, shots=task.shots)
+    found = inputs.prompts(context, task.split, template=task.template, shots=task.shots)
     return found[: context.profile.eval.limit or None]
 
 

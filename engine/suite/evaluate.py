@@ -44,31 +44,43 @@ class TaskFailed(JobRefused):
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
     """The rows of `task` with lm-eval model `model`; TaskFailed names what went wrong."""
-    from lm_eval import simple_evaluate
-
     try:
-        manager, _ = _task_manager(task.data)
-        leaves = manager.load(task.name)["tasks"]
-        documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task)
-        results = simple_evaluate(
-            model=model,
-            tasks=[leaves[name] for name in documents],
-            task_manager=manager,
-            num_fewshot=None if task.name in OWN_SHOTS else task.shots,
-            samples=documents,
-            bootstrap_iters=0,
-            log_samples=True,
-            gen_kwargs={"max_gen_toks": task.longest},
-            random_seed=task.seed,
-            numpy_random_seed=task.seed,
-            torch_random_seed=task.seed,
-            fewshot_random_seed=task.seed,
-        )
+        samples = _samples(model, task)
+        found = [
+            row for leaf in sorted(samples) for row in rows(arm, step, task.recorded, leaf, samples[leaf])
+        ]
     except FAULTS as error:
         raise TaskFailed(f"{task.name}: {_first_line(error)}") from error
-    for leaf, samples in sorted(results["samples"].items()):
-        for sample in sorted(samples, key=lambda row: int(row["doc_id"])):
-            yield from rows(arm, step, task.name, leaf, sample)
+    if not found:
+        raise TaskFailed(
+            f"{task.name}: none of its measures is a score of single documents, so arms cannot be paired"
+        )
+    yield from found
+
+
+def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
+    """lm-eval's samples of each leaf task."""
+    from lm_eval import simple_evaluate
+
+    manager, _ = _task_manager(task.data)
+    leaves = manager.load(task.name)["tasks"]
+    documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task.documents)
+    results = simple_evaluate(
+        model=model,
+        tasks=[leaves[name] for name in documents],
+        task_manager=manager,
+        num_fewshot=None if task.name in OWN_SHOTS else task.shots,
+        samples=documents,
+        bootstrap_iters=0,
+        log_samples=True,
+        gen_kwargs={"max_gen_toks": task.longest},
+        random_seed=task.seed,
+        numpy_random_seed=task.seed,
+        torch_random_seed=task.seed,
+        fewshot_random_seed=task.seed,
+    )
+    found: dict[str, list[Any]] = results["samples"]
+    return found
 
 
 @lru_cache(1)
@@ -82,17 +94,15 @@ def _task_manager(data: str) -> tuple[Any, TemporaryDirectory[str] | None]:
     if not data:
         return TaskManager(), None
     folder = TemporaryDirectory(prefix="mathrl-overlays-")
-    if not write_overlays(Path(data), Path(folder.name)):
+    if not write_overlays(Path(data).expanduser(), Path(folder.name)):
         raise FileNotFoundError(f"{data}: no folder of rows of a known task; see eval.suite_data")
     return TaskManager(include_path=folder.name), folder
 
 
-def _documents(sizes: dict[str, int], task: SuiteTask) -> dict[str, list[int]]:
-    """Which documents of each leaf to ask: the first of every leaf, spread evenly, then this shard's share of them."""
-    kept = _spread(task.documents, list(sizes.values())) if task.documents else list(sizes.values())
-    first, every = task.shard
-    chosen = {leaf: list(range(first, size, every)) for leaf, size in zip(sizes, kept, strict=True)}
-    return {leaf: documents for leaf, documents in chosen.items() if documents}
+def _documents(sizes: dict[str, int], total: int) -> dict[str, list[int]]:
+    """Which documents of each leaf to ask: all, or `total` from the starts of the leaves, as evenly as they allow."""
+    kept = _spread(total, list(sizes.values())) if total else list(sizes.values())
+    return {leaf: list(range(size)) for leaf, size in zip(sizes, kept, strict=True) if size}
 
 
 def _spread(total: int, sizes: Sequence[int]) -> list[int]:

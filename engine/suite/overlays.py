@@ -70,7 +70,7 @@ def _leaves(data: Path) -> Iterator[Leaf]:
 def _overlay(leaf: Leaf) -> dict[str, Any]:
     files = {path.stem: str(path.absolute()) for path in sorted(leaf.rows.glob("*.jsonl"))}
     overlay: dict[str, Any] = {
-        "include": str(_definitions() / leaf.definition),
+        "include": str(definitions() / leaf.definition),
         "task": leaf.task,
         "dataset_path": "json",
         "dataset_name": None,
@@ -87,7 +87,7 @@ def _overlay(leaf: Leaf) -> dict[str, Any]:
     return overlay
 
 
-def _definitions() -> Path:
+def definitions() -> Path:
     """lm-eval's folder of tasks, found without importing it."""
     spec = find_spec("lm_eval")
     assert spec is not None

@@ -2,67 +2,113 @@
 
 `score` is the document's value of the measure: 0 or 1 for accuracies, a fraction for TruthfulQA, and for a perplexity
 the log-likelihood of the document, whose number of words stands in `tokens`. A task's first measure goes under the
-task's name, others under TASK/MEASURE; where the stock scorer misreads boxed answers, TASK/math_verify is ours.
+task's name, others under TASK/MEASURE, without repeating a question that only its choices were scored for. Where the
+stock scorer misreads boxed answers, TASK/math_verify is the verdict of our grader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.grading import grade
-from store.records import Example
+from store.records import LOGLIKELIHOOD, MATH_VERIFY, Example
 
-VERIFIED = "math_verify"
-LOGLIKELIHOOD = "loglikelihood"  # the outcome of a row that is scored by log-likelihood, not by being correct
-_PERPLEXITY = "word_perplexity"
+_PERPLEXITIES = frozenset(
+    {"word_perplexity", "perplexity"}
+)  # of (log-likelihood, words), and of a single answer
 _LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-likelihood in other units
+_UNFILTERED = "none"
+
+Sample = Mapping[str, Any]
 
 
-def rows(arm: str, step: int, task: str, leaf: str, sample: Mapping[str, Any]) -> Iterator[Example]:
-    """The rows of one lm-eval sample of leaf task `leaf` of `task`."""
-    prompt, output = _texts(sample)
-    for place, (measure, value) in enumerate(_measures(sample)):
-        score, tokens = (float(value[0]), int(value[1])) if measure == _PERPLEXITY else (float(value), 0)
-        yield Example(
-            arm=arm,
-            step=step,
-            task=task if place == 0 else f"{task}/{measure}",
-            ex_id=f"{leaf}:{sample['doc_id']}",
-            sample=0,
-            correct=measure != _PERPLEXITY and score == 1.0,
-            score=score,
-            outcome=_outcome(measure, score),
-            prompt=prompt,
-            output=output,
-            tokens=tokens,
-            gold=str(sample.get("target", "")),
-        )
-    if leaf.startswith("hendrycks_math"):
-        yield _verified(arm, step, task, leaf, sample, prompt, output)
+def rows(arm: str, step: int, task: str, leaf: str, samples: Sequence[Sample]) -> Iterator[Example]:
+    """The rows of all samples of leaf task `leaf`, recorded under `task`, in the documents' order.
+
+    Measures that are no score of a single document between 0 and 1 (BLEU over a corpus, say) are left out.
+    """
+    ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
+    usable = _usable(ordered)
+    first = _first_measure(samples, usable)
+    verified: set[str] = set()
+    for sample in ordered:
+        for measure, value in _measures(sample):
+            if measure in usable:
+                yield _row(arm, step, task, leaf, sample, measure if measure != first else "", value)
+        gold = _math_answer(leaf, sample["doc"])
+        if gold is not None and str(sample["doc_id"]) not in verified:
+            verified.add(str(sample["doc_id"]))
+            yield _verified(arm, step, task, leaf, sample, gold)
 
 
-def _measures(sample: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _usable(samples: Sequence[Sample]) -> set[str]:
+    values: dict[str, list[Any]] = {}
+    for sample in samples:
+        for measure, value in _measures(sample):
+            values.setdefault(measure, []).append(value)
+    return {
+        measure
+        for measure, found in values.items()
+        if _is_perplexity(measure) or all(_is_share(value) for value in found)
+    }
+
+
+def _first_measure(samples: Sequence[Sample], usable: set[str]) -> str:
+    """The task's own first measure, under its first filter."""
+    return next((name for sample in samples for name, _ in _measures(sample) if name in usable), "")
+
+
+def _measures(sample: Sample) -> list[tuple[str, Any]]:
+    """Names, with the filter behind them where the task has several, and values."""
+    filtered = sample.get("filter", _UNFILTERED)
+    behind = "" if filtered == _UNFILTERED else f"/{filtered}"
     return [
-        (name, sample[name]) for name in sample.get("metrics", ()) if name in sample and name not in _LEFT_OUT
+        (name + behind, sample[name])
+        for name in sample.get("metrics", ())
+        if name in sample and name not in _LEFT_OUT
     ]
 
 
-def _outcome(measure: str, score: float) -> str:
-    if measure == _PERPLEXITY:
-        return LOGLIKELIHOOD
-    return "correct" if score == 1.0 else "wrong"
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (bool, int, float)) and 0.0 <= value <= 1.0
 
 
-def _verified(
-    arm: str, step: int, task: str, leaf: str, sample: Mapping[str, Any], prompt: str, output: str
-) -> Example:
-    gold = str(sample["doc"]["answer"])
+def _is_perplexity(measure: str) -> bool:
+    return measure.partition("/")[0] in _PERPLEXITIES
+
+
+def _row(arm: str, step: int, task: str, leaf: str, sample: Sample, measure: str, value: Any) -> Example:
+    perplexity = not _is_share(value)
+    if perplexity:
+        score, words = (float(value[0]), int(value[1])) if isinstance(value, Sequence) else (float(value), 1)
+    else:
+        score, words = float(value), 0
+    prompt, output, generated = _texts(sample)
+    whole = not measure or generated
+    return Example(
+        arm=arm,
+        step=step,
+        task=f"{task}/{measure}" if measure else task,
+        ex_id=f"{leaf}:{sample['doc_id']}",
+        sample=0,
+        correct=not perplexity and score == 1.0,
+        score=score,
+        outcome=LOGLIKELIHOOD if perplexity else "correct" if score == 1.0 else "wrong",
+        prompt=prompt if whole else "",
+        output=output if whole else "",
+        tokens=words,
+        gold=str(sample.get("target", "")),
+    )
+
+
+def _verified(arm: str, step: int, task: str, leaf: str, sample: Sample, gold: str) -> Example:
+    prompt, output, _ = _texts(sample)
     verdict = grade(output, gold)
     return Example(
         arm=arm,
         step=step,
-        task=f"{task}/{VERIFIED}",
+        task=task + MATH_VERIFY,
         ex_id=f"{leaf}:{sample['doc_id']}",
         sample=0,
         correct=verdict.correct,
@@ -76,8 +122,17 @@ def _verified(
     )
 
 
-def _texts(sample: Mapping[str, Any]) -> tuple[str, str]:
-    """What was asked, and what the model said or which choice it found likeliest."""
+def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
+    """The gold answer of a task whose stock scorer misreads boxed ones; None of other tasks."""
+    if leaf.startswith("hendrycks_math"):
+        return str(doc["answer"])
+    if leaf.startswith("gsm8k"):
+        return str(doc["answer"]).rpartition("####")[2].strip()
+    return None
+
+
+def _texts(sample: Sample) -> tuple[str, str, bool]:
+    """What was asked, what the model said or which choice it found likeliest, and whether it was a generated answer."""
     arguments = [
         tuple(argument.values()) if isinstance(argument, Mapping) else argument
         for argument in _arguments(sample)
@@ -86,13 +141,13 @@ def _texts(sample: Mapping[str, Any]) -> tuple[str, str]:
     answers = sample["resps"]
     first = answers[0][0]
     if isinstance(first, str):
-        return prompt, first
+        return prompt, first, True
     if len(answers) == 1:
-        return prompt, ""
+        return prompt, "", False
     likeliest = max(range(len(answers)), key=lambda choice: answers[choice][0][0])
-    return prompt, str(arguments[likeliest][1]).strip()
+    return prompt, str(arguments[likeliest][1]).strip(), False
 
 
-def _arguments(sample: Mapping[str, Any]) -> list[Any]:
+def _arguments(sample: Sample) -> list[Any]:
     arguments = sample["arguments"]
     return list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)

@@ -13,9 +13,8 @@ from pathlib import Path
 from engine.collector import Collector
 from engine.context import Context
 from engine.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
-from engine.suite.rows import LOGLIKELIHOOD
 from profiles import Arm
-from store.records import Event, Example, Scalar
+from store.records import LOGLIKELIHOOD, Event, Example, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +28,18 @@ class Unit:
     @property
     def label(self) -> str:
         """How the unit is named in marks and messages."""
-        return f"{self.arm}-{self.task.name.replace('/', '-')}"
+        return f"{self.arm}-{self.task.recorded.replace('/', '-')}"
 
 
-def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> list[Unit]:
-    """What the profile asks for and no mark says is done."""
+def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
+    """What the profile asks for and no mark says is done. A task called as one of `own` is recorded as TASK/lm-eval."""
     settings = context.profile.eval
     found = []
     for arm, weights in arms:
         for name in settings.suite:
             task = SuiteTask(
                 name,
+                f"{name}/lm-eval" if name in own else name,
                 settings.suite_shots,
                 settings.suite_limit,
                 settings.max_new_tokens,
@@ -74,9 +74,9 @@ def run(context: Context, collector: Collector, work: Sequence[Unit]) -> None:
 def _record(context: Context, unit: Unit, rows: Sequence[Example]) -> None:
     for row in rows:
         context.emit(row)
-    judged = [row.score for row in rows if row.task == unit.task.name and row.outcome != LOGLIKELIHOOD]
+    judged = [row.score for row in rows if row.task == unit.task.recorded and row.outcome != LOGLIKELIHOOD]
     if judged:
-        metric = f"{unit.arm}/eval/{unit.task.name}"
+        metric = f"{unit.arm}/eval/{unit.task.recorded}"
         context.emit(Scalar(metric, unit.weights.version, sum(judged) / len(judged)))
     context.control.settled()
     mark = _mark(context, unit)

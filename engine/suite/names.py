@@ -1,0 +1,52 @@
+"""Whether the suite that a profile asks for can be there at all: told before a run starts, without loading lm-eval."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from engine.suite.overlays import MATH_SUBJECTS, SINGLE_TASKS, definitions
+from profiles.schema import Eval
+
+LOCAL = frozenset({*SINGLE_TASKS, "hendrycks_math", "mmlu"})  # tasks whose rows a local folder may hold
+_NAME = re.compile(r"^\s*(?:- )?(?:task|group|tag):\s*['\"]?([\w.-]+)", re.MULTILINE)
+
+
+def faults(settings: Eval) -> Iterator[str]:
+    """What is wrong with eval.suite and eval.suite_data, one line each."""
+    if not settings.suite:
+        return
+    known = {*LOCAL, *(f"hendrycks_math_{subject}" for subject in MATH_SUBJECTS.values())}
+    unknown = [name for name in settings.suite if name not in known]
+    if unknown:
+        index = _index()
+        for name in [name for name in unknown if name not in index]:
+            near = get_close_matches(name, sorted(known)) or get_close_matches(name, sorted(index), 1)
+            hint = f"; did you mean {near[0]}?" if near else "; `lm-eval ls tasks` lists them"
+            yield f"eval.suite: lm-eval has no task {name}{hint}"
+    if settings.suite_data:
+        yield from _missing_rows(settings)
+
+
+def _missing_rows(settings: Eval) -> Iterator[str]:
+    data = Path(settings.suite_data).expanduser()
+    if not data.is_dir():
+        yield f"eval.suite_data {settings.suite_data}: no such folder; leave it empty to take the rows from the hub"
+        return
+    for name in settings.suite:
+        if name in LOCAL and not any((data / name).glob("**/*.jsonl")):
+            yield (
+                f"eval.suite_data {settings.suite_data}: holds no rows for {name} ({name}/…/SPLIT.jsonl); "
+                "add them or leave the task out of eval.suite"
+            )
+
+
+def _index() -> set[str]:
+    """Every name of a task, group or tag in lm-eval's own definitions."""
+    return {
+        name
+        for path in definitions().rglob("*.yaml")
+        for name in _NAME.findall(path.read_text(encoding="utf-8", errors="replace"))
+    }
