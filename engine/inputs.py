@@ -78,10 +78,10 @@ def prompts_name(split: str, template: str, shots: int) -> str:
 @lru_cache(4)
 def tokenizer(source: str) -> Any:
     """The tokenizer in a model folder or under a hub name; StageFailed where there is none."""
-    from transformers import AutoTokenizer
+    from engine.tokenizer import load_tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return load_tokenizer(source)
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise StageFailed(

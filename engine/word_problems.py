@@ -1,4 +1,4 @@
-"""Arithmetic word problems in GSM8K's form, made from a seed: question, worked solution ending in `#### N`, and a guess.
+"""Arithmetic word problems in GSM8K's form, made from a seed: question, worked solution ending in `#### N`, guess.
 
 Each problem takes two steps with small numbers. A *skeleton* (template and numbers) belongs to the training or to the
 held-out split by its hash, whatever the seed: no held-out problem is a training problem with other names and things.
@@ -7,6 +7,7 @@ held-out split by its hash, whatever the seed: no held-out problem is a training
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,16 +20,27 @@ Split = Literal["train", "test"]
 
 HELD_OUT_SHARE = 6  # one skeleton in this many is held out
 MOST_ROWS = 100_000  # far fewer than there are problems, so that distinct ones are found at once
-GUESS_MISSES_BY = 6  # a guess is as likely to be off by any whole number up to this
 
 NAMES = {
     "She": ("Mia", "Lena", "Ruth", "Zoe", "Nina", "Tara", "Anna", "Ella", "Rosa", "Ines"),
     "He": ("Noah", "Omar", "Ivan", "Carl", "Hugo", "Finn", "Adam", "Liam", "Jack", "Emil"),
 }
 THINGS = (
-    "apples books coins eggs pens cards shells stamps pears marbles cookies stickers "
-    "beads cups plums buttons ribbons candles muffins balloons"
-).split()
+    *("apples", "books", "coins", "eggs", "pens", "cards", "shells", "stamps", "pears", "marbles"),
+    *(
+        "cookies",
+        "stickers",
+        "beads",
+        "cups",
+        "plums",
+        "buttons",
+        "ribbons",
+        "candles",
+        "muffins",
+        "balloons",
+    ),
+)
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +178,14 @@ TEMPLATES = (
 class Problem:
     """One problem and its worked solution, which ends in `#### answer`."""
 
+    kind: int  # index into TEMPLATES
     question: str
     worked: str
     answer: int
 
     def guess(self, rng: random.Random) -> str:
-        """A solution that shows no work: a number near the answer, by chance the answer itself."""
-        return f"#### {max(1, self.answer + rng.randint(-GUESS_MISSES_BY, GUESS_MISSES_BY))}"
+        """A solution that shows no work: one of the question's numbers, about one time in twenty the answer."""
+        return f"#### {rng.choice(_NUMBER.findall(self.question))}"
 
     def row(self, ex_id: str) -> Row:
         """The problem as a row of a data set."""
@@ -198,7 +211,7 @@ def endless(rng: random.Random, split: Split) -> Iterator[Problem]:
         values = _values(TEMPLATES[kind], rng)
         while is_held_out(kind, values) != (split == "test"):
             values = _values(TEMPLATES[kind], rng)
-        yield _told(TEMPLATES[kind], values, rng)
+        yield _told(kind, values, rng)
 
 
 def is_held_out(kind: int, values: dict[str, int]) -> bool:
@@ -213,7 +226,7 @@ def _values(template: Template, rng: random.Random) -> dict[str, int]:
     They are small: facts that a tiny model learns in a minute.
     """
     factors = "".join(step for step in (template.first, template.second) if "*" in step)
-    largest = {"a": 18 if template.second == "a - x" else 12, "b": 7, "c": 7}
+    largest = {"a": 16 if template.second == "a - x" else 12, "b": 6, "c": 6}
     while True:
         values = {
             letter: rng.randint(2, 5 if letter in factors else most) for letter, most in largest.items()
@@ -230,7 +243,7 @@ def _apply(step: str, values: dict[str, int]) -> int:
     return {"+": a + b, "-": a - b, "*": a * b}[operator]
 
 
-def _told(template: Template, values: dict[str, int], rng: random.Random) -> Problem:
+def _told(kind: int, values: dict[str, int], rng: random.Random) -> Problem:
     pronoun = rng.choice(sorted(NAMES))
     words = {
         "n": rng.choice(NAMES[pronoun]),
@@ -239,5 +252,6 @@ def _told(template: Template, values: dict[str, int], rng: random.Random) -> Pro
         "i": rng.choice(THINGS),
     }
     text = {**words, **values}
+    template = TEMPLATES[kind]
     worked = f"{template.solution.format(**text)}\n#### {values['y']}"
-    return Problem(template.question.format(**text), worked, values["y"])
+    return Problem(kind, template.question.format(**text), worked, values["y"])

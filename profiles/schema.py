@@ -136,13 +136,19 @@ class Preprocess(Section):
 class Pretrain(Section):
     """The demo's base model, made on the spot (model.source = 'made' only)."""
 
-    steps: Positive = Field(300, description="optimizer steps")
+    steps: Positive = Field(280, description="optimizer steps")
     batch_size: Positive = Field(64, description="sequences a step")
     learning_rate: Rate = Field(5e-3, description="peak learning rate")
     warmup_steps: Count = Field(20, description="linear warm-up, steps")
     checkpoint_every: Count = Field(100, description="steps between checkpoints (0: only at the end)")
+    worked_steps: Count = Field(
+        170, description="steps, the first ones, in which every solution shows its work"
+    )
+    worked_kinds: Count = Field(
+        2, description="kinds of problem (of 18) whose solutions always show their work"
+    )
     worked_fraction: Fraction = Field(
-        0.35, description="share of its solutions that show their work; the others guess"
+        0.3, description="share of the other kinds' later solutions that show their work; the others guess"
     )
     layers: Positive = Field(2, description="transformer layers")
     width: Positive = Field(128, description="hidden size; 32, 48 or 64 for each attention head")

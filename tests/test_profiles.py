@@ -36,7 +36,7 @@ def test_the_default_mends_the_learning_rate_of_the_reference() -> None:
         ("traces.api_key=secret", "traces.api_key: no such field; did you mean traces.api_key_variable?"),
         ("sft", "--set sft: write KEY=VALUE"),
         ("arms.sft.stage=grpo", "arms is no table"),
-        ("eval.max_new_tokens=4096", "hardware.max_model_len is 512"),
+        ("eval.max_new_tokens=4096", "hardware.max_model_len is 1024"),
         ("model.source=Qwen/Qwen2.5-0.5B", "'pretrain' goes with model.source = 'made'"),
     ],
 )
