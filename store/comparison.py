@@ -3,21 +3,29 @@
 Scores come from the store's evaluation rows or from JSONL files. Where a question was answered several times its
 score is the mean, and questions, not completions, are what the intervals count. Questions that only one side
 answered are an error and are named, never dropped. All comparisons of one call are one family for Holm's correction.
+Perplexities are compared by their ratio on the same documents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from store.results import Measure
 from store.score_files import InputError, read_scores
 from store.statistics.holm import holm
-from store.statistics.paired import paired_detectable_effect, paired_interval, paired_p_value
+from store.statistics.paired import (
+    paired_detectable_effect,
+    paired_interval,
+    paired_p_value,
+    sign_flip_p_value,
+)
+from store.statistics.perplexity import detectable_perplexity_ratio, perplexity_ratio_interval
 from store.statistics.resampling import RESAMPLES
 
 if TYPE_CHECKING:
@@ -27,11 +35,18 @@ if TYPE_CHECKING:
 NAMED_IDS = 5  # how many differing ids an error spells out
 
 Tasks = Mapping[str, Mapping[str, float]]  # task → question id → score
+Q = TypeVar("Q", bound=Mapping[str, object])  # what a side has of one task, by question
+Documents = Mapping[str, tuple[float, int]]  # document id → log-likelihood, words
+Method = tuple[float, int, int]  # confidence, resamples, seed
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """b against a on one task. Rates and effects are fractions; differences are b − a."""
+    """b against a on one task. Rates and effects are fractions; differences are b − a.
+
+    Where the measure is perplexity, rates are perplexities (lower is better), and difference, interval and effect are
+    b's change relative to a: 0.02 is 2 % more.
+    """
 
     task: str
     n: int  # questions
@@ -48,6 +63,14 @@ class Comparison:
     minimum_detectable_effect: float  # with 80 % power, at this confidence
     a_only: int  # questions on which a scored higher
     b_only: int
+    measure: Measure = "accuracy"
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """How much better b is, and the ends of its interval: the difference, turned round where lower is better."""
+        if self.measure == "perplexity":
+            return -self.difference, -self.ci_high, -self.ci_low
+        return self.difference, self.ci_low, self.ci_high
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""
@@ -81,13 +104,10 @@ def compare_tasks(
     seed: int = 0,
 ) -> list[Comparison]:
     """One comparison for each task that both sides have, in a's order; Holm over them."""
-    shared = [task for task in a if task in b]
-    if not shared:
-        raise InputError(
-            f"{labels[0]} and {labels[1]} share no task: {_listed(a) or 'none'} against {_listed(b) or 'none'}"
-        )
-    found = [_compare(task, a[task], b[task], labels, confidence, resamples, seed) for task in shared]
-    return corrected(found)
+    shared = _shared(a, b, labels)
+    return corrected(
+        _compare(task, a[task], b[task], labels, (confidence, resamples, seed)) for task in shared
+    )
 
 
 def compare_files(
@@ -104,8 +124,12 @@ def compare_arms(
     store: Store, a: str, b: str, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Comparison]:
     """Two arms addressed as RUN/ARM or RUN/ARM@STEP, of one run or of two, the second against the first."""
-    sides = [arm_scores(store, parse_address(text)) for text in (a, b)]
-    return compare_tasks(sides[0], sides[1], (a, b), confidence, resamples, seed)
+    sides = [parse_address(text) for text in (a, b)]
+    method = confidence, resamples, seed
+    scores = [arm_scores(store, side) for side in sides]
+    documents = [arm_documents(store, side) for side in sides]
+    _shared({**scores[0], **documents[0]}, {**scores[1], **documents[1]}, (a, b))
+    return corrected(_pair(scores, documents, (a, b), method))
 
 
 def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
@@ -116,17 +140,18 @@ def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
     """
     config = store.config(run_id)
     settings = config["profile"]["eval"]
-    names = [arm["name"] for arm in config["profile"]["arms"]]
     evaluated = {row.arm for row in store.evaluations(run_id)}
-    scores = {name: arm_scores(store, Address(run_id, name)) for name in names if name in evaluated}
+    names = [arm["name"] for arm in config["profile"]["arms"] if arm["name"] in evaluated]
+    scores = {name: arm_scores(store, Address(run_id, name)) for name in names}
+    documents = {name: arm_documents(store, Address(run_id, name)) for name in names}
     method = settings["confidence"], settings["resamples"], config["seed"]
-    found = [
-        _compare(task, scores[a][task], scores[b][task], (a, b), *method)
-        for a, b in combinations(scores, 2)
-        for task in scores[a]
-        if task in scores[b] and scores[a][task].keys() == scores[b][task].keys()
-    ]
-    return corrected(found)
+    return corrected(
+        row
+        for a, b in combinations(names, 2)
+        for row in _pair(
+            _on_the_same(scores[a], scores[b]), _on_the_same(documents[a], documents[b]), (a, b), method
+        )
+    )
 
 
 def evaluated(store: Store, address: Address) -> list[EvalSummary]:
@@ -145,7 +170,24 @@ def evaluated(store: Store, address: Address) -> list[EvalSummary]:
 def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
     """Task → question id → score of the arm's evaluation, of its last step where the address names none."""
     rows = evaluated(store, address)
-    return {row.task: _question_means(store, row.run, address, row.task) for row in rows}
+    return {
+        row.task: _question_means(store, row.run, address, row.task)
+        for row in rows
+        if row.measure == "accuracy"
+    }
+
+
+def arm_documents(store: Store, address: Address) -> dict[str, dict[str, tuple[float, int]]]:
+    """Task → document → log-likelihood and words, of the tasks that are measured by perplexity."""
+    found = {}
+    for row in evaluated(store, address):
+        if row.measure == "perplexity":
+            scores = store.scores(row.run, address.arm, row.task, address.step)
+            triples = zip(scores.ids, scores.score, scores.tokens, strict=True)
+            found[row.task] = {
+                str(document): (float(score), int(words)) for document, score, words in triples
+            }
+    return found
 
 
 def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
@@ -155,16 +197,40 @@ def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
     return [replace(row, p_value_holm=value) for row, value in zip(rows, adjusted, strict=True)]
 
 
-def _compare(
-    task: str,
-    a: Mapping[str, float],
-    b: Mapping[str, float],
+def _shared(a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str, str]) -> list[str]:
+    """The tasks that both sides have, in a's order; InputError where there is none."""
+    shared = [task for task in a if task in b]
+    if not shared:
+        raise InputError(
+            f"{labels[0]} and {labels[1]} share no task: {_listed(a) or 'none'} against {_listed(b) or 'none'}"
+        )
+    return shared
+
+
+def _on_the_same(a: Mapping[str, Q], b: Mapping[str, Q]) -> list[dict[str, Q]]:
+    """Both sides' tasks on which they have answered the same questions."""
+    tasks = [task for task in a if task in b and a[task].keys() == b[task].keys()]
+    return [{task: side[task] for task in tasks} for side in (a, b)]
+
+
+def _pair(
+    scores: Sequence[Tasks],
+    documents: Sequence[Mapping[str, Documents]],
     labels: tuple[str, str],
-    confidence: float,
-    resamples: int,
-    seed: int,
+    method: Method,
+) -> Iterator[Comparison]:
+    """Comparisons on every task that two sides share: accuracies, then perplexities."""
+    for task in [task for task in scores[0] if task in scores[1]]:
+        yield _compare(task, scores[0][task], scores[1][task], labels, method)
+    for task in [task for task in documents[0] if task in documents[1]]:
+        yield _compare_perplexity(task, documents[0][task], documents[1][task], labels, method)
+
+
+def _compare(
+    task: str, a: Mapping[str, float], b: Mapping[str, float], labels: tuple[str, str], method: Method
 ) -> Comparison:
     refuse_unpaired(task, a, b, labels)
+    confidence, resamples, seed = method
     a_scores = np.fromiter(a.values(), dtype=np.float64, count=len(a))
     b_scores = np.fromiter((b[question] for question in a), dtype=np.float64, count=len(a))
     differences = b_scores - a_scores
@@ -189,8 +255,38 @@ def _compare(
     )
 
 
+def _compare_perplexity(
+    task: str, a: Documents, b: Documents, labels: tuple[str, str], method: Method
+) -> Comparison:
+    """By document: the ratio's BCa interval and a sign-flip test; a_only counts those that a predicts better."""
+    refuse_unpaired(task, a, b, labels)
+    confidence, resamples, seed = method
+    a_nll, b_nll = (-np.array([side[document][0] for document in a]) for side in (a, b))
+    words = np.array([words for _, words in a.values()], dtype=np.float64)
+    ratio = perplexity_ratio_interval(a_nll, b_nll, words, confidence, resamples, seed)
+    p_value = sign_flip_p_value(b_nll - a_nll, resamples, seed)
+    return Comparison(
+        task=task,
+        n=len(a),
+        a=labels[0],
+        b=labels[1],
+        a_rate=float(np.exp(a_nll.sum() / words.sum())),
+        b_rate=float(np.exp(b_nll.sum() / words.sum())),
+        difference=ratio.estimate - 1.0,
+        ci_low=ratio.low - 1.0,
+        ci_high=ratio.high - 1.0,
+        confidence=confidence,
+        p_value=p_value,
+        p_value_holm=p_value,
+        minimum_detectable_effect=detectable_perplexity_ratio(a_nll, b_nll, words, confidence) - 1.0,
+        a_only=int(np.sum(a_nll < b_nll)),
+        b_only=int(np.sum(b_nll < a_nll)),
+        measure="perplexity",
+    )
+
+
 def refuse_unpaired(
-    task: str, a: Mapping[str, float], b: Mapping[str, float], labels: tuple[str, str]
+    task: str, a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str, str]
 ) -> None:
     """InputError, with the ids that differ, unless both sides hold the same questions."""
     if a.keys() == b.keys():

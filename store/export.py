@@ -1,4 +1,4 @@
-"""Results as files for other tools: metrics, evals, examples, comparisons and config, one file a kind.
+"""Results as files for other tools: metrics, evals, examples, comparisons, the watch and config, one file a kind.
 
 Everything is read from one consistent copy of the store, so an export while runs are live holds nobody up and its
 files agree with one another. A file is written under a temporary name and renamed: there is never half of one.
@@ -17,11 +17,13 @@ import duckdb
 import pyarrow as pa
 
 from store.comparison import Comparison, run_comparisons
+from store.evaluations import evaluations_in
 from store.export_formats import WRITERS
-from store.query import Store, evaluations_in
+from store.query import Store
 from store.results import EvalSummary
+from store.verdict import Watched, run_watch
 
-What = Literal["metrics", "evals", "examples", "comparisons", "config"]
+What = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
 Format = Literal["csv", "markdown", "json", "parquet"]
 WHATS: tuple[What, ...] = get_args(What)
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -94,6 +96,17 @@ def _comparisons(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequ
     return _registered(connection, "comparisons", Comparison, comparisons)
 
 
+def _watch(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
+    rows = [
+        {"run": run, **asdict(each)}
+        for run in runs
+        for each in run_watch(run_comparisons(store, run), store.config(run)["profile"]["eval"])
+    ]
+    columns = [("run", pa.string()), *_columns(Watched)]
+    connection.register("watch_rows", pa.Table.from_pylist(rows, pa.schema(columns)))
+    return "FROM watch_rows"
+
+
 def _config(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
     rows = [
         {"run": run, "key": key, "value": value if isinstance(value, str) else json.dumps(value)}
@@ -110,6 +123,7 @@ SOURCES: dict[What, Source] = {
     "evals": _evals,
     "examples": _table(_EXAMPLES),
     "comparisons": _comparisons,
+    "watch": _watch,
     "config": _config,
 }
 
@@ -127,6 +141,11 @@ def _registered(
     connection: duckdb.DuckDBPyConnection, name: str, kind: type[Any], rows: list[dict[str, Any]]
 ) -> str:
     """A query for `rows` of the dataclass `kind`, with its columns even where there are none."""
-    schema = pa.schema([(field.name, _ARROW[str(field.type).split(" ")[0]]) for field in fields(kind)])
+    schema = pa.schema(_columns(kind))
     connection.register(f"{name}_rows", pa.Table.from_pylist(rows, schema))
     return f"FROM {name}_rows"
+
+
+def _columns(kind: type[Any]) -> list[tuple[str, pa.DataType]]:
+    """Names and types of the fields of a dataclass; what is none of the plain types is text."""
+    return [(field.name, _ARROW.get(str(field.type).split(" ")[0], pa.string())) for field in fields(kind)]

@@ -19,13 +19,13 @@ import numpy as np
 
 from store import runs as run_states
 from store.database import Database
+from store.evaluations import evaluations_in
 from store.home import RunFolder, run_ids
 from store.ingest import Ingester, journaled, offsets_in
 from store.journal import START, Position, has_more, read
 from store.records import Event, Example, Record, RunRow, Scalar
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
 from store.series import reduced
-from store.statistics.rates import wilson
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +33,6 @@ SETTLE_SECONDS = 5.0  # how long a one-off command waits for other processes
 
 _EVENT = "kind, message, stage, arm, step, payload, ts"
 _EXAMPLE = "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts"
-_EVALUATIONS = """
-    SELECT run_id, arm, step, task, count(DISTINCT ex_id), count(*), sum(correct::INT), avg(tokens),
-           sum((outcome = 'truncated')::INT), sum((outcome = 'no_answer')::INT)
-    FROM store.eval_row
-    WHERE task NOT IN ('train', 'validation') AND ($run IS NULL OR run_id = $run)
-    GROUP BY run_id, arm, step, task
-    ORDER BY min(rowid)
-"""
 
 
 class UnknownRun(LookupError):
@@ -210,7 +202,7 @@ class Store:
                 at = "" if step is None else f"@{step}"
                 raise LookupError(f"{run_id}/{arm}{at}: no results on task {task}")
             columns = connection.execute(
-                f"SELECT ex_id, sample, correct, score {where} AND step = $step ORDER BY ex_id, sample",
+                f"SELECT ex_id, sample, correct, score, tokens {where} AND step = $step ORDER BY ex_id, sample",
                 names | {"step": last},
             ).fetchnumpy()
         return Scores(
@@ -221,6 +213,7 @@ class Store:
             sample=np.asarray(columns["sample"], np.int64),
             correct=np.asarray(columns["correct"], np.bool_),
             score=np.asarray(columns["score"], np.float64),
+            tokens=np.asarray(columns["tokens"], np.int64),
         )
 
     def high_water(self, run_id: str) -> dict[str, int]:
@@ -275,34 +268,6 @@ class Store:
         folder = self._folder(run_id)
         live = run_states.is_live(folder)
         return live, read(folder.journal, position)[0] if has_more(folder.journal, position) else []
-
-
-def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> list[EvalSummary]:
-    """`Store.evaluations` over a connection that sees the tables as `store.TABLE`."""
-    summaries = []
-    for run, arm, step, task, n, samples, correct, tokens, truncated, no_answer in connection.execute(
-        _EVALUATIONS, {"run": run_id}
-    ).fetchall():
-        rate = correct / samples
-        interval = wilson(rate * n, n)
-        summaries.append(
-            EvalSummary(
-                run=run,
-                arm=arm,
-                step=step,
-                task=task,
-                n=n,
-                samples=samples,
-                correct=correct,
-                rate=rate,
-                low=interval.low,
-                high=interval.high,
-                mean_tokens=tokens,
-                truncated=truncated,
-                no_answer=no_answer,
-            )
-        )
-    return summaries
 
 
 def _run_rows(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, RunRow]:

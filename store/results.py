@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Measure = Literal["accuracy", "perplexity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,11 @@ class Series:
 class EvalSummary:
     """One arm on one task: `n` questions, `samples` completions of which `correct` are right.
 
-    `rate` is correct / samples; `low` and `high` are its 95 % Wilson interval over the n questions (several samples
-    of one question are not independent). `truncated` and `no_answer` count completions.
+    `rate` is the mean score: pass@1, averaged where a question has several samples. `low` and `high` are its 95 %
+    Wilson interval over the n questions (several samples of one question are not independent). `truncated` and
+    `no_answer` count completions. `pass_at_k` is the share of questions with a right sample among their
+    k = samples / n, `majority` that where the most frequent answer is right. Of a task that is measured by perplexity,
+    `rate` is the perplexity, `low` and `high` its BCa interval over documents, and `mean_tokens` words a document.
     """
 
     run: str
@@ -91,6 +97,9 @@ class EvalSummary:
     mean_tokens: float
     truncated: int
     no_answer: int
+    measure: Measure
+    pass_at_k: float
+    majority: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +113,4 @@ class Scores:
     sample: NDArray[np.int64]
     correct: NDArray[np.bool_]
     score: NDArray[np.float64]
+    tokens: NDArray[np.int64]  # words, where the score is a log-likelihood

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from store.comparison import Comparison
+from store.records import LM_EVAL, MATH_VERIFY
+from store.results import Measure
 
 Standing = Literal["kept", "lost", "unclear"]
 
@@ -22,10 +24,11 @@ class Watched:
 
     task: str
     arm: str  # b
-    loss: float  # a's rate less b's
+    loss: float  # a's rate less b's; of perplexities b's relative increase
     largest_loss: float  # upper end of the loss's interval
     margin: float
     standing: Standing
+    measure: Measure = "accuracy"
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
@@ -34,10 +37,13 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
         return "nothing to compare"
     first, others = comparisons[0], comparisons[1:]
     sentence = _difference(first) if first.ci_low > 0 or first.ci_high < 0 else _no_difference(first)
-    if others:
-        worst = max(0.0, *(-row.ci_low for row in others))
-        tasks = "1 other task" if len(others) == 1 else f"{len(others)} other tasks"
-        sentence += f"; {tasks}: no loss larger than {_points(worst)}"
+    accuracies = [row for row in others if row.measure == "accuracy"]
+    if accuracies:
+        tasks = "1 other task" if len(accuracies) == 1 else f"{len(accuracies)} other tasks"
+        sentence += f"; {tasks}: no loss larger than {_points(_largest_loss(accuracies))}"
+    for row in others:
+        if row.measure == "perplexity":
+            sentence += f"; perplexity on {row.task} up by {_points(_largest_loss([row]))} % at most"
     return sentence
 
 
@@ -49,25 +55,51 @@ def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
     return [verdict(rows) for rows in pairs.values()]
 
 
+def run_watch(comparisons: Sequence[Comparison], settings: Mapping[str, Any]) -> list[Watched]:
+    """The regression watch of a run: its arms against the first one, on the tasks of the suite.
+
+    `settings` are the profile's `eval`. Where our grader judged a task beside its stock scorer, both are watched.
+    """
+    suite, tasks = settings.get("suite", ()), {row.task for row in comparisons}
+    watched = [
+        row for row in comparisons if row.a == comparisons[0].a and _is_watched(row.task, suite, tasks)
+    ]
+    return regression_watch(watched, settings["margin"])
+
+
 def regression_watch(comparisons: Sequence[Comparison], margin: float) -> list[Watched]:
     """Non-inferiority of b on each task: no loss of `margin` (a fraction) or more against a.
 
     A two-sided 95 % interval makes this a one-sided test at 2.5 %.
     """
-    return [
-        Watched(row.task, row.b, -row.difference, -row.ci_low, margin, _standing(row, margin))
-        for row in comparisons
-    ]
+    return [_watched(row, margin) for row in comparisons]
 
 
-def _standing(row: Comparison, margin: float) -> Standing:
-    if -row.ci_low < margin:
-        return "kept"
-    return "lost" if -row.ci_high > margin else "unclear"
+def _is_watched(task: str, suite: Collection[str], tasks: Collection[str]) -> bool:
+    name = task.removesuffix(MATH_VERIFY)
+    if name.endswith(LM_EVAL):
+        return name.removesuffix(LM_EVAL) in suite
+    return name in suite and name + LM_EVAL not in tasks
+
+
+def _watched(row: Comparison, margin: float) -> Watched:
+    gain, low, high = row.gain
+    standing: Standing = "kept" if -low < margin else "lost" if -high > margin else "unclear"
+    return Watched(row.task, row.b, -gain, -low, margin, standing, row.measure)
+
+
+def _largest_loss(rows: Sequence[Comparison]) -> float:
+    return max(0.0, *(-row.gain[1] for row in rows))
 
 
 def _difference(row: Comparison) -> str:
     a, b = _names(row)
+    if row.measure == "perplexity":
+        word = "above" if row.difference > 0 else "below"
+        return (
+            f"perplexity of {b} on {row.task} {word} that of {a} by {_points(abs(row.difference))} %, "
+            f"{_interval(row, *sorted(abs(end) for end in (row.ci_low, row.ci_high)))}"
+        )
     high, low, sign = (b, a, 1) if row.difference > 0 else (a, b, -1)
     ends = sorted((sign * row.ci_low, sign * row.ci_high))
     return f"{high} above {low} by {_points(abs(row.difference))} points, {_interval(row, *ends)}"
@@ -75,10 +107,11 @@ def _difference(row: Comparison) -> str:
 
 def _no_difference(row: Comparison) -> str:
     a, b = _names(row)
+    unit, of = ("%", f" in perplexity on {row.task}") if row.measure == "perplexity" else ("points", "")
     return (
-        f"no difference shown between {b} and {a}: {_points(row.difference)} points, "
+        f"no difference shown between {b} and {a}{of}: {_points(row.difference)} {unit}, "
         f"{_interval(row, row.ci_low, row.ci_high)}; "
-        f"a true difference of {_points(row.minimum_detectable_effect)} points would have been found 4 times in 5"
+        f"a true difference of {_points(row.minimum_detectable_effect)} {unit} would have been found 4 times in 5"
     )
 
 

@@ -66,6 +66,7 @@ def test_two_files_by_hand(tmp_path: Path) -> None:
         "minimum_detectable_effect",
         "a_only",
         "b_only",
+        "measure",
     ]
 
 

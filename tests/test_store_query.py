@@ -241,8 +241,10 @@ def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Pa
     assert (late.arm, late.step, late.task) == ("sft", 20, "gsm8k")
     assert (late.n, late.samples, late.correct, late.rate, late.truncated) == (10, 20, 10, 0.5, 2)
     assert late.mean_tokens == 10.5
-    # Wilson at 5 of 10, by hand: (0.5 + z²/20) / (1 + z²/10) ∓ z √(0.025 + z²/400) / (1 + z²/10), z = 1.959964
-    assert (late.low, late.high) == (pytest.approx(0.236593, abs=1e-6), pytest.approx(0.763407, abs=1e-6))
+    assert (late.pass_at_k, late.majority) == (0.6, 0.6)  # an empty answer has no vote
+    # By hand: the means over samples have variance 0.2 where outcomes would have 0.25, so 10 questions tell as much
+    # as m = 12.5; Wilson: 0.5 ∓ z √(0.25 / m + z² / 4m²) / (1 + z² / m), z = 1.959964
+    assert (late.low, late.high) == (pytest.approx(0.257578, abs=1e-6), pytest.approx(0.742422, abs=1e-6))
     assert (early.step, early.no_answer) == (10, 1)
     assert store.evaluations("other") == []
 

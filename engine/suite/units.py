@@ -14,7 +14,7 @@ from engine.collector import Collector
 from engine.context import Context
 from engine.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
 from profiles import Arm
-from store.records import LOGLIKELIHOOD, Event, Example, Scalar
+from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,15 @@ class Unit:
 
 
 def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
-    """What the profile asks for and no mark says is done. A task called as one of `own` is recorded as TASK/lm-eval."""
+    """What the profile asks for and no mark says is done. A task called as one of `own` is recorded behind
+    another name."""
     settings = context.profile.eval
     found = []
     for arm, weights in arms:
         for name in settings.suite:
             task = SuiteTask(
                 name,
-                f"{name}/lm-eval" if name in own else name,
+                name + LM_EVAL if name in own else name,
                 settings.suite_shots,
                 settings.suite_limit,
                 settings.max_new_tokens,

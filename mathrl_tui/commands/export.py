@@ -19,7 +19,7 @@ def export(
     out: Annotated[Path, typer.Option(help="folder for the files", file_okay=False)] = Path("export"),
     what: Annotated[
         str, typer.Option(help="kinds, separated by commas")
-    ] = "metrics,evals,examples,comparisons,config",
+    ] = "metrics,evals,examples,comparisons,watch,config",
 ) -> None:
     """Write results as files, one a kind; works while runs are live."""
     from store import export as exporting

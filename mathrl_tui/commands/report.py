@@ -11,14 +11,14 @@ from mathrl_tui.core.text import percent, points
 if TYPE_CHECKING:
     from store.comparison import Comparison
     from store.query import Store
-    from store.results import EvalSummary
+    from store.results import EvalSummary, Measure
     from store.verdict import Watched
 
 
 def results(store: Store, run_id: str) -> str:
     """Evaluations, comparisons, verdicts and the regression watch of a run; empty where nothing was evaluated."""
     from store.comparison import run_comparisons
-    from store.verdict import regression_watch, verdicts
+    from store.verdict import run_watch, verdicts
 
     evaluations = store.evaluations(run_id)
     if not evaluations:
@@ -27,27 +27,31 @@ def results(store: Store, run_id: str) -> str:
     parts = [evaluation_table(evaluations)]
     if comparisons:
         parts += [comparison_table(comparisons), "\n".join(verdicts(comparisons)), _reach(comparisons)]
-    settings = store.config(run_id)["profile"]["eval"]
-    against_first = [
-        row for row in comparisons if row.a == comparisons[0].a and row.task in settings.get("suite", ())
-    ]
-    if against_first:
-        parts.append(watch_table(regression_watch(against_first, settings["margin"])))
-    return "\n\n".join(parts)
+    watched = run_watch(comparisons, store.config(run_id)["profile"]["eval"])
+    if watched:
+        parts.append(watch_table(watched))
+    shots = [event.message for event in store.events(run_id, kinds=["input"]) if event.stage == "eval"]
+    return "\n\n".join(parts + (["\n".join(dict.fromkeys(shots))] if shots else []))
 
 
 def evaluation_table(rows: Sequence[EvalSummary]) -> str:
-    """One line an arm and task, with Wilson's 95 % interval."""
+    """One line an arm and task, with Wilson's 95 % interval; pass@k and majority where questions have samples."""
+    several = any(row.samples > row.n for row in rows)
     return table(
-        ("arm", "task", "step", "questions", "correct", "95 % interval", "tokens", "cut off", "no answer"),
+        (
+            *("arm", "task", "step", "questions", "correct", "95 % interval"),
+            *(("samples", "pass@k", "majority") if several else ()),
+            *("tokens", "cut off", "no answer"),
+        ),
         [
             (
                 row.arm,
                 row.task,
                 str(row.step),
                 str(row.n),
-                percent(row.rate),
-                f"{percent(row.low)} to {percent(row.high)}",
+                _rate(row.rate, row.measure),
+                f"{_rate(row.low, row.measure)} to {_rate(row.high, row.measure)}",
+                *(_samples(row) if several else ()),
                 f"{row.mean_tokens:.0f}",
                 str(row.truncated),
                 str(row.no_answer),
@@ -58,8 +62,16 @@ def evaluation_table(rows: Sequence[EvalSummary]) -> str:
     )
 
 
+def _samples(row: EvalSummary) -> tuple[str, str, str]:
+    return (
+        f"{row.samples / row.n:g}",
+        _rate(row.pass_at_k, row.measure),
+        _rate(row.majority, row.measure),
+    )
+
+
 def comparison_table(rows: Sequence[Comparison]) -> str:
-    """One line a pair and task; differences are b − a in percentage points."""
+    """One line a pair and task; differences are b − a in percentage points, of perplexities in percent of a's."""
     return table(
         (
             "a",
@@ -82,9 +94,9 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
                 row.b,
                 row.task or "–",
                 str(row.n),
-                percent(row.a_rate),
-                percent(row.b_rate),
-                points(row.difference),
+                _rate(row.a_rate, row.measure),
+                _rate(row.b_rate, row.measure),
+                _change(row.difference, row.measure),
                 f"{points(row.ci_low)} to {points(row.ci_high)}",
                 _p(row.p_value),
                 _p(row.p_value_holm),
@@ -106,7 +118,7 @@ def watch_table(rows: Sequence[Watched]) -> str:
             (
                 row.task or "–",
                 row.arm,
-                points(row.loss + 0.0),
+                _change(row.loss + 0.0, row.measure),
                 points(row.largest_loss),
                 f"{row.margin * 100:.1f}",
                 row.standing,
@@ -122,10 +134,19 @@ def _reach(rows: Sequence[Comparison]) -> str:
     confidence = f"{rows[0].confidence * 100:g} %"
     return (
         f"Differences in percentage points, with paired {confidence} intervals over the questions; p: mid-p McNemar; "
-        "detectable: the true difference that would have been found 4 times in 5.\n"
+        "detectable: the true difference that would have been found 4 times in 5. Perplexities (ppl): change in "
+        "percent, by document.\n"
         "One training seed: how far another would fall from it is not in these intervals; `mathrl-tui compare A B "
         "--pool RUN` holds several seeds."
     )
+
+
+def _rate(value: float, measure: Measure) -> str:
+    return f"ppl {value:.2f}" if measure == "perplexity" else percent(value)
+
+
+def _change(value: float, measure: Measure) -> str:
+    return f"{points(value)} %" if measure == "perplexity" else points(value)
 
 
 def _p(value: float) -> str:

@@ -1,4 +1,4 @@
-"""A single rate: how many of n questions were answered rightly.
+"""A single rate: how many of n questions were answered rightly, or their mean score.
 
 Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
 """
@@ -10,7 +10,7 @@ import math
 from store.statistics.interval import Interval, two_sided_z
 
 
-def wilson(successes: float, total: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a rate. `successes` may be fractional (a mean over samples); no rows: 0 to 1."""
     z = two_sided_z(confidence)
     if total == 0:
@@ -24,3 +24,17 @@ def wilson(successes: float, total: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == total else centre + half
     return Interval(rate, low, high, confidence)
+
+
+def wilson_of_scores(mean: float, variance: float, questions: int, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of a mean score between 0 and 1, from the scores' population `variance` over the questions.
+
+    Scores that are fractions (TruthfulQA, or means over several samples of a question) vary less than 0/1 outcomes
+    would: the interval is that of as many such outcomes as carry the same variance. For 0/1 scores it is Wilson's.
+    Kish, L. (1965), Survey sampling, section 8.2; Franco et al. (2019), J. Survey Statistics and Methodology 7.
+    """
+    binary = mean * (1.0 - mean)
+    if variance <= 0.0 or variance >= binary * (1.0 - 1e-9):
+        return wilson(mean * questions, questions, confidence)
+    effective = questions * binary / variance
+    return wilson(mean * effective, effective, confidence)
