@@ -1,11 +1,12 @@
 """Checkpoints: immutable folders `step_000050`, each a Hugging Face model plus what exact resumption needs.
 
-    ROOT/step_000050/        config, weights in the compute dtype, tokenizer; trainer_0.pt: masters, moments, RNG, state
+    ROOT/step_000050/        config, weights in the compute dtype, tokenizer;
+                             trainer_0.safetensors: masters, moments; trainer_0.pt: RNG, state
     ROOT/best -> step_…      the highest score so far, replaced atomically
 
 A folder is written under a temporary name, synced and renamed, so a reader never sees a torn one and a crash leaves
 at most a temporary folder that the next save removes. Nothing in a finished folder changes, except that `score` is
-added once a validation that ran beside training has come in.
+added once a validation that ran beside training has come in. `engine.checkpoint_writer` writes them.
 """
 
 from __future__ import annotations
@@ -15,86 +16,72 @@ import os
 import random
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-from engine.ranks import barrier, rank
+from engine.ranks import rank
 
 SCORE = "score.json"
+WEIGHTS = "model.safetensors"
 
 
 class CheckpointError(ValueError):
     """A folder that is no checkpoint to go on from; the message names it."""
 
 
-class Saveable(Protocol):
-    """A model or tokenizer that can write itself into a folder."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Stands in the pickled state for a tensor that lies in the tensor file under `name`."""
 
-    def save_pretrained(self, folder: Path) -> Any: ...
+    name: str
 
 
 class Stateful(Protocol):
-    """An optimizer: its state out and in."""
-
-    def state_dict(self) -> dict[str, Any]: ...
+    """What takes its state back: an optimizer."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-def save(
-    root: Path,
-    step: int,
-    policy: Saveable,
-    tokenizer: Saveable | None,
-    optimizer: Stateful,
-    state: dict[str, Any],
-    keep: int,
-    score: float | None = None,
-) -> Path:
-    """Writes `root/step_NNNNNN` and removes all but the newest `keep` and the best. A step that exists is left alone.
+def path_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of `step` lies."""
+    return root / f"step_{step:06d}"
 
-    `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added. Under several
-    trainer ranks every rank calls this and writes its own shard of masters and moments.
-    """
-    final = root / f"step_{step:06d}"
-    if not final.exists():
-        draft = root / f".writing-{final.name}"
-        if rank() == 0:
-            root.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(root)
-            draft.mkdir()
-        barrier()
-        policy.save_pretrained(draft)
-        if tokenizer is not None and rank() == 0:
-            tokenizer.save_pretrained(draft)
-        trainer = {"step": step, "optimizer": optimizer.state_dict(), "rng": rng_state(), "state": state}
-        torch.save(trainer, draft / trainer_file())
-        barrier()
-        if rank() == 0:
-            _finish(draft, final)
-    if rank() == 0:
-        if score is not None:
-            set_score(root, step, score)
-        prune(root, keep)
-    barrier()
-    return final
+
+def draft_of(final: Path) -> Path:
+    """Where a checkpoint lies while it is being written."""
+    return final.with_name(f".writing-{final.name}")
 
 
 def trainer_file() -> str:
-    """Where this rank's optimizer shard, RNG and state lie in a checkpoint."""
+    """Where this rank's RNG and state lie in a checkpoint."""
     return f"trainer_{rank()}.pt"
 
 
-def _finish(draft: Path, final: Path) -> None:
+def tensor_file() -> str:
+    """Where this rank's masters and moments lie in a checkpoint."""
+    return f"trainer_{rank()}.safetensors"
+
+
+def begin(draft: Path) -> None:
+    """Makes the folder to write into, and removes what a process that died has left."""
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(draft.parent)
+    draft.mkdir()
+
+
+def finish(draft: Path, final: Path) -> None:
     """Makes a written folder durable and gives it its name."""
     for path in draft.rglob("*"):
-        _sync(path)
-    _sync(draft)
+        sync(path)
+    sync(draft)
     draft.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
 
 
 def set_score(root: Path, step: int, score: float) -> None:
@@ -102,21 +89,21 @@ def set_score(root: Path, step: int, score: float) -> None:
 
     A step that has no checkpoint (any more) is passed over. Of equal scores the earliest step stays best.
     """
-    folder = root / f"step_{step:06d}"
+    folder = path_of(root, step)
     if not folder.is_dir():
         return
     draft = folder / f".{SCORE}"
     draft.write_text(json.dumps({"score": score}))
-    _sync(draft)
+    sync(draft)
     draft.replace(folder / SCORE)
-    _sync(folder)
+    sync(folder)
     leader = best(root)
     if leader is None or score > score_of(leader):
         link = root / ".best"
         link.unlink(missing_ok=True)
         link.symlink_to(folder.name)
         link.replace(root / "best")
-        _sync(root)
+        sync(root)
 
 
 def score_of(folder: Path) -> float:
@@ -162,9 +149,21 @@ def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
             f"{folder}: no {path.name} here to go on from; name a checkpoint of as many trainers"
         )
     trainer: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    optimizer.load_state_dict(trainer["optimizer"])
+    optimizer.load_state_dict(with_tensors(trainer["optimizer"], load_file(folder / tensor_file())))
     restore_rng(trainer["rng"])
     state: dict[str, Any] = trainer["state"]
+    return state
+
+
+def with_tensors(skeleton: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:
+    """`skeleton` with every `Stored` tensor back in its place, in dicts of dicts."""
+    state: dict[Any, Any] = {}
+    for key, value in skeleton.items():
+        if isinstance(value, Stored):
+            value = tensors[value.name]
+        elif isinstance(value, Mapping):
+            value = with_tensors(value, tensors)
+        state[key] = value
     return state
 
 
@@ -194,7 +193,7 @@ def _remove_leftovers(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Makes a file's bytes, or a folder's entries, outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

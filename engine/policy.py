@@ -20,7 +20,6 @@ from engine import attention, head
 from engine.kernels import use_fused_kernels
 from engine.packing import Packed
 from engine.precision import Precision, cast_parameters, master_precision
-from engine.ranks import rank
 from engine.sharding import ShardedMasters, whole
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -134,9 +133,11 @@ class Policy:
         for name, weight in self.model.named_parameters():
             yield name, whole(weight.detach()).to(self.compute_dtype)
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Writes config and weights, in the compute dtype, as any transformers loads them. Every rank must call."""
-        weights = dict(self.named_weights())
-        self.model.config.dtype = self.compute_dtype
-        if rank() == 0:
-            self.model.save_pretrained(folder, state_dict=weights)
+    def save_config(self, folder: Path) -> None:
+        """Writes what transformers and vLLM need beside the weights, in the compute dtype, to build the model."""
+        config = self.model.config
+        config.dtype = self.compute_dtype
+        config.architectures = [type(self.model).__name__]
+        config.save_pretrained(folder)
+        if self.model.generation_config is not None:
+            self.model.generation_config.save_pretrained(folder)

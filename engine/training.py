@@ -16,6 +16,7 @@ import torch
 
 from engine import checkpoint, inputs
 from engine.arms import parent_model, tokenizer_source
+from engine.checkpoint_writer import CheckpointWriter
 from engine.context import Context, StageFailed
 from engine.optimizer import Optimizer
 from engine.policy import Policy
@@ -44,7 +45,7 @@ class Training:
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
         self.tokens_per_microbatch = settings.tokens_per_microbatch
         self.step = 0
-        self.scores: dict[int, float] = {}
+        self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self.resumed: dict[str, Any] = {}
         if resumed is not None:
             self.resumed = checkpoint.load(resumed, self.optimizer)
@@ -66,26 +67,28 @@ class Training:
         )
 
     def save(self, **state: Any) -> None:
-        """Writes a checkpoint of this step, with `state` for the loop that resumes from it."""
+        """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it."""
         self.context.control.settled()
-        path = checkpoint.save(
-            self.root,
+        self._checkpoints.save(
             self.step,
             self.policy,
             inputs.tokenizer(tokenizer_source(self.context.folder, self.context.profile)),
             self.optimizer,
             {"step": self.step, **state},
-            self.settings.keep_checkpoints,
-            self.scores.get(self.step),
-        )
-        self.context.emit(
-            Event("checkpoint", path.name, self.context.stage, self.arm.name, self.step, {"path": str(path)})
         )
 
     def scored(self, step: int, score: float) -> None:
         """Notes the validation score of a step, so that the best checkpoint is kept."""
-        self.scores[step] = score
-        checkpoint.set_score(self.root, step, score)
+        self._checkpoints.scored(step, score)
+
+    def close(self) -> None:
+        """Waits until the last checkpoint is there. A stage ends with it, also when it is stopped."""
+        self._checkpoints.close()
+
+    def _show(self, step: int, path: Path) -> None:
+        self.context.emit(
+            Event("checkpoint", path.name, self.context.stage, self.arm.name, step, {"path": str(path)})
+        )
 
     def is_due(self, every: int) -> bool:
         """True where something that happens every `every` steps (0: never) is due after this step."""

@@ -1,15 +1,18 @@
 """Handing weights from trainer to worker: immutable versions in shared memory, published whole or not at all.
 
 The trainer publishes version v after v updates and holds it for every job that wants it. A slot whose holds are all
-released is written anew; when none is free the pool grows. From a GPU the copy goes to page-locked slots on a side
-stream, and the trainer waits for that copy alone (2.9 GiB: 0.065 s); the reader's pages are locked likewise.
+released is written anew; when the last free one is taken, a thread makes the next. From a GPU the copy goes to
+page-locked slots on a side stream, and the trainer waits for that copy alone (2.9 GiB: 0.065 s); the reader's pages
+are locked likewise.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 
 from engine.messages import WeightRef
+from engine.pages import pin_memory, unpin
 from engine.slots import (
     ALIGNMENT,
     MANIFEST_ROOM,
@@ -49,6 +53,9 @@ class WeightPublisher:
         self._run_id = run_id
         self._folder = folder
         self._pages: list[_Page] = []
+        self._spare: threading.Thread | None = (
+            None  # makes a page; nobody else adds to `_pages` until it has ended
+        )
         self._stream: torch.cuda.Stream | None = None
         remove_slots(run_id, folder)
 
@@ -60,7 +67,7 @@ class WeightPublisher:
         tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
         entries = _layout(tensors)
         device = tensors[0][1].device
-        page = self._free_page(entries[-1].offset + entries[-1].size, pin=device.type == "cuda")
+        page = self._free_page(_bytes(entries), device)
         page.slot.begin()
         if device.type == "cuda":
             self._copy_from_gpu(page.content, entries, tensors, device)
@@ -68,7 +75,14 @@ class WeightPublisher:
             for entry, (_, tensor) in zip(entries, tensors, strict=True):
                 _view(page.content, entry).copy_(tensor)
         page.holds = 1
-        return WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
+        weights = WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
+        self._make_spare(_bytes(entries), device)
+        return weights
+
+    def prepare(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Begins to make the slot that the first version of tensors like these will need."""
+        tensors = list(named_tensors)
+        self._make_spare(_bytes(_layout(tensors)), tensors[0][1].device)
 
     def hold(self, weights: WeightRef) -> None:
         """One more user of `weights`; KeyError where they are not published (any more)."""
@@ -80,6 +94,7 @@ class WeightPublisher:
 
     def close(self) -> None:
         """Removes every slot. A worker that still has one mapped keeps its pages until it lets go."""
+        self._await_spare()
         for page in self._pages:
             page.slot.unlink()
             if page.pinned:
@@ -92,16 +107,43 @@ class WeightPublisher:
                 return page
         raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
 
-    def _free_page(self, size: int, pin: bool) -> _Page:
-        for page in self._pages:
-            if not page.holds and page.slot.size >= size and page.pinned == pin:
-                return page
+    def _free_page(self, size: int, device: torch.device) -> _Page:
+        """A page that nobody holds: one that is there, the spare under way, or where that failed a new one."""
+        found = self._find_free(size, device)
+        if found is None:
+            self._await_spare()
+            found = self._find_free(size, device) or self._make_page(size, device)
+        return found
+
+    def _find_free(self, size: int, device: torch.device) -> _Page | None:
+        pin = device.type == "cuda"
+        fitting = (p for p in self._pages if not p.holds and p.slot.size >= size and p.pinned == pin)
+        return next(fitting, None)
+
+    def _make_page(self, size: int, device: torch.device) -> _Page:
         slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
-        page = _Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), pin)
-        if pin:
-            pin_memory(page.content)
+        page = _Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
+        if page.pinned:
+            with torch.cuda.device(device):  # a thread starts on GPU 0, which may be another's
+                pin_memory(page.content)
         self._pages.append(page)
         return page
+
+    def _make_spare(self, size: int, device: torch.device) -> None:
+        """Where no page is free, makes one beside training: 2.9 GiB take seconds to allocate and to page-lock."""
+        if (self._spare is None or not self._spare.is_alive()) and self._find_free(size, device) is None:
+
+            def make() -> None:
+                with suppress(OSError):  # no room: whoever needs it will try again and say so
+                    self._make_page(size, device)
+
+            self._spare = threading.Thread(target=make, name="spare slot", daemon=True)
+            self._spare.start()
+
+    def _await_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.join()
+            self._spare = None
 
     def _copy_from_gpu(
         self, content: Tensor, entries: list[Entry], tensors: list[tuple[str, Tensor]], device: torch.device
@@ -177,16 +219,6 @@ def read_weights(weights: WeightRef) -> dict[str, Tensor]:
     return WeightReader().tensors(weights)
 
 
-def pin_memory(content: Tensor) -> None:
-    """Page-locks mapped memory for direct copies to and from the GPU; RuntimeError where CUDA refuses."""
-    torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(content.data_ptr(), content.numel(), 0))  # type: ignore[no-untyped-call]
-
-
-def unpin(content: Tensor) -> None:
-    """Undoes `pin_memory`."""
-    torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(content.data_ptr()))  # type: ignore[no-untyped-call]
-
-
 def _layout(tensors: list[tuple[str, Tensor]]) -> list[Entry]:
     entries, offset = [], MANIFEST_ROOM
     for name, tensor in tensors:
@@ -195,6 +227,11 @@ def _layout(tensors: list[tuple[str, Tensor]]) -> list[Entry]:
         entries.append(Entry(name, dtype, tuple(tensor.shape), offset, size))
         offset += -(-size // ALIGNMENT) * ALIGNMENT
     return entries
+
+
+def _bytes(entries: list[Entry]) -> int:
+    """Size of the slot that `entries` need."""
+    return entries[-1].offset + entries[-1].size
 
 
 def _view(content: Tensor, entry: Entry) -> Tensor:

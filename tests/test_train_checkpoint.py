@@ -6,6 +6,8 @@ import os
 import random
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
 from engine import checkpoint
+from engine.checkpoint_writer import CheckpointWriter
 from engine.optimizer import Optimizer
 from engine.packing import pack
 from engine.policy import Policy
@@ -74,7 +77,10 @@ def ten_straight_and_five_saved(root: Path, dtype: str) -> Outcome:
     optimizer = Optimizer(policy.precision, SETTINGS, 10)
     seed_everything(7)
     first = train(policy, optimizer, 0, 5)
-    checkpoint.save(root / dtype, 5, policy, None, optimizer, {"losses": np.array(first)}, keep=2)
+    writer = CheckpointWriter(root / dtype, keep=2)
+    writer.save(5, policy, None, optimizer, {"losses": np.array(first)})
+    train(policy, optimizer, 5, 7)  # beside the write, which must not see it
+    writer.close()
     return losses, straight.precision.masters
 
 
@@ -98,10 +104,13 @@ def test_five_steps_a_new_process_and_five_more_are_ten_steps_bit_for_bit(tmp_pa
 
 
 class Blank:
-    """A model that writes one file, and an optimizer with nothing in it."""
+    """A model without weights, and an optimizer with nothing in it."""
 
-    def save_pretrained(self, folder: Path) -> None:
-        (folder / "model.safetensors").write_text("weights")
+    def save_config(self, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+
+    def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(())
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -111,7 +120,12 @@ class Blank:
 
 
 def save(root: Path, step: int, score: float | None = None, keep: int = 2) -> Path:
-    return checkpoint.save(root, step, Blank(), None, Blank(), {"step": step}, keep, score)
+    writer = CheckpointWriter(root, keep)
+    if score is not None:
+        writer.scored(step, score)
+    writer.save(step, Blank(), None, Blank(), {"step": step})
+    writer.close()
+    return checkpoint.path_of(root, step)
 
 
 def names(root: Path) -> list[str]:
@@ -140,15 +154,15 @@ def test_a_score_that_comes_late_moves_best(tmp_path: Path) -> None:
 class Dying(Blank):
     """Dies when half of it is written."""
 
-    def save_pretrained(self, folder: Path) -> None:
-        super().save_pretrained(folder)
+    def save_config(self, folder: Path) -> None:
+        super().save_config(folder)
         raise KeyboardInterrupt
 
 
 def test_a_torn_checkpoint_is_never_seen_and_is_swept_up(tmp_path: Path) -> None:
     save(tmp_path, 50)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, 100, Dying(), None, Blank(), {}, 2)
+        CheckpointWriter(tmp_path, 2).save(100, Dying(), None, Blank(), {})
     assert names(tmp_path) == ["step_000050"]
     save(tmp_path, 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000050", "step_000100"]
@@ -157,20 +171,23 @@ def test_a_torn_checkpoint_is_never_seen_and_is_swept_up(tmp_path: Path) -> None
 def test_a_finished_step_is_never_written_again(tmp_path: Path) -> None:
     folder = save(tmp_path, 50)
     before = (folder / checkpoint.trainer_file()).stat().st_mtime_ns
-    checkpoint.save(tmp_path, 50, Dying(), None, Blank(), {"step": -1}, 2)
+    CheckpointWriter(tmp_path, 2).save(50, Dying(), None, Blank(), {"step": -1})
     assert (folder / checkpoint.trainer_file()).stat().st_mtime_ns == before
 
 
 def test_a_bare_model_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     policy = Policy(tiny_model())
-    policy.save_pretrained(tmp_path)
+    policy.save_config(tmp_path)
     with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
         checkpoint.load(tmp_path, Optimizer(policy.precision, SETTINGS, 1))
 
 
 def test_a_checkpoint_is_a_model_for_anyone(tmp_path: Path) -> None:
     policy = Policy(tiny_model())
-    folder = checkpoint.save(tmp_path, 1, policy, None, Optimizer(policy.precision, SETTINGS, 1), {}, 1)
+    writer = CheckpointWriter(tmp_path, 1)
+    writer.save(1, policy, None, Optimizer(policy.precision, SETTINGS, 1), {})
+    writer.close()
+    folder = checkpoint.path_of(tmp_path, 1)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     for name, weight in policy.named_weights():
         assert torch.equal(loaded.get_parameter(name), weight)
@@ -178,3 +195,51 @@ def test_a_checkpoint_is_a_model_for_anyone(tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "absent") is None and checkpoint.best(tmp_path / "absent") is None
+
+
+class Slow(CheckpointWriter):
+    """Its checkpoints become visible when the test lets them."""
+
+    def __init__(self, root: Path, seen: list[str]) -> None:
+        super().__init__(root, 2, self._wait)
+        self.seen = seen
+        self.go_on = threading.Event()
+
+    def _wait(self, step: int, path: Path) -> None:
+        assert self.go_on.wait(60)
+        self.seen.append(path.name)
+
+
+def test_a_save_returns_before_it_is_written_and_the_next_waits_for_it(tmp_path: Path) -> None:
+    writer = Slow(tmp_path, [])
+    writer.save(50, Blank(), None, Blank(), {})
+    assert writer.seen == []
+    next_one = threading.Thread(target=writer.save, args=(100, Blank(), None, Blank(), {}))
+    next_one.start()
+    assert not checkpoint.draft_of(checkpoint.path_of(tmp_path, 100)).exists()
+    writer.go_on.set()
+    next_one.join(60)
+    writer.close()
+    assert writer.seen == ["step_000050", "step_000100"] == names(tmp_path)
+
+
+def test_what_went_wrong_in_the_background_is_raised_at_the_next_call_and_once(tmp_path: Path) -> None:
+    def full(step: int, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = CheckpointWriter(tmp_path, 2, full)
+    writer.save(50, Blank(), None, Blank(), {})
+    with pytest.raises(OSError, match="No space left"):
+        writer.save(100, Blank(), None, Blank(), {})
+    writer.close()
+
+
+def test_a_score_that_comes_while_its_checkpoint_is_written_is_kept(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path, 1)
+    for step in (50, 100, 150):
+        writer.save(step, Blank(), None, Blank(), {})
+        writer.scored(step, 1.0 / step)
+    writer.close()
+    leader = checkpoint.best(tmp_path)
+    assert leader is not None and leader.name == "step_000050"
+    assert names(tmp_path) == ["step_000050", "step_000150"]

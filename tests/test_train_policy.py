@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from engine import head
 from engine.packing import Sequence, lay_out
 from engine.policy import NoWeights, Policy
+from engine.tensor_image import TensorImage
 
 
 def labelled(item: Sequence) -> tuple[Tensor, Tensor]:
@@ -171,7 +172,10 @@ def test_bf16_gradients_gather_in_float32_over_microbatches() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_is_saved_and_handed_over_loads_anywhere(tmp_path: Path, dtype: str, tied: bool) -> None:
     policy = Policy(tiny_model(tied=tied), compute_dtype=dtype)
-    policy.save_pretrained(tmp_path)
+    policy.save_config(tmp_path)
+    image = TensorImage()
+    image.take(dict(policy.named_weights()))
+    image.write(tmp_path / "model.safetensors")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.dtype == policy.compute_dtype
     handed_over = dict(policy.named_weights())

@@ -13,6 +13,7 @@ from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
 from engine import checkpoint, ranks
+from engine.checkpoint_writer import CheckpointWriter
 from engine.optimizer import Optimizer
 from engine.packing import lay_out, plan
 from engine.policy import Policy
@@ -49,7 +50,9 @@ def save_and_take_up(rank: int, root: Path) -> None:
     optimizer = Optimizer(policy.precision, SETTINGS, STEPS)
     policy.cross_entropy(lay_out(random_sequences(3), range(3)))[0].backward()
     optimizer.step()
-    folder = checkpoint.save(root, 1, policy, None, optimizer, {"rank": rank}, keep=1)
+    writer = CheckpointWriter(root, keep=1)
+    writer.save(1, policy, None, optimizer, {"rank": rank})
+    folder = checkpoint.path_of(root, 1)
     other = Policy(tiny_model(seed=5))
     assert checkpoint.load(folder, Optimizer(other.precision, SETTINGS, STEPS)) == {"rank": rank}
     for name, master in other.precision.masters.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,15 @@ def test_versions_are_immutable_while_held_and_the_pool_grows(publisher: WeightP
         assert view["embed"].unique().tolist() == [version]
 
 
-def test_a_slot_is_used_again_only_after_its_last_release(publisher: WeightPublisher, tmp_path: Path) -> None:
+def test_a_slot_is_used_again_only_after_its_last_release(publisher: WeightPublisher) -> None:
     first = publisher.publish("grpo", 0, tensors(0))
     publisher.hold(first)
     publisher.release(first)
     publisher.publish("grpo", 1, tensors(1))
     assert read_weights(first)["norm"].unique().tolist() == [0]
     publisher.release(first)
-    publisher.publish("grpo", 2, tensors(2))
-    assert len(list(tmp_path.iterdir())) == 2
+    second = publisher.publish("grpo", 2, tensors(2))
+    assert Path(first.location).stem == Path(second.location).stem
     with pytest.raises(TornWeights, match="no such weights"):
         read_weights(first)
     with pytest.raises(KeyError, match="not published"):
@@ -196,3 +197,43 @@ def test_manifest_names_dtypes_shapes_and_aligned_offsets(publisher: WeightPubli
     assert entries[0] == Entry("embed", "float32", (5, 3), 1 << 20, 60)
     assert entries[1] == Entry("norm", "bfloat16", (7,), (1 << 20) + 256, 14)
     assert entries[2] == Entry("scale", "float32", (), (1 << 20) + 512, 4)
+
+
+def test_a_slot_is_made_before_it_is_needed_and_no_more_than_one(
+    publisher: WeightPublisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[str] = []
+    make = Slot.__init__
+
+    def noted(slot: Slot, path: Path, size: int) -> None:
+        makers.append(threading.current_thread().name)
+        make(slot, path, size)
+
+    monkeypatch.setattr(Slot, "__init__", noted)
+    publisher.prepare(tensors(0))
+    for version in range(4):  # three are held at a time at most
+        weights = publisher.publish("grpo", version, tensors(version))
+        if version >= 2:
+            publisher.release(weights)
+    publisher.publish("grpo", 4, tensors(4))
+    publisher.close()
+    assert makers == ["spare slot"] * 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_room_for_a_spare_is_told_only_when_it_is_needed(
+    publisher: WeightPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = publisher.publish("grpo", 0, tensors(0))
+    publisher._await_spare()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no room; enlarge it (docker run --shm-size)")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    publisher.publish("grpo", 1, tensors(1))  # into the spare
+    with pytest.raises(OSError, match="--shm-size"):
+        publisher.publish("grpo", 2, tensors(2))
+    publisher.release(weights)
+    publisher.publish("grpo", 2, tensors(2))
+    publisher.close()

@@ -33,6 +33,7 @@ def run(context: Context) -> None:
     settings = context.profile.grpo
     training = Training(context, settings, settings.steps, settings.epochs * settings.minibatches)
     publisher = WeightPublisher(context.folder.run_id)
+    publisher.prepare(training.policy.named_weights())
     collector = Collector(context.generation)
     prompts = inputs.prompts(context, "train")
     held: dict[int, RolloutBatch] = training.resumed.get("rollouts", {})
@@ -45,6 +46,7 @@ def run(context: Context) -> None:
         _train(training, rollouts, validation, publisher, PolicyGradient(training, settings))
     finally:
         publisher.close()
+        training.close()
 
 
 def _train(

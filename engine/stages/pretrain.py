@@ -8,6 +8,7 @@ pure function of seed and t, and its problems are made as they are needed: no pr
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from engine import checkpoint, inputs
 from engine.arms import tokenizer_source
+from engine.checkpoint_writer import CheckpointWriter
 from engine.context import Context, StageFailed
 from engine.messages import derived_seed
 from engine.optimizer import Optimizer
@@ -38,8 +40,8 @@ def run(context: Context) -> None:
     root = context.folder.checkpoints(context.arm.name)
     if checkpoint.latest(root) is None:
         _make(root, shape, context.seed)
-    training = Training(context, recipe(shape), shape.steps)
-    _train(training, shape)
+    with closing(Training(context, recipe(shape), shape.steps)) as training:
+        _train(training, shape)
 
 
 def recipe(shape: Pretrain) -> Settings:
@@ -75,7 +77,8 @@ def _make(root: Path, shape: Pretrain, seed: int) -> None:
     tokenizer = make_tokenizer(shape.vocabulary)
     policy = Policy(make_model(shape, tokenizer, seed))
     optimizer = Optimizer(policy.precision, recipe(shape), shape.steps)
-    checkpoint.save(root, 0, policy, tokenizer, optimizer, {"step": 0}, keep=1)
+    with closing(CheckpointWriter(root, keep=1)) as writer:
+        writer.save(0, policy, tokenizer, optimizer, {"step": 0})
 
 
 def _train(training: Training, shape: Pretrain) -> None:

@@ -32,6 +32,7 @@ def run(context: Context) -> None:
         _train(training, sequences, validation, publisher)
     finally:
         publisher.close()
+        training.close()
 
 
 def _train(
