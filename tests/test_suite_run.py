@@ -23,7 +23,7 @@ from store.records import LOGLIKELIHOOD, Event, Example
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared")).resolve() / "data"
 SUITE = ("arc_challenge", "hellaswag", "hendrycks_math", "mmlu", "truthfulqa_mc2", "wikitext", "winogrande")
-UNREACHABLE = "gsm8k_cot"  # an lm-eval task whose rows only the hub has
+BROKEN = "winogrande"  # the task whose rows cannot be read in the second run
 PROFILE = """
 name = "suite"
 [model]
@@ -62,7 +62,7 @@ shots = [0, 1]
 suite = [{suite}]
 suite_data = "{shared}/lm_eval"
 suite_shots = 1
-suite_limit = 3
+suite_limit = 2
 resamples = 1000
 [[arms]]
 name = "base"
@@ -90,7 +90,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     tokenizer.save_pretrained(folder / "model")
     path = folder / "suite.toml"
-    names = ", ".join(f'"{name}"' for name in (UNREACHABLE, *SUITE))
+    names = ", ".join(f'"{name}"' for name in SUITE)
     path.write_text(PROFILE.format(model=folder / "model", shared=SHARED, suite=names))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -98,9 +98,22 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-def start(home: Path, profile: Path) -> RunFolder:
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The suite's rows, but for one task whose file is damaged."""
+    folder = tmp_path_factory.mktemp("rows")
+    for task in SUITE:
+        (folder / task).symlink_to(SHARED / "lm_eval" / task)
+    (folder / BROKEN).unlink()
+    (folder / BROKEN).mkdir()
+    for split in ("train", "validation"):
+        (folder / BROKEN / f"{split}.jsonl").write_text('{"sentence": "The _ broke."}\n')
+    return folder
+
+
+def start(home: Path, profile: Path, *settings: str) -> RunFolder:
     stages = [stage for stage in STAGES if stage != "grpo"]
-    return RunFolder(home, launch.start_run(home, load(str(profile)), stages, 7))
+    return RunFolder(home, launch.start_run(home, load(str(profile), settings), stages, 7))
 
 
 @pytest.fixture(scope="module")
@@ -136,25 +149,15 @@ def test_every_task_has_a_row_a_document_for_both_arms(straight: RunFolder) -> N
     for arm, task, _ in rows:
         counts[arm][task] += 1
     own = {"gsm8k": 6, "gsm8k/1-shot": 6}
-    suite = dict.fromkeys(SUITE, 3) | dict.fromkeys(
-        ("arc_challenge/acc_norm", "hellaswag/acc_norm", "hendrycks_math/math_verify"), 3
-    )
+    beside = ("arc_challenge/acc_norm", "hellaswag/acc_norm", "hendrycks_math/math_verify")
+    suite = dict.fromkeys((*SUITE, *beside), 2)
     assert counts["base"] == counts["sft"] == own | suite
     leaves = {ex_id.partition(":")[0] for _, task, ex_id in rows if task == "mmlu"}
-    assert len(leaves) == 3  # a limit is spread over the subjects
+    assert len(leaves) == 2  # a limit is spread over the subjects
     perplexities = {row.task for row in examples(straight) if row.outcome == LOGLIKELIHOOD}
     assert perplexities == {"wikitext"}
     fractions = [score for (_, task, _), (score, _, _) in rows.items() if task == "truthfulqa_mc2"]
     assert any(0.0 < score < 1.0 for score in fractions)
-
-
-def test_a_task_that_fails_is_named_and_leaves_the_others(straight: RunFolder) -> None:
-    told = [
-        event for event in events(straight) if event.kind == "log" and "suite task left out" in event.message
-    ]
-    assert {event.arm for event in told} == {"base", "sft"}
-    assert all(UNREACHABLE in event.message and "openai/gsm8k" in event.message for event in told)
-    assert not any(name.endswith(UNREACHABLE) for name in marks(straight))
 
 
 def test_the_few_shot_examples_are_named(straight: RunFolder) -> None:
@@ -166,11 +169,11 @@ def test_the_few_shot_examples_are_named(straight: RunFolder) -> None:
     assert asked.count("Question:") == 2
 
 
-def test_a_run_that_was_killed_in_the_suite_repeats_only_the_unfinished(
-    profile: Path, straight: RunFolder, tmp_path: Path
-) -> None:
-    folder = start(tmp_path, profile)
-    for role, reached in (("worker", 7), ("trainer", 11)):
+@pytest.fixture(scope="module")
+def killed(profile: Path, damaged: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run whose worker and whose trainer were killed in the middle of the suite; its units were done but once."""
+    folder = start(tmp_path_factory.mktemp("killed"), profile, f"eval.suite_data={damaged}")
+    for role, reached in (("worker", 6), ("trainer", 9)):
         until(lambda: len(marks(folder)) >= reached, f"{reached} units are done")  # noqa: B023
         done = marks(folder)
         pid = pid_of(folder, role)
@@ -179,8 +182,24 @@ def test_a_run_that_was_killed_in_the_suite_repeats_only_the_unfinished(
         until(lambda: pid_of(folder, role) not in (None, pid), f"the {role} is back")  # noqa: B023
     finish(folder)
     after = marks(folder)
+    assert len(after) == 16
     assert {name: after[name] for name in done} == done
-    assert judged(folder) == judged(straight)
+    return folder
+
+
+def test_a_run_that_was_killed_in_the_suite_has_the_same_rows(straight: RunFolder, killed: RunFolder) -> None:
+    expected = {place: row for place, row in judged(straight).items() if place[1] != BROKEN}
+    assert judged(killed) == expected
+
+
+def test_a_task_that_fails_is_named_and_leaves_the_others(killed: RunFolder) -> None:
+    told = [
+        event for event in events(killed) if event.kind == "log" and "suite task left out" in event.message
+    ]
+    assert {event.arm for event in told} == {"base", "sft"}
+    assert all(f"{BROKEN}: " in event.message for event in told)
+    assert Store(killed.home).status(killed.run_id).state == "done"
+    assert not any(name.endswith(BROKEN) for name in marks(killed))
 
 
 def test_perplexity_and_fractions_are_compared_as_what_they_are(straight: RunFolder) -> None:

@@ -6,17 +6,20 @@ that it really arrives: tasks' own YAML would otherwise cut at 256 tokens.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from jinja2 import TemplateError
 
 from engine.generators.interface import JobRefused
 from engine.messages import SuiteTask
-from engine.suite.overlays import write_overlays
+from engine.suite.names import LOCAL
+from engine.suite.overlays import FOLDERS, definitions, write_overlays
 from engine.suite.rows import rows
 from store.records import Example
 
@@ -60,43 +63,53 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
 
 def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
     """lm-eval's samples of each leaf task."""
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import evaluate as lm_evaluate
 
-    manager, _ = _task_manager(task.data)
-    leaves = manager.load(task.name)["tasks"]
+    leaves = _task_manager(task.data, task.name in LOCAL)[0].load(task.name)["tasks"]
     documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task.documents)
-    results = simple_evaluate(
-        model=model,
-        tasks=[leaves[name] for name in documents],
-        task_manager=manager,
-        num_fewshot=None if task.name in OWN_SHOTS else task.shots,
+    for name in documents:
+        _configure(leaves[name], task)
+    random.seed(task.seed)  # some tasks draw from the global generators
+    np.random.seed(task.seed % 2**32)
+    results = lm_evaluate(
+        lm=model,
+        task_dict={"tasks": {name: leaves[name] for name in documents}, "groups": {}},
         samples=documents,
         bootstrap_iters=0,
         log_samples=True,
-        gen_kwargs={"max_gen_toks": task.longest},
-        random_seed=task.seed,
-        numpy_random_seed=task.seed,
-        torch_random_seed=task.seed,
-        fewshot_random_seed=task.seed,
     )
     found: dict[str, list[Any]] = results["samples"]
     return found
 
 
-@lru_cache(1)
-def _task_manager(data: str) -> tuple[Any, TemporaryDirectory[str] | None]:
+def _configure(leaf: Any, task: SuiteTask) -> None:
+    """Shots where the task allows them, the seed that chooses them, and the limit of generated answers."""
+    if leaf.get_config("output_type") == "generate_until":
+        leaf.set_config(key="generation_kwargs", value={"max_gen_toks": task.longest}, update=True)
+    usual = leaf.get_config("num_fewshot")
+    if task.name not in OWN_SHOTS and usual != 0:  # a task that says 0 itself allows none
+        leaf.set_config(key="num_fewshot", value=task.shots)
+    elif usual is None:
+        leaf.set_config(key="num_fewshot", value=0)
+    leaf.set_fewshot_seed(seed=task.seed)
+
+
+@lru_cache(2)
+def _task_manager(data: str, usual: bool) -> tuple[Any, TemporaryDirectory[str] | None]:
     """lm-eval's registry of tasks, with the rows under `data` (empty: the hub) in place of the hub's.
 
-    The registry reads its files when a task is asked for, so their folder lives as long as it does.
+    Of `usual` tasks only the definitions are read: those of all tasks take ten seconds. The registry reads its files
+    again when a task is asked for, so their folder lives as long as it does.
     """
     from lm_eval.tasks import TaskManager
 
+    paths: list[str | Path] = [definitions() / folder for folder in FOLDERS] if usual else []
     if not data:
-        return TaskManager(), None
+        return TaskManager(include_path=paths, include_defaults=not usual), None
     folder = TemporaryDirectory(prefix="mathrl-overlays-")
     if not write_overlays(Path(data).expanduser(), Path(folder.name)):
         raise FileNotFoundError(f"{data}: no folder of rows of a known task; see eval.suite_data")
-    return TaskManager(include_path=folder.name), folder
+    return TaskManager(include_path=[*paths, folder.name], include_defaults=not usual), folder
 
 
 def _documents(sizes: dict[str, int], total: int) -> dict[str, list[int]]:

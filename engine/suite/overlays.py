@@ -30,6 +30,8 @@ SINGLE_TASKS = {
     "wikitext": "wikitext/wikitext.yaml",
     "winogrande": "winogrande/default.yaml",
 }
+# Where lm-eval defines these tasks and the groups `hendrycks_math` and `mmlu`.
+FOLDERS = ("arc", "hellaswag", "hendrycks_math", "mmlu/default", "truthfulqa", "wikitext", "winogrande")
 # A task without a training split of its own here takes its worked examples from this one.
 FEW_SHOT_SPLITS = {"arc_challenge": "validation"}
 
