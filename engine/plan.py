@@ -75,6 +75,6 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
 
 
 def needs_worker(profile: Profile, plan: Sequence[Step]) -> bool:
-    """True where a step asks for completions: grpo, eval, and sft that validates."""
-    stages = {step.stage for step in plan}
+    """True where a step asks for completions: grpo, eval without a server of its own, and sft that validates."""
+    stages = {step.stage for step in plan} - ({"eval"} if profile.eval.server else set())
     return bool(stages & {"grpo", "eval"}) or ("sft" in stages and profile.sft.validate_every > 0)

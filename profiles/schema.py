@@ -264,6 +264,11 @@ class Eval(Section):
     checkpoint: Literal["last", "best"] = Field(
         "last", description="which checkpoint stands for a trained arm"
     )
+    server: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="OpenAI-compatible server to ask instead of the worker, http://HOST:PORT/v1 (empty: none)",
+    )
     suite: tuple[str, ...] = Field((), description="lm-eval tasks: the regression watch")
     suite_shots: Count = Field(4, description="few-shot examples where a suite task allows them")
     suite_limit: Count = Field(0, description="documents a suite task (0: all)")

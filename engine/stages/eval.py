@@ -7,7 +7,7 @@ repeats only what was unfinished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from engine.context import Context, StageFailed
 from engine.dataset import PLATINUM
 from engine.inputs import SplitName
 from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
+from engine.served import Served, only_model
 from engine.suite import units as suite
 from engine.validation import example
 from profiles import Arm
 from store.records import Event, Scalar
 
+SERVED = "served"  # the arm of a served model that is none of the run's
 STOPS = ("\nQuestion:",)  # where a base model, few-shot, goes on to invent the next question
 
 
@@ -38,11 +40,36 @@ class Task:
 
 def run(context: Context) -> None:
     """Asks every arm that has a model; arms without one are left out and named."""
-    generation = context.generation
-    if generation is None:
+    url = context.profile.eval.server.rstrip("/")
+    if url:
+        _ask_server(context, url)
+        return
+    if context.generation is None:
         raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
-    collector = Collector(generation)
     arms = list(_arms_with_models(context))
+    collector = Collector(context.generation)
+    _ask(context, collector, arms)
+    suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
+
+
+def _ask_server(context: Context, url: str) -> None:
+    """Asks the one model that a server serves: under its arm's name where it is one of the run's, else as `served`."""
+    model = only_model(url)
+    known = {weights.location: (arm, weights) for arm, weights in _arms_with_models(context)}
+    by_ids = model.root in known
+    arm, weights = known.get(model.root, (Arm(name=SERVED, stage="none"), WeightRef(SERVED, 0, model.name)))
+    message = f"{url} serves {model.name}, recorded as arm {arm.name}"
+    context.emit(Event("log", message, "eval", arm.name, payload={"level": "info"}))
+    if context.profile.eval.suite:
+        left_out = (
+            f"eval.suite is left out: {url} is asked the run's own tasks; lm-eval can ask it the others"
+        )
+        context.emit(Event("log", left_out, "eval", arm.name, payload={"level": "warning"}))
+    _ask(context, Collector(Served(url, model, by_ids)), [(arm, weights)])
+
+
+def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> None:
+    """The run's own tasks, for every arm."""
     work = [
         (arm, weights, task)
         for arm, weights in arms
@@ -63,7 +90,6 @@ def run(context: Context) -> None:
             collector.wait()
         done += _record(context, collector, arm, task, job)
     _progress(context, total, total)
-    suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
 
 
 def tasks(context: Context) -> list[Task]:

@@ -1,0 +1,200 @@
+"""Generation by a server that speaks OpenAI's completions protocol, in place of a worker: jobs in, completions out.
+
+A question that the server does not answer after some tries is a completion of outcome `error`, so it stays in the
+denominator; where it answers none, the job fails. Prompts go as token ids to a server of one of the run's own
+checkpoints, and as text to any other, whose tokenizer may differ.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import queue
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from engine.context import StageFailed
+from engine.grading import grade
+from engine.messages import Completion, Finish, Job, JobDone, JobFailed, Prompt, Result, Work, completion_seed
+
+CONCURRENCY = 64  # requests in flight
+ATTEMPTS = 3
+PAUSE_SECONDS = 1.0  # before another try, doubled each time
+ANSWER_SECONDS = 600.0  # longest wait for one answer
+LIST_SECONDS = 10.0
+TOO_MANY = 429  # HTTP status: ask again later
+UNKNOWN_ID = -1  # stands for the token ids of an answer, which the protocol does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a server lists: its name there, and from where it was loaded (empty: not told)."""
+
+    name: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    job: Job
+    prompt: Prompt
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What became of an ask; `fault` says why it was not answered."""
+
+    completion: Completion
+    fault: str
+
+
+def served_models(url: str) -> list[ServedModel]:
+    """What the server at `url` (…/v1) lists. OSError or ValueError where there is no such server."""
+    with urllib.request.urlopen(f"{url}/models", timeout=LIST_SECONDS) as response:
+        found = json.load(response)
+    if not isinstance(found, dict) or not isinstance(found.get("data"), list):
+        raise ValueError("no list of models")
+    return [ServedModel(str(each["id"]), str(each.get("root") or "")) for each in found["data"]]
+
+
+def only_model(url: str) -> ServedModel:
+    """The model of a server that serves one; StageFailed otherwise."""
+    try:
+        models = served_models(url)
+    except (OSError, ValueError, LookupError) as error:
+        raise StageFailed(f"eval.server {url}: no OpenAI-compatible server answers there: {error}") from None
+    if len(models) != 1:
+        names = ", ".join(model.name for model in models) or "none"
+        raise StageFailed(f"eval.server {url}: serves {names}; it should serve one model")
+    return models[0]
+
+
+class Served:
+    """Implements engine.context.Generation over the server at `url` (…/v1), which serves `model`."""
+
+    def __init__(self, url: str, model: ServedModel, by_ids: bool) -> None:
+        self._url, self._model, self._by_ids = url, model, by_ids
+        self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
+        self._left: dict[int, int] = {}  # completions that a job still waits for
+        self._answered: set[int] = set()  # jobs of which a question was answered
+        self._numbers = itertools.count(1)
+        for number in range(CONCURRENCY):
+            threading.Thread(target=self._serve, name=f"ask {number}", daemon=True).start()
+
+    def next_job_id(self) -> int:
+        """See engine.context.Generation."""
+        return next(self._numbers)
+
+    def submit(self, job: Work) -> None:
+        """See engine.context.Generation."""
+        if not isinstance(job, Job):
+            raise StageFailed(f"eval.server {self._url}: a server is asked the run's own tasks alone")
+        self._left[job.job_id] = len(job.prompts) * job.samples
+        for prompt in job.prompts:
+            for sample in range(job.samples):
+                self._asks.put(_Ask(job, prompt, sample))
+
+    def poll(self, timeout: float) -> Iterable[Result]:
+        """See engine.context.Generation."""
+        deadline = time.monotonic() + timeout
+        found: list[Result] = []
+        while not found or not self._answers.empty():
+            try:
+                answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return found
+            found += self._taken(answer)
+        return found
+
+    def _taken(self, answer: _Answer) -> list[Result]:
+        """The completion and, behind a job's last one, its end."""
+        completion = answer.completion
+        job_id, kind = completion.job_id, completion.kind
+        self._left[job_id] -= 1
+        if not answer.fault:
+            self._answered.add(job_id)
+        if self._left[job_id]:
+            return [completion]
+        if job_id not in self._answered:
+            return [JobFailed(job_id, kind, f"{self._url} answered no question: {answer.fault}")]
+        return [completion, JobDone(job_id, kind, completion.version, (), 0, 0, 0.0, 0.0, 0.0)]
+
+    def _serve(self) -> None:
+        while True:
+            self._answers.put(self._answer(self._asks.get()))
+
+    def _answer(self, ask: _Ask) -> _Answer:
+        """Asks until there is an answer, a refusal or no try left."""
+        fault = ""
+        for attempt in range(ATTEMPTS):
+            time.sleep(PAUSE_SECONDS * (2**attempt - 1))
+            try:
+                found = _post(f"{self._url}/completions", self._body(ask))
+                return _Answer(_completion(ask, found), "")
+            except urllib.error.HTTPError as error:
+                fault = f"HTTP {error.code}: {error.read(500).decode(errors='replace').strip()}"
+                if error.code < 500 and error.code != TOO_MANY:
+                    break
+            except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
+                fault = f"{type(error).__name__}: {error}"
+        return _Answer(_unanswered(ask), fault)
+
+    def _body(self, ask: _Ask) -> dict[str, Any]:
+        sampling = ask.job.sampling
+        seed = completion_seed(ask.job.seed, ask.job.step, ask.prompt.index, ask.sample)
+        return {
+            "model": self._model.name,
+            "prompt": ask.prompt.token_ids.tolist() if self._by_ids else ask.prompt.text,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": seed % 2**31,
+            "stop": list(sampling.stop) or None,
+        }
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+        return json.load(response)
+
+
+def _completion(ask: _Ask, found: Any) -> Completion:
+    choice = found["choices"][0]
+    text, finish = str(choice["text"]), "length" if choice["finish_reason"] == "length" else "stop"
+    verdict = grade(text, ask.prompt.gold, truncated=finish == "length")
+    tokens = int((found.get("usage") or {}).get("completion_tokens") or 0)
+    return _made(ask, tokens, cast(Finish, finish), text, verdict.outcome, verdict.answer)
+
+
+def _unanswered(ask: _Ask) -> Completion:
+    return _made(ask, 0, "length", "", "error", "")
+
+
+def _made(ask: _Ask, tokens: int, finish: Finish, text: str, outcome: str, answer: str) -> Completion:
+    """A completion of `tokens` ids that are not known."""
+    job, prompt = ask.job, ask.prompt
+    return Completion(
+        job.job_id,
+        job.kind,
+        job.weights.version,
+        prompt.index,
+        ask.sample,
+        np.full(tokens, UNKNOWN_ID, dtype=np.int32),
+        np.zeros(0, dtype=np.float32),
+        finish,
+        text,
+        outcome,
+        answer,
+    )
