@@ -32,7 +32,8 @@ generator = "transformers"
 trainer_threads = 1
 worker_threads = 1
 max_model_len = 64
-trainer_restarts = 9
+trainer_restarts = 20
+worker_restarts = 20
 [data]
 source = "{folder}/rows"
 validation_rows = 20

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,27 +82,33 @@ def test_a_run_that_was_killed_and_resumed_has_the_same_numbers(
 ) -> None:
     folder = start(tmp_path, inputs)
     chance = random.Random(role)
-    kills = int(os.environ.get("MATHRL_KILLS", "1"))
-    for moment in sorted(chance.sample(range(1, 48), kills)):
-        until(
-            lambda: steps_done(folder) >= moment or not launch.is_alive(tmp_path, folder.run_id),
-            "there is progress",
-        )  # noqa: B023
+    for moment in sorted(chance.sample(range(1, 66), int(os.environ.get("MATHRL_KILLS", "1")))):
+        until(partial(reached, folder, moment), "there is progress")
         pid = pid_of(folder, role)
         if pid is None:
-            break
+            break  # the run has ended
         os.kill(pid, signal.SIGKILL)
         if role == "supervisor":
             until(lambda: not launch.is_alive(tmp_path, folder.run_id), "the supervisor is gone")
             launch.resume_run(tmp_path, folder.run_id)
         else:
-            until(lambda: pid_of(folder, role) not in (None, pid), "it is back")  # noqa: B023
+            until(partial(is_replaced, folder, role, pid), "it is back, or the run has ended")
     finish(folder)
     assert Store(tmp_path).status(folder.run_id).state == "done"
     assert curves(folder) == curves(straight)
     judged = {(e.arm, e.task, e.ex_id, e.sample): e.output for e in examples(straight)}
     assert {(e.arm, e.task, e.ex_id, e.sample): e.output for e in examples(folder)} == judged
     assert len(examples(folder)) == len(examples(straight))
+
+
+def reached(folder: RunFolder, moment: int) -> bool:
+    """True once the run has done so many training steps, or has ended."""
+    return steps_done(folder) >= moment or not launch.is_alive(folder.home, folder.run_id)
+
+
+def is_replaced(folder: RunFolder, role: str, pid: int) -> bool:
+    """True once another process than `pid` plays `role`, or the run has ended."""
+    return pid_of(folder, role) not in (None, pid) or not launch.is_alive(folder.home, folder.run_id)
 
 
 def steps_done(folder: RunFolder) -> int:
