@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.arms import parent_model
 from engine.losses import LOSSES, Metrics, Settings, Terms, Totals, importance_weights, merge
 from engine.messages import derived_seed
-from engine.packing import Packed, pack
+from engine.packing import Packed, pack, spread
 from engine.policy import Policy
 from engine.replay import Rollouts
 from engine.training import Training
@@ -69,8 +69,14 @@ class PolicyGradient:
         """The ratio's denominator of each row `(response tokens,)`."""
         if self._settings.old_logprobs == "sampler":
             return {row: rollouts.logprobs[row] for row in rows}
+        return self._training.budget.run(
+            lambda budget: self._trainer_logprobs(rollouts, rows, budget),
+            self._training.policy.clear_gradients,
+        )
+
+    def _trainer_logprobs(self, rollouts: Rollouts, rows: list[int], budget: int) -> Logprobs:
         old: Logprobs = {}
-        for packed, members in self._microbatches(rollouts, rows):
+        for packed, members in self._microbatches(rollouts, rows, budget):
             with torch.no_grad():
                 logprobs, _ = self._training.policy.logprobs(packed, self._settings.temperature)
             pieces = logprobs[packed.mask].cpu().numpy()
@@ -85,12 +91,15 @@ class PolicyGradient:
             sequences=len(rows),
             constant=len(rows) * self._settings.max_new_tokens,
         )
-        parts = [
-            self._backward(packed, members, rollouts, old, totals)
-            for packed, members in self._microbatches(rollouts, rows)
-        ]
+        parts = self._training.budget.run(
+            lambda budget: [
+                self._backward(packed, members, rollouts, old, totals)
+                for packed, members in self._microbatches(rollouts, rows, budget)
+            ],
+            self._training.policy.clear_gradients,
+        )
         metrics = merge(parts)
-        update = self._training.optimizer.step()
+        update = self._training.move()
         return {
             **{key: value for key, value in metrics.items() if key != "loss"},
             "train/loss": metrics["loss"],
@@ -108,8 +117,8 @@ class PolicyGradient:
     ) -> Metrics:
         settings, device = self._settings, self._training.device
         logprobs, entropy = self._training.policy.logprobs(packed, settings.temperature)
-        sampler = _spread(packed, [rollouts.logprobs[row] for row in members], device)
-        before = _spread(packed, [old[row] for row in members], device)
+        sampler = spread(packed, [rollouts.logprobs[row] for row in members])
+        before = spread(packed, [old[row] for row in members])
         weigher = before if settings.old_logprobs == "trainer" else logprobs.detach()
         importance, metrics = importance_weights(
             weigher, sampler, packed.mask, settings.importance_cap, totals
@@ -134,16 +143,12 @@ class PolicyGradient:
         with torch.no_grad():
             return self._reference.logprobs(packed, self._settings.temperature)[0]
 
-    def _microbatches(self, rollouts: Rollouts, rows: list[int]) -> Iterator[tuple[Packed, list[int]]]:
+    def _microbatches(
+        self, rollouts: Rollouts, rows: list[int], budget: int
+    ) -> Iterator[tuple[Packed, list[int]]]:
         """Packed microbatches on the device, each with the rollouts' rows of its sequences."""
-        for packed in pack([rollouts.sequences[row] for row in rows], self._training.tokens_per_microbatch):
+        for packed in pack([rollouts.sequences[row] for row in rows], budget):
             yield packed.to(self._training.device), [rows[place] for place in packed.rows.tolist()]
-
-
-def _spread(packed: Packed, values: list[NDArray[np.float32]], device: torch.device) -> Tensor:
-    """Per-token values, one array a sequence of `packed` in its order, as `(tokens,)` on `device`."""
-    flat = torch.from_numpy(np.concatenate(values)).to(device)
-    return torch.zeros(len(packed), device=device).index_copy(0, packed.trained, flat)
 
 
 def _mean(values: Iterator[float]) -> float:

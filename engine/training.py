@@ -6,6 +6,7 @@ here is what they would say twice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from engine import checkpoint, inputs
 from engine.arms import parent_model, tokenizer_source
 from engine.checkpoint_writer import CheckpointWriter
 from engine.context import Context, StageFailed
-from engine.optimizer import Optimizer
+from engine.memory import TokenBudget, found_budget
+from engine.optimizer import Optimizer, Update
 from engine.policy import Policy
 from profiles import Arm
 from profiles.schema import Optimizer as Settings
@@ -43,7 +45,7 @@ class Training:
         self.policy = self.load_policy(resumed or parent_model(context.folder, context.profile, self.arm))
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
-        self.tokens_per_microbatch = settings.tokens_per_microbatch
+        self.budget = TokenBudget(settings.tokens_per_microbatch or found_budget(self.policy), self.warn)
         self.step = 0
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self.resumed: dict[str, Any] = {}
@@ -65,6 +67,18 @@ class Training:
             revision=model.revision,
             frozen=frozen,
         )
+
+    def move(self) -> Update:
+        """One optimizer step on the gradients gathered; warns where their norm is not finite, as nothing moved."""
+        moved = self.optimizer.step()
+        if not math.isfinite(moved.grad_norm):
+            self.warn(f"gradient norm is {moved.grad_norm}: the step's update was left out")
+        return moved
+
+    def warn(self, message: str) -> None:
+        """Says something about this step that a person should see."""
+        payload = {"level": "warning"}
+        self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step, payload))
 
     def save(self, **state: Any) -> None:
         """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it."""

@@ -75,7 +75,21 @@ def _train(
 
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
     """One optimizer step on `batch`; the loss is the mean over all of its answer tokens."""
-    microbatches = pack(batch, training.tokens_per_microbatch)
+    loss, tokens = training.budget.run(
+        lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
+    )
+    moved = training.move()
+    return {
+        "train/loss": loss,
+        "train/grad_norm": moved.grad_norm,
+        "train/learning_rate": moved.learning_rate,
+        "train/tokens": tokens,
+    }
+
+
+def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[float, int]:
+    """Gathers the gradients of `batch` in microbatches of `budget` tokens; its loss and tokens."""
+    microbatches = pack(batch, budget)
     answer_tokens = sum(int(packed.mask.sum()) for packed in microbatches)
     if answer_tokens == 0:
         raise StageFailed("sft: a batch without a single answer token; raise preprocess.max_tokens")
@@ -84,13 +98,7 @@ def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
         loss, _ = training.policy.cross_entropy(packed.to(training.device))
         torch.autograd.backward(loss / answer_tokens)
         total += loss.detach()
-    moved = training.optimizer.step()
-    return {
-        "train/loss": float(total) / answer_tokens,
-        "train/grad_norm": moved.grad_norm,
-        "train/learning_rate": moved.learning_rate,
-        "train/tokens": sum(len(packed.input_ids) for packed in microbatches),
-    }
+    return float(total) / answer_tokens, sum(len(packed.input_ids) for packed in microbatches)
 
 
 def rates(metrics: dict[str, float], times: dict[str, float]) -> dict[str, float]:
