@@ -38,6 +38,11 @@ class GpuClaim:
     def __init__(self, descriptors: Sequence[int]) -> None:
         self._descriptors = list(descriptors)
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The held lock files, to be passed on to a process that is to hold them too."""
+        return tuple(self._descriptors)
+
     def release(self) -> None:
         """Lets go; the GPUs stay claimed while a child that was given the claim lives."""
         while self._descriptors:

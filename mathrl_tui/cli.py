@@ -25,6 +25,7 @@ from mathrl_tui.commands.profiles import profiles
 from mathrl_tui.commands.run import run
 from mathrl_tui.commands.runs import runs, status
 from mathrl_tui.commands.samples import samples
+from mathrl_tui.commands.serve import serve
 from mathrl_tui.commands.sql import sql
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -58,7 +59,7 @@ app = typer.Typer(
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(demo, run, stop, kill, pause, resume, checkpoint, runs, status, attach),
-    *(export, compare, samples, grade, sql, doctor),
+    *(export, compare, samples, grade, sql, serve, doctor),
 )
 for command in _COMMANDS:
     app.command(epilog=_ANYWHERE)(command)

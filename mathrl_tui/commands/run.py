@@ -32,17 +32,21 @@ def run(
     ] = None,
     name: Annotated[str, typer.Option(help="how the run is called [default: the profile's name]")] = "",
     detach: Annotated[bool, typer.Option("--detach", help="print the run's id and do not follow it")] = False,
+    server: Annotated[
+        str, typer.Option(metavar="URL", help="ask this server instead of the worker: eval.server")
+    ] = "",
     resume: Annotated[
         str, typer.Option(metavar="RUN", help="go on with this run, in further stages where some are given")
     ] = "",
 ) -> None:
     """Start stages of an experiment and follow them; Ctrl-C asks whether to stop the run or leave it."""
     if resume:
-        if profile or overrides or seeds or name:
+        if profile or overrides or seeds or name or server:
             raise WrongInput("--resume: a run keeps its own profile, seed and name; leave those options out")
         _go_on(home, resume, stages or [], detach)
         return
-    _start(home, stages or [], profile or DEFAULT_PROFILE, overrides or [], seeds or [0], name, detach)
+    changed = [*(overrides or []), *([f"eval.server={server}"] if server else [])]
+    _start(home, stages or [], profile or DEFAULT_PROFILE, changed, seeds or [0], name, detach)
 
 
 def _start(

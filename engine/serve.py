@@ -1,0 +1,209 @@
+"""A lasting vLLM server of one model, apart from any run: started detached, ready when the right model answers.
+
+What is known of a server stands in HOME/servers/PORT.json, its output in PORT.log beside it. It has a session of its
+own, so that it outlives the terminal and ends as a whole: vLLM's processes would outlive one another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from engine import arms
+from engine.context import StageFailed
+from engine.gpus import GpuClaim, GpuQueue, visible_gpus
+from engine.pidfile import Process
+from engine.preflight import LaunchError
+from engine.served import served_models
+from profiles import Profile
+from store.home import RunFolder
+
+HOST = "127.0.0.1"
+LOOK_SECONDS = 0.5
+END_SECONDS = 15.0
+CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+CPU_ARGUMENTS = ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(64 << 20)]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was started here. `started` tells its process from a later one of the same pid."""
+
+    model: str  # folder or hub name
+    name: str  # how it is asked for
+    port: int
+    pid: int
+    started: int
+    log: str
+
+    @property
+    def url(self) -> str:
+        """Where OpenAI's protocol is spoken."""
+        return f"http://{HOST}:{self.port}/v1"
+
+    @property
+    def process(self) -> Process:
+        return Process(self.pid, self.started)
+
+
+def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
+    """The checkpoint folder of a run's arm, the one that stands for it unless `step` names another. LaunchError."""
+    folder = RunFolder(home, run_id)
+    profile = Profile.model_validate(json.loads(folder.config.read_text(encoding="utf-8"))["profile"])
+    try:
+        if step is None:
+            return arms.standing(folder, profile, profile.arm(arm))[0]
+        steps = {arms.step_of(path): path for path in arms.checkpoints(folder, arm)}
+        return str(steps[step])
+    except StageFailed as error:
+        raise LaunchError(str(error)) from None
+    except KeyError:
+        what = f"arm {arm}" if step is None else f"checkpoint {arm}@{step}"
+        raise LaunchError(f"run {run_id}: it has no {what}") from None
+
+
+def start(
+    home: Path, model: str, name: str, port: int, gpu: int = 0, arguments: Sequence[str] = ()
+) -> Server:
+    """Starts a server of `model` under `name` on GPU `gpu`, on a machine without any on the CPU.
+
+    `arguments` go to vLLM as they are. It holds the GPU as a run does. LaunchError where it cannot be.
+    """
+    if find_spec("vllm") is None:
+        raise LaunchError("serve: vLLM is not installed; pip install 'mathrl-tui[gpu]'")
+    if _is_taken(port):
+        raise LaunchError(f"port {port}: something answers there already; give another --port")
+    claim = _claimed(gpu)
+    folder = home / "servers"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{port}.log"
+    own, environment = (
+        ([], {"CUDA_VISIBLE_DEVICES": str(gpu)}) if claim.descriptors else (CPU_ARGUMENTS, CPU_ENVIRONMENT)
+    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command(model, name, port), *own, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=claim.descriptors,
+            env={**os.environ, **environment},
+        )
+    claim.release()
+    server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log))
+    (folder / f"{port}.json").write_text(json.dumps(asdict(server)), encoding="utf-8")
+    return server
+
+
+def command(model: str, name: str, port: int) -> list[str]:
+    """The command line of vLLM's own server."""
+    where = ["--host", HOST, "--port", str(port), "--served-model-name", name]
+    return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", model, *where]
+
+
+def await_ready(server: Server, seconds: float) -> None:
+    """Returns once the server lists its model. LaunchError: it ended, another answers in its place, or time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            names = [model.name for model in served_models(server.url)]
+        except (OSError, ValueError, LookupError):
+            names = []
+        if names and server.name not in names:
+            raise LaunchError(
+                f"port {server.port}: {', '.join(names)} answers there, not {server.name}; give another --port"
+            )
+        if not has_ended(server) and names:
+            return
+        if has_ended(server):
+            raise LaunchError(
+                f"serve {server.model}: vLLM ended: {_last_words(server)}; its log is {server.log}"
+            )
+        if time.monotonic() >= deadline:
+            raise LaunchError(
+                f"serve {server.model}: not ready after {seconds:.0f} s; see {server.log}, or --stop it"
+            )
+        select.select([], [], [], LOOK_SECONDS)
+
+
+def servers(home: Path) -> list[Server]:
+    """The servers that were started here and live."""
+    found = [
+        Server(**json.loads(path.read_text(encoding="utf-8"))) for path in (home / "servers").glob("*.json")
+    ]
+    return sorted((server for server in found if not has_ended(server)), key=lambda server: server.port)
+
+
+def stop(server: Server) -> None:
+    """Ends the server and all its processes, and returns when they have ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not _signalled(server, number):
+            return
+        deadline = time.monotonic() + END_SECONDS
+        while time.monotonic() < deadline:
+            if not _signalled(server, 0):
+                return
+            select.select([], [], [], LOOK_SECONDS / 10)
+
+
+def has_ended(server: Server) -> bool:
+    """Whether the server's first process is gone; it is reaped where it was ours."""
+    with suppress(ChildProcessError):  # not our child
+        os.waitpid(server.pid, os.WNOHANG)
+    return not server.process.is_alive
+
+
+def lm_eval_command(server: Server, task: str = "gsm8k", shots: int = 8, limit: int = 1024) -> str:
+    """The lm-eval command that asks the server (lm-eval[api] is needed)."""
+    model = f"model={server.name},base_url={server.url}/completions,tokenizer={server.model}"
+    words = ["lm-eval", "run", "--model", "local-completions"]
+    words += ["--model_args", f"{model},num_concurrent=32,max_retries=3,tokenized_requests=False"]
+    words += ["--tasks", task, "--num_fewshot", str(shots), "--gen_kwargs", f"max_gen_toks={limit}"]
+    return shlex.join([*words, "--log_samples", "--output_path", "lm-eval-results"])
+
+
+def _claimed(gpu: int) -> GpuClaim:
+    """The GPU's lock, as runs take it; none on a machine without GPUs."""
+    found = {each.index: each.uuid for each in visible_gpus()}
+    if found and gpu not in found:
+        raise LaunchError(f"--gpu {gpu}: this machine has {', '.join(map(str, found))}")
+    waiting = GpuQueue([found[gpu]] if found else [])
+    claim = waiting.claim()
+    waiting.leave()
+    if claim is None:
+        raise LaunchError(f"--gpu {gpu}: a run or another server holds it; give another, or wait")
+    return claim
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _signalled(server: Server, number: int) -> bool:
+    """Signals the server's session; False where nothing of it is left."""
+    has_ended(server)
+    try:
+        os.killpg(server.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _last_words(server: Server) -> str:
+    lines = Path(server.log).read_text(encoding="utf-8", errors="replace").split("\n")
+    errors = [line for line in lines if "Error" in line]
+    return (errors or [line for line in lines if line.strip()] or ["without a word"])[-1].strip()
