@@ -44,7 +44,7 @@ template = "plain"
 system_prompt = ""
 [sft]
 learning_rate = 5e-3
-steps = 60
+steps = 160
 batch_size = 32
 validate_every = 20
 validation_rows = 20

@@ -82,7 +82,7 @@ def test_a_run_that_was_killed_and_resumed_has_the_same_numbers(
 ) -> None:
     folder = start(tmp_path, inputs)
     chance = random.Random(role)
-    for moment in sorted(chance.sample(range(1, 66), int(os.environ.get("MATHRL_KILLS", "1")))):
+    for moment in sorted(chance.sample(range(1, 160), int(os.environ.get("MATHRL_KILLS", "1")))):
         until(partial(reached, folder, moment), "there is progress")
         pid = pid_of(folder, role)
         if pid is None:
