@@ -46,7 +46,8 @@ def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
     found = checkpoints(folder, arm.name)
     if not found:
         raise StageFailed(
-            f"arm {arm.name}: no checkpoint with weights in {folder.checkpoints(arm.name)}; train it with stage {arm.stage}"
+            f"arm {arm.name}: no checkpoint with weights in {folder.checkpoints(arm.name)}; "
+            f"train it with stage {arm.stage}"
         )
     best = folder.checkpoints(arm.name) / "best"
     if profile.eval.checkpoint == "best" and best.exists() and has_weights(best):

@@ -1,8 +1,10 @@
 """The stage `pretrain` (demo only): makes tokenizer and base model and trains it on solutions of mixed quality.
 
-A share of the solutions shows its work, the others only guess. So the base knows how to work but mostly does not, as
-a real base does: SFT on worked solutions and GRPO by reward have something to bring out. The batch of step t is a
-pure function of seed and t, and its problems are made as they are needed: no problem comes from the held-out split.
+At first every solution shows its work; later, for most kinds of problem, a share does and the others only guess. So
+the base can work but mostly does not, and SFT on worked solutions and GRPO by reward have something to bring out.
+Worked solutions come first because the same steps then teach more than twice as much arithmetic; a few kinds stay
+worked so that the base, asked greedily, succeeds as often under one seed as under another. The batch of step t is a
+pure function of seed and t, and its problems are made as they are needed: none comes from the held-out split.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from engine.prompts import answer_text, encode_answers, encode_prompts, prompt_t
 from engine.stages.sft import rates, update
 from engine.tiny_model import make_model, make_tokenizer
 from engine.training import Clock, Training
-from engine.word_problems import endless
+from engine.word_problems import Problem, endless
 from profiles.schema import Optimizer as Settings
 from profiles.schema import Pretrain
 
@@ -56,11 +58,11 @@ def recipe(shape: Pretrain) -> Settings:
 
 
 def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[Sequence]:
-    """The training sequences of a step: `batch_size` training problems, each worked or guessed by chance."""
+    """The training sequences of a step, counted from 0: `batch_size` training problems, worked or guessed."""
     rng = random.Random(derived_seed("pretrain", seed, step))
     chosen = list(islice(endless(rng, "train"), shape.batch_size))
     solutions = [
-        problem.worked if rng.random() < shape.worked_fraction else problem.guess(rng) for problem in chosen
+        problem.worked if _shows_work(problem, shape, step, rng) else problem.guess(rng) for problem in chosen
     ]
     prompts = encode_prompts(
         tokenizer, [prompt_text(tokenizer, problem.question, "plain") for problem in chosen], "plain"
@@ -72,9 +74,14 @@ def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[S
     ]
 
 
+def _shows_work(problem: Problem, shape: Pretrain, step: int, rng: random.Random) -> bool:
+    always = step < shape.worked_steps or problem.kind < shape.worked_kinds
+    return always or rng.random() < shape.worked_fraction
+
+
 def _make(root: Path, shape: Pretrain, seed: int) -> None:
     """Writes tokenizer and untrained model as the checkpoint of step 0."""
-    tokenizer = make_tokenizer(shape.vocabulary)
+    tokenizer: Any = make_tokenizer(shape.vocabulary)
     policy = Policy(make_model(shape, tokenizer, seed))
     optimizer = Optimizer(policy.precision, recipe(shape), shape.steps)
     with closing(CheckpointWriter(root, keep=1)) as writer:
