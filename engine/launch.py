@@ -21,9 +21,9 @@ from typing import Any, get_args
 
 from engine import control, gpus, preflight
 from engine.control import Command, NotLive, Reply
-from engine.pidfile import end_unattended, lock_path
 from engine.plan import PlanError, Step, make_plan
 from engine.preflight import LaunchError
+from engine.processes.pidfile import end_unattended, lock_path
 from profiles import Profile
 from store.home import RunFolder, create_run
 from store.locks import is_locked

@@ -23,7 +23,7 @@ class LaunchError(ValueError):
 
 def check(home: Path, profile: Profile, seed: int, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
     """Raises LaunchError for the first thing that `plan` lacks in `home` or on this machine with GPUs `found`."""
-    from engine.dataset import InputError, check_source  # numpy is not needed to look at a run
+    from engine.data.dataset import InputError, check_source  # numpy is not needed to look at a run
 
     check_devices(profile, plan, found)
     check_generator(profile, plan)
@@ -38,7 +38,7 @@ def check(home: Path, profile: Profile, seed: int, plan: Sequence[Step], found: 
 
 def check_inputs(home: Path, profile: Profile, seed: int, plan: Sequence[Step]) -> None:
     """Every stage's input is there or planned before it; the teacher's key too, where a teacher will be asked."""
-    from engine import locations
+    from engine.data import locations
     from engine.traces.key import KeyMissing, find_key
 
     stages = [step.stage for step in plan]

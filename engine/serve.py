@@ -24,8 +24,8 @@ from pathlib import Path
 from engine import arms
 from engine.context import StageFailed
 from engine.gpus import GpuClaim, GpuQueue, visible_gpus
-from engine.pidfile import Process
 from engine.preflight import LaunchError
+from engine.processes.pidfile import Process
 from engine.served import served_models
 from profiles import Profile
 from store.home import RunFolder

@@ -11,14 +11,13 @@ import heapq
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from engine.arms import tokenizer_source
-from engine.channels import ChannelClosed, Receiver, Sender
-from engine.child import WorkerChild
+from engine import arms
 from engine.context import StageFailed
+from engine.generators.groups import Groups
 from engine.generators.interface import (
     Generated,
     GenerationRequest,
@@ -27,7 +26,6 @@ from engine.generators.interface import (
     text_of,
 )
 from engine.grading import grade, read_gold
-from engine.groups import Groups
 from engine.messages import (
     Completion,
     Job,
@@ -43,6 +41,8 @@ from engine.messages import (
     Work,
     completion_seed,
 )
+from engine.processes.channels import ChannelClosed, Receiver, Sender
+from engine.processes.child import WorkerChild
 from profiles import Profile
 from profiles.schema import Model
 from store.home import RunFolder
@@ -50,7 +50,7 @@ from store.records import Event, Record, Scalar
 
 
 class Child(Protocol):
-    """What the worker needs of its process; engine.child.WorkerChild gives it."""
+    """What the worker needs of its process; engine.processes.child.WorkerChild gives it."""
 
     jobs: Receiver[Request]
     results: Sender[Result]
@@ -66,18 +66,25 @@ class Ended(Exception):
 
 def main(folder: RunFolder, child: WorkerChild) -> None:
     """Serves jobs until told to stop. The model is loaded at once where it is there, else with the first job."""
-    profile = Profile.model_validate(json.loads(folder.config.read_text())["profile"])
+    config = json.loads(folder.config.read_text())
+    profile = Profile.model_validate(config["profile"])
 
     def generator() -> Generator | None:
         try:
-            source = tokenizer_source(folder, profile)
+            source = arms.tokenizer_source(folder, profile)
         except StageFailed:
             return None  # the base model is still to be made
         from engine.generators.build import build  # imports torch, and what generates
 
-        return build(profile, source, lambda phase, detail: child.emit(_phase(phase, detail)))
+        idle = not _trains(folder, config["plan"])
+        return build(profile, source, lambda phase, detail: child.emit(_phase(phase, detail)), idle)
 
     Worker(child, generator, lambda weights: located(weights, profile.model)).serve()
+
+
+def _trains(folder: RunFolder, plan: Iterable[Mapping[str, str]]) -> bool:
+    """Whether an arm of the plan is still to be trained."""
+    return any(step["arm"] and not arms.finished(folder, step["arm"]) for step in plan)
 
 
 def located(weights: WeightRef, model: Model) -> WeightRef:
@@ -234,8 +241,8 @@ class Worker:
 
         for prompt in groups.first():
             ask(prompt)
-        for finished in generator.generate(waiting, job.sampling):
-            for generated in finished:
+        for batch in generator.generate(waiting, job.sampling):
+            for generated in batch:
                 completion = graded(job, generated, golds[generated.prompt], generator)
                 self._child.results.put(completion)
                 tally.generated_tokens += len(generated.token_ids)

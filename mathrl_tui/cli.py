@@ -38,7 +38,7 @@ _EXIT_STATUS = {
     "profiles.load.ProfileError": WRONG,
     "engine.plan.PlanError": WRONG,
     "engine.preflight.LaunchError": WRONG,
-    "engine.rows.InputError": WRONG,
+    "engine.data.rows.InputError": WRONG,
     "store.query.UnknownRun": WRONG,
     "store.score_files.InputError": WRONG,
     "store.database.StoreError": FAILED,

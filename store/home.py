@@ -1,9 +1,9 @@
 """Where everything lies: the home folder (`$MATHRL_HOME`, else `./artifacts`) and the run folders in it.
 
-    HOME/store.duckdb, store.lock, store.gate   the database and its arbiters
-    HOME/journal/RUN/N.j                        what the run's supervisor acknowledged
-    HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
-    HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
+HOME/store.duckdb, store.lock, store.gate   the database and its arbiters
+HOME/journal/RUN/N.j                        what the run's supervisor acknowledged
+HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
+HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
 """
 
 from __future__ import annotations

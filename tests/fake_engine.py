@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.channels import ChannelClosed
-from engine.child import TrainerChild, WorkerChild
 from engine.context import StopRequested
 from engine.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef
+from engine.processes.channels import ChannelClosed
+from engine.processes.child import TrainerChild, WorkerChild
 from store.home import RunFolder
 from store.records import Event, Example, Scalar
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.channels import ChannelClosed, Receiver, Sender
 from engine.context import StopRequested
-from engine.link import Link
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Request, Result, Sampling, WeightRef
-from engine.orders import Flush, FromChild, Outcome
-from engine.outbox import Outbox, read_spool
-from engine.step_control import StepControl
+from engine.processes.channels import ChannelClosed, Receiver, Sender
+from engine.processes.link import Link
+from engine.processes.orders import Flush, FromChild, Outcome
+from engine.processes.outbox import Outbox, read_spool
+from engine.processes.step_control import StepControl
 from store.records import Scalar
 
 SECONDS = 10.0

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from stage_context import gsm_row, lines_of, make_context, write_source
 
-from engine import dataset, inputs
-from engine.cache import building
-from engine.contamination import overlap
 from engine.context import StageFailed
-from engine.dataset import InputError, Row, check_source, read_jsonl_split
-from engine.locations import missing_input
+from engine.data import dataset, inputs
+from engine.data.cache import building
+from engine.data.contamination import overlap
+from engine.data.dataset import InputError, Row, check_source, read_jsonl_split
+from engine.data.locations import missing_input
 from engine.stages import data
 from profiles import Profile, load
 

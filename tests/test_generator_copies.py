@@ -14,7 +14,7 @@ import pytest
 import tiny_qwen2
 
 import profiles
-from engine.generators.build import at_device, build, visible_devices
+from engine.generators.build import at_device, build, placements, visible_devices
 from engine.generators.copies import Copies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.messages import Sampling, WeightRef
@@ -98,3 +98,17 @@ def test_devices_count_up_from_the_workers() -> None:
     assert visible_devices("cuda:1", 2, "4,GPU-a,7") == "GPU-a,7"
     with pytest.raises(WeightsRefused, match="names only 1"):
         visible_devices("cuda:1", 1, "4")
+
+
+def test_an_idle_trainers_gpus_take_a_copy_each() -> None:
+    def workers(idle: bool, *settings: str) -> list[str]:
+        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        return [each.worker for each in placements(hardware, idle)]
+
+    assert workers(False) == ["cuda:1"]
+    assert workers(True) == ["cuda:1", "cuda:0"]
+    two = ("hardware.worker=cuda:2", "hardware.trainer_processes=2", "hardware.worker_data_parallel=2")
+    assert workers(True, *two) == ["cuda:2", "cuda:3", "cuda:0", "cuda:1"]
+    assert workers(True, "hardware.worker_tensor_parallel=2") == ["cuda:1"]
+    assert workers(True, "hardware.trainer=cpu", "hardware.worker=cuda:0") == ["cuda:0"]
+    assert workers(True, "hardware.worker=cuda:0") == ["cuda:0"]

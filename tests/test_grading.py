@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import grading_symbolic
 from engine.grading import grade
+from engine.grading import symbolic as grading_symbolic
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from engine.order import batch_rows
+from engine.data.order import batch_rows
 
 
 def test_each_epoch_takes_every_row_once_even_where_a_batch_spans_two() -> None:

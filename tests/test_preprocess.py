@@ -14,13 +14,13 @@ from stage_context import gsm_row, lines_of, make_context, write_source
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine import inputs
-from engine.cache import building
 from engine.context import Context, StageFailed
-from engine.packing import Sequence
-from engine.prompts import worked
-from engine.rows import Row
-from engine.sequences import TokenRows, write_lines, write_rows
+from engine.data import inputs
+from engine.data.cache import building
+from engine.data.prompts import worked
+from engine.data.rows import Row
+from engine.data.sequences import TokenRows, write_lines, write_rows
+from engine.learning.packing import Sequence
 from engine.stages import data, preprocess, traces
 from profiles import load
 from store.records import Record

@@ -11,9 +11,9 @@ import pytest
 from stage_context import NoCommands, make_context
 
 from engine.context import Control, StopRequested
+from engine.data.tiny_model import make_tokenizer
 from engine.stages import pretrain
 from engine.stages.pretrain import mixed_batch
-from engine.tiny_model import make_tokenizer
 from profiles import Profile, load
 from profiles.schema import Pretrain
 from store.records import Record, Scalar

@@ -10,8 +10,8 @@ import pytest
 
 from engine.collector import Collector
 from engine.context import StageFailed
+from engine.learning.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
-from engine.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
 from profiles.schema import Grpo
 
 

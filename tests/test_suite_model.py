@@ -17,13 +17,13 @@ import torch
 from lm_eval.api.instance import Instance
 
 import profiles
+from engine.data.tokenizer import load_tokenizer
 from engine.generators.copies import Copies
 from engine.generators.interface import Generator
 from engine.generators.scoring import ScoringRequest, readings
 from engine.generators.transformers import TransformersGenerator
 from engine.messages import WeightRef
 from engine.suite.model import GeneratorModel
-from engine.tokenizer import load_tokenizer
 
 LONGEST = 240
 LIMIT = 12

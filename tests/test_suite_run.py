@@ -11,8 +11,8 @@ import pytest
 from small_experiment import examples, finish, until
 
 from engine import launch
+from engine.data.tiny_model import make_model, make_tokenizer
 from engine.plan import STAGES
-from engine.tiny_model import make_model, make_tokenizer
 from profiles import load
 from profiles.schema import Pretrain
 from store.comparison import run_comparisons

@@ -17,7 +17,7 @@ from supervised import PATIENCE, last_reason, make_run, records, states, supervi
 
 from engine import control, launch
 from engine.control import Reply
-from engine.pidfile import Process, holder, lock_path, pid_path
+from engine.processes.pidfile import Process, holder, lock_path, pid_path
 from store.home import RunFolder
 from store.records import Event, Example, Scalar
 

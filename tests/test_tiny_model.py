@@ -12,9 +12,9 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from engine.tiny_model import make_model, make_tokenizer
-from engine.tokenizer import load_tokenizer
-from engine.word_problems import problems
+from engine.data.tiny_model import make_model, make_tokenizer
+from engine.data.tokenizer import load_tokenizer
+from engine.data.word_problems import problems
 from profiles import load
 from profiles.schema import Pretrain
 

@@ -17,9 +17,9 @@ import pytest
 from fake_teacher import KEY
 from stage_context import NoCommands, gsm_row, lines_of, make_context
 
-from engine import locations
 from engine.context import Context, StageFailed, StopRequested
-from engine.rows import Row
+from engine.data import locations
+from engine.data.rows import Row
 from engine.traces.collect import collect
 from engine.traces.journal import AnswerJournal
 from engine.traces.trace import Trace

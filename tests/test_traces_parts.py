@@ -12,7 +12,7 @@ from fake_teacher import KEY
 from stage_context import gsm_row
 
 from engine.context import StageFailed
-from engine.rows import Row
+from engine.data.rows import Row
 from engine.traces.budget import Budget
 from engine.traces.cleaning import clean
 from engine.traces.journal import Answer, AnswerJournal

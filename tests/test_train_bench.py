@@ -7,7 +7,7 @@ import pytest
 
 from engine.bench import ours
 from engine.bench.shapes import QWEN_1_5B, TINY, flops
-from engine.packing import Sequence
+from engine.learning.packing import Sequence
 
 
 def test_operations_by_hand() -> None:

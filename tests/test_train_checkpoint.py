@@ -17,11 +17,11 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
-from engine import checkpoint
-from engine.checkpoint_writer import CheckpointWriter
-from engine.optimizer import Optimizer
-from engine.packing import pack
-from engine.policy import Policy
+from engine.learning import checkpoint
+from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.optimizer import Optimizer
+from engine.learning.packing import pack
+from engine.learning.policy import Policy
 from profiles.schema import Sft
 
 DTYPES = ("float32", "bfloat16")

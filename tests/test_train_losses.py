@@ -12,9 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import head
-from engine.advantages import group_advantages, zero_variance
-from engine.losses import LOSSES, LossOutput, Settings, Terms, Totals, importance_weights, kl_k3, merge
+from engine.learning import head
+from engine.learning.advantages import group_advantages, zero_variance
+from engine.learning.losses import (
+    LOSSES,
+    LossOutput,
+    Settings,
+    Terms,
+    Totals,
+    importance_weights,
+    kl_k3,
+    merge,
+)
 
 LENGTHS = (5, 2, 7, 4)
 LONGEST, WIDTH, WORDS = 7, 6, 11

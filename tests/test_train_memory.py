@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny_models import random_sequences, tiny_model
 
-from engine.memory import OutOfMemory, TokenBudget, found_budget
-from engine.optimizer import Optimizer
-from engine.packing import Packed
-from engine.policy import Policy
+from engine.learning.memory import OutOfMemory, TokenBudget, found_budget
+from engine.learning.optimizer import Optimizer
+from engine.learning.packing import Packed
+from engine.learning.policy import Policy
 from engine.stages.sft import update
 from profiles.schema import Sft
 

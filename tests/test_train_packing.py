@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.packing import Sequence, lay_out, pack, plan, spread
+from engine.learning.packing import Sequence, lay_out, pack, plan, spread
 
 END = 9
 

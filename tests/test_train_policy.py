@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from engine import head
-from engine.packing import Sequence, lay_out
-from engine.policy import NoWeights, Policy
-from engine.tensor_image import TensorImage
+from engine.learning import head
+from engine.learning.packing import Sequence, lay_out
+from engine.learning.policy import NoWeights, Policy
+from engine.learning.tensor_image import TensorImage
 
 
 def labelled(item: Sequence) -> tuple[Tensor, Tensor]:

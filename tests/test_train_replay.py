@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import replay
-from engine.packing import Sequence
-from engine.replay import Rollouts
+from engine.learning import replay
+from engine.learning.packing import Sequence
+from engine.learning.replay import Rollouts
 
 ROLLOUTS = Rollouts(
     step=12,

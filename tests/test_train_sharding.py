@@ -12,11 +12,11 @@ import torch.multiprocessing as spawning
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
-from engine import checkpoint, ranks
-from engine.checkpoint_writer import CheckpointWriter
-from engine.optimizer import Optimizer
-from engine.packing import lay_out, plan
-from engine.policy import Policy
+from engine.learning import checkpoint, ranks
+from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.optimizer import Optimizer
+from engine.learning.packing import lay_out, plan
+from engine.learning.policy import Policy
 from profiles.schema import Sft
 
 SETTINGS = Sft(learning_rate=1e-2, warmup_steps=0, max_grad_norm=0.5)

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.messages import WeightRef
-from engine.slots import (
+from engine.handover.slots import (
     Entry,
     Slot,
     TornWeights,
@@ -24,7 +23,8 @@ from engine.slots import (
     remove_slots,
     slot_path,
 )
-from engine.weights import WeightPublisher, WeightReader, read_weights
+from engine.handover.weights import WeightPublisher, WeightReader, read_weights
+from engine.messages import WeightRef
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -11,9 +11,9 @@ from itertools import islice
 
 import pytest
 
+from engine.data.rows import Row
+from engine.data.word_problems import TEMPLATES, THINGS, Split, endless, problems
 from engine.grading import grade
-from engine.rows import Row
-from engine.word_problems import TEMPLATES, THINGS, Split, endless, problems
 
 EQUATION = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
 COMPUTED = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
@@ -65,7 +65,7 @@ def test_rows_are_distinct_and_follow_from_the_seed_in_another_process() -> None
     assert len({row.question for row in rows}) == 2000
     assert problems(8, 2000, "train") != rows
     assert problems(7, 50, "train") == rows[:50]
-    program = "from engine.word_problems import problems; print(problems(7, 2000, 'train')[-1])"
+    program = "from engine.data.word_problems import problems; print(problems(7, 2000, 'train')[-1])"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == str(rows[-1])
 

@@ -17,9 +17,10 @@ import pytest
 import tiny_qwen2
 
 import profiles
-from engine.channels import ChannelClosed, Receiver, Sender
+from engine.generators.groups import Groups
 from engine.generators.interface import Generated, GenerationRequest, WeightsRefused
-from engine.groups import Groups
+from engine.handover.slots import TornWeights
+from engine.handover.weights import WeightPublisher, read_weights
 from engine.messages import (
     Completion,
     Job,
@@ -33,8 +34,7 @@ from engine.messages import (
     WeightRef,
     completion_seed,
 )
-from engine.slots import TornWeights
-from engine.weights import WeightPublisher, read_weights
+from engine.processes.channels import ChannelClosed, Receiver, Sender
 from engine.worker import Worker, main
 from store.home import RunFolder
 from store.records import Event, Record, Scalar

@@ -32,8 +32,8 @@ import profiles
 from engine.bench.shapes import QWEN_1_5B, Shape
 from engine.bench.train import environment
 from engine.generators.interface import Generated, GenerationRequest
+from engine.handover.weights import WeightPublisher
 from engine.messages import Sampling, WeightRef, derived_seed
-from engine.weights import WeightPublisher
 from profiles import Profile
 
 TINY = Shape(64, 2, 2, 1, 128, 512, prompt=11, response=45, longest=205)  # vLLM's CPU build needs heads of 32

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from engine import head
 from engine.bench.shapes import PEAK_FLOPS, Shape, flops
-from engine.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
-from engine.memory import found_budget
-from engine.optimizer import Optimizer
-from engine.packing import Packed, Sequence, pack
-from engine.policy import Policy
+from engine.learning import head
+from engine.learning.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
+from engine.learning.memory import found_budget
+from engine.learning.optimizer import Optimizer
+from engine.learning.packing import Packed, Sequence, pack
+from engine.learning.policy import Policy
 from profiles.schema import Sft
 
 WARM_UP = 2

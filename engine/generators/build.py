@@ -16,24 +16,39 @@ from profiles.schema import Hardware
 Phase = Callable[[str, str], None]  # name of a start-up phase, and a detail
 
 
-def build(profile: Profile, source: str, phase: Phase) -> Generator:
+def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = False) -> Generator:
     """The generator with the model at `source` (folder or hub name), ready to load weights.
 
-    With hardware.worker_data_parallel above 1 it is as many copies, on devices that count up from hardware.worker.
+    Where it has room on several devices (see `placements`) it is as many copies.
     """
-    hardware = profile.hardware
+    hardware, dtype = profile.hardware, profile.model.compute_dtype
     phase("loading", source)
     folder = model_folder(source, profile.model.revision)
-    count = hardware.worker_data_parallel
-    if count == 1:
-        generator = one(folder, hardware, profile.model.compute_dtype, phase)
+    placed = placements(hardware, trainer_idle)
+    if len(placed) == 1:
+        generator = one(folder, placed[0], dtype, phase)
     else:
-        placed = [at_device(hardware, place) for place in range(count)]
-        generator = Copies(
-            [partial(one, folder, each, profile.model.compute_dtype, _to_log) for each in placed]
-        )
+        generator = Copies([partial(one, folder, each, dtype, _to_log) for each in placed])
     phase("ready", "")
     return generator
+
+
+def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
+    """The hardware of each copy: hardware.worker_data_parallel of them, on devices that count up from the worker's.
+
+    An idle trainer's GPUs take a copy each, where a copy needs no more than one.
+    """
+    placed = [at_device(hardware, place) for place in range(hardware.worker_data_parallel)]
+    if (
+        trainer_idle
+        and hardware.worker_tensor_parallel == 1
+        and "cpu" not in (hardware.trainer, hardware.worker)
+    ):
+        taken = {each.worker for each in placed}
+        first = int(hardware.trainer.removeprefix("cuda:"))
+        spare = [f"cuda:{first + rank}" for rank in range(hardware.trainer_processes)]
+        placed += [hardware.model_copy(update={"worker": name}) for name in spare if name not in taken]
+    return placed
 
 
 def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator:

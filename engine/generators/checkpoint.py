@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig
 
 from engine.generators.interface import WeightsRefused
+from engine.handover.slots import TornWeights
+from engine.handover.weights import WeightReader
 from engine.messages import WeightRef
-from engine.slots import TornWeights
-from engine.weights import WeightReader
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 

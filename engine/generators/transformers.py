@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from engine.data.tokenizer import load_tokenizer
 from engine.generators import prefix
 from engine.generators.checkpoint import check_fit, end_ids, named_tensors, verify
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
+from engine.handover.weights import WeightReader
 from engine.messages import Finish, Sampling, WeightRef
-from engine.tokenizer import load_tokenizer
-from engine.weights import WeightReader
 
 PREFILL_TOKENS = 16_384  # padded prompt tokens a forward pass
 SCORED_AT_ONCE = 512  # tokens whose logits are held at a time

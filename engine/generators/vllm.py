@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from engine.data.tokenizer import load_tokenizer
 from engine.generators.checkpoint import check_fit, end_ids, named_tensors
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
+from engine.handover.weights import WeightReader
 from engine.messages import Finish, Sampling, WeightRef
-from engine.tokenizer import load_tokenizer
-from engine.weights import WeightReader
 from profiles.schema import Hardware
 
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from engine.generators.checkpoint import named_tensors, verify
+from engine.handover.weights import WeightReader
 from engine.messages import WeightRef
-from engine.weights import WeightReader
 
 
 class WeightVersions:

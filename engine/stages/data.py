@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from engine import dataset, inputs
-from engine.cache import building
-from engine.contamination import Overlap, overlap
 from engine.context import Context, StageFailed
-from engine.dataset import InputError, Row, Source, Splits
-from engine.progress import Progress
-from engine.rows import write_jsonl
+from engine.data import dataset, inputs
+from engine.data.cache import building
+from engine.data.contamination import Overlap, overlap
+from engine.data.dataset import InputError, Row, Source, Splits
+from engine.data.progress import Progress
+from engine.data.rows import write_jsonl
 from store.records import Event
 
 STAGE = "data"

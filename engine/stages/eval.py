@@ -7,20 +7,22 @@ repeats only what was unfinished.
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import inputs
 from engine.arms import standing
 from engine.collector import Collector
 from engine.context import Context, StageFailed
-from engine.dataset import PLATINUM
-from engine.inputs import SplitName
+from engine.data import inputs
+from engine.data.dataset import PLATINUM
+from engine.data.inputs import SplitName
+from engine.learning.validation import example
 from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.served import Served, only_model
 from engine.suite import units as suite
-from engine.validation import example
 from profiles import Arm
 from store.records import Event, Scalar
 
@@ -46,10 +48,20 @@ def run(context: Context) -> None:
         return
     if context.generation is None:
         raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
+    _give_memory_back()
     arms = list(_arms_with_models(context))
     collector = Collector(context.generation)
     _ask(context, collector, arms)
     suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
+
+
+def _give_memory_back() -> None:
+    """What training left on the trainer's GPU, where the worker may place a copy of its model."""
+    if "torch" in sys.modules:
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _ask_server(context: Context, url: str) -> None:

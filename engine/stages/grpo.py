@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine import inputs, replay
-from engine.advantages import group_advantages
 from engine.collector import Collector
 from engine.context import Context, StageFailed
-from engine.packing import Sequence
-from engine.policy_gradient import PolicyGradient
-from engine.replay import Rollouts
-from engine.rollouts import RolloutBatch, RolloutSchedule
+from engine.data import inputs
+from engine.handover.weights import WeightPublisher
+from engine.learning import replay
+from engine.learning.advantages import group_advantages
+from engine.learning.packing import Sequence
+from engine.learning.policy_gradient import PolicyGradient
+from engine.learning.replay import Rollouts
+from engine.learning.rollouts import RolloutBatch, RolloutSchedule
+from engine.learning.training import Clock, Training
+from engine.learning.validation import Validation, example
 from engine.stages.sft import rates
-from engine.training import Clock, Training
-from engine.validation import Validation, example
-from engine.weights import WeightPublisher
 from profiles.schema import Grpo
 
 

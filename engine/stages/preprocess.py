@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine import inputs, locations, prompts
 from engine.arms import tokenizer_source
-from engine.cache import building
 from engine.context import Context, StageFailed
-from engine.inputs import SplitName
-from engine.progress import Progress
-from engine.rows import Row
-from engine.sequences import write_lines, write_rows
+from engine.data import inputs, locations, prompts
+from engine.data.cache import building
+from engine.data.inputs import SplitName
+from engine.data.progress import Progress
+from engine.data.rows import Row
+from engine.data.sequences import write_lines, write_rows
 from engine.traces.trace import Trace
 from store.records import Event
 

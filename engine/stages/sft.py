@@ -10,14 +10,14 @@ import math
 
 import torch
 
-from engine import inputs
 from engine.collector import Collector
 from engine.context import Context, StageFailed
-from engine.order import batch_rows
-from engine.packing import Sequence, pack
-from engine.training import Clock, Training
-from engine.validation import Validation
-from engine.weights import WeightPublisher
+from engine.data import inputs
+from engine.data.order import batch_rows
+from engine.handover.weights import WeightPublisher
+from engine.learning.packing import Sequence, pack
+from engine.learning.training import Clock, Training
+from engine.learning.validation import Validation
 
 
 def run(context: Context) -> None:

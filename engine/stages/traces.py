@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine import inputs
-from engine.cache import building
 from engine.context import Context
-from engine.sequences import write_lines
+from engine.data import inputs
+from engine.data.cache import building
+from engine.data.sequences import write_lines
 from engine.traces.own import own_solutions
 from engine.traces.trace import Trace
 from store.records import Event

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from engine.gpus import visible_gpus, wanted
-from engine.pidfile import Held
 from engine.plan import Step, needs_worker
+from engine.processes.pidfile import Held
 from engine.supervisor.supervisor import Supervisor
 from profiles import Profile
 from store.home import RunFolder

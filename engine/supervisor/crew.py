@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.gpus import GpuClaim
-from engine.orders import FromChild, Verb
+from engine.processes.orders import FromChild, Verb
 from engine.supervisor.processes import Child, Role, connect, start_trainer, start_worker
 from engine.supervisor.restarts import Restarts
 from profiles.schema import Hardware

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from engine.outbox import read_spool, spool_folder
-from engine.pidfile import ROLES, pid_path
-from engine.process_tree import kill_marked
+from engine.processes.outbox import read_spool, spool_folder
+from engine.processes.pidfile import ROLES, pid_path
+from engine.processes.process_tree import kill_marked
 from store.home import RunFolder
 from store.locks import is_locked
 from store.records import Record
@@ -43,7 +43,7 @@ def spooled(folder: RunFolder) -> list[tuple[Path, list[Record]]]:
 
 
 def clear_shared_memory(run_id: str) -> None:
-    """Removes what the run's processes, all dead now, left in shared memory (engine/slots.py gives the names)."""
+    """Removes what the run's dead processes left in shared memory, by the names of engine/handover/slots.py."""
     for path in SHARED_MEMORY.glob("mathrl-*"):
         if path.name.startswith(f"mathrl-{run_id}-@"):  # no run id holds an @, so it is no other run's
             path.unlink(missing_ok=True)

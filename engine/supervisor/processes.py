@@ -14,9 +14,9 @@ from multiprocessing.reduction import send_handle
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Literal
 
-from engine.child import run_trainer, run_worker
-from engine.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
-from engine.process_tree import kill_marked, marks
+from engine.processes.child import run_trainer, run_worker
+from engine.processes.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.processes.process_tree import kill_marked, marks
 from store.home import RunFolder
 
 Role = Literal["trainer", "worker"]

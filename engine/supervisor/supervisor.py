@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
-from engine.orders import Flush, FromChild, Notice, Outcome, Paused
-from engine.pidfile import hold, lock_path
 from engine.plan import Step, needs_worker
+from engine.processes.orders import Flush, FromChild, Notice, Outcome, Paused
+from engine.processes.pidfile import hold, lock_path
 from engine.supervisor.crew import Crew, Entries
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, clear_shared_memory, spooled
@@ -49,7 +49,7 @@ class Supervisor:
     def __init__(
         self, folder: RunFolder, gpus: Sequence[Gpu], entries: Entries | None = None, locks: Path = LOCKS
     ) -> None:
-        """Takes the run's lock and opens its journal. Raises engine.pidfile.Held, store.journal.JournalBusy."""
+        """Takes the run's lock and opens its journal. Raises pidfile.Held or store.journal.JournalBusy."""
         self._lock = hold(lock_path(folder))
         self._folder = folder
         config = json.loads(folder.config.read_text(encoding="utf-8"))

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.data.prompts import wants_box
+from engine.data.rows import Row
 from engine.grading import grade
-from engine.grading_equality import read_answer
-from engine.grading_extraction import Box, boxes, final_answer, spoken
-from engine.prompts import wants_box
-from engine.rows import Row
+from engine.grading.equality import read_answer
+from engine.grading.extraction import Box, boxes, final_answer, spoken
 from engine.traces.journal import Answer
 from engine.traces.trace import Trace
 from profiles import Profile

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import openai
 
-from engine import locations
 from engine.context import Context, StageFailed, StopRequested
+from engine.data import locations
+from engine.data.progress import Progress
+from engine.data.rows import Row
 from engine.messages import derived_seed
-from engine.progress import Progress
-from engine.rows import Row
 from engine.traces.budget import Budget
 from engine.traces.cleaning import clean_answers
 from engine.traces.journal import Answer, AnswerJournal

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.data.prompts import worked
+from engine.data.rows import Row
 from engine.grading import grade
-from engine.prompts import worked
-from engine.rows import Row
 from engine.traces.trace import Trace
 
 

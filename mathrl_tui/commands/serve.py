@@ -35,8 +35,10 @@ def serve(
     serving.await_ready(server, wait)
     print(f"{server.name} answers at {server.url} (pid {server.pid}); it goes on when this terminal is gone")
     print("\nlm-eval on it (needs `pip install 'lm-eval[api]'`):\n  " + serving.lm_eval_command(server))
-    print(f"\nthe own tasks on it:\n  mathrl-tui run preprocess eval --server {server.url} --profile NAME")
-    print(f"\nto end it:\n  mathrl-tui serve {model} --stop")
+    print(
+        f"\na profile's own tasks on it:\n  mathrl-tui run data preprocess eval --server {server.url} --profile NAME"
+    )
+    print(f"\nto end it:\n  mathrl-tui serve {server.name} --stop")
 
 
 def _found(home: Path, model: str) -> str:

@@ -1,0 +1,112 @@
+"""What the later stages read: rows, traces, sequences and prompts, found where engine/data/locations.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.context import Context, StageFailed
+from engine.data import dataset, locations
+from engine.data.dataset import Row
+from engine.data.sequences import TokenRows, read_lines
+from engine.learning.packing import Sequence
+from engine.messages import Prompt
+from engine.traces.trace import Trace
+
+SplitName = Literal["train", "validation", "test", "shots", "platinum"]
+
+
+class Sequences:
+    """Training sequences, memory-mapped: `len()`, `[row]` and iteration."""
+
+    def __init__(self, folder: Path) -> None:
+        self._rows = TokenRows(folder, "sequences")
+        self._prompt_lengths = np.load(folder / "sequences.prompt_lengths.npy")
+        self._finished = np.load(folder / "sequences.finished.npy")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Sequence:
+        return Sequence(self._rows[row], int(self._prompt_lengths[row]), bool(self._finished[row]))
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return (self[row] for row in range(len(self)))
+
+
+def rows(context: Context, split: SplitName) -> list[Row]:
+    """The rows of a split, in the source's order; `shots` are the worked examples of few-shot prompts."""
+    return dataset.read_rows(_made(data_folder(context), "data") / f"{split}.jsonl")
+
+
+def traces(context: Context) -> list[Trace]:
+    """The cleaned traces, in the order of the training rows."""
+    lines = read_lines(_made(traces_folder(context), "traces") / "traces.jsonl")
+    return [Trace(**line) for line in lines]
+
+
+def sequences(context: Context) -> Sequences:
+    """The training sequences of SFT."""
+    return Sequences(_made(preprocess_folder(context), "preprocess"))
+
+
+def prompts(
+    context: Context, split: SplitName, *, template: str | None = None, shots: int = 0
+) -> list[Prompt]:
+    """The questions of a split as prompts, `index` counting from 0. `template` None: that of preprocess."""
+    name = prompts_name(split, template or context.profile.preprocess.template, shots)
+    folder = _made(preprocess_folder(context), "preprocess")
+    if not (folder / f"{name}.jsonl").is_file():
+        raise StageFailed(
+            f"preprocess made no prompts {name}; eval.templates, eval.shots and data.platinum say which it makes"
+        )
+    token_rows, facts = TokenRows(folder, name), read_lines(folder / f"{name}.jsonl")
+    return [
+        Prompt(ex_id, index, token_rows[index], gold, text) for index, (ex_id, gold, text) in enumerate(facts)
+    ]
+
+
+def prompts_name(split: str, template: str, shots: int) -> str:
+    """The stem of the files that hold these prompts."""
+    return f"prompts-{split}-{template}-{shots}"
+
+
+@lru_cache(4)
+def tokenizer(source: str) -> Any:
+    """The tokenizer in a model folder or under a hub name; StageFailed where there is none."""
+    from engine.data.tokenizer import load_tokenizer
+
+    try:
+        return load_tokenizer(source)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise StageFailed(
+            f"tokenizer of {source}: {first}; set model.source to a model that has one"
+        ) from None
+
+
+def data_folder(context: Context) -> Path:
+    """Where the stage `data` leaves its output for this run's profile and seed."""
+    return locations.data_folder(context.folder.home, context.profile, context.seed)
+
+
+def traces_folder(context: Context) -> Path:
+    """Where the stage `traces` leaves its output for this run's profile and seed."""
+    return locations.traces_folder(context.folder.home, context.profile, context.seed)
+
+
+def preprocess_folder(context: Context) -> Path:
+    """Where the stage `preprocess` leaves its output for this run's profile, seed and tokenizer."""
+    return locations.preprocess_folder(context.folder, context.profile, context.seed)
+
+
+def _made(folder: Path, stage: str) -> Path:
+    if not folder.is_dir():
+        raise StageFailed(
+            f"no output of stage {stage} for this profile and seed in {folder.parent}; run {stage} first"
+        )
+    return folder

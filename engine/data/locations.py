@@ -1,0 +1,117 @@
+"""Where the outputs of data, traces and preprocess lie: HOME/cache/STAGE/HASH, by everything that they follow from.
+
+The hash takes in settings, seed, source files, tokenizer and the outputs before it, so that an output is made once,
+shared by runs and never mistaken for another one's. Imports no torch: the launcher looks here before a run starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.arms import tokenizer_source
+from engine.context import StageFailed
+from engine.data import dataset
+from engine.data.cache import content_key
+from engine.data.dataset import InputError
+from profiles import Profile
+from store.home import RunFolder
+
+_FORMAT = 1  # of the files in these folders; another one makes new folders
+_AFTER_PREPROCESS = ("sft", "grpo", "eval")
+
+
+def data_folder(home: Path, profile: Profile, seed: int) -> Path:
+    """Where the stage `data` leaves its output."""
+    return home / "cache" / "data" / data_key(profile, seed)
+
+
+def traces_folder(home: Path, profile: Profile, seed: int) -> Path:
+    """Where the stage `traces` leaves its output."""
+    return home / "cache" / "traces" / traces_key(profile, seed)
+
+
+def answers_folder(home: Path, profile: Profile, seed: int) -> Path:
+    """Where `traces` journals the teacher's answers: paid for once, whatever is made of them later."""
+    return home / "cache" / "answers" / answers_key(profile, seed)
+
+
+def preprocess_folder(folder: RunFolder, profile: Profile, seed: int) -> Path:
+    """Where the stage `preprocess` leaves its output; for a made model that follows from the run's tokenizer."""
+    source = tokenizer_source(folder, profile)
+    return folder.home / "cache" / "preprocess" / preprocess_key(profile, seed, source)
+
+
+def missing_input(home: Path, profile: Profile, seed: int, stages: Sequence[str]) -> str:
+    """One line where a planned stage needs an output that is neither there nor planned; "" where all is well."""
+    needs = {"traces": "data", "preprocess": "traces"} | dict.fromkeys(_AFTER_PREPROCESS, "preprocess")
+    for stage in stages:
+        before = needs.get(stage)
+        if before is None or before in stages or _is_there(home, profile, seed, before):
+            continue
+        return (
+            f"stage {stage}: profile {profile.name} with seed {seed} has no output of stage {before} in {home}; "
+            f"run {before} too"
+        )
+    return ""
+
+
+def _is_there(home: Path, profile: Profile, seed: int, stage: str) -> bool:
+    if stage == "data":
+        return data_folder(home, profile, seed).is_dir()
+    if stage == "traces":
+        return traces_folder(home, profile, seed).is_dir()
+    if profile.model.source == "made":
+        return any((home / "cache" / "preprocess").glob("*"))  # which one is known with the run's tokenizer
+    return preprocess_folder(RunFolder(home, ""), profile, seed).is_dir()
+
+
+def data_key(profile: Profile, seed: int) -> str:
+    """What rows and splits follow from. StageFailed where a source file is gone."""
+    try:
+        files = dataset.fingerprint(profile)
+    except InputError as error:
+        raise StageFailed(str(error)) from None
+    settings = profile.data.model_dump(exclude={"source"})
+    return content_key([_FORMAT, settings, files, seed, max(profile.eval.shots, default=0)])
+
+
+def answers_key(profile: Profile, seed: int) -> str:
+    """What a teacher's answers follow from; how many questions are asked of it is no part of that."""
+    asked = profile.traces.model_dump(include={"base_url", "model", "max_tokens", "temperature"})
+    return content_key([_FORMAT, data_key(profile, seed), asked, profile.preprocess.system_prompt])
+
+
+def traces_key(profile: Profile, seed: int) -> str:
+    """What traces follow from. How fast or dear they were to get is no part of it."""
+    settings = profile.traces
+    if settings.source == "solutions":
+        before = [data_key(profile, seed), profile.preprocess.system_prompt]
+        return content_key([_FORMAT, "solutions", before])
+    made = settings.model_dump(include={"samples", "limit", "wrong_answers"})
+    return content_key([_FORMAT, answers_key(profile, seed), made])
+
+
+def preprocess_key(profile: Profile, seed: int, tokenizer: str) -> str:
+    """What sequences and prompts follow from; `tokenizer` is a model folder or hub name."""
+    longest = profile.hardware.max_model_len - completion_limit(profile)
+    asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
+    identity = _tokenizer_identity(tokenizer, profile.model.revision)
+    return content_key([_FORMAT, traces_key(profile, seed), profile.preprocess.model_dump(), asked, identity])
+
+
+def completion_limit(profile: Profile) -> int:
+    """The longest completion that a stage asks for, in tokens."""
+    return max(profile.grpo.max_new_tokens, profile.eval.max_new_tokens)
+
+
+def _tokenizer_identity(source: str, revision: str) -> Any:
+    """Hashes of a folder's tokenizer files; name and revision of a hub model."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return [source, revision]
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
+    files = (folder / name for name in names)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}

@@ -1,0 +1,74 @@
+"""From a question to the text that a model is given, and from a worked solution to the text that it should give.
+
+Two forms: `chat`, the tokenizer's own chat template, and `plain`, `Question: …\\nAnswer:`. Training and generation use
+the same functions, and prompt and answer are tokenised apart and then joined, so that a prompt's token ids are the
+same in both. Imports no model library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from engine.data.rows import Row
+
+_CALCULATION = re.compile(r"<<[^<>\n]*>>")
+_FINAL_LINE = re.compile(r"\n*####[^\n]*\s*\Z")
+
+
+def wants_box(instruction: str) -> bool:
+    """True where the instruction asks for `\\boxed{}`; solutions end in `#### N` otherwise."""
+    return "\\boxed" in instruction
+
+
+def worked(row: Row, instruction: str) -> str:
+    """The row's own solution: without calculator marks, its answer in the form that `instruction` asks for."""
+    text = _CALCULATION.sub("", row.solution)
+    if not _FINAL_LINE.search(text) or not wants_box(instruction):
+        return text
+    return f"{_FINAL_LINE.sub('', text)}\n\n\\boxed{{{row.answer}}}"
+
+
+def prompt_text(
+    tokenizer: Any, question: str, template: str, instruction: str = "", shots: Sequence[Row] = ()
+) -> str:
+    """What the model is given for `question`, worked examples before it. ValueError: no chat template to be had."""
+    if template == "plain":
+        parts = [f"{instruction}\n\n"] if instruction else []
+        parts += [f"Question: {shot.question}\nAnswer: {worked(shot, instruction)}\n\n" for shot in shots]
+        return "".join(parts) + f"Question: {question}\nAnswer:"
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            "the tokenizer has no chat template; set preprocess.template=plain (and eval.templates)"
+        )
+    messages = [{"role": "system", "content": instruction}] if instruction else []
+    for shot in shots:
+        messages.append({"role": "user", "content": shot.question})
+        messages.append({"role": "assistant", "content": worked(shot, instruction)})
+    messages.append({"role": "user", "content": question})
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def answer_text(template: str, solution: str) -> str:
+    """What the model should go on with after the prompt; the end-of-sequence id comes behind it."""
+    return f" {solution.strip()}" if template == "plain" else solution.strip()
+
+
+def encode_prompts(tokenizer: Any, texts: Sequence[str], template: str) -> list[list[int]]:
+    """Token ids of each prompt. A chat template writes its special tokens itself; plain prompts get the tokenizer's."""
+    return _encode(tokenizer, texts, special=template == "plain")
+
+
+def encode_answers(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each answer, without an end-of-sequence id."""
+    return _encode(tokenizer, texts, special=False)
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
+    if not texts:
+        return []
+    found: list[list[int]] = tokenizer(
+        list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    return found

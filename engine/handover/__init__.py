@@ -1,0 +1,1 @@
+"""How weights get from trainer to worker: immutable versions in shared memory."""

@@ -1,0 +1,239 @@
+"""Handing weights from trainer to worker: immutable versions in shared memory, published whole or not at all.
+
+The trainer publishes version v after v updates and holds it for every job that wants it. A slot whose holds are all
+released is written anew; when the last free one is taken, a thread makes the next. From a GPU the copy goes to
+page-locked slots on a side stream, and the trainer waits for that copy alone (2.9 GiB: 0.065 s); the reader's pages
+are locked likewise.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from engine.handover.pages import pin_memory, unpin
+from engine.handover.slots import (
+    ALIGNMENT,
+    MANIFEST_ROOM,
+    SHARED_MEMORY,
+    Entry,
+    Slot,
+    map_slot,
+    open_slot,
+    read_manifest,
+    remove_slots,
+    slot_path,
+)
+from engine.messages import WeightRef
+
+
+@dataclass(slots=True)
+class _Page:
+    """A slot as torch sees it. `holds` counts who needs its version; 0: free."""
+
+    slot: Slot
+    content: Tensor  # uint8 (bytes,)
+    pinned: bool
+    holds: int = 0
+
+
+class WeightPublisher:
+    """The trainer's side. One for a run; slots of this run's dead publishers are removed when it starts."""
+
+    def __init__(self, run_id: str, folder: Path = SHARED_MEMORY) -> None:
+        self._run_id = run_id
+        self._folder = folder
+        self._pages: list[_Page] = []
+        self._spare: threading.Thread | None = (
+            None  # makes a page; nobody else adds to `_pages` until it has ended
+        )
+        self._stream: torch.cuda.Stream | None = None
+        remove_slots(run_id, folder)
+
+    def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
+        """Copies the tensors to a free slot; returns, once it is whole, a reference with one hold on it.
+
+        OSError where shared memory is too small for another slot.
+        """
+        tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
+        entries = _layout(tensors)
+        device = tensors[0][1].device
+        page = self._free_page(_bytes(entries), device)
+        page.slot.begin()
+        if device.type == "cuda":
+            self._copy_from_gpu(page.content, entries, tensors, device)
+        else:
+            for entry, (_, tensor) in zip(entries, tensors, strict=True):
+                _view(page.content, entry).copy_(tensor)
+        page.holds = 1
+        weights = WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
+        self._make_spare(_bytes(entries), device)
+        return weights
+
+    def prepare(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Begins to make the slot that the first version of tensors like these will need."""
+        tensors = list(named_tensors)
+        self._make_spare(_bytes(_layout(tensors)), tensors[0][1].device)
+
+    def hold(self, weights: WeightRef) -> None:
+        """One more user of `weights`; KeyError where they are not published (any more)."""
+        self._page_of(weights).holds += 1
+
+    def release(self, weights: WeightRef) -> None:
+        """One user less; with the last one the slot is free. KeyError where they are not published."""
+        self._page_of(weights).holds -= 1
+
+    def close(self) -> None:
+        """Removes every slot. A worker that still has one mapped keeps its pages until it lets go."""
+        self._await_spare()
+        for page in self._pages:
+            page.slot.unlink()
+            if page.pinned:
+                unpin(page.content)
+        self._pages.clear()
+
+    def _page_of(self, weights: WeightRef) -> _Page:
+        for page in self._pages:
+            if page.holds and str(page.slot.path) == weights.location:
+                return page
+        raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
+
+    def _free_page(self, size: int, device: torch.device) -> _Page:
+        """A page that nobody holds: one that is there, the spare under way, or where that failed a new one."""
+        found = self._find_free(size, device)
+        if found is None:
+            self._await_spare()
+            found = self._find_free(size, device) or self._make_page(size, device)
+        return found
+
+    def _find_free(self, size: int, device: torch.device) -> _Page | None:
+        pin = device.type == "cuda"
+        fitting = (p for p in self._pages if not p.holds and p.slot.size >= size and p.pinned == pin)
+        return next(fitting, None)
+
+    def _make_page(self, size: int, device: torch.device) -> _Page:
+        slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
+        page = _Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
+        if page.pinned:
+            with torch.cuda.device(device):  # a thread starts on GPU 0, which may be another's
+                pin_memory(page.content)
+        self._pages.append(page)
+        return page
+
+    def _make_spare(self, size: int, device: torch.device) -> None:
+        """Where no page is free, makes one beside training: 2.9 GiB take seconds to allocate and to page-lock."""
+        if (self._spare is None or not self._spare.is_alive()) and self._find_free(size, device) is None:
+
+            def make() -> None:
+                with suppress(OSError):  # no room: whoever needs it will try again and say so
+                    self._make_page(size, device)
+
+            self._spare = threading.Thread(target=make, name="spare slot", daemon=True)
+            self._spare.start()
+
+    def _await_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.join()
+            self._spare = None
+
+    def _copy_from_gpu(
+        self, content: Tensor, entries: list[Entry], tensors: list[tuple[str, Tensor]], device: torch.device
+    ) -> None:
+        stream = self._stream = self._stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for entry, (_, tensor) in zip(entries, tensors, strict=True):
+                _view(content, entry).copy_(tensor, non_blocking=True)
+        stream.synchronize()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """A slot as its reader has it; `file` stays open to tell whether the slot still exists."""
+
+    file: BinaryIO
+    memory: mmap.mmap
+    content: Tensor  # uint8 (bytes,)
+
+
+class WeightReader:
+    """The worker's side. A slot stays mapped (with `pin`, page-locked) from one version to the next."""
+
+    def __init__(self, pin: bool = False) -> None:
+        self._pin = pin
+        self._mapped: dict[int, _Mapping] = {}  # by inode, which outlives a slot's names
+
+    def tensors(self, weights: WeightRef) -> dict[str, Tensor]:
+        """Views of the slot's tensors, not copies, by name; TornWeights unless the version is there, whole.
+
+        They must not be written to, and hold this version for as long as the publisher's hold lasts: `verify` after
+        the last use says whether it did.
+        """
+        mapping = self._mapping(weights)
+        entries = read_manifest(mapping.memory, weights.arm, weights.version, weights.location)
+        return {entry.name: _view(mapping.content, entry) for entry in entries}
+
+    def verify(self, weights: WeightRef) -> None:
+        """TornWeights where the slot has been given to another version meanwhile."""
+        read_manifest(self._mapping(weights).memory, weights.arm, weights.version, weights.location)
+
+    def close(self) -> None:
+        """Forgets every slot; views that are still in use keep their pages."""
+        for inode in list(self._mapped):
+            self._forget(inode)
+
+    def _mapping(self, weights: WeightRef) -> _Mapping:
+        file = open_slot(weights.location)
+        inode = os.fstat(file.fileno()).st_ino
+        if inode in self._mapped:
+            file.close()
+            return self._mapped[inode]
+        for known, mapping in list(self._mapped.items()):
+            if os.fstat(mapping.file.fileno()).st_nlink == 0:
+                self._forget(known)
+        memory = map_slot(file, weights.location)
+        content = torch.frombuffer(memory, dtype=torch.uint8)
+        if self._pin:
+            pin_memory(content)
+        self._mapped[inode] = _Mapping(file, memory, content)
+        return self._mapped[inode]
+
+    def _forget(self, inode: int) -> None:
+        mapping = self._mapped.pop(inode)
+        if self._pin:
+            unpin(mapping.content)
+        mapping.file.close()
+
+
+def read_weights(weights: WeightRef) -> dict[str, Tensor]:
+    """Views of a published version's tensors by name, for a reader that wants them once."""
+    return WeightReader().tensors(weights)
+
+
+def _layout(tensors: list[tuple[str, Tensor]]) -> list[Entry]:
+    entries, offset = [], MANIFEST_ROOM
+    for name, tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        entries.append(Entry(name, dtype, tuple(tensor.shape), offset, size))
+        offset += -(-size // ALIGNMENT) * ALIGNMENT
+    return entries
+
+
+def _bytes(entries: list[Entry]) -> int:
+    """Size of the slot that `entries` need."""
+    return entries[-1].offset + entries[-1].size
+
+
+def _view(content: Tensor, entry: Entry) -> Tensor:
+    dtype: torch.dtype = getattr(torch, entry.dtype)
+    return content[entry.offset : entry.offset + entry.size].view(dtype).view(entry.shape)

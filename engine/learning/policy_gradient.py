@@ -1,0 +1,156 @@
+"""One step of policy gradient on recorded rollouts: epochs × minibatches optimizer steps, wherever they came from.
+
+It takes `replay.Rollouts`, so training from a live worker and training from a record are the same arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.arms import parent_model
+from engine.learning.losses import LOSSES, Metrics, Settings, Terms, Totals, importance_weights, merge
+from engine.learning.packing import Packed, pack, spread
+from engine.learning.policy import Policy
+from engine.learning.replay import Rollouts
+from engine.learning.training import Training
+from engine.messages import derived_seed
+from profiles.schema import Grpo
+
+Logprobs = dict[int, NDArray[np.float32]]  # row of the rollouts → (response tokens,)
+
+
+class PolicyGradient:
+    """Moves a training's policy by the loss that the profile names."""
+
+    def __init__(self, training: Training, settings: Grpo) -> None:
+        self._training = training
+        self._settings = settings
+        self._loss = LOSSES[settings.loss]
+        self._loss_settings = Settings(settings.clip_low, settings.clip_high, settings.kl_coefficient)
+        self._reference: Policy | None = None
+        if settings.kl_coefficient > 0:
+            context = training.context
+            parent = parent_model(context.folder, context.profile, training.arm)
+            self._reference = training.load_policy(parent, frozen=True)
+
+    def train_on(self, rollouts: Rollouts) -> dict[str, float]:
+        """The step's metrics: sums over microbatches, means over optimizer steps."""
+        chosen = self._trainable(rollouts)
+        old = self._old_logprobs(rollouts, chosen)
+        steps = [self._update(rollouts, old, rows) for rows in self._minibatches(rollouts.step, chosen)]
+        keys = steps[0].keys()
+        metrics = {key: (max if key.endswith("/max") else _mean)(step[key] for step in steps) for key in keys}
+        metrics["train/tokens"] = float(sum(len(rollouts.sequences[row].token_ids) for row in chosen))
+        return metrics
+
+    def _trainable(self, rollouts: Rollouts) -> list[int]:
+        """All rows, or those that ended by themselves; all again where none did, with no signal to be masked."""
+        rows = list(range(len(rollouts.sequences)))
+        if not self._settings.mask_truncated:
+            return rows
+        return [row for row in rows if rollouts.sequences[row].finished] or rows
+
+    def _minibatches(self, step: int, rows: list[int]) -> Iterator[list[int]]:
+        for epoch in range(self._settings.epochs):
+            seed = derived_seed(
+                "minibatch", self._training.context.seed, self._training.arm.name, step, epoch
+            )
+            order = np.random.default_rng(seed).permutation(rows)
+            for part in np.array_split(order, self._settings.minibatches):
+                if len(part):
+                    yield part.tolist()
+
+    def _old_logprobs(self, rollouts: Rollouts, rows: list[int]) -> Logprobs:
+        """The ratio's denominator of each row `(response tokens,)`."""
+        if self._settings.old_logprobs == "sampler":
+            return {row: rollouts.logprobs[row] for row in rows}
+        return self._training.budget.run(
+            lambda budget: self._trainer_logprobs(rollouts, rows, budget),
+            self._training.policy.clear_gradients,
+        )
+
+    def _trainer_logprobs(self, rollouts: Rollouts, rows: list[int], budget: int) -> Logprobs:
+        old: Logprobs = {}
+        for packed, members in self._microbatches(rollouts, rows, budget):
+            with torch.no_grad():
+                logprobs, _ = self._training.policy.logprobs(packed, self._settings.temperature)
+            pieces = logprobs[packed.mask].cpu().numpy()
+            lengths = [rollouts.sequences[row].response_length for row in members]
+            old |= zip(members, np.split(pieces, np.cumsum(lengths)[:-1]), strict=True)
+        return old
+
+    def _update(self, rollouts: Rollouts, old: Logprobs, rows: list[int]) -> dict[str, float]:
+        """One optimizer step on `rows`."""
+        totals = Totals(
+            tokens=sum(rollouts.sequences[row].response_length for row in rows),
+            sequences=len(rows),
+            constant=len(rows) * self._settings.max_new_tokens,
+        )
+        parts = self._training.budget.run(
+            lambda budget: [
+                self._backward(packed, members, rollouts, old, totals)
+                for packed, members in self._microbatches(rollouts, rows, budget)
+            ],
+            self._training.policy.clear_gradients,
+        )
+        metrics = merge(parts)
+        update = self._training.move()
+        return {
+            **{key: value for key, value in metrics.items() if key != "loss"},
+            "train/loss": metrics["loss"],
+            "train/grad_norm": update.grad_norm,
+            "train/learning_rate": update.learning_rate,
+        }
+
+    def _backward(
+        self,
+        packed: Packed,
+        members: list[int],
+        rollouts: Rollouts,
+        old: Logprobs,
+        totals: Totals,
+    ) -> Metrics:
+        settings, device = self._settings, self._training.device
+        logprobs, entropy = self._training.policy.logprobs(packed, settings.temperature)
+        sampler = spread(packed, [rollouts.logprobs[row] for row in members])
+        before = spread(packed, [old[row] for row in members])
+        weigher = before if settings.old_logprobs == "trainer" else logprobs.detach()
+        importance, metrics = importance_weights(
+            weigher, sampler, packed.mask, settings.importance_cap, totals
+        )
+        terms = Terms(
+            logprobs=logprobs,
+            old_logprobs=before,
+            advantages=torch.tensor(rollouts.advantages[members], dtype=torch.float32, device=device),
+            mask=packed.mask,
+            sequence=packed.sequence,
+            importance=importance if settings.old_logprobs == "trainer" else None,
+            reference_logprobs=self._reference_logprobs(packed),
+        )
+        output = self._loss(terms, self._loss_settings, totals)
+        torch.autograd.backward(output.loss)
+        metrics["train/entropy"] = (entropy * packed.mask).sum() / totals.tokens
+        return metrics | output.metrics
+
+    def _reference_logprobs(self, packed: Packed) -> Tensor | None:
+        if self._reference is None:
+            return None
+        with torch.no_grad():
+            return self._reference.logprobs(packed, self._settings.temperature)[0]
+
+    def _microbatches(
+        self, rollouts: Rollouts, rows: list[int], budget: int
+    ) -> Iterator[tuple[Packed, list[int]]]:
+        """Packed microbatches on the device, each with the rollouts' rows of its sequences."""
+        for packed in pack([rollouts.sequences[row] for row in rows], budget):
+            yield packed.to(self._training.device), [rows[place] for place in packed.rows.tolist()]
+
+
+def _mean(values: Iterator[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)

@@ -1,0 +1,86 @@
+"""Recorded rollouts: everything that one step trained on, in one file a step, to train again without a generator.
+
+Ragged arrays (ids, log-probs) lie end to end with their lengths beside them, in NumPy's .npz form. A file is written
+under a temporary name and renamed, so that a reader sees a whole step or none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.learning.packing import Sequence
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """One step's completions, in training order; all lists are as long as `sequences`."""
+
+    step: int
+    version: int  # of the weights that sampled them
+    ex_ids: list[str]
+    sequences: list[Sequence]
+    logprobs: list[NDArray[np.float32]]  # the sampler's, (response tokens,) each
+    rewards: NDArray[np.float64]  # (completions,)
+    advantages: NDArray[np.float64]  # (completions,)
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the rollouts of `step` lie."""
+    return folder / f"step_{step:06d}.npz"
+
+
+def record(folder: Path, rollouts: Rollouts) -> Path:
+    """Writes one step's rollouts; a step that is recorded again (after a resume) replaces the old file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = path_of(folder, rollouts.step)
+    draft = final.with_name(f".{final.name}")
+    with draft.open("wb") as file:
+        np.savez_compressed(
+            file,
+            step=rollouts.step,
+            version=rollouts.version,
+            ex_ids=np.array(rollouts.ex_ids, dtype=np.str_),
+            token_ids=np.concatenate([item.token_ids for item in rollouts.sequences]).astype(np.int32),
+            lengths=np.array([len(item.token_ids) for item in rollouts.sequences]),
+            prompt_lengths=np.array([item.prompt_length for item in rollouts.sequences]),
+            finished=np.array([item.finished for item in rollouts.sequences]),
+            logprobs=np.concatenate(rollouts.logprobs).astype(np.float32),
+            rewards=rollouts.rewards,
+            advantages=rollouts.advantages,
+        )
+    draft.replace(final)
+    return final
+
+
+def read(folder: Path, step: int) -> Rollouts:
+    """The rollouts of `step`; FileNotFoundError names the file where that step was not recorded."""
+    with np.load(path_of(folder, step)) as file:
+        lengths, prompts = file["lengths"], file["prompt_lengths"]
+        token_ids = _split(file["token_ids"], lengths)
+        columns = zip(token_ids, prompts.tolist(), file["finished"].tolist(), strict=True)
+        return Rollouts(
+            step=int(file["step"]),
+            version=int(file["version"]),
+            ex_ids=file["ex_ids"].tolist(),
+            sequences=[Sequence(*column) for column in columns],
+            logprobs=_split(file["logprobs"], lengths - prompts),
+            rewards=file["rewards"],
+            advantages=file["advantages"],
+        )
+
+
+def steps(folder: Path) -> list[int]:
+    """The recorded steps, in order."""
+    return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.npz"))
+
+
+def _split(flat: NDArray[Scalar], lengths: NDArray[np.int64]) -> list[NDArray[Scalar]]:
+    """`flat` cut into pieces of these lengths."""
+    return np.split(flat, np.cumsum(lengths)[:-1])

@@ -1,0 +1,145 @@
+"""What SFT and GRPO share around their loops: a policy, its optimizer, its checkpoints and its metrics.
+
+A `Training` is at a step: `step` updates are behind it. Loops read top to bottom in engine/stages/sft.py and grpo.py;
+here is what they would say twice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.arms import parent_model, tokenizer_source
+from engine.context import Context, StageFailed
+from engine.data import inputs
+from engine.learning import checkpoint
+from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.memory import TokenBudget, found_budget
+from engine.learning.optimizer import Optimizer, Update
+from engine.learning.policy import Policy
+from profiles import Arm
+from profiles.schema import Optimizer as Settings
+from store.records import Event, Scalar
+
+
+class Training:
+    """One arm being trained: what it is made of, and how it is saved and measured."""
+
+    def __init__(
+        self, context: Context, settings: Settings, total_steps: int, updates_per_step: int = 1
+    ) -> None:
+        if context.arm is None:
+            raise StageFailed(f"stage {context.stage}: it trains an arm, and none was named")
+        self.context = context
+        self.arm: Arm = context.arm
+        self.settings = settings
+        self.total_steps = total_steps
+        self.root = context.folder.checkpoints(self.arm.name)
+        self.device = torch.device(context.profile.hardware.trainer)
+        resumed = checkpoint.latest(self.root)
+        self.policy = self.load_policy(resumed or parent_model(context.folder, context.profile, self.arm))
+        assert self.policy.precision is not None
+        self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
+        self.budget = TokenBudget(settings.tokens_per_microbatch or found_budget(self.policy), self.warn)
+        self.step = 0
+        self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
+        self.resumed: dict[str, Any] = {}
+        if resumed is not None:
+            self.resumed = checkpoint.load(resumed, self.optimizer)
+            self.step = int(self.resumed["step"])
+            context.emit(
+                Event("log", f"goes on from step {self.step}", context.stage, self.arm.name, self.step)
+            )
+
+    def load_policy(self, source: str | Path, frozen: bool = False) -> Policy:
+        """A policy from a model folder or hub name on the trainer's device."""
+        model = self.context.profile.model
+        return Policy.load(
+            source,
+            str(self.device),
+            model.compute_dtype,
+            self.settings.gradient_checkpointing,
+            revision=model.revision,
+            frozen=frozen,
+        )
+
+    def move(self) -> Update:
+        """One optimizer step on the gradients gathered; warns where their norm is not finite, as nothing moved."""
+        moved = self.optimizer.step()
+        if not math.isfinite(moved.grad_norm):
+            self.warn(f"gradient norm is {moved.grad_norm}: the step's update was left out")
+        return moved
+
+    def warn(self, message: str) -> None:
+        """Says something about this step that a person should see."""
+        payload = {"level": "warning"}
+        self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step, payload))
+
+    def save(self, **state: Any) -> None:
+        """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it."""
+        self.context.control.settled()
+        self._checkpoints.save(
+            self.step,
+            self.policy,
+            inputs.tokenizer(tokenizer_source(self.context.folder, self.context.profile)),
+            self.optimizer,
+            {"step": self.step, **state},
+        )
+
+    def scored(self, step: int, score: float) -> None:
+        """Notes the validation score of a step, so that the best checkpoint is kept."""
+        self._checkpoints.scored(step, score)
+
+    def close(self) -> None:
+        """Waits until the last checkpoint is there. A stage ends with it, also when it is stopped."""
+        self._checkpoints.close()
+
+    def _show(self, step: int, path: Path) -> None:
+        self.context.emit(
+            Event("checkpoint", path.name, self.context.stage, self.arm.name, step, {"path": str(path)})
+        )
+
+    def is_due(self, every: int) -> bool:
+        """True where something that happens every `every` steps (0: never) is due after this step."""
+        return every > 0 and self.step > 0 and self.step % every == 0
+
+    def scalars(self, values: dict[str, float]) -> None:
+        """Emits `values` under the arm's name at this step."""
+        for name, value in values.items():
+            self.context.emit(Scalar(f"{self.arm.name}/{name}", self.step, float(value)))
+
+    def progress(self) -> None:
+        """Tells how far the arm's training is."""
+        payload = {"done": self.step, "total": self.total_steps, "unit": "steps"}
+        self.context.emit(Event("progress", "", self.context.stage, self.arm.name, self.step, payload))
+
+
+class Clock:
+    """Where a step's time goes, as metrics `time/NAME` in seconds."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Adds the time inside to `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - began
+
+    def lap(self) -> dict[str, float]:
+        """The times since the last lap, the whole of it as `time/step`."""
+        now = time.perf_counter()
+        spent = {f"time/{name}": seconds for name, seconds in self._spent.items()}
+        spent["time/step"] = now - self._began
+        self._spent, self._began = {}, now
+        return spent

@@ -1,0 +1,1 @@
+"""What holds a run's processes together: channels, records on their way, orders, pid files."""

@@ -1,0 +1,232 @@
+"""What every engine process does at its start and its end, whatever its work is.
+
+It has a session of its own; holds its pid file; writes
+everything it and its libraries print to its own log; listens to its supervisor on a thread; and ends when that dies:
+the trainer after a checkpoint at the next boundary, the worker at once.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing import Pipe, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any
+
+from engine.messages import Request, Result
+from engine.processes.channels import Receiver, Sender
+from engine.processes.link import Link
+from engine.processes.orders import Acknowledged, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.processes.outbox import Outbox, spool_folder
+from engine.processes.pidfile import hold, pid_path
+from engine.processes.process_tree import kill_marked
+from engine.processes.step_control import StepControl
+from store.home import RunFolder
+from store.records import Record
+
+FLUSH_SECONDS = 30.0  # the last records may take this long to leave
+WORKER_GRACE_SECONDS = (
+    5.0  # an orphaned worker that has not ended by itself is killed, and what it started with it
+)
+
+
+class TrainerChild:
+    """What a trainer's main function is given."""
+
+    def __init__(self, outbox: Outbox, generation: Link | None) -> None:
+        self._outbox = outbox
+        self.control = StepControl(outbox.put, outbox.settle)
+        self.generation = generation
+
+    def emit(self, record: Record) -> None:
+        """Sends `record` to the journal."""
+        self._outbox.put(record)
+
+
+class WorkerChild:
+    """What a worker's main function is given: `jobs` and `results` lead to the trainer that is there now."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._asked, self._ask = Pipe(duplex=False)
+        self._changed = threading.Condition()
+        self._next: tuple[Connection[Any, Any], Connection[Any, Any]] | None = None
+        self._stop = False
+        self.jobs: Receiver[Request]
+        self.results: Sender[Result]
+
+    def emit(self, record: Record) -> None:
+        """Sends `record` to the journal."""
+        self._outbox.put(record)
+
+    def relink(self) -> bool:
+        """Waits for a trainer and turns `jobs` and `results` to it. False: the worker shall end.
+
+        Called after ChannelClosed, when whatever was under way for the trainer before has been dropped.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop or self._next is not None)
+            if self._stop or self._next is None:
+                return False
+            jobs, results = self._next
+            self._next = None
+        if hasattr(self, "jobs"):
+            self.jobs.close()
+            self.results.close()
+        self.jobs = Receiver(jobs, interrupt=self._asked)
+        self.results = Sender(results)
+        return True
+
+    def connect(self, jobs: Connection[Any, Any], results: Connection[Any, Any]) -> None:
+        """A new trainer is there."""
+        with self._changed:
+            self._next = (jobs, results)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Ends every wait: the channels read as closed, and `relink` says False."""
+        with self._changed:
+            if not self._stop:
+                self._stop = True
+                self._ask.send_bytes(b"stop")
+            self._changed.notify_all()
+
+
+def run_trainer(
+    main: str, folder: RunFolder, connection: Connection[Any, Any], has_worker: bool, held: object
+) -> None:
+    """The trainer process. `main` is "module:function"; `held` are inherited locks that live as long as it does."""
+    termination = _begin("trainer", folder)
+    outbox = Outbox(connection, _spool(folder, "trainer"))
+    link = Link()
+    child = TrainerChild(outbox, link if has_worker else None)
+    control = child.control
+
+    def orphaned() -> None:
+        outbox.orphan()
+        control.stop()
+        link.end()
+
+    def abort() -> None:
+        control.stop()
+        link.end()
+
+    verbs: dict[Verb, Callable[[], None]] = {
+        "stop": control.stop,
+        "abort": abort,
+        "pause": control.pause,
+        "resume": control.resume,
+        "checkpoint": control.checkpoint,
+    }
+    _listen(connection, termination, verbs, link.connect, outbox.acknowledge, orphaned)
+    sys.exit(_work(main, folder, child, outbox))
+
+
+def run_worker(main: str, folder: RunFolder, connection: Connection[Any, Any], held: object) -> None:
+    """The worker process; see `run_trainer`."""
+    termination = _begin("worker", folder)
+    outbox = Outbox(connection, _spool(folder, "worker"))
+    child = WorkerChild(outbox)
+
+    def orphaned() -> None:
+        outbox.orphan()
+        child.stop()
+        last_resort = threading.Timer(WORKER_GRACE_SECONDS, kill_marked, [folder, "worker"])
+        last_resort.daemon = True
+        last_resort.start()
+
+    verbs: dict[Verb, Callable[[], None]] = {"stop": child.stop}
+    _listen(connection, termination, verbs, child.connect, outbox.acknowledge, orphaned)
+    if child.relink():
+        sys.exit(_work(main, folder, child, outbox))
+
+
+def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
+    """Group, pid file, log, signals. Returns a connection that can be read once SIGTERM has come."""
+    os.setsid()
+    log = os.open(folder.logs / f"{role}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    _keep_descriptors_from_children()
+    hold(pid_path(folder, role))
+    faulthandler.enable()
+    faulthandler.register(
+        signal.SIGUSR1, all_threads=True
+    )  # `kill -USR1` writes every thread's stack to the log
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reader, writer = Pipe(duplex=False)
+    # A handler may interrupt anything, so it takes no lock: it writes a byte, and the listener does the rest.
+    signal.signal(signal.SIGTERM, lambda *_: os.write(writer.fileno(), b"t"))
+    return reader
+
+
+def _keep_descriptors_from_children() -> None:
+    """What a child process starts must not hold the pipes by which its death is seen."""
+    for path in Path("/proc/self/fd").iterdir():
+        if int(path.name) > 2 and path.exists():  # the listing's own descriptor is closed by now
+            os.set_inheritable(int(path.name), False)
+
+
+def _listen(
+    connection: Connection[Any, Any],
+    termination: Connection[Any, Any],
+    verbs: dict[Verb, Callable[[], None]],
+    connect: Callable[[Connection[Any, Any], Connection[Any, Any]], None],
+    acknowledge: Callable[[int], None],
+    orphaned: Callable[[], None],
+) -> None:
+    """Starts the thread that does what the supervisor says, until that is dead or SIGTERM comes."""
+    parent = parent_process()
+    assert parent is not None, "an engine process is started by its supervisor"
+
+    def obey(message: FromSupervisor) -> None:
+        if isinstance(message, Order):
+            verbs[message.verb]()
+        elif isinstance(message, Acknowledged):
+            acknowledge(message.records)
+        elif isinstance(message, NewLink):
+            reading = Connection(recv_handle(connection), writable=False)
+            connect(reading, Connection(recv_handle(connection), readable=False))
+
+    def listen() -> None:
+        watched: list[Any] = [connection, parent.sentinel, termination]
+        while True:
+            ready = wait(watched)
+            if termination in ready:
+                watched.remove(termination)
+                verbs["stop"]()
+            try:
+                if connection in ready:
+                    obey(connection.recv())
+                    continue
+            except (EOFError, OSError):
+                return orphaned()
+            if parent.sentinel in ready:
+                return orphaned()
+
+    threading.Thread(target=listen, name="listener", daemon=True).start()
+
+
+def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:
+    """Calls the main function and returns its status; an exception is printed to the log and is a death."""
+    module, _, function = main.partition(":")
+    try:
+        status: int = getattr(import_module(module), function)(folder, child) or 0
+        outbox.put(Outcome(status))
+    finally:
+        outbox.close(FLUSH_SECONDS)
+    return status
+
+
+def _spool(folder: RunFolder, role: str) -> Path:
+    return spool_folder(folder) / f"{role}-{os.getpid()}.jsonl"

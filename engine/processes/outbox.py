@@ -1,0 +1,146 @@
+"""The records of an engine process on their way to the journal, kept until the supervisor acknowledges them.
+
+A checkpoint or marker must never run ahead of the journal, or a resumed run would have holes in its record:
+`settle` returns when everything that was put is safe. Where the supervisor is dead, safe means a spool file in the run
+folder, which the next supervisor journals first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+
+from engine.processes.orders import Flush, FromChild, Notice
+from store.home import RunFolder
+from store.records import Event, Example, Record, RunRow, Scalar, from_json, to_json
+
+CAPACITY = 20_000  # records without acknowledgement before `put` waits (a full disk, say)
+LINGER_SECONDS = 0.05  # how long a first record waits for company
+BATCH = 500
+
+
+class Pipe(Protocol):
+    """What of a connection the outbox needs."""
+
+    def send(self, message: FromChild) -> None: ...
+
+
+class Outbox:
+    """Sends records and notices in order, in batches, from a thread of its own."""
+
+    def __init__(self, connection: Pipe, spool: Path) -> None:
+        self._connection = connection
+        self._spool = spool
+        self._changed = threading.Condition()
+        self._unsent: deque[Record | Notice] = deque()
+        self._kept: deque[Record] = deque()  # put, and not acknowledged
+        self._acknowledged = 0
+        self._put = 0
+        self._urgent = False
+        self._closing = False
+        self._orphaned = False
+        self._thread = threading.Thread(target=self._feed, name="outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Record | Notice) -> None:
+        """Queues `item`. Waits while the supervisor is CAPACITY records behind, as on a full disk."""
+        with self._changed:
+            if isinstance(item, (Event, Scalar, Example, RunRow)):
+                self._changed.wait_for(lambda: len(self._kept) < CAPACITY or self._orphaned)
+                self._kept.append(item)
+                self._put += 1
+            else:
+                self._urgent = True
+            self._unsent.append(item)
+            self._changed.notify_all()
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Returns once every record put so far is in the journal, or in the spool where the supervisor is dead.
+
+        With a `timeout` in seconds, at the latest then.
+        """
+        with self._changed:
+            target = self._put
+            if self._acknowledged >= target:
+                return
+            if not self._orphaned:
+                self._unsent.append(Flush())
+                self._urgent = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._acknowledged >= target or self._orphaned, timeout)
+            if self._orphaned and self._kept:
+                write_spool(self._spool, list(self._kept))
+
+    def acknowledge(self, records: int) -> None:
+        """The supervisor has journaled the first `records` records."""
+        with self._changed:
+            for _ in range(records - self._acknowledged):
+                self._kept.popleft()
+            self._acknowledged = records
+            self._changed.notify_all()
+
+    def orphan(self) -> None:
+        """The supervisor is dead: nobody will acknowledge anything any more."""
+        with self._changed:
+            self._orphaned = True
+            self._changed.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Settles, with `timeout`, and sends what is left."""
+        self.settle(timeout)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _feed(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._connection.send(batch)
+            except (BrokenPipeError, ConnectionResetError):
+                self.orphan()
+                return
+
+    def _next_batch(self) -> FromChild:
+        """Waits for something to send and for its company; empty when the outbox is closed and there is nothing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._unsent or self._closing or self._orphaned)
+            deadline = time.monotonic() + LINGER_SECONDS
+            while len(self._unsent) < BATCH and not (self._urgent or self._closing or self._orphaned):
+                if (
+                    not self._changed.wait(max(0.0, deadline - time.monotonic()))
+                    and time.monotonic() >= deadline
+                ):
+                    break
+            if self._orphaned:
+                return []
+            batch = [self._unsent.popleft() for _ in range(min(BATCH, len(self._unsent)))]
+            self._urgent = self._urgent and bool(self._unsent)
+            return batch
+
+
+def spool_folder(folder: RunFolder) -> Path:
+    """Where a run's orphans leave records that were never acknowledged."""
+    return folder.path / "unacknowledged"
+
+
+def write_spool(path: Path, records: list[Record]) -> None:
+    """Writes `records` to `path`, whole or not at all, and to the disk."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8", errors="replace") as file:
+        for record in records:
+            file.write(json.dumps(to_json(record)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_spool(path: Path) -> list[Record]:
+    """The records of a spool file."""
+    return [from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

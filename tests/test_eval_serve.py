@@ -1,0 +1,122 @@
+"""`serve`: what it starts, how it knows that the right model answers, and how it ends; at last vLLM itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import mathrl
+from small_experiment import examples, finish, make_inputs, until
+
+from engine import launch, serve
+from engine.data.tiny_model import make_model, make_tokenizer
+from engine.preflight import LaunchError
+from profiles import load
+from profiles.schema import Pretrain
+from store.home import RunFolder
+
+FAKE = """
+import http.server, json, subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])  # like vLLM's engine: a process of its own
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        text = json.dumps({"data": [{"id": sys.argv[2], "root": "x"}]}).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(text))); self.end_headers()
+        self.wfile.write(text)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's place is taken by a server of a few lines, which lists the model under the name `says`."""
+    monkeypatch.setattr(serve, "find_spec", lambda name: True)
+    monkeypatch.setattr(serve, "CPU_ARGUMENTS", [])
+
+    def command(model: str, name: str, port: int) -> list[str]:
+        return [
+            sys.executable,
+            "-c",
+            "raise ValueError('no such model')" if model == "bad" else FAKE,
+            str(port),
+            model,
+        ]
+
+    monkeypatch.setattr(serve, "command", command)
+
+
+def test_a_server_is_ready_when_its_model_answers_and_ends_as_a_whole(fake: None, tmp_path: Path) -> None:
+    server = serve.start(tmp_path, "tuned", "tuned", free_port())
+    serve.await_ready(server, 60.0)
+    assert serve.servers(tmp_path) == [server]
+    assert os.getsid(server.pid) == server.pid  # no terminal is left to end it
+    with pytest.raises(LaunchError, match=rf"port {server.port}: something answers there already"):
+        serve.start(tmp_path, "tuned", "tuned", server.port)
+    serve.stop(server)
+    assert serve.servers(tmp_path) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(server.pid, 0)
+    serve.stop(server)  # nothing is left to end
+
+
+def test_another_model_in_its_place_and_an_end_before_it_is_ready_are_told(
+    fake: None, tmp_path: Path
+) -> None:
+    server = serve.start(tmp_path, "other", "tuned", free_port())
+    with pytest.raises(LaunchError, match=rf"port {server.port}: other answers there, not tuned"):
+        serve.await_ready(server, 60.0)
+    serve.stop(server)
+    server = serve.start(tmp_path, "bad", "bad", free_port())
+    with pytest.raises(LaunchError, match="serve bad: vLLM ended: ValueError: no such model; its log is"):
+        serve.await_ready(server, 60.0)
+
+
+def test_wrong_words_are_one_line(tmp_path: Path) -> None:
+    found = mathrl(tmp_path, "serve", "nothing", "--stop")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "serve nothing --stop: no such server was started" in found.stderr
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_vllm_serves_a_model_that_a_run_asks(tmp_path: Path) -> None:
+    profile, model = make_inputs(tmp_path), tmp_path / "model"
+    tokenizer = make_tokenizer(512)
+    make_model(Pretrain(layers=1), tokenizer, 0).save_pretrained(model)  # in place of the one of words
+    tokenizer.save_pretrained(model)
+    port = free_port()
+    started = mathrl(tmp_path, "serve", str(model), "--name", "tiny", "--port", str(port), "--wait", "240")
+    try:
+        assert started.returncode == 0, started.stderr
+        assert f"tiny answers at http://127.0.0.1:{port}/v1" in started.stdout
+        line = next(line for line in started.stdout.splitlines() if line.strip().startswith("lm-eval run"))
+        words = shlex.split(line)
+        assert f"model=tiny,base_url=http://127.0.0.1:{port}/v1/completions,tokenizer={model}" in words[4]
+        settings = [f"eval.server=http://127.0.0.1:{port}/v1", "eval.limit=6", "hardware.max_model_len=200"]
+        run = launch.start_run(tmp_path, load(str(profile), settings), ("data", "preprocess", "eval"), 0)
+        folder = RunFolder(tmp_path, run)
+        finish(folder)
+        rows = examples(folder)
+        assert [row.arm for row in rows] == ["base"] * 6  # the server's root is the base arm's model
+        assert all(row.outcome != "error" and 0 < row.tokens <= 8 for row in rows)
+    finally:
+        stopped = mathrl(tmp_path, "serve", "tiny", "--stop")
+    assert stopped.returncode == 0
+    server = json.loads((tmp_path / "servers" / f"{port}.json").read_text())
+    listed = subprocess.run(
+        ["ps", "-s", str(server["pid"]), "-o", "pid="], capture_output=True, text=True, check=False
+    )
+    until(lambda: not listed.stdout.strip(), "nothing of the server is left")
