@@ -330,7 +330,7 @@ def test_a_worker_process_serves_published_weights_from_shared_memory(tmp_path: 
     base.mkdir(parents=True)
     tiny_qwen2.make(base, seed=1)
     profile = profiles.load("demo").model_dump(mode="json")
-    folder.config.write_text(json.dumps({"profile": profile}))
+    folder.config.write_text(json.dumps({"profile": profile, "plan": []}))
     publisher = WeightPublisher(f"test-{tmp_path.name}")
     changed = tiny_qwen2.make(tmp_path / "other", seed=2)
     published = publisher.publish("grpo", 1, changed.named_parameters())
