@@ -1,0 +1,56 @@
+"""Which tasks an evaluation asks, and how its answer reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import test_eval_measures as measures
+from stage_context import make_context
+
+from engine.messages import WeightRef
+from engine.stages.eval import tasks
+from engine.suite.units import units
+from mathrl_tui.commands.report import results
+from profiles import load
+from store.records import Event, Record
+
+
+def test_every_form_and_split_is_a_task_of_its_own(tmp_path: Path) -> None:
+    settings = ["data.platinum=true", 'eval.suite=["gsm8k", "wikitext"]', "eval.suite_limit=7"]
+    context, _ = make_context(tmp_path, load("qwen2.5-math-1.5b", settings))
+    forms = ("", "/8-shot", "/plain", "/plain/8-shot")
+    assert [(task.name, task.split) for task in tasks(context)] == [
+        *((f"gsm8k{form}", "test") for form in forms),
+        *((f"gsm8k-platinum{form}", "platinum") for form in forms),
+    ]
+    arm = context.profile.arms[0]
+    found = units(context, [(arm, WeightRef("base", 0, "x"))], [task.name for task in tasks(context)])
+    assert [(unit.task.name, unit.task.recorded, unit.task.documents) for unit in found] == [
+        ("gsm8k", "gsm8k/lm-eval", 7),
+        ("wikitext", "wikitext", 7),
+    ]
+    assert (
+        len(
+            {unit.label for unit in found}
+            | {f"base-{task.name.replace('/', '-')}" for task in tasks(context)}
+        )
+        == 10
+    )
+
+
+def test_the_answer_names_samples_perplexity_watch_and_worked_examples(tmp_path: Path) -> None:
+    rows: list[Record] = []
+    for arm, shift in (("base", 0.0), ("sft", 0.1)):
+        rows += [measures.document(arm, n, score) for n, score in enumerate(measures.likelihoods(shift))]
+        rows += [measures.answer(arm, "gsm8k", n, float(s < 2), s, "7") for n in range(4) for s in range(4)]
+        rows += [measures.answer(arm, "arc", n, float(n % 2)) for n in range(50)]
+    message = "gsm8k/1-shot: worked examples train-4"
+    rows.append(Event("input", message, "eval", payload={"task": "gsm8k/1-shot", "shots": ["train-4"]}))
+    text = results(measures.journaled(tmp_path, rows, "base", "sft"), "r")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert any(line.startswith("base gsm8k 5 4 50.0 %") and "4 100.0 %" in line for line in lines)
+    assert any(line.startswith("base wikitext 5 8 ppl ") for line in lines)
+    assert any(line.startswith("base sft wikitext 8 ppl ") and "+10.5 %" in line for line in lines)
+    assert any(line.startswith("wikitext sft +10.5 %") and line.endswith("lost") for line in lines)
+    assert any(line.startswith("arc sft") and line.endswith("unclear") for line in lines)
+    assert message in lines
