@@ -14,6 +14,7 @@ from types import TracebackType
 import typer
 
 from mathrl_tui.commands.attach import attach
+from mathrl_tui.commands.bench import bench
 from mathrl_tui.commands.compare import compare
 from mathrl_tui.commands.control import checkpoint, kill, pause, resume, stop
 from mathrl_tui.commands.demo import demo
@@ -59,7 +60,7 @@ app = typer.Typer(
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(demo, run, stop, kill, pause, resume, checkpoint, runs, status, attach),
-    *(export, compare, samples, grade, sql, serve, doctor),
+    *(export, compare, samples, grade, sql, serve, doctor, bench),
 )
 for command in _COMMANDS:
     app.command(epilog=_ANYWHERE)(command)

@@ -123,12 +123,16 @@ async def test_only_changed_cells_are_painted_again(tmp_path: Path) -> None:
             return refresh(*regions, **options)  # type: ignore[arg-type]
 
         chart.refresh = counted  # type: ignore[method-assign, assignment]
-        run.write(
-            run.scalar("sft/train/loss", 13, 1 / 13),
-            run.event("progress", "", "sft", "sft", done=13, total=40, unit="steps"),
-        )
-        await sees(pilot, "13/40 steps")
-        assert 0 < sum(painted) < chart.size.area / 10
+        sums = []
+        for step in (13, 14, 15):  # a step may fall together with an ingestion, which draws the history anew
+            painted.clear()
+            run.write(
+                run.scalar("sft/train/loss", step, 1 / step),
+                run.event("progress", "", "sft", "sft", done=step, total=40, unit="steps"),
+            )
+            await sees(pilot, f"{step}/40 steps")
+            sums.append(sum(painted))
+        assert 0 < min(sums) < chart.size.area / 10
 
 
 async def test_evaluation_shows_the_stores_rates_with_their_intervals(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_wrong_words_are_one_line(tmp_path: Path) -> None:
     reason="vLLM's server is not installed",
 )
 def test_vllm_serves_a_model_that_a_run_asks(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="vLLM's server needs it; its CPU build alone does not bring it")
     profile, model = make_inputs(tmp_path), tmp_path / "model"
     tokenizer = make_tokenizer(512)
     make_model(Pretrain(layers=1), tokenizer, 0).save_pretrained(model)  # in place of the one of words

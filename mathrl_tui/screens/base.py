@@ -111,7 +111,8 @@ class ConsoleScreen(Screen[None]):
             row.append((f"  ! {said}", palette.WARN))
         elif wide:
             row.append((f"   {self.console.home}", palette.FAINT))
-        self.query_one("#screens", Lines).show([row])
+        for line in self.query("#screens").results(Lines):  # none where the screen has been left meanwhile
+            line.show([row])
 
     @property
     def now(self) -> float:

@@ -1,0 +1,90 @@
+"""`bench`: trains, generates and hands over weights on this machine's GPUs, beside what is known of an H200.
+
+The measuring is done by engine.bench in processes of their own, so that this one needs no torch and a failure of one
+leaves the other's figures.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mathrl_tui.commands.errors import CommandFailed, WrongInput
+from mathrl_tui.commands.options import AsJson
+from mathrl_tui.commands.printing import print_json
+
+# Figures of a Qwen2.5-Math-1.5B-shaped model, with their dates and commands in LOG.md.
+KNOWN = {
+    "SFT, tokens/s": "52,433 (H200)",
+    "SFT, MFU": "0.50 (H200)",
+    "generation, tokens/s": "33,000 to 35,200 (H200); 20,000 to 25,000 (H100)",
+    "hand-over, trainer held, s": "0.060 (H200)",
+    "hand-over, new weights served after, s": "0.10 to 0.16 (H200)",
+}
+
+
+def bench(
+    tiny: Annotated[
+        bool, typer.Option(help="a toy model on the CPU: shows that it works, measures nothing")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure training, generation and weight hand-over on this machine's GPUs, beside the known figures."""
+    from engine.gpus import visible_gpus
+
+    gpus = visible_gpus()
+    if not gpus and not tiny:
+        raise WrongInput("bench: this machine has no GPU; --tiny shows the machinery on the CPU")
+    with tempfile.TemporaryDirectory(prefix="mathrl-bench-") as folder:
+        trained = _measure("engine.bench.train", Path(folder) / "train.json", _train_options(tiny))
+        generated = _measure(
+            "engine.bench.generate", Path(folder) / "generate.json", _worker_options(tiny, len(gpus))
+        )
+    figures = _figures(trained, generated)
+    if as_json:
+        print_json({"figures": figures, "known": {} if tiny else KNOWN})
+        return
+    for name, value in figures.items():
+        beside = "" if tiny else f"   known: {KNOWN[name]}"
+        print(f"{name:<40} {value:>12,.3f}{beside}")
+
+
+def _train_options(tiny: bool) -> list[str]:
+    return ["--parts", "sft_16k", *(("--tiny", "--device", "cpu") if tiny else ())]
+
+
+def _worker_options(tiny: bool, gpus: int) -> list[str]:
+    if tiny:
+        cpu = ["--tiny", "--trainer", "cpu", "--worker", "cpu", "--generator", "transformers"]
+        return [*cpu, "--sequences", "32", "--new-tokens", "32"]
+    return ["--worker", "cuda:1" if gpus > 1 else "cuda:0"]
+
+
+def _measure(module: str, out: Path, options: list[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", module, "--out", str(out), *options]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if not out.is_file():
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise CommandFailed(f"bench: {module} ended with exit status {done.returncode}: {last}")
+    measured: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return measured
+
+
+def _figures(trained: dict[str, Any], generated: dict[str, Any]) -> dict[str, float]:
+    """What was measured, by the names of KNOWN; a part that failed is left out."""
+    sft = trained["parts"]["sft_16k"]
+    later = generated.get("hand_overs_later", [])
+    found = {
+        "SFT, tokens/s": sft.get("tokens_per_second"),
+        "SFT, MFU": sft.get("mfu"),
+        "generation, tokens/s": generated.get("sampled_again", {}).get("tokens_per_second"),
+        "hand-over, trainer held, s": max((each["trainer_held"] for each in later), default=None),
+        "hand-over, new weights served after, s": max((each["loaded_after"] for each in later), default=None),
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
