@@ -325,7 +325,7 @@ def test_a_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatc
 
 def test_the_child_ends_with_its_owner() -> None:
     program = (
-        "from engine.grading import grade; from engine import grading_symbolic as s; import os\n"
+        "from engine.grading import grade; from engine.grading import symbolic as s; import os\n"
         "assert grade('\\\\boxed{\\\\sqrt{16}}', '4').correct; print(s._child.process.pid, flush=True); os._exit(0)"
     )
     root = Path(__file__).parents[1]
