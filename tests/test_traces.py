@@ -182,6 +182,7 @@ def test_most_of_what_latency_and_concurrency_allow(tmp_path: Path, source: Path
 
 def span_of_requests(folder: Path, source: Path) -> float:
     """Seconds from the first to the last of 150 requests, 25 at a time, each answered after half a second."""
+    folder.mkdir()
     teacher = Teacher(folder / "teacher", latency=0.5, share=0.0, retry_after=0.0)
     try:
         context, _ = context_for(folder, teacher.url, source, "traces.concurrency=25")
