@@ -18,7 +18,7 @@ def test_every_profile_that_comes_with_the_package_loads() -> None:
 
 
 def test_the_default_mends_the_learning_rate_of_the_reference() -> None:
-    # fp32 masters make 1e-6 the right size; 1e-5 was chosen for weights that could not move (FIELD: fault 7).
+    # fp32 masters make 1e-6 the right size; 1e-5 was chosen for weights that could not move.
     assert profiles.load("qwen2.5-math-1.5b").grpo.learning_rate == 1e-6
 
 
