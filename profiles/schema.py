@@ -103,7 +103,7 @@ class Traces(Section):
         600.0, description="longest wait for one answer, seconds"
     )
     attempts: Positive = Field(8, description="tries before a question is given up and counted as failed")
-    limit: Count = Field(0, description="questions to ask, by seed (0: all)")
+    limit: Count = Field(0, description="questions that get a worked solution, by seed (0: all)")
     price_input: Annotated[float, Field(ge=0)] = Field(
         0.55, description="price of a million prompt tokens, dollars"
     )

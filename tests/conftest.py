@@ -1,7 +1,7 @@
 """What every test stands on: signals as a person's shell leaves them.
 
-A shell starts background jobs with Ctrl-C ignored, and nohup does so with a closed terminal. Both are inherited, also by
-the programs that the tests start and then press Ctrl-C on.
+A shell starts background jobs with Ctrl-C ignored, and nohup ignores that the terminal closed. Both are inherited,
+even by the programs that the tests start and then press Ctrl-C on.
 """
 
 import signal

@@ -252,6 +252,20 @@ def test_solutions_take_the_form_that_the_instruction_asks_for() -> None:
     assert worked(row, "Use \\boxed{}.") == "2*500 = $1,000 in all.\n\n\\boxed{1,000}"
 
 
+def test_a_limit_takes_as_many_own_solutions_and_leaves_the_questions(
+    tmp_path: Path, tokenizer: Path, source: Path
+) -> None:
+    """Few worked solutions, which are dear, against many questions whose answer is known."""
+    context, _ = run_all(tmp_path / "home", tokenizer, source)
+    few, _ = run_all(tmp_path / "home", tokenizer, source, "traces.limit=6")
+    assert [len(inputs.traces(run)) for run in (context, few)] == [35, 6]
+    assert [len(inputs.sequences(run)) for run in (context, few)] == [35, 6]
+    assert [len(inputs.prompts(run, "train")) for run in (context, few)] == [35, 35]
+    order = [trace.ex_id for trace in inputs.traces(context)]
+    kept = [order.index(trace.ex_id) for trace in inputs.traces(few)]
+    assert kept == sorted(kept) and kept != list(range(6))
+
+
 def test_token_rows_on_disk(tmp_path: Path) -> None:
     rows = [[1, 2, 3], [], [2**31 - 1], list(range(1000))]
     write_rows(tmp_path, "some", rows)

@@ -89,7 +89,7 @@ def traces_key(profile: Profile, seed: int) -> str:
     settings = profile.traces
     if settings.source == "solutions":
         before = [data_key(profile, seed), profile.preprocess.system_prompt]
-        return content_key([_FORMAT, "solutions", before])
+        return content_key([_FORMAT, "solutions", before, settings.limit])
     made = settings.model_dump(include={"samples", "limit", "wrong_answers"})
     return content_key([_FORMAT, answers_key(profile, seed), made])
 

@@ -11,6 +11,7 @@ from engine.context import Context
 from engine.data import inputs
 from engine.data.cache import building
 from engine.data.sequences import write_lines
+from engine.traces.chosen import chosen
 from engine.traces.own import own_solutions
 from engine.traces.trace import Trace
 from store.records import Event
@@ -33,7 +34,7 @@ def run(context: Context) -> None:
 
 
 def _own(context: Context, folder: Path) -> None:
-    rows = inputs.rows(context, "train")
+    rows = chosen(inputs.rows(context, "train"), context.profile.traces.limit, context.seed)
     found = own_solutions(rows, context.profile.preprocess.system_prompt)
     name = context.profile.data.source
     report = {"source": "solutions", "rows": len(rows), "traces": len(found)}

@@ -15,15 +15,14 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import openai
 
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
 from engine.data.progress import Progress
 from engine.data.rows import Row
-from engine.messages import derived_seed
 from engine.traces.budget import Budget
+from engine.traces.chosen import chosen
 from engine.traces.cleaning import clean_answers
 from engine.traces.journal import Answer, AnswerJournal
 from engine.traces.key import KeyMissing, find_key
@@ -85,14 +84,6 @@ def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[st
         "dollars": round(budget.spent, 4),
     }
     return clean_answers(wanted, answers, context.profile, facts)
-
-
-def chosen(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """The rows to ask about: all, or `limit` of them by seed, in their order."""
-    if not limit or limit >= len(rows):
-        return list(rows)
-    order = np.random.default_rng(derived_seed("traces", seed)).permutation(len(rows))
-    return [rows[place] for place in sorted(order[:limit])]
 
 
 def questions(rows: Sequence[Row], instruction: str, samples: int, journal: AnswerJournal) -> list[Question]:
