@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models
@@ -65,15 +66,17 @@ def sft(shape: Shape, device: str, tuned: bool, batch: int = 8, steps: int = 56)
             callbacks=[watch],
         )
         trainer.train()
-    seen = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]
-    seconds = (watch.ends[-1] - watch.ends[WARM_UP - 1]) / (steps - WARM_UP)
-    tokens = (seen[steps - 1] - seen[WARM_UP - 1]) / (steps - WARM_UP)
-    result = speed(shape, device, parameters, items, seconds * steps)
+    seen = np.array([entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry])
+    tokens, seconds = np.diff(seen)[WARM_UP:], np.diff(watch.ends)[WARM_UP:]
+    result = speed(shape, device, parameters, items, float(seconds.mean()) * steps)
     return {
         **result,
-        "seconds_per_step": seconds,
-        "tokens_per_step": tokens,
-        "tokens_per_second": tokens / seconds,
+        "seconds_per_step": float(np.median(seconds)),
+        "tokens_per_step": float(tokens.mean()),
+        "tokens_per_second": float(
+            np.median(tokens / seconds)
+        ),  # a step that compiles a kernel does not count
+        "tokens_per_second_of_all_steps": float(tokens.sum() / seconds.sum()),
     }
 
 
