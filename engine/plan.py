@@ -75,6 +75,7 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
 
 
 def needs_worker(profile: Profile, plan: Sequence[Step]) -> bool:
-    """True where a step asks for completions: grpo, eval without a server of its own, and sft that validates."""
-    stages = {step.stage for step in plan} - ({"eval"} if profile.eval.server else set())
+    """True where a step asks for completions: grpo that replays no record, eval without a server, validating sft."""
+    stages = {step.stage for step in plan}
+    stages -= ({"eval"} if profile.eval.server else set()) | ({"grpo"} if profile.grpo.replay else set())
     return bool(stages & {"grpo", "eval"}) or ("sft" in stages and profile.sft.validate_every > 0)

@@ -34,6 +34,7 @@ def check(home: Path, profile: Profile, seed: int, plan: Sequence[Step], found: 
     except InputError as error:
         raise LaunchError(str(error)) from None
     check_inputs(home, profile, seed, plan)
+    check_replay(home, profile, plan)
 
 
 def check_inputs(home: Path, profile: Profile, seed: int, plan: Sequence[Step]) -> None:
@@ -53,6 +54,15 @@ def check_inputs(home: Path, profile: Profile, seed: int, plan: Sequence[Step]) 
             find_key(profile.traces)
         except KeyMissing as error:
             raise LaunchError(str(error)) from None
+
+
+def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
+    """The run that grpo.replay names has recorded what the plan would train on."""
+    from engine.data.recorded import missing_rollouts
+
+    missing = missing_rollouts(home, profile.grpo, [step.arm for step in plan if step.stage == "grpo"])
+    if missing:
+        raise LaunchError(missing)
 
 
 def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:

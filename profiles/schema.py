@@ -246,6 +246,10 @@ class Grpo(Optimizer):
     )
     examples_per_step: Count = Field(4, description="completions recorded in the store each step")
     record_rollouts: bool = Field(True, description="keep every rollout (ids, log-probs, rewards) for replay")
+    replay: str = Field(
+        "",
+        description="run whose recorded rollouts are trained on in place of a worker's: its id or folder (empty: none)",
+    )
 
 
 class Eval(Section):

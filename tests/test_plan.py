@@ -61,3 +61,11 @@ def test_only_generating_plans_need_a_worker() -> None:
     assert needs_worker(profile, [Step("sft", "sft")])
     assert not needs_worker(load("demo", ["sft.validate_every=0"]), [Step("sft", "sft")])
     assert needs_worker(profile, [Step("eval")])
+    assert needs_worker(profile, [Step("grpo", "grpo")])
+
+
+def test_a_replay_needs_a_worker_only_for_what_else_is_planned() -> None:
+    profile = load("demo", ["grpo.replay=some-run"])
+    assert not needs_worker(profile, [Step("preprocess"), Step("grpo", "grpo")])
+    assert needs_worker(profile, [Step("grpo", "grpo"), Step("eval")])
+    assert needs_worker(profile, [Step("sft", "sft"), Step("grpo", "sft+grpo")])

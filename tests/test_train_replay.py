@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.data.recorded import recorded_steps
 from engine.learning import replay
 from engine.learning.packing import Sequence
 from engine.learning.replay import Rollouts
@@ -23,6 +24,7 @@ ROLLOUTS = Rollouts(
     logprobs=[np.array([-0.25, -1e-7], np.float32), np.array([-13.5], np.float32)],
     rewards=np.array([1.0, 0.0]),
     advantages=np.array([0.7, -0.7]),
+    group_size=2,
 )
 
 
@@ -30,6 +32,7 @@ def test_what_is_read_is_what_was_recorded(tmp_path: Path) -> None:
     replay.record(tmp_path / "grpo", ROLLOUTS)
     found = replay.read(tmp_path / "grpo", 12)
     assert (found.step, found.version, found.ex_ids) == (12, 11, ["train-3", "train-ü"])
+    assert found.group_size == 2
     for ours, theirs in zip(found.sequences, ROLLOUTS.sequences, strict=True):
         assert np.array_equal(ours.token_ids, theirs.token_ids) and ours.token_ids.dtype == np.int32
         assert (ours.prompt_length, ours.finished) == (theirs.prompt_length, theirs.finished)
@@ -43,7 +46,7 @@ def test_a_step_recorded_again_replaces_the_old_and_leaves_no_draft(tmp_path: Pa
     replay.record(tmp_path, replace(ROLLOUTS, rewards=np.array([0.5, 0.5])))
     replay.record(tmp_path, replace(ROLLOUTS, step=3))
     assert replay.read(tmp_path, 12).rewards.tolist() == [0.5, 0.5]
-    assert replay.steps(tmp_path) == [3, 12]
+    assert recorded_steps(tmp_path) == [3, 12]
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.recorded import step_path
 from engine.learning.packing import Sequence
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -29,17 +30,13 @@ class Rollouts:
     logprobs: list[NDArray[np.float32]]  # the sampler's, (response tokens,) each
     rewards: NDArray[np.float64]  # (completions,)
     advantages: NDArray[np.float64]  # (completions,)
-
-
-def path_of(folder: Path, step: int) -> Path:
-    """Where the rollouts of `step` lie."""
-    return folder / f"step_{step:06d}.npz"
+    group_size: int  # completions of one question, which stand together
 
 
 def record(folder: Path, rollouts: Rollouts) -> Path:
     """Writes one step's rollouts; a step that is recorded again (after a resume) replaces the old file."""
     folder.mkdir(parents=True, exist_ok=True)
-    final = path_of(folder, rollouts.step)
+    final = step_path(folder, rollouts.step)
     draft = final.with_name(f".{final.name}")
     with draft.open("wb") as file:
         np.savez_compressed(
@@ -54,6 +51,7 @@ def record(folder: Path, rollouts: Rollouts) -> Path:
             logprobs=np.concatenate(rollouts.logprobs).astype(np.float32),
             rewards=rollouts.rewards,
             advantages=rollouts.advantages,
+            group_size=rollouts.group_size,
         )
     draft.replace(final)
     return final
@@ -61,7 +59,7 @@ def record(folder: Path, rollouts: Rollouts) -> Path:
 
 def read(folder: Path, step: int) -> Rollouts:
     """The rollouts of `step`; FileNotFoundError names the file where that step was not recorded."""
-    with np.load(path_of(folder, step)) as file:
+    with np.load(step_path(folder, step)) as file:
         lengths, prompts = file["lengths"], file["prompt_lengths"]
         token_ids = _split(file["token_ids"], lengths)
         columns = zip(token_ids, prompts.tolist(), file["finished"].tolist(), strict=True)
@@ -73,12 +71,8 @@ def read(folder: Path, step: int) -> Rollouts:
             logprobs=_split(file["logprobs"], lengths - prompts),
             rewards=file["rewards"],
             advantages=file["advantages"],
+            group_size=int(file["group_size"]),
         )
-
-
-def steps(folder: Path) -> list[int]:
-    """The recorded steps, in order."""
-    return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.npz"))
 
 
 def _split(flat: NDArray[Scalar], lengths: NDArray[np.int64]) -> list[NDArray[Scalar]]:

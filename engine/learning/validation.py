@@ -12,6 +12,9 @@ import numpy as np
 
 from engine.collector import Answer, Collector
 from engine.context import Context
+from engine.data import inputs
+from engine.handover.weights import WeightPublisher
+from engine.learning.training import Training
 from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from store.records import Example, Scalar
 
@@ -97,6 +100,15 @@ class Validation:
         )
         for completion in completions:
             emit(example(completion, self._prompts[completion.prompt], arm, step, "validation"))
+
+
+def beside(training: Training, collector: Collector | None, publisher: WeightPublisher) -> Validation | None:
+    """Validation beside `training`; None where its settings ask for none or nobody is there to generate."""
+    context, settings = training.context, training.settings
+    if collector is None or not settings.validate_every:
+        return None
+    prompts = inputs.prompts(context, "validation")[: settings.validation_rows]
+    return Validation(context, collector, prompts, publisher.release, training.scored)
 
 
 def example(completion: Completion, prompt: Prompt, arm: str, step: int, task: str) -> Example:

@@ -4,143 +4,96 @@
     rewards → advantages within each group → epochs × minibatches optimizer steps → weights v + 1
 
 Rollouts for later steps are generated while this one trains. The ratio's denominator is the sampler's own log-probs
-(or a pass before the update), never the policy's own at the same moment, so that clipping means something.
+(or a pass before the update), never the policy's own at the same moment, so that clipping means something. With
+`grpo.replay` the rollouts are those that another run has recorded, and no worker is needed.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from engine.collector import Collector
 from engine.context import Context, StageFailed
-from engine.data import inputs
 from engine.handover.weights import WeightPublisher
-from engine.learning import replay
-from engine.learning.advantages import group_advantages
-from engine.learning.packing import Sequence
 from engine.learning.policy_gradient import PolicyGradient
-from engine.learning.replay import Rollouts
-from engine.learning.rollouts import RolloutBatch, RolloutSchedule
+from engine.learning.sources import Replayed, Sampled, Source
 from engine.learning.training import Clock, Training
-from engine.learning.validation import Validation, example
+from engine.learning.validation import Validation, beside
 from engine.stages.sft import rates
-from profiles.schema import Grpo
+from store.records import Event
 
 
 def run(context: Context) -> None:
     """Trains the context's arm to its last step, from its newest checkpoint where there is one."""
-    if context.generation is None:
-        raise StageFailed("grpo: the run has no worker to generate with; its plan should hold one")
     settings = context.profile.grpo
+    if context.generation is None and not settings.replay:
+        raise StageFailed("grpo: the run has no worker to generate with; its plan should hold one")
     training = Training(context, settings, settings.steps, settings.epochs * settings.minibatches)
     publisher = WeightPublisher(context.folder.run_id)
-    publisher.prepare(training.policy.named_weights())
-    collector = Collector(context.generation)
-    prompts = inputs.prompts(context, "train")
-    held: dict[int, RolloutBatch] = training.resumed.get("rollouts", {})
-    rollouts = RolloutSchedule(
-        collector, prompts, settings, context.seed, training.arm.name, publisher.release, held
-    )
-    questions = inputs.prompts(context, "validation")[: settings.validation_rows]
-    validation = Validation(context, collector, questions, publisher.release, training.scored)
     try:
-        _train(training, rollouts, validation, publisher, PolicyGradient(training, settings))
+        collector = Collector(context.generation) if context.generation is not None else None
+        source = _source(training, collector, publisher)
+        validation = beside(training, collector, publisher)
+        _train(training, source, validation, publisher, PolicyGradient(training, settings))
     finally:
         publisher.close()
         training.close()
 
 
+def _source(training: Training, collector: Collector | None, publisher: WeightPublisher) -> Source:
+    context, replay = training.context, training.context.profile.grpo.replay
+    if collector is not None and not replay:
+        return Sampled(training, collector, publisher)
+    without = "" if collector is not None else "; no worker is there, so validation is left out"
+    message = f"trains on the recorded rollouts of {replay}{without}"
+    context.emit(Event("log", message, context.stage, training.arm.name, payload={"level": "info"}))
+    return Replayed(training)
+
+
 def _train(
     training: Training,
-    rollouts: RolloutSchedule,
-    validation: Validation,
+    source: Source,
+    validation: Validation | None,
     publisher: WeightPublisher,
     gradient: PolicyGradient,
 ) -> None:
-    settings, clock = training.context.profile.grpo, Clock()
+    settings, clock = training.settings, Clock()
 
-    def publish(validate: bool) -> None:
+    def publish(validates: bool) -> None:
+        """Hands the weights of this step to whoever needs them."""
+        asked = validation if validates else None
+        if asked is None and not source.needs(training.step):
+            return
         with clock.measure("publish"):
             weights = publisher.publish(training.arm.name, training.step, training.policy.named_weights())
-        rollouts.published(weights, publisher.hold)
-        if validate:
+        source.published(weights)
+        if asked is not None:
             publisher.hold(weights)
-            validation.submit(weights)
+            asked.submit(weights)
         publisher.release(weights)
 
     def save() -> None:
-        validation.finish(before=training.step)
-        training.save(rollouts=rollouts.held(training.step), validating=validation.pending())
+        if validation is not None:
+            validation.finish(before=training.step)
+        asked = validation.pending() if validation is not None else []
+        training.save(rollouts=source.held(training.step), validating=asked)
 
-    due = settings.validate_every > 0
-    publish(due and (training.step == 0 or training.step in training.resumed.get("validating", [])))
+    publish(training.step == 0 or training.step in training.resumed.get("validating", []))
     while training.step < training.total_steps:
         with clock.measure("wait_for_rollouts"):
-            batch = rollouts.take(training.step)
+            rollouts = source.take(training.step)
         training.context.control.boundary(save)
-        learned = experience(batch, settings)
-        if settings.record_rollouts:
-            replay.record(training.context.folder.rollouts / training.arm.name, learned)
-        metrics = rollout_metrics(batch, settings)
+        metrics = source.report(rollouts)
         with clock.measure("train"):
-            metrics |= gradient.train_on(learned)
-        show(training, batch)
-        rollouts.trained(training.step)
+            metrics |= gradient.train_on(rollouts)
+        source.trained(training.step)
         training.step += 1
         last = training.step == training.total_steps
-        publish(training.is_due(settings.validate_every) or (due and last))
-        metrics["staleness"] = batch.step - batch.version
+        publish(training.is_due(settings.validate_every) or last)
+        metrics["staleness"] = rollouts.step - rollouts.version
         training.scalars({**metrics, **rates(metrics, clock.lap())})
         training.progress()
-        validation.collect()
+        if validation is not None:
+            validation.collect()
         if training.is_due(settings.checkpoint_every) or last:
             save()
-    validation.finish()
-
-
-def rollout_metrics(batch: RolloutBatch, settings: Grpo) -> dict[str, float]:
-    """What the sampler did, by TRL's names."""
-    rewards = batch.rewards(settings)
-    lengths = np.array([len(completion.token_ids) for completion in batch.completions])
-    outcomes = [completion.outcome for completion in batch.completions]
-    return {
-        "reward/mean": rewards.mean(),
-        "reward/std": rewards.std(),
-        "reward/frac_zero_std": float(np.mean(rewards.std(axis=1) == 0)),
-        "reward/correct": outcomes.count("correct") / len(outcomes),
-        "completions/mean_length": lengths.mean(),
-        "completions/p95_length": float(np.quantile(lengths, 0.95)),
-        "completions/clipped_ratio": float(np.mean([c.finish == "length" for c in batch.completions])),
-        "completions/no_answer_ratio": outcomes.count("no_answer") / len(outcomes),
-    }
-
-
-def experience(batch: RolloutBatch, settings: Grpo) -> Rollouts:
-    """The batch as what is trained on and recorded: ids, log-probs, rewards, advantages."""
-    prompts = {prompt.index: prompt for prompt in batch.prompts}
-    rewards = batch.rewards(settings)
-    sequences = [
-        Sequence(
-            np.concatenate([prompts[made.prompt].token_ids, made.token_ids]),
-            len(prompts[made.prompt].token_ids),
-            made.finish == "stop",
-        )
-        for made in batch.completions
-    ]
-    return Rollouts(
-        step=batch.step,
-        version=batch.version,
-        ex_ids=[prompts[made.prompt].ex_id for made in batch.completions],
-        sequences=sequences,
-        logprobs=[made.logprobs for made in batch.completions],
-        rewards=rewards.reshape(-1),
-        advantages=group_advantages(rewards, settings.loss, settings.normalise_advantage).reshape(-1),
-    )
-
-
-def show(training: Training, batch: RolloutBatch) -> None:
-    """Leaves a few of the step's completions in the record, to be read."""
-    prompts = {prompt.index: prompt for prompt in batch.prompts}
-    for made in batch.completions[: training.context.profile.grpo.examples_per_step]:
-        row = example(made, prompts[made.prompt], training.arm.name, training.step, "train")
-        training.context.emit(row)
+    if validation is not None:
+        validation.finish()

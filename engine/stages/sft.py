@@ -17,7 +17,7 @@ from engine.data.order import batch_rows
 from engine.handover.weights import WeightPublisher
 from engine.learning.packing import Sequence, pack
 from engine.learning.training import Clock, Training
-from engine.learning.validation import Validation
+from engine.learning.validation import Validation, beside
 
 
 def run(context: Context) -> None:
@@ -28,7 +28,8 @@ def run(context: Context) -> None:
     training = Training(context, settings, total)
     publisher = WeightPublisher(context.folder.run_id)
     try:
-        validation = _validation(training, publisher)
+        collector = Collector(context.generation) if context.generation is not None else None
+        validation = beside(training, collector, publisher)
         _train(training, sequences, validation, publisher)
     finally:
         publisher.close()
@@ -104,11 +105,3 @@ def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[f
 def rates(metrics: dict[str, float], times: dict[str, float]) -> dict[str, float]:
     """`times` and the real tokens a second that they amount to."""
     return {**times, "train/tokens_per_second": metrics["train/tokens"] / times["time/train"]}
-
-
-def _validation(training: Training, publisher: WeightPublisher) -> Validation | None:
-    context, settings = training.context, training.settings
-    if not settings.validate_every or context.generation is None:
-        return None
-    prompts = inputs.prompts(context, "validation")[: settings.validation_rows]
-    return Validation(context, Collector(context.generation), prompts, publisher.release, training.scored)

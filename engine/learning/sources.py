@@ -1,0 +1,177 @@
+"""Where the rollouts of a GRPO step come from: the worker that samples them, or the record of another run.
+
+Both give `replay.Rollouts` with advantages as this run's loss wants them, so that what trains on them cannot tell the
+two apart. A record holds ids, log-probs and rewards: the questions, the texts and the verdicts are with its own run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.collector import Collector
+from engine.context import StageFailed
+from engine.data import inputs
+from engine.data.recorded import rollout_folder
+from engine.handover.weights import WeightPublisher
+from engine.learning import replay
+from engine.learning.advantages import group_advantages
+from engine.learning.packing import Sequence
+from engine.learning.replay import Rollouts
+from engine.learning.rollouts import RolloutBatch, RolloutSchedule, steps_on_version
+from engine.learning.training import Training
+from engine.learning.validation import example
+from engine.messages import WeightRef
+from profiles.schema import Grpo
+
+
+class Source(Protocol):
+    """What the loop asks for rollouts, step by step."""
+
+    def needs(self, version: int) -> bool:
+        """Whether rollouts are to come from the weights after `version` steps."""
+
+    def published(self, weights: WeightRef) -> None:
+        """Those weights are there; the caller lets go of them after this."""
+
+    def take(self, step: int) -> Rollouts:
+        """Waits for what `step` trains on. It stays held until `trained`."""
+
+    def report(self, rollouts: Rollouts) -> dict[str, float]:
+        """Puts what was taken on record; metrics of the sampler, by TRL's names."""
+
+    def trained(self, step: int) -> None:
+        """`step` has been trained on; its rollouts are let go."""
+
+    def held(self, version: int) -> dict[int, RolloutBatch]:
+        """What a checkpoint after `version` steps must carry; waits for what is still being generated."""
+
+
+class Sampled:
+    """The worker's completions, on schedule."""
+
+    def __init__(self, training: Training, collector: Collector, publisher: WeightPublisher) -> None:
+        context = training.context
+        self._training = training
+        self._settings = context.profile.grpo
+        self._publisher = publisher
+        self._schedule = RolloutSchedule(
+            collector,
+            inputs.prompts(context, "train"),
+            self._settings,
+            context.seed,
+            training.arm.name,
+            publisher.release,
+            training.resumed.get("rollouts", {}),
+        )
+        publisher.prepare(training.policy.named_weights())
+
+    def needs(self, version: int) -> bool:
+        return len(steps_on_version(version, self._settings)) > 0
+
+    def published(self, weights: WeightRef) -> None:
+        self._schedule.published(weights, self._publisher.hold)
+
+    def take(self, step: int) -> Rollouts:
+        return experience(self._schedule.take(step), self._settings)
+
+    def report(self, rollouts: Rollouts) -> dict[str, float]:
+        training, batch = self._training, self._schedule.take(rollouts.step)
+        if self._settings.record_rollouts:
+            replay.record(training.context.folder.rollouts / training.arm.name, rollouts)
+        prompts = {prompt.index: prompt for prompt in batch.prompts}
+        for made in batch.completions[: self._settings.examples_per_step]:
+            training.context.emit(
+                example(made, prompts[made.prompt], training.arm.name, training.step, "train")
+            )
+        outcomes = [completion.outcome for completion in batch.completions]
+        return rollout_metrics(rollouts) | {
+            "reward/correct": outcomes.count("correct") / len(outcomes),
+            "completions/no_answer_ratio": outcomes.count("no_answer") / len(outcomes),
+        }
+
+    def trained(self, step: int) -> None:
+        self._schedule.trained(step)
+
+    def held(self, version: int) -> dict[int, RolloutBatch]:
+        return self._schedule.held(version)
+
+
+class Replayed:
+    """What the run that grpo.replay names has recorded of the same arm; rewards stand, advantages are made anew."""
+
+    def __init__(self, training: Training) -> None:
+        self._settings = training.context.profile.grpo
+        home = training.context.folder.home
+        self._folder = rollout_folder(home, self._settings.replay, training.arm.name)
+
+    def needs(self, version: int) -> bool:
+        return False
+
+    def published(self, weights: WeightRef) -> None:
+        return None
+
+    def take(self, step: int) -> Rollouts:
+        try:
+            recorded = replay.read(self._folder, step)
+        except FileNotFoundError as error:
+            raise StageFailed(
+                f"grpo.replay {self._settings.replay}: {error.filename} is gone; it was there at the start"
+            ) from None
+        groups = recorded.rewards.reshape(-1, recorded.group_size)
+        return replace(recorded, advantages=advantages(groups, self._settings))
+
+    def report(self, rollouts: Rollouts) -> dict[str, float]:
+        return rollout_metrics(rollouts)
+
+    def trained(self, step: int) -> None:
+        return None
+
+    def held(self, version: int) -> dict[int, RolloutBatch]:
+        return {}
+
+
+def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float64]:
+    """Advantages `(completions,)` of rewards `(groups, group_size)`, as the profile's loss wants them."""
+    return group_advantages(rewards, settings.loss, settings.normalise_advantage).reshape(-1)
+
+
+def experience(batch: RolloutBatch, settings: Grpo) -> Rollouts:
+    """The batch as what is trained on and recorded: ids, log-probs, rewards, advantages."""
+    prompts = {prompt.index: prompt for prompt in batch.prompts}
+    rewards = batch.rewards(settings)
+    sequences = [
+        Sequence(
+            np.concatenate([prompts[made.prompt].token_ids, made.token_ids]),
+            len(prompts[made.prompt].token_ids),
+            made.finish == "stop",
+        )
+        for made in batch.completions
+    ]
+    return Rollouts(
+        step=batch.step,
+        version=batch.version,
+        ex_ids=[prompts[made.prompt].ex_id for made in batch.completions],
+        sequences=sequences,
+        logprobs=[made.logprobs for made in batch.completions],
+        rewards=rewards.reshape(-1),
+        advantages=advantages(rewards, settings),
+        group_size=settings.group_size,
+    )
+
+
+def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
+    """Rewards and lengths, as far as a record tells them."""
+    rewards = rollouts.rewards.reshape(-1, rollouts.group_size)
+    lengths = np.array([sequence.response_length for sequence in rollouts.sequences])
+    return {
+        "reward/mean": rewards.mean(),
+        "reward/std": rewards.std(),
+        "reward/frac_zero_std": float(np.mean(rewards.std(axis=1) == 0)),
+        "completions/mean_length": lengths.mean(),
+        "completions/p95_length": float(np.quantile(lengths, 0.95)),
+        "completions/clipped_ratio": float(np.mean([not item.finished for item in rollouts.sequences])),
+    }

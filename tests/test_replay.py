@@ -1,0 +1,137 @@
+"""GRPO from a record: the same curves and weights where nothing is changed, others under another loss, no worker."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_experiment import PROFILE, finish, make_inputs, scalars
+from stage_context import NoCommands
+
+from engine import launch
+from engine.context import Context
+from engine.data.recorded import recorded_steps, step_path
+from engine.launch import LaunchError
+from engine.learning import replay
+from engine.stages import grpo
+from profiles import Profile, load
+from store.home import RunFolder
+from store.records import Event, Record, Scalar
+
+STEPS = 4
+# An untrained model answers nothing, so reward is by length; two epochs in two parts leave the sampler's own weights.
+SETTINGS = (f"grpo.steps={STEPS}", "grpo.overlong_buffer=8", "grpo.epochs=2", "grpo.minibatches=2")
+LEARNED = ("train/loss", "train/grad_norm", "train/entropy", "ratio/max", "reward/mean", "/staleness")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile whose one trained arm is GRPO from the untrained model."""
+    path = make_inputs(tmp_path_factory.mktemp("inputs"))
+    arms = (
+        '[[arms]]\nname = "base"\nstage = "none"\n[[arms]]\nname = "grpo"\nstage = "grpo"\nparent = "base"\n'
+    )
+    path.write_text(PROFILE.format(folder=path.parent).partition("[[arms]]")[0] + arms)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recorded(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with a worker."""
+    home = tmp_path_factory.mktemp("home")
+    stages = ("data", "preprocess", "grpo")
+    folder = RunFolder(home, launch.start_run(home, load(str(experiment), SETTINGS), stages, 0))
+    finish(folder)
+    assert recorded_steps(folder.rollouts / "grpo") == list(range(STEPS))
+    return folder
+
+
+def curves(records: list[Record]) -> dict[tuple[str, int], float]:
+    rows = [row for row in records if isinstance(row, Scalar)]
+    return {(row.metric, row.step): row.value for row in rows if row.metric.endswith(LEARNED)}
+
+
+def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
+    return load_file(folder.checkpoints("grpo") / f"step_{STEPS:06d}" / "model.safetensors")
+
+
+def train_here(folder: RunFolder, profile: Profile) -> list[Record]:
+    """The stage in this process, with no worker; what it told."""
+    folder.path.mkdir(parents=True)
+    told: list[Record] = []
+    grpo.run(Context(folder, profile, 0, "grpo", profile.arm("grpo"), told.append, NoCommands(), None))
+    return told
+
+
+def test_a_replayed_run_has_no_worker_and_the_same_numbers(recorded: RunFolder, experiment: Path) -> None:
+    home = recorded.home
+    profile = load(str(experiment), [*SETTINGS, f"grpo.replay={recorded.run_id}"])
+    again = RunFolder(home, launch.start_run(home, profile, ("grpo",), 0))
+    finish(again)
+    expected = curves(scalars(recorded))
+    assert len({value for (name, _), value in expected.items() if name == "grpo/train/loss"}) == STEPS
+    assert curves(scalars(again)) == expected
+    found = weights(again)
+    for name, weight in weights(recorded).items():
+        assert torch.equal(found[name], weight)
+    assert not (again.logs / "worker.log").exists()
+    assert not again.rollouts.exists()
+
+
+def test_another_loss_makes_its_own_advantages_of_the_recorded_rewards(
+    recorded: RunFolder, experiment: Path
+) -> None:
+    folder = RunFolder(recorded.home, "another-loss")
+    settings = ("grpo.steps=1", "grpo.overlong_buffer=8", "grpo.loss=dr_grpo", f"grpo.replay={recorded.path}")
+    told = train_here(folder, load(str(experiment), settings))
+    # At the sampler's own weights every ratio is 1: Dr. GRPO's loss is −Σ A × tokens over all that might have been.
+    first = replay.read(recorded.rollouts / "grpo", 0)
+    groups = first.rewards.reshape(8, 4)
+    centred = (groups - groups.mean(axis=1, keepdims=True)).reshape(-1)
+    tokens = [sequence.response_length for sequence in first.sequences]
+    assert centred.any()
+    found = curves(told)
+    assert found["grpo/train/loss", 1] == pytest.approx(-(centred @ tokens) / (32 * 8), rel=1e-5)
+    assert found["grpo/reward/mean", 1] == pytest.approx(first.rewards.mean())
+    (message,) = (event.message for event in told if isinstance(event, Event) and event.kind == "log")
+    assert message.startswith(f"trains on the recorded rollouts of {recorded.path}; no worker is there")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (("grpo.replay=nobody",), "grpo.replay nobody: no such run in "),
+        (("grpo.steps=9",), "4 steps of arm grpo are recorded, grpo.steps is 9; --set grpo.steps=4"),
+        (
+            ("grpo.temperature=0.7",),
+            "drawn at temperature 1.0, grpo.temperature is 0.7; --set grpo.temperature=1.0",
+        ),
+    ],
+)
+def test_what_cannot_be_replayed_is_one_line_and_nothing_starts(
+    settings: tuple[str, ...], fault: str, recorded: RunFolder, experiment: Path
+) -> None:
+    assert fault in refused(recorded, experiment, f"grpo.replay={recorded.run_id}", *settings)
+
+
+def test_a_record_with_a_hole_or_none_at_all(recorded: RunFolder, experiment: Path, tmp_path: Path) -> None:
+    shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
+    step_path(tmp_path / "rollouts" / "grpo", 2).unlink()
+    line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
+    assert line.endswith("rollouts/grpo/step_000002.npz is missing; name a run whose record is whole")
+    shutil.rmtree(tmp_path / "rollouts")
+    line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
+    assert "no recorded rollouts of arm grpo; name a run that trained it" in line
+
+
+def refused(recorded: RunFolder, experiment: Path, *settings: str) -> str:
+    """The one line with which a replay is refused; no run is there that was not before."""
+    before = set(recorded.path.parent.iterdir())
+    with pytest.raises(LaunchError) as caught:
+        launch.start_run(recorded.home, load(str(experiment), [*SETTINGS, *settings]), ("grpo",), 0)
+    assert set(recorded.path.parent.iterdir()) == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
