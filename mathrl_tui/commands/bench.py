@@ -21,11 +21,11 @@ from mathrl_tui.commands.printing import print_json
 
 # Figures of a Qwen2.5-Math-1.5B-shaped model, with their dates and commands in LOG.md.
 KNOWN = {
-    "SFT, tokens/s": "52,433 (H200)",
-    "SFT, MFU": "0.50 (H200)",
-    "generation, tokens/s": "33,000 to 35,200 (H200); 20,000 to 25,000 (H100)",
-    "hand-over, trainer held, s": "0.060 (H200)",
-    "hand-over, new weights served after, s": "0.10 to 0.16 (H200)",
+    "SFT, tokens/s": "51,167 (H100); 52,433 (H200)",
+    "SFT, MFU": "0.49 (H100); 0.50 (H200)",
+    "generation, tokens/s": "22,900 to 26,300 (H100); 33,000 to 35,200 (H200)",
+    "hand-over, trainer held, s": "0.060",
+    "hand-over, new weights served after, s": "0.10 to 0.21",
 }
 
 
