@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.context import StageFailed
+from engine.plan import Step
 from profiles import Arm, Profile
 from store.home import RunFolder
 
@@ -34,6 +36,11 @@ def trained(folder: RunFolder, profile: Profile) -> list[str]:
 def finished(folder: RunFolder, arm: str) -> bool:
     """True once the arm's stage has run to its end."""
     return (folder.path / "finished" / arm).is_file()
+
+
+def all_trained(folder: RunFolder, plan: Iterable[Step]) -> bool:
+    """True where no step of the plan trains any more; the trainer has given its GPUs' memory back by then."""
+    return all(finished(folder, step.arm) for step in plan if step.arm)
 
 
 def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:

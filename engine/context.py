@@ -35,6 +35,10 @@ class Control(Protocol):
         """Returns once everything emitted so far is in the journal. Call it before a checkpoint or a marker becomes
         visible: what a resumed run will not emit again must be safe by then."""
 
+    def trained(self) -> None:
+        """Tells that no step of the run trains any more, so that the worker may use the trainer's GPUs too. Jobs that
+        are under way are sent again to the worker that comes of it."""
+
 
 class Generation(Protocol):
     """The way to the worker: jobs in, results out, alive or restarted in between."""

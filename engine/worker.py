@@ -11,7 +11,7 @@ import heapq
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -66,8 +66,7 @@ class Ended(Exception):
 
 def main(folder: RunFolder, child: WorkerChild) -> None:
     """Serves jobs until told to stop. The model is loaded at once where it is there, else with the first job."""
-    config = json.loads(folder.config.read_text())
-    profile = Profile.model_validate(config["profile"])
+    profile = Profile.model_validate(json.loads(folder.config.read_text())["profile"])
 
     def generator() -> Generator | None:
         try:
@@ -76,15 +75,11 @@ def main(folder: RunFolder, child: WorkerChild) -> None:
             return None  # the base model is still to be made
         from engine.generators.build import build  # imports torch, and what generates
 
-        idle = not _trains(folder, config["plan"])
-        return build(profile, source, lambda phase, detail: child.emit(_phase(phase, detail)), idle)
+        return build(
+            profile, source, lambda phase, detail: child.emit(_phase(phase, detail)), child.trainer_idle
+        )
 
     Worker(child, generator, lambda weights: located(weights, profile.model)).serve()
-
-
-def _trains(folder: RunFolder, plan: Iterable[Mapping[str, str]]) -> bool:
-    """Whether an arm of the plan is still to be trained."""
-    return any(step["arm"] and not arms.finished(folder, step["arm"]) for step in plan)
 
 
 def located(weights: WeightRef, model: Model) -> WeightRef:

@@ -9,6 +9,9 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     crash            the trainer raises at its next step, and the file is gone
     helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
+    trained-after    from this step on nothing trains any more (default: never)
+
+The worker's first record says whether it was started beside an idle trainer.
 """
 
 from __future__ import annotations
@@ -56,6 +59,8 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
     state = folder.path / "state.json"
     step, value = json.loads(state.read_text()) if state.exists() else (0, 0)
     total = int(_read(folder.path / "steps", "60"))
+    last_trained = int(_read(folder.path / "trained-after", str(total + 1)))
+    has_told = False
     child.emit(Event("stage", stage="sft", arm="sft", payload={"status": "started"}))
 
     def save() -> None:
@@ -66,6 +71,10 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
 
     try:
         while step < total:
+            if step >= last_trained and not has_told:
+                _mark_as_trained(folder)
+                child.control.trained()
+                has_told = True
             _obstacles(folder, child)
             value = next_value(value, _ask(child, step))
             child.emit(Scalar(METRIC, step, float(value)))
@@ -85,6 +94,12 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
 
 class _Failed(Exception):
     pass
+
+
+def _mark_as_trained(folder: RunFolder) -> None:
+    marker = folder.path / "finished" / "grpo"
+    marker.parent.mkdir(exist_ok=True)
+    marker.touch()
 
 
 def _obstacles(folder: RunFolder, child: TrainerChild) -> None:
@@ -127,6 +142,7 @@ def _ask(child: TrainerChild, step: int) -> list[int]:
 
 
 def worker(folder: RunFolder, child: WorkerChild) -> None:
+    child.emit(Event("phase", "idle trainer" if child.trainer_idle else "trainer"))
     lock = get_context("spawn").Lock()  # a named semaphore, which the shared resource tracker must remove
     if (folder.path / "helpers").exists():
         command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(1000)"]

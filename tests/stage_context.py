@@ -21,6 +21,9 @@ class NoCommands:
     def settled(self) -> None:
         return None
 
+    def trained(self) -> None:
+        return None
+
 
 def make_context(
     home: Path, profile: Profile, seed: int = 0, run: str = "run"

@@ -14,13 +14,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fake_engine import METRIC, expected_values
+
+from engine import launch
+from engine.control import Reply
 from engine.gpus import LOCKS, Gpu
+from engine.processes.pidfile import Process, holder, lock_path, pid_path
 from engine.supervisor.crew import Entries
 from engine.supervisor.supervisor import Supervisor
 from profiles import load
 from store.home import RunFolder, create_run
 from store.journal import read
-from store.records import Event, Record
+from store.records import Event, Example, Record, Scalar
 
 PATIENCE = 30.0
 
@@ -89,6 +94,50 @@ def until(true: Callable[[], object], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain until {what}"
         select.select([], [], [], 0.01)
+
+
+def assert_whole(folder: RunFolder, steps: int) -> None:
+    """Every step's scalar and example is there once, with the values of an undisturbed run."""
+    rows = records(folder)
+    scalars = [(r.step, int(r.value)) for r in rows if isinstance(r, Scalar) and r.metric == METRIC]
+    assert scalars == list(enumerate(expected_values(steps)))
+    assert [r.step for r in rows if isinstance(r, Example)] == list(range(steps))
+
+
+def assert_nothing_left(folder: RunFolder, processes: list[Process]) -> None:
+    """No process, lock, socket or shared memory of the run."""
+    assert not any(process.is_alive for process in processes)
+    assert not launch.is_alive(folder.home, folder.run_id)
+    assert not folder.socket.exists()
+    assert not list(Path("/dev/shm").glob(f"mathrl-{folder.run_id}*"))
+
+
+def process_of(folder: RunFolder, role: str) -> Process:
+    """The living process of `role`, once there is one."""
+    path = lock_path(folder) if role == "supervisor" else pid_path(folder, role)
+    until(lambda: holder(path), f"the {role} lives")
+    process = holder(path)
+    assert process is not None
+    return process
+
+
+def steps_done(folder: RunFolder) -> int:
+    return sum(isinstance(r, Scalar) for r in records(folder))
+
+
+def events(folder: RunFolder, kind: str) -> list[Event]:
+    return [r for r in records(folder) if isinstance(r, Event) and r.kind == kind]
+
+
+def started(folder: RunFolder) -> subprocess.Popen[bytes]:
+    """A supervisor whose run has come to its first steps."""
+    supervisor = supervise(folder)
+    until(lambda: steps_done(folder) > 3, "the run has made some steps")
+    return supervisor
+
+
+def ask(folder: RunFolder, command: str) -> Reply:
+    return launch.command(folder.home, folder.run_id, command, "test")
 
 
 def main(arguments: list[str]) -> int:

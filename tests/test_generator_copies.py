@@ -14,9 +14,10 @@ import pytest
 import tiny_qwen2
 
 import profiles
-from engine.generators.build import at_device, build, placements, visible_devices
+from engine.generators.build import build, visible_devices
 from engine.generators.copies import Copies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
+from engine.generators.placement import at_device, placements
 from engine.messages import Sampling, WeightRef
 
 SAMPLING = Sampling(1.0, 20)
@@ -112,3 +113,12 @@ def test_an_idle_trainers_gpus_take_a_copy_each() -> None:
     assert workers(True, "hardware.worker_tensor_parallel=2") == ["cuda:1"]
     assert workers(True, "hardware.trainer=cpu", "hardware.worker=cuda:0") == ["cuda:0"]
     assert workers(True, "hardware.worker=cuda:0") == ["cuda:0"]
+
+
+def test_a_copy_beside_the_trainers_context_asks_for_less_memory() -> None:
+    def fractions(*settings: str) -> list[float]:
+        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        return [each.gpu_memory_fraction for each in placements(hardware, trainer_idle=True)]
+
+    assert fractions("hardware.gpu_memory_fraction=0.95") == [0.95, 0.85]
+    assert fractions("hardware.gpu_memory_fraction=0.3") == [0.3, 0.3]

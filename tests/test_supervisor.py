@@ -7,50 +7,33 @@ import random
 import resource
 import signal
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_engine import METRIC, expected_values
-from supervised import PATIENCE, last_reason, make_run, records, states, supervise, until
+from supervised import (
+    PATIENCE,
+    ask,
+    assert_nothing_left,
+    assert_whole,
+    events,
+    last_reason,
+    make_run,
+    process_of,
+    records,
+    started,
+    states,
+    steps_done,
+    supervise,
+    until,
+)
 
-from engine import control, launch
-from engine.control import Reply
-from engine.processes.pidfile import Process, holder, lock_path, pid_path
+from engine import control
+from engine.processes.pidfile import Process
 from store.home import RunFolder
 from store.records import Event, Example, Scalar
 
 KILLS = int(os.environ.get("MATHRL_TEST_KILLS", "2"))  # of each kind of process
-
-
-def assert_whole(folder: RunFolder, steps: int) -> None:
-    """Every step's scalar and example is there once, with the values of an undisturbed run."""
-    rows = records(folder)
-    scalars = [(r.step, int(r.value)) for r in rows if isinstance(r, Scalar) and r.metric == METRIC]
-    assert scalars == list(enumerate(expected_values(steps)))
-    assert [r.step for r in rows if isinstance(r, Example)] == list(range(steps))
-
-
-def assert_nothing_left(folder: RunFolder, processes: list[Process]) -> None:
-    """No process, lock, socket or shared memory of the run."""
-    assert not any(process.is_alive for process in processes)
-    assert not launch.is_alive(folder.home, folder.run_id)
-    assert not folder.socket.exists()
-    assert not list(Path("/dev/shm").glob(f"mathrl-{folder.run_id}*"))
-
-
-def process_of(folder: RunFolder, role: str) -> Process:
-    """The living process of `role`, once there is one."""
-    path = lock_path(folder) if role == "supervisor" else pid_path(folder, role)
-    until(lambda: holder(path), f"the {role} lives")
-    process = holder(path)
-    assert process is not None
-    return process
-
-
-def steps_done(folder: RunFolder) -> int:
-    return sum(isinstance(r, Scalar) for r in records(folder))
 
 
 def goals(folder: RunFolder, role: str) -> Iterator[int]:
@@ -58,21 +41,6 @@ def goals(folder: RunFolder, role: str) -> Iterator[int]:
     chance = random.Random(role)
     for _ in range(KILLS):
         yield steps_done(folder) + chance.randrange(1, 25)
-
-
-def events(folder: RunFolder, kind: str) -> list[Event]:
-    return [r for r in records(folder) if isinstance(r, Event) and r.kind == kind]
-
-
-def started(folder: RunFolder) -> subprocess.Popen[bytes]:
-    """A supervisor whose run has come to its first steps."""
-    supervisor = supervise(folder)
-    until(lambda: steps_done(folder) > 3, "the run has made some steps")
-    return supervisor
-
-
-def ask(folder: RunFolder, command: str) -> Reply:
-    return launch.command(folder.home, folder.run_id, command, "test")
 
 
 def test_a_run_from_start_to_end(tmp_path: Path) -> None:

@@ -307,6 +307,8 @@ def test_stop_ends_a_job_between_two_steps() -> None:
 class ProcessChild:
     """What a spawned worker is given in the test below."""
 
+    trainer_idle = False
+
     def __init__(
         self, jobs: Connection[Any, Any], results: Connection[Any, Any], events: Connection[Any, Any]
     ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.generators.checkpoint import model_folder, torch_dtype
 from engine.generators.copies import Copies
 from engine.generators.interface import Generator, WeightsRefused
+from engine.generators.placement import placements
 from profiles import Profile
 from profiles.schema import Hardware
 
@@ -19,7 +20,7 @@ Phase = Callable[[str, str], None]  # name of a start-up phase, and a detail
 def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = False) -> Generator:
     """The generator with the model at `source` (folder or hub name), ready to load weights.
 
-    Where it has room on several devices (see `placements`) it is as many copies.
+    Where it has room on several devices (engine.generators.placement) it is as many copies.
     """
     hardware, dtype = profile.hardware, profile.model.compute_dtype
     phase("loading", source)
@@ -31,24 +32,6 @@ def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = Fals
         generator = Copies([partial(one, folder, each, dtype, _to_log) for each in placed])
     phase("ready", "")
     return generator
-
-
-def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
-    """The hardware of each copy: hardware.worker_data_parallel of them, on devices that count up from the worker's.
-
-    An idle trainer's GPUs take a copy each, where a copy needs no more than one.
-    """
-    placed = [at_device(hardware, place) for place in range(hardware.worker_data_parallel)]
-    if (
-        trainer_idle
-        and hardware.worker_tensor_parallel == 1
-        and "cpu" not in (hardware.trainer, hardware.worker)
-    ):
-        taken = {each.worker for each in placed}
-        first = int(hardware.trainer.removeprefix("cuda:"))
-        spare = [f"cuda:{first + rank}" for rank in range(hardware.trainer_processes)]
-        placed += [hardware.model_copy(update={"worker": name}) for name in spare if name not in taken]
-    return placed
 
 
 def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator:
@@ -72,14 +55,6 @@ def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator
     return TransformersGenerator(
         folder, hardware.worker, torch_dtype(dtype), hardware.max_sequences, hardware.max_model_len
     )
-
-
-def at_device(hardware: Hardware, place: int) -> Hardware:
-    """The hardware of copy `place` of a generator: its devices come after those of the copies before it."""
-    if hardware.worker == "cpu":
-        return hardware
-    first = int(hardware.worker.removeprefix("cuda:")) + place * hardware.worker_tensor_parallel
-    return hardware.model_copy(update={"worker": f"cuda:{first}"})
 
 
 def _to_log(phase: str, detail: str) -> None:

@@ -51,10 +51,14 @@ class TrainerChild:
 
 
 class WorkerChild:
-    """What a worker's main function is given: `jobs` and `results` lead to the trainer that is there now."""
+    """What a worker's main function is given: `jobs` and `results` lead to the trainer that is there now.
 
-    def __init__(self, outbox: Outbox) -> None:
+    `trainer_idle`: no step of the run trains any more, so that the trainer's GPUs are the worker's too.
+    """
+
+    def __init__(self, outbox: Outbox, trainer_idle: bool) -> None:
         self._outbox = outbox
+        self.trainer_idle = trainer_idle
         self._asked, self._ask = Pipe(duplex=False)
         self._changed = threading.Condition()
         self._next: tuple[Connection[Any, Any], Connection[Any, Any]] | None = None
@@ -129,11 +133,13 @@ def run_trainer(
     sys.exit(_work(main, folder, child, outbox))
 
 
-def run_worker(main: str, folder: RunFolder, connection: Connection[Any, Any], held: object) -> None:
+def run_worker(
+    main: str, folder: RunFolder, connection: Connection[Any, Any], trainer_idle: bool, held: object
+) -> None:
     """The worker process; see `run_trainer`."""
     termination = _begin("worker", folder)
     outbox = Outbox(connection, _spool(folder, "worker"))
-    child = WorkerChild(outbox)
+    child = WorkerChild(outbox, trainer_idle)
 
     def orphaned() -> None:
         outbox.orphan()

@@ -49,12 +49,17 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """No step of the run trains any more: what the trainer had of its GPUs is free for the worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The child's main function returned `status`: 0 done, 1 failed, 3 stopped by request."""
 
     status: int
 
 
-Notice = Flush | Paused | Resumed | Outcome
+Notice = Flush | Paused | Resumed | Trained | Outcome
 FromSupervisor = Order | Acknowledged | NewLink
 FromChild = list[Record | Notice]

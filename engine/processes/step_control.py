@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from engine.context import StopRequested
-from engine.processes.orders import Notice, Paused, Resumed
+from engine.processes.orders import Notice, Paused, Resumed, Trained
 
 
 class StepControl:
@@ -42,6 +42,10 @@ class StepControl:
     def settled(self) -> None:
         """Returns once everything emitted so far is in the journal. Before a checkpoint or marker becomes visible."""
         self._settle()
+
+    def trained(self) -> None:
+        """See engine.context.Control."""
+        self._say(Trained())
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
         """See engine.context.Control."""

@@ -7,8 +7,6 @@ repeats only what was unfinished.
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,20 +46,11 @@ def run(context: Context) -> None:
         return
     if context.generation is None:
         raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
-    _give_memory_back()
+    context.control.trained()
     arms = list(_arms_with_models(context))
     collector = Collector(context.generation)
     _ask(context, collector, arms)
     suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
-
-
-def _give_memory_back() -> None:
-    """What training left on the trainer's GPU, where the worker may place a copy of its model."""
-    if "torch" in sys.modules:
-        import torch
-
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def _ask_server(context: Context, url: str) -> None:

@@ -7,12 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.arms import all_trained
+from engine.generators.placement import placements
 from engine.gpus import GpuClaim
+from engine.plan import Step, needs_worker
 from engine.processes.orders import FromChild, Verb
 from engine.supervisor.processes import Child, Role, connect, start_trainer, start_worker
 from engine.supervisor.restarts import Restarts
-from profiles.schema import Hardware
+from profiles import Profile
 from store.home import RunFolder
+
+WORKER_GRACE_SECONDS = 20.0  # to end in order; then it is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +31,19 @@ class Entries:
 class Crew:
     """A trainer, and a worker where the plan needs one."""
 
-    def __init__(self, entries: Entries, folder: RunFolder, hardware: Hardware, has_worker: bool) -> None:
+    def __init__(self, entries: Entries, folder: RunFolder, profile: Profile, plan: Sequence[Step]) -> None:
         self._entries = entries
         self._folder = folder
-        self._hardware = hardware
-        self._has_worker = has_worker
+        self._hardware = profile.hardware
+        self._plan = plan
+        self._has_worker = needs_worker(profile, plan)
+        self._trainer_idle = False  # when the worker was started
         self._claim = GpuClaim([])
         self._due: dict[Role, float] = {}  # when each absent process is to be started, on the monotonic clock
         self.children: dict[Role, Child] = {}
         self.restarts: dict[Role, Restarts] = {
-            "trainer": Restarts(hardware.trainer_restarts),
-            "worker": Restarts(hardware.worker_restarts),
+            "trainer": Restarts(profile.hardware.trainer_restarts),
+            "worker": Restarts(profile.hardware.worker_restarts),
         }
 
     def board(self, claim: GpuClaim) -> None:
@@ -62,6 +69,27 @@ class Crew:
         if delay is not None:
             self._due[role] = time.monotonic() + delay
         return delay
+
+    def renew_worker(self) -> bool:
+        """The trainer is idle from now on: a worker that could use its GPUs and was started without them ends, to be
+        started again by `replace`. Whether that is so."""
+        worker = self.children.get("worker")
+        if worker is None or worker.leaves_by is not None or self._trainer_idle:
+            return False
+        if placements(self._hardware, True) == placements(self._hardware, False):
+            return False
+        worker.dismiss(WORKER_GRACE_SECONDS)
+        return True
+
+    def replace(self, child: Child) -> None:
+        """Plans the start of another in place of one that was told to end, at once and without counting a death."""
+        self._due[child.role] = 0.0
+
+    def hasten(self) -> None:
+        """Ends those that were told to end and have not, in time."""
+        for child in self.children.values():
+            if child.leaves_by is not None and time.monotonic() >= child.leaves_by:
+                child.kill()
 
     def progressed(self) -> None:
         """The run recorded something new: whoever dies from now on starts a new row of deaths."""
@@ -123,8 +151,8 @@ class Crew:
             threads = self._hardware.trainer_threads
             child = start_trainer(self._entries.trainer, self._folder, self._has_worker, self._claim, threads)
         else:
-            child = start_worker(
-                self._entries.worker, self._folder, self._claim, self._hardware.worker_threads
-            )
+            threads = self._hardware.worker_threads
+            self._trainer_idle = all_trained(self._folder, self._plan)
+            child = start_worker(self._entries.worker, self._folder, self._trainer_idle, self._claim, threads)
         self.children[role] = child
         return child

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -35,6 +36,7 @@ class Child:
         self.connection = connection
         self.outcome: Outcome | None = None
         self.is_open = True  # its connection has not ended yet
+        self.leaves_by: float | None = None  # it was told to end by then, on the monotonic clock
         self._acknowledged = 0
 
     @property
@@ -45,6 +47,11 @@ class Child:
     def order(self, verb: Verb) -> None:
         """Sends a command; a dead child is none's concern here."""
         self._send(Order(verb))
+
+    def dismiss(self, grace: float) -> None:
+        """Tells it to end, in `grace` seconds at most; its end is no death."""
+        self.leaves_by = time.monotonic() + grace
+        self.order("stop")
 
     def acknowledge(self, records: int) -> None:
         """So many more of its records are in the journal."""
@@ -99,10 +106,10 @@ def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, 
     return _start("trainer", folder, process, ours, theirs, threads)
 
 
-def start_worker(main: str, folder: RunFolder, held: object, threads: int) -> Child:
+def start_worker(main: str, folder: RunFolder, trainer_idle: bool, held: object, threads: int) -> Child:
     """Spawns the worker process."""
     ours, theirs = SPAWN.Pipe(duplex=True)
-    process = SPAWN.Process(target=run_worker, args=(main, folder, theirs, held), name="worker")
+    process = SPAWN.Process(target=run_worker, args=(main, folder, theirs, trainer_idle, held), name="worker")
     return _start("worker", folder, process, ours, theirs, threads)
 
 

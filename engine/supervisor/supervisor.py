@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
-from engine.plan import Step, needs_worker
-from engine.processes.orders import Flush, FromChild, Notice, Outcome, Paused
+from engine.plan import Step
+from engine.processes.orders import Flush, FromChild, Notice, Outcome, Paused, Trained
 from engine.processes.pidfile import hold, lock_path
-from engine.supervisor.crew import Crew, Entries
+from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, clear_shared_memory, spooled
 from engine.supervisor.past import Past, read_past
@@ -36,7 +36,6 @@ from store.journal import JournalWriter
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 
 TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
-WORKER_GRACE_SECONDS = 20.0  # to end in order; then it is killed
 TRAINER_GRACE_SECONDS = 120.0  # to write a checkpoint where the run must end without its worker
 LAST_WRITES_SECONDS = 30.0  # how long a full disk may hold up the end of a run
 
@@ -63,7 +62,7 @@ class Supervisor:
         self._register(config, past)
         self._gpus = gpus
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
-        self._crew = Crew(entries or Entries(), folder, profile.hardware, needs_worker(profile, plan))
+        self._crew = Crew(entries or Entries(), folder, profile, plan)
         self._telemetry = Telemetry(gpus, config["created"])
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)
@@ -121,6 +120,7 @@ class Supervisor:
         if self._phase == "admission":
             self._admit()
         if self._phase == "work":
+            self._crew.hasten()
             for child in self._crew.start_due():
                 self._record_process(child.role, child.pid, "", alive=True)
                 if child.role == "trainer" and self._stopped_by:
@@ -167,6 +167,11 @@ class Supervisor:
             self._recorder.hurry()
         elif isinstance(notice, Outcome):
             child.outcome = notice
+        elif isinstance(notice, Trained):
+            if self._phase == "work" and self._crew.renew_worker():
+                self._log(
+                    "info", "nothing trains any more: the worker starts afresh, on the trainer's GPUs too"
+                )
         elif self._phase == "work" and not self._stopped_by:  # a stop may cross a pause on its way
             self._say("paused" if isinstance(notice, Paused) else "running", "")
 
@@ -183,6 +188,8 @@ class Supervisor:
             self._finish(*self._result(child.outcome.status))
         elif child.role == "trainer" and self._stopped_by:
             self._finish("interrupted", f"stopped by {self._stopped_by}; {how}")
+        elif child.leaves_by is not None:
+            self._crew.replace(child)
         else:
             self._restart(child, how)
 

@@ -1,0 +1,41 @@
+"""Where the copies of a worker's model go. Pure, and imports nothing that generates: the supervisor asks it too."""
+
+from __future__ import annotations
+
+from profiles.schema import Hardware
+
+# An idle trainer keeps its CUDA context and loaded kernels, up to some 1.5 GiB together with the copy's own. vLLM
+# refuses to start unless hardware.gpu_memory_fraction of the whole GPU is free, so a copy there asks for no more than
+# this: 2.4 GiB are left beside it on a GPU of 16 GiB, 12 on one of 80.
+BESIDE_A_TRAINER = 0.85
+
+
+def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
+    """The hardware of each copy: hardware.worker_data_parallel of them, on devices that count up from the worker's.
+
+    An idle trainer's GPUs take a copy each, where a copy needs no more than one.
+    """
+    placed = [at_device(hardware, place) for place in range(hardware.worker_data_parallel)]
+    if (
+        trainer_idle
+        and hardware.worker_tensor_parallel == 1
+        and "cpu" not in (hardware.trainer, hardware.worker)
+    ):
+        taken = {each.worker for each in placed}
+        first = int(hardware.trainer.removeprefix("cuda:"))
+        spare = [f"cuda:{first + rank}" for rank in range(hardware.trainer_processes)]
+        fraction = min(hardware.gpu_memory_fraction, BESIDE_A_TRAINER)
+        placed += [
+            hardware.model_copy(update={"worker": name, "gpu_memory_fraction": fraction})
+            for name in spare
+            if name not in taken
+        ]
+    return placed
+
+
+def at_device(hardware: Hardware, place: int) -> Hardware:
+    """The hardware of copy `place` of a generator: its devices come after those of the copies before it."""
+    if hardware.worker == "cpu":
+        return hardware
+    first = int(hardware.worker.removeprefix("cuda:")) + place * hardware.worker_tensor_parallel
+    return hardware.model_copy(update={"worker": f"cuda:{first}"})

@@ -1,0 +1,105 @@
+"""The training stages in the test's own process: a real model of ten thousand parameters, and a worker by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from small_experiment import make_inputs
+from stage_context import NoCommands, make_context
+
+from engine.context import Context, Control, StopRequested
+from engine.messages import Completion, Job, JobDone, Result, Work
+from engine.stages import stage
+from profiles import load
+from store.records import Record
+
+Answers = Callable[[Work], bool]
+
+
+class HandWorker:
+    """A `Generation` that answers a job when it is told to: at once, unless `waits` says so.
+
+    Completions follow from the job alone, as a real worker's do: half of every group is right.
+    """
+
+    def __init__(self, waits: Answers = lambda job: False) -> None:
+        self.waits = waits
+        self.open: dict[int, Job] = {}
+        self._ids = iter(range(1_000_000))
+
+    def next_job_id(self) -> int:
+        return next(self._ids)
+
+    def submit(self, job: Work) -> None:
+        assert isinstance(job, Job)
+        self.open[job.job_id] = job
+
+    def poll(self, timeout: float) -> list[Result]:
+        ready = [job for job in self.open.values() if not self.waits(job)]
+        for job in ready:
+            del self.open[job.job_id]
+        assert ready or timeout == 0.0, f"waits for ever for {[(j.kind, j.step) for j in self.open.values()]}"
+        return [result for job in ready for result in answer(job)]
+
+
+def answer(job: Job) -> list[Result]:
+    """What a worker says to `job`."""
+    prompts = job.prompts[: job.wanted or None]
+    version, length = job.weights.version, min(3, job.sampling.max_new_tokens)
+    results: list[Result] = []
+    for prompt in prompts:
+        for sample in range(job.samples):
+            rng = np.random.default_rng([job.seed % 2**32, job.step, prompt.index, sample])
+            ids = np.array([*rng.integers(6, 30, size=length - 1), 0], dtype=np.int32)
+            logprobs = np.full(length, -3.0, dtype=np.float32)
+            outcome = "correct" if sample % 2 else "wrong"
+            results.append(
+                Completion(
+                    job.job_id,
+                    job.kind,
+                    version,
+                    prompt.index,
+                    sample,
+                    ids,
+                    logprobs,
+                    "stop",
+                    "",
+                    outcome,
+                    "",
+                )
+            )
+    kept = tuple(prompt.index for prompt in prompts)
+    return [*results, JobDone(job.job_id, job.kind, version, kept, 1, 1, 0.1, 0.0, 0.0)]
+
+
+class StopsAt(NoCommands):
+    """A control that stops the stage at its boundary number `place`, counted from 0."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def boundary(self, save: Callable[[], None] | None = None) -> None:
+        self.place -= 1
+        if self.place == -1:
+            assert save is not None
+            save()
+            raise StopRequested
+
+
+def prepared(folder: Path, *settings: str) -> tuple[Context, list[Record]]:
+    """A run up to its preprocessed rows, and what it has told and will tell."""
+    context, told = make_context(folder / "home", load(str(make_inputs(folder)), settings))
+    for name in ("data", "traces", "preprocess"):
+        stage(name)(replace(context, stage=name))
+    return context, told
+
+
+def train(context: Context, arm: str, worker: HandWorker, control: Control | None = None) -> None:
+    """Runs the stage that makes `arm`."""
+    made = context.profile.arm(arm)
+    stage(made.stage)(
+        replace(context, stage=made.stage, arm=made, generation=worker, control=control or NoCommands())
+    )
