@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from textual.binding import Binding, BindingType
 
 APP = "app"
-RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS = SCREENS = (
+RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG = SCREENS = (
     "runs",
     "run",
     "evaluation",
     "comparison",
     "samples",
     "logs",
+    "watch",
+    "config",
 )
 
 
@@ -34,6 +36,7 @@ class Action:
 
 
 _CONTROL = (RUNS, RUN)
+_RESULTS = (EVALUATION, COMPARISON, WATCH)
 
 ACTIONS: tuple[Action, ...] = (
     Action("go('runs')", "1", "Runs", "All runs of this home folder", (APP,)),
@@ -42,9 +45,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("go('comparison')", "4", "Comparison", "Paired differences between arms, with a verdict", (APP,)),
     Action("go('samples')", "5", "Samples", "Read completions beside question and answer", (APP,)),
     Action("go('logs')", "6", "Logs", "What the run and its processes said", (APP,)),
+    Action("go('watch')", "7", "Watch", "Capability tasks that a trained arm should not lose on", (APP,)),
+    Action("go('config')", "8", "Config", "What the run was set to, and how it differs from another", (APP,)),
+    Action("export", "e", "Export", "Write the run's results as CSV and Markdown files", (APP,)),
     Action("help", "question_mark,f1", "Help", "Every key, and what the marks mean", (APP,), True, "?"),
     Action("quit", "q,ctrl+q", "Quit", "Close the console; runs go on", (APP,), True, "q"),
     Action("open", "enter", "Open", "Look at the run under the cursor", (RUNS,), True, "⏎"),
+    Action("mark", "space", "Mark", "Compare other runs' settings with this run's", (RUNS,), False, "␣"),
+    Action("differences", "d", "Diff", "In which settings the run differs from another", _CONTROL, True),
     Action(
         "new_run", "n", "New run", "Choose profile, stages, seeds and overrides, and start", (RUNS,), True
     ),
@@ -59,7 +67,7 @@ ACTIONS: tuple[Action, ...] = (
         _CONTROL,
         True,
     ),
-    Action("add_stages", "a", "Start stage", "Start further stages in this run", _CONTROL, True),
+    Action("add_stages", "a", "Stages", "Start further stages in this run", _CONTROL, True),
     Action("kill", "K", "Kill", "End the run's processes at once (asks first)", _CONTROL),
     Action("smoother", "right_square_bracket", "Smoother", "Smooth the curves more", (RUN,), False, "]"),
     Action("rougher", "left_square_bracket", "Rougher", "Smooth the curves less", (RUN,), False, "["),
@@ -82,22 +90,26 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("page(1)", "pagedown", "More charts", "The next page of charts", (RUN,), False, "PgDn"),
     Action("page(-1)", "pageup", "Fewer charts", "The page of charts before", (RUN,), False, "PgUp"),
+    Action("together", "m", "Mean", "Mean and range over all runs of this profile", (RUN,), True),
     Action("maximise", "z", "Maximise", "The chart under the cursor alone, or all again", (RUN,), True),
     Action(
         "copy",
         "y",
         "Copy",
         "Copy what is shown to the clipboard (OSC 52)",
-        (RUN, EVALUATION, COMPARISON, SAMPLES, LOGS),
+        (RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG),
         True,
     ),
-    Action(
-        "read", "enter", "Read", "Read the completions behind the row", (EVALUATION, COMPARISON), True, "⏎"
-    ),
+    Action("read", "enter", "Read", "Read the completions behind the row", _RESULTS, True, "⏎"),
+    Action("flips('only here right')", "b", "Only b", "Read what b alone has right", (COMPARISON,), True),
+    Action("flips('only there right')", "a", "Only a", "Read what a alone has right", (COMPARISON,), True),
     Action("next_task", "t", "Task", "The next task", (SAMPLES,), True),
     Action("next_arm", "a", "Arm", "The next arm", (SAMPLES,), True),
     Action("next_other", "o", "Against", "The arm to compare with, for flips", (SAMPLES,), True),
     Action("next_filter", "f", "Show", "All, wrong, correct, cut off, no answer, or flips", (SAMPLES,), True),
+    Action("next_run(1)", "o", "Against", "The next run to compare with", (CONFIG,), True),
+    Action("next_run(-1)", "O", "Against", "The run before to compare with", (CONFIG,)),
+    Action("everything", "f", "Show", "All settings, or only those that differ", (CONFIG,), True),
     Action("next_source", "f", "Source", "Events of the run, or the log of one process", (LOGS,), True),
     Action("search", "slash", "Search", "Show only what contains some text", (SAMPLES, LOGS), True, "/"),
     Action("follow", "end", "Follow", "Jump to the newest line and stay there", (LOGS,), True, "End"),

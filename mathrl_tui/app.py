@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from textual import work
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.drivers.linux_driver import LinuxDriver
@@ -17,6 +18,11 @@ from mathrl_tui import actions
 from mathrl_tui.core import palette
 from mathrl_tui.reader import Reader, Unreadable
 from store.records import LIVE_STATES
+
+if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
+    from mathrl_tui.core.alarms import Alarm
 
 THEME = Theme(
     name="mathrl",
@@ -101,8 +107,10 @@ class Console(App[None]):
         super().__init__(driver_class=TolerantDriver)
         self.home = home
         self.run_id = ""
+        self.other_id = ""  # the run to compare settings with; empty: the nearest one
         self.trouble = ""  # why the store does not answer or take in what is new, in one line
         self._states: dict[str, str] = {}  # of each run when it was last seen
+        self._alarms: dict[str, set[str]] = {}  # of each run, those that were seen
         self.reader = Reader(home)
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -134,6 +142,17 @@ class Console(App[None]):
                 f"{run_id}: {state} {reason}".strip(), severity="error" if bad else "information", timeout=10
             )
 
+    def note_alarms(self, run_id: str, alarms: Sequence[Alarm]) -> None:
+        """Rings and tells what a run that is being watched warns of anew; what it said before stands on its screen."""
+        words = {alarm.words for alarm in alarms}
+        fresh = words - self._alarms.get(run_id, words)
+        self._alarms.setdefault(run_id, words).update(words)
+        for alarm in alarms:
+            if alarm.words in fresh:
+                self.bell()
+                severity: SeverityLevel = "error" if alarm.grave else "warning"
+                self.notify(f"{run_id}: {alarm.words}", severity=severity, timeout=10)
+
     def open_run(self, run_id: str) -> None:
         """Looks at `run_id` on the run screen."""
         self.run_id = run_id
@@ -150,6 +169,20 @@ class Console(App[None]):
     def action_go(self, name: str) -> None:
         """Shows the screen `name`."""
         self.switch_mode(name)
+
+    @work(group="export", exclusive=True)
+    async def action_export(self) -> None:
+        """Writes the chosen run's results as files."""
+        run_id = self.run_id
+        if not run_id:
+            self.notify("no run is chosen: press 1 and choose one", severity="warning")
+            return
+        try:
+            folder = await self.reader.ask(lambda feed: feed.export(run_id))
+        except Unreadable as error:
+            self.notify(f"export of {run_id}: {error}", severity="error", timeout=10)
+        else:
+            self.notify(f"{run_id}: results written to {folder}", timeout=10)
 
     def action_help(self) -> None:
         """Shows every key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,27 @@ QUESTIONS = 40
 RIGHT = {"base": 8, "sft": 24, "grpo": 23}
 
 
-def config(run_id: str, created: float, plan: Sequence[tuple[str, str]] = PLAN) -> dict[str, Any]:
+def config(
+    run_id: str, created: float, plan: Sequence[tuple[str, str]] = PLAN, seed: int = 0
+) -> dict[str, Any]:
     """A run.json as engine.launch freezes it, as far as readers look."""
     return {
         "run": run_id,
         "name": run_id,
-        "seed": 0,
+        "seed": seed,
         "created": created,
         "stages": [stage for stage, _ in plan],
         "plan": [{"stage": stage, "arm": arm} for stage, arm in plan],
         "profile": {
             "name": "demo",
             "arms": [{"name": name, "stage": stage, "parent": parent} for name, stage, parent in ARMS],
-            "eval": {"confidence": 0.95, "resamples": 2000},
+            "preprocess": {"template": "plain"},
+            "eval": {
+                "confidence": 0.95,
+                "resamples": 2000,
+                "suite": ["mmlu", "arc", "wikitext"],
+                "margin": 0.02,
+            },
         },
     }
 
@@ -41,15 +49,24 @@ def config(run_id: str, created: float, plan: Sequence[tuple[str, str]] = PLAN) 
 class FabricatedRun:
     """One run's journal, with a clock of its own that `passes` moves; `lock` makes it live, `unlock` orphans it."""
 
-    def __init__(self, home: Path, run_id: str, created: float = 1_790_000_000.0) -> None:
+    def __init__(
+        self,
+        home: Path,
+        run_id: str,
+        created: float = 1_790_000_000.0,
+        seed: int = 0,
+        changed: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`changed`: sections of the profile that are set otherwise."""
         self.folder = RunFolder(home, run_id)
         self.folder.logs.mkdir(parents=True)
-        frozen = config(run_id, created)
+        frozen = config(run_id, created, seed=seed)
+        frozen["profile"] |= changed or {}
         self.folder.config.write_text(json.dumps(frozen))
         self.now = created
         self._journal = JournalWriter(self.folder.journal)
         self._lock: int | None = None
-        self.write(RunRow(run_id, "demo", 0, frozen, self.now))
+        self.write(RunRow(run_id, "demo", seed, frozen, self.now))
 
     def passes(self, seconds: float) -> None:
         """Moves the clock."""

@@ -17,7 +17,6 @@ from mathrl_tui.core import (
     chart,
     completions,
     draft,
-    intervals,
     logs,
     palette,
     panels,
@@ -27,7 +26,6 @@ from mathrl_tui.core import (
 from mathrl_tui.core.completions import Choice
 from mathrl_tui.core.curve import LONGEST, Curve, columns, cumulative, smoothed
 from mathrl_tui.core.run import RunModel
-from store.comparison import Comparison
 from store.records import Event, Scalar
 
 ROOT = Path(__file__).parent.parent
@@ -269,7 +267,7 @@ def test_panels_join_the_arms_of_a_metric_and_are_there_from_the_start() -> None
         ["sft/train/loss", "grpo/train/loss", "gpu/0/utilisation", "grpo/zzz"], ["sft", "grpo"]
     )
     assert [panel.title for panel in found[:3]] == ["loss", "reward", "accuracy (validation)"]
-    assert found[0].arms == ("sft", "grpo") and found[1].arms == ()
+    assert found[0].sources == ("sft", "grpo") and found[1].sources == ()
     assert found[-1].metric == "zzz" and found[2].percent and not found[0].percent
 
 
@@ -306,24 +304,6 @@ def test_a_choice_settles_on_what_the_run_has() -> None:
     assert Choice("grpo", "b").settled(tasks) == Choice("base", "b")
     assert Choice("base", "b", "", "flips").settled(tasks).other == "sft"
     assert Choice("base", "a", "sft", "flips").settled(tasks) == Choice("base", "a")
-
-
-def _comparison(low: float, high: float) -> Comparison:
-    middle = (low + high) / 2
-    return Comparison("t", 9, "a", "b", 0.5, 0.5 + middle, middle, low, high, 0.95, 0.5, 0.5, 0.1, 1, 2)
-
-
-def test_forest_plots_share_a_scale_around_zero() -> None:
-    rows = [_comparison(-0.05, 0.02), _comparison(0.31, 0.42)]
-    scale = intervals.difference_scale(rows)
-    assert scale.start <= -0.05 and scale.end >= 0.42 and scale.end - scale.start <= 0.6
-    drawn = "".join(
-        part for part, _ in intervals.interval(0.31, 0.36, 0.42, scale, palette.Look("▲", "green"), 51)
-    )
-    zero, left, point, right = (drawn.index(mark) for mark in "┊├▲┤")
-    assert zero < left < point < right
-    assert intervals.difference_header(scale, 51)[zero] == "0"
-    assert [intervals.difference_look(row).mark for row in rows] == ["○", "▲"]
 
 
 def test_log_files_are_followed_across_rotation_and_half_lines(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ async def test_keys_change_the_view_of_all_charts(tmp_path: Path) -> None:
     finished_run(tmp_path).unlock()
     async with console(tmp_path, SMALL) as (app, pilot):
         await opened(pilot, "2", "demo-s0-finished")
-        await sees(pilot, "loss  ● base", "smoothing", "charts 1/")
+        await sees(pilot, "loss  ● base", "smoothing", "PgDn 1/")
         await pilot.press("x")
         await sees(pilot, "time ")
         await pilot.press("x")
@@ -104,7 +104,7 @@ async def test_keys_change_the_view_of_all_charts(tmp_path: Path) -> None:
         await pilot.press("l")
         await sees(pilot, "loss · log")
         await pilot.press("pagedown")
-        await sees(pilot, "charts 2/")
+        await sees(pilot, "PgDn 2/")
         await pilot.press("z")
         assert len([chart for chart in app.screen.query(Chart) if chart.display]) == 1
 

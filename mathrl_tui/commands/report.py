@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mathrl_tui.commands.printing import table
-from mathrl_tui.core.text import percent, points
+from mathrl_tui.core.measure import change, value
+from mathrl_tui.core.text import points
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
     from store.query import Store
-    from store.results import EvalSummary, Measure
+    from store.results import EvalSummary
     from store.verdict import Watched
 
 
@@ -49,8 +50,8 @@ def evaluation_table(rows: Sequence[EvalSummary]) -> str:
                 row.task,
                 str(row.step),
                 str(row.n),
-                _rate(row.rate, row.measure),
-                f"{_rate(row.low, row.measure)} to {_rate(row.high, row.measure)}",
+                value(row.rate, row.measure),
+                f"{value(row.low, row.measure)} to {value(row.high, row.measure)}",
                 *(_samples(row) if several else ()),
                 f"{row.mean_tokens:.0f}",
                 str(row.truncated),
@@ -65,8 +66,8 @@ def evaluation_table(rows: Sequence[EvalSummary]) -> str:
 def _samples(row: EvalSummary) -> tuple[str, str, str]:
     return (
         f"{row.samples / row.n:g}",
-        _rate(row.pass_at_k, row.measure),
-        _rate(row.majority, row.measure),
+        value(row.pass_at_k, row.measure),
+        value(row.majority, row.measure),
     )
 
 
@@ -94,9 +95,9 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
                 row.b,
                 row.task or "–",
                 str(row.n),
-                _rate(row.a_rate, row.measure),
-                _rate(row.b_rate, row.measure),
-                _change(row.difference, row.measure),
+                value(row.a_rate, row.measure),
+                value(row.b_rate, row.measure),
+                change(row.difference, row.measure),
                 f"{points(row.ci_low)} to {points(row.ci_high)}",
                 _p(row.p_value),
                 _p(row.p_value_holm),
@@ -118,7 +119,7 @@ def watch_table(rows: Sequence[Watched]) -> str:
             (
                 row.task or "–",
                 row.arm,
-                _change(row.loss + 0.0, row.measure),
+                change(row.loss + 0.0, row.measure),
                 points(row.largest_loss),
                 f"{row.margin * 100:.1f}",
                 row.standing,
@@ -141,13 +142,5 @@ def _reach(rows: Sequence[Comparison]) -> str:
     )
 
 
-def _rate(value: float, measure: Measure) -> str:
-    return f"ppl {value:.2f}" if measure == "perplexity" else percent(value)
-
-
-def _change(value: float, measure: Measure) -> str:
-    return f"{points(value)} %" if measure == "perplexity" else points(value)
-
-
-def _p(value: float) -> str:
-    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+def _p(p: float) -> str:
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
 from mathrl_tui.core.text import duration, number
 
 if TYPE_CHECKING:
+    from store.query import Store
     from store.results import RunStatus, RunSummary
 
 
@@ -36,9 +38,15 @@ def runs(home: Home, as_json: AsJson = False) -> None:
 def status(
     home: Home,
     run: Annotated[str, typer.Argument(help="a run [default: the live ones, else the newest]")] = "",
+    plot: Annotated[
+        str,
+        typer.Option(metavar="METRIC", help="also draw a metric: sft/train/loss, or train/loss of all arms"),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Show where runs are: stage, step, time left, last metrics, processes and GPUs."""
+    if plot and as_json:
+        raise WrongInput("--plot draws text: leave --json out, or export the metric with `mathrl-tui export`")
     from store.query import Store
     from store.records import LIVE_STATES
     from store.runs import as_json as to_json
@@ -47,7 +55,7 @@ def status(
     store.ingest()
     if run:
         found = store.status(store.resolve(run))
-        print_json(to_json(found)) if as_json else print(_told(found))
+        print_json(to_json(found)) if as_json else print(_told(found, store, plot))
         return
     summaries = store.runs()
     chosen = [one for one in summaries if one.state in LIVE_STATES] or summaries[-1:]
@@ -55,10 +63,11 @@ def status(
     if as_json:
         print_json({"runs": [to_json(one) for one in details]})
     else:
-        print("\n\n".join(map(_told, details)) or f"no runs in {home} yet; `mathrl-tui demo` makes one")
+        told = [_told(one, store, plot) for one in details]
+        print("\n\n".join(told) or f"no runs in {home} yet; `mathrl-tui demo` makes one")
 
 
-def _told(run: RunStatus) -> str:
+def _told(run: RunStatus, store: Store, plot: str) -> str:
     lines = [
         f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),
         f"profile {run.profile}, seed {run.seed}, started {_moment(run.started)}, {_span(run)}",
@@ -74,6 +83,10 @@ def _told(run: RunStatus) -> str:
     if run.processes:
         rows = [(one.role, str(one.pid), "alive" if one.alive else "ended") for one in run.processes]
         lines.append(table(("process", "pid", ""), rows))
+    if plot:
+        from mathrl_tui.commands.plot import plotted
+
+        lines.append(plotted(store, run.run, plot))
     return "\n".join(lines)
 
 

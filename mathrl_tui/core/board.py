@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 
 from mathrl_tui.core import palette, stages, text
 from mathrl_tui.core.palette import Look
+from mathrl_tui.core.panels import GPU_METRIC
 from mathrl_tui.core.run import Process, RunSnapshot, Value
 from mathrl_tui.core.stages import Board, Stage
 
@@ -14,7 +15,6 @@ Span = tuple[str, str]
 Row = list[Span]
 
 _NAME, _VALUE = 20, 9  # cells of a metric's name and of each arm's value
-_GPU = re.compile(r"gpu/(\d+)/(utilisation|memory_gib)\Z")
 
 
 def heading(run: RunSnapshot, width: int, now: float) -> Row:
@@ -108,7 +108,7 @@ def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int)
     rows.append(head)
     for metric in _metrics_in_order(run.latest, arms):
         row: Row = [(f" {text.tail(metric, _NAME - 2):<{_NAME - 1}}", palette.DIM)]
-        row += [(f"{_last(run.latest.get(f'{arm}/{metric}')):>{_VALUE}}", palette.INK) for arm in arms]
+        row += [_last(run.latest.get(f"{arm}/{metric}")) for arm in arms]
         rows.append(row)
     return rows[:height] if arms else [rows[0], [(" nothing measured yet", palette.DIM)]]
 
@@ -121,8 +121,12 @@ def _metrics_in_order(latest: Mapping[str, Value], arms: Sequence[str]) -> list[
     return [name for name in _TOLD_FIRST if name in known] + sorted(known - set(_TOLD_FIRST))
 
 
-def _last(value: Value | None) -> str:
-    return "" if value is None else text.number(value.value)
+def _last(value: Value | None) -> Span:
+    if value is None:
+        return (" " * _VALUE, palette.INK)
+    if not math.isfinite(value.value):
+        return (f"{value.value:>{_VALUE}}", f"bold {palette.BAD}")
+    return (f"{text.number(value.value):>{_VALUE}}", palette.INK)
 
 
 def processes(found: Sequence[Process], width: int) -> list[Row]:
@@ -146,7 +150,7 @@ def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
     """Use and memory of each GPU as last sampled; no rows where there is none."""
     found: dict[int, dict[str, float]] = {}
     for name, value in latest.items():
-        if match := _GPU.match(name):
+        if match := GPU_METRIC.match(name):
             found.setdefault(int(match[1]), {})[match[2]] = value.value
     if not found:
         return []

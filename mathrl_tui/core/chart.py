@@ -42,12 +42,22 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One arm's curve. `tokens` (those of each step) places it on the token axis."""
+    """One arm's curve. `tokens` (those of each step) places it on the token axis.
+
+    Where `runs` is not 0 the curve is the mean of so many runs over the range of all, smoothed (`spread.together`).
+    """
 
     name: str
     look: Look
     curve: Curve
     tokens: Curve = EMPTY
+    runs: int = 0
+
+    def smoothed(self, memory: float) -> Array:
+        """The curve's middle, shape (entries,)."""
+        if self.runs:
+            return self.curve.mean
+        return curve.smoothed(self.curve.step, self.curve.mean, memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +82,17 @@ def draw(
     percent: bool = False,
     log: bool = False,
     focused: bool = False,
+    held: Sequence[float] = (),
 ) -> list[Row]:
-    """The chart as `height` rows of exactly `width` cells: title and legend, canvas, x-axis."""
+    """The chart as `height` rows of exactly `width` cells: title and legend, canvas, x-axis.
+
+    A linear y-axis holds the values `held` besides what was measured.
+    """
     shown = [(one, _positions(one, view.x)) for one in lines if len(one.curve)]
     shown = [(one, x) for one, x in shown if len(x)]
-    head = _legend(
-        title + (" · log" if log else ""), [one for one, _ in shown], view, width, percent, focused
-    )
+    joined = any(one.runs for one, _ in shown)
+    title += (" · mean" if joined else "") + (" · log" if log else "")
+    head = _legend(title, [one for one, _ in shown], view, width, percent, focused)
     rows, columns = height - 3, width - _GUTTER
     if rows < 2 or columns < 12:
         return _padded([head], width, height)
@@ -86,15 +100,16 @@ def draw(
         return _padded([head, *_empty(lines, view, width, height - 1)], width, height)
     x_axis = _window(shown, view, max(columns // 12, 2))
     drawn = [_reduced(one, x, view, x_axis, columns, log) for one, x in shown]
-    extremes = _extremes(drawn)
+    extremes = _extremes(drawn, () if log else held)
     if extremes is None:
-        return _padded(
-            [head, *_note("nothing above zero in this window: press l for a linear axis", width, height - 1)],
-            width,
-            height,
+        why = (
+            "nothing above zero in this window: press l for a linear axis"
+            if log
+            else "no number in this window"
         )
+        return _padded([head, *_note(why, width, height - 1)], width, height)
     y_axis = axis.value_axis(*extremes, max(rows * 2 // 5, 2), log=log, percent=percent)
-    body = _canvas(drawn, x_axis, y_axis, columns, rows, smooth=view.memory > 0)
+    body = _canvas(drawn, x_axis, y_axis, columns, rows, smooth=view.memory > 0 or joined)
     return _padded([head, *body, *_foot(x_axis, view.x, columns)], width, height)
 
 
@@ -129,7 +144,7 @@ def _window(shown: Sequence[tuple[Line, Array]], view: View, parts: int) -> axis
 
 def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, log: bool) -> _Drawn:
     """The line's extremes and smoothed middle in dot columns; log10 of them where `log`."""
-    smooth = curve.smoothed(one.curve.step, one.curve.mean, MEMORIES[view.memory])
+    smooth = one.smoothed(MEMORIES[view.memory])
     low, high = one.curve.low, one.curve.high
     if log:
         low, high, smooth = _log10(low), _log10(high), _log10(smooth)
@@ -146,15 +161,16 @@ def _log10(value: Array) -> Array:
     return np.log10(np.where(value > 0, value, np.nan))
 
 
-def _extremes(drawn: Sequence[_Drawn]) -> tuple[float, float] | None:
+def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, float] | None:
     """Least and greatest height of all lines; the far tails of noisy raw data (1 % each side) are cut off."""
     raw = np.concatenate([part for one in drawn for part in (one.low, one.high)])
     raw = raw[np.isfinite(raw)]
     if not len(raw):
         return None
     middle = np.concatenate([one.middle for one in drawn])
-    low, high = np.quantile(raw, (0.01, 0.99)) if len(raw) > 200 else (raw.min(), raw.max())
-    return float(min(low, np.nanmin(middle))), float(max(high, np.nanmax(middle)))
+    ends = np.quantile(raw, (0.01, 0.99)) if len(raw) > 200 else (raw.min(), raw.max())
+    told = np.concatenate((ends, middle[np.isfinite(middle)], held))
+    return float(told.min()), float(told.max())
 
 
 def _canvas(
@@ -264,7 +280,7 @@ def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
 
 
 def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: bool, focused: bool) -> Row:
-    """Title, then each arm's mark, name and newest value as far as they fit."""
+    """Title, then each arm's mark, name and newest value (of how many runs) as far as they fit."""
     ground = " on #1f4a66" if focused else " on #1a222c"
     row: Row = [
         ("▌" if focused else " ", palette.ACCENT + ground),
@@ -272,13 +288,20 @@ def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: 
     ]
     room = width - len(title) - 3
     for one in lines:
-        value = float(curve.smoothed(one.curve.step, one.curve.mean, MEMORIES[view.memory])[-1])
-        entry = f"{one.name} {text.percent(value) if percent else text.number(value)}"
+        entry = f"{one.name} {_newest(one, view, percent)}" + (f" ({one.runs})" if one.runs else "")
         if len(entry) + 4 > room:
             break
         row += [(f"{one.look.mark} ", one.look.colour + ground), (f"{entry}  ", palette.INK + ground)]
         room -= len(entry) + 4
     return [*row, (" " * (room), palette.INK + ground)]
+
+
+def _newest(one: Line, view: View, percent: bool) -> str:
+    """The line's last value; of several runs the last that all of them have."""
+    middle = one.smoothed(MEMORIES[view.memory])
+    known = middle[~np.isnan(middle)]
+    value = float(known[-1]) if len(known) else float("nan")
+    return text.percent(value) if percent else text.number(value)
 
 
 def _empty(lines: Sequence[Line], view: View, width: int, height: int) -> list[Row]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mathrl_tui.core import palette, text
 from mathrl_tui.core.palette import Look
-from store.records import Example
+from store.records import LOGLIKELIHOOD, Example
 
 Span = tuple[str, str]
 
@@ -19,8 +19,9 @@ OUTCOMES: dict[str, Look] = {
     "no_answer": Look("∅", palette.WARN),
     "truncated": Look("✂", palette.WARN),
     "error": Look("!", palette.BAD),
+    LOGLIKELIHOOD: Look("≈", palette.DIM),
 }
-_WORDS = {"no_answer": "no answer", "truncated": "cut off"}
+_WORDS = {"no_answer": "no answer", "truncated": "cut off", LOGLIKELIHOOD: "log-likelihood"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _lost(pair: Pair) -> bool:
 
 FILTERS: dict[str, Callable[[Pair], bool]] = {
     "all": lambda pair: True,
-    "wrong": lambda pair: not pair.mine.correct,
+    "wrong": lambda pair: not pair.mine.correct and pair.mine.outcome != LOGLIKELIHOOD,
     "correct": lambda pair: pair.mine.correct,
     "cut off": lambda pair: pair.mine.outcome == "truncated",
     "no answer": lambda pair: pair.mine.outcome == "no_answer",
@@ -129,10 +130,13 @@ def _headed(title: str, body: str) -> list[Span]:
 
 
 def _completion(arm: str, example: Example) -> list[Span]:
+    about = f"answer {example.answer or text.NOTHING}   {text.count(example.tokens)} tokens"
+    if example.outcome == LOGLIKELIHOOD:
+        about = f"{example.score:,.1f} nats over {text.count(example.tokens)} words"
     return [
         (f"{arm}  ", f"bold {palette.ACCENT}"),
         outcome(example),
-        (f"   answer {example.answer or text.NOTHING}   {text.count(example.tokens)} tokens\n", palette.DIM),
+        (f"   {about}\n", palette.DIM),
         (f"{example.output.strip() or '(empty)'}\n\n", palette.INK),
     ]
 

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import duckdb
 
+from mathrl_tui.core import alarms
+from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
+from mathrl_tui.core.siblings import SiblingCurves, Siblings
 from mathrl_tui.core.stages import Stage, remaining
+from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
 from store.comparison import Comparison, run_comparisons
 from store.database import StoreError
@@ -25,11 +29,13 @@ from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
 from store.results import EvalSummary, RunSummary
 from store.score_files import InputError
+from store.verdict import run_watch
 
 # what a person is told in one line while the last picture stays
-READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Error)
+READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Error, OSError)
 BUCKETS = 2000  # of a curve's history: several for each dot column of any terminal
 INGEST_SECONDS = 1.0
+LOG_LOOK = 500  # newest log events of a live run that the list of runs looks through for warnings
 WHILE_TRAINING = ("validation", "train")  # tasks that are samples taken by the trainer
 _TELLING = ("state", "stage", "process", "phase")  # events that make the picture; all of them are read
 _SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are enough
@@ -37,11 +43,12 @@ _SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are en
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list: its summary and, while it lives, the step that it is at."""
+    """A run in the list: its summary and, while it lives, the step that it is at and what should not be overlooked."""
 
     summary: RunSummary
     at: Stage | None
     fraction: float
+    alarms: tuple[Alarm, ...] = ()
 
 
 class Feed:
@@ -57,6 +64,7 @@ class Feed:
             tuple[str, str, str], tuple[float, int]
         ] = {}  # when a step was first seen, and how far
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
+        self._siblings = SiblingCurves(self.store, self.curve)
 
     @property
     def problem(self) -> str:
@@ -94,7 +102,9 @@ class Feed:
             told=now,
         )
         within = (at.fraction or 0.0) / max(len(summary.stages), 1)
-        return RunLine(summary, at, min(fraction + within, 1.0))
+        said = self.store.events(summary.run, ("log",), limit=LOG_LOOK)
+        found = (*alarms.diverging(status.metrics), *alarms.warnings(said))
+        return RunLine(summary, at, min(fraction + within, 1.0), found)
 
     def run(self, run_id: str, metrics: Sequence[str] = ()) -> RunSnapshot:
         """The run as it is now, with the curves of `metrics`. Raises UnknownRun."""
@@ -122,6 +132,11 @@ class Feed:
         model.set_latest({name: Value(-1, value, 0.0) for name, value in status.metrics.items()})
         return model, tail
 
+    def siblings(self, run_id: str, metrics: Sequence[str]) -> Siblings:
+        """The other runs of the same profile, with their curves of `metrics`."""
+        self.ingest()
+        return self._siblings.of(run_id, metrics)
+
     def curve(self, run_id: str, metric: str, start: int | None = None, end: int | None = None) -> Curve:
         """A metric's history between two steps, reduced."""
         series = self.store.series(run_id, metric, BUCKETS, start, end)
@@ -146,6 +161,12 @@ class Feed:
             self._compared[run_id] = (version, run_comparisons(self.store, run_id))
         return self._compared[run_id][1]
 
+    def watch(self, run_id: str) -> list[Flag]:
+        """The run's regression watch: every arm against the first on the suite's tasks."""
+        rows = self.comparisons(run_id)
+        settings = self.store.config(run_id)["profile"]["eval"]
+        return flags(run_watch(rows, settings), rows)
+
     def tasks(self, run_id: str) -> dict[str, list[str]]:
         """What completions there are to read: arm → tasks, evaluations first, then samples taken while training."""
         found: dict[str, list[str]] = {}
@@ -164,3 +185,12 @@ class Feed:
             steps = [row.step for row in self.evaluations(run_id) if (row.arm, row.task) == (arm, task)]
             step = max(steps, default=None)
         return self.store.examples(run_id, arm, task, step, limit=None)
+
+    def export(self, run_id: str) -> Path:
+        """Writes all that is known of a run as CSV, its tables as Markdown besides; gives the folder."""
+        from store.export import WHATS, export  # loads Arrow, which nothing else here needs
+
+        folder = self.home / "export" / run_id
+        export(self.store, [run_id], WHATS, "csv", folder)
+        export(self.store, [run_id], ("evals", "comparisons", "watch", "config"), "markdown", folder)
+        return folder

@@ -1,23 +1,42 @@
-"""Rates and differences as pictures in a line of text: a point, its interval, and the scale that all rows share."""
+"""Intervals as pictures in a line of text: a point, its interval, and the scale that all rows of a measure share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from mathrl_tui.core import palette, text
+from mathrl_tui.core import axis, palette, text
 from mathrl_tui.core.palette import Look
 from store.comparison import Comparison
-from store.results import EvalSummary
+from store.results import EvalSummary, Measure
 
 Span = tuple[str, str]
 Row = list[Span]
 
 
+class Measured(Protocol):
+    """What knows what it measures: an evaluation, a comparison, a watched task."""
+
+    @property
+    def measure(self) -> Measure: ...
+
+
+Kind = TypeVar("Kind", bound=Measured)
+
+
+def by_measure(rows: Iterable[Kind]) -> dict[Measure, list[Kind]]:
+    """The rows by what they measure, accuracies first: points and perplexities never share an axis."""
+    found: dict[Measure, list[Kind]] = {}
+    for row in sorted(rows, key=lambda row: row.measure != "accuracy"):
+        found.setdefault(row.measure, []).append(row)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The ends of a row of cells, as fractions."""
+    """The ends of a row of cells: of rates and differences as fractions, of perplexities as they are."""
 
     start: float
     end: float
@@ -28,25 +47,28 @@ class Scale:
         return round(min(max(share, 0.0), 1.0) * (width - 1))
 
 
-def rate_scale(rows: Sequence[EvalSummary]) -> Scale:
-    """From and to a tenth, around all intervals."""
-    low = min((row.low for row in rows), default=0.0)
-    high = max((row.high for row in rows), default=1.0)
+def value_scale(rows: Sequence[EvalSummary]) -> Scale:
+    """Round ends around all intervals: of rates whole tenths, of perplexities what cuts them into ten at most."""
+    low, high = min(row.low for row in rows), max(row.high for row in rows)
+    if rows[0].measure == "perplexity":
+        grain = axis.round_step(max(high - low, 0.01), 10)
+        return Scale(math.floor(low / grain) * grain, math.ceil(high / grain) * grain)
     return Scale(math.floor(low * 10 + 1e-9) / 10, max(math.ceil(high * 10 - 1e-9) / 10, 0.1))
 
 
-def difference_scale(rows: Sequence[Comparison]) -> Scale:
-    """Round ends around zero and all intervals: multiples of 1, 2, 5 or 10 points, a dozen of them at most."""
-    low = min((row.ci_low for row in rows), default=0.0)
-    high = max((row.ci_high for row in rows), default=0.0)
-    low, high = min(low, 0.0), max(high, 0.0)
+def difference_scale(rows: Sequence[Comparison], *others: float) -> Scale:
+    """Round ends around zero, all intervals and `others`: multiples of 1, 2, 5 or 10 points, a dozen at most."""
+    low = min(0.0, *others, *(row.ci_low for row in rows))
+    high = max(0.0, *others, *(row.ci_high for row in rows))
     grain = next((points / 100 for points in (1, 2, 5) if (high - low) / (points / 100) <= 12), 0.1)
     start, end = math.floor(low / grain + 1e-9) * grain, math.ceil(high / grain - 1e-9) * grain
     return Scale(start, end) if end > start else Scale(-grain, grain)
 
 
-def interval(low: float, point: float, high: float, scale: Scale, look: Look, width: int) -> Row:
-    """`├──●──┤` on the scale; a faint line marks zero where the scale holds it."""
+def interval(
+    low: float, point: float, high: float, scale: Scale, look: Look, width: int, margin: float | None = None
+) -> Row:
+    """`├──●──┤` on the scale; faint lines mark zero and, where there is one, the `margin`."""
     cells: list[Span] = [(" ", "")] * width
     if scale.start <= 0 <= scale.end:
         cells[scale.cell(0.0, width)] = ("┊", palette.DIM)
@@ -54,18 +76,24 @@ def interval(low: float, point: float, high: float, scale: Scale, look: Look, wi
     for place in range(first, last + 1):
         cells[place] = ("─", look.colour)
     cells[first], cells[last] = ("├", look.colour), ("┤", look.colour)
+    if margin is not None:
+        place = scale.cell(margin, width)
+        cells[place] = ("┼" if first < place < last else "╎", palette.WARN)
     cells[scale.cell(point, width)] = (look.mark, f"bold {look.colour}")
     return cells
 
 
-def rate_header(scale: Scale, width: int) -> str:
+def value_header(scale: Scale, width: int, measure: Measure) -> str:
     """The scale's ends over a column of intervals."""
-    left, right = text.percent(scale.start, 0), text.percent(scale.end, 0)
+    left, right = (
+        text.number(round(end, 6)) if measure == "perplexity" else text.percent(end, 0)
+        for end in (scale.start, scale.end)
+    )
     return left + " " * max(width - len(left) - len(right), 1) + right
 
 
 def difference_header(scale: Scale, width: int) -> str:
-    """The scale's ends, and zero where it lies, over a column of differences in points."""
+    """The scale's ends, and zero where it lies, over a column of differences in points or per cent."""
     cells = list(" " * width)
     left, right = (text.points(end).split(".")[0] if end else "0" for end in (scale.start, scale.end))
     cells[scale.cell(0.0, width)] = "0"
@@ -74,30 +102,3 @@ def difference_header(scale: Scale, width: int) -> str:
     if scale.end > 0 and scale.cell(0.0, width) < width - len(right) - 1:
         cells[width - len(right) :] = right
     return "".join(cells)
-
-
-def difference_look(row: Comparison) -> Look:
-    """Above, below, or not told apart from zero: by mark and colour."""
-    if row.ci_low > 0:
-        return Look("▲", palette.GOOD)
-    if row.ci_high < 0:
-        return Look("▼", palette.BAD)
-    return Look("○", palette.INK)
-
-
-def difference_words(row: Comparison) -> str:
-    """`+12.3 [+8.1, +16.4]` in percentage points."""
-    return f"{text.points(row.difference)} [{text.points(row.ci_low)}, {text.points(row.ci_high)}]"
-
-
-def details(row: Comparison) -> list[str]:
-    """What stands behind a comparison, a line each."""
-    flips = (
-        f"{row.b} alone right on {text.count(row.b_only)}, {row.a} alone right on {text.count(row.a_only)}"
-    )
-    return [
-        f"{row.task}: {row.a} {text.percent(row.a_rate)}, {row.b} {text.percent(row.b_rate)} "
-        f"on the same {text.count(row.n)} questions; {flips}",
-        f"p {text.p_value(row.p_value)}, corrected for all pairs {text.p_value(row.p_value_holm)}; "
-        f"smallest difference found 4 times in 5: {100 * row.minimum_detectable_effect:.1f} points",
-    ]

@@ -22,6 +22,23 @@ _STATES = (
     "pending",
 )
 
+_RESULTS: Row = [
+    ("  ▲ ", palette.GOOD),
+    ("better   ", palette.INK),
+    ("▼ ", palette.BAD),
+    ("worse   ", palette.INK),
+    ("○ ", palette.INK),
+    ("no difference shown   ", palette.INK),
+    ("╎ ", palette.WARN),
+    ("the watch's margin: ", palette.INK),
+    ("✓ ", palette.GOOD),
+    ("kept   ", palette.INK),
+    ("✗ ", palette.BAD),
+    ("lost   ", palette.INK),
+    ("? ", palette.WARN),
+    ("not settled", palette.INK),
+]
+
 
 def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
     """A titled list of (key, word, sentence)."""
@@ -34,7 +51,7 @@ def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
 
 
 def mark_rows() -> list[Row]:
-    """The states' marks, two rows of them, and the arms'."""
+    """The states' marks, two rows of them, the arms', and those of results."""
     rows: list[Row] = [[("Marks", f"bold {palette.ACCENT}")]]
     for part in (_STATES[:5], _STATES[5:]):
         row: Row = [("  ", "")]
@@ -45,4 +62,4 @@ def mark_rows() -> list[Row]:
     row = [("  ", "")]
     for name, look in palette.arms(("first arm", "second", "third", "fourth", "fifth")).items():
         row.append((f"{look.mark} {name:<12}", look.colour))
-    return [*rows, row, []]
+    return [*rows, row, _RESULTS, []]

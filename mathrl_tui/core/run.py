@@ -40,12 +40,15 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A picture of one run. `examples` counts evaluation rows seen live, so that screens know when to read again."""
+    """A picture of one run. `template` is the prompt form that it asks under where a task does not name another;
+    `examples` counts evaluation rows seen live, so that screens know when to read again.
+    """
 
     run_id: str
     name: str
     profile: str
     seed: int
+    template: str
     arms: tuple[str, ...]
     state: str
     reason: str
@@ -66,9 +69,9 @@ class RunModel:
         self.run_id = run_id
         self._name = str(config.get("name") or run_id)
         profile = config.get("profile") or {}
-        self._profile = str(profile.get("name", "")) if isinstance(profile, Mapping) else str(profile)
-        declared = profile.get("arms", ()) if isinstance(profile, Mapping) else ()
-        self._arms = tuple(str(arm["name"]) for arm in declared)
+        self._profile = str(profile.get("name", ""))
+        self._template = str(profile.get("preprocess", {}).get("template", ""))
+        self._arms = tuple(str(arm["name"]) for arm in profile.get("arms", ()))
         self._seed = int(config.get("seed", 0))
         self._created = float(config.get("created", 0.0))
         self._state, self._reason, self._ended = "queued", "", 0.0
@@ -155,6 +158,7 @@ class RunModel:
             name=self._name,
             profile=self._profile,
             seed=self._seed,
+            template=self._template,
             arms=self._arms,
             state=state,
             reason=reason,

@@ -84,6 +84,19 @@ def clip(text: str, width: int) -> str:
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
 
 
+def flowing(words: str) -> str:
+    """Paragraphs whose lines the terminal breaks: a single line break in `words` is a blank, an empty line stays."""
+    return "\n\n".join(" ".join(part.split("\n")) for part in words.split("\n\n"))
+
+
+def ends(text: str, width: int) -> str:
+    """`text` in at most `width` characters, cut in the middle: names of tasks differ at their ends."""
+    if len(text) <= width:
+        return text
+    front = (width - 1) // 2
+    return f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}"
+
+
 def tail(text: str, width: int) -> str:
     """The last `width` characters of `text`, an ellipsis before them where some are left out."""
     return text if len(text) <= width else "…" + text[-(width - 1) :]

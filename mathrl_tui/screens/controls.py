@@ -1,4 +1,4 @@
-"""Commands to a run, alike on every screen that has them: stop, pause, checkpoint, kill, resume, start stages."""
+"""What can be done with a run, alike on every screen that shows runs: command it, start stages, see its settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 from textual import work
 
-from mathrl_tui import control
+from mathrl_tui import actions, control
 from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.screens.confirm import Confirm
 
@@ -64,6 +64,10 @@ class Controls(ConsoleScreen):
         run_id = await self.app.push_screen_wait(NewRun(self.console.home))
         if run_id:
             self.console.open_run(run_id)
+
+    def action_differences(self) -> None:
+        """Shows in which settings the run differs from another."""
+        self.console.action_go(actions.CONFIG)
 
     @work(group="control")
     async def _command(self, verb: str) -> None:

@@ -1,127 +1,166 @@
-"""How every arm did on every task: rate with its Wilson interval, and what became of the completions."""
+"""How every arm did on every task: rate with its interval, pass@k and majority, and what became of the completions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import on
-from textual.app import ComposeResult
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from mathrl_tui import actions
-from mathrl_tui.core import board, intervals, palette, text
+from mathrl_tui.core import intervals, measure, palette, rates, text
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.palette import Look
-from mathrl_tui.screens.base import ConsoleScreen
-from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
-from mathrl_tui.widgets.lines import Lines
-from store.results import EvalSummary
+from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.screens.results import ResultsScreen, axis_cells
+from mathrl_tui.screens.table import Table
+from mathrl_tui.widgets.keyed_table import Cell
+from store.results import EvalSummary, Measure
 
-_EMPTY = """[b]Nothing has been evaluated in this run yet.[/b]
+if TYPE_CHECKING:
+    from mathrl_tui.core.feed import Feed
+
+_LEAST_PICTURE = 11  # cells; without them the intervals stand as figures alone
+_AMISS = 0.05  # share of completions cut off or without an answer that stands out
+_PERPLEXITY = "Perplexity of whole documents, with the interval over them. Lower is better."
+
+
+class EvaluationScreen(ResultsScreen[EvalSummary]):
+    """Task × prompt form × arm; perplexities on an axis of their own."""
+
+    NAME = actions.EVALUATION
+    INTERVAL = 1.0
+    BINDINGS = actions.bindings(actions.EVALUATION)
+    EMPTY = """[b]Nothing has been evaluated in this run yet.[/b]
 
 The stage [b]eval[/b] asks every arm the held-out questions. It is the last stage of the plan; to start it in this run,
 go to the run ([b]2[/b]) and press [b]a[/b]."""
 
-
-class EvaluationScreen(ConsoleScreen):
-    """Arm × task."""
-
-    NAME = actions.EVALUATION
-    BINDINGS = actions.bindings(actions.EVALUATION)
-
     def __init__(self) -> None:
         super().__init__()
-        self._rows: dict[str, EvalSummary] = {}
+        self._forms: dict[str, str] = {}  # by task
 
-    def body(self) -> ComposeResult:
-        yield Lines(id="heading")
-        yield KeyedTable(id="rates")
-        yield Static("", id="empty")
+    def found(self, feed: Feed, run_id: str) -> Sequence[EvalSummary]:
+        return feed.evaluations(run_id)
 
-    async def read(self) -> None:
-        run_id = self.console.run_id
-        if not run_id:
-            self.show_emptiness("[b]No run is chosen.[/b]\n\nPress [b]1[/b] and choose one.")
-            return
-        run, found = await self.reader.ask(lambda feed: (feed.run(run_id), feed.evaluations(run_id)))
-        self.show_lines("#heading", [board.heading(run, self.size.width, self.now)])
-        rows = _ordered(found, run.arms)
-        self._rows = {f"{row.task}/{row.arm}": row for row in rows}
-        if not rows:
-            self.show_emptiness(_EMPTY)
-            return
-        self._show_table(rows, palette.arms(run.arms))
+    def keyed(self, found: Sequence[EvalSummary], run: RunSnapshot) -> dict[str, EvalSummary]:
+        self._forms = rates.forms((row.task for row in found), run.template)
+        return {f"{row.task}/{row.arm}": row for row in rates.ordered(found, run.arms)}
 
-    def show_emptiness(self, words: str) -> None:
-        """Says what to do instead of showing an empty table."""
-        self.query_one("#empty", Static).update(words)
-        self.query_one("#empty").display = True
-        self.query_one(KeyedTable).display = False
+    def table(self, run: RunSnapshot) -> Table:
+        rows, looks = list(self.rows.values()), palette.arms(run.arms)
+        layout = self._layout(rows)
+        groups = intervals.by_measure(rows)
+        scales = {kind: intervals.value_scale(group) for kind, group in groups.items()}
+        above = rows[0].measure
+        titles = layout.titles(scales[above], above)
+        cells: dict[str, Sequence[Cell]] = {}
+        for key, row in self.rows.items():
+            scale = scales[row.measure]
+            if row.measure != above:
+                above = row.measure
+                named = layout.axis_titles(scale, above)
+                cells[f"axis of {above}"] = axis_cells(named, len(titles) - len(named))
+            look = looks.get(row.arm, palette.state("?"))
+            cells[key] = layout.cells(row, self._forms[row.task], scale, look)
+        return titles, cells
 
-    def _show_table(self, rows: Sequence[EvalSummary], looks: Mapping[str, Look]) -> None:
-        width = self.size.width
-        scale, room = intervals.rate_scale(rows), min(max(width - 122, 0), 70)
-        titles = ["task", "arm", "rate", "95 % interval", "n", "cut off", "none"]
-        if room > 10:
-            titles = [*titles[:4], intervals.rate_header(scale, room), *titles[4:], "tokens", "step"]
-        table = self.query_one(KeyedTable)
-        table.show(titles, {key: _cells(row, looks, scale, room) for key, row in self._rows.items()})
-        table.display = True
-        self.query_one("#empty").display = False
-        if not self.focused:
-            table.focus()
+    def _layout(self, rows: Sequence[EvalSummary]) -> _Layout:
+        """Which columns the results need, and how much room is left for pictures."""
+        prompted, sampled = any(self._forms.values()), any(rates.samples(row) > 1 for row in rows)
+        room = min(max(self.size.width - 126 - 16 * prompted - 22 * sampled, 0), 70)
+        return _Layout(prompted, sampled, room if room >= _LEAST_PICTURE else 0)
+
+    def words(self, key: str) -> Text:
+        chosen = self.rows.get(key)
+        if chosen is None:
+            return Text(_PERPLEXITY, palette.DIM)
+        first, *others = rates.words(chosen, self._forms[chosen.task])
+        return Text(f"{first}.\n", f"bold {palette.INK}").append("\n".join(others), palette.DIM)
 
     @on(DataTable.RowSelected)
     def action_read(self) -> None:
         """Reads the completions of the row."""
-        chosen = self._rows.get(self.query_one(KeyedTable).chosen or "")
-        if chosen is not None:
+        if chosen := self.chosen:
             self.console.open_samples(chosen.arm, chosen.task)
 
     def action_copy(self) -> None:
         """Copies the table as Markdown."""
-        lines = [
-            "| task | arm | rate | 95 % interval | n | truncated | no answer |",
-            "|---|---|---|---|---|---|---|",
+        self.console.copy(rates.markdown(list(self.rows.values())), "the table as Markdown")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns: whether prompt forms and several samples are told apart, and cells for the picture (0: none)."""
+
+    prompted: bool
+    sampled: bool
+    room: int
+
+    def titles(self, scale: Scale, kind: Measure) -> list[str]:
+        """What stands over the columns; the first measure's axis over the pictures."""
+        return [
+            *("task", *(["prompt"] if self.prompted else []), "arm", "rate", "95 % interval"),
+            *([intervals.value_header(scale, self.room, kind)] if self.room else []),
+            *(("pass@k", "majority") if self.sampled else ()),
+            *("n", "cut off", "no answer"),
+            *(("tokens", "step") if self.room else ()),
         ]
-        for row in self._rows.values():
-            lines.append(
-                f"| {row.task} | {row.arm} | {text.percent(row.rate)} | {_interval(row)} | {row.n} "
-                f"| {row.truncated} | {row.no_answer} |"
-            )
-        self.console.copy("\n".join(lines), "the table as Markdown")
+
+    def axis_titles(self, scale: Scale, kind: Measure) -> list[str]:
+        """What stands over the rows of another measure, as far as its axis."""
+        header = [intervals.value_header(scale, self.room, kind)] if self.room else []
+        return [kind, *([""] if self.prompted else []), "", "lower is", "better", *header]
+
+    def cells(self, row: EvalSummary, form: str, scale: Scale, look: Look) -> tuple[Cell, ...]:
+        """A row's cells."""
+        task = Text(text.ends(rates.stem(row.task), 40 if self.room else 16), palette.INK)
+        picture = intervals.interval(row.low, row.rate, row.high, scale, look, self.room) if self.room else []
+        return (
+            *(task, *([Text(form, palette.ACCENT)] if self.prompted else [])),
+            *_reached(row, look),
+            *([Text.assemble(*picture)] if self.room else []),
+            *(_of_samples(row) if self.sampled else ()),
+            *_became(row),
+            *(_made(row) if self.room else ()),
+        )
 
 
-def _ordered(rows: Sequence[EvalSummary], arms: Sequence[str]) -> list[EvalSummary]:
-    """By task as they came, then by arm as the profile has them."""
-    tasks = list(dict.fromkeys(row.task for row in rows))
-    place = {arm: index for index, arm in enumerate(arms)}
-    return sorted(rows, key=lambda row: (tasks.index(row.task), place.get(row.arm, len(place)), row.arm))
-
-
-def _interval(row: EvalSummary) -> str:
-    return f"{100 * row.low:.1f} – {100 * row.high:.1f}"
-
-
-def _cells(row: EvalSummary, looks: Mapping[str, Look], scale: Scale, room: int) -> tuple[Cell, ...]:
-    look = looks.get(row.arm, palette.state("?"))
-    cells: list[Cell] = [
-        Text(text.clip(row.task, 40 if room else 16), palette.INK),
+def _reached(row: EvalSummary, look: Look) -> tuple[Cell, ...]:
+    return (
         Text(f"{look.mark} {row.arm}", look.colour),
-        Text(f"{text.percent(row.rate):>7}", f"bold {palette.INK}"),
-        Text(f"{_interval(row):>13}", palette.INK),
-        Text(f"{text.count(row.n):>6}", palette.DIM),
-        _count(row.truncated, row.samples, 7),
-        _count(row.no_answer, row.samples, 5),
-    ]
-    if room > 10:
-        picture = intervals.interval(row.low, row.rate, row.high, scale, look, room)
-        cells.insert(4, Text.assemble(*picture))
-        cells += [Text(f"{row.mean_tokens:>6.1f}", palette.DIM), Text(f"{row.step:>5}", palette.DIM)]
-    return tuple(cells)
+        Text(f"{measure.value(row.rate, row.measure):>9}", f"bold {palette.INK}"),
+        Text(f"{measure.ends(row.low, row.high, row.measure):>13}", palette.INK),
+    )
 
 
-def _count(count: int, samples: int, width: int) -> Text:
-    """A count of completions that stands out where it is more than one in twenty."""
-    return Text(f"{text.count(count):>{width}}", palette.WARN if count > samples / 20 else palette.DIM)
+def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
+    """pass@k with its k, and the majority's rate, of what has several samples a question."""
+    several = rates.samples(row)
+    if several == 1:
+        return (Text(f"{text.NOTHING:>11}", palette.DIM), Text(f"{text.NOTHING:>8}", palette.DIM))
+    return (
+        Text(f"{f'@{several}':>3} {text.percent(row.pass_at_k):>7}", palette.INK),
+        Text(f"{text.percent(row.majority):>8}", palette.INK),
+    )
+
+
+def _became(row: EvalSummary) -> tuple[Cell, ...]:
+    """How many questions, and which share of the completions was cut off or holds no answer."""
+    count = Text(f"{text.count(row.n):>6}", palette.DIM)
+    if row.measure == "perplexity":
+        return count, Text(f"{text.NOTHING:>7}", palette.DIM), Text(f"{text.NOTHING:>9}", palette.DIM)
+    return count, _share(row.truncated, row, 7), _share(row.no_answer, row, 9)
+
+
+def _share(count: int, row: EvalSummary, width: int) -> Text:
+    share = count / row.samples
+    return Text(f"{text.percent(share):>{width}}", palette.WARN if share > _AMISS else palette.DIM)
+
+
+def _made(row: EvalSummary) -> tuple[Cell, ...]:
+    tokens = f"{row.mean_tokens:.1f}" if row.mean_tokens else text.NOTHING
+    return Text(f"{tokens:>6}", palette.DIM), Text(f"{row.step:>5}", palette.DIM)

@@ -10,12 +10,14 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from mathrl_tui import actions
-from mathrl_tui.core import board, chart, palette
+from mathrl_tui.core import alarms, board, chart, palette
 from mathrl_tui.core.chart import MEMORIES, X_AXES, View
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.siblings import Siblings
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.chart_wall import ChartWall
 from mathrl_tui.widgets.lines import Lines, Row
+from store.records import LIVE_STATES
 
 
 class RunScreen(Controls):
@@ -25,8 +27,13 @@ class RunScreen(Controls):
     INTERVAL: ClassVar[float] = 0.3
     BINDINGS = actions.bindings(actions.RUN)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._together = False  # with the other runs of the profile
+
     def body(self) -> ComposeResult:
         yield Lines(id="heading")
+        yield Lines(id="alarms")
         yield Lines(id="strip")
         with Horizontal(id="run"):
             yield Lines(id="side")
@@ -51,12 +58,19 @@ class RunScreen(Controls):
                 "#heading", [[(" No run is chosen: press 1 and choose or start one", palette.WARN)]]
             )
             return
-        needed = self.wall.needed()
-        self.show_run(await self.reader.ask(lambda feed: feed.run(run_id, needed)))
+        needed, together = self.wall.needed(), self._together
+        run, siblings = await self.reader.ask(
+            lambda feed: (
+                feed.run(run_id, needed),
+                feed.siblings(run_id, needed) if together else None,
+            )
+        )
+        self.show_run(run, siblings)
 
-    def show_run(self, run: RunSnapshot) -> None:
+    def show_run(self, run: RunSnapshot, siblings: Siblings | None) -> None:
         """Shows the snapshot everywhere on the screen."""
         self.console.note_state(run.run_id, run.state, run.reason)
+        self._show_alarms(run)
         width, now = self.size.width, self.now
         self.show_lines("#heading", [board.heading(run, width, now)])
         strip = board.strip(run.board, width)
@@ -65,10 +79,18 @@ class RunScreen(Controls):
         looks = palette.arms(run.arms)
         self.show_lines("#side", self._side(run, looks, now))
         before = self.wall.needed()
-        self.wall.show(run, looks)
+        self.wall.show(run, looks, siblings)
         self._show_view()
         if any(metric not in run.curves for metric in self.wall.needed()) and before != self.wall.needed():
             self.call_after_refresh(self.read_soon)
+
+    def _show_alarms(self, run: RunSnapshot) -> None:
+        """A line for what should not be overlooked, while there is something."""
+        found = alarms.alarms(run)
+        self.console.note_alarms(run.run_id, found)
+        self.query_one("#alarms").display = bool(found)
+        live = run.state in LIVE_STATES
+        self.show_lines("#alarms", [alarms.row(found, live)] if found else [])
 
     def _side(self, run: RunSnapshot, looks: dict[str, palette.Look], now: float) -> list[Row]:
         gap: list[Row] = [[]]
@@ -104,10 +126,18 @@ class RunScreen(Controls):
                     (" + - ", f"bold {palette.ACCENT}"),
                     (f"{shown:<8}", palette.INK),
                     (" PgDn ", f"bold {palette.ACCENT}"),
-                    (f"charts {self.wall.place}", palette.INK),
+                    (self.wall.place, palette.INK),
+                    (" m ", f"bold {palette.ACCENT}"),
+                    (self._shown_together(), palette.INK),
                 ]
             ],
         )
+
+    def _shown_together(self) -> str:
+        if not self._together:
+            return "this run"
+        runs = self.wall.together
+        return "reading…" if runs is None else f"{runs} runs" if runs > 1 else "no other"
 
     def _look(self, view: View) -> None:
         self.wall.look(view)
@@ -143,6 +173,11 @@ class RunScreen(Controls):
     def action_log_scale(self) -> None:
         """Logarithmic or linear y-axis for the chosen chart."""
         self.wall.toggle_log()
+
+    def action_together(self) -> None:
+        """Mean and range over all runs of this profile, or this run alone."""
+        self._together = not self._together
+        self.read_soon()
 
     def action_chart(self, by: int) -> None:
         """Moves the cursor among the charts."""

@@ -41,14 +41,19 @@ class RunsScreen(Controls, ConsoleScreen):
         lines = await self.reader.ask(lambda feed: feed.runs())
         for line in lines:
             self.console.note_state(line.summary.run, line.summary.state, line.summary.reason)
+            if line.at is not None:
+                self.console.note_alarms(line.summary.run, line.alarms)
         table = self.query_one(KeyedTable)
         wide = self.app.size.width >= 120
-        table.show(_titles(wide), {line.summary.run: _cells(line, wide) for line in lines})
+        marked = self.console.other_id
+        table.show(
+            _titles(wide), {one.summary.run: _cells(one, wide, one.summary.run == marked) for one in lines}
+        )
         table.display = bool(lines)
         empty = self.query_one("#empty", Static)
         empty.display = not lines
         if not lines:
-            empty.update(_EMPTY)
+            empty.update(text.flowing(_EMPTY))
         elif not self.console.run_id:
             self.console.run_id = lines[0].summary.run
         if lines and not self.focused:
@@ -64,6 +69,11 @@ class RunsScreen(Controls, ConsoleScreen):
         if self.target:
             self.console.open_run(self.target)
 
+    def action_mark(self) -> None:
+        """Marks the run under the cursor as the one to compare settings with, or takes the mark away."""
+        self.console.other_id = "" if self.target == self.console.other_id else self.target or ""
+        self.read_soon()
+
     @on(DataTable.RowSelected)
     def _selected(self) -> None:
         self.action_open()
@@ -78,9 +88,10 @@ def _titles(wide: bool) -> tuple[str, ...]:
     return (*titles, "profile", "seed", "started", "took", "reason") if wide else titles
 
 
-def _cells(line: RunLine, wide: bool) -> tuple[Cell, ...]:
+def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
     run, at = line.summary, line.at
     look = palette.state(run.state)
+    troubled = bool(line.alarms)
     stage = "" if at is None else at.label
     bar = text.bar(line.fraction, 16 if wide else 8)
     filled = bar.rstrip("─")
@@ -91,8 +102,8 @@ def _cells(line: RunLine, wide: bool) -> tuple[Cell, ...]:
         (f" {text.percent(line.fraction, 0):>5}", palette.DIM),
     )
     cells: tuple[Cell, ...] = (
-        Text(text.clip(run.run, 44 if wide else 30), f"bold {palette.INK}"),
-        Text(f"{look.mark} {run.state}", look.colour),
+        Text(("◆ " if marked else "") + text.clip(run.run, 44 if wide else 28), f"bold {palette.INK}"),
+        Text(f"{look.mark} {run.state}{' !' * troubled}", palette.WARN if troubled else look.colour),
         Text(f"{stage:<10}", palette.INK),
         progress,
         Text(f"{text.duration(at.eta) if at else '':>7}", palette.INK),
@@ -106,5 +117,13 @@ def _cells(line: RunLine, wide: bool) -> tuple[Cell, ...]:
         Text(f"{run.seed:>4}", palette.DIM),
         Text(text.moment(run.started), palette.DIM),
         Text(f"{text.duration(took):>8}", palette.DIM),
-        Text(text.clip(run.reason, 60), palette.WARN if look.colour == palette.BAD else palette.DIM),
+        _reason(line),
     )
+
+
+def _reason(line: RunLine) -> Text:
+    """Why the run is in its state, or what it warns of."""
+    if line.alarms:
+        return Text(text.clip(line.alarms[0].words, 60), palette.WARN)
+    ended_badly = palette.state(line.summary.state).colour == palette.BAD
+    return Text(text.clip(line.summary.reason, 60), palette.WARN if ended_badly else palette.DIM)

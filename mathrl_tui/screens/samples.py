@@ -106,7 +106,7 @@ class SamplesScreen(ConsoleScreen):
         self._show_words()
 
     def _show_emptiness(self, words: str) -> None:
-        self.query_one("#empty", Static).update(words)
+        self.query_one("#empty", Static).update(text.flowing(words))
         self.query_one("#empty").display = True
         self.query_one("#reading").display = False
 

@@ -10,12 +10,13 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 
-from mathrl_tui.core import chart
+from mathrl_tui.core import chart, palette, spread
 from mathrl_tui.core.chart import View
-from mathrl_tui.core.curve import EMPTY
+from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.siblings import Siblings
 from mathrl_tui.widgets.lines import Lines
 
 WIDE = 110  # cells from which two charts stand side by side
@@ -61,6 +62,8 @@ class ChartWall(Container):
         self._panels: tuple[Panel, ...] = panels((), ())
         self._run: RunSnapshot | None = None
         self._looks: Mapping[str, Look] = {}
+        self._siblings: Siblings | None = None
+        self._joined: dict[tuple[str, int], tuple[list[Curve], Curve]] = {}  # by metric and smoothing
         self._logs: set[str] = set()
         self._cursor = 0
         self._maximised = False
@@ -69,15 +72,15 @@ class ChartWall(Container):
         for place in range(MOST):
             yield Chart(place)
 
-    def show(self, run: RunSnapshot, looks: Mapping[str, Look]) -> None:
-        """Shows the run's curves; other charts appear as its metrics do."""
-        self._run, self._looks = run, looks
+    def show(self, run: RunSnapshot, looks: Mapping[str, Look], siblings: Siblings | None) -> None:
+        """Shows the run's curves, together with its siblings' where there are any."""
+        self._run, self._looks, self._siblings = run, looks, siblings
         self._panels = panels(run.latest, run.arms)
         self._draw()
 
     def needed(self) -> list[str]:
         """Names of the metrics whose curves are in sight."""
-        names = [f"{arm}/{panel.metric}" for panel in self._visible() for arm in panel.arms]
+        names = [f"{source}/{panel.metric}" for panel in self._visible() for source in panel.sources]
         if self.view.x == "tokens" and self._run is not None:
             names += [f"{arm}/train/tokens" for arm in self._run.arms]
         return names
@@ -86,6 +89,11 @@ class ChartWall(Container):
     def chosen(self) -> Panel:
         """The chart under the cursor."""
         return self._panels[min(self._cursor, len(self._panels) - 1)]
+
+    @property
+    def together(self) -> int | None:
+        """How many runs are shown together; None where it is this one alone."""
+        return None if self._siblings is None else 1 + len(self._siblings.runs)
 
     @property
     def place(self) -> str:
@@ -172,17 +180,39 @@ class ChartWall(Container):
         return (self.size.width - (columns - 1)) // columns, self.size.height // rows
 
     def _picture(self, panel: Panel, size: tuple[int, int], focused: bool) -> list[chart.Row]:
-        curves = {} if self._run is None else self._run.curves
-        lines = [
-            chart.Line(
-                arm,
-                self._looks[arm],
-                curves.get(f"{arm}/{panel.metric}", EMPTY),
-                curves.get(f"{arm}/train/tokens", EMPTY),
-            )
-            for arm in panel.arms
-        ]
-        log = panel.metric in self._logs
+        looks = palette.arms(panel.sources) if panel.by_clock else self._looks
+        lines = [self._line(source, panel, looks[source]) for source in panel.sources]
+        view = replace(self.view, x="time") if panel.by_clock else self.view
         return chart.draw(
-            panel.title, lines, self.view, *size, percent=panel.percent, log=log, focused=focused
+            panel.title,
+            lines,
+            view,
+            *size,
+            percent=panel.percent,
+            log=panel.metric in self._logs,
+            focused=focused,
+            held=panel.held,
         )
+
+    def _line(self, source: str, panel: Panel, look: Look) -> chart.Line:
+        """What `source` reports of the panel's metric: its own curve, or that of all runs together."""
+        curves = {} if self._run is None else self._run.curves
+        others = {} if self._siblings is None else self._siblings.curves
+        metric, tokens = f"{source}/{panel.metric}", f"{source}/train/tokens"
+        own = curves.get(metric, EMPTY)
+        runs = [one for one in (own, *others.get(metric, ())) if len(one)]
+        if len(runs) < 2 or panel.by_clock:
+            return chart.Line(source, look, own, curves.get(tokens, EMPTY))
+        counts = (curves.get(tokens, EMPTY), *others.get(tokens, ()))
+        counted = [one for one in counts if len(one)]
+        placed = spread.typical(counted) if counted else EMPTY
+        return chart.Line(source, look, self._together(metric, runs), placed, len(spread.far(runs)))
+
+    def _together(self, metric: str, runs: list[Curve]) -> Curve:
+        """The runs' curves as one, made anew only where one of them has changed."""
+        key = metric, self.view.memory
+        before, joined = self._joined.get(key, ([], EMPTY))
+        if len(before) != len(runs) or any(old is not new for old, new in zip(before, runs, strict=True)):
+            joined = spread.together(runs, chart.MEMORIES[self.view.memory])
+            self._joined[key] = runs, joined
+        return joined

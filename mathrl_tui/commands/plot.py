@@ -1,0 +1,49 @@
+"""A metric of a run as a chart in plain text, all arms in it, for `status --plot`."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from mathrl_tui.commands.errors import WrongInput
+
+if TYPE_CHECKING:
+    from store.query import Store
+
+BUCKETS = 2000
+WIDEST, HEIGHT = 120, 20  # cells, lines
+
+
+def plotted(store: Store, run_id: str, metric: str) -> str:
+    """`metric` of the run: a whole name (sft/train/loss), or one without its arm (train/loss) for all arms.
+
+    Raises WrongInput, which names what comes near, where the run has no such metric.
+    """
+    from mathrl_tui.core.curve import Curve
+    from mathrl_tui.core.panels import Panel, split
+    from mathrl_tui.core.plot import plot
+
+    known = store.metrics(run_id)
+    chosen = [metric] if metric in known else [name for name in known if split(name)[1] == metric]
+    if not chosen:
+        raise WrongInput(f"--plot {metric}: run {run_id} has no such metric; {_near(metric, known)}")
+    arms = [str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"]]
+    chosen.sort(key=lambda name: arms.index(split(name)[0]) if split(name)[0] in arms else len(arms))
+    curves = {}
+    for name in chosen:
+        series = store.series(run_id, name, BUCKETS)
+        curves[split(name)[0]] = Curve(series.step, series.mean, series.low, series.high, series.ts)
+    panel = Panel(split(chosen[0])[1], "", tuple(curves))
+    title = f"{panel.metric} by {'second' if panel.by_clock else 'step'}"
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    return plot(title, curves, width, HEIGHT, percent=panel.percent)
+
+
+def _near(metric: str, known: list[str]) -> str:
+    import difflib
+
+    from mathrl_tui.core.panels import split
+
+    names = [*dict.fromkeys(split(name)[1] for name in known), *known]
+    near = difflib.get_close_matches(metric, names, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names[:8]) or 'none yet'}"

@@ -1,0 +1,77 @@
+"""The runs of one experiment: those with the very same profile, whatever their seeds, and their curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mathrl_tui.core.curve import Curve
+from store import runs as run_states
+from store.home import RunFolder
+from store.query import Store
+
+MOST = 12  # runs drawn together, the newest ones
+AGAIN_SECONDS = 5.0  # between two looks for new runs, and at the curves of another live one
+
+Reduced = Callable[[str, str], Curve]  # run, metric → its history
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The other runs, and by metric the curves of those that have it."""
+
+    runs: tuple[str, ...]
+    curves: Mapping[str, tuple[Curve, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A curve as it was read, and whether its run lived then."""
+
+    curve: Curve
+    live: bool
+    at: float
+
+
+class SiblingCurves:
+    """Curves of ended runs are read once, those of live ones every AGAIN_SECONDS."""
+
+    def __init__(self, store: Store, reduced: Reduced) -> None:
+        self._store, self._reduced = store, reduced
+        self._profiles: dict[str, Any] = {}  # by run; a run's profile never changes
+        self._found: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self._looks: dict[tuple[str, str], _Look] = {}
+
+    def of(self, run_id: str, metrics: Sequence[str]) -> Siblings:
+        """The run's siblings and their curves of `metrics`."""
+        runs = self._runs(run_id)
+        live = {run: run_states.is_live(RunFolder(self._store.home, run)) for run in runs}
+        curves = {}
+        for metric in metrics:
+            found = (self._curve(run, metric, live[run]) for run in runs)
+            curves[metric] = tuple(curve for curve in found if len(curve))
+        return Siblings(runs, curves)
+
+    def _runs(self, run_id: str) -> tuple[str, ...]:
+        now = time.monotonic()
+        looked, runs = self._found.get(run_id, (float("-inf"), ()))
+        if now - looked > AGAIN_SECONDS:
+            own = self._profile(run_id)
+            others = (one.run for one in reversed(self._store.runs()) if one.run != run_id)
+            runs = tuple(run for run in others if self._profile(run) == own)[: MOST - 1]
+            self._found[run_id] = now, runs
+        return runs
+
+    def _profile(self, run_id: str) -> Any:
+        if run_id not in self._profiles:
+            self._profiles[run_id] = self._store.config(run_id)["profile"]
+        return self._profiles[run_id]
+
+    def _curve(self, run_id: str, metric: str, live: bool) -> Curve:
+        known = self._looks.get((run_id, metric))
+        now = time.monotonic()
+        if known is None or ((live or known.live) and now - known.at > AGAIN_SECONDS):
+            known = self._looks[run_id, metric] = _Look(self._reduced(run_id, metric), live, now)
+        return known.curve

@@ -1,0 +1,97 @@
+"""The regression watch in words: what an arm has kept, what it has lost, and what is not settled yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mathrl_tui.core import forest, measure, palette, text
+from mathrl_tui.core.palette import Look
+from store.comparison import Comparison
+from store.results import Measure
+from store.verdict import Standing, Watched
+
+LOOKS: dict[Standing, Look] = {
+    "kept": Look("✓", palette.GOOD),
+    "lost": Look("✗", palette.BAD),
+    "unclear": Look("?", palette.WARN),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A watched task of an arm, with the comparison against the first arm that it was judged by."""
+
+    watched: Watched
+    comparison: Comparison
+
+    @property
+    def measure(self) -> Measure:
+        """What the task is measured by."""
+        return self.watched.measure
+
+    @property
+    def limit(self) -> float:
+        """The change that is just not tolerated: a rate that falls, a perplexity that rises, by the margin."""
+        return self.watched.margin if self.measure == "perplexity" else -self.watched.margin
+
+    @property
+    def look(self) -> Look:
+        """Mark and colour of its standing."""
+        return LOOKS[self.watched.standing]
+
+
+def flags(watched: Sequence[Watched], comparisons: Sequence[Comparison]) -> list[Flag]:
+    """Each watched task with its comparison, by task. `comparisons`: the run's, the first arm's before the others'."""
+    judged = {(row.task, row.b): row for row in comparisons if row.a == comparisons[0].a}
+    tasks = list(dict.fromkeys(one.task for one in watched))
+    found = [Flag(one, judged[one.task, one.arm]) for one in watched]
+    return sorted(found, key=lambda flag: tasks.index(flag.watched.task))
+
+
+def summary(found: Sequence[Flag]) -> str:
+    """One line for all: how many tasks are kept, lost and not settled, and which are lost."""
+    counts = {standing: sum(flag.watched.standing == standing for flag in found) for standing in LOOKS}
+    lost = [f"{flag.watched.task} of {flag.watched.arm}" for flag in found if flag.watched.standing == "lost"]
+    said = f"lost {', '.join(lost)}" if lost else "no loss shown"
+    return (
+        f"{text.count(len(found))} flags against {found[0].comparison.a}: {said}; "
+        f"{counts['unclear']} not settled, {counts['kept']} kept"
+    )
+
+
+def sentence(flag: Flag) -> str:
+    """What a flag says, with the bound that its interval puts on the loss."""
+    one = flag.watched
+    margin = measure.amount(one.margin, one.measure)
+    most = measure.amount(max(one.largest_loss, 0.0), one.measure)
+    match one.standing:
+        case "kept":
+            held = "no loss is left in its interval" if one.largest_loss <= 0 else f"a loss is {most} at most"
+            return f"{one.arm} has kept {one.task}: {held}, under the margin of {margin}"
+        case "lost":
+            _, _, high = flag.comparison.gain
+            least = measure.amount(-high, one.measure)
+            return f"{one.arm} has lost on {one.task}: {least} at least, above the margin of {margin}"
+        case _:
+            return (
+                f"not settled whether {one.arm} keeps {one.task}: it may have lost up to {most}, "
+                f"the margin is {margin}; more questions would tell"
+            )
+
+
+def details(flag: Flag) -> str:
+    """What stands behind a flag."""
+    unit = "" if flag.measure == "perplexity" else " points"
+    return f"{forest.details(flag.comparison)[0]}: {forest.words(flag.comparison)}{unit}"
+
+
+def markdown(found: Sequence[Flag]) -> str:
+    """The flags as a table in Markdown, every figure in its measure's unit."""
+    lines = ["| task | arm | standing | change | largest loss | margin |", "|---|---|---|---|---|---|"]
+    for flag in found:
+        one = flag.watched
+        loss, margin = (measure.amount(max(end, 0.0), one.measure) for end in (one.largest_loss, one.margin))
+        change = forest.words(flag.comparison)
+        lines.append(f"| {one.task} | {one.arm} | {one.standing} | {change} | {loss} | {margin} |")
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""What the screens of results share: they show what was found of the chosen run, in a table with rows by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from rich.text import Text
+
+from mathrl_tui.core import board, palette
+from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.screens.table import NO_RUN, Table, TableScreen
+from mathrl_tui.widgets.keyed_table import Cell
+
+if TYPE_CHECKING:
+    from mathrl_tui.core.feed import Feed
+
+Result = TypeVar("Result")
+
+
+class ResultsScreen(TableScreen, Generic[Result]):
+    """Subclasses say what is `found`, `keyed` and in the `table`; EMPTY says what to do while there is nothing."""
+
+    INTERVAL = 2.0
+    EMPTY: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, Result] = {}
+
+    def found(self, feed: Feed, run_id: str) -> Sequence[Result]:
+        """The run's results, read on the reading thread."""
+        raise NotImplementedError
+
+    def keyed(self, found: Sequence[Result], run: RunSnapshot) -> dict[str, Result]:
+        """The results in the order in which they are listed, each under a key of its own."""
+        raise NotImplementedError
+
+    def table(self, run: RunSnapshot) -> Table:
+        """The table of `rows`; keys without a result are rows that only say something."""
+        raise NotImplementedError
+
+    @property
+    def chosen(self) -> Result | None:
+        """The result under the cursor."""
+        return self.rows.get(self.cursor)
+
+    async def read(self) -> None:
+        run_id = self.console.run_id
+        if not run_id:
+            self.show_emptiness(NO_RUN)
+            return
+        run, found = await self.reader.ask(lambda feed: (feed.run(run_id), self.found(feed, run_id)))
+        self.show_lines("#heading", [board.heading(run, self.size.width, self.now)])
+        self.rows = self.keyed(found, run)
+        if self.rows:
+            self.show_table(self.table(run))
+        else:
+            self.show_emptiness(self.EMPTY)
+
+
+def axis_cells(titles: Sequence[str], others: int) -> tuple[Cell, ...]:
+    """A row amid a table that names the unit and axis of the rows below it; `others` cells behind it stay empty."""
+    return (*(Text(title, f"bold {palette.ACCENT}") for title in titles), *[Text("")] * others)

@@ -1,0 +1,104 @@
+"""The regression watch: whether what was trained on mathematics still does what the first arm did elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual import on
+from textual.widgets import DataTable
+
+from mathrl_tui import actions
+from mathrl_tui.core import forest, intervals, measure, palette, text, watch
+from mathrl_tui.core.intervals import Scale
+from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.watch import Flag
+from mathrl_tui.screens.results import ResultsScreen, axis_cells
+from mathrl_tui.screens.table import WIDE, Table
+from mathrl_tui.widgets.keyed_table import Cell
+
+if TYPE_CHECKING:
+    from mathrl_tui.core.feed import Feed
+
+
+class WatchScreen(ResultsScreen[Flag]):
+    """Task × arm: kept, lost or not settled; perplexities on an axis of their own."""
+
+    NAME = actions.WATCH
+    BINDINGS = actions.bindings(actions.WATCH)
+    EMPTY = """[b]Nothing is watched in this run yet.[/b]
+
+The regression watch holds every arm against the first one on the tasks that [b]eval.suite[/b] names, and flags a loss
+above [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]eval[/b] done for two arms."""
+
+    def found(self, feed: Feed, run_id: str) -> Sequence[Flag]:
+        return feed.watch(run_id)
+
+    def keyed(self, found: Sequence[Flag], run: RunSnapshot) -> dict[str, Flag]:
+        groups = intervals.by_measure(found)
+        return {f"{one.watched.task}/{one.watched.arm}": one for group in groups.values() for one in group}
+
+    def table(self, run: RunSnapshot) -> Table:
+        wide = self.size.width >= WIDE
+        room = max(min(self.size.width - 108, 81), 21) if wide else 13
+        groups = intervals.by_measure(self.rows.values())
+        scales = {
+            kind: intervals.difference_scale([one.comparison for one in group], *(one.limit for one in group))
+            for kind, group in groups.items()
+        }
+        first = next(iter(self.rows.values()))
+        above = first.measure
+        titles = ["task", "arm", "standing", *forest.titles(first.comparison, scales[above], room)]
+        cells: dict[str, Sequence[Cell]] = {}
+        for key, one in self.rows.items():
+            scale = scales[one.measure]
+            if one.measure != above:
+                above = one.measure
+                named = [above, "lower is", "better", *forest.titles(one.comparison, scale, room)]
+                cells[f"axis of {above}"] = axis_cells(named, 3 if wide else 0)
+            cells[key] = (*_cells(one, scale, room, wide), *(_figures(one) if wide else ()))
+        return [*titles, *(("margin", "largest loss", "n") if wide else ())], cells
+
+    def words(self, key: str) -> Text:
+        chosen = self.rows.get(key)
+        words = Text(f"{watch.summary(list(self.rows.values()))}.", f"bold {palette.INK}")
+        if chosen is not None:
+            said = watch.sentence(chosen)
+            words.append(f"\n{chosen.look.mark} {said[0].upper()}{said[1:]}.", chosen.look.colour)
+            words.append(f"\n{watch.details(chosen)}", palette.DIM)
+        return words
+
+    @on(DataTable.RowSelected)
+    def action_read(self) -> None:
+        """Reads what the arm wrote on the task beside the first arm's, where they differ in being right."""
+        if chosen := self.chosen:
+            row = chosen.comparison
+            shown = "flips" if row.measure == "accuracy" else "all"
+            self.console.open_samples(row.b, row.task, other=row.a, shown=shown)
+
+    def action_copy(self) -> None:
+        """Copies the table as Markdown."""
+        self.console.copy(watch.markdown(list(self.rows.values())), "the table as Markdown")
+
+
+def _cells(one: Flag, scale: Scale, room: int, wide: bool) -> tuple[Cell, ...]:
+    row, look = one.comparison, one.look
+    picture = intervals.interval(row.ci_low, row.difference, row.ci_high, scale, look, room, one.limit)
+    return (
+        Text(text.ends(row.task, 30 if wide else 13), palette.INK),
+        Text(text.clip(row.b, 10), f"bold {palette.INK}"),
+        Text(f"{look.mark} {one.watched.standing}", f"bold {look.colour}"),
+        Text(f"{forest.words(row):>20}", look.colour),
+        Text.assemble(*picture),
+    )
+
+
+def _figures(one: Flag) -> tuple[Cell, ...]:
+    """The cells behind the picture, where there is room for them."""
+    loss = measure.amount(max(one.watched.largest_loss, 0.0), one.measure)
+    return (
+        Text(f"{measure.amount(one.watched.margin, one.measure):>10}", palette.DIM),
+        Text(f"{loss:>12}", palette.DIM),
+        Text(f"{text.count(one.comparison.n):>6}", palette.DIM),
+    )
