@@ -86,12 +86,20 @@ def visible(found: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 def wanted(hardware: Hardware, has_worker: bool) -> list[int]:
     """Numbers N of every cuda:N that a run on `hardware` uses, in order."""
-    ranges = [_range(hardware.trainer, hardware.trainer_processes)]
-    if has_worker:
-        ranges.append(
-            _range(hardware.worker, hardware.worker_tensor_parallel * hardware.worker_data_parallel)
-        )
-    return sorted({index for numbers in ranges for index in numbers})
+    return sorted({*_of_trainer(hardware), *(_of_worker(hardware) if has_worker else ())})
+
+
+def shared(hardware: Hardware) -> list[int]:
+    """Those of them that trainer and worker both use."""
+    return sorted(set(_of_trainer(hardware)).intersection(_of_worker(hardware)))
+
+
+def _of_trainer(hardware: Hardware) -> range:
+    return _range(hardware.trainer, hardware.trainer_processes)
+
+
+def _of_worker(hardware: Hardware) -> range:
+    return _range(hardware.worker, hardware.worker_tensor_parallel * hardware.worker_data_parallel)
 
 
 def _range(device: str, count: int) -> range:

@@ -66,8 +66,16 @@ def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
-    """The GPUs that the profile names are there."""
-    wanted = gpus.wanted(profile.hardware, needs_worker(profile, plan))
+    """The GPUs that the profile names are there, and trainer ranks share none with the worker."""
+    hardware, has_worker = profile.hardware, needs_worker(profile, plan)
+    shared = gpus.shared(hardware) if has_worker and hardware.trainer_processes > 1 else []
+    if shared:
+        free = f"cuda:{gpus.wanted(hardware, has_worker=False)[-1] + 1}"
+        raise LaunchError(
+            f"profile {profile.name}: hardware.worker takes cuda:{shared[0]}, which a trainer rank has; "
+            f"--set hardware.worker={free}"
+        )
+    wanted = gpus.wanted(hardware, has_worker)
     missing = set(wanted) - {gpu.index for gpu in found}
     if not missing:
         return

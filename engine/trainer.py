@@ -61,7 +61,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     report("started")
     try:
         child.control.boundary()
-        stage(step.stage)(context)
+        _do(context)
     except StopRequested:
         report("stopped", "stopped by request; goes on from its last checkpoint")
         return 3
@@ -73,6 +73,16 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     _give_memory_back()
     _mark(folder, step)
     return 0
+
+
+def _do(context: Context) -> None:
+    """The context's stage: on this process alone, or where it trains an arm on as many as the profile asks for."""
+    if context.arm is not None and context.profile.hardware.trainer_processes > 1:
+        from engine.processes.rank_processes import run_on_ranks  # loads torch, which not every stage needs
+
+        run_on_ranks(context)
+    else:
+        stage(context.stage)(context)
 
 
 def _give_memory_back() -> None:

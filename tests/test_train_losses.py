@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_model
 from torch import Tensor
 
 from engine.learning import head
@@ -24,9 +25,13 @@ from engine.learning.losses import (
     kl_k3,
     merge,
 )
+from engine.learning.packing import BLANK, lay_out, spread
+from engine.learning.policy import Policy
+from profiles.schema import LossName
 
 LENGTHS = (5, 2, 7, 4)
 LONGEST, WIDTH, WORDS = 7, 6, 11
+RATIO_MAX = "sampling/importance_sampling_ratio/max"
 SETTINGS = Settings(clip_low=0.2, clip_high=0.28)
 TRL_NAMES = {"grpo": "grpo", "dr_grpo": "dr_grpo", "dapo": "dapo", "gspo": "grpo", "cispo": "cispo"}
 
@@ -281,3 +286,21 @@ def test_advantages_by_hand() -> None:
         np.testing.assert_allclose(group_advantages(REWARDS, name), centred, atol=1e-12)
     np.testing.assert_array_equal(group_advantages(REWARDS, "reinforce"), REWARDS)
     assert zero_variance(REWARDS).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_blank_counts_nothing_and_gives_every_weight_a_gradient_of_zero(name: LossName) -> None:
+    policy = Policy(tiny_model())
+    packed = lay_out([BLANK], [0])
+    logprobs, _ = policy.logprobs(packed)
+    before = spread(packed, [np.empty(0, np.float32)])
+    totals = Totals(tokens=10, sequences=2, constant=20)
+    importance, metrics = importance_weights(logprobs.detach(), before, packed.mask, 2.0, totals)
+    terms = Terms(logprobs, before, torch.zeros(1), packed.mask, packed.sequence, importance, before)
+    output = LOSSES[name](terms, Settings(0.2, 0.28, 0.1), totals)
+    torch.autograd.backward(output.loss)
+    assert not any(float(value) for key, value in (metrics | output.metrics).items() if key != RATIO_MAX)
+    assert metrics[RATIO_MAX] == 1.0
+    assert all(
+        master.grad is not None and not master.grad.any() for master in policy.precision.masters.values()
+    )

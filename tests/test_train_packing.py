@@ -82,6 +82,19 @@ def test_every_rank_gets_as_many_microbatches() -> None:
     assert len(plan([1] * 7, budget=100, multiple_of=4)) == 4
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 40])
+def test_ranks_share_out_everything_and_whoever_has_nothing_gets_a_blank(count: int) -> None:
+    rng = np.random.default_rng(2)
+    items = [Sequence(rng.integers(0, 99, n).astype(np.int32), 2, True) for n in rng.integers(4, 30, count)]
+    shares = [pack(items, budget=64, share=(rank, 3)) for rank in range(3)]
+    assert len({len(share) for share in shares}) == 1
+    rows = sorted(row for share in shares for packed in share for row in packed.rows.tolist())
+    assert rows[:count] == list(range(count))
+    assert set(rows[count:]) <= {count}  # a blank
+    tokens = sum(int(packed.mask.sum()) for share in shares for packed in share)
+    assert tokens == sum(item.response_length for item in items)
+
+
 def test_pack_keeps_ids_and_says_where_they_came_from() -> None:
     rng = np.random.default_rng(1)
     items = [Sequence(rng.integers(0, 99, n).astype(np.int32), 2, True) for n in rng.integers(4, 30, 40)]

@@ -1,22 +1,25 @@
-"""Two trainer ranks under FSDP2 take the very steps that one process takes: on the CPU, over gloo."""
+"""Two trainer ranks under FSDP2 take the steps that one process takes, and hear the same: on the CPU, over gloo."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as spawning
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
+from engine.context import Control, Generation, StopRequested
 from engine.learning import checkpoint, ranks
 from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.optimizer import Optimizer
-from engine.learning.packing import lay_out, plan
+from engine.learning.packing import lay_out, pack
 from engine.learning.policy import Policy
+from engine.messages import JobFailed
+from engine.processes.mirror import FollowingControl, FollowingGeneration, LeadingControl, LeadingGeneration
 from profiles.schema import Sft
 
 SETTINGS = Sft(learning_rate=1e-2, warmup_steps=0, max_grad_norm=0.5)
@@ -25,18 +28,20 @@ NEAR = {"float32": 1e-3, "bfloat16": 0.03}
 
 
 def train(rank: int, world: int, dtype: str) -> tuple[dict[str, torch.Tensor], dict[str, float], list[float]]:
-    """Weights, merged metrics and gradient norms after a few steps on this rank's microbatches."""
+    """Weights, merged metrics and gradient norms after a few steps on this rank's microbatches.
+
+    The last step is on one sequence: nothing is left for the second rank.
+    """
     torch.set_num_threads(1)
     policy = Policy(tiny_model(), compute_dtype=dtype)
     optimizer = Optimizer(policy.precision, SETTINGS, STEPS)
-    items = random_sequences(12)
-    groups = plan([len(item.token_ids) for item in items], budget=90, multiple_of=world)
-    tokens = sum(item.response_length for item in items)
     norms = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        items = random_sequences(12 if step < STEPS - 1 else 1)
+        tokens = sum(item.response_length for item in items)
         total = 0.0
-        for rows in groups[rank::world]:
-            loss, _ = policy.cross_entropy(lay_out(items, rows))
+        for packed in pack(items, budget=90, share=(rank, world)):
+            loss, _ = policy.cross_entropy(packed)
             (loss / tokens).backward()
             total += float(loss.detach()) / tokens
         norms.append(optimizer.step().grad_norm)
@@ -62,13 +67,60 @@ def save_and_take_up(rank: int, root: Path) -> None:
         assert torch.equal(weight, named[name])
 
 
+class Script:
+    """What rank 0 passes on: a save, later a save and a stop; one answer of a worker, then its end."""
+
+    def __init__(self) -> None:
+        self.jobs, self.answers = iter(range(100, 200)), [JobFailed(100, "rollout", "no memory")]
+        self.stops = False
+
+    def boundary(self, save: Callable[[], None] | None = None) -> None:
+        assert save is not None
+        save()
+        if self.stops:
+            raise StopRequested
+        self.stops = True
+
+    def settled(self) -> None: ...
+
+    def submit(self, job: object) -> None: ...
+
+    def next_job_id(self) -> int:
+        return next(self.jobs)
+
+    def poll(self, timeout: float) -> list[JobFailed]:
+        if not self.answers:
+            raise StopRequested
+        return [self.answers.pop()]
+
+
+def hear_the_same(rank: int) -> None:
+    """Commands and results come to every rank alike."""
+    script = Script()
+    control: Control = LeadingControl(script) if rank == 0 else FollowingControl()
+    generation: Generation = LeadingGeneration(script) if rank == 0 else FollowingGeneration()
+    saved: list[int] = []
+    control.boundary(lambda: saved.append(generation.next_job_id()))
+    with pytest.raises(StopRequested):
+        control.boundary(lambda: saved.append(generation.next_job_id()))
+    assert saved == [100, 101]
+    assert generation.poll(0.0) == [JobFailed(100, "rollout", "no memory")]
+    with pytest.raises(StopRequested):
+        control.boundary(lambda: generation.poll(0.0))
+    with pytest.raises(StopRequested):  # the stop within `save` was heard once, by everybody
+        generation.poll(0.0)
+
+
 def child(rank: int, world: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    ranks.join(rank, world, "cpu", Path(folder) / "meeting")
+    hear_the_same(rank)
+    assert ranks.united({rank: rank}) == {0: 0, 1: 1}
+    assert ranks.least(7 - rank) == 6
     results = {dtype: train(rank, world, dtype) for dtype in NEAR}
     save_and_take_up(rank, Path(folder) / "checkpoints")
     if rank == 0:
         torch.save(results, f"{folder}/results.pt")
-    dist.destroy_process_group()
+    ranks.leave()
 
 
 def test_two_ranks_together_are_one_process(tmp_path: Path) -> None:

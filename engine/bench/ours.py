@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
+from torch.multiprocessing.spawn import start_processes
 
 from engine.bench.shapes import PEAK_FLOPS, Shape, flops
-from engine.learning import head
+from engine.learning import head, ranks
 from engine.learning.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
 from engine.learning.memory import found_budget
 from engine.learning.optimizer import Optimizer
 from engine.learning.packing import Packed, Sequence, pack
 from engine.learning.policy import Policy
+from engine.processes.rank_processes import end_with_parent
 from profiles.schema import Sft
 
 WARM_UP = 2
@@ -44,13 +47,13 @@ def timed(device: str, step: Callable[[], None], steps: int) -> float:
 def speed(
     shape: Shape, device: str, parameters: int, items: list[Sequence], seconds: float
 ) -> dict[str, Any]:
-    """Real tokens a second, MFU and peak memory of a step over `items` that took `seconds`."""
+    """Real tokens a second, MFU and peak memory of a step over `items` that took `seconds`; of all ranks' devices."""
     tokens = sum(len(item.token_ids) for item in items)
     result = {
         "tokens_per_second": tokens / seconds,
         "seconds_per_step": seconds,
         "tokens_per_step": tokens,
-        "mfu": flops(shape, parameters, items) / seconds / PEAK_FLOPS,
+        "mfu": flops(shape, parameters, items) / seconds / PEAK_FLOPS / ranks.world(),
     }
     if device != "cpu":
         result["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -76,7 +79,7 @@ def sft(
 
     def step() -> None:
         total = torch.zeros((), device=device)
-        for packed in pack(items, allowed):
+        for packed in pack(items, allowed, share=ranks.share()):
             loss, _ = policy.cross_entropy(packed.to(device))
             torch.autograd.backward(loss / answers)
             total += loss.detach()
@@ -84,19 +87,26 @@ def sft(
         losses.append(total / answers)
 
     seconds = timed(device, step, steps)
-    outcome = speed(shape, device, parameters, items, seconds)
-    return {**outcome, "budget": allowed, "first_loss": float(losses[0]), "last_loss": float(losses[-1])}
+    outcome = speed(shape, device, parameters, items, seconds) | {"budget": allowed, "ranks": ranks.world()}
+    ends = {"first_loss": float(losses[0]), "last_loss": float(losses[-1])}
+    return outcome | ranks.merged(ends)
 
 
-def sft_sharded(shape: Shape, device: str, budget: int) -> dict[str, Any]:
-    """The same with FSDP2's mixed precision on a mesh of one."""
+def sft_sharded(shape: Shape, device: str, budget: int, count: int = 1) -> dict[str, Any]:
+    """The same under FSDP2 on `count` devices from `device` up, with 128 sequences a step for each."""
     with tempfile.TemporaryDirectory() as folder:
-        backend = "gloo" if device == "cpu" else "nccl"
-        dist.init_process_group(backend, init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
-        try:
-            return sft(shape, device, budget)
-        finally:
-            dist.destroy_process_group()
+        start_processes(_sft_rank, (count, shape, device, budget, Path(folder)), nprocs=count)  # type: ignore[no-untyped-call]
+        found: dict[str, Any] = json.loads((Path(folder) / "found.json").read_text())
+        return found
+
+
+def _sft_rank(rank: int, count: int, shape: Shape, first: str, budget: int, folder: Path) -> None:
+    end_with_parent()
+    ranks.join(rank, count, first, folder / "meeting")
+    found = sft(shape, str(ranks.own_device(first)), budget, batch=128 * count)
+    if rank == 0:
+        (folder / "found.json").write_text(json.dumps(found))
+    ranks.leave()
 
 
 def grpo(shape: Shape, device: str, budget: int, completions: int = 512, steps: int = 2) -> dict[str, Any]:

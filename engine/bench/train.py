@@ -2,6 +2,7 @@
 
     python -m engine.bench.train --out train.json                     # all parts on cuda:0, 8 to 10 minutes on an H100
     python -m engine.bench.train --parts sft_16k,numerics --out x.json
+    python -m engine.bench.train --ranks 2 --parts sft_16k,sft_16k_fsdp,sft_16k_ranks --out two.json    # two GPUs
     python -m engine.bench.train --tiny --device cpu                  # a dry run of every part in a minute or two
 
 Each part is a process of its own with its own time limit, so that one that fails or hangs loses nothing but itself;
@@ -29,10 +30,13 @@ from engine.bench.shapes import QWEN_1_5B, TINY, Shape
 Part = Callable[[Shape, str], dict[str, Any]]
 
 
-def parts(scale: int) -> dict[str, Part]:
-    """Every part by name; token budgets are thousands × `scale`. The most wanted come first."""
+def parts(scale: int, ranks: int) -> dict[str, Part]:
+    """Every part by name; token budgets are thousands × `scale`. The most wanted come first, several `ranks` last."""
     from engine.bench import ours
 
+    several = (
+        {"sft_16k_ranks": partial(ours.sft_sharded, budget=16 * scale, count=ranks)} if ranks > 1 else {}
+    )
     return {
         "sft_16k": partial(ours.sft, budget=16 * scale),
         "trl_liger": partial(_trl, tuned=True),
@@ -44,6 +48,7 @@ def parts(scale: int) -> dict[str, Part]:
         "sft_16k_fsdp": partial(ours.sft_sharded, budget=16 * scale),
         "heads": ours.heads,
         "trl_defaults": partial(_trl, tuned=False),
+        **several,
     }
 
 
@@ -53,23 +58,23 @@ def _trl(shape: Shape, device: str, tuned: bool) -> dict[str, Any]:
     return theirs.sft(shape, device, tuned)
 
 
-def _child(name: str, tiny: bool, device: str, answer: Connection) -> None:
+def _child(name: str, tiny: bool, device: str, ranks: int, answer: Connection) -> None:
     """Runs one part and sends its result, or its error."""
     began = time.perf_counter()
     try:
         shape = TINY if tiny else QWEN_1_5B
-        result = parts(64 if tiny else 1024)[name](shape, device)
+        result = parts(64 if tiny else 1024, ranks)[name](shape, device)
     except BaseException:
         answer.send({"error": traceback.format_exc().splitlines()[-12:]})
         raise
     answer.send({**result, "whole_part_seconds": time.perf_counter() - began})
 
 
-def run_part(name: str, tiny: bool, device: str, limit: float) -> dict[str, Any]:
+def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> dict[str, Any]:
     """The result of one part in a fresh process; an `error` where it failed or took longer than `limit` seconds."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(name, tiny, device, there))
+    process = context.Process(target=_child, args=(name, tiny, device, ranks, there))
     process.start()
     there.close()
     came = wait([here], timeout=limit)
@@ -91,6 +96,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("train.json"), help="where the JSON goes")
     parser.add_argument("--parts", default="", help="comma-separated names; all where empty")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument(
+        "--ranks", type=int, default=1, help="SFT on so many devices from --device up as well"
+    )
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand parameters")
     parser.add_argument("--limit", type=float, default=110.0, help="seconds a part")
     parser.add_argument(
@@ -100,10 +108,12 @@ def main() -> None:
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     began = time.perf_counter()
     report: dict[str, Any] = {"environment": environment(), "parts": {}}
-    for name in arguments.parts.split(",") if arguments.parts else parts(1024):
+    for name in arguments.parts.split(",") if arguments.parts else parts(1024, arguments.ranks):
         left = arguments.total - (time.perf_counter() - began)
         result = (
-            run_part(name, arguments.tiny, arguments.device, min(arguments.limit, left)) if left > 20 else {}
+            run_part(name, arguments.tiny, arguments.device, arguments.ranks, min(arguments.limit, left))
+            if left > 20
+            else {}
         )
         report["parts"][name] = result
         report["times_as_fast"] = times_as_fast(report["parts"])

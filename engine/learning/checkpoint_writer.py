@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.learning import checkpoint
-from engine.learning.ranks import barrier, rank, world
+from engine.learning.ranks import barrier, by_rank_zero, rank, world
 from engine.learning.tensor_image import TensorImage
 
 
@@ -89,6 +89,7 @@ class CheckpointWriter:
             )
             self._thread.start()
 
+    @by_rank_zero
     def scored(self, step: int, score: float) -> None:
         """Notes the validation score of a step, so that the best checkpoint is kept."""
         with self._naming:

@@ -15,6 +15,7 @@ import torch
 
 from engine.learning.packing import Sequence, lay_out
 from engine.learning.policy import Policy
+from engine.learning.ranks import least, world
 
 CPU_BUDGET = 16_384
 ROUND = 1024
@@ -33,18 +34,18 @@ class OutOfMemory(RuntimeError):
 def found_budget(policy: Policy) -> int:
     """Packed tokens a microbatch, from free memory, for a policy whose optimizer has no moments yet.
 
-    On a CPU a fixed 16,384. Leaves no gradients behind.
+    On a CPU a fixed 16,384; of several ranks what fits the fullest. Leaves no gradients behind.
     """
     if policy.device.type != "cuda":
         return CPU_BUDGET
     small, large = (_peak(policy, tokens) for tokens in PROBES)
     per_token = max((large - small) / (PROBES[1] - PROBES[0]), 1.0)
-    parameters = sum(weight.numel() for weight in policy.model.parameters())
-    to_come = 2 * 4 * parameters  # AdamW's float32 moments
+    masters = sum(master.numel() for master in policy.precision.masters.values())
+    to_come = 2 * 4 * masters  # AdamW's float32 moments
     free, _ = torch.cuda.mem_get_info(policy.device)
     fixed = small - per_token * PROBES[0]
     tokens = (free * RESERVE - to_come - fixed) / per_token
-    return int(min(max(tokens // ROUND, 1) * ROUND, MOST))
+    return least(int(min(max(tokens // ROUND, 1) * ROUND, MOST)))
 
 
 def _peak(policy: Policy, tokens: int) -> int:
@@ -65,7 +66,10 @@ def _peak(policy: Policy, tokens: int) -> int:
 
 
 class TokenBudget:
-    """Packed tokens a microbatch, halved once when a step runs out of memory."""
+    """Packed tokens a microbatch, halved once when a step runs out of memory.
+
+    Not under several ranks: one that turns back in the middle of a step would leave the others waiting for it.
+    """
 
     def __init__(self, tokens: int, say: Callable[[str], None]) -> None:
         self.tokens = tokens
@@ -77,7 +81,7 @@ class TokenBudget:
         try:
             return step(self.tokens)
         except torch.OutOfMemoryError as error:
-            if self._halved:
+            if self._halved or world() > 1:
                 raise OutOfMemory(self._advice()) from error
         # Outside the handler, so that the failed pass's tensors are no longer held by the traceback.
         self._halved = True
@@ -90,6 +94,6 @@ class TokenBudget:
 
     def _advice(self) -> str:
         return (
-            f"out of memory with {self.tokens} packed tokens, halved already; "
+            f"out of memory with {self.tokens} packed tokens{', halved already' if self._halved else ''}; "
             "lower tokens_per_microbatch or set gradient_checkpointing = true"
         )

@@ -61,6 +61,11 @@ class Packed:
         return type(self)(**moved)
 
 
+BLANK = Sequence(
+    np.zeros(1, np.int32), 1, finished=False
+)  # no response: it goes through the model and counts nothing
+
+
 def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
     """Sequences `rows` of `sequences` end to end. ValueError names a sequence without a prompt to predict from."""
     chosen = [sequences[row] for row in rows]
@@ -127,10 +132,19 @@ def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list
     return groups
 
 
-def pack(sequences: Items[Sequence], budget: int, seed: int = 0) -> list[Packed]:
-    """All of `sequences` in microbatches of at most `budget` tokens, in a seeded order."""
-    lengths = [len(item.token_ids) for item in sequences]
-    return [lay_out(sequences, rows) for rows in plan(lengths, budget, seed)]
+def pack(
+    sequences: Items[Sequence], budget: int, seed: int = 0, share: tuple[int, int] = (0, 1)
+) -> list[Packed]:
+    """All of `sequences` in microbatches of at most `budget` tokens, in a seeded order.
+
+    Of several ranks, `share` (rank, ranks) gets its own part of them. All get equally many, as the ranks gather weights
+    together: where sequences are too few, a rank's last microbatch is a `BLANK`, whose row is `len(sequences)`.
+    """
+    place, ranks = share
+    groups = plan([len(item.token_ids) for item in sequences], budget, seed, multiple_of=ranks)
+    groups += [[len(sequences)]] * (-len(groups) % ranks)
+    with_blank = [*sequences, BLANK]
+    return [lay_out(with_blank, rows) for rows in groups[place::ranks]]
 
 
 def spread(packed: Packed, values: Items[NDArray[np.float32]]) -> Tensor:

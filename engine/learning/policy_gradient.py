@@ -1,6 +1,7 @@
 """One step of policy gradient on recorded rollouts: epochs × minibatches optimizer steps, wherever they came from.
 
-It takes `replay.Rollouts`, so training from a live worker and training from a record are the same arithmetic.
+It takes `replay.Rollouts`, so training from a live worker and training from a record are the same arithmetic. Of
+several ranks each takes its share of the microbatches; counts, metrics and old log-probs are the whole step's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from engine.arms import parent_model
 from engine.learning.losses import LOSSES, Metrics, Settings, Terms, Totals, importance_weights, merge
 from engine.learning.packing import Packed, pack, spread
 from engine.learning.policy import Policy
-from engine.learning.replay import Rollouts
+from engine.learning.ranks import merged, share, united
+from engine.learning.replay import Rollouts, with_blank
 from engine.learning.training import Training
 from engine.messages import derived_seed
 from profiles.schema import Grpo
@@ -41,6 +43,7 @@ class PolicyGradient:
     def train_on(self, rollouts: Rollouts) -> dict[str, float]:
         """The step's metrics: sums over microbatches, means over optimizer steps."""
         chosen = self._trainable(rollouts)
+        rollouts = with_blank(rollouts)
         old = self._old_logprobs(rollouts, chosen)
         steps = [self._update(rollouts, old, rows) for rows in self._minibatches(rollouts.step, chosen)]
         keys = steps[0].keys()
@@ -67,12 +70,14 @@ class PolicyGradient:
 
     def _old_logprobs(self, rollouts: Rollouts, rows: list[int]) -> Logprobs:
         """The ratio's denominator of each row `(response tokens,)`."""
+        sampled = dict(enumerate(rollouts.logprobs))
         if self._settings.old_logprobs == "sampler":
-            return {row: rollouts.logprobs[row] for row in rows}
-        return self._training.budget.run(
+            return sampled
+        own = self._training.budget.run(
             lambda budget: self._trainer_logprobs(rollouts, rows, budget),
             self._training.policy.clear_gradients,
         )
+        return sampled | united(own)
 
     def _trainer_logprobs(self, rollouts: Rollouts, rows: list[int], budget: int) -> Logprobs:
         old: Logprobs = {}
@@ -98,7 +103,7 @@ class PolicyGradient:
             ],
             self._training.policy.clear_gradients,
         )
-        metrics = merge(parts)
+        metrics = merged(merge(parts))
         update = self._training.move()
         return {
             **{key: value for key, value in metrics.items() if key != "loss"},
@@ -146,9 +151,10 @@ class PolicyGradient:
     def _microbatches(
         self, rollouts: Rollouts, rows: list[int], budget: int
     ) -> Iterator[tuple[Packed, list[int]]]:
-        """Packed microbatches on the device, each with the rollouts' rows of its sequences."""
-        for packed in pack([rollouts.sequences[row] for row in rows], budget):
-            yield packed.to(self._training.device), [rows[place] for place in packed.rows.tolist()]
+        """This rank's packed microbatches on its device, each with the rollouts' rows of its sequences."""
+        with_blank = [*rows, len(rollouts.sequences) - 1]
+        for packed in pack([rollouts.sequences[row] for row in rows], budget, share=share()):
+            yield packed.to(self._training.device), [with_blank[place] for place in packed.rows.tolist()]
 
 
 def _mean(values: Iterator[float]) -> float:

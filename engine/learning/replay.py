@@ -6,7 +6,7 @@ under a temporary name and renamed, so that a reader sees a whole step or none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.recorded import step_path
-from engine.learning.packing import Sequence
+from engine.learning.packing import BLANK, Sequence
+from engine.learning.ranks import by_rank_zero
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -33,7 +34,20 @@ class Rollouts:
     group_size: int  # completions of one question, which stand together
 
 
-def record(folder: Path, rollouts: Rollouts) -> Path:
+def with_blank(rollouts: Rollouts) -> Rollouts:
+    """`rollouts` and one last row without a response, for a rank that has nothing else to train on."""
+    return replace(
+        rollouts,
+        ex_ids=[*rollouts.ex_ids, ""],
+        sequences=[*rollouts.sequences, BLANK],
+        logprobs=[*rollouts.logprobs, np.empty(0, np.float32)],
+        rewards=np.append(rollouts.rewards, 0.0),
+        advantages=np.append(rollouts.advantages, 0.0),
+    )
+
+
+@by_rank_zero
+def record(folder: Path, rollouts: Rollouts) -> None:
     """Writes one step's rollouts; a step that is recorded again (after a resume) replaces the old file."""
     folder.mkdir(parents=True, exist_ok=True)
     final = step_path(folder, rollouts.step)
@@ -54,7 +68,6 @@ def record(folder: Path, rollouts: Rollouts) -> Path:
             group_size=rollouts.group_size,
         )
     draft.replace(final)
-    return final
 
 
 def read(folder: Path, step: int) -> Rollouts:

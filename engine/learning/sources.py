@@ -16,7 +16,7 @@ from engine.collector import Collector
 from engine.context import StageFailed
 from engine.data import inputs
 from engine.data.recorded import rollout_folder
-from engine.handover.weights import WeightPublisher
+from engine.handover.publisher import Publisher
 from engine.learning import replay
 from engine.learning.advantages import group_advantages
 from engine.learning.packing import Sequence
@@ -53,7 +53,7 @@ class Source(Protocol):
 class Sampled:
     """The worker's completions, on schedule."""
 
-    def __init__(self, training: Training, collector: Collector, publisher: WeightPublisher) -> None:
+    def __init__(self, training: Training, collector: Collector, publisher: Publisher) -> None:
         context = training.context
         self._training = training
         self._settings = context.profile.grpo

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from engine.arms import parent_model, tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import inputs
@@ -23,6 +21,7 @@ from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
+from engine.learning.ranks import own_device
 from profiles import Arm
 from profiles.schema import Optimizer as Settings
 from store.records import Event, Scalar
@@ -41,7 +40,7 @@ class Training:
         self.settings = settings
         self.total_steps = total_steps
         self.root = context.folder.checkpoints(self.arm.name)
-        self.device = torch.device(context.profile.hardware.trainer)
+        self.device = own_device(context.profile.hardware.trainer)
         resumed = checkpoint.latest(self.root)
         self.policy = self.load_policy(resumed or parent_model(context.folder, context.profile, self.arm))
         assert self.policy.precision is not None

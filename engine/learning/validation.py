@@ -13,7 +13,7 @@ import numpy as np
 from engine.collector import Answer, Collector
 from engine.context import Context
 from engine.data import inputs
-from engine.handover.weights import WeightPublisher
+from engine.handover.publisher import Publisher
 from engine.learning.training import Training
 from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from store.records import Example, Scalar
@@ -102,7 +102,7 @@ class Validation:
             emit(example(completion, self._prompts[completion.prompt], arm, step, "validation"))
 
 
-def beside(training: Training, collector: Collector | None, publisher: WeightPublisher) -> Validation | None:
+def beside(training: Training, collector: Collector | None, publisher: Publisher) -> Validation | None:
     """Validation beside `training`; None where its settings ask for none or nobody is there to generate."""
     context, settings = training.context, training.settings
     if collector is None or not settings.validate_every:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from engine.collector import Collector
 from engine.context import Context, StageFailed
-from engine.handover.weights import WeightPublisher
+from engine.handover.publisher import Publisher, publisher_of
 from engine.learning.policy_gradient import PolicyGradient
 from engine.learning.sources import Replayed, Sampled, Source
 from engine.learning.training import Clock, Training
@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     if context.generation is None and not settings.replay:
         raise StageFailed("grpo: the run has no worker to generate with; its plan should hold one")
     training = Training(context, settings, settings.steps, settings.epochs * settings.minibatches)
-    publisher = WeightPublisher(context.folder.run_id)
+    publisher = publisher_of(context.folder.run_id)
     try:
         collector = Collector(context.generation) if context.generation is not None else None
         source = _source(training, collector, publisher)
@@ -38,7 +38,7 @@ def run(context: Context) -> None:
         training.close()
 
 
-def _source(training: Training, collector: Collector | None, publisher: WeightPublisher) -> Source:
+def _source(training: Training, collector: Collector | None, publisher: Publisher) -> Source:
     context, replay = training.context, training.context.profile.grpo.replay
     if collector is not None and not replay:
         return Sampled(training, collector, publisher)
@@ -52,7 +52,7 @@ def _train(
     training: Training,
     source: Source,
     validation: Validation | None,
-    publisher: WeightPublisher,
+    publisher: Publisher,
     gradient: PolicyGradient,
 ) -> None:
     settings, clock = training.settings, Clock()

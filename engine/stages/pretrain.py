@@ -28,6 +28,7 @@ from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.optimizer import Optimizer
 from engine.learning.packing import Sequence
 from engine.learning.policy import Policy
+from engine.learning.ranks import own_device
 from engine.learning.training import Clock, Training
 from engine.messages import derived_seed
 from engine.stages.sft import rates, update
@@ -39,10 +40,10 @@ def run(context: Context) -> None:
     """Trains the base arm to its last step, from its newest checkpoint where there is one."""
     if context.arm is None:
         raise StageFailed("pretrain: it makes an arm, and none was named")
-    shape = context.profile.pretrain
+    shape, hardware = context.profile.pretrain, context.profile.hardware
     root = context.folder.checkpoints(context.arm.name)
     if checkpoint.latest(root) is None:
-        _make(root, shape, context.seed)
+        _make(root, shape, context.seed, str(own_device(hardware.trainer)))
     with closing(Training(context, recipe(shape), shape.steps)) as training:
         _train(training, shape)
 
@@ -80,10 +81,10 @@ def _shows_work(problem: Problem, shape: Pretrain, step: int, rng: random.Random
     return always or rng.random() < shape.worked_fraction
 
 
-def _make(root: Path, shape: Pretrain, seed: int) -> None:
+def _make(root: Path, shape: Pretrain, seed: int, device: str) -> None:
     """Writes tokenizer and untrained model as the checkpoint of step 0."""
     tokenizer: Any = make_tokenizer(shape.vocabulary)
-    policy = Policy(make_model(shape, tokenizer, seed))
+    policy = Policy(make_model(shape, tokenizer, seed), device)
     optimizer = Optimizer(policy.precision, recipe(shape), shape.steps)
     with closing(CheckpointWriter(root, keep=1)) as writer:
         writer.save(0, policy, tokenizer, optimizer, {"step": 0})

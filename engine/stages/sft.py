@@ -14,7 +14,8 @@ from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.order import batch_rows
-from engine.handover.weights import WeightPublisher
+from engine.handover.publisher import Publisher, publisher_of
+from engine.learning import ranks
 from engine.learning.packing import Sequence, pack
 from engine.learning.training import Clock, Training
 from engine.learning.validation import Validation, beside
@@ -26,7 +27,7 @@ def run(context: Context) -> None:
     sequences = inputs.sequences(context)
     total = settings.steps or math.ceil(len(sequences) * settings.epochs / settings.batch_size)
     training = Training(context, settings, total)
-    publisher = WeightPublisher(context.folder.run_id)
+    publisher = publisher_of(context.folder.run_id)
     try:
         collector = Collector(context.generation) if context.generation is not None else None
         validation = beside(training, collector, publisher)
@@ -37,7 +38,7 @@ def run(context: Context) -> None:
 
 
 def _train(
-    training: Training, sequences: inputs.Sequences, validation: Validation | None, publisher: WeightPublisher
+    training: Training, sequences: inputs.Sequences, validation: Validation | None, publisher: Publisher
 ) -> None:
     settings, clock = training.settings, Clock()
     seed = (training.context.seed, training.arm.name)
@@ -89,17 +90,17 @@ def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
 
 
 def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[float, int]:
-    """Gathers the gradients of `batch` in microbatches of `budget` tokens; its loss and tokens."""
-    microbatches = pack(batch, budget)
-    answer_tokens = sum(int(packed.mask.sum()) for packed in microbatches)
+    """Gathers the gradients of this rank's share of `batch`, `budget` tokens at a time; the batch's loss and tokens."""
+    answer_tokens = sum(sequence.response_length for sequence in batch)
     if answer_tokens == 0:
         raise StageFailed("sft: a batch without a single answer token; raise preprocess.max_tokens")
     total = torch.zeros((), device=training.device)
-    for packed in microbatches:
+    for packed in pack(batch, budget, share=ranks.share()):
         loss, _ = training.policy.cross_entropy(packed.to(training.device))
         torch.autograd.backward(loss / answer_tokens)
         total += loss.detach()
-    return float(total) / answer_tokens, sum(len(packed.input_ids) for packed in microbatches)
+    whole = ranks.merged({"loss": float(total) / answer_tokens})
+    return whole["loss"], sum(len(sequence.token_ids) for sequence in batch)
 
 
 def rates(metrics: dict[str, float], times: dict[str, float]) -> dict[str, float]:

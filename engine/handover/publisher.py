@@ -1,0 +1,48 @@
+"""Who publishes weights: the trainer, or of several ranks the first. The others help to gather what is sharded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.handover.weights import WeightPublisher
+from engine.learning.ranks import rank
+from engine.messages import WeightRef
+
+
+class Publisher(Protocol):
+    """See engine.handover.weights.WeightPublisher."""
+
+    def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef: ...
+    def prepare(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None: ...
+    def hold(self, weights: WeightRef) -> None: ...
+    def release(self, weights: WeightRef) -> None: ...
+    def close(self) -> None: ...
+
+
+class Gathering:
+    """A further rank's part: it walks through the tensors, as each is whole only when every rank asks for it."""
+
+    def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
+        deque(named_tensors, maxlen=0)
+        return WeightRef(arm, version, "")
+
+    def prepare(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        deque(named_tensors, maxlen=0)
+
+    def hold(self, weights: WeightRef) -> None:
+        return None
+
+    def release(self, weights: WeightRef) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+def publisher_of(run_id: str) -> Publisher:
+    """The publisher of a run's trainer, or of this rank of it."""
+    return WeightPublisher(run_id) if rank() == 0 else Gathering()
