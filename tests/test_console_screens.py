@@ -246,15 +246,16 @@ async def test_screens_survive_a_resize(tmp_path: Path) -> None:
         await sees(pilot, "Last values", "loss  ● base")
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_a_store_that_does_not_answer_is_told_and_the_picture_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     finished_run(tmp_path)
 
     def held(*_: object) -> None:
         raise StoreBusy("process 4711 holds the file; open it with -readonly")
 
-    async with console(tmp_path, LARGE) as (_, pilot):
+    async with console(tmp_path, size) as (_, pilot):
         await opened(pilot, "3", "demo-s0-finished")
         await sees(pilot, "▲ sft")
         with monkeypatch.context() as patch:

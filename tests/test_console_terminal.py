@@ -107,6 +107,8 @@ def test_the_first_paint_comes_within_0_8_seconds_and_nothing_heavy_is_loaded(tm
                 (b"3", "95 % interval"),
                 (b"4", "points [95 %]"),
                 (b"6", "events"),
+                (b"7", "Nothing is watched"),
+                (b"8", "settings"),
             ):
                 console.types(key)
                 console.sees(words)

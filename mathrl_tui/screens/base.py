@@ -100,13 +100,14 @@ class ConsoleScreen(Screen[None]):
     def show_screens(self) -> None:
         """The screens' names with their keys; the one in sight stands out."""
         row: list[tuple[str, str]] = [(" mathrl ", f"bold {palette.GROUND} on {palette.ACCENT}"), (" ", "")]
-        wide = self.app.size.width >= 100
+        wide, said = self.app.size.width >= 100, self.console.trouble
         for index, name in enumerate(actions.SCREENS, start=1):
             here = name == self.NAME
+            if said and not (wide or here):
+                continue  # the trouble needs the room
             title = name.capitalize() if wide or here or len(name) < 5 else name.capitalize()[:4]
             row.append((f" {index} ", f"bold {palette.ACCENT}" if here else palette.DIM))
             row.append((f"{title} ", f"bold {palette.INK} underline" if here else palette.DIM))
-        said = self.console.trouble
         if said:
             row.append((f"  ! {said}", palette.WARN))
         elif wide:
