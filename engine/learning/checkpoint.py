@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.learning.ranks import rank
+from engine.learning.ranks import by_rank_zero, rank
 
 SCORE = "score.json"
 WEIGHTS = "model.safetensors"
@@ -81,6 +81,7 @@ def carried(folder: Path) -> dict[int, Path]:
     return {int(path.stem.removeprefix("weights_")): path for path in found}
 
 
+@by_rank_zero
 def drop_carried(root: Path) -> None:
     """Removes the older weights from every checkpoint, when nobody will ask for them again."""
     for path in root.glob("step_*/weights_*.slot"):
