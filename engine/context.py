@@ -29,7 +29,7 @@ class Control(Protocol):
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
         """Call between steps: waits while paused; on `checkpoint` calls `save`; on `stop` calls it, then raises
-        StopRequested."""
+        StopRequested. `save` must not wait for the worker, which may end at once on `stop`."""
 
     def settled(self) -> None:
         """Returns once everything emitted so far is in the journal. Call it before a checkpoint or a marker becomes
@@ -48,7 +48,8 @@ class Generation(Protocol):
 
     def poll(self, timeout: float) -> Iterable[Result]:
         """Results that have come, waiting `timeout` seconds at most for the first. Those of unknown jobs, and the
-        partial ones of a worker that died, are dropped and counted."""
+        partial ones of a worker that died, are dropped and counted. Who waits asks for orders (`Control.boundary`)
+        between two polls: StopRequested comes where the run ends and he does not."""
 
     def next_job_id(self) -> int:
         """A job id that no job of this run has had."""

@@ -6,9 +6,7 @@ that was cut off goes on from its own checkpoint. Its only outputs are records, 
 
 from __future__ import annotations
 
-import gc
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Protocol
@@ -70,7 +68,6 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
         return 1
     report("finished", f"{time.monotonic() - began:.1f} s")
     child.control.settled()
-    _give_memory_back()
     _mark(folder, step)
     return 0
 
@@ -83,16 +80,6 @@ def _do(context: Context) -> None:
         run_on_ranks(context)
     else:
         stage(context.stage)(context)
-
-
-def _give_memory_back() -> None:
-    """Frees what the stage has left on the GPU. Before its marker: once all arms are marked, a worker that is started
-    takes the trainer's GPUs for idle, and vLLM does not bear memory that is freed beside it while it starts."""
-    if "torch" in sys.modules:
-        import torch
-
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def _mark(folder: RunFolder, step: Step) -> None:

@@ -6,6 +6,7 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
 
     steps            how many steps (default 60)
     hold-NAME        the step waits while this file is there (`hold-trainer`, `hold-worker`)
+    hold-save        a checkpoint that was ordered waits while this file is there
     crash            the trainer raises at its next step, and the file is gone
     helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
@@ -69,6 +70,11 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
         temporary.write_text(json.dumps([step, value]))
         temporary.replace(state)
 
+    def save_as_ordered() -> None:
+        while (folder.path / "hold-save").exists():
+            threading.Event().wait(0.01)
+        save()
+
     try:
         while step < total:
             if step >= last_trained and not has_told:
@@ -82,7 +88,7 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
             step += 1
             if step % CHECKPOINT_EVERY == 0:
                 save()
-            child.control.boundary(save)
+            child.control.boundary(save_as_ordered)
             threading.Event().wait(STEP_SECONDS)
     except StopRequested:
         return 3

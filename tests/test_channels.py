@@ -175,6 +175,8 @@ def test_nobody_waits_for_a_worker_that_will_not_come_back() -> None:
     link = Link()
     link.submit(job(link))
     threading.Timer(0.05, link.end).start()
+    assert link.poll(SECONDS) == []  # the poll under way ends, and whoever waits can see that he is to stop
+    assert link.poll(0.0) == []
     with pytest.raises(StopRequested):
         link.poll(SECONDS)
 

@@ -58,10 +58,16 @@ def done(job: Job) -> JobDone:
 PROMPTS = [Prompt(f"q{row}", row, np.array([row], dtype=np.int32), "1") for row in range(20)]
 
 
+def weights(version: int) -> WeightRef:
+    return WeightRef("grpo", version, "")
+
+
 def schedule(
-    worker: ScriptedWorker, settings: Grpo, held: dict[int, RolloutBatch] | None = None
+    worker: ScriptedWorker, settings: Grpo, held: dict[int, RolloutBatch] | None = None, first: int = 0
 ) -> RolloutSchedule:
-    return RolloutSchedule(Collector(worker), PROMPTS, settings, 7, "grpo", lambda ref: None, held or {})
+    return RolloutSchedule(
+        Collector(worker), PROMPTS, settings, 7, "grpo", lambda ref: None, held or {}, first
+    )
 
 
 def settings(staleness: int, steps: int = 9) -> Grpo:
@@ -93,35 +99,49 @@ def test_the_loop_gets_its_own_rollouts_however_late_they_come(staleness: int) -
     assert [job.step for job in worker.jobs] == list(range(chosen.steps))
 
 
+@pytest.mark.parametrize("has_come", [True, False])
 @pytest.mark.parametrize("staleness", [0, 1, 2])
-def test_a_resumed_schedule_trains_on_the_same_rollouts(staleness: int) -> None:
+def test_a_resumed_schedule_trains_on_the_same_rollouts(staleness: int, has_come: bool) -> None:
     chosen = settings(staleness)
     straight, cut = ScriptedWorker(), ScriptedWorker(seed=1)
     rollouts = schedule(straight, chosen)
     for step in range(chosen.steps):
-        rollouts.published(WeightRef("grpo", step, ""), lambda ref: None)
+        rollouts.published(weights(step), lambda ref: None)
         rollouts.take(step)
         rollouts.trained(step)
 
     first = schedule(cut, chosen)
     for step in range(5):
-        first.published(WeightRef("grpo", step, ""), lambda ref: None)
+        first.published(weights(step), lambda ref: None)
         first.take(step)
         first.trained(step)
-    first.published(WeightRef("grpo", 5, ""), lambda ref: None)
-    held = first.held(5)
-    assert set(held) == {step for step in range(5, 5 + staleness) if step < chosen.steps}
+    first.published(weights(5), lambda ref: None)
+    while has_come and not all(first.arrived(step) for step in range(5, 5 + staleness)):
+        continue
+    held, owed = first.held(5), first.owed(5)
+    assert set(held) == (set(range(5, 5 + staleness)) if has_come else set())
+    assert owed == ([] if has_come else [weights(version) for version in range(5 - staleness, 5)])
 
     again = ScriptedWorker(seed=2)
-    second = schedule(again, chosen, held)
+    second = schedule(again, chosen, held, first=5)
+    for ref in owed:
+        second.published(ref, lambda ref: None)
     for step in range(5, chosen.steps):
-        second.published(WeightRef("grpo", step, ""), lambda ref: None)
+        second.published(weights(step), lambda ref: None)
         assert second.take(step).version == max(0, step - staleness)
         second.trained(step)
     questions = {job.step: [p.ex_id for p in job.prompts] for job in straight.jobs}
+    assert [job.step for job in again.jobs] == [step for step in range(5, chosen.steps) if step not in held]
     for job in again.jobs:
         assert [p.ex_id for p in job.prompts] == questions[job.step]
         assert job.weights.version == max(0, job.step - staleness)
+
+
+def test_the_first_weights_are_not_asked_for_steps_that_are_behind() -> None:
+    worker = ScriptedWorker()
+    resumed = schedule(worker, settings(staleness=2), first=1)
+    resumed.published(weights(0), lambda ref: None)
+    assert [job.step for job in worker.jobs] == [1, 2]
 
 
 def test_a_completion_sent_twice_counts_once() -> None:

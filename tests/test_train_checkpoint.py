@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
-from engine.learning import checkpoint
+from engine.handover.weights import WeightPublisher, read_weights
+from engine.learning import checkpoint, checkpoint_writer, tensor_image
 from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.direct_io import write_durably
 from engine.learning.optimizer import Optimizer
 from engine.learning.packing import pack
 from engine.learning.policy import Policy
+from engine.learning.tensor_image import TensorImage
+from engine.messages import WeightRef
 from profiles.schema import Sft
 
 DTYPES = ("float32", "bfloat16")
@@ -84,11 +88,15 @@ def ten_straight_and_five_saved(root: Path, dtype: str) -> Outcome:
     return losses, straight.precision.masters
 
 
-def test_five_steps_a_new_process_and_five_more_are_ten_steps_bit_for_bit(tmp_path: Path) -> None:
+def test_five_steps_a_new_process_and_five_more_are_ten_steps_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_writer, "PART_BYTES", 10_000)  # several files
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     expected = {dtype: ten_straight_and_five_saved(tmp_path, dtype) for dtype in DTYPES}
     torch.set_num_threads(threads)
+    assert len(list((tmp_path / "float32" / "step_000005").glob("trainer_0_*.safetensors"))) > 3
 
     here = Path(__file__).parent
     code = f"import test_train_checkpoint as t, pathlib; t.go_on(pathlib.Path({str(tmp_path)!r}))"
@@ -243,3 +251,103 @@ def test_a_score_that_comes_while_its_checkpoint_is_written_is_kept(tmp_path: Pa
     leader = checkpoint.best(tmp_path)
     assert leader is not None and leader.name == "step_000050"
     assert names(tmp_path) == ["step_000050", "step_000150"]
+
+
+def test_lent_weights_travel_in_the_checkpoint_and_are_given_back(tmp_path: Path) -> None:
+    (tmp_path / "slots").mkdir()
+    publisher = WeightPublisher("run", tmp_path / "slots")
+    older = publisher.publish("grpo", 49, [("weight", torch.arange(7.0))])
+    writer = CheckpointWriter(tmp_path / "root", 2)
+    for _ in range(2):  # the second finds the step there, and must give back all the same
+        writer.save(50, Blank(), None, Blank(), {}, [publisher.lend(older)])
+    writer.close()
+    publisher.release(older)
+    with pytest.raises(KeyError, match="not published"):
+        publisher.release(older)
+    publisher.publish("grpo", 50, [("weight", torch.zeros(7))])  # into the same slot
+    ((version, path),) = checkpoint.carried(checkpoint.path_of(tmp_path / "root", 50)).items()
+    assert version == 49
+    assert read_weights(WeightRef("grpo", 49, str(path)))["weight"].tolist() == list(range(7))
+    checkpoint.drop_carried(tmp_path / "root")
+    assert checkpoint.carried(path.parent) == {}
+
+
+def test_a_last_checkpoint_does_not_wait_for_pages_to_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[object] = []
+    monkeypatch.setattr(TensorImage, "lock_pages", lambda image: locked.append(image))
+    is_last = threading.Event()
+    writer = CheckpointWriter(tmp_path, 2, lambda step, path: assert_set(is_last))
+    is_last.set()
+    writer.save(50, Blank(), None, Blank(), {})
+    writer.wait()
+    assert len(locked) == 2
+    is_last.clear()
+    writer.save(100, Blank(), None, Blank(), {})
+    end = threading.Thread(target=writer.close)
+    end.start()
+    while not writer._closing:
+        continue
+    is_last.set()
+    end.join(60)
+    assert len(locked) == 2
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(60)
+
+
+def test_every_file_of_a_checkpoint_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = save(tmp_path, 50)
+    files = [path.name for path in folder.iterdir()]
+    assert sorted(synced) == sorted([*files, checkpoint.draft_of(folder).name, tmp_path.name])
+
+
+class OfTwoParts(Blank):
+    """An optimizer with two tensors."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": torch.zeros(3), "second": torch.ones(3)}
+
+
+def test_a_part_is_written_while_the_next_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = threading.Event()
+    take = TensorImage.take
+
+    def write(path: Path, parts: Sequence[memoryview]) -> None:
+        write_durably(path, parts)
+        written.set()
+
+    def take_later(image: TensorImage, tensors: dict[str, torch.Tensor]) -> None:
+        assert "/first" in tensors or written.wait(60)
+        take(image, tensors)
+
+    monkeypatch.setattr(checkpoint_writer, "PART_BYTES", 1)
+    monkeypatch.setattr(tensor_image, "write_durably", write)
+    monkeypatch.setattr(TensorImage, "take", take_later)
+    writer = CheckpointWriter(tmp_path, 1)
+    writer.save(50, Blank(), None, OfTwoParts(), {})
+    writer.close()
+    files = sorted(path.name for path in checkpoint.path_of(tmp_path, 50).glob("*.safetensors"))
+    assert files == ["model.safetensors", "trainer_0_000.safetensors", "trainer_0_001.safetensors"]
+
+
+def test_a_checkpoint_that_lacks_a_part_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, parts: Sequence[memoryview]) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = CheckpointWriter(tmp_path, 1)
+    monkeypatch.setattr(tensor_image, "write_durably", full)
+    writer.save(50, Blank(), None, OfTwoParts(), {})
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+    assert names(tmp_path) == []

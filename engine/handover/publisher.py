@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from engine.handover.weights import WeightPublisher
+from engine.handover.weights import Lent, WeightPublisher
 from engine.learning.ranks import rank
 from engine.messages import WeightRef
 
@@ -20,6 +20,7 @@ class Publisher(Protocol):
     def prepare(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None: ...
     def hold(self, weights: WeightRef) -> None: ...
     def release(self, weights: WeightRef) -> None: ...
+    def lend(self, weights: WeightRef) -> Lent: ...
     def close(self) -> None: ...
 
 
@@ -38,6 +39,9 @@ class Gathering:
 
     def release(self, weights: WeightRef) -> None:
         return None
+
+    def lend(self, weights: WeightRef) -> Lent:
+        return Lent(weights, memoryview(b""), lambda: None)
 
     def close(self) -> None:
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,15 @@ class _Page:
     holds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """The slot of a published version, for whoever writes it to a file; `give_back` lets the version go."""
+
+    weights: WeightRef
+    memory: memoryview  # the whole slot: `read_weights` reads a file of it
+    give_back: Callable[[], None]
+
+
 class WeightPublisher:
     """The trainer's side. One for a run; slots of this run's dead publishers are removed when it starts."""
 
@@ -57,6 +66,7 @@ class WeightPublisher:
             None  # makes a page; nobody else adds to `_pages` until it has ended
         )
         self._stream: torch.cuda.Stream | None = None
+        self._counting = threading.Lock()  # what is lent is given back by another thread
         remove_slots(run_id, folder)
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
@@ -86,11 +96,19 @@ class WeightPublisher:
 
     def hold(self, weights: WeightRef) -> None:
         """One more user of `weights`; KeyError where they are not published (any more)."""
-        self._page_of(weights).holds += 1
+        with self._counting:
+            self._page_of(weights).holds += 1
 
     def release(self, weights: WeightRef) -> None:
         """One user less; with the last one the slot is free. KeyError where they are not published."""
-        self._page_of(weights).holds -= 1
+        with self._counting:
+            self._page_of(weights).holds -= 1
+
+    def lend(self, weights: WeightRef) -> Lent:
+        """`weights` to be read by another thread, held until they are given back; KeyError as for `hold`."""
+        self.hold(weights)
+        memory = memoryview(self._page_of(weights).slot.memory)
+        return Lent(weights, memory, lambda: self.release(weights))
 
     def close(self) -> None:
         """Removes every slot. A worker that still has one mapped keeps its pages until it lets go."""

@@ -1,12 +1,14 @@
 """Checkpoints: immutable folders `step_000050`, each a Hugging Face model plus what exact resumption needs.
 
     ROOT/step_000050/        config, weights in the compute dtype, tokenizer;
-                             trainer_0.safetensors: masters, moments; trainer_0.pt: RNG, state
+                             trainer_0_000.safetensors, …: masters, moments; trainer_0.pt: RNG, state;
+                             weights_000049.slot: older weights that the worker had not done with
     ROOT/best -> step_…      the highest score so far, replaced atomically
 
 A folder is written under a temporary name, synced and renamed, so a reader never sees a torn one and a crash leaves
 at most a temporary folder that the next save removes. Nothing in a finished folder changes, except that `score` is
-added once a validation that ran beside training has come in. `engine.learning.checkpoint_writer` writes them.
+added once a validation that ran beside training has come in, and that older weights go when nobody waits for them.
+`engine.learning.checkpoint_writer` writes them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +27,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.learning.ranks import rank
+from engine.learning.ranks import by_rank_zero, rank
 
 SCORE = "score.json"
 WEIGHTS = "model.safetensors"
@@ -63,9 +65,27 @@ def trainer_file() -> str:
     return f"trainer_{rank()}.pt"
 
 
-def tensor_file() -> str:
-    """Where this rank's masters and moments lie in a checkpoint."""
-    return f"trainer_{rank()}.safetensors"
+def tensor_file(part: int) -> str:
+    """Where a part of this rank's masters and moments lies in a checkpoint."""
+    return f"trainer_{rank()}_{part:03d}.safetensors"
+
+
+def carried_file(version: int) -> str:
+    """Where a checkpoint has the weights of an older version that the worker had not done with; a published slot."""
+    return f"weights_{version:06d}.slot"
+
+
+def carried(folder: Path) -> dict[int, Path]:
+    """The older weights in a checkpoint by version, oldest first."""
+    found = sorted(folder.glob("weights_*.slot"))
+    return {int(path.stem.removeprefix("weights_")): path for path in found}
+
+
+@by_rank_zero
+def drop_carried(root: Path) -> None:
+    """Removes the older weights from every checkpoint, when nobody will ask for them again."""
+    for path in root.glob("step_*/weights_*.slot"):
+        path.unlink()
 
 
 def begin(draft: Path) -> None:
@@ -75,10 +95,11 @@ def begin(draft: Path) -> None:
     draft.mkdir()
 
 
-def finish(draft: Path, final: Path) -> None:
-    """Makes a written folder durable and gives it its name."""
+def finish(draft: Path, final: Path, synced: Collection[Path] = ()) -> None:
+    """Makes a written folder durable, of which the files `synced` are so already, and gives it its name."""
     for path in draft.rglob("*"):
-        sync(path)
+        if path not in synced:
+            sync(path)
     sync(draft)
     draft.rename(final)
     sync(final.parent)
@@ -149,7 +170,10 @@ def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
             f"{folder}: no {path.name} here to go on from; name a checkpoint of as many trainers"
         )
     trainer: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    optimizer.load_state_dict(with_tensors(trainer["optimizer"], load_file(folder / tensor_file())))
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob(f"trainer_{rank()}_*.safetensors")):
+        tensors |= load_file(file)
+    optimizer.load_state_dict(with_tensors(trainer["optimizer"], tensors))
     restore_rng(trainer["rng"])
     state: dict[str, Any] = trainer["state"]
     return state

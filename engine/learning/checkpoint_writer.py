@@ -1,22 +1,29 @@
 """Writes checkpoints beside training: the trainer is held for a copy to host memory, a thread waits for the disk.
 
-One write at a time: the next save, and `close`, wait for the last and raise what went wrong with it. Under several
-ranks every rank must call and the write is waited for at once, as the ranks' barriers belong to their main threads.
+The copy is made in parts, and each is written while the next is copied. One checkpoint at a time: the next save, and
+`close`, wait for the last and raise what went wrong with it. Older weights that the worker still works with are lent by
+their publisher and written from where they lie. Under several ranks every rank must call and the writing is waited for
+at once, as the ranks' barriers belong to their main threads.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from engine.handover.weights import Lent
 from engine.learning import checkpoint
+from engine.learning.direct_io import write_durably
 from engine.learning.ranks import barrier, by_rank_zero, rank, world
 from engine.learning.tensor_image import TensorImage
+
+PART_BYTES = 2 << 30  # of what is copied, and then written, at a time
 
 
 class Model(Protocol):
@@ -51,14 +58,14 @@ class CheckpointWriter:
         self._root = root
         self._keep = keep
         self._visible = visible
-        self._weights = TensorImage()
-        self._state = TensorImage()
+        self._images: dict[str, TensorImage] = {}  # by file: the same host memory again for each checkpoint
         self._scores: dict[int, float] = {}
         self._naming = (
             threading.Lock()
         )  # a score comes before its folder has its name, or after: never between
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._under_way: list[Future[None]] = []
+        self._closing = False
 
     def save(
         self,
@@ -67,27 +74,27 @@ class CheckpointWriter:
         tokenizer: Tokenizer | None,
         optimizer: Optimizer,
         state: dict[str, Any],
+        lent: Sequence[Lent] = (),
     ) -> None:
         """Begins to write `root/step_NNNNNN`; what it holds is as it is now. A step that exists is left alone.
 
-        `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added.
+        `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added. `lent`
+        weights are given back when they are written.
         """
         self.wait()
         final = checkpoint.path_of(self._root, step)
         if final.exists():
-            return
+            return _give_back(lent)
         draft = checkpoint.draft_of(final)
         if rank() == 0:
             checkpoint.begin(draft)
         barrier()
-        self._take(draft, policy, tokenizer, optimizer, {"step": step, "state": state})
+        files = self._take(draft, policy, tokenizer, optimizer, {"step": step, "state": state})
+        files += self._write_lent(draft, lent)
         if world() > 1:
-            self._write(step, draft, final)
-        else:
-            self._thread = threading.Thread(
-                target=self._run, args=(step, draft, final), name="checkpoint", daemon=False
-            )
-            self._thread.start()
+            self.wait()
+            return self._finish(step, draft, final, files, [])
+        return self._begin(self._finish, step, draft, final, files, tuple(self._under_way))
 
     @by_rank_zero
     def scored(self, step: int, score: float) -> None:
@@ -98,20 +105,23 @@ class CheckpointWriter:
 
     def close(self) -> None:
         """Waits, raises like `wait`, and lets the host memory go."""
+        self._closing = True
         try:
             self.wait()
         finally:
-            self._state.close()
-            self._weights.close()
+            self._thread.shutdown()
+            for image in self._images.values():
+                image.close()
 
     def wait(self) -> None:
         """Waits until what was saved is there; raises what kept it from being written."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        under_way, self._under_way = self._under_way, []
+        for each in under_way:
+            each.result()
+
+    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Has `write` done after all that was begun before."""
+        self._under_way.append(self._thread.submit(write, *arguments))
 
     def _take(
         self,
@@ -120,8 +130,8 @@ class CheckpointWriter:
         tokenizer: Tokenizer | None,
         optimizer: Optimizer,
         trainer: dict[str, Any],
-    ) -> None:
-        """Copies all that training changes, and writes what is small."""
+    ) -> list[Path]:
+        """Copies all that training changes, part by part, and begins to write each; the files they go to."""
         weights = dict(policy.named_weights())
         tensors: dict[str, Tensor] = {}
         trainer |= {
@@ -129,35 +139,64 @@ class CheckpointWriter:
             "rng": checkpoint.rng_state(),
         }
         torch.save(trainer, draft / checkpoint.trainer_file())
-        self._state.take(tensors)
+        parts = {checkpoint.tensor_file(place): part for place, part in enumerate(in_parts(tensors))}
         if rank() == 0:
-            self._weights.take(weights)
+            parts[checkpoint.WEIGHTS] = weights
             policy.save_config(draft)
             if tokenizer is not None:
                 tokenizer.save_pretrained(draft)
+        for name, part in parts.items():
+            image = self._images.setdefault(name, TensorImage())
+            image.take(part)
+            self._begin(image.write, draft / name)
+        return [draft / name for name in parts]
 
-    def _run(self, step: int, draft: Path, final: Path) -> None:
-        try:
-            self._write(step, draft, final)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where somebody can act on it
-            self._error = error
+    def _write_lent(self, draft: Path, lent: Sequence[Lent]) -> list[Path]:
+        if rank() > 0:
+            _give_back(lent)
+            return []
+        paths = [draft / checkpoint.carried_file(each.weights.version) for each in lent]
+        for path, each in zip(paths, lent, strict=True):
+            self._begin(write_durably, path, [each.memory])
+            self._begin(each.give_back)
+        return paths
 
-    def _write(self, step: int, draft: Path, final: Path) -> None:
-        self._state.write(draft / checkpoint.tensor_file())
-        checkpoint.sync(draft / checkpoint.tensor_file())
-        if rank() == 0:
-            self._weights.write(draft / checkpoint.WEIGHTS)
+    def _finish(
+        self, step: int, draft: Path, final: Path, synced: Sequence[Path], written: Sequence[Future[None]]
+    ) -> None:
+        """Gives the checkpoint its name, once all of it is `written`."""
+        for each in written:
+            each.result()
         barrier()
         if rank() == 0:
             with self._naming:
-                checkpoint.finish(draft, final)
+                checkpoint.finish(draft, final, synced)
                 if step in self._scores:
                     checkpoint.set_score(self._root, step, self._scores[step])
                 checkpoint.prune(self._root, self._keep)
             self._visible(step, final)
         barrier()
-        self._state.lock_pages()
-        self._weights.lock_pages()
+        if not self._closing:  # locking takes seconds, and is for the copies to come
+            for image in self._images.values():
+                image.lock_pages()
+
+
+def in_parts(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """`tensors` in their order, in parts of PART_BYTES at most or of one tensor."""
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if parts[-1] and size + tensor.nbytes > PART_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    return parts
+
+
+def _give_back(lent: Sequence[Lent]) -> None:
+    for each in lent:
+        each.give_back()
 
 
 def without_tensors(state: Mapping[Any, Any], tensors: dict[str, Tensor], path: str = "") -> dict[Any, Any]:

@@ -13,10 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.arms import parent_model
 from engine.learning.losses import LOSSES, Metrics, Settings, Terms, Totals, importance_weights, merge
 from engine.learning.packing import Packed, pack, spread
-from engine.learning.policy import Policy
 from engine.learning.ranks import merged, share, united
 from engine.learning.replay import Rollouts, with_blank
 from engine.learning.training import Training
@@ -34,11 +32,8 @@ class PolicyGradient:
         self._settings = settings
         self._loss = LOSSES[settings.loss]
         self._loss_settings = Settings(settings.clip_low, settings.clip_high, settings.kl_coefficient)
-        self._reference: Policy | None = None
         if settings.kl_coefficient > 0:
-            context = training.context
-            parent = parent_model(context.folder, context.profile, training.arm)
-            self._reference = training.load_policy(parent, frozen=True)
+            training.reference = training.load_policy(training.origin.location, frozen=True)
 
     def train_on(self, rollouts: Rollouts) -> dict[str, float]:
         """The step's metrics: sums over microbatches, means over optimizer steps."""
@@ -143,10 +138,11 @@ class PolicyGradient:
         return metrics | output.metrics
 
     def _reference_logprobs(self, packed: Packed) -> Tensor | None:
-        if self._reference is None:
+        reference = self._training.reference
+        if reference is None:
             return None
         with torch.no_grad():
-            return self._reference.logprobs(packed, self._settings.temperature)[0]
+            return reference.logprobs(packed, self._settings.temperature)[0]
 
     def _microbatches(
         self, rollouts: Rollouts, rows: list[int], budget: int

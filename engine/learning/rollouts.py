@@ -1,8 +1,8 @@
 """Rollouts on a schedule: step t trains on completions of weight version max(0, t − staleness), never by a race.
 
 While step t trains, the worker already generates for the steps after it. Prompts, seeds and versions follow from the
-step alone, so a resumed run asks for the same rollouts. `held` are batches that were asked for under weights that no
-longer exist when a checkpoint is written; they travel in it, and everything younger is simply asked for again.
+step alone, so a resumed run asks for the same rollouts. Batches that have come travel in a checkpoint (`held`); for
+those that have not, their weights do where they are older than its own (`owed`), and they are asked for again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class RolloutSchedule:
         arm: str,
         release: Callable[[WeightRef], None],
         held: dict[int, RolloutBatch],
+        first: int = 0,
     ) -> None:
+        """`first` is the step that training goes on from, with the batches `held`."""
         self._collector = collector
         self._prompts = prompts
         self._settings = settings
@@ -67,17 +69,27 @@ class RolloutSchedule:
         self._arm = arm
         self._release = release
         self._ready = dict(held)
+        self._first = first
         self._asked: dict[int, Job] = {}
 
     def published(self, weights: WeightRef, hold: Callable[[WeightRef], None]) -> None:
         """Asks for every step that trains on `weights` and is not there yet; `hold` is called once for each job."""
         for step in steps_on_version(weights.version, self._settings):
-            if step in self._ready or step in self._asked:
+            if step < self._first or step in self._ready or step in self._asked:
                 continue
             job = self._job(step, weights)
             hold(weights)
             self._asked[step] = job
             self._collector.submit(job)
+
+    def arrived(self, step: int) -> bool:
+        """Whether the rollouts of `step` are there; waits a moment for them where they are not."""
+        if step in self._ready:
+            return True
+        job_id = self._asked[step].job_id
+        if not self._collector.ready(job_id):
+            self._collector.wait()
+        return self._collector.ready(job_id)
 
     def take(self, step: int) -> RolloutBatch:
         """Waits for the rollouts of `step`. They stay held until `trained`."""
@@ -93,11 +105,16 @@ class RolloutSchedule:
         del self._ready[step]
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
-        """Batches that a checkpoint at weight `version` must carry; waits for those still being generated."""
+        """Batches that have come, to travel in a checkpoint at weight `version`; waits for none."""
         for step, job in sorted(self._asked.items()):
-            if job.weights.version < version:
+            if job.weights.version < version and self._collector.ready(job.job_id):
                 self.take(step)
         return dict(self._ready)
+
+    def owed(self, version: int) -> list[WeightRef]:
+        """Weights older than `version` under which rollouts were asked for that have not come, once for each."""
+        older = [job.weights for job in self._asked.values() if job.weights.version < version]
+        return list(dict.fromkeys(older))
 
     def _job(self, step: int, weights: WeightRef) -> Job:
         settings = self._settings

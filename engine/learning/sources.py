@@ -37,8 +37,11 @@ class Source(Protocol):
     def published(self, weights: WeightRef) -> None:
         """Those weights are there; the caller lets go of them after this."""
 
+    def arrived(self, step: int) -> bool:
+        """Whether what `step` trains on is there; waits a moment for it where it is not."""
+
     def take(self, step: int) -> Rollouts:
-        """Waits for what `step` trains on. It stays held until `trained`."""
+        """What `step` trains on. It stays held until `trained`."""
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
         """Puts what was taken on record; metrics of the sampler, by TRL's names."""
@@ -47,7 +50,10 @@ class Source(Protocol):
         """`step` has been trained on; its rollouts are let go."""
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
-        """What a checkpoint after `version` steps must carry; waits for what is still being generated."""
+        """What a checkpoint after `version` steps must carry of what has come."""
+
+    def owed(self, version: int) -> list[WeightRef]:
+        """Weights older than `version` that it must carry, as what they are to generate has not come."""
 
 
 class Sampled:
@@ -66,6 +72,7 @@ class Sampled:
             training.arm.name,
             publisher.release,
             training.resumed.get("rollouts", {}),
+            training.step,
         )
         publisher.prepare(training.policy.named_weights())
 
@@ -74,6 +81,9 @@ class Sampled:
 
     def published(self, weights: WeightRef) -> None:
         self._schedule.published(weights, self._publisher.hold)
+
+    def arrived(self, step: int) -> bool:
+        return self._schedule.arrived(step)
 
     def take(self, step: int) -> Rollouts:
         return experience(self._schedule.take(step), self._settings)
@@ -99,6 +109,9 @@ class Sampled:
     def held(self, version: int) -> dict[int, RolloutBatch]:
         return self._schedule.held(version)
 
+    def owed(self, version: int) -> list[WeightRef]:
+        return self._schedule.owed(version)
+
 
 class Replayed:
     """What the run that grpo.replay names has recorded of the same arm; rewards stand, advantages are made anew."""
@@ -113,6 +126,9 @@ class Replayed:
 
     def published(self, weights: WeightRef) -> None:
         return None
+
+    def arrived(self, step: int) -> bool:
+        return True
 
     def take(self, step: int) -> Rollouts:
         try:
@@ -132,6 +148,9 @@ class Replayed:
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
         return {}
+
+    def owed(self, version: int) -> list[WeightRef]:
+        return []
 
 
 def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float64]:

@@ -11,13 +11,15 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.handover.pages import pin_memory, unpin
+from engine.learning.direct_io import BLOCK, aligned, write_durably
 
+_LENGTH = struct.Struct("<Q")
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
-_ALIGNMENT = 8  # bytes; of the header
 
 
 class TensorImage:
@@ -37,7 +39,7 @@ class TensorImage:
         self._size = sum(tensor.nbytes for _, tensor in ordered)
         if self._size > len(self._content):
             self.close()
-            self._content = torch.empty(self._size, dtype=torch.uint8)
+            self._content = aligned(self._size)
         places: dict[str, object] = {}
         offset = 0
         for name, tensor in ordered:
@@ -57,12 +59,10 @@ class TensorImage:
         self._header = _header(places)
 
     def write(self, path: Path) -> None:
-        """Writes what was taken as a safetensors file. Lets other threads run meanwhile."""
-        rest = memoryview(self._content.numpy().data)[: self._size]
-        with path.open("wb", buffering=0) as file:
-            file.write(self._header)
-            while rest:
-                rest = rest[file.write(rest) :]
+        """Writes what was taken as a safetensors file, to the disk. Lets other threads run meanwhile."""
+        header = aligned(len(self._header))
+        header.numpy()[:] = np.frombuffer(self._header, dtype=np.uint8)
+        write_durably(path, [header.numpy().data, self._content.numpy().data[: self._size]])
 
     def lock_pages(self) -> None:
         """Makes later copies from a GPU several times as fast. After a first use, when the pages are there already."""
@@ -80,7 +80,10 @@ class TensorImage:
 
 
 def _header(places: dict[str, object]) -> bytes:
-    """Length, then JSON, filled up with blanks (https://github.com/huggingface/safetensors, "Format")."""
+    """Length, then JSON, filled up with blanks (https://github.com/huggingface/safetensors, "Format").
+
+    It ends with a BLOCK, so that what follows can be written from where it lies.
+    """
     text = json.dumps({"__metadata__": {"format": "pt"}, **places}).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return struct.pack("<Q", len(text)) + text
+    text += b" " * (-(len(text) + _LENGTH.size) % BLOCK)
+    return _LENGTH.pack(len(text)) + text

@@ -6,22 +6,28 @@ here is what they would say twice.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine.arms import parent_model, tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import inputs
+from engine.handover.publisher import Publisher
+from engine.handover.weights import Lent, read_weights
 from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
 from engine.learning.ranks import own_device
+from engine.messages import WeightRef
 from profiles import Arm
 from profiles.schema import Optimizer as Settings
 from store.records import Event, Scalar
@@ -41,17 +47,24 @@ class Training:
         self.total_steps = total_steps
         self.root = context.folder.checkpoints(self.arm.name)
         self.device = own_device(context.profile.hardware.trainer)
+        self.origin = WeightRef(self.arm.name, 0, parent_model(context.folder, context.profile, self.arm))
         resumed = checkpoint.latest(self.root)
-        self.policy = self.load_policy(resumed or parent_model(context.folder, context.profile, self.arm))
+        self.policy = self.load_policy(resumed or self.origin.location)
+        self.reference: Policy | None = None  # what a KL penalty is to, where there is one
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
         self.budget = TokenBudget(settings.tokens_per_microbatch or found_budget(self.policy), self.warn)
         self.step = 0
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self.resumed: dict[str, Any] = {}
+        self._carried: list[WeightRef] = []  # older weights in the checkpoint
         if resumed is not None:
             self.resumed = checkpoint.load(resumed, self.optimizer)
             self.step = int(self.resumed["step"])
+            self._carried = [
+                WeightRef(self.arm.name, version, str(path))
+                for version, path in checkpoint.carried(resumed).items()
+            ]
             context.emit(
                 Event("log", f"goes on from step {self.step}", context.stage, self.arm.name, self.step)
             )
@@ -80,8 +93,11 @@ class Training:
         payload = {"level": "warning"}
         self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step, payload))
 
-    def save(self, **state: Any) -> None:
-        """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it."""
+    def save(self, lent: Sequence[Lent] = (), **state: Any) -> None:
+        """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it, and older weights.
+
+        It waits for nobody but the last checkpoint.
+        """
         self.context.control.settled()
         self._checkpoints.save(
             self.step,
@@ -89,14 +105,33 @@ class Training:
             inputs.tokenizer(tokenizer_source(self.context.folder, self.context.profile)),
             self.optimizer,
             {"step": self.step, **state},
+            lent,
         )
+
+    def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
+        """Publishes the older weights that the checkpoint has brought along for the worker, oldest first, held once."""
+        for weights in self._carried:
+            yield publisher.publish(weights.arm, weights.version, read_weights(weights).items())
 
     def scored(self, step: int, score: float) -> None:
         """Notes the validation score of a step, so that the best checkpoint is kept."""
         self._checkpoints.scored(step, score)
 
+    def finish(self) -> None:
+        """Everything that was asked for has come: waits for the last checkpoint, and drops what it carries for that."""
+        self.context.control.settled()
+        self._checkpoints.wait()
+        checkpoint.drop_carried(self.root)
+
     def close(self) -> None:
-        """Waits until the last checkpoint is there. A stage ends with it, also when it is stopped."""
+        """Lets the GPU's memory go, then waits until the last checkpoint is there.
+
+        A stage ends with it, also when it is stopped: what is still to be written is a copy in host memory by then.
+        """
+        del self.policy, self.optimizer, self.reference
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         self._checkpoints.close()
 
     def _show(self, step: int, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Validation while training goes on: a job of its own kind on the worker, collected when it has come.
 
-The trainer never waits for it between steps. Before a checkpoint, validations of older weights are waited for, as
-their weights will be gone; one of the checkpoint's own weights is asked for again after a resume.
+The trainer never waits for it between steps, nor for a checkpoint: what has not come by then is asked for again after a
+resume, under the checkpoint's own weights or under older ones that travel in it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,15 @@ class Validation:
         self._release = release
         self._scored = scored
         self._asked: dict[int, Job] = {}
+        self._lasting: set[int] = set()
 
-    def submit(self, weights: WeightRef) -> None:
-        """Asks under `weights`, greedily; the caller has put a hold on them that is released with the answer."""
+    def submit(self, weights: WeightRef, lasting: bool = False) -> None:
+        """Asks under `weights`, greedily; the caller has put a hold on them that is released with the answer.
+
+        `lasting` weights need none: they lie in a folder that stays.
+        """
+        if lasting:
+            self._lasting.add(weights.version)
         context = self._context
         sampling = Sampling(temperature=0.0, max_new_tokens=context.profile.eval.max_new_tokens)
         seed = derived_seed("validation", context.seed)
@@ -65,20 +71,28 @@ class Validation:
             if self._collector.ready(job.job_id):
                 self._finish(version)
 
-    def finish(self, before: int | None = None) -> None:
-        """Waits for the validations of versions below `before` (None: all) and reports them."""
-        for version in sorted(self._asked):
-            if before is None or version < before:
-                self._finish(version)
+    def finish(self, meanwhile: Callable[[], None]) -> None:
+        """Waits for every answer and reports it; `meanwhile` is called again and again until then."""
+        self.collect()
+        while self._asked:
+            meanwhile()
+            self._collector.wait()
+            self.collect()
 
     def pending(self) -> list[int]:
         """Versions whose answer has not come."""
         return sorted(self._asked)
 
+    def owed(self, version: int) -> list[WeightRef]:
+        """Weights older than `version` whose answer has not come, and that nobody keeps but their publisher."""
+        older = [job.weights for place, job in self._asked.items() if place < version]
+        return [weights for weights in older if weights.version not in self._lasting]
+
     def _finish(self, version: int) -> None:
         job = self._asked.pop(version)
         answer = self._collector.take(job.job_id)
-        self._release(job.weights)
+        if version not in self._lasting:
+            self._release(job.weights)
         self._report(job, answer)
 
     def _report(self, job: Job, answer: Answer) -> None:

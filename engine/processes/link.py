@@ -30,6 +30,7 @@ class Link:
         self._number = 0
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
         self._ended = threading.Event()
+        self._was_told = False  # who waited has come back after the end
         self._last_id = (
             time.time_ns() // 1000
         )  # a trainer that is started later starts above all that were used
@@ -53,7 +54,7 @@ class Link:
         found: list[Result] = []
         while not found:
             if self._ended.is_set() and self._arrivals.empty():
-                raise StopRequested
+                return self._last_chance(timeout)
             try:
                 arrival = self._arrivals.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
@@ -78,9 +79,17 @@ class Link:
             ).start()
 
     def end(self) -> None:
-        """No worker will answer any more: every poll, also one under way, raises StopRequested."""
+        """No worker will answer any more. Whoever waits in a poll comes back with nothing, once, to see the stop at the
+        next boundary, where he can save; who polls again in spite of it gets StopRequested."""
         self._ended.set()
         self._arrivals.put((0, None))
+
+    def _last_chance(self, timeout: float) -> list[Result]:
+        if timeout > 0.0:
+            if self._was_told:
+                raise StopRequested
+            self._was_told = True
+        return []
 
     def _read(self, number: int, receiver: Receiver[Result]) -> None:
         try:

@@ -54,12 +54,17 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The trainer stops where it is, saves and ends: it waits for no more answers, and the worker may end at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The child's main function returned `status`: 0 done, 1 failed, 3 stopped by request."""
 
     status: int
 
 
-Notice = Flush | Paused | Resumed | Trained | Outcome
+Notice = Flush | Paused | Resumed | Trained | Leaving | Outcome
 FromSupervisor = Order | Acknowledged | NewLink
 FromChild = list[Record | Notice]

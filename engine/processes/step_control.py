@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from engine.context import StopRequested
-from engine.processes.orders import Notice, Paused, Resumed, Trained
+from engine.processes.orders import Leaving, Notice, Paused, Resumed, Trained
 
 
 class StepControl:
@@ -62,6 +62,7 @@ class StepControl:
             with self._changed:
                 self._changed.wait_for(lambda: self._stop or not self._pause or (self._checkpoint and save))
         if self._stop:
+            self._say(Leaving())
             if save is not None:
                 self._settle()
                 save()

@@ -10,6 +10,8 @@ Rollouts for later steps are generated while this one trains. The ratio's denomi
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.handover.publisher import Publisher, publisher_of
@@ -17,6 +19,7 @@ from engine.learning.policy_gradient import PolicyGradient
 from engine.learning.sources import Replayed, Sampled, Source
 from engine.learning.training import Clock, Training
 from engine.learning.validation import Validation, beside
+from engine.messages import WeightRef
 from engine.stages.sft import rates
 from store.records import Event
 
@@ -26,16 +29,16 @@ def run(context: Context) -> None:
     settings = context.profile.grpo
     if context.generation is None and not settings.replay:
         raise StageFailed("grpo: the run has no worker to generate with; its plan should hold one")
-    training = Training(context, settings, settings.steps, settings.epochs * settings.minibatches)
-    publisher = publisher_of(context.folder.run_id)
-    try:
+    updates = settings.epochs * settings.minibatches
+    with (
+        closing(publisher_of(context.folder.run_id)) as publisher,
+        closing(Training(context, settings, settings.steps, updates)) as training,
+    ):
         collector = Collector(context.generation) if context.generation is not None else None
         source = _source(training, collector, publisher)
         validation = beside(training, collector, publisher)
         _train(training, source, validation, publisher, PolicyGradient(training, settings))
-    finally:
-        publisher.close()
-        training.close()
+        training.finish()
 
 
 def _source(training: Training, collector: Collector | None, publisher: Publisher) -> Source:
@@ -58,29 +61,40 @@ def _train(
     settings, clock = training.settings, Clock()
 
     def publish(validates: bool) -> None:
-        """Hands the weights of this step to whoever needs them."""
-        asked = validation if validates else None
-        if asked is None and not source.needs(training.step):
-            return
-        with clock.measure("publish"):
-            weights = publisher.publish(training.arm.name, training.step, training.policy.named_weights())
+        """Publishes the weights of this step where somebody needs them."""
+        if (validates and validation is not None) or source.needs(training.step):
+            with clock.measure("publish"):
+                weights = publisher.publish(training.arm.name, training.step, training.policy.named_weights())
+            offer(weights, validates)
+
+    def offer(weights: WeightRef, validates: bool) -> None:
+        """Hands published weights, held once, to whoever needs them."""
         source.published(weights)
-        if asked is not None:
+        if validates and validation is not None:
             publisher.hold(weights)
-            asked.submit(weights)
+            validation.submit(weights)
         publisher.release(weights)
 
     def save() -> None:
-        if validation is not None:
-            validation.finish(before=training.step)
-        asked = validation.pending() if validation is not None else []
-        training.save(rollouts=source.held(training.step), validating=asked)
+        held = source.held(training.step)
+        owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
+        lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
+        training.save(lent, rollouts=held, validating=validation.pending() if validation is not None else [])
 
-    publish(training.step == 0 or training.step in training.resumed.get("validating", []))
+    def wait_for_rollouts() -> None:
+        is_there = False
+        while not is_there:
+            with clock.measure("wait_for_rollouts"):
+                is_there = source.arrived(training.step)
+            training.context.control.boundary(save)
+
+    validating = training.resumed.get("validating", [0])
+    for weights in training.publish_carried(publisher):
+        offer(weights, weights.version in validating)
+    publish(training.step in validating)
     while training.step < training.total_steps:
-        with clock.measure("wait_for_rollouts"):
-            rollouts = source.take(training.step)
-        training.context.control.boundary(save)
+        wait_for_rollouts()
+        rollouts = source.take(training.step)
         metrics = source.report(rollouts)
         with clock.measure("train"):
             metrics |= gradient.train_on(rollouts)
@@ -96,4 +110,4 @@ def _train(
         if training.is_due(settings.checkpoint_every) or last:
             save()
     if validation is not None:
-        validation.finish()
+        validation.finish(lambda: training.context.control.boundary(save))

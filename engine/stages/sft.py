@@ -7,6 +7,7 @@ end-of-sequence included where the answer ended by itself. Validation runs besid
 from __future__ import annotations
 
 import math
+from contextlib import closing
 
 import torch
 
@@ -26,15 +27,14 @@ def run(context: Context) -> None:
     settings = context.profile.sft
     sequences = inputs.sequences(context)
     total = settings.steps or math.ceil(len(sequences) * settings.epochs / settings.batch_size)
-    training = Training(context, settings, total)
-    publisher = publisher_of(context.folder.run_id)
-    try:
+    with (
+        closing(publisher_of(context.folder.run_id)) as publisher,
+        closing(Training(context, settings, total)) as training,
+    ):
         collector = Collector(context.generation) if context.generation is not None else None
         validation = beside(training, collector, publisher)
         _train(training, sequences, validation, publisher)
-    finally:
-        publisher.close()
-        training.close()
+        training.finish()
 
 
 def _train(
@@ -49,11 +49,16 @@ def _train(
             validation.submit(publisher.publish(training.arm.name, training.step, weights))
 
     def save() -> None:
-        if validation is not None:
-            validation.finish(before=training.step)
-        training.save(validating=validation.pending() if validation else [])
+        if validation is None:
+            return training.save(validating=[])
+        lent = [publisher.lend(weights) for weights in validation.owed(training.step)]
+        return training.save(lent, validating=validation.pending())
 
-    if training.step == 0 or training.step in training.resumed.get("validating", []):
+    validating = training.resumed.get("validating", [0])
+    if validation is not None:
+        for weights in training.publish_carried(publisher):
+            validation.submit(weights)
+    if training.step in validating:
         validate()
     while training.step < training.total_steps:
         training.context.control.boundary(save)
@@ -72,7 +77,7 @@ def _train(
         if training.is_due(settings.checkpoint_every) or training.step == training.total_steps:
             save()
     if validation is not None:
-        validation.finish()
+        validation.finish(lambda: training.context.control.boundary(save))
 
 
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from engine.supervisor.restarts import Restarts
 from profiles import Profile
 from store.home import RunFolder
 
-WORKER_GRACE_SECONDS = 20.0  # to end in order; then it is killed
+WORKER_GRACE_SECONDS = 10.0  # to end in order; then it is killed, and nothing is lost by that
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Crew:
         self._hardware = profile.hardware
         self._plan = plan
         self._has_worker = needs_worker(profile, plan)
+        self._wants_worker = self._has_worker  # False once the trainer waits for no more answers
         self._trainer_idle = False  # when the worker was started
         self._claim = GpuClaim([])
         self._due: dict[Role, float] = {}  # when each absent process is to be started, on the monotonic clock
@@ -68,6 +69,8 @@ class Crew:
         delay = self.restarts[role].after_death()
         if delay is not None:
             self._due[role] = time.monotonic() + delay
+        if role == "trainer":
+            self._want_worker()
         return delay
 
     def renew_worker(self) -> bool:
@@ -81,9 +84,22 @@ class Crew:
         worker.dismiss(WORKER_GRACE_SECONDS)
         return True
 
+    def end_worker(self) -> None:
+        """This trainer waits for no more answers: the worker ends now, and none is started for this trainer."""
+        self._wants_worker = False
+        self._due.pop("worker", None)
+        worker = self.children.get("worker")
+        if worker is not None and worker.leaves_by is None:
+            worker.dismiss(WORKER_GRACE_SECONDS)
+
+    def is_done_with(self, child: Child) -> bool:
+        """Whether the end of `child` is no death: it was told to end, or is wanted no more."""
+        return child.leaves_by is not None or (child.role == "worker" and not self._wants_worker)
+
     def replace(self, child: Child) -> None:
-        """Plans the start of another in place of one that was told to end, at once and without counting a death."""
-        self._due[child.role] = 0.0
+        """Plans the start of another in place of one that was done with, where there is to be one."""
+        if child.role == "worker" and self._wants_worker:
+            self._due["worker"] = 0.0
 
     def hasten(self) -> None:
         """Ends those that were told to end and have not, in time."""
@@ -144,6 +160,12 @@ class Crew:
     def release(self) -> None:
         """Gives the GPUs back."""
         self._claim.release()
+
+    def _want_worker(self) -> None:
+        """There is to be a worker again, after a trainer that waited for no more answers."""
+        self._wants_worker = self._has_worker
+        if self._has_worker and "worker" not in self.children:
+            self._due.setdefault("worker", 0.0)
 
     def _start(self, role: Role) -> Child:
         del self._due[role]

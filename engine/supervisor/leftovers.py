@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 from engine.processes.outbox import read_spool, spool_folder
-from engine.processes.pidfile import ROLES, pid_path
-from engine.processes.process_tree import kill_marked
+from engine.processes.pidfile import ROLES
+from engine.processes.process_tree import kill_marked, marked
 from store.home import RunFolder
-from store.locks import is_locked
 from store.records import Record
 
 PATIENCE_SECONDS = 120.0  # a large model's checkpoint takes its time
@@ -24,8 +23,11 @@ class Leftovers:
         self._deadline = time.monotonic() + PATIENCE_SECONDS
 
     def living(self) -> list[str]:
-        """Roles that still have a process. Past the deadline, or after `kill`, these are ended."""
-        roles = [role for role in ROLES if is_locked(pid_path(self._folder, role))]
+        """Roles that still have a process. Past the deadline, or after `kill`, these are ended.
+
+        They are known by their marks: one that its supervisor started as it died holds no pid file yet.
+        """
+        roles = [role for role in ROLES if any(marked(self._folder, role))]
         if roles and time.monotonic() >= self._deadline:
             self.kill()
         return roles

@@ -90,6 +90,8 @@ class Child:
         self.connection.close()
         code = self.process.exitcode
         assert code is not None
+        if self.leaves_by is not None and code == -signal.SIGKILL:
+            return f"{self.role} was killed: it was told to end, and had not in time"
         return how_it_ended(self.role, code)
 
     def _send(self, message: FromSupervisor) -> None:

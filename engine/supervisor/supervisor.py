@@ -20,7 +20,7 @@ from typing import Any, Literal
 from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
 from engine.plan import Step
-from engine.processes.orders import Flush, FromChild, Notice, Outcome, Paused, Trained
+from engine.processes.orders import Flush, FromChild, Leaving, Notice, Outcome, Paused, Trained
 from engine.processes.pidfile import hold, lock_path
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
@@ -119,8 +119,8 @@ class Supervisor:
         """What the phase does as time goes by."""
         if self._phase == "admission":
             self._admit()
+        self._crew.hasten()
         if self._phase == "work":
-            self._crew.hasten()
             for child in self._crew.start_due():
                 self._record_process(child.role, child.pid, "", alive=True)
                 if child.role == "trainer" and self._stopped_by:
@@ -167,6 +167,10 @@ class Supervisor:
             self._recorder.hurry()
         elif isinstance(notice, Outcome):
             child.outcome = notice
+            if child.role == "trainer":
+                self._crew.end_worker()
+        elif isinstance(notice, Leaving):
+            self._crew.end_worker()
         elif isinstance(notice, Trained):
             if self._phase == "work" and self._crew.renew_worker():
                 self._log(
@@ -188,7 +192,7 @@ class Supervisor:
             self._finish(*self._result(child.outcome.status))
         elif child.role == "trainer" and self._stopped_by:
             self._finish("interrupted", f"stopped by {self._stopped_by}; {how}")
-        elif child.leaves_by is not None:
+        elif self._crew.is_done_with(child):
             self._crew.replace(child)
         else:
             self._restart(child, how)

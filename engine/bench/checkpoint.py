@@ -1,0 +1,83 @@
+"""How long a checkpoint holds the trainer, and how long it takes to be on the disk, beside what `dd` does there.
+
+    python -m engine.bench.checkpoint --folder artifacts --out checkpoint.json              # 1.54 B parameters, cuda:0
+    python -m engine.bench.checkpoint --folder artifacts --device cpu --layers 2 --out x.json
+
+The first save copies into fresh memory, as a run does that is stopped early; later ones from a GPU into page-locked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.bench.shapes import QWEN_1_5B, Shape
+from engine.learning import checkpoint
+from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.optimizer import Optimizer
+from engine.learning.policy import Policy
+from profiles.schema import Sft
+
+
+def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str, float]]:
+    """Seconds that each of `count` checkpoints held the trainer and took in all, and its gigabytes."""
+    policy = Policy(shape.model(device), device, "bfloat16")
+    optimizer = Optimizer(policy.precision, Sft(), count)
+    for master in policy.precision.masters.values():
+        master.grad = torch.zeros_like(master)
+    optimizer.step()  # there are moments now
+    writer = CheckpointWriter(folder, keep=1)
+    found = []
+    for step in range(count):
+        began = time.perf_counter()
+        writer.save(step, policy, None, optimizer, {})
+        held = time.perf_counter() - began
+        (writer.close if step == count - 1 else writer.wait)()
+        whole = time.perf_counter() - began
+        found.append({"held_seconds": held, "whole_seconds": whole, "gigabytes": _size(folder, step) / 1e9})
+    return found
+
+
+def dd(folder: Path, gigabytes: float) -> float:
+    """Seconds in which dd writes as much, directly and synced."""
+    path = folder / "dd"
+    command = ["dd", "if=/dev/zero", f"of={path}", "bs=64M", f"count={gigabytes * 1e9 / (64 << 20):.0f}"]
+    began = time.perf_counter()
+    subprocess.run([*command, "oflag=direct", "conv=fsync"], check=True, stderr=subprocess.DEVNULL)
+    seconds = time.perf_counter() - began
+    path.unlink()
+    return seconds
+
+
+def _size(folder: Path, step: int) -> int:
+    return sum(path.stat().st_size for path in checkpoint.path_of(folder, step).iterdir())
+
+
+def main() -> None:
+    """Measures and writes one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="on the disk to be measured")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--layers", type=int, default=QWEN_1_5B.layers, help="of Qwen2.5-Math-1.5B's 28")
+    parser.add_argument("--saves", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    shape = replace(QWEN_1_5B, layers=arguments.layers)
+    report: dict[str, Any] = {"device": arguments.device, "layers": arguments.layers}
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=arguments.folder) as folder:
+        report["saves"] = saves(shape, arguments.device, Path(folder), arguments.saves)
+        report["dd_seconds"] = dd(Path(folder), report["saves"][-1]["gigabytes"])
+    arguments.out.write_text(json.dumps(report, indent=1))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
