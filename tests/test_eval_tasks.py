@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import test_eval_measures as measures
-from stage_context import make_context
+from stage_context import gsm_row, make_context, write_source
+from test_preprocess import make_tokenizer, run_all
 
 from engine.messages import WeightRef
-from engine.stages.eval import tasks
+from engine.stages.eval import is_long, tasks
 from engine.suite.units import units
 from mathrl_tui.commands.report import results
 from profiles import load
@@ -36,6 +38,24 @@ def test_every_form_and_split_is_a_task_of_its_own(tmp_path: Path) -> None:
         )
         == 10
     )
+
+
+def test_another_copy_of_the_model_is_started_only_for_much_to_ask(tmp_path: Path) -> None:
+    questions = [gsm_row(n) for n in range(16)]
+    source = write_source(tmp_path / "source", questions[:6], questions[6:])
+    model = make_tokenizer(tmp_path / "model", [row["question"] for row in questions], 300)
+    context, _ = run_all(tmp_path / "home", model, source)
+
+    def is_long_for(arms: list[str], **settings: object) -> bool:
+        evaluation = context.profile.eval.model_copy(update=settings)
+        profile = context.profile.model_copy(update={"eval": evaluation})
+        asked = [(profile.arm(name), WeightRef(name, 0, "x")) for name in arms]
+        return is_long(replace(context, profile=profile), asked)
+
+    assert not is_long_for(["base", "sft"], samples=499, suite=())  # of 10 questions for each arm
+    assert is_long_for(["base", "sft"], samples=500, suite=())
+    assert not is_long_for(["base"], samples=500, suite=())
+    assert is_long_for(["base"], samples=1, suite=("mmlu",))
 
 
 def test_the_answer_names_samples_perplexity_watch_and_worked_examples(tmp_path: Path) -> None:

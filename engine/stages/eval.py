@@ -25,6 +25,9 @@ from profiles import Arm
 from store.records import Event, Scalar
 
 SERVED = "served"  # the arm of a served model that is none of the run's
+MANY = (
+    10_000  # completions; fewer come sooner than another copy of the model starts, which takes about a minute
+)
 STOPS = ("\nQuestion:",)  # where a base model, few-shot, goes on to invent the next question
 
 
@@ -46,8 +49,9 @@ def run(context: Context) -> None:
         return
     if context.generation is None:
         raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
-    context.control.trained()
     arms = list(_arms_with_models(context))
+    if is_long(context, arms):
+        context.control.trained()
     collector = Collector(context.generation)
     _ask(context, collector, arms)
     suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
@@ -71,12 +75,7 @@ def _ask_server(context: Context, url: str) -> None:
 
 def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> None:
     """The run's own tasks, for every arm."""
-    work = [
-        (arm, weights, task)
-        for arm, weights in arms
-        for task in tasks(context)
-        if not _mark(context, arm, task).is_file()
-    ]
+    work = _unfinished(context, arms)
     prompts = {task: tuple(_prompts(context, task)) for task in tasks(context)}
     jobs = [
         (arm, task, _submit(context, collector, weights, task, prompts[task])) for arm, weights, task in work
@@ -91,6 +90,22 @@ def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, Weigh
             collector.wait()
         done += _record(context, collector, arm, task, job)
     _progress(context, total, total)
+
+
+def _unfinished(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> list[tuple[Arm, WeightRef, Task]]:
+    return [
+        (arm, weights, task)
+        for arm, weights in arms
+        for task in tasks(context)
+        if not _mark(context, arm, task).is_file()
+    ]
+
+
+def is_long(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> bool:
+    """Whether what is still to ask takes longer than another copy of the model needs to start."""
+    samples = context.profile.eval.samples
+    asked = sum(len(_prompts(context, task)) * samples for _, _, task in _unfinished(context, arms))
+    return bool(context.profile.eval.suite) or asked >= MANY
 
 
 def tasks(context: Context) -> list[Task]:
