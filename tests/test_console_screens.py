@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
 from fabricated import QUESTIONS, RIGHT, finished_run, live_run
 
 from mathrl_tui import actions
+from mathrl_tui.core.feed import Feed
 from mathrl_tui.widgets.chart_wall import Chart
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from mathrl_tui.widgets.log_view import LogView
@@ -262,6 +265,29 @@ async def test_a_store_that_does_not_answer_is_told_and_the_picture_stays(
             patch.setattr(Store, "evaluations", held)
             assert "▲ sft" in await sees(pilot, "! process 4711 holds the file")
         await until(pilot, lambda: "4711" not in plain(pilot.app), "the trouble gone")
+
+
+async def test_a_screen_that_goes_while_it_is_read_for_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path)
+    asked, go_on = threading.Event(), threading.Event()
+    feed_run = Feed.run
+
+    def held(*arguments: Any) -> Any:
+        asked.set()
+        assert go_on.wait(30)
+        return feed_run(*arguments)
+
+    async with console(tmp_path, SMALL) as (_, pilot):
+        await opened(pilot, "2", "demo-s0-finished")
+        monkeypatch.setattr(Feed, "run", held)
+        await until(pilot, asked.is_set, "a question under way")
+        screen = pilot.app.screen
+        await screen.query("*").remove()
+        go_on.set()
+        reading = [worker for worker in pilot.app.workers if worker.group == "read"]
+        await pilot.app.workers.wait_for_complete(reading)  # WorkerFailed where one broke down
 
 
 async def test_a_run_that_dies_in_sight_is_told(tmp_path: Path) -> None:

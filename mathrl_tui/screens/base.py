@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -17,7 +17,15 @@ from mathrl_tui.widgets.lines import Lines, Row
 
 if TYPE_CHECKING:
     from mathrl_tui.app import Console
+    from mathrl_tui.core.feed import Feed
     from mathrl_tui.reader import Reader
+
+
+Answer = TypeVar("Answer")
+
+
+class Left(Exception):
+    """The screen was taken down while it was being read for."""
 
 
 class ConsoleScreen(Screen[None]):
@@ -58,6 +66,13 @@ class ConsoleScreen(Screen[None]):
         """Where the screen's questions go."""
         return self.console.reader
 
+    async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
+        """`question`'s answer from the store. Raises reader.Unreadable, or Left: there is no place to show it."""
+        answer = await self.reader.ask(question)
+        if not self.query("#screens"):
+            raise Left
+        return answer
+
     def on_mount(self) -> None:
         """Reads for the first time after the first paint, then at every interval."""
         self.show_screens()
@@ -94,6 +109,8 @@ class ConsoleScreen(Screen[None]):
                 await self.console.reading(self.read)
                 if not self._again or not self.is_current:
                     return
+        except Left:
+            return
         finally:
             self._reading = False
 

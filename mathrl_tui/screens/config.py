@@ -37,7 +37,7 @@ class ConfigScreen(TableScreen):
         if not run_id:
             self.show_emptiness(NO_RUN)
             return
-        self._others, self._other, found = await self.reader.ask(lambda feed: _compared(feed, run_id, wanted))
+        self._others, self._other, found = await self.ask(lambda feed: _compared(feed, run_id, wanted))
         shown = found if self._everything or not self._other else [one for one in found if one.differs]
         self._rows = {one.key: one for one in shown}
         self._show_heading(run_id, sum(one.differs for one in found), len(found))

@@ -46,10 +46,10 @@ class LogsScreen(ConsoleScreen):
             return
         folder = RunFolder(self.console.home, run_id).logs
         if self._source == EVENTS:
-            run = await self.reader.ask(lambda feed: feed.run(run_id))
+            run = await self.ask(lambda feed: feed.run(run_id))
             rows = [logs.event_row(event) for event in run.log]
         else:
-            rows = await self.reader.ask(lambda _: self._file_rows(folder / self._source))
+            rows = await self.ask(lambda _: self._file_rows(folder / self._source))
         self._show_heading(folder)
         found = logs.matching(rows, self._search)
         hint = (

@@ -50,7 +50,7 @@ class ResultsScreen(TableScreen, Generic[Result]):
         if not run_id:
             self.show_emptiness(NO_RUN)
             return
-        run, found = await self.reader.ask(lambda feed: (feed.run(run_id), self.found(feed, run_id)))
+        run, found = await self.ask(lambda feed: (feed.run(run_id), self.found(feed, run_id)))
         self.show_lines("#heading", [board.heading(run, self.size.width, self.now)])
         self.rows = self.keyed(found, run)
         if self.rows:

@@ -59,7 +59,7 @@ class RunScreen(Controls):
             )
             return
         needed, together = self.wall.needed(), self._together
-        run, siblings = await self.reader.ask(
+        run, siblings = await self.ask(
             lambda feed: (
                 feed.run(run_id, needed),
                 feed.siblings(run_id, needed) if together else None,

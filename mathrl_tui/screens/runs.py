@@ -38,7 +38,7 @@ class RunsScreen(Controls, ConsoleScreen):
         yield Static("reading the store…", id="empty")
 
     async def read(self) -> None:
-        lines = await self.reader.ask(lambda feed: feed.runs())
+        lines = await self.ask(lambda feed: feed.runs())
         for line in lines:
             self.console.note_state(line.summary.run, line.summary.state, line.summary.reason)
             if line.at is not None:

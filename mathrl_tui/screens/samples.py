@@ -59,12 +59,12 @@ class SamplesScreen(ConsoleScreen):
     async def read(self) -> None:
         run_id = self.console.run_id
         self._run_id = run_id
-        self._tasks = await self.reader.ask(lambda feed: feed.tasks(run_id)) if run_id else {}
+        self._tasks = await self.ask(lambda feed: feed.tasks(run_id)) if run_id else {}
         if not self._tasks:
             self._show_emptiness(_EMPTY)
             return
         choice = self._choice = self._choice.settled(self._tasks)
-        mine, theirs = await self.reader.ask(lambda feed: _both(feed, run_id, choice))
+        mine, theirs = await self.ask(lambda feed: _both(feed, run_id, choice))
         found = reading.pairs(mine, theirs, choice)
         self._pairs = {pair.key: pair for pair in found[:MOST_LISTED]}
         self._show_heading(len(found), len(mine))
