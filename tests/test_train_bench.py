@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from engine.bench import ours
 from engine.bench.shapes import QWEN_1_5B, TINY, flops
+from engine.bench.train import times_as_fast
 from engine.learning.packing import Sequence
 
 
@@ -32,3 +35,14 @@ def test_packed_arithmetic_equals_one_sequence_at_a_time() -> None:
 def test_the_grpo_part_moves_the_policy() -> None:
     found = ours.grpo(TINY, "cpu", budget=512, completions=6, steps=1)
     assert found["ratio_max"] > 1.0 and found["tokens_per_second"] > 0
+
+
+def test_trl_is_set_beside_our_speed_where_both_have_one() -> None:
+    results: dict[str, dict[str, Any]] = {
+        "sft_16k": {"tokens_per_second": 51_000.0},
+        "sft_found": {"tokens_per_second": 52_000.0},
+        "trl_liger": {"tokens_per_second": 17_000.0},
+        "trl_defaults": {"error": ["out of memory"]},
+    }
+    assert times_as_fast(results) == {"trl_liger": 3.0}
+    assert times_as_fast({"trl_liger": {"tokens_per_second": 17_000.0}}) == {}
