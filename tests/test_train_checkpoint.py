@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from engine.handover.weights import WeightPublisher, read_weights
 from engine.learning import checkpoint, checkpoint_writer, tensor_image
 from engine.learning.checkpoint_writer import CheckpointWriter
-from engine.learning.direct_io import write_durably
+from engine.learning.direct_io import aligned, write_durably
 from engine.learning.optimizer import Optimizer
 from engine.learning.packing import pack
 from engine.learning.policy import Policy
@@ -296,6 +296,31 @@ def test_a_last_checkpoint_does_not_wait_for_pages_to_be_locked(
 
 def assert_set(event: threading.Event) -> None:
     assert event.wait(60)
+
+
+def test_room_that_was_made_ahead_is_what_the_first_save_copies_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(size: int) -> torch.Tensor:
+        made.append(size)
+        return aligned(size)
+
+    policy = Policy(tiny_model())
+    optimizer = Optimizer(policy.precision, SETTINGS, 10)
+    train(policy, optimizer, 0, 1)
+    writer = CheckpointWriter(tmp_path, 1)
+    monkeypatch.setattr(tensor_image, "aligned", counted)
+    writer.prepare(policy, optimizer, torch.device("cpu"))
+    writer.wait()
+    parameters = sum(weight.numel() for _, weight in policy.named_weights())
+    assert sum(made) >= (3 + 1) * 4 * parameters  # masters, two moments; weights
+    largest, made[:] = min(size for size in made), []
+    writer.save(1, policy, None, optimizer, {})
+    writer.close()
+    assert all(size < largest for size in made)  # the files' headers alone
+    assert checkpoint.latest(tmp_path) == tmp_path / "step_000001"
 
 
 def test_every_file_of_a_checkpoint_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,12 @@ class CheckpointWriter:
             return self._finish(step, draft, final, files, [])
         return self._begin(self._finish, step, draft, final, files, tuple(self._under_way))
 
+    def prepare(self, policy: Model, optimizer: Optimizer, device: torch.device) -> None:
+        """Begins to make room for the copies from `device`, so that the first save need not; waits for nothing."""
+        if world() == 1:
+            for name, part in self._parts(policy, optimizer)[0].items():
+                self._begin(self._make_room, name, sum(tensor.nbytes for tensor in part.values()), device)
+
     @by_rank_zero
     def scored(self, step: int, score: float) -> None:
         """Notes the validation score of a step, so that the best checkpoint is kept."""
@@ -132,16 +138,10 @@ class CheckpointWriter:
         trainer: dict[str, Any],
     ) -> list[Path]:
         """Copies all that training changes, part by part, and begins to write each; the files they go to."""
-        weights = dict(policy.named_weights())
-        tensors: dict[str, Tensor] = {}
-        trainer |= {
-            "optimizer": without_tensors(optimizer.state_dict(), tensors),
-            "rng": checkpoint.rng_state(),
-        }
+        parts, skeleton = self._parts(policy, optimizer)
+        trainer |= {"optimizer": skeleton, "rng": checkpoint.rng_state()}
         torch.save(trainer, draft / checkpoint.trainer_file())
-        parts = {checkpoint.tensor_file(place): part for place, part in enumerate(in_parts(tensors))}
         if rank() == 0:
-            parts[checkpoint.WEIGHTS] = weights
             policy.save_config(draft)
             if tokenizer is not None:
                 tokenizer.save_pretrained(draft)
@@ -150,6 +150,19 @@ class CheckpointWriter:
             image.take(part)
             self._begin(image.write, draft / name)
         return [draft / name for name in parts]
+
+    def _parts(
+        self, policy: Model, optimizer: Optimizer
+    ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """The tensors to save by file, and the optimizer's state without them."""
+        weights, tensors = dict(policy.named_weights()), dict[str, Tensor]()
+        skeleton = without_tensors(optimizer.state_dict(), tensors)
+        parts = {checkpoint.tensor_file(place): part for place, part in enumerate(in_parts(tensors))}
+        return parts | ({checkpoint.WEIGHTS: weights} if rank() == 0 else {}), skeleton
+
+    def _make_room(self, name: str, size: int, device: torch.device) -> None:
+        if not self._closing:
+            self._images.setdefault(name, TensorImage()).prepare(size, device)
 
     def _write_lent(self, draft: Path, lent: Sequence[Lent]) -> list[Path]:
         if rank() > 0:

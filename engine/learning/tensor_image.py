@@ -37,9 +37,7 @@ class TensorImage:
         # Wide ones first, so that each starts at a multiple of its item's size.
         ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
         self._size = sum(tensor.nbytes for _, tensor in ordered)
-        if self._size > len(self._content):
-            self.close()
-            self._content = aligned(self._size)
+        self._make_room(self._size)
         places: dict[str, object] = {}
         offset = 0
         for name, tensor in ordered:
@@ -58,6 +56,13 @@ class TensorImage:
             torch.cuda.synchronize(self._device)
         self._header = _header(places)
 
+    def prepare(self, size: int, device: torch.device) -> None:
+        """Makes room for `size` bytes, page-locked for a GPU. Memory that is new costs 0.7 s a GiB."""
+        self._device, self._size = (device if device.type == "cuda" else None), size
+        self._make_room(size)
+        self._content.zero_()
+        self.lock_pages()
+
     def write(self, path: Path) -> None:
         """Writes what was taken as a safetensors file, to the disk. Lets other threads run meanwhile."""
         header = aligned(len(self._header))
@@ -70,6 +75,11 @@ class TensorImage:
             with torch.cuda.device(self._device):  # a thread starts on GPU 0, which may be another's
                 pin_memory(self._content)
             self._pinned = True
+
+    def _make_room(self, size: int) -> None:
+        if size > len(self._content):
+            self.close()
+            self._content = aligned(size)
 
     def close(self) -> None:
         """Lets the memory go."""

@@ -56,6 +56,7 @@ class Training:
         self.budget = TokenBudget(settings.tokens_per_microbatch or found_budget(self.policy), self.warn)
         self.step = 0
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
+        self._can_save = False  # without a wait for host memory
         self.resumed: dict[str, Any] = {}
         self._carried: list[WeightRef] = []  # older weights in the checkpoint
         if resumed is not None:
@@ -84,6 +85,11 @@ class Training:
     def move(self) -> Update:
         """One optimizer step on the gradients gathered; warns where their norm is not finite, as nothing moved."""
         moved = self.optimizer.step()
+        if (
+            self.device.type == "cuda" and not self._can_save
+        ):  # from the first step on, all tensors to save are there
+            self._checkpoints.prepare(self.policy, self.optimizer, self.device)
+            self._can_save = True
         if not math.isfinite(moved.grad_norm):
             self.warn(f"gradient norm is {moved.grad_norm}: the step's update was left out")
         return moved
