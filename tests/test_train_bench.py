@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from multiprocessing import Pipe
+
 import numpy as np
 import pytest
 
 from engine.bench import ours
 from engine.bench.shapes import QWEN_1_5B, TINY, flops
+from engine.bench.train import ErrorsTo, parts
 from engine.learning.packing import Sequence
 
 
@@ -32,3 +35,10 @@ def test_packed_arithmetic_equals_one_sequence_at_a_time() -> None:
 def test_the_grpo_part_moves_the_policy() -> None:
     found = ours.grpo(TINY, "cpu", budget=512, completions=6, steps=1)
     assert found["ratio_max"] > 1.0 and found["tokens_per_second"] > 0
+
+
+def test_what_goes_wrong_in_a_part_is_sent_and_goes_on_its_way() -> None:
+    here, there = Pipe(duplex=False)
+    with pytest.raises(KeyError), ErrorsTo(there):
+        parts(1, ranks=1)["no such part"]
+    assert here.recv()["error"][-1] == "KeyError: 'no such part'"
