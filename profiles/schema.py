@@ -57,9 +57,12 @@ class Hardware(Section):
         False, description="vLLM without compilation and CUDA graphs: starts sooner, runs slower"
     )
     trainer_restarts: Count = Field(
-        2, description="how often a trainer that died is started again from its checkpoint"
+        2,
+        description="deaths in a row without progress after which a trainer is still started again from its checkpoint",
     )
-    worker_restarts: Count = Field(5, description="how often a worker that died is started again")
+    worker_restarts: Count = Field(
+        5, description="deaths in a row without progress after which a worker is still started again"
+    )
 
 
 class Data(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import Pipe
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from engine.bench import ours
 from engine.bench.shapes import QWEN_1_5B, TINY, flops
-from engine.bench.train import times_as_fast
+from engine.bench.train import ErrorsTo, parts, times_as_fast
 from engine.learning.packing import Sequence
 
 
@@ -46,3 +47,10 @@ def test_trl_is_set_beside_our_speed_where_both_have_one() -> None:
     }
     assert times_as_fast(results) == {"trl_liger": 3.0}
     assert times_as_fast({"trl_liger": {"tokens_per_second": 17_000.0}}) == {}
+
+
+def test_what_goes_wrong_in_a_part_is_sent_and_goes_on_its_way() -> None:
+    here, there = Pipe(duplex=False)
+    with pytest.raises(KeyError), ErrorsTo(there):
+        parts(1, ranks=1)["no such part"]
+    assert here.recv()["error"][-1] == "KeyError: 'no such part'"

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,9 @@ def tensors(value: float, size: int = 5) -> list[tuple[str, torch.Tensor]]:
 
 
 @pytest.fixture
-def publisher(tmp_path: Path) -> WeightPublisher:
-    return WeightPublisher("run", tmp_path)
+def publisher(tmp_path: Path) -> Iterator[WeightPublisher]:
+    with closing(WeightPublisher("run", tmp_path)) as made:
+        yield made
 
 
 def test_a_version_comes_back_bit_for_bit(publisher: WeightPublisher) -> None:
@@ -199,33 +202,70 @@ def test_manifest_names_dtypes_shapes_and_aligned_offsets(publisher: WeightPubli
     assert entries[2] == Entry("scale", "float32", (), (1 << 20) + 512, 4)
 
 
-def test_a_slot_is_made_before_it_is_needed_and_no_more_than_one(
-    publisher: WeightPublisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    makers: list[str] = []
+Makers = list[str]
+
+
+@pytest.fixture
+def makers(monkeypatch: pytest.MonkeyPatch) -> Makers:
+    """On which thread each slot is made."""
+    found: Makers = []
     make = Slot.__init__
 
     def noted(slot: Slot, path: Path, size: int) -> None:
-        makers.append(threading.current_thread().name)
+        found.append(threading.current_thread().name)
         make(slot, path, size)
 
     monkeypatch.setattr(Slot, "__init__", noted)
-    publisher.prepare(tensors(0))
+    return found
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_slots_are_made_before_they_are_needed_and_no_more_than_that(
+    publisher: WeightPublisher, tmp_path: Path, makers: Makers, ahead: int
+) -> None:
+    publisher.prepare(tensors(0), ahead)
     for version in range(4):  # three are held at a time at most
         weights = publisher.publish("grpo", version, tensors(version))
         if version >= 2:
             publisher.release(weights)
     publisher.publish("grpo", 4, tensors(4))
     publisher.close()
-    assert makers == ["spare slot"] * 4
+    assert len(makers) == 3 + ahead
+    assert all(name.startswith("spare slot") for name in makers)
     assert not list(tmp_path.iterdir())
+
+
+def test_publishing_into_a_slot_in_stock_waits_for_no_other_to_be_made(
+    publisher: WeightPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.prepare(tensors(0), ahead=3)
+    first = publisher.publish("sft", 0, tensors(0))
+    go_on = threading.Event()
+    make = Slot.__init__
+
+    def held_up(slot: Slot, path: Path, size: int) -> None:
+        assert go_on.wait(60)
+        make(slot, path, size)
+
+    until_stocked(publisher)
+    monkeypatch.setattr(Slot, "__init__", held_up)
+    held = [first] + [publisher.publish("sft", version, tensors(version)) for version in (1, 2, 3)]
+    assert not go_on.is_set()
+    assert [read_weights(weights)["scale"].item() for weights in held] == [0, 1, 2, 3]
+    go_on.set()
+    publisher.close()
+
+
+def until_stocked(publisher: WeightPublisher) -> None:
+    """Waits until the maker of slots has done what it was to do."""
+    publisher._pool._maker.submit(lambda: None).result(60)
 
 
 def test_no_room_for_a_spare_is_told_only_when_it_is_needed(
     publisher: WeightPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = publisher.publish("grpo", 0, tensors(0))
-    publisher._await_spare()
+    until_stocked(publisher)
 
     def full(*_: object) -> None:
         raise OSError(28, "no room; enlarge it (docker run --shm-size)")
@@ -237,3 +277,16 @@ def test_no_room_for_a_spare_is_told_only_when_it_is_needed(
     publisher.release(weights)
     publisher.publish("grpo", 2, tensors(2))
     publisher.close()
+
+
+def test_lent_weights_are_held_until_they_are_given_back(publisher: WeightPublisher, tmp_path: Path) -> None:
+    weights = publisher.publish("sft", 20, tensors(20))
+    lent = publisher.lend(weights)
+    publisher.release(weights)
+    publisher.publish("sft", 40, tensors(40))
+    copy = tmp_path / "copy"
+    copy.write_bytes(lent.memory)
+    assert read_weights(WeightRef("sft", 20, str(copy)))["norm"].unique().tolist() == [20]
+    lent.give_back()
+    with pytest.raises(KeyError, match="not published"):
+        publisher.release(weights)

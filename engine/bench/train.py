@@ -23,6 +23,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from engine.bench.shapes import QWEN_1_5B, TINY, Shape
@@ -61,13 +62,27 @@ def _trl(shape: Shape, device: str, tuned: bool) -> dict[str, Any]:
 def _child(name: str, tiny: bool, device: str, ranks: int, answer: Connection) -> None:
     """Runs one part and sends its result, or its error."""
     began = time.perf_counter()
-    try:
+    with ErrorsTo(answer):
         shape = TINY if tiny else QWEN_1_5B
         result = parts(64 if tiny else 1024, ranks)[name](shape, device)
-    except BaseException:
-        answer.send({"error": traceback.format_exc().splitlines()[-12:]})
-        raise
     answer.send({**result, "whole_part_seconds": time.perf_counter() - began})
+
+
+class ErrorsTo:
+    """Sends the end of the traceback of what goes wrong inside, which goes on its way."""
+
+    def __init__(self, answer: Connection) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            self._answer.send({"error": lines[-12:]})
 
 
 def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> dict[str, Any]:

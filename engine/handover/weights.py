@@ -1,7 +1,7 @@
 """Handing weights from trainer to worker: immutable versions in shared memory, published whole or not at all.
 
 The trainer publishes version v after v updates and holds it for every job that wants it. A slot whose holds are all
-released is written anew; when the last free one is taken, a thread makes the next. From a GPU the copy goes to
+released is written anew; others are made ahead of need (engine/handover/pool.py). From a GPU the copy goes to
 page-locked slots on a side stream, and the trainer waits for that copy alone (2.9 GiB: 0.065 s); the reader's pages
 are locked likewise.
 """
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,29 +19,18 @@ import torch
 from torch import Tensor
 
 from engine.handover.pages import pin_memory, unpin
+from engine.handover.pool import SlotPool
 from engine.handover.slots import (
     ALIGNMENT,
     MANIFEST_ROOM,
     SHARED_MEMORY,
     Entry,
-    Slot,
     map_slot,
     open_slot,
     read_manifest,
     remove_slots,
-    slot_path,
 )
 from engine.messages import WeightRef
-
-
-@dataclass(slots=True)
-class _Page:
-    """A slot as torch sees it. `holds` counts who needs its version; 0: free."""
-
-    slot: Slot
-    content: Tensor  # uint8 (bytes,)
-    pinned: bool
-    holds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,109 +46,52 @@ class WeightPublisher:
     """The trainer's side. One for a run; slots of this run's dead publishers are removed when it starts."""
 
     def __init__(self, run_id: str, folder: Path = SHARED_MEMORY) -> None:
-        self._run_id = run_id
-        self._folder = folder
-        self._pages: list[_Page] = []
-        self._spare: threading.Thread | None = (
-            None  # makes a page; nobody else adds to `_pages` until it has ended
-        )
-        self._stream: torch.cuda.Stream | None = None
-        self._counting = threading.Lock()  # what is lent is given back by another thread
         remove_slots(run_id, folder)
+        self._pool = SlotPool(run_id, folder)
+        self._ahead = 1
+        self._stream: torch.cuda.Stream | None = None
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
         """Copies the tensors to a free slot; returns, once it is whole, a reference with one hold on it.
 
-        OSError where shared memory is too small for another slot.
+        It waits for a slot only where none is free yet. OSError where shared memory is too small for another.
         """
         tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
         entries = _layout(tensors)
         device = tensors[0][1].device
-        page = self._free_page(_bytes(entries), device)
+        page = self._pool.take(_bytes(entries), device)
         page.slot.begin()
         if device.type == "cuda":
             self._copy_from_gpu(page.content, entries, tensors, device)
         else:
             for entry, (_, tensor) in zip(entries, tensors, strict=True):
                 _view(page.content, entry).copy_(tensor)
-        page.holds = 1
         weights = WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
-        self._make_spare(_bytes(entries), device)
+        self._pool.stock(self._ahead, _bytes(entries), device)
         return weights
 
-    def prepare(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Begins to make the slot that the first version of tensors like these will need."""
+    def prepare(self, named_tensors: Iterable[tuple[str, Tensor]], ahead: int = 1) -> None:
+        """From now on has `ahead` free slots for tensors like these made before they are needed, in a thread."""
+        self._ahead = ahead
         tensors = list(named_tensors)
-        self._make_spare(_bytes(_layout(tensors)), tensors[0][1].device)
+        self._pool.stock(ahead, _bytes(_layout(tensors)), tensors[0][1].device)
 
     def hold(self, weights: WeightRef) -> None:
         """One more user of `weights`; KeyError where they are not published (any more)."""
-        with self._counting:
-            self._page_of(weights).holds += 1
+        self._pool.hold(weights)
 
     def release(self, weights: WeightRef) -> None:
         """One user less; with the last one the slot is free. KeyError where they are not published."""
-        with self._counting:
-            self._page_of(weights).holds -= 1
+        self._pool.release(weights)
 
     def lend(self, weights: WeightRef) -> Lent:
         """`weights` to be read by another thread, held until they are given back; KeyError as for `hold`."""
-        self.hold(weights)
-        memory = memoryview(self._page_of(weights).slot.memory)
-        return Lent(weights, memory, lambda: self.release(weights))
+        page = self._pool.hold(weights)
+        return Lent(weights, memoryview(page.slot.memory), lambda: self.release(weights))
 
     def close(self) -> None:
         """Removes every slot. A worker that still has one mapped keeps its pages until it lets go."""
-        self._await_spare()
-        for page in self._pages:
-            page.slot.unlink()
-            if page.pinned:
-                unpin(page.content)
-        self._pages.clear()
-
-    def _page_of(self, weights: WeightRef) -> _Page:
-        for page in self._pages:
-            if page.holds and str(page.slot.path) == weights.location:
-                return page
-        raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
-
-    def _free_page(self, size: int, device: torch.device) -> _Page:
-        """A page that nobody holds: one that is there, the spare under way, or where that failed a new one."""
-        found = self._find_free(size, device)
-        if found is None:
-            self._await_spare()
-            found = self._find_free(size, device) or self._make_page(size, device)
-        return found
-
-    def _find_free(self, size: int, device: torch.device) -> _Page | None:
-        pin = device.type == "cuda"
-        fitting = (p for p in self._pages if not p.holds and p.slot.size >= size and p.pinned == pin)
-        return next(fitting, None)
-
-    def _make_page(self, size: int, device: torch.device) -> _Page:
-        slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
-        page = _Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
-        if page.pinned:
-            with torch.cuda.device(device):  # a thread starts on GPU 0, which may be another's
-                pin_memory(page.content)
-        self._pages.append(page)
-        return page
-
-    def _make_spare(self, size: int, device: torch.device) -> None:
-        """Where no page is free, makes one beside training: 2.9 GiB take seconds to allocate and to page-lock."""
-        if (self._spare is None or not self._spare.is_alive()) and self._find_free(size, device) is None:
-
-            def make() -> None:
-                with suppress(OSError):  # no room: whoever needs it will try again and say so
-                    self._make_page(size, device)
-
-            self._spare = threading.Thread(target=make, name="spare slot", daemon=True)
-            self._spare.start()
-
-    def _await_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.join()
-            self._spare = None
+        self._pool.close()
 
     def _copy_from_gpu(
         self, content: Tensor, entries: list[Entry], tensors: list[tuple[str, Tensor]], device: torch.device

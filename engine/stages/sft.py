@@ -1,7 +1,8 @@
 """The stage `sft`: supervised fine-tuning on worked solutions, by next-token cross-entropy of the answers.
 
 The batch of step t is a pure function of seed and t; the loss of a batch is the mean over its answer tokens,
-end-of-sequence included where the answer ended by itself. Validation runs beside training on the worker.
+end-of-sequence included where the answer ended by itself. Validation runs beside training on the worker; that of step 0
+takes the weights from the model that the arm starts from, so that training need not wait for a first copy of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from engine.learning import ranks
 from engine.learning.packing import Sequence, pack
 from engine.learning.training import Clock, Training
 from engine.learning.validation import Validation, beside
+
+SLOTS_AHEAD = (
+    2  # of shared memory, that the next validations' weights go to while the worker has earlier ones
+)
 
 
 def run(context: Context) -> None:
@@ -43,10 +48,15 @@ def _train(
     settings, clock = training.settings, Clock()
     seed = (training.context.seed, training.arm.name)
 
-    def validate() -> None:
-        if validation is not None:
-            weights = training.policy.named_weights()
-            validation.submit(publisher.publish(training.arm.name, training.step, weights))
+    def validate(is_due: bool) -> None:
+        """All that validation costs the trainer: the copy of its weights when one `is_due`, and reading what came."""
+        if validation is None:
+            return
+        with clock.measure("validate"):
+            if is_due:
+                weights = training.policy.named_weights()
+                validation.submit(publisher.publish(training.arm.name, training.step, weights))
+            validation.collect()
 
     def save() -> None:
         if validation is None:
@@ -56,10 +66,12 @@ def _train(
 
     validating = training.resumed.get("validating", [0])
     if validation is not None:
+        publisher.prepare(training.policy.named_weights(), SLOTS_AHEAD)
+        if 0 in validating:
+            validation.submit(training.origin, lasting=True)
         for weights in training.publish_carried(publisher):
             validation.submit(weights)
-    if training.step in validating:
-        validate()
+    validate(training.step > 0 and training.step in validating)
     while training.step < training.total_steps:
         training.context.control.boundary(save)
         rows = batch_rows(
@@ -68,13 +80,11 @@ def _train(
         with clock.measure("train"):
             metrics = update(training, [sequences[row] for row in rows])
         training.step += 1
+        last = training.step == training.total_steps
+        validate(training.is_due(settings.validate_every) or last)
         training.scalars({**metrics, **rates(metrics, clock.lap())})
         training.progress()
-        if training.is_due(settings.validate_every) or training.step == training.total_steps:
-            validate()
-        if validation is not None:
-            validation.collect()
-        if training.is_due(settings.checkpoint_every) or training.step == training.total_steps:
+        if training.is_due(settings.checkpoint_every) or last:
             save()
     if validation is not None:
         validation.finish(lambda: training.context.control.boundary(save))
