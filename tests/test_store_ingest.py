@@ -1,4 +1,4 @@
-"""From journals to DuckDB exactly once: through deaths, damage, strangers on the file and full disks."""
+"""From journals to DuckDB exactly once: through deaths, damage, other threads and full disks."""
 
 from __future__ import annotations
 
@@ -9,62 +9,18 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
+from journaled import RUN, journaled, scalars, steps
 
 from store import ingest
 from store.bench.kills import kill_figures
-from store.database import StoreBusy
 from store.filesystem import file_system, network_warning
-from store.home import RunFolder
-from store.journal import JournalWriter
 from store.query import Store
-from store.records import Event, Example, Record, RunRow, Scalar
-
-RUN = "demo-s0-1"
-
-
-def scalars(count: int, start: int = 0) -> list[Record]:
-    return [Scalar("sft/train/loss", step, step / 7, ts=100.0 + step) for step in range(start, start + count)]
-
-
-def journaled(home: Path, *batches: list[Record], run_id: str = RUN) -> None:
-    with JournalWriter(RunFolder(home, run_id).journal) as writer:
-        for batch in batches:
-            writer.append(batch)
-
-
-def steps(store: Store, run_id: str = RUN) -> list[int]:
-    _, rows = store.sql(f"SELECT step FROM scalar WHERE run_id = '{run_id}' ORDER BY rowid")
-    return [step for (step,) in rows]
-
-
-@contextmanager
-def stranger(home: Path, mode: str) -> Iterator[subprocess.Popen[str]]:
-    """Another program that opens the store's file with a stock client and parks on it."""
-    code = (
-        "import duckdb, sys\n"
-        f"client = duckdb.connect(sys.argv[1], read_only={mode == 'read-only'})\n"
-        "print(client.execute('SELECT count(*) FROM scalar').fetchone()[0], flush=True)\n"
-        "sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, home / "store.duckdb"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip().isdigit()
-        yield process
-    finally:
-        process.communicate()
+from store.records import Event, Example, RunRow, Scalar
 
 
 def test_rows_of_every_kind_are_applied_once(tmp_path: Path) -> None:
@@ -183,60 +139,6 @@ def test_a_damaged_file_is_made_again_from_the_journals(tmp_path: Path, damage: 
     assert store.ingest() == 15
     assert steps(store) == list(range(10))
     assert steps(store, "other") == list(range(5))
-
-
-def test_a_parked_reader_delays_rows_and_is_named(tmp_path: Path) -> None:
-    journaled(tmp_path, scalars(10))
-    store = Store(tmp_path)
-    store.ingest()
-    journaled(tmp_path, scalars(10, start=10))
-    with stranger(tmp_path, "read-only") as process:
-        assert store.ingest() == 0
-        assert f"PID {process.pid}" in store.problem
-        assert "only delays" in store.problem
-        assert store.series(RUN, "sft/train/loss").step.size == 10
-    assert store.ingest() == 10
-    assert store.problem == ""
-
-
-def test_a_client_that_opened_the_store_to_write_is_named_with_the_remedy(tmp_path: Path) -> None:
-    journaled(tmp_path, scalars(10))
-    store = Store(tmp_path)
-    store.ingest()
-    with stranger(tmp_path, "read-write") as process:
-        refused = pytest.raises(StoreBusy, match=rf"PID {process.pid}.*duckdb -readonly")
-        with refused, store.database.reading(patience=0.02):
-            pass
-    assert store.series(RUN, "sft/train/loss").step.size == 10
-
-
-def test_a_stock_client_reads_beside_a_live_run(tmp_path: Path) -> None:
-    journaled(tmp_path, scalars(10))
-    Store(tmp_path).ingest()
-    with stranger(tmp_path, "read-only"):
-        pass
-    query = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute('FROM applied').fetchall())"
-    command = [sys.executable, "-c", query, str(tmp_path / "store.duckdb")]
-    assert RUN in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_copying_does_not_drop_the_lock_that_a_reader_holds(tmp_path: Path) -> None:
-    """An open and close of the file in this process would: a stranger could then write below the reader."""
-    journaled(tmp_path, scalars(10))
-    store = Store(tmp_path)
-    store.ingest()
-    connect = "import duckdb, sys; duckdb.connect(sys.argv[1])"
-    with store.database.reading():
-        copier = threading.Thread(target=lambda: store.database.copied().__enter__().close())
-        copier.start()
-        copier.join()
-        opened = subprocess.run(
-            [sys.executable, "-c", connect, tmp_path / "store.duckdb"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert "Conflicting lock" in opened.stderr
 
 
 def test_sql_sees_everything_and_changes_nothing(tmp_path: Path) -> None:
