@@ -34,7 +34,7 @@ def test_validations_in_flight_get_their_slots_from_another_thread(
     assert [weights.version for weights in asked] == [0, 1, 2, 3, 4, 5]
     assert asked[0].location == context.profile.model.source
     assert len({weights.location for weights in asked[1:]}) == 5
-    assert len(makers) >= 5 + 2
+    assert len(makers) == 5 + 1  # and one in reserve
     assert threading.current_thread() not in makers
 
 

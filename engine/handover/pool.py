@@ -35,20 +35,21 @@ class SlotPool:
         self._run_id = run_id
         self._folder = folder
         self._pages: list[Page] = []
-        self._target = 1  # how many free ones there are to be
+        self._target = 0  # how many slots there are to be
         self._changed = threading.Condition()  # of all above
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="spare slot")
         self._is_making = False
         self._made: Future[None] | None = None
 
     def stock(self, count: int, size: int, device: torch.device) -> None:
-        """Begins to make slots of `size` bytes until `count` are free.
+        """Begins to make slots of `size` bytes until `count` are there besides those that are held now.
 
         Where there is no room for them, nobody is told before one is needed.
         """
         with self._changed:
-            self._target = count
-            if not self._is_making and len(self._free(size, device)) < count:
+            held = sum(page.holds > 0 for page in self._usable(size, device))
+            self._target = max(self._target, held + count)
+            if not self._is_making and len(self._usable(size, device)) < self._target:
                 self._is_making = True
                 self._made = self._maker.submit(self._make, size, device)
                 self._made.add_done_callback(self._made_or_failed)
@@ -58,7 +59,7 @@ class SlotPool:
 
         OSError with its remedy where there is no room for one.
         """
-        self.stock(self._target, size, device)
+        self.stock(1, size, device)
         with self._changed:
             self._changed.wait_for(lambda: self._free(size, device) or not self._is_making)
             free = self._free(size, device)
@@ -95,13 +96,17 @@ class SlotPool:
                 return page
         raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
 
-    def _free(self, size: int, device: torch.device) -> list[Page]:
-        """Pages that nobody holds. Tensors in host memory may go to a page-locked one."""
+    def _usable(self, size: int, device: torch.device) -> list[Page]:
+        """Pages for such tensors. Those in host memory may go to a page-locked one."""
         pinned = {True} if device.type == "cuda" else {True, False}
-        return [p for p in self._pages if not p.holds and p.slot.size >= size and p.pinned in pinned]
+        return [page for page in self._pages if page.slot.size >= size and page.pinned in pinned]
+
+    def _free(self, size: int, device: torch.device) -> list[Page]:
+        """Those of them that nobody holds."""
+        return [page for page in self._usable(size, device) if not page.holds]
 
     def _make(self, size: int, device: torch.device) -> None:
-        """On the maker's thread: adds pages until enough are free."""
+        """On the maker's thread: adds pages until there are enough."""
         while self._lacks(size, device):
             slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
             page = Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
@@ -114,7 +119,7 @@ class SlotPool:
 
     def _lacks(self, size: int, device: torch.device) -> bool:
         with self._changed:
-            self._is_making = len(self._free(size, device)) < self._target
+            self._is_making = len(self._usable(size, device)) < self._target
             return self._is_making
 
     def _made_or_failed(self, made: Future[None]) -> None:

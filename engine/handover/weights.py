@@ -48,7 +48,6 @@ class WeightPublisher:
     def __init__(self, run_id: str, folder: Path = SHARED_MEMORY) -> None:
         remove_slots(run_id, folder)
         self._pool = SlotPool(run_id, folder)
-        self._ahead = 1
         self._stream: torch.cuda.Stream | None = None
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
@@ -67,12 +66,14 @@ class WeightPublisher:
             for entry, (_, tensor) in zip(entries, tensors, strict=True):
                 _view(page.content, entry).copy_(tensor)
         weights = WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
-        self._pool.stock(self._ahead, _bytes(entries), device)
+        self._pool.stock(1, _bytes(entries), device)
         return weights
 
     def prepare(self, named_tensors: Iterable[tuple[str, Tensor]], ahead: int = 1) -> None:
-        """From now on has `ahead` free slots for tensors like these made before they are needed, in a thread."""
-        self._ahead = ahead
+        """Begins to make `ahead` free slots for tensors like these, in a thread; later there is always one in reserve.
+
+        To page-lock a slot holds up work on the GPU, 1 s for 2.9 GiB: best done before there is any.
+        """
         tensors = list(named_tensors)
         self._pool.stock(ahead, _bytes(_layout(tensors)), tensors[0][1].device)
 

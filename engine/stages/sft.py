@@ -23,7 +23,7 @@ from engine.learning.training import Clock, Training
 from engine.learning.validation import Validation, beside
 
 SLOTS_AHEAD = (
-    2  # of shared memory, that the next validations' weights go to while the worker has earlier ones
+    4  # of shared memory: as many validations come due while a worker starts, and hold their weights
 )
 
 
