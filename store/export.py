@@ -27,6 +27,7 @@ What = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
 Format = Literal["csv", "markdown", "json", "parquet"]
 WHATS: tuple[What, ...] = get_args(What)
 FORMATS: tuple[Format, ...] = get_args(Format)
+NICENESS = 10  # of a process that only exports
 
 _TIME = "make_timestamp(CAST(ts * 1000000 AS BIGINT)) AS time"  # UTC
 _METRICS = f"SELECT run_id AS run, metric, step, value, {_TIME} FROM store.scalar"
@@ -43,9 +44,11 @@ def export(
     what: Sequence[What],
     format: Format,  # noqa: A002 (the field's own word, and the option's)
     out: Path,
+    niceness: int = 0,
 ) -> list[Path]:
     """Writes one file for each kind in `what` about the runs `run_ids` (none given: all) to the folder `out`.
 
+    The calling thread takes on `niceness`, for good; with NICENESS a command gives way to live runs and consoles.
     Returns the files. Raises OSError or StoreError, and leaves what was there before.
     """
     store.settle()
@@ -53,7 +56,7 @@ def export(
     ending, write = WRITERS[format]
     runs = list(run_ids) or [summary.run for summary in store.runs()]
     paths = []
-    with store.database.copied() as connection:
+    with store.database.copied(niceness=niceness) as connection:
         for kind in what:
             query = SOURCES[kind](connection, store, runs)
             path = out / f"{kind}.{ending}"

@@ -1,9 +1,10 @@
 """A run's journal: what its supervisor acknowledged, in segments `1.j`, `2.j`, … of 8 MB.
 
-One line is one batch: the crc32 of the JSON in eight hexadecimal digits, a space, the JSON, a newline. A batch counts
-when its line is whole; `fdatasync` behind it is the acknowledgement. What a dying writer left behind the last whole
-line is cut when the next writer opens the journal, and readers never go past the last whole line. Segments are kept
-for good: the database can be deleted and made again from them.
+One line is one batch: the crc32 of the JSON in eight hexadecimal digits, a space, the JSON, a newline. The JSON is the
+version and the groups of `to_groups`; a column of floats is the base64 of little-endian doubles, which takes a fifth of
+the time that digits do. A batch counts when its line is whole; `fdatasync` behind it is the acknowledgement. What a
+dying writer left behind the last whole line is cut when the next writer opens the journal, and readers never go past
+the last whole line. Segments are kept for good: the database can be deleted and made again from them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import fcntl
 import json
 import os
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from pathlib import Path
+from struct import pack, unpack
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -120,11 +123,26 @@ class JournalWriter:
 
 def encode(records: Sequence[Record]) -> bytes:
     """`records` as one line of a journal. Half surrogate pairs, which no table can hold, become `?`."""
-    batch = [VERSION, to_groups(records)]
+    batch = [VERSION, [[kind, *map(_packed, columns)] for kind, *columns in to_groups(records)]]
     body = json.dumps(batch, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
         "utf-8", "replace"
     )
     return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def _packed(column: list[Any]) -> list[Any] | str:
+    """A column of floats as text, bit for bit; any other as it is."""
+    if set(map(type, column)) != {float}:
+        return column
+    return b64encode(pack(f"<{len(column)}d", *column)).decode()
+
+
+def _unpacked(column: list[Any] | str) -> list[Any]:
+    """The column that `_packed` packed; one of version 1, which packed none, is as it is."""
+    if not isinstance(column, str):
+        return column
+    content = b64decode(column)
+    return list(unpack(f"<{len(content) // 8}d", content))
 
 
 def _plain(value: Any) -> Any:
@@ -174,7 +192,7 @@ def decode(content: bytes) -> list[list[Any]]:
         version, batch = json.loads(line[CRC_BYTES:])
         if version > VERSION:
             raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
-        groups += batch
+        groups += ([kind, *map(_unpacked, columns)] for kind, *columns in batch)
     return groups
 
 

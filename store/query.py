@@ -146,11 +146,21 @@ class Store:
             return sorted(metric for (metric,) in found.fetchall())
 
     def series(
-        self, run_id: str, metric: str, buckets: int = 400, start: int | None = None, end: int | None = None
+        self,
+        run_id: str,
+        metric: str,
+        buckets: int = 400,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        times: bool = False,
     ) -> Series:
-        """A metric between the steps `start` and `end` (both included), reduced to at most `buckets` buckets."""
+        """A metric between the steps `start` and `end` (both included), reduced to at most `buckets` buckets.
+
+        Without `times` its `ts` are NaN: a chart over steps has no use for them, and they take time to read.
+        """
         with self.database.reading() as connection:
-            return reduced(connection, run_id, metric, buckets, start, end)
+            return reduced(connection, run_id, metric, buckets, start, end, times=times)
 
     def evaluations(self, run_id: str | None = None) -> list[EvalSummary]:
         """Results by run, arm, step and task, in the order in which they came; samples of training are left out."""

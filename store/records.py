@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
 
-VERSION = 1
+VERSION = 2  # 1: floats were written as digits
 
 RunState = Literal["queued", "running", "stopping", "paused", "interrupted", "failed", "done"]
 LIVE_STATES: frozenset[str] = frozenset({"queued", "running", "stopping", "paused"})

@@ -62,7 +62,7 @@ class RunStatus(RunSummary):
 class Series:
     """A metric reduced to buckets of equal width in steps; all arrays are `(buckets,)`, empty buckets left out.
 
-    `step` is the mean step of a bucket, `ts` the time of its last point.
+    `step` is a bucket's last step and `ts` the time of its last point, NaN where times were not asked for.
     """
 
     metric: str

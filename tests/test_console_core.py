@@ -253,6 +253,16 @@ def test_what_comes_twice_changes_nothing() -> None:
     assert twice.latest["sft/train/loss"].value == 0.5
 
 
+def test_history_that_is_read_again_keeps_what_the_tail_has_brought() -> None:
+    model = RunModel("run", config("run", 0.0))
+    model.set_curve("m", Curve.of([1, 2], [0.1, 0.2], [math.nan, math.nan]))
+    model.apply([Scalar("m", 3, 0.3, 30.0)])
+    assert model.has_curve("m") and not model.has_curve("m", timed=True)
+    model.set_curve("m", Curve.of([1, 2], [0.1, 0.2], [10.0, 20.0]))
+    assert model.has_curve("m", timed=True)
+    assert model.curve("m").ts.tolist() == [10.0, 20.0, 30.0]
+
+
 def test_a_live_state_without_a_supervisor_is_an_interruption() -> None:
     model = RunModel("run", config("run", 0.0))
     model.apply([Event("state", payload={"state": "running"}, ts=1.0), _stage("started", 2.0)])

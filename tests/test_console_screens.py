@@ -92,7 +92,7 @@ async def test_keys_change_the_view_of_all_charts(tmp_path: Path) -> None:
         await opened(pilot, "2", "demo-s0-finished")
         await sees(pilot, "loss  ● base", "smoothing", "PgDn 1/")
         await pilot.press("x")
-        await sees(pilot, "time ")
+        await sees(pilot, "\ntime")  # under the axis: times of history are read when they are wanted
         await pilot.press("x")
         await sees(pilot, "tokens")
         foot = [line for line in plain(app).splitlines() if line.startswith("tokens")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,24 @@ def test_records_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
         end = writer.append(one_of_each())
     assert read(tmp_path) == (one_of_each(), end)
     assert from_groups(to_groups(one_of_each())) == one_of_each()
+
+
+def test_floats_come_back_bit_for_bit(tmp_path: Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**64, size=500, dtype=np.uint64)
+    values = [0.1 + 0.2, 5e-324, -math.inf, math.nan, *bits.view(np.float64).tolist()]
+    with JournalWriter(tmp_path) as writer:
+        writer.append([Scalar("m", step, value, ts=1.0) for step, value in enumerate(values)])
+    found = [record.value for record in read(tmp_path)[0] if isinstance(record, Scalar)]
+    assert np.array(found).tobytes() == np.array(values).tobytes()
+
+
+def test_a_journal_of_version_1_is_read(tmp_path: Path) -> None:
+    body = b'[1,[["scalar",["a","b"],[7,8],[0.5,NaN],[1.5,2.5]],["event",["log"],["hm"],[""],[""],[-1],[{}],[3.5]]]]'
+    segment_path(tmp_path, 1).write_bytes(b"%08x %b\n" % (zlib.crc32(body), body))
+    scalar, other, event = read(tmp_path)[0]
+    assert (scalar, event) == (Scalar("a", 7, 0.5, ts=1.5), Event("log", "hm", ts=3.5))
+    assert isinstance(other, Scalar)
+    assert math.isnan(other.value)
 
 
 def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from store.database import Database
+from store.database import ROW_GROUP, Database
 from store.ingest import Ingester
 
 SECONDS = 1.0
@@ -33,8 +33,8 @@ class Ingestion:
         self._thread.join()
 
     def catch_up(self) -> None:
-        """Brings in what is left; what cannot be brought in now stays in the journal for others to bring in."""
-        self._ingester.apply(LAST_PATIENCE_SECONDS)
+        """Brings in what is left, in whole row groups; what cannot be now stays in the journal for others."""
+        self._ingester.apply(LAST_PATIENCE_SECONDS, ROW_GROUP)
         if self.problem:
             print(f"the database is behind the journal: {self.problem}", file=sys.stderr)
 

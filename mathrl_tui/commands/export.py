@@ -37,5 +37,5 @@ def export(
     if not formats:
         raise WrongInput(f"--format {form}: no such format; choose one of {', '.join(exporting.FORMATS)}")
     chosen = [store.resolve(run) for run in runs or []]
-    for path in exporting.export(store, chosen, kinds, formats[0], out):
+    for path in exporting.export(store, chosen, kinds, formats[0], out, exporting.NICENESS):
         print(path)

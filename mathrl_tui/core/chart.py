@@ -126,6 +126,8 @@ def _positions(one: Line, kind: XAxis) -> Array:
     if kind == "step":
         return one.curve.step
     if kind == "time":
+        if not one.curve.is_timed:
+            return EMPTY.ts  # they are on their way
         return np.maximum.accumulate(one.curve.ts - one.curve.ts[0])
     if not len(one.tokens):
         return one.tokens.step

@@ -6,7 +6,7 @@ One thread uses a feed. Importing this module imports DuckDB and NumPy; the cons
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,17 +106,17 @@ class Feed:
         found = (*alarms.diverging(status.metrics), *alarms.warnings(said))
         return RunLine(summary, at, min(fraction + within, 1.0), found)
 
-    def run(self, run_id: str, metrics: Sequence[str] = ()) -> RunSnapshot:
-        """The run as it is now, with the curves of `metrics`. Raises UnknownRun."""
+    def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
+        """The run as it is now, with the curves of `metrics`, those of `timed` with times. Raises UnknownRun."""
         alive = run_states.is_live(RunFolder(self.home, run_id))
         if self._model is None or self._tail is None or self._model.run_id != run_id:
             self._model, self._tail = self._opened(run_id)
         self._model.apply(self._tail.poll())
-        missing = [metric for metric in metrics if not self._model.has_curve(metric)]
+        missing = [metric for metric in metrics if not self._model.has_curve(metric, timed=metric in timed)]
         if missing:
             self.store.ingest()
         for metric in missing:
-            self._model.set_curve(metric, self.curve(run_id, metric))
+            self._model.set_curve(metric, self.curve(run_id, metric, metric in timed))
         return self._model.snapshot(alive)
 
     def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
@@ -132,14 +132,14 @@ class Feed:
         model.set_latest({name: Value(-1, value, 0.0) for name, value in status.metrics.items()})
         return model, tail
 
-    def siblings(self, run_id: str, metrics: Sequence[str]) -> Siblings:
-        """The other runs of the same profile, with their curves of `metrics`."""
+    def siblings(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
+        """The other runs of the same profile, with their curves of `metrics`, those of `timed` with times."""
         self.ingest()
-        return self._siblings.of(run_id, metrics)
+        return self._siblings.of(run_id, metrics, timed)
 
-    def curve(self, run_id: str, metric: str, start: int | None = None, end: int | None = None) -> Curve:
-        """A metric's history between two steps, reduced."""
-        series = self.store.series(run_id, metric, BUCKETS, start, end)
+    def curve(self, run_id: str, metric: str, timed: bool) -> Curve:
+        """A metric's history, reduced, with times where `timed`."""
+        series = self.store.series(run_id, metric, BUCKETS, times=timed)
         return Curve(series.step, series.mean, series.low, series.high, series.ts)
 
     def evaluations(self, run_id: str) -> list[EvalSummary]:

@@ -102,12 +102,13 @@ class RunModel:
         return changed
 
     def set_curve(self, metric: str, curve: Curve) -> None:
-        """Takes the store's history of `metric`; from now on the tail extends it."""
-        self._curves[metric] = curve
+        """Takes the store's history of `metric`; from now on the tail extends it, as it did what was there before."""
+        known = self._curves.get(metric, EMPTY)
+        self._curves[metric] = curve.extended(known.step.tolist(), known.mean.tolist(), known.ts.tolist())
 
-    def has_curve(self, metric: str) -> bool:
-        """True where the metric's history has been taken."""
-        return metric in self._curves
+    def has_curve(self, metric: str, *, timed: bool = False) -> bool:
+        """True where the metric's history has been taken, with its times where `timed`."""
+        return metric in self._curves and (not timed or self._curves[metric].is_timed)
 
     def set_latest(self, latest: Mapping[str, Value]) -> None:
         """Takes the newest values that the store knows."""

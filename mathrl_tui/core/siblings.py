@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from store.query import Store
 MOST = 12  # runs drawn together, the newest ones
 AGAIN_SECONDS = 5.0  # between two looks for new runs, and at the curves of another live one
 
-Reduced = Callable[[str, str], Curve]  # run, metric → its history
+Reduced = Callable[[str, str, bool], Curve]  # run, metric, with times → its history
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class SiblingCurves:
         self._found: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._looks: dict[tuple[str, str], _Look] = {}
 
-    def of(self, run_id: str, metrics: Sequence[str]) -> Siblings:
-        """The run's siblings and their curves of `metrics`."""
+    def of(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
+        """The run's siblings and their curves of `metrics`, those of `timed` with times."""
         runs = self._runs(run_id)
         live = {run: run_states.is_live(RunFolder(self._store.home, run)) for run in runs}
         curves = {}
         for metric in metrics:
-            found = (self._curve(run, metric, live[run]) for run in runs)
+            found = (self._curve(run, metric, live[run], metric in timed) for run in runs)
             curves[metric] = tuple(curve for curve in found if len(curve))
         return Siblings(runs, curves)
 
@@ -69,9 +69,10 @@ class SiblingCurves:
             self._profiles[run_id] = self._store.config(run_id)["profile"]
         return self._profiles[run_id]
 
-    def _curve(self, run_id: str, metric: str, live: bool) -> Curve:
+    def _curve(self, run_id: str, metric: str, live: bool, timed: bool) -> Curve:
         known = self._looks.get((run_id, metric))
         now = time.monotonic()
-        if known is None or ((live or known.live) and now - known.at > AGAIN_SECONDS):
-            known = self._looks[run_id, metric] = _Look(self._reduced(run_id, metric), live, now)
+        stale = known is not None and (live or known.live) and now - known.at > AGAIN_SECONDS
+        if known is None or stale or (timed and not known.curve.is_timed):
+            known = self._looks[run_id, metric] = _Look(self._reduced(run_id, metric, timed), live, now)
         return known.curve

@@ -21,11 +21,12 @@ def together(curves: Sequence[Curve], memory: float) -> Curve:
 
     `mean` is over the runs that came `far`, and NaN where not all of these have a value: a mean over fewer would jump
     where a run joins or ends. `low` and `high` are the least and the greatest value of all runs that are there.
-    Between a run's own steps its value is interpolated. `ts` is the mean time since each run's first point, seconds.
+    Between a run's own steps its value is interpolated. `ts` is the mean time since each run's first point, seconds,
+    or NaN where a run's times are not known.
     """
     step = np.unique(np.concatenate([one.step for one in curves]))
     heights = np.stack([_at(step, one, smoothed(one.step, one.mean, memory)) for one in curves])
-    elapsed = np.stack([_at(step, one, one.ts - one.ts[0]) for one in curves])
+    elapsed = [_at(step, one, one.ts - one.ts[0]) for one in curves if one.is_timed]
     leading = far(curves)
     counted = np.array([any(one is other for other in leading) for one in curves])
     return Curve(
@@ -33,7 +34,7 @@ def together(curves: Sequence[Curve], memory: float) -> Curve:
         heights[counted].mean(axis=0),
         np.fmin.reduce(heights, axis=0),
         np.fmax.reduce(heights, axis=0),
-        np.nanmean(elapsed, axis=0),
+        np.nanmean(elapsed, axis=0) if len(elapsed) == len(curves) else np.full_like(step, np.nan),
     )
 
 

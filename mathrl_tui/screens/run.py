@@ -58,11 +58,11 @@ class RunScreen(Controls):
                 "#heading", [[(" No run is chosen: press 1 and choose or start one", palette.WARN)]]
             )
             return
-        needed, together = self.wall.needed(), self._together
+        needed, timed, together = self.wall.needed(), self.wall.timed(), self._together
         run, siblings = await self.ask(
             lambda feed: (
-                feed.run(run_id, needed),
-                feed.siblings(run_id, needed) if together else None,
+                feed.run(run_id, needed, timed),
+                feed.siblings(run_id, needed, timed) if together else None,
             )
         )
         self.show_run(run, siblings)

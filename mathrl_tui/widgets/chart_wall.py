@@ -85,6 +85,11 @@ class ChartWall(Container):
             names += [f"{arm}/train/tokens" for arm in self._run.arms]
         return names
 
+    def timed(self) -> set[str]:
+        """Those of the needed metrics that are drawn over time."""
+        over_time = (panel for panel in self._visible() if panel.by_clock or self.view.x == "time")
+        return {f"{source}/{panel.metric}" for panel in over_time for source in panel.sources}
+
     @property
     def chosen(self) -> Panel:
         """The chart under the cursor."""

@@ -18,12 +18,17 @@ from store.query import Store
 
 START_SECONDS = 2.0  # until the first rows are in the store
 POLL_SECONDS = 0.05
-EXPORT = (
-    "import sys, time; from pathlib import Path; from store.export import export; from store.query import Store\n"
-    "home, out, until, number = Path(sys.argv[1]), Path(sys.argv[2]), time.time() + float(sys.argv[3]), 0\n"
-    "while time.time() < until:\n"
-    "    export(Store(home), [], ['metrics'], 'parquet', out / str(number)); number += 1"
-)
+EXPORT = """
+import sys, time
+from pathlib import Path
+from store.export import NICENESS, export
+from store.query import Store
+
+home, out, until, number = Path(sys.argv[1]), Path(sys.argv[2]), time.time() + float(sys.argv[3]), 0
+while time.time() < until:
+    export(Store(home), [], ["metrics"], "parquet", out / str(number), NICENESS)
+    number += 1
+"""
 
 
 @dataclass(slots=True)
@@ -58,7 +63,7 @@ def live_figures(home: Path, seconds: float) -> list[Figure]:
 
 def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen, list[dict[str, Any]]]:
     """What a console sees of two live runs, one export after another going on or none, and the runs' own timings."""
-    runs = [f"{name}-{which}" for which in "ab"]
+    runs = [f"{name}-{which}-s0-20260131-235959" for which in "ab"]
     loads = [_load(home, run_id, seconds + START_SECONDS) for run_id in runs]
     command = [sys.executable, "-c", EXPORT, str(home), str(home / "exports"), str(seconds + START_SECONDS)]
     exporter = subprocess.Popen(command) if export else None
@@ -85,7 +90,7 @@ def _watch(home: Path, run_id: str, seconds: float) -> Seen:
         tail.poll()
         seen.tail.append(time.perf_counter() - start)
         start = time.perf_counter()
-        series = store.series(run_id, "grpo/bench/m00")
+        series = store.series(run_id, "grpo/bench/m00", times=True)
         seen.query.append(time.perf_counter() - start)
         seen.age.append(time.time() - series.ts[-1])
         time.sleep(POLL_SECONDS)
@@ -94,7 +99,7 @@ def _watch(home: Path, run_id: str, seconds: float) -> Seen:
 
 def _await_first_rows(store: Store, run_id: str) -> None:
     deadline = time.monotonic() + 20
-    while not store.series(run_id, "grpo/bench/m00").ts.size:
+    while not store.series(run_id, "grpo/bench/m00").step.size:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{run_id}: no row in the store after 20 s: {store.problem}")
         time.sleep(POLL_SECONDS)

@@ -17,8 +17,9 @@ from store.journal import JournalWriter
 from store.query import Store
 
 REPEATS = 9
-LONG_SERIES = "long"  # a run that is one series
-WIDE_RUN = "wide"  # a run of twenty series, a tenth as many rows
+# As long as real ids are: DuckDB's statistics of a text end with its eighth byte, so shorter ones are found sooner.
+LONG_SERIES = "long-s0-20260131-235959"  # a run that is one series
+WIDE_RUN = "wide-s0-20260131-235959"  # a run of twenty series, a tenth as many rows
 # A noisy falling loss of float32 precision, a point every 10 ms.
 POINT = "(2 * exp(-range / 2e6) + 0.1 * random())::FLOAT::DOUBLE, 1.79e9 + range / 100"
 
