@@ -256,6 +256,14 @@ def test_publishing_into_a_slot_in_stock_waits_for_no_other_to_be_made(
     publisher.close()
 
 
+def test_weights_of_another_size_find_a_slot_while_one_of_the_first_is_made(
+    publisher: WeightPublisher,
+) -> None:
+    for size in (5, 5000, 7, 9000):
+        weights = publisher.publish("grpo", size, tensors(size, size))
+        assert read_weights(weights)["embed"].shape == (size, 3)
+
+
 def until_stocked(publisher: WeightPublisher) -> None:
     """Waits until the maker of slots has done what it was to do."""
     publisher._pool._maker.submit(lambda: None).result(60)

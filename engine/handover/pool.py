@@ -59,12 +59,12 @@ class SlotPool:
 
         OSError with its remedy where there is no room for one.
         """
-        self.stock(1, size, device)
         with self._changed:
-            self._changed.wait_for(lambda: self._free(size, device) or not self._is_making)
-            free = self._free(size, device)
-            if not free and self._made is not None:
-                self._made.result()  # raises why there is none
+            while not (free := self._free(size, device)):
+                self.stock(1, size, device)  # not at once where slots of another size are being made
+                self._changed.wait_for(lambda: self._free(size, device) or not self._is_making)
+                if not self._is_making and self._made is not None and not self._free(size, device):
+                    self._made.result()  # raises why there is none
             free[0].holds = 1
             return free[0]
 
