@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 import profiles
 from engine.gpus import LOCKS, visible_gpus
+from engine.handover.slots import is_of_living
 from engine.traces.key import read_env_file
 from store.filesystem import file_system, network_warning
 
@@ -100,7 +101,7 @@ def memory(home: Path) -> Iterator[Check]:
         yield Check("shared memory", "warn", f"{detail}: enough for the demo, not for a 1.5 B model", remedy)
     else:
         yield Check("shared memory", "ok", detail)
-    left = [path for path in SHARED_MEMORY.glob("mathrl-*-@*") if not _is_of_living(path)]
+    left = [path for path in SHARED_MEMORY.glob("mathrl-*-@*") if not is_of_living(path)]
     if left:
         size = sum(path.stat().st_size for path in left) / GIB
         names = " ".join(map(str, left[:3])) + (" …" if len(left) > 3 else "")
@@ -205,9 +206,3 @@ def _gpu_memory(index: int, uuid: str, name: str, total: float) -> Check:
             f"cuda:{index}", "warn", detail, "nvidia-smi shows who uses it; wait for them or choose another"
         )
     return Check(f"cuda:{index}", "ok", detail)
-
-
-def _is_of_living(slot: Path) -> bool:
-    """Whether the process that published the slot `mathrl-RUN-@PID.N` is there."""
-    pid = slot.name.rpartition("-@")[2].partition(".")[0]
-    return not pid.isdigit() or Path("/proc", pid).exists()

@@ -7,6 +7,8 @@ import random
 import resource
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,7 +160,10 @@ def test_kill_takes_the_whole_tree_at_once(tmp_path: Path) -> None:
     supervisor = started(folder)
     (folder.path / "hold-trainer").touch()
     (folder.path / "hold-worker").touch()
-    (Path("/dev/shm") / f"mathrl-{folder.run_id}-@1.0").touch()
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    (Path("/dev/shm") / f"mathrl-{folder.run_id}-@{dead.stdout.strip()}.0").touch()
     processes = [process_of(folder, role) for role in ("trainer", "worker")]
     ask(folder, "kill")
     assert_nothing_left(folder, processes)

@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM
 from engine import launch
 from engine.context import Context
 from engine.gpus import Gpu
+from engine.handover.slots import remove_slots
 from engine.plan import Step
 from engine.preflight import LaunchError, check_devices
 from engine.processes.pidfile import Process, lock_path, pid_path, recorded
 from engine.processes.process_tree import marked
 from engine.stages import stage
-from engine.supervisor.leftovers import clear_shared_memory
 from profiles import load
 from store.home import RunFolder
 from store.journal import read
@@ -75,7 +75,7 @@ def test_two_ranks_are_one_trainer(tmp_path: Path) -> None:
         process.kill()
     until(lambda: not other.is_alive, "the other rank has ended")
     until(lambda: not list(marked(folder, "worker")), "the worker has ended")
-    clear_shared_memory(folder.run_id)  # the next supervisor's work
+    remove_slots(folder.run_id)  # the next supervisor's work
 
     for arm, steps, settings in (("sft", 80, ()), ("grpo", done, (f"grpo.replay={folder.run_id}",))):
         expected = one_rank(home, profile, arm, steps, settings)

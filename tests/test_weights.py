@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -134,6 +136,16 @@ def test_what_a_killed_publisher_left_is_never_read_and_is_removed(tmp_path: Pat
     (tmp_path / "mathrl-run-2-@1.0").touch()  # another run, of a living process
     WeightPublisher("run", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mathrl-run-2-@1.0"]
+
+
+def test_a_dead_publisher_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    (tmp_path / f"mathrl-run-@{zombie.pid}.0").touch()
+    (tmp_path / f"mathrl-run-@{os.getpid()}.0").touch()
+    assert remove_slots("run", tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [f"mathrl-run-@{os.getpid()}.0"]
+    zombie.wait()
 
 
 def test_slots_of_living_publishers_and_other_runs_are_left(

@@ -135,15 +135,25 @@ def slot_path(run_id: str, number: int, folder: Path = SHARED_MEMORY) -> Path:
 
 
 def remove_slots(run_id: str, folder: Path = SHARED_MEMORY) -> int:
-    """Removes the slots of the run whose publisher is dead; returns how many."""
-    name = re.compile(re.escape(f"mathrl-{run_id}-@") + r"(\d+)\.\d+(\.v\d+)?")
-    removed = 0
-    for path in folder.glob("mathrl-*"):
-        match = name.fullmatch(path.name)
-        if match and not Path("/proc", match[1]).exists():
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    """Removes the slots of the run whose publisher is dead; returns how many.
+
+    Those of a living one may be another run's: two homes can hold runs of one name, and there is one shared memory.
+    """
+    name = re.compile(re.escape(f"mathrl-{run_id}-@") + r"\d+\.\d+(\.v\d+)?")
+    left = [path for path in folder.glob("mathrl-*") if name.fullmatch(path.name) and not is_of_living(path)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def is_of_living(slot: Path) -> bool:
+    """Whether the process that published `slot` is there. One that is dead and not yet waited for is not."""
+    pid = slot.name.rpartition("-@")[2].partition(".")[0]
+    try:
+        status = Path("/proc", pid, "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _header(state: int, version: int, manifest: bytes) -> bytes:

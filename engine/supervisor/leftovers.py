@@ -1,4 +1,4 @@
-"""What a killed supervisor left behind: children that are still ending, records in spool files, shared memory."""
+"""What a killed supervisor left behind: children that are still ending, and records in spool files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from store.home import RunFolder
 from store.records import Record
 
 PATIENCE_SECONDS = 120.0  # a large model's checkpoint takes its time
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class Leftovers:
@@ -42,10 +41,3 @@ def spooled(folder: RunFolder) -> list[tuple[Path, list[Record]]]:
     """What orphans left of records that were never acknowledged, by file, oldest first."""
     paths = sorted(spool_folder(folder).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     return [(path, read_spool(path)) for path in paths]
-
-
-def clear_shared_memory(run_id: str) -> None:
-    """Removes what the run's dead processes left in shared memory, by the names of engine/handover/slots.py."""
-    for path in SHARED_MEMORY.glob("mathrl-*"):
-        if path.name.startswith(f"mathrl-{run_id}-@"):  # no run id holds an @, so it is no other run's
-            path.unlink(missing_ok=True)

@@ -19,12 +19,13 @@ from typing import Any, Literal
 
 from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
+from engine.handover.slots import remove_slots
 from engine.plan import Step
 from engine.processes.orders import Flush, FromChild, Leaving, Notice, Outcome, Paused, Trained
 from engine.processes.pidfile import hold, lock_path
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
-from engine.supervisor.leftovers import Leftovers, clear_shared_memory, spooled
+from engine.supervisor.leftovers import Leftovers, spooled
 from engine.supervisor.past import Past, read_past
 from engine.supervisor.processes import Child
 from engine.supervisor.recorder import Recorder
@@ -87,7 +88,7 @@ class Supervisor:
         self._say(*self._end)
         self._record_process("supervisor", os.getpid(), "")
         self._write_the_last()
-        clear_shared_memory(self._folder.run_id)
+        remove_slots(self._folder.run_id)
         self._queue.leave()
         self._crew.release()
         self._ingestion.catch_up()
@@ -142,7 +143,7 @@ class Supervisor:
         if claim is None:
             numbers = ", ".join(str(gpu.index) for gpu in self._gpus)
             return self._say("queued", f"waits for GPU {numbers}: another run has it")
-        clear_shared_memory(self._folder.run_id)
+        remove_slots(self._folder.run_id)
         self._recover_spool()
         self._crew.board(claim)
         self._phase = "work"
