@@ -163,6 +163,7 @@ def test_a_resize_of_the_terminal_is_followed(tmp_path: Path) -> None:
         console.sees("demo-s0-finished")
         console.types(b"2")
         console.sees("smoothing")
+        console.sees("step ")  # the last chart's axis: the first picture is whole
         fcntl.ioctl(console.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
         console.process.send_signal(signal.SIGWINCH)
         console.sees("Last values")
