@@ -28,7 +28,12 @@ from engine.handover.weights import WeightReader
 from engine.messages import Finish, Sampling, WeightRef
 from profiles.schema import Hardware
 
-ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "INFO",  # PHASES are read from what it logs
+    "HF_HUB_OFFLINE": "1",
+}
 CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}
 # Model runner V2 draws seeded requests in one kernel; V1, 0.24's default for Qwen2, one by one.
 CUDA_ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "1")}
