@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -317,8 +318,11 @@ def test_works_in_many_threads_at_once() -> None:
 
 def test_a_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert grade("\\boxed{\\sqrt{25}}", "5").correct
+    child = grading_symbolic._child
+    assert child is not None
+    os.kill(child.process.pid, signal.SIGSTOP)
     with monkeypatch.context() as patch:
-        patch.setattr(grading_symbolic, "DEADLINE_SECONDS", 0.0)
+        patch.setattr(grading_symbolic, "DEADLINE_SECONDS", 0.1)
         assert grade("\\boxed{\\sqrt{36}}", "6").outcome == "wrong"
     assert grade("\\boxed{\\sqrt{49}}", "7").correct
 
