@@ -5,6 +5,8 @@ The run belongs to its supervisor, which has a session of its own: whatever happ
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import sys
 import time
@@ -25,6 +27,7 @@ from store.runs import is_live
 
 LOOK_SECONDS = 0.2
 INTERRUPTED = 130
+QUESTION = "[s]top the run after this step, [l]eave it running, or Enter to go on watching? "
 
 Wish = Literal["stop", "leave", "watch"]
 
@@ -95,14 +98,27 @@ def _wish(screen: Screen) -> Wish:
     """What somebody who pressed Ctrl-C wants; with nobody to ask, and at a second Ctrl-C, the run is left alone."""
     if not (sys.stdin.isatty() and screen.live):
         return "leave"
-    screen.write("")
-    try:
-        answer = input("[s]top the run after this step, [l]eave it running, or Enter to go on watching? ")
-    except (KeyboardInterrupt, EOFError):
+    try:  # all of it: the second Ctrl-C may come as soon as there is something to read
+        screen.write("")
+        print(QUESTION, end="", flush=True)
+        answer = _typed_line()
+    except KeyboardInterrupt:
+        answer = ""
+    if not answer:
         screen.write("")
         return "leave"
     wishes: dict[str, Wish] = {"s": "stop", "l": "leave"}
     return wishes.get(answer.strip().lower()[:1], "watch")
+
+
+def _typed_line() -> str:
+    """The next line of the terminal, '' where it was closed.
+
+    Not input(): a Ctrl-C that reaches it between its prompt and its read is not heard before the next line.
+    """
+    while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
+        pass
+    return os.read(sys.stdin.fileno(), 1024).decode(errors="replace")
 
 
 def _judge(folder: RunFolder, feed: Feed) -> None:
