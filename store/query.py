@@ -132,12 +132,13 @@ class Store:
         """A run's events in the order of their arrival: those of `kinds`, the last `limit` of them."""
         wanted = None if kinds is None else list(kinds)
         with self.database.reading() as connection:
-            found = connection.execute(
-                f"SELECT {_EVENT} FROM store.run_event WHERE run_id = $run "
-                "AND ($kinds IS NULL OR list_contains($kinds::VARCHAR[], kind)) ORDER BY rowid DESC LIMIT $limit",
-                {"run": run_id, "kinds": wanted, "limit": limit},
-            ).fetchall()
-        return [_event(row) for row in reversed(found)]
+            return _last_events(connection, run_id, wanted, limit)
+
+    def events_to_here(self, run_id: str, limit: int | None = None) -> tuple[list[Event], Position]:
+        """The last `limit` events that the store holds, and where the run's journal goes on behind them."""
+        with self.database.reading() as connection:
+            reached, _ = offsets_in(connection, run_id)
+            return _last_events(connection, run_id, None, limit), reached.get(run_id, START)
 
     def metrics(self, run_id: str) -> list[str]:
         """Names of a run's metrics, in alphabetical order."""
@@ -300,6 +301,17 @@ def _state_events(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Event
     ).fetchall():
         events.setdefault(run_id, []).append(_event(row))
     return events
+
+
+def _last_events(
+    connection: duckdb.DuckDBPyConnection, run_id: str, kinds: list[str] | None, limit: int | None
+) -> list[Event]:
+    found = connection.execute(
+        f"SELECT {_EVENT} FROM store.run_event WHERE run_id = $run "
+        "AND ($kinds IS NULL OR list_contains($kinds::VARCHAR[], kind)) ORDER BY rowid DESC LIMIT $limit",
+        {"run": run_id, "kinds": kinds, "limit": limit},
+    ).fetchall()
+    return [_event(row) for row in reversed(found)]
 
 
 def _status_events(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Event]:

@@ -14,6 +14,7 @@ from fabricated import FabricatedRun, finished_run, live_run
 from mathrl_tui.core import alarms, chart, differences, palette, panels, spread
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.feed import Feed
+from store.locks import locked
 from store.records import Event
 from store.results import RunSummary
 
@@ -80,6 +81,17 @@ def test_siblings_have_the_same_profile_whatever_their_seed(tmp_path: Path) -> N
     assert found.curves["grpo/train/loss"] == ()
     again = feed.siblings("demo-s2", ["sft/train/loss"])
     assert again.curves["sft/train/loss"][0] is found.curves["sft/train/loss"][0]  # read once
+
+
+def test_a_run_is_shown_whole_while_the_store_can_take_nothing_in(tmp_path: Path) -> None:
+    run = FabricatedRun(tmp_path, "demo-s0")
+    Feed(tmp_path).ingest()
+    run.write(run.event("log", message="while the file was held"))
+    feed = Feed(tmp_path)
+    with locked(tmp_path / "store.gate", patience=1.0, shared=True):  # a reader: who would write must wait
+        shown = feed.run("demo-s0")
+    assert feed.problem
+    assert [event.message for event in shown.log if event.kind == "log"] == ["while the file was held"]
 
 
 async def test_runs_of_a_profile_are_drawn_together_by_a_key(tmp_path: Path) -> None:

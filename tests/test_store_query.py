@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from store.home import RunFolder, create_run
-from store.journal import JournalWriter
+from store.journal import START, JournalWriter
+from store.live import LiveTail
 from store.query import Store, UnknownRun
 from store.records import Event, Example, Record, RunRow, Scalar
 
@@ -284,3 +285,15 @@ def test_events_come_in_order_of_arrival(tmp_path: Path) -> None:
     assert store.events("r", limit=2) == events[3:]
     assert store.events("r", ["state"])[0].payload == {"state": "running", "reason": ""}
     assert store.events("r", []) == []
+
+
+def test_events_and_the_tail_behind_them_leave_nothing_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.events_to_here("r") == ([], START)
+    events = [Event("log", f"line {number}", ts=50.0 + number) for number in range(6)]
+    journaled(tmp_path, "r", events[:4])
+    store.ingest()
+    journaled(tmp_path, "r", events[4:])  # written, and not yet applied
+    past, here = store.events_to_here("r", limit=3)
+    assert past == events[1:4]
+    assert LiveTail(RunFolder(tmp_path, "r").journal, here).poll() == events[4:]

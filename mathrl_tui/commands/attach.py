@@ -11,10 +11,8 @@ PAST_LINES = 20
 def attach(home: Home, run: Run) -> None:
     """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it."""
     from mathrl_tui.commands.follow import follow
-    from store.home import RunFolder
-    from store.live import end_of
 
     store = settled_store(home)
     run_id = store.resolve(run)
-    now = end_of(RunFolder(home, run_id).journal)
-    follow(home, run_id, now, store.events(run_id, limit=PAST_LINES))
+    past, here = store.events_to_here(run_id, PAST_LINES)
+    follow(home, run_id, here, past)

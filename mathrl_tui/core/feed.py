@@ -120,9 +120,10 @@ class Feed:
         return self._model.snapshot(alive)
 
     def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
-        """The run's model from the store's history, and its tail from a place before that history ends."""
-        tail = LiveTail(RunFolder(self.home, run_id).journal)
+        """The run's model from the store's history, and its tail from a place that this history reaches."""
         self.store.ingest()
+        _, reached = self.store.events_to_here(run_id, limit=0)
+        tail = LiveTail(RunFolder(self.home, run_id).journal, reached)
         model = RunModel(run_id, self.store.config(run_id))
         events = self.store.events(run_id, _TELLING)
         events += self.store.events(run_id, ("progress",), limit=500)
