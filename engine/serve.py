@@ -37,6 +37,10 @@ CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 CPU_ARGUMENTS = ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(64 << 20)]
 
 
+class ServerFailed(RuntimeError):
+    """A server was started and does not serve; the message says why and where its log is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that was started here. `started` tells its process from a later one of the same pid."""
@@ -115,7 +119,7 @@ def command(model: str, name: str, port: int) -> list[str]:
 
 
 def await_ready(server: Server, seconds: float) -> None:
-    """Returns once the server lists its model. LaunchError: it ended, another answers in its place, or time is up."""
+    """Returns once the server lists its model. ServerFailed: it ended, another answers in its place, time is up."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -123,17 +127,17 @@ def await_ready(server: Server, seconds: float) -> None:
         except (OSError, ValueError, LookupError):
             names = []
         if names and server.name not in names:
-            raise LaunchError(
+            raise ServerFailed(
                 f"port {server.port}: {', '.join(names)} answers there, not {server.name}; give another --port"
             )
         if not has_ended(server) and names:
             return
         if has_ended(server):
-            raise LaunchError(
+            raise ServerFailed(
                 f"serve {server.model}: vLLM ended: {_last_words(server)}; its log is {server.log}"
             )
         if time.monotonic() >= deadline:
-            raise LaunchError(
+            raise ServerFailed(
                 f"serve {server.model}: not ready after {seconds:.0f} s; see {server.log}, or --stop it"
             )
         select.select([], [], [], LOOK_SECONDS)

@@ -40,6 +40,7 @@ _EXIT_STATUS = {
     "engine.plan.PlanError": WRONG,
     "engine.preflight.LaunchError": WRONG,
     "engine.data.rows.InputError": WRONG,
+    "engine.serve.ServerFailed": FAILED,
     "store.query.UnknownRun": WRONG,
     "store.score_files.InputError": WRONG,
     "store.database.StoreError": FAILED,

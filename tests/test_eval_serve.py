@@ -75,11 +75,13 @@ def test_another_model_in_its_place_and_an_end_before_it_is_ready_are_told(
     fake: None, tmp_path: Path
 ) -> None:
     server = serve.start(tmp_path, "other", "tuned", free_port())
-    with pytest.raises(LaunchError, match=rf"port {server.port}: other answers there, not tuned"):
+    with pytest.raises(serve.ServerFailed, match=rf"port {server.port}: other answers there, not tuned"):
         serve.await_ready(server, 60.0)
     serve.stop(server)
     server = serve.start(tmp_path, "bad", "bad", free_port())
-    with pytest.raises(LaunchError, match="serve bad: vLLM ended: ValueError: no such model; its log is"):
+    with pytest.raises(
+        serve.ServerFailed, match="serve bad: vLLM ended: ValueError: no such model; its log is"
+    ):
         serve.await_ready(server, 60.0)
 
 

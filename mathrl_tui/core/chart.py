@@ -160,7 +160,8 @@ def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, l
 
 
 def _log10(value: Array) -> Array:
-    return np.log10(np.where(value > 0, value, np.nan))
+    found: Array = np.log10(np.where(value > 0, value, np.nan))
+    return found
 
 
 def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, float] | None:
