@@ -1,6 +1,6 @@
 # One image for a rented machine with one or more NVIDIA GPUs; the CPU demo runs in it too.
 #   docker build -t mathrl-tui .
-#   docker run --gpus all --ipc=host -it -v $PWD/artifacts:/work/artifacts -v ~/.cache/huggingface:/root/.cache/huggingface mathrl-tui
+#   docker run --gpus all --ipc=host -it -v $PWD/artifacts:/srv/artifacts -v ~/.cache/huggingface:/root/.cache/huggingface mathrl-tui
 # --ipc=host: weights travel from trainer to worker through /dev/shm, and Docker's own 64 MB would not hold them.
 FROM python:3.12-slim-bookworm
 
@@ -16,6 +16,6 @@ COPY profiles profiles
 COPY store store
 RUN pip install --no-cache-dir '.[gpu]'
 
-WORKDIR /work
-ENV MATHRL_HOME=/work/artifacts
+WORKDIR /srv
+ENV MATHRL_HOME=/srv/artifacts
 ENTRYPOINT ["mathrl-tui"]
