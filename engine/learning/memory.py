@@ -1,21 +1,24 @@
 """How many packed tokens fit a forward and backward pass, and what happens when they do not.
 
 A profile may name the budget or leave it to be found (0): two small passes of different size are measured, and what
-remains of the device's memory is shared out at the cost of a token. A step that runs out all the same is done again
-with half the budget, once in a run, and says so; a second time it fails with what to do.
+remains of the device's memory is shared out at the cost of a token. A pass that runs out all the same is done again
+with half the budget, once in an arm's training, and that is said; a second time the stage fails with what to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from engine.context import StageFailed
 from engine.learning.packing import Sequence, lay_out
 from engine.learning.policy import Policy
-from engine.learning.ranks import least, world
+from engine.learning.ranks import least, rank, world
+from engine.learning.shortage import AGAIN, FIRST, Shortage, remedy, too_much
 
 CPU_BUDGET = 16_384
 ROUND = 1024
@@ -28,7 +31,7 @@ T = TypeVar("T")
 
 
 class OutOfMemory(RuntimeError):
-    """Half the token budget did not fit either; the message says what to change."""
+    """One of several ranks ran out of memory: the trainer has to start again, and knows why when it does."""
 
 
 def found_budget(policy: Policy) -> int:
@@ -66,34 +69,67 @@ def _peak(policy: Policy, tokens: int) -> int:
 
 
 class TokenBudget:
-    """Packed tokens a microbatch, halved once when a step runs out of memory.
+    """Packed tokens a microbatch: `tokens`, and half from the pass on that ran out of memory.
 
-    Not under several ranks: one that turns back in the middle of a step would leave the others waiting for it.
+    One process does that pass again at once. Of several ranks, the one that ran out leaves the others waiting for it in
+    the middle of FSDP2's gathers, where nothing can be said to them and nothing be taken back. So it notes the pass in
+    `root`, durably, and ends; with it all end; and the trainer that the supervisor starts again from the last
+    checkpoint comes to the same pass with half.
     """
 
-    def __init__(self, tokens: int, say: Callable[[str], None]) -> None:
-        self.tokens = tokens
+    def __init__(
+        self, tokens: int, root: Path, stage: str, device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        """`root` has the arm's checkpoints; `say` tells a person that the budget is or was halved, and why."""
+        self._whole = tokens
+        self._root = root
+        self._stage = stage
+        self._device = str(device)
         self._say = say
-        self._halved = False
+        self._pass = (-1, 0)  # step, place in it
+        self._shortage = Shortage.read(root / FIRST)
+        if self._shortage is not None:
+            self._tell(self._shortage)
 
-    def run(self, step: Callable[[int], T], clear: Callable[[], None]) -> T:
-        """`step(budget)`; where that runs out of memory, `clear()` and once more with half, from then on."""
+    @property
+    def tokens(self) -> int:
+        """The budget of the pass that is under way, the same on every rank."""
+        if self._shortage is None or not self._shortage.covers(*self._pass):
+            return self._whole
+        return min(self._whole, self._shortage.half)
+
+    def run(self, step: int, work: Callable[[int], T], clear: Callable[[], None]) -> T:
+        """`work(budget)`, the next pass of `step`; where that runs out of memory, `clear()` and once more with half.
+
+        Raises StageFailed where half is too much too, and OutOfMemory under several ranks.
+        """
+        self._pass = (step, self._pass[1] + 1 if step == self._pass[0] else 0)
+        return self._attempt(work, clear)
+
+    def _attempt(self, work: Callable[[int], T], clear: Callable[[], None]) -> T:
         try:
-            return step(self.tokens)
+            return work(self.tokens)
         except torch.OutOfMemoryError as error:
-            if self._halved or world() > 1:
-                raise OutOfMemory(self._advice()) from error
+            self._ran_out(Shortage(*self._pass, rank(), self._device, self.tokens), error)
         # Outside the handler, so that the failed pass's tensors are no longer held by the traceback.
-        self._halved = True
-        self._say(f"out of memory with {self.tokens} packed tokens; going on with {self.tokens // 2}")
-        self.tokens //= 2
         clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return self.run(step, clear)
+        return self._attempt(work, clear)
 
-    def _advice(self) -> str:
-        return (
-            f"out of memory with {self.tokens} packed tokens{', halved already' if self._halved else ''}; "
-            "lower tokens_per_microbatch or set gradient_checkpointing = true"
+    def _ran_out(self, shortage: Shortage, error: torch.OutOfMemoryError) -> None:
+        """Returns where this process may try again, with the budget that it has then."""
+        was_half = self._shortage is not None and self._shortage.covers(*self._pass)
+        if world() > 1:
+            shortage.write(self._root / (AGAIN if was_half else FIRST))
+            raise OutOfMemory(f"{shortage}; the trainer ends on all ranks") from error
+        if was_half:
+            raise StageFailed(too_much(shortage, self._stage)) from error
+        shortage.write(self._root / FIRST)
+        self._shortage = shortage
+        self._tell(shortage)
+
+    def _tell(self, shortage: Shortage) -> None:
+        self._say(
+            f"{shortage}; from there on it is {shortage.half}. To be spared that, {remedy(self._stage)}"
         )

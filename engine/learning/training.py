@@ -27,6 +27,7 @@ from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
 from engine.learning.ranks import own_device
+from engine.learning.shortage import fail_if_half_was_too_much
 from engine.messages import WeightRef
 from profiles import Arm
 from profiles.schema import Optimizer as Settings
@@ -46,6 +47,7 @@ class Training:
         self.settings = settings
         self.total_steps = total_steps
         self.root = context.folder.checkpoints(self.arm.name)
+        fail_if_half_was_too_much(self.root, context.stage)
         self.device = own_device(context.profile.hardware.trainer)
         self.origin = WeightRef(self.arm.name, 0, parent_model(context.folder, context.profile, self.arm))
         resumed = checkpoint.latest(self.root)
@@ -53,7 +55,7 @@ class Training:
         self.reference: Policy | None = None  # what a KL penalty is to, where there is one
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
-        self.budget = TokenBudget(settings.tokens_per_microbatch or found_budget(self.policy), self.warn)
+        tokens = settings.tokens_per_microbatch or found_budget(self.policy)  # before there are moments
         self.step = 0
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self._can_save = False  # without a wait for host memory
@@ -69,6 +71,7 @@ class Training:
             context.emit(
                 Event("log", f"goes on from step {self.step}", context.stage, self.arm.name, self.step)
             )
+        self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
 
     def load_policy(self, source: str | Path, frozen: bool = False) -> Policy:
         """A policy from a model folder or hub name on the trainer's device."""

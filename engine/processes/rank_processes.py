@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -128,14 +128,21 @@ def follow(place: int, part: Part) -> None:
     """The life of a further rank, number `place` (from 0) of those that the launcher has started."""
     faulthandler.enable()
     end_with_parent()
-    try:
+    with ExitStack() as on_exit:
+        on_exit.push(write_to_log)
         part.join(place + 1)
         with suppress(StopRequested, StageFailed):  # rank 0 has met the same, and says so
             stage(part.stage)(part.context())
         ranks.leave()
-    except Exception:
-        traceback.print_exc()  # the launcher keeps it for a parent that joins, and rank 0 does not live so long
-        raise
+
+
+def write_to_log(
+    kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Writes out the error that ends a `with`: the launcher keeps it for a parent that joins, and rank 0 does not
+    live so long."""
+    if error is not None:
+        traceback.print_exception(error)
 
 
 def end_with_parent() -> None:

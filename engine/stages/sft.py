@@ -93,7 +93,7 @@ def _train(
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
     """One optimizer step on `batch`; the loss is the mean over all of its answer tokens."""
     loss, tokens = training.budget.run(
-        lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
+        training.step, lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
     )
     moved = training.move()
     return {
