@@ -110,7 +110,7 @@ class Console(App[None]):
         self.other_id = ""  # the run to compare settings with; empty: the nearest one
         self.trouble = ""  # why the store does not answer or take in what is new, in one line
         self._states: dict[str, str] = {}  # of each run when it was last seen
-        self._alarms: dict[str, set[str]] = {}  # of each run, those that were seen
+        self._alarms: dict[str, set[str]] = {}  # of each run, the topics that were told
         self.reader = Reader(home)
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -144,11 +144,11 @@ class Console(App[None]):
 
     def note_alarms(self, run_id: str, alarms: Sequence[Alarm]) -> None:
         """Rings and tells what a run that is being watched warns of anew; what it said before stands on its screen."""
-        words = {alarm.words for alarm in alarms}
-        fresh = words - self._alarms.get(run_id, words)
-        self._alarms.setdefault(run_id, words).update(words)
+        topics = {alarm.topic for alarm in alarms}
+        fresh = topics - self._alarms.get(run_id, topics)
+        self._alarms.setdefault(run_id, topics).update(topics)
         for alarm in alarms:
-            if alarm.words in fresh:
+            if alarm.topic in fresh:
                 self.bell()
                 severity: SeverityLevel = "error" if alarm.grave else "warning"
                 self.notify(f"{run_id}: {alarm.words}", severity=severity, timeout=10)

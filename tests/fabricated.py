@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ ARMS = (("base", "pretrain", ""), ("sft", "sft", "base"), ("grpo", "grpo", "base
 PLAN = (("data", ""), ("pretrain", "base"), ("sft", "sft"), ("grpo", "grpo"), ("eval", ""))
 TASK = "word-problems"
 QUESTIONS = 40
+LONG_AGO = 1_700_000_000.0  # when a run was made where nothing else is said
 # how many of the questions each arm answers rightly: the first so many, so that every flip is known
 RIGHT = {"base": 8, "sft": 24, "grpo": 23}
 
@@ -53,7 +55,7 @@ class FabricatedRun:
         self,
         home: Path,
         run_id: str,
-        created: float = 1_790_000_000.0,
+        created: float = LONG_AGO,
         seed: int = 0,
         changed: Mapping[str, Any] | None = None,
     ) -> None:
@@ -160,9 +162,9 @@ def finished_run(home: Path, run_id: str = "demo-s0-finished") -> FabricatedRun:
     return run
 
 
-def live_run(home: Path, run_id: str = "demo-s1-live") -> FabricatedRun:
-    """A run whose supervisor lives: at step 12 of 40 of its arm sft."""
-    run = FabricatedRun(home, run_id, created=1_790_001_000.0)
+def live_run(home: Path, run_id: str = "demo-s1-live", ago: float = 60.0) -> FabricatedRun:
+    """A run made `ago` seconds ago whose supervisor lives: after 44 seconds at step 12 of 40 of its arm sft."""
+    run = FabricatedRun(home, run_id, created=time.time() - ago)
     run.lock()
     run.write(run.event("state", state="running", reason=""))
     run.write(run.event("process", "", role="trainer", pid=os.getpid(), alive=True, reason=""))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
-from fabricated import FabricatedRun, finished_run, live_run
+from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 
 from mathrl_tui.core import alarms, chart, differences, palette, panels, spread
 from mathrl_tui.core.curve import EMPTY, Curve
@@ -60,7 +60,7 @@ def _seeds(home: Path) -> list[FabricatedRun]:
     """Two ended runs and a live one of the same profile, each on its own height, and one of another profile."""
     runs = []
     for seed in range(3):
-        run = FabricatedRun(home, f"demo-s{seed}", 1_790_000_000.0 + seed, seed)
+        run = FabricatedRun(home, f"demo-s{seed}", LONG_AGO + seed, seed)
         run.write(run.event("state", state="running", reason=""))
         run.write(*(run.scalar("sft/train/loss", step, seed + 1.0) for step in range(1, 41)))
         run.write(*(run.scalar("sft/train/tokens", step, 100.0) for step in range(1, 41)))
@@ -144,6 +144,21 @@ def test_alarms_are_diverging_arms_and_warnings() -> None:
     assert [alarm.words for alarm in alarms.diverging(latest)] == ["sft diverges: train/loss is nan"]
     said = alarms.warnings([_warning("old"), _warning("hello", "info"), _warning("new"), _warning("old")])
     assert [alarm.words for alarm in said] == ["sft: old", "sft: new"]
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_a_run_that_hangs_is_told_though_its_gpus_report(tmp_path: Path, size: tuple[int, int]) -> None:
+    run = live_run(tmp_path, ago=44 + 1510)
+    run.passes(1505)
+    run.write(run.scalar("gpu/0/utilisation", 2, 100.0), run.event("log", "beats", process="supervisor"))
+    async with console(tmp_path, size) as (app, pilot):
+        await sees(pilot, "▸ running !")
+        await opened(pilot, "2", "demo-s1-live")
+        await sees(pilot, "✗ sft silent for 25:1", ", usually 0:01; K kills, R resumes; 6 shows the log")
+        assert not list(app._notifications)  # it was so when the console came
+        run.write(run.event("progress", "", "sft", "sft", done=13, total=40, unit="steps"))
+        await until(pilot, lambda: "silent" not in plain(app), "the alarm gone")
+    run.unlock()
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

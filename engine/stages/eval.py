@@ -82,11 +82,13 @@ def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, Weigh
     ]
     _name_shots(context)
     total = sum(len(job.prompts) * job.samples for _, _, job in jobs)
-    done = 0
+    done, told = 0, -1
     for arm, task, job in jobs:
         while not collector.ready(job.job_id):
             context.control.boundary()
-            _progress(context, done + collector.arrived(job.job_id), total)
+            if (arrived := done + collector.arrived(job.job_id)) != told:  # told again, it would hide a hang
+                told = arrived
+                _progress(context, arrived, total)
             collector.wait()
         done += _record(context, collector, arm, task, job)
     _progress(context, total, total)

@@ -1,4 +1,4 @@
-"""What should not be overlooked in a run: a loss that is no number any more, and what its processes warned of."""
+"""What should not be overlooked: a loss that is no number, a stage that hangs, what a run's processes warned of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mathrl_tui.core import palette
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.silence import Pulse
 from store.records import Event
 
 Span = tuple[str, str]
@@ -24,16 +25,26 @@ _LOUD = frozenset({"warning", "error", "critical"})
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One of them. `grave`: the run is spoilt if nobody does anything."""
+    """One of them. `grave`: the run is spoilt if nobody does anything. `remedy`: what to do while the run lives.
+
+    `about` tells alarms apart whose words change while they last.
+    """
 
     words: str
     grave: bool = False
+    remedy: str = ""
+    about: str = ""
+
+    @property
+    def topic(self) -> str:
+        """The same as long as the alarm is the same."""
+        return self.about or self.words
 
 
-def alarms(run: RunSnapshot) -> list[Alarm]:
-    """The run's alarms: what diverges, then warnings, newest first."""
+def alarms(run: RunSnapshot, now: float) -> list[Alarm]:
+    """The run's alarms: what diverges, what hangs, then warnings, newest first."""
     latest = {name: value.value for name, value in run.latest.items()}
-    return [*diverging(latest), *warnings(run.log)]
+    return [*diverging(latest), *silent(run.state, run.pulse, now), *warnings(run.log)]
 
 
 def diverging(latest: Mapping[str, float]) -> list[Alarm]:
@@ -42,8 +53,15 @@ def diverging(latest: Mapping[str, float]) -> list[Alarm]:
     for metric, value in latest.items():
         arm, _, name = metric.partition("/")
         if name in _TELLING and not math.isfinite(value):
-            told.setdefault(arm, Alarm(f"{arm} diverges: {name} is {value}", True))
+            told.setdefault(arm, Alarm(f"{arm} diverges: {name} is {value}", True, "s stops the run"))
     return list(told.values())
+
+
+def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
+    """An alarm where a run that should be at work has shown nothing for much longer than it usually does."""
+    words = pulse.words(now) if state == "running" else ""
+    about = f"{pulse.label} silent since {pulse.heard:.0f}"
+    return [Alarm(words, True, "K kills, R resumes", about)] if words else []
 
 
 def warnings(log: Iterable[Event]) -> list[Alarm]:
@@ -61,7 +79,7 @@ def row(found: Sequence[Alarm], live: bool) -> Row:
     """The first alarm in a line, what can be done, and how many others there are; `found` is not empty."""
     first = found[0]
     look = palette.state("failed") if first.grave else palette.Look("!", palette.WARN)
-    remedy = "; s stops the run" if first.grave and live else ""
+    remedy = f"; {first.remedy}" if first.remedy and live else ""
     others = f"  and {len(found) - 1} more" if len(found) > 1 else ""
     style = f"bold {look.colour}" if first.grave else look.colour
     return [(f" {look.mark} {first.words}{remedy}", style), (f"{others}; 6 shows the log", palette.DIM)]

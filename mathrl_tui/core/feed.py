@@ -8,15 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import duckdb
 
-from mathrl_tui.core import alarms
+from mathrl_tui.core import alarms, silence
 from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
 from mathrl_tui.core.siblings import SiblingCurves, Siblings
+from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import Stage, remaining
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
@@ -36,6 +38,7 @@ READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Err
 BUCKETS = 2000  # of a curve's history: several for each dot column of any terminal
 INGEST_SECONDS = 1.0
 LOG_LOOK = 500  # newest log events of a live run that the list of runs looks through for warnings
+SIGN_LOOK = 200  # newest events of a live run that tell the list of runs whether it hangs
 WHILE_TRAINING = ("validation", "train")  # tasks that are samples taken by the trainer
 _TELLING = ("state", "stage", "process", "phase")  # events that make the picture; all of them are read
 _SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are enough
@@ -103,8 +106,18 @@ class Feed:
         )
         within = (at.fraction or 0.0) / max(len(summary.stages), 1)
         said = self.store.events(summary.run, ("log",), limit=LOG_LOOK)
-        found = (*alarms.diverging(status.metrics), *alarms.warnings(said))
+        found = (
+            *alarms.diverging(status.metrics),
+            *alarms.silent(status.state, self._pulse(summary.run), now),
+            *alarms.warnings(said),
+        )
         return RunLine(summary, at, min(fraction + within, 1.0), found)
+
+    def _pulse(self, run_id: str) -> Pulse:
+        """What a run has shown of late, also where the store could not take it in."""
+        events, reached = self.store.events_to_here(run_id, limit=SIGN_LOOK)
+        pending = LiveTail(RunFolder(self.home, run_id).journal, reached).poll()
+        return reduce(silence.after, [*events, *pending], Pulse())
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
         """The run as it is now, with the curves of `metrics`, those of `timed` with times. Raises UnknownRun."""

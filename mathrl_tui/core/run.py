@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mathrl_tui.core import stages
+from mathrl_tui.core import silence, stages
 from mathrl_tui.core.curve import EMPTY, Curve
+from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import Board
 from store.records import LIVE_STATES, Event, Example, Record, Scalar
 
@@ -55,6 +56,7 @@ class RunSnapshot:
     created: float
     ended: float
     board: Board
+    pulse: Pulse
     processes: tuple[Process, ...]
     latest: Mapping[str, Value]
     curves: Mapping[str, Curve]
@@ -78,6 +80,7 @@ class RunModel:
         self._board = stages.planned(
             [(step["stage"], step.get("arm", "")) for step in config.get("plan", ())]
         )
+        self._pulse = Pulse()
         self._processes: dict[str, Process] = {}
         self._latest: dict[str, Value] = {}
         self._curves: dict[str, Curve] = {}
@@ -91,6 +94,7 @@ class RunModel:
         changed = False
         for record in records:
             changed = True
+            self._pulse = silence.after(self._pulse, record)
             if isinstance(record, Scalar):
                 points.setdefault(record.metric, []).append(record)
             elif isinstance(record, Event):
@@ -166,6 +170,7 @@ class RunModel:
             created=self._created,
             ended=self._ended,
             board=stages.settled(self._board, state),
+            pulse=self._pulse,
             processes=tuple(
                 processes if alive else (Process(p.role, p.pid, False, p.reason) for p in processes)
             ),

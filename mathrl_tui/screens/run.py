@@ -70,8 +70,8 @@ class RunScreen(Controls):
     def show_run(self, run: RunSnapshot, siblings: Siblings | None) -> None:
         """Shows the snapshot everywhere on the screen."""
         self.console.note_state(run.run_id, run.state, run.reason)
-        self._show_alarms(run)
         width, now = self.size.width, self.now
+        self._show_alarms(run, now)
         self.show_lines("#heading", [board.heading(run, width, now)])
         strip = board.strip(run.board, width)
         self.query_one("#strip").styles.height = len(strip)
@@ -84,9 +84,9 @@ class RunScreen(Controls):
         if any(metric not in run.curves for metric in self.wall.needed()) and before != self.wall.needed():
             self.call_after_refresh(self.read_soon)
 
-    def _show_alarms(self, run: RunSnapshot) -> None:
+    def _show_alarms(self, run: RunSnapshot, now: float) -> None:
         """A line for what should not be overlooked, while there is something."""
-        found = alarms.alarms(run)
+        found = alarms.alarms(run, now)
         self.console.note_alarms(run.run_id, found)
         self.query_one("#alarms").display = bool(found)
         live = run.state in LIVE_STATES

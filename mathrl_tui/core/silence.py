@@ -1,0 +1,92 @@
+"""A run that hangs: its supervisor lives, but the stage at work shows nothing any more.
+
+What a stage shows is progress that moves, a scalar, an example, a phase, a checkpoint, a line of its processes' logs.
+What says only that the supervisor lives (the GPUs' telemetry, its own log lines, commands), or only that somebody
+waits (progress told again), breaks no silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import median
+
+from mathrl_tui.core import text
+from mathrl_tui.core.panels import GPU_METRIC
+from store.records import Event, Record, Scalar
+
+# Seconds of silence that are nobody's fault:
+SHORTEST = 600.0  # a checkpoint on a slow disk, a validation, a server that is asked again
+STARTING = 1800.0  # a model is fetched, loaded, compiled; also as long as nothing usual is known
+SHARD = 3600.0  # one lm-eval task is one step, and the longest of them asks 56,168 questions
+TIMES = 5  # how many usual intervals
+TWICE = 2  # how many of the longest interval that the stage came back from
+RECENT = 50  # intervals from which the usual one is taken
+KNOWN = 3  # so many make one usual
+
+_SHARDED = "suite tasks"  # the unit of progress through lm-eval's tasks
+_ANNOUNCING = frozenset({"state", "process", "phase"})  # after these something starts, also after a pause
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a run's stage has shown of late. Times are Unix seconds.
+
+    `heard` is the last sign of all (0: none yet), `moved` when progress last stood at another figure than before (0:
+    not since something started); `gaps` are the seconds between such moves, newest last.
+    """
+
+    label: str = "the run"
+    unit: str = ""
+    heard: float = 0.0
+    moved: float = 0.0
+    done: int = -1
+    gaps: tuple[float, ...] = ()
+
+    @property
+    def usual(self) -> float | None:
+        """The usual seconds from one step to the next; None where too few were seen."""
+        return median(self.gaps) if len(self.gaps) >= KNOWN else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence from which it is suspicious."""
+        least = SHARD if self.unit == _SHARDED else SHORTEST
+        if self.usual is None or not self.moved:
+            least = max(least, STARTING)
+        return max(least, TIMES * (self.usual or 0.0), TWICE * max(self.gaps, default=0.0))
+
+    def words(self, now: float) -> str:
+        """`sft silent for 25:10, usually 0:07` where that is suspicious at `now`; else empty."""
+        silent = now - self.heard
+        if not self.heard or silent < self.patience:
+            return ""
+        usual = "" if self.usual is None else f", usually {text.duration(self.usual)}"
+        starting = "" if self.moved else " while it starts"
+        return f"{self.label} silent for {text.duration(silent)}{starting}{usual}"
+
+
+def after(pulse: Pulse, record: Record) -> Pulse:
+    """The pulse after `record`."""
+    if isinstance(record, Scalar) and GPU_METRIC.match(record.metric):
+        return pulse
+    if isinstance(record, Event):
+        if record.kind == "command" or record.payload.get("process") == "supervisor":
+            return pulse
+        if record.kind == "progress":
+            return _moved(pulse, record)
+        if record.kind == "stage":
+            return Pulse(record.arm or record.stage, heard=record.ts)
+        if record.kind in _ANNOUNCING:
+            pulse = replace(pulse, moved=0.0)
+    return replace(pulse, heard=max(pulse.heard, record.ts))
+
+
+def _moved(pulse: Pulse, event: Event) -> Pulse:
+    label, unit = event.arm or event.stage, str(event.payload.get("unit", ""))
+    if (label, unit) != (pulse.label, pulse.unit):
+        pulse = Pulse(label, unit, pulse.heard)  # its steps are of another length
+    done = int(event.payload.get("done", 0))
+    if done == pulse.done or event.ts < pulse.moved:
+        return pulse
+    gaps = (*pulse.gaps, event.ts - pulse.moved)[-RECENT:] if pulse.moved else pulse.gaps
+    return replace(pulse, heard=max(pulse.heard, event.ts), moved=event.ts, done=done, gaps=gaps)
