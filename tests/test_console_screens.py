@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
 from fabricated import QUESTIONS, RIGHT, finished_run, live_run
 
 from mathrl_tui import actions
+from mathrl_tui.app import Console
 from mathrl_tui.core.feed import Feed
 from mathrl_tui.widgets.chart_wall import Chart
 from mathrl_tui.widgets.keyed_table import KeyedTable
@@ -226,6 +228,17 @@ async def test_every_action_of_the_table_can_be_carried_out(tmp_path: Path) -> N
                 method = f"action_{action.name.partition('(')[0]}"
                 holder = app if actions.APP in action.where else app.screen
                 assert callable(getattr(holder, method, None)), f"{screen}: {method}"
+
+
+def test_every_screen_gives_what_the_shared_ones_leave_to_it() -> None:
+    for make in Console.MODES.values():
+        screen = type(make())  # type: ignore[operator]
+        owed = [
+            name
+            for name in dir(screen)
+            if getattr(getattr_static(screen, name), "__isabstractmethod__", False)
+        ]
+        assert not owed, f"{screen.__name__} lacks {owed}"
 
 
 def test_no_key_means_two_things_on_a_screen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
@@ -13,10 +14,10 @@ from textual.widgets import Footer
 
 from mathrl_tui import actions
 from mathrl_tui.core import palette
+from mathrl_tui.host import Host
 from mathrl_tui.widgets.lines import Lines, Row
 
 if TYPE_CHECKING:
-    from mathrl_tui.app import Console
     from mathrl_tui.core.feed import Feed
     from mathrl_tui.reader import Reader
 
@@ -46,20 +47,18 @@ class ConsoleScreen(Screen[None]):
             yield from self.body()
         yield Footer(compact=True, show_command_palette=False)
 
+    @abstractmethod
     def body(self) -> ComposeResult:
         """The screen's own widgets."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def read(self) -> None:
         """Reads what the screen shows and shows it."""
-        raise NotImplementedError
 
     @property
-    def console(self) -> Console:
-        """The app, by its own type."""
-        from mathrl_tui.app import Console
-
-        return cast(Console, self.app)
+    def console(self) -> Host:
+        """The app, as screens know it."""
+        return cast(Host, self.app)
 
     @property
     def reader(self) -> Reader:
@@ -107,6 +106,7 @@ class ConsoleScreen(Screen[None]):
             while True:
                 self._again = False
                 await self.console.reading(self.read)
+                self.show_screens()
                 if not self._again or not self.is_current:
                     return
         except Left:

@@ -11,6 +11,7 @@ from textual.widgets import DataTable
 
 from mathrl_tui import actions
 from mathrl_tui.core import forest, intervals, measure, palette, text
+from mathrl_tui.core.completions import Choice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.screens.results import ResultsScreen, axis_cells
@@ -88,7 +89,7 @@ screen ([b]2[/b]) shows how far it is."""
     def action_flips(self, shown: str) -> None:
         """Reads the chosen pair's completions that the filter `shown` lets through."""
         if chosen := self.chosen:
-            self.console.open_samples(chosen.b, chosen.task, other=chosen.a, shown=shown)
+            self.console.open_samples(Choice(chosen.b, chosen.task, chosen.a, shown))
 
     def action_copy(self) -> None:
         """Copies the table as Markdown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Awaitable
 
 from textual import work
@@ -16,9 +17,9 @@ class Controls(ConsoleScreen):
     """The actions; a subclass says by `target` which run they go to."""
 
     @property
+    @abstractmethod
     def target(self) -> str | None:
         """The run that commands go to."""
-        raise NotImplementedError
 
     def action_stop(self) -> None:
         """Asks the run to end after its step, with a checkpoint."""

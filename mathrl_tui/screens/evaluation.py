@@ -12,6 +12,7 @@ from textual.widgets import DataTable
 
 from mathrl_tui import actions
 from mathrl_tui.core import intervals, measure, palette, rates, text
+from mathrl_tui.core.completions import Choice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.run import RunSnapshot
@@ -85,7 +86,7 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
     def action_read(self) -> None:
         """Reads the completions of the row."""
         if chosen := self.chosen:
-            self.console.open_samples(chosen.arm, chosen.task)
+            self.console.open_samples(Choice(chosen.arm, chosen.task))
 
     def action_copy(self) -> None:
         """Copies the table as Markdown."""

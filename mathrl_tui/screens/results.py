@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
@@ -28,17 +29,17 @@ class ResultsScreen(TableScreen, Generic[Result]):
         super().__init__()
         self.rows: dict[str, Result] = {}
 
+    @abstractmethod
     def found(self, feed: Feed, run_id: str) -> Sequence[Result]:
         """The run's results, read on the reading thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keyed(self, found: Sequence[Result], run: RunSnapshot) -> dict[str, Result]:
         """The results in the order in which they are listed, each under a key of its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table(self, run: RunSnapshot) -> Table:
         """The table of `rows`; keys without a result are rows that only say something."""
-        raise NotImplementedError
 
     @property
     def chosen(self) -> Result | None:

@@ -11,7 +11,6 @@ from textual.widgets import DataTable, Static
 
 from mathrl_tui import actions
 from mathrl_tui.core import palette, text
-from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 
@@ -27,7 +26,7 @@ With no GPU, the profile [b]demo[/b] runs the whole experiment on this machine's
 Runs of another place show up with [b]--home DIR[/b] or the environment variable [b]MATHRL_HOME[/b]."""
 
 
-class RunsScreen(Controls, ConsoleScreen):
+class RunsScreen(Controls):
     """All runs of the home folder, newest first."""
 
     NAME = actions.RUNS

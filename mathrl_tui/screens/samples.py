@@ -38,7 +38,6 @@ class SamplesScreen(ConsoleScreen):
         super().__init__()
         self._run_id = ""
         self._tasks: dict[str, list[str]] = {}
-        self._choice = Choice()
         self._pairs: dict[str, Pair] = {}
         self._read: object = None  # what the detail shows
 
@@ -51,11 +50,6 @@ class SamplesScreen(ConsoleScreen):
         yield Static("", id="empty")
         yield Input(placeholder="text to look for; Enter keeps it, Esc drops it", id="search", compact=True)
 
-    def choose(self, arm: str, task: str, other: str = "", shown: str = "all") -> None:
-        """Shows an arm's completions on a task, against `other` where flips are wanted."""
-        self._choice = Choice(arm, task, other, shown)
-        self.read_soon()
-
     async def read(self) -> None:
         run_id = self.console.run_id
         self._run_id = run_id
@@ -63,7 +57,7 @@ class SamplesScreen(ConsoleScreen):
         if not self._tasks:
             self._show_emptiness(_EMPTY)
             return
-        choice = self._choice = self._choice.settled(self._tasks)
+        choice = self.console.choice = self.console.choice.settled(self._tasks)
         mine, theirs = await self.ask(lambda feed: _both(feed, run_id, choice))
         found = reading.pairs(mine, theirs, choice)
         self._pairs = {pair.key: pair for pair in found[:MOST_LISTED]}
@@ -71,16 +65,16 @@ class SamplesScreen(ConsoleScreen):
         self._show_list()
 
     def _show_heading(self, found: int, count: int) -> None:
-        against = f" against {self._choice.other}" if self._choice.other else ""
+        against = f" against {self.console.choice.other}" if self.console.choice.other else ""
         cut = f", the first {MOST_LISTED} listed" if found > MOST_LISTED else ""
-        search = f" with “{self._choice.search}”" if self._choice.search else ""
+        search = f" with “{self.console.choice.search}”" if self.console.choice.search else ""
         row = [
-            (f" {self._choice.arm}", f"bold {palette.INK}"),
+            (f" {self.console.choice.arm}", f"bold {palette.INK}"),
             (against, palette.INK),
-            (f"  {self._choice.task}  ", palette.ACCENT),
+            (f"  {self.console.choice.task}  ", palette.ACCENT),
             (
-                f"{self._choice.shown}{search}: ",
-                f"bold {palette.WARN}" if self._choice.shown != "all" or search else palette.DIM,
+                f"{self.console.choice.shown}{search}: ",
+                f"bold {palette.WARN}" if self.console.choice.shown != "all" or search else palette.DIM,
             ),
             (f"{text.count(found)} of {text.count(count)}{cut}", palette.DIM),
         ]
@@ -90,12 +84,14 @@ class SamplesScreen(ConsoleScreen):
         table = self.query_one(KeyedTable)
         titles = [
             "question",
-            self._choice.arm,
-            *([self._choice.other] if self._choice.other else []),
+            self.console.choice.arm,
+            *([self.console.choice.other] if self.console.choice.other else []),
             "answer",
             "gold",
         ]
-        table.show(titles, {key: _cells(pair, bool(self._choice.other)) for key, pair in self._pairs.items()})
+        table.show(
+            titles, {key: _cells(pair, bool(self.console.choice.other)) for key, pair in self._pairs.items()}
+        )
         if not self._pairs:
             self._show_emptiness(_NONE)
             return
@@ -114,33 +110,33 @@ class SamplesScreen(ConsoleScreen):
     def _show_words(self) -> None:
         """The completion under the cursor in full."""
         pair = self._pairs.get(self.query_one(KeyedTable).chosen or "")
-        read = (self._run_id, self._choice, pair)
+        read = (self._run_id, self.console.choice, pair)
         if pair is None or read == self._read:
             return
         self._read = read
-        self.query_one("#words", Static).update(Text.assemble(*reading.detail(pair, self._choice)))
+        self.query_one("#words", Static).update(Text.assemble(*reading.detail(pair, self.console.choice)))
         self.query_one("#detail").scroll_home(animate=False)
 
     def action_next_task(self) -> None:
         """The arm's next task."""
-        tasks = self._tasks.get(self._choice.arm, [])
-        self._choose(task=reading.following(tasks, self._choice.task))
+        tasks = self._tasks.get(self.console.choice.arm, [])
+        self._choose(task=reading.following(tasks, self.console.choice.task))
 
     def action_next_arm(self) -> None:
         """The next arm, on the same task where it has it."""
-        self._choose(arm=reading.following(list(self._tasks), self._choice.arm))
+        self._choose(arm=reading.following(list(self._tasks), self.console.choice.arm))
 
     def action_next_other(self) -> None:
         """The next arm to compare with, or none."""
-        others = ["", *self._choice.others(self._tasks)]
-        self._choose(other=reading.following(others, self._choice.other))
+        others = ["", *self.console.choice.others(self._tasks)]
+        self._choose(other=reading.following(others, self.console.choice.other))
 
     def action_next_filter(self) -> None:
         """The next filter; those that compare take the first other arm where none is chosen."""
-        self._choose(shown=reading.following(list(FILTERS), self._choice.shown))
+        self._choose(shown=reading.following(list(FILTERS), self.console.choice.shown))
 
     def _choose(self, **changes: str) -> None:
-        self._choice = replace(self._choice, **changes)
+        self.console.choice = replace(self.console.choice, **changes)
         self.read_soon()
 
     def action_search(self) -> None:
@@ -168,7 +164,7 @@ class SamplesScreen(ConsoleScreen):
         """Copies the completion that is read."""
         pair = self._pairs.get(self.query_one(KeyedTable).chosen or "")
         if pair is not None:
-            self.console.copy(reading.plain(pair, self._choice), pair.mine.ex_id)
+            self.console.copy(reading.plain(pair, self.console.choice), pair.mine.ex_id)
 
 
 def _both(feed: Feed, run_id: str, choice: Choice) -> tuple[list[Example], list[Example]]:

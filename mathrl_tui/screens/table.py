@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 from rich.text import Text
@@ -29,9 +30,9 @@ class TableScreen(ConsoleScreen):
         yield Static("", id="empty")
         yield Static("", id="words", markup=False)
 
+    @abstractmethod
     def words(self, key: str) -> Text:
         """What the row `key` says."""
-        raise NotImplementedError
 
     @property
     def cursor(self) -> str:

@@ -11,6 +11,7 @@ from textual.widgets import DataTable
 
 from mathrl_tui import actions
 from mathrl_tui.core import forest, intervals, measure, palette, text, watch
+from mathrl_tui.core.completions import Choice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.watch import Flag
@@ -75,7 +76,7 @@ above [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]e
         if chosen := self.chosen:
             row = chosen.comparison
             shown = "flips" if row.measure == "accuracy" else "all"
-            self.console.open_samples(row.b, row.task, other=row.a, shown=shown)
+            self.console.open_samples(Choice(row.b, row.task, row.a, shown))
 
     def action_copy(self) -> None:
         """Copies the table as Markdown."""
