@@ -17,6 +17,7 @@ from mathrl_tui.core import (
     chart,
     completions,
     draft,
+    header,
     logs,
     palette,
     panels,
@@ -381,6 +382,35 @@ def test_durations(seconds: float | None, words: str) -> None:
 )
 def test_numbers(value: float, words: str) -> None:
     assert text.number(value) == words
+
+
+SCREENS = ("runs", "run", "evaluation", "comparison", "samples", "logs", "watch", "config")
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (
+            110,
+            " mathrl   1 Runs  2 Run  3 Evaluation  4 Comparison  5 Samples  6 Logs  7 Watch  8 Config    /home",
+        ),
+        (
+            95,
+            " mathrl   1 Runs  2 Run  3 Evaluation  4 Comparison  5 Samples  6 Logs  7 Watch  8 Config ",
+        ),
+        (80, " 1 Runs 2 Run 3 Evaluation 4 Comparison 5 Samples 6 Logs 7 Watch 8 Config"),
+        (60, " 1 2 3 4 5 6 7 Watch 8"),
+    ],
+)
+def test_the_line_of_screens_holds_whole_words_at_any_width(width: int, line: str) -> None:
+    assert "".join(words for words, _ in header.header(SCREENS, "watch", width, "", "/home")) == line
+
+
+def test_trouble_takes_the_room_that_it_needs() -> None:
+    wide = "".join(words for words, _ in header.header(SCREENS, "watch", 200, "the disk is full", "/home"))
+    assert wide.endswith("8 Config   ! the disk is full")
+    narrow = "".join(words for words, _ in header.header(SCREENS, "watch", 80, "the disk is full", "/home"))
+    assert narrow == " mathrl   7 Watch  ! the disk is full"
 
 
 def test_bars_fill_to_an_eighth_of_a_cell() -> None:

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from mathrl_tui import actions
-from mathrl_tui.core import palette
+from mathrl_tui.core.header import header
 from mathrl_tui.host import Host
 from mathrl_tui.widgets.lines import Lines, Row
 
@@ -116,19 +116,8 @@ class ConsoleScreen(Screen[None]):
 
     def show_screens(self) -> None:
         """The screens' names with their keys; the one in sight stands out."""
-        row: list[tuple[str, str]] = [(" mathrl ", f"bold {palette.GROUND} on {palette.ACCENT}"), (" ", "")]
-        wide, said = self.app.size.width >= 100, self.console.trouble
-        for index, name in enumerate(actions.SCREENS, start=1):
-            here = name == self.NAME
-            if said and not (wide or here):
-                continue  # the trouble needs the room
-            title = name.capitalize() if wide or here or len(name) < 5 else name.capitalize()[:4]
-            row.append((f" {index} ", f"bold {palette.ACCENT}" if here else palette.DIM))
-            row.append((f"{title} ", f"bold {palette.INK} underline" if here else palette.DIM))
-        if said:
-            row.append((f"  ! {said}", palette.WARN))
-        elif wide:
-            row.append((f"   {self.console.home}", palette.FAINT))
+        console = self.console
+        row = header(actions.SCREENS, self.NAME, console.size.width, console.trouble, str(console.home))
         for line in self.query("#screens").results(Lines):  # none where the screen has been left meanwhile
             line.show([row])
 

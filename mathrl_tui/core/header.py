@@ -1,0 +1,49 @@
+"""The line at the top of every screen: the screens with their keys, in the widest form that there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from mathrl_tui.core import palette
+
+Span = tuple[str, str]
+Row = list[Span]
+
+_BRAND: Row = [(" mathrl ", f"bold {palette.GROUND} on {palette.ACCENT}"), (" ", "")]
+
+
+def header(names: Sequence[str], here: str, width: int, trouble: str, home: str) -> Row:
+    """All names with room around them, and the home; the names alone; or of the others their keys alone.
+
+    `trouble` stands in place of the home and, where it needs the room, in place of the other screens.
+    """
+    roomy = [*_BRAND, *_entries(names, here, names, " ")]
+    if trouble:
+        said = (f"  ! {trouble}", palette.WARN)
+        forms = [[*roomy, said], [*_BRAND, *_entry(names.index(here) + 1, here, True), said]]
+    else:
+        forms = [[*roomy, (f"   {home}", palette.FAINT)], roomy]
+        forms += [_entries(names, here, names, ""), _entries(names, here, (here,), "")]
+    return next((form for form in forms if _cells(form) <= width), forms[-1])
+
+
+def _entries(names: Sequence[str], here: str, named: Collection[str], behind: str) -> Row:
+    """Every screen's key, the name of those in `named`, and `behind` after each."""
+    row: Row = []
+    for place, name in enumerate(names, 1):
+        row += [*_entry(place, name if name in named else "", name == here), (behind, "")]
+    return row
+
+
+def _entry(place: int, name: str, here: bool) -> Row:
+    """The screen in sight stands out."""
+    style = f"bold {palette.INK} underline" if here else palette.DIM
+    return [
+        (f" {place}", f"bold {palette.ACCENT}" if here else palette.ACCENT),
+        (" " if name else "", ""),
+        (name.capitalize(), style),
+    ]
+
+
+def _cells(row: Row) -> int:
+    return sum(len(words) for words, _ in row)
