@@ -152,9 +152,10 @@ async def test_a_run_that_hangs_is_told_though_its_gpus_report(tmp_path: Path, s
     run.passes(1505)
     run.write(run.scalar("gpu/0/utilisation", 2, 100.0), run.event("log", "beats", process="supervisor"))
     async with console(tmp_path, size) as (app, pilot):
-        await sees(pilot, "▸ running !")
+        told = ("✗ sft silent for 25:1", ", usually 0:01; K kills, R resumes; 6 shows the log")
+        await sees(pilot, "▸ running !", *told)
         await opened(pilot, "2", "demo-s1-live")
-        await sees(pilot, "✗ sft silent for 25:1", ", usually 0:01; K kills, R resumes; 6 shows the log")
+        await sees(pilot, "✓ data", *told)
         assert not list(app._notifications)  # it was so when the console came
         run.write(run.event("progress", "", "sft", "sft", done=13, total=40, unit="steps"))
         await until(pilot, lambda: "silent" not in plain(app), "the alarm gone")

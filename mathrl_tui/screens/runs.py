@@ -10,11 +10,13 @@ from textual.app import ComposeResult
 from textual.widgets import DataTable, Static
 
 from mathrl_tui import actions
-from mathrl_tui.core import palette, text
+from mathrl_tui.core import alarms, palette, text
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
+from mathrl_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
+    from mathrl_tui.core.alarms import Alarm
     from mathrl_tui.core.feed import RunLine
 
 _EMPTY = """[b]No runs here yet.[/b]
@@ -32,8 +34,13 @@ class RunsScreen(Controls):
     NAME = actions.RUNS
     BINDINGS = actions.bindings(actions.RUNS)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._alarms: dict[str, tuple[Alarm, ...]] = {}  # by run
+
     def body(self) -> ComposeResult:
         yield KeyedTable(id="runs")
+        yield Lines(id="alarms")
         yield Static("reading the store…", id="empty")
 
     async def read(self) -> None:
@@ -48,6 +55,8 @@ class RunsScreen(Controls):
         table.show(
             _titles(wide), {one.summary.run: _cells(one, wide, one.summary.run == marked) for one in lines}
         )
+        self._alarms = {line.summary.run: line.alarms for line in lines}
+        self._show_alarms()
         table.display = bool(lines)
         empty = self.query_one("#empty", Static)
         empty.display = not lines
@@ -80,6 +89,13 @@ class RunsScreen(Controls):
     @on(DataTable.RowHighlighted)
     def _highlighted(self) -> None:
         self.console.run_id = self.target or ""
+        self._show_alarms()
+
+    def _show_alarms(self) -> None:
+        """A line for what should not be overlooked in the run under the cursor, which only live runs have."""
+        found = self._alarms.get(self.target or "", ())
+        self.query_one("#alarms").display = bool(found)
+        self.show_lines("#alarms", [alarms.row(found, True)] if found else [])
 
 
 def _titles(wide: bool) -> tuple[str, ...]:
