@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,23 @@ async def test_evaluation_shows_samples_forms_and_perplexity_in_their_units(tmp_
         app.screen.query_one(KeyedTable).choose("wikitext/sft")
         words = await sees(pilot, "documents of 500 words on average")
         assert "lower is better" in words
+
+
+async def test_rate_interval_and_questions_stay_in_sight_at_80_columns(tmp_path: Path) -> None:
+    run = results_run(tmp_path)
+    one = run.example("sft+grpo-2", 0, True)
+    run.write(*(replace(one, task="competition-mathematics/plain/8-shot", ex_id=f"{n}") for n in range(1319)))
+    async with console(tmp_path, (80, 50)) as (_, pilot):
+        await opened(pilot, "3", RUN)
+        shown = await sees(pilot, "rate", "95 % interval", " n ", "wikitext")
+        # Wilson's interval where all n are right begins at n / (n + z²)
+        least = 100 * 1319 / (1319 + 1.96**2)
+        (long,) = (line for line in shown.splitlines() if "1,319" in line)
+        assert "matics" in long and "sft+grpo-2" in long and f"100.0 %   {least:.1f} – 100.0   1,319" in long
+        (sampled,) = (line for line in shown.splitlines() if " plain " in line and "■ grpo" in line)
+        assert "56.2 %" in sampled and "42.5 – 69.1" in sampled and sampled.split()[-1] == "40"
+        (document,) = (line for line in shown.splitlines() if "wikitext" in line and "■ grpo" in line)
+        assert "ppl 12.06" in document and document.split()[-1] == "24"
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

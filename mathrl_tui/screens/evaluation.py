@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mathrl_tui.core.feed import Feed
 
 _LEAST_PICTURE = 11  # cells; without them the intervals stand as figures alone
+_APART = 2  # cells between two columns
+_ARM = 12
+_LEAST_TASK = 9
 _AMISS = 0.05  # share of completions cut off or without an answer that stands out
 _PERPLEXITY = "Perplexity of whole documents, with the interval over them. Lower is better."
 
@@ -70,10 +73,18 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
         return titles, cells
 
     def _layout(self, rows: Sequence[EvalSummary]) -> _Layout:
-        """Which columns the results need, and how much room is left for pictures."""
+        """Which columns the results need, how much room is left for pictures, and without them for tasks."""
         prompted, sampled = any(self._forms.values()), any(rates.samples(row) > 1 for row in rows)
         room = min(max(self.size.width - 126 - 16 * prompted - 22 * sampled, 0), 70)
-        return _Layout(prompted, sampled, room if room >= _LEAST_PICTURE else 0)
+        if room >= _LEAST_PICTURE:
+            return _Layout(prompted, sampled, room, task=40, arm=40)
+        prompt = max(map(len, self._forms.values())) + _APART if prompted else 0
+        arm = min(max(len(row.arm) for row in rows), _ARM)
+        others = (
+            prompt + 2 + arm + _APART + _in_sight(rows) + 1
+        )  # a mark before the arm, the scrollbar behind all
+        task = self.size.width - others - _APART
+        return _Layout(prompted, sampled, 0, task=max(min(task, 16), _LEAST_TASK), arm=arm)
 
     def words(self, key: str) -> Text:
         chosen = self.rows.get(key)
@@ -95,19 +106,25 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The columns: whether prompt forms and several samples are told apart, and cells for the picture (0: none)."""
+    """The columns: whether prompt forms and several samples are told apart, and cells for the picture (0: none).
+
+    Names of tasks and arms are cut to `task` and `arm` cells, so that no figure with its interval scrolls out of sight.
+    """
 
     prompted: bool
     sampled: bool
     room: int
+    task: int
+    arm: int
 
     def titles(self, scale: Scale, kind: Measure) -> list[str]:
         """What stands over the columns; the first measure's axis over the pictures."""
         return [
             *("task", *(["prompt"] if self.prompted else []), "arm", "rate", "95 % interval"),
             *([intervals.value_header(scale, self.room, kind)] if self.room else []),
+            "n",
             *(("pass@k", "majority") if self.sampled else ()),
-            *("n", "cut off", "no answer"),
+            *("cut off", "no answer"),
             *(("tokens", "step") if self.room else ()),
         ]
 
@@ -118,21 +135,29 @@ class _Layout:
 
     def cells(self, row: EvalSummary, form: str, scale: Scale, look: Look) -> tuple[Cell, ...]:
         """A row's cells."""
-        task = Text(text.ends(rates.stem(row.task), 40 if self.room else 16), palette.INK)
+        task = Text(text.ends(rates.stem(row.task), self.task), palette.INK)
         picture = intervals.interval(row.low, row.rate, row.high, scale, look, self.room) if self.room else []
         return (
             *(task, *([Text(form, palette.ACCENT)] if self.prompted else [])),
-            *_reached(row, look),
+            Text(f"{look.mark} {text.ends(row.arm, self.arm)}", look.colour),
+            *_reached(row),
             *([Text.assemble(*picture)] if self.room else []),
+            Text(f"{text.count(row.n):>6}", palette.DIM),
             *(_of_samples(row) if self.sampled else ()),
             *_became(row),
             *(_made(row) if self.room else ()),
         )
 
 
-def _reached(row: EvalSummary, look: Look) -> tuple[Cell, ...]:
+def _in_sight(rows: Sequence[EvalSummary]) -> int:
+    """Cells of rate, interval and n, which stay in sight at 80 columns."""
+    rate = max(9, *(len(measure.value(row.rate, row.measure)) for row in rows))
+    interval = max(13, *(len(measure.ends(row.low, row.high, row.measure)) for row in rows))
+    return rate + interval + 6 + 3 * _APART
+
+
+def _reached(row: EvalSummary) -> tuple[Cell, ...]:
     return (
-        Text(f"{look.mark} {row.arm}", look.colour),
         Text(f"{measure.value(row.rate, row.measure):>9}", f"bold {palette.INK}"),
         Text(f"{measure.ends(row.low, row.high, row.measure):>13}", palette.INK),
     )
@@ -150,11 +175,10 @@ def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _became(row: EvalSummary) -> tuple[Cell, ...]:
-    """How many questions, and which share of the completions was cut off or holds no answer."""
-    count = Text(f"{text.count(row.n):>6}", palette.DIM)
+    """Which share of the completions was cut off or holds no answer."""
     if row.measure == "perplexity":
-        return count, Text(f"{text.NOTHING:>7}", palette.DIM), Text(f"{text.NOTHING:>9}", palette.DIM)
-    return count, _share(row.truncated, row, 7), _share(row.no_answer, row, 9)
+        return Text(f"{text.NOTHING:>7}", palette.DIM), Text(f"{text.NOTHING:>9}", palette.DIM)
+    return _share(row.truncated, row, 7), _share(row.no_answer, row, 9)
 
 
 def _share(count: int, row: EvalSummary, width: int) -> Text:
