@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import test_eval_measures as measures
-from stage_context import gsm_row, make_context, write_source
+from stage_context import gsm_row, lines_of, make_context, write_source
 from test_preprocess import make_tokenizer, run_all
 
-from engine.messages import WeightRef
+from engine.messages import Completion, Job, JobDone, Result, WeightRef, Work
+from engine.stages import stage
 from engine.stages.eval import is_long, tasks
 from engine.suite.units import units
 from mathrl_tui.commands.report import results
@@ -56,6 +58,43 @@ def test_another_copy_of_the_model_is_started_only_for_much_to_ask(tmp_path: Pat
     assert is_long_for(["base", "sft"], samples=500, suite=())
     assert not is_long_for(["base"], samples=500, suite=())
     assert is_long_for(["base"], samples=1, suite=("mmlu",))
+
+
+class Halting:
+    """A `Generation` that gives one completion at every fifth look."""
+
+    def __init__(self) -> None:
+        self.left: list[Result] = []
+        self.looks = 0
+
+    def next_job_id(self) -> int:
+        return 1
+
+    def submit(self, job: Work) -> None:
+        assert isinstance(job, Job)
+        ids, logprobs = np.zeros(1, np.int32), np.zeros(1, np.float32)
+        for prompt in job.prompts:
+            place = (job.job_id, job.kind, job.weights.version, prompt.index, 0)
+            self.left.append(Completion(*place, ids, logprobs, "stop", "1", "correct", "1"))
+        kept = tuple(prompt.index for prompt in job.prompts)
+        self.left.append(JobDone(job.job_id, job.kind, job.weights.version, kept, 1, 1, 0.1, 0.0, 0.0))
+
+    def poll(self, timeout: float) -> list[Result]:
+        self.looks += 1
+        return [] if self.looks % 5 else [self.left.pop(0)]
+
+
+def test_progress_is_told_only_where_it_moves(tmp_path: Path) -> None:
+    """Told again while it waits, it would hide from the console that nothing answers any more."""
+    questions = [gsm_row(n) for n in range(16)]
+    source = write_source(tmp_path / "source", questions[:6], questions[6:])
+    model = make_tokenizer(tmp_path / "model", [row["question"] for row in questions], 300)
+    context, told = run_all(tmp_path / "home", model, source)
+    evaluation = context.profile.eval.model_copy(update={"suite": (), "shots": (0,), "templates": ()})
+    profile = context.profile.model_copy(update={"eval": evaluation})
+    stage("eval")(replace(context, profile=profile, stage="eval", generation=Halting()))
+    progress = [event for event in lines_of(told, "progress") if event.stage == "eval"]
+    assert [event.payload["done"] for event in progress] == [*range(11), 10]  # and when all is recorded
 
 
 def test_the_answer_names_samples_perplexity_watch_and_worked_examples(tmp_path: Path) -> None:
