@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
+from fabricated import TASK, finished_run
 from fabricated_results import ARC, MMLU, NATS, RUN, WATCHED, results_run
 
 from mathrl_tui.core import forest, intervals, palette, rates, text, watch
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from store.comparison import Comparison
+from store.query import Store
 from store.results import Measure
 from store.verdict import regression_watch
 
@@ -128,6 +130,10 @@ async def test_evaluation_shows_samples_forms_and_perplexity_in_their_units(tmp_
         # 14 questions all right and 10 with one sample of four right, of 40
         assert f"{(14 + 10 / 4) / 40:.1%}".replace("%", " %") in sampled
         assert f"@4  {(14 + 10) / 40:.1%}".replace("%", " %") in sampled
+        for row in Store(tmp_path).evaluations(RUN):
+            if row.task == TASK:
+                line = next(line for line in lines if f" {row.arm} " in line and " plain " in line)
+                assert f"{100 * row.low:.1f} – {100 * row.high:.1f}" in line
         wikitext = next(line for line in lines if "wikitext" in line and "▲ sft" in line)
         assert "ppl" in wikitext and "%" not in wikitext
         axis = lines.index(next(line for line in lines if "lower is better" in " ".join(line.split())))
@@ -135,6 +141,8 @@ async def test_evaluation_shows_samples_forms_and_perplexity_in_their_units(tmp_
         app.screen.query_one(KeyedTable).choose("wikitext/sft")
         words = await sees(pilot, "documents of 500 words on average")
         assert "lower is better" in words
+        await pilot.press("enter")
+        await sees(pilot, "sft  wikitext  all: 24 of 24")
 
 
 async def test_rate_interval_and_questions_stay_in_sight_at_80_columns(tmp_path: Path) -> None:
@@ -208,8 +216,6 @@ async def test_the_watch_is_on_screen_with_margin_and_verdict(tmp_path: Path, si
 
 
 async def test_a_run_without_a_suite_says_what_the_watch_needs(tmp_path: Path) -> None:
-    from fabricated import finished_run
-
     finished_run(tmp_path)
     async with console(tmp_path, SMALL) as (_, pilot):
         await opened(pilot, "7", "demo-s0-finished")
