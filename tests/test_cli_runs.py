@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import Terminal, environment, mathrl
+from fabricated import FabricatedRun
 from supervised import make_run, states, supervise, until
 
 from engine import launch
@@ -39,6 +42,24 @@ def test_status_of_a_live_run(held: RunFolder) -> None:
     assert (run["run"], run["state"], run["ended"]) == (held.run_id, "running", None)
     status = json.loads(mathrl(held.home, "status", held.run_id, "--json").stdout)
     assert [process["alive"] for process in status["processes"] if process["role"] == "trainer"] == [True]
+
+
+def test_status_says_what_should_not_be_overlooked(tmp_path: Path) -> None:
+    run = FabricatedRun(tmp_path / "artifacts", "demo-s0", time.time())
+    run.write(run.event("state", state="running", reason=""), run.scalar("sft/train/loss", 1, math.nan))
+    run.write(run.event("log", message="half the budget", arm="sft", level="warning"))
+    run.lock()
+    assert json.loads(mathrl(run.folder.home, "status", "--json").stdout)["runs"][0]["alarms"] == [
+        "sft diverges: train/loss is nan",
+        "sft: half the budget",
+    ]
+    assert (
+        "! sft diverges: train/loss is nan\n! sft: half the budget\n"
+        in mathrl(run.folder.home, "status").stdout
+    )
+    run.unlock()
+    run.write(run.event("state", state="done", reason=""))
+    assert json.loads(mathrl(run.folder.home, "status", "demo-s0", "--json").stdout)["alarms"] == []
 
 
 def test_pause_resume_checkpoint_and_stop(held: RunFolder) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,19 +49,18 @@ def status(
         raise WrongInput("--plot draws text: leave --json out, or export the metric with `mathrl-tui export`")
     from store.query import Store
     from store.records import LIVE_STATES
-    from store.runs import as_json as to_json
 
     store = Store(home)
     store.ingest()
     if run:
         found = store.status(store.resolve(run))
-        print_json(to_json(found)) if as_json else print(_told(found, store, plot))
+        print_json(_as_json(found, store)) if as_json else print(_told(found, store, plot))
         return
     summaries = store.runs()
     chosen = [one for one in summaries if one.state in LIVE_STATES] or summaries[-1:]
     details = [store.status(one.run) for one in chosen]
     if as_json:
-        print_json({"runs": [to_json(one) for one in details]})
+        print_json({"runs": [_as_json(one, store) for one in details]})
     else:
         told = [_told(one, store, plot) for one in details]
         print("\n\n".join(told) or f"no runs in {home} yet; `mathrl-tui demo` makes one")
@@ -72,6 +71,7 @@ def _told(run: RunStatus, store: Store, plot: str) -> str:
         f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),
         f"profile {run.profile}, seed {run.seed}, started {_moment(run.started)}, {_span(run)}",
     ]
+    lines += [f"! {words}" for words in _alarms(store, run)]
     if run.step is not None:
         left = "" if run.eta_seconds is None else f", {duration(run.eta_seconds)} left"
         lines.append(f"{run.arm or run.stage}: {run.step} of {run.total_steps} {run.unit}{left}")
@@ -88,6 +88,22 @@ def _told(run: RunStatus, store: Store, plot: str) -> str:
 
         lines.append(plotted(store, run.run, plot))
     return "\n".join(lines)
+
+
+def _as_json(run: RunStatus, store: Store) -> dict[str, Any]:
+    from store.runs import as_json
+
+    return {**as_json(run), "alarms": _alarms(store, run)}
+
+
+def _alarms(store: Store, run: RunStatus) -> list[str]:
+    """What should not be overlooked in a live run, the gravest first."""
+    from mathrl_tui.core.feed import alarms_of
+    from store.records import LIVE_STATES
+
+    if run.state not in LIVE_STATES:
+        return []
+    return [alarm.words for alarm in alarms_of(store, run, time.time())]
 
 
 def _stages(run: RunSummary) -> str:

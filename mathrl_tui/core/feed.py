@@ -29,7 +29,7 @@ from store.journal import JournalVersion
 from store.live import LiveTail
 from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
-from store.results import EvalSummary, RunSummary
+from store.results import EvalSummary, RunStatus, RunSummary
 from store.score_files import InputError
 from store.verdict import run_watch
 
@@ -52,6 +52,19 @@ class RunLine:
     at: Stage | None
     fraction: float
     alarms: tuple[Alarm, ...] = ()
+
+
+def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
+    """A live run's alarms at `now` (Unix seconds), by short looks into the store and at the journal's end."""
+    said = store.events(status.run, ("log",), limit=LOG_LOOK)
+    events, reached = store.events_to_here(status.run, limit=SIGN_LOOK)
+    pending = LiveTail(RunFolder(store.home, status.run).journal, reached).poll()
+    pulse = reduce(silence.after, [*events, *pending], Pulse())
+    return [
+        *alarms.diverging(status.metrics),
+        *alarms.silent(status.state, pulse, now),
+        *alarms.warnings(said),
+    ]
 
 
 class Feed:
@@ -105,19 +118,7 @@ class Feed:
             told=now,
         )
         within = (at.fraction or 0.0) / max(len(summary.stages), 1)
-        said = self.store.events(summary.run, ("log",), limit=LOG_LOOK)
-        found = (
-            *alarms.diverging(status.metrics),
-            *alarms.silent(status.state, self._pulse(summary.run), now),
-            *alarms.warnings(said),
-        )
-        return RunLine(summary, at, min(fraction + within, 1.0), found)
-
-    def _pulse(self, run_id: str) -> Pulse:
-        """What a run has shown of late, also where the store could not take it in."""
-        events, reached = self.store.events_to_here(run_id, limit=SIGN_LOOK)
-        pending = LiveTail(RunFolder(self.home, run_id).journal, reached).poll()
-        return reduce(silence.after, [*events, *pending], Pulse())
+        return RunLine(summary, at, min(fraction + within, 1.0), tuple(alarms_of(self.store, status, now)))
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
         """The run as it is now, with the curves of `metrics`, those of `timed` with times. Raises UnknownRun."""
