@@ -11,11 +11,11 @@ from engine.grading.numbers import Number, read_number
 from engine.grading.text import clean
 
 _PLAIN = re.compile(r"-?\d{1,15}\Z")
-_CONNECTIVE = re.compile(r"\s*,?\s*\b(?:or|and)\b\s*|\s*;\s*")
+_CONNECTIVE = re.compile(r"\s*,?\s*(?:\b(?:or|and)\b|\\(?:lor|vee|land|wedge)(?![A-Za-z])|[∨∧])\s*|\s*;\s*")
 _COMPACT = re.compile(r"[{}]|(?<!\d)\s+|\s+(?!\d)")
-_NO_VALUE = re.compile(
-    r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\d\s+\d"
-)  # a bound, a denial, two numbers: not one value
+_NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not one value
+    r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\\[lg](?:e|eq|t|eqslant|eqq)(?![A-Za-z])|\d[\s$]+\d|\\\\|&|\\c[ua]p(?![A-Za-z])"
+)
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
 _SHARED_NAME = re.compile(r"\A[A-Za-z](?:\([a-z]\))?\s*(?:=|\\in(?![A-Za-z]))\s*")
 _MATHEMATICAL = re.compile(r"[\d\\^=<>]|\A[A-Za-z]\b")
@@ -61,7 +61,8 @@ def _same_text(answer: str, gold: str) -> bool:
         return _same_parts(left, right)
     if _other_base(gold) or _other_base(answer):
         return False
-    return grading_symbolic.equal(answer, gold)
+    # A sign left inside would end the formula: of "17$ then $18" math-verify would read the last alone.
+    return grading_symbolic.equal(answer.replace("$", " "), gold.replace("$", " "))
 
 
 class Parts(NamedTuple):
