@@ -209,6 +209,13 @@ def test_pooled_intervals_cover_where_one_seeds_interval_does_not() -> None:
     assert alone / 600 < 0.85
 
 
+def test_a_gap_beyond_doubt_has_a_p_value_of_zero_and_none_below() -> None:
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        gained = (generator.random(1319) < 0.6) ^ (generator.random((3, 1319)) < 0.02)
+        assert 0.0 <= pool_seeds(gained.astype(float)).p_value < 1e-9
+
+
 def test_one_seed_cannot_be_pooled() -> None:
     with pytest.raises(ValueError, match="two seeds"):
         pool_seeds(np.zeros((1, 10)))

@@ -72,4 +72,5 @@ def _variance_of_mean(
 def _p_value(mean: float, variance: float, freedom: float) -> float:
     if variance == 0.0:
         return 1.0 if mean == 0.0 else 0.0
-    return 2.0 * (1.0 - t_cdf(abs(mean) / math.sqrt(variance), freedom))
+    beyond = 1.0 - t_cdf(abs(mean) / math.sqrt(variance), freedom)
+    return max(0.0, 2.0 * beyond)  # the quadrature may reach 1 and a little
