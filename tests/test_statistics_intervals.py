@@ -125,6 +125,18 @@ def test_models_that_agree_everywhere_get_an_interval_that_is_no_point() -> None
     assert paired_p_value(np.zeros(1319)) == 1.0
 
 
+def test_models_that_differ_everywhere_get_an_interval_that_is_no_point() -> None:
+    for sign in (1.0, -1.0):
+        interval = paired_interval(np.full(50, sign))
+        assert interval.estimate == sign
+        ends = sorted((abs(interval.low), abs(interval.high)))
+        assert ends == pytest.approx(
+            [(50 - 1.96**2) / (50 + 1.96**2), 1.0], abs=1e-4
+        )  # Tango's, solved by hand
+    coverage = paired_coverage(Pair(0.0, 0.99, 0.0, 0.99), 120, datasets=1000, seed=0, interval_of=shown)
+    assert coverage > 0.94
+
+
 def test_sign_flips_are_scipys_permutation_test() -> None:
     rows = np.random.default_rng(2).normal(0.3, 1.0, size=60)
     expected = stats.permutation_test(

@@ -1,8 +1,9 @@
 """The difference of two models on the same questions: its interval and its p-value.
 
-The interval is the paired bootstrap's. Where fewer than 10 questions tell the two models apart, 0/1 outcomes get
-Tango's score interval instead: there the bootstrap covers as little as 86 % (4 of 1319 questions, nine to one), and
-with none that differ it would claim certainty. `store.statistics.coverage` measures both.
+The interval is the paired bootstrap's. Where all but fewer than 10 questions have the same difference, be it none, 0/1
+outcomes get Tango's score interval instead: there the bootstrap covers as little as 86 % (4 of 1319 questions, nine to
+one) or 70 % (b alone right on all but 1 of 120), and where all are alike it would claim certainty.
+`store.statistics.coverage` measures both.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from store.statistics.mcnemar import mcnemar_midp
 from store.statistics.power import minimum_detectable_effect, minimum_detectable_mean
 from store.statistics.resampling import RESAMPLES, Floats
 
-FEW_DISCORDANT = 10
+FEW_UNLIKE = 10
 
 
 def paired_interval(
@@ -26,8 +27,10 @@ def paired_interval(
 ) -> Interval:
     """Interval of the mean of `differences` (questions,), each b's score less a's on one question."""
     rows = np.asarray(differences, dtype=np.float64)
-    if _is_binary(rows) and np.count_nonzero(rows) < FEW_DISCORDANT:
-        return tango_interval(int(np.sum(rows < 0)), int(np.sum(rows > 0)), len(rows), confidence)
+    a_only, b_only = int(np.sum(rows < 0)), int(np.sum(rows > 0))
+    most = max(a_only, b_only, len(rows) - a_only - b_only)
+    if _is_binary(rows) and len(rows) - most < FEW_UNLIKE:
+        return tango_interval(a_only, b_only, len(rows), confidence)
     return percentile_interval(with_count(rows), confidence=confidence, resamples=resamples, seed=seed)
 
 
