@@ -10,7 +10,10 @@ import pytest
 
 from engine.collector import Collector
 from engine.context import StageFailed
+from engine.learning.packing import Sequence
+from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
+from engine.learning.sources import rollout_metrics
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
 from profiles.schema import Grpo
 
@@ -186,3 +189,22 @@ def test_rewards_by_hand(outcome: str, length: int, expected: float) -> None:
     ids = np.zeros(length, dtype=np.int32)
     made = Completion(0, "rollout", 0, 0, 0, ids, np.zeros(length, np.float32), "stop", "", outcome, "")
     assert reward(made, chosen) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("group_size", [2, 3, 6, 8, 12])
+def test_groups_of_equal_reward_are_counted_whatever_the_reward(group_size: int) -> None:
+    rewards = np.array([[0.1] * group_size, [1.0] * group_size, [0.1, 1.0] + [0.1] * (group_size - 2)])
+    count = rewards.size
+    metrics = rollout_metrics(
+        Rollouts(
+            step=0,
+            version=0,
+            ex_ids=[""] * count,
+            sequences=[Sequence(np.ones(2, np.int32), 1, finished=True)] * count,
+            logprobs=[np.zeros(1, np.float32)] * count,
+            rewards=rewards.reshape(-1),
+            advantages=np.zeros(count),
+            group_size=group_size,
+        )
+    )
+    assert metrics["reward/frac_zero_std"] == pytest.approx(2 / 3)

@@ -18,7 +18,7 @@ from engine.data import inputs
 from engine.data.recorded import rollout_folder
 from engine.handover.publisher import Publisher
 from engine.learning import replay
-from engine.learning.advantages import group_advantages
+from engine.learning.advantages import group_advantages, zero_variance
 from engine.learning.packing import Sequence
 from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, steps_on_version
@@ -189,7 +189,7 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
     return {
         "reward/mean": rewards.mean(),
         "reward/std": rewards.std(),
-        "reward/frac_zero_std": float(np.mean(rewards.std(axis=1) == 0)),
+        "reward/frac_zero_std": float(zero_variance(rewards).mean()),
         "completions/mean_length": lengths.mean(),
         "completions/p95_length": float(np.quantile(lengths, 0.95)),
         "completions/clipped_ratio": float(np.mean([not item.finished for item in rollouts.sequences])),
