@@ -156,6 +156,12 @@ def test_sign_flips_of_few_rows_are_the_enumerated_value() -> None:
     assert sign_flip_p_value(rows, resamples=40_000) == pytest.approx(exact, abs=0.01)
 
 
+def test_scores_that_are_no_numbers_are_no_significant_difference() -> None:
+    rows = np.array([0.5, np.nan, 1.0, -0.5] * 8)
+    assert sign_flip_p_value(rows) == 1.0
+    assert paired_p_value(rows) == 1.0
+
+
 def test_perplexity_is_scipys_bca_over_documents() -> None:
     generator = np.random.default_rng(0)
     tokens = generator.integers(50, 900, size=62)

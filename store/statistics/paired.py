@@ -67,7 +67,7 @@ def sign_flip_p_value(differences: Floats, resamples: int = RESAMPLES, seed: int
     """Two-sided p-value of a mean difference of 0, by flipping the signs of `differences` (questions,) at random.
 
     The observed signs count as one flip, so the value is never 0: Phipson and Smyth (2010), Permutation p-values
-    should never be zero.
+    should never be zero. Differences that are no numbers (a model that has broken down) show nothing: 1.
     """
     rows = differences[differences != 0.0]
     generator = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def sign_flip_p_value(differences: Floats, resamples: int = RESAMPLES, seed: int
     for start in range(0, resamples, block):
         shape = (min(block, resamples - start), len(rows))
         signs = generator.integers(0, 2, size=shape, dtype=np.int8) * 2.0 - 1.0
-        at_least += int(np.count_nonzero(np.abs(signs @ rows) >= observed))
+        at_least += int(np.count_nonzero(~(np.abs(signs @ rows) < observed)))
     return (at_least + 1) / (resamples + 1)
 
 
