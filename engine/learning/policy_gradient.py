@@ -7,6 +7,7 @@ several ranks each takes its share of the microbatches; counts, metrics and old 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class PolicyGradient:
     def train_on(self, rollouts: Rollouts) -> dict[str, float]:
         """The step's metrics: sums over microbatches, means over optimizer steps."""
         chosen = self._trainable(rollouts)
+        if self._settings.mask_truncated and not rollouts.sequences[chosen[0]].finished:
+            rollouts = replace(rollouts, advantages=np.zeros_like(rollouts.advantages))
         rollouts = with_blank(rollouts)
         old = self._old_logprobs(rollouts, chosen)
         steps = [self._update(rollouts, old, rows) for rows in self._minibatches(rollouts.step, chosen)]
@@ -47,7 +50,7 @@ class PolicyGradient:
         return metrics
 
     def _trainable(self, rollouts: Rollouts) -> list[int]:
-        """All rows, or those that ended by themselves; all again where none did, with no signal to be masked."""
+        """All rows, or those that ended by themselves; all again where none did, whose advantages then count as 0."""
         rows = list(range(len(rollouts.sequences)))
         if not self._settings.mask_truncated:
             return rows
