@@ -43,6 +43,9 @@ _CHARACTERS = str.maketrans(
         "′": "'",
     }
 )
+_ROOT = re.compile(
+    r"√\s*(?:(\d+(?:\.\d+)?)|\(([^()]*)\))"
+)  # a sign is over the whole number, \sqrt over one digit
 _ENVIRONMENTS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"))
 _SPACING = re.compile(
     r"(?<!\\)\\[,;: ]|\\q?quad|\\hspace\{[^{}]*\}|\\hfill|\\displaystyle"
@@ -68,7 +71,7 @@ def clean(text: str) -> str:
 
     Degree signs go: they are a unit. `\\text{or}` and `\\text{and}` become words.
     """
-    text = text.translate(_CHARACTERS)
+    text = _ROOT.sub(r"\\sqrt{\1\2}", text).translate(_CHARACTERS)
     text = _unwrapped(text)
     text = _THOUSANDS.sub(",", text).replace("\\!", "")
     text = _SPACING.sub(" ", text)
