@@ -13,6 +13,7 @@ from stage_context import gsm_row
 
 from engine.context import StageFailed
 from engine.data.rows import Row
+from engine.grading import grade
 from engine.traces.budget import Budget
 from engine.traces.cleaning import clean
 from engine.traces.journal import Answer, AnswerJournal
@@ -183,6 +184,16 @@ def test_cleaning(text: str, expected: str) -> None:
     assert cleaned is not None and cleaned.text == expected
     again = clean(cleaned.text, BOX)
     assert again is not None and again.text == expected, "cleaning what is clean changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"), [("20\\%", "0.2"), ("12.5 percent", "\\frac{1}{8}"), ("20\\%", "20")]
+)
+def test_cleaning_leaves_a_right_percentage_right(answer: str, gold: str) -> None:
+    text = f"So it is \\boxed{{{answer}}}."
+    cleaned = clean(text, BOX)
+    assert grade(text, gold).correct
+    assert cleaned is not None and grade(cleaned.text, gold).correct
 
 
 def test_cleaning_without_an_answer_or_a_box() -> None:

@@ -91,9 +91,14 @@ def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
 
 
 def normal_form(answer: str) -> str:
-    """A number without its unit, in the form that the grader reads at once; any other answer as it stands."""
+    """A number without its unit, in the form that the grader reads at once; any other answer as it stands.
+
+    So does a percentage: its sign is part of the value.
+    """
     read = read_answer(answer)
-    return answer.strip() if read.number is None or "frac" in answer or "/" in answer else read.canonical
+    if read.number is None or read.number.percent or "frac" in answer or "/" in answer:
+        return answer.strip()
+    return read.canonical
 
 
 def clean_answers(
