@@ -18,6 +18,7 @@ _NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not on
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
 _SHARED_NAME = re.compile(r"\A[A-Za-z](?:\([a-z]\))?\s*(?:=|\\in(?![A-Za-z]))\s*")
+_EITHER_SIGN = re.compile(r"\\pm(?![A-Za-z])")
 _MATHEMATICAL = re.compile(r"[\d\\^=<>]|\A[A-Za-z]\b")
 _MAX_PARTS = 12
 
@@ -79,7 +80,16 @@ def _parts(text: str) -> Parts:
     text = _CONNECTIVE.sub(", ", text)
     opening, closing = _brackets(text)
     inner = text[len(opening) : len(text) - len(closing)] if opening else text
-    return Parts(opening, closing, _split(inner))
+    items = _split(inner)
+    if opening in ("", "\\{"):
+        items = [value for item in items for value in _both(item)]
+    return Parts(opening, closing, items)
+
+
+def _both(item: str) -> list[str]:
+    """The two values of `1 \\pm \\sqrt{2}`; anything else as it stands."""
+    parts = _EITHER_SIGN.split(item)
+    return [f"{parts[0]}{sign}{parts[1]}" for sign in "+-"] if len(parts) == 2 else [item]
 
 
 def _brackets(text: str) -> tuple[str, str]:
