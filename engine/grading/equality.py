@@ -12,7 +12,8 @@ from engine.grading.text import clean
 
 _PLAIN = re.compile(r"-?\d{1,15}\Z")
 _CONNECTIVE = re.compile(r"\s*,?\s*(?:\b(?:or|and)\b|\\(?:lor|vee|land|wedge)(?![A-Za-z])|[∨∧])\s*|\s*;\s*")
-_COMPACT = re.compile(r"[{}]|(?<!\d)\s+|\s+(?!\d)")
+_LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_IDLE_BRACES = re.compile(r"\{(\w)\}|(?<=_)\{(\d+)\}")  # of one character, which would stand alone; of a base
 _NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not one value
     r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\\[lg](?:e|eq|t|eqslant|eqq)(?![A-Za-z])|\d[\s$]+\d|\\\\|&|\\c[ua]p(?![A-Za-z])"
 )
@@ -148,9 +149,11 @@ def _same_item(left: str, right: str) -> bool:
 
 
 def _compact(text: str) -> str:
-    """`text` for a comparison by characters: no spaces, no braces, no case, "(C)" as "C"."""
+    """`text` for a comparison by characters: no spaces, no case, no braces that bind nothing, "(C)" as "C"."""
     letter = _LETTER.match(text.strip())
-    return letter[1].casefold() if letter else _COMPACT.sub("", text).rstrip(".").casefold()
+    if letter:
+        return letter[1].casefold()
+    return _IDLE_BRACES.sub(r"\1\2", _LOOSE_SPACE.sub("", text)).rstrip(".").casefold()
 
 
 def _other_base(text: str) -> bool:

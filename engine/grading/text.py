@@ -59,6 +59,7 @@ _STYLE = re.compile(
 _TEXT = re.compile(r"\\(?:text|textrm|textnormal|mbox|hbox|mathrm|operatorname)\s*\{([^{}]*)\}")
 _AFTER_VALUE = re.compile(r"[\d}%.)]\s*\Z")
 _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _SPACES = re.compile(r"\s+")
 
 MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -100,7 +101,21 @@ def _unwrapped(text: str) -> str:
                 inner = text[len(opening) : -len(closing)]
                 if opening not in inner and not inner.endswith("\\"):
                     text = inner
+        if _in_braces(text):
+            text = text[1:-1]
     return text
+
+
+def _in_braces(text: str) -> bool:
+    """Whether one pair of braces encloses the whole of `text`."""
+    if not (text.startswith("{") and text.endswith("}")):
+        return False
+    depth = 0
+    for brace in _BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth <= 0:
+            return brace.end() == len(text)
+    return False
 
 
 def _without_units(text: str) -> str:
