@@ -113,13 +113,20 @@ class Ingester:
         position, seq = self._repaired_offsets()
         total = 0
         while (batch := collect(self._journals, position)) is not None:
+            if not self._commit(batch, seq + 1, patience, row_group):
+                position, seq = self._repaired_offsets()
+                continue
             seq += 1
-            self._commit(batch, seq, patience, row_group)
             position |= batch.reached
             total += batch.count
         return total
 
-    def _commit(self, batch: Batch, seq: int, patience: float, row_group: int) -> None:
+    def _commit(self, batch: Batch, seq: int, patience: float, row_group: int) -> bool:
+        """Applies `batch` as transaction `seq`. False, with nothing done, where that is not the file's next one.
+
+        Somebody has deleted the file since its offsets were read, or put another in its place: behind this batch
+        it would lack all that came before.
+        """
         try:
             tables = batch.tables()
         except (TypeError, ValueError, OverflowError) as error:
@@ -132,7 +139,11 @@ class Ingester:
             _registered(memory, tables),
             self._database.writing(patience, row_group) as connection,
         ):
+            (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM store.applied").fetchall()[0]
+            if last != seq - 1:
+                return False
             _insert(connection, tables, offsets)
+        return True
 
     def _repaired_offsets(self) -> tuple[dict[str, Position], int]:
         """The offsets applied so far; a damaged log, then a damaged file, is renamed aside to get them."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -240,6 +241,27 @@ def test_a_long_journal_is_applied_in_several_transactions(
     store = Store(tmp_path)
     assert store.ingest() == 40
     assert store.sql("SELECT count(DISTINCT seq), count(*) FROM applied")[1] == [(4, 4)]
+
+
+def test_a_file_that_is_deleted_during_an_ingest_is_made_again_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journaled(tmp_path, scalars(10))
+    store = Store(tmp_path)
+    store.ingest()
+    journaled(tmp_path, scalars(10, start=10))
+    collect, moments = ingest.collect, iter([True])
+
+    def collect_and_delete(*arguments: Any) -> ingest.Batch | None:
+        batch = collect(*arguments)
+        if next(moments, False):
+            (tmp_path / "store.duckdb").unlink()
+        return batch
+
+    monkeypatch.setattr(ingest, "collect", collect_and_delete)
+    store.ingest()
+    store.ingest()
+    assert steps(store) == list(range(20))
 
 
 def test_kill_minus_nine_of_writers_and_ingesters_loses_nothing(tmp_path: Path) -> None:
