@@ -98,8 +98,10 @@ class Ingester:
         try:
             with locked(self._lock, patience=patience):
                 rows = self._apply_all(patience, row_group)
-        except LockBusy:
-            return 0  # another process is at it
+        except LockBusy:  # another process is at it: a tick leaves it to that
+            if patience > TICK_PATIENCE:
+                self.problem = f"another process has been taking rows in for {patience:g} s; ask again"
+            return 0
         except StoreBusy as error:
             self.problem = str(error)
             return 0

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from store import query
 from store.home import RunFolder, create_run
 from store.journal import START, JournalWriter
 from store.live import LiveTail
+from store.locks import locked
 from store.query import Store, UnknownRun
 from store.records import Event, Example, Record, RunRow, Scalar
 
@@ -97,6 +99,21 @@ def test_the_last_words_of_a_run_count_before_they_are_ingested(tmp_path: Path) 
     status = store.status("r")
     assert (status.state, status.metrics) == ("done", {"sft/train/loss": 0.25})
     assert store.high_water("r") == {"sft/train/loss": 2}
+
+
+def test_a_command_that_could_not_wait_for_an_ingest_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    journaled(tmp_path, "r", [registered()])
+    monkeypatch.setattr(query, "SETTLE_SECONDS", 0.1)
+    store = Store(tmp_path)
+    with locked(tmp_path / "store.lock", patience=0.0):
+        assert store.ingest() == 0
+        assert store.problem == ""  # the next tick will do
+        assert store.settle() == 0
+    assert "the newest rows are left out: another process" in caplog.text
+    assert store.settle() == 1
+    assert store.problem == ""
 
 
 def test_a_run_whose_supervisor_never_began_is_listed(tmp_path: Path) -> None:
