@@ -155,6 +155,28 @@ def test_a_paused_trainer_that_dies_is_paused_when_it_comes_back(tmp_path: Path)
     assert states(folder)[-1] == "interrupted"
 
 
+def test_a_run_that_is_resumed_while_its_new_trainer_loads_runs_and_can_be_paused_again(
+    tmp_path: Path,
+) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    ask(folder, "pause")
+    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    (folder.path / "hold-trainer").touch()
+    first = process_of(folder, "trainer")
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: not first.is_alive and process_of(folder, "trainer") != first, "a new trainer lives")
+    assert ask(folder, "resume").ok
+    (folder.path / "hold-trainer").unlink()
+    done = steps_done(folder)
+    until(lambda: steps_done(folder) > done, "it goes on")
+    assert ask(folder, "status").status["state"] == "running"
+    ask(folder, "pause")
+    until(lambda: states(folder).count("paused") == 2, "it is paused again")
+    ask(folder, "kill")
+    supervisor.wait(PATIENCE)
+
+
 def test_kill_takes_the_whole_tree_at_once(tmp_path: Path) -> None:
     folder = make_run(tmp_path, steps=10_000)
     supervisor = started(folder)

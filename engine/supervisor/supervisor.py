@@ -278,6 +278,8 @@ class Supervisor:
             return False, f"is {self._state}, not paused"
         self._wants_pause = False
         self._crew.order("resume", "trainer")
+        if self._state == "paused":  # a trainer that was started anew has not paused yet, and will not say so
+            self._say("running", "")
         return True, "goes on"
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
