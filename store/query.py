@@ -78,7 +78,7 @@ class Store:
         summaries = []
         for run_id in dict.fromkeys([*rows, *journaled(self.home), *run_ids(self.home)]):
             live, pending = self._since(run_id, reached.get(run_id, START))
-            row = rows.get(run_id) or _registration(pending) or run_states.registered(self._folder(run_id))
+            row = _registration(pending) or rows.get(run_id) or run_states.registered(self._folder(run_id))
             if row is not None:
                 known = [*events.get(run_id, []), *_events(pending)]
                 summaries.append(run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0)))
@@ -111,7 +111,7 @@ class Store:
             metrics = _last_values(connection, run_id)
             reached, _ = offsets_in(connection, run_id)
         live, pending = self._since(run_id, reached.get(run_id, START))
-        row = row or _registration(pending) or run_states.registered(self._folder(run_id))
+        row = _registration(pending) or row or run_states.registered(self._folder(run_id))
         if row is None:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
         events += _events(pending)
@@ -343,5 +343,5 @@ def _events(records: Iterable[Record]) -> list[Event]:
     return [record for record in records if isinstance(record, Event)]
 
 
-def _registration(records: Iterable[Record]) -> RunRow | None:
-    return next((record for record in records if isinstance(record, RunRow)), None)
+def _registration(records: Sequence[Record]) -> RunRow | None:
+    return next((record for record in reversed(records) if isinstance(record, RunRow)), None)

@@ -29,7 +29,7 @@ MATH_VERIFY = "/math_verify"  # behind a task's name: its answers judged by our 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run's registration: written once, when its folder is made."""
+    """A run's registration: written when its folder is made, and again when a resume brings more stages."""
 
     name: str
     profile: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -33,7 +34,8 @@ from supervised import (
 from engine import control
 from engine.processes.pidfile import Process
 from store.home import RunFolder
-from store.records import Event, Example, Scalar
+from store.query import Store
+from store.records import Event, Example, RunRow, Scalar
 
 KILLS = int(os.environ.get("MATHRL_TEST_KILLS", "2"))  # of each kind of process
 
@@ -77,6 +79,23 @@ def test_killed_processes_are_started_again_and_leave_no_mark_on_the_record(
     assert supervisor.wait(PATIENCE) == 0
     assert_whole(folder, steps)
     assert sum("SIGKILL" in event.message for event in events(folder, "process")) == KILLS
+
+
+def test_stages_that_a_resume_brings_are_pending_from_its_start(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, worker=False, steps=5)
+    supervise(folder).wait(PATIENCE)
+    config = json.loads(folder.config.read_text())
+    config["plan"].append({"stage": "eval", "arm": ""})
+    folder.config.write_text(json.dumps(config))
+    for _ in range(2):  # a second resume, with nothing new
+        supervise(folder).wait(PATIENCE)
+        assert sum(isinstance(record, RunRow) for record in records(folder)) == 2
+    store = Store(tmp_path)
+    for _ in range(2):  # from the journal alone, and from the database
+        assert ("eval", "pending") in [(each.stage, each.status) for each in store.runs()[0].stages]
+        assert ("eval", "pending") in [(s.stage, s.status) for s in store.status(folder.run_id).stages]
+        store.ingest()
+    assert store.config(folder.run_id)["plan"] == config["plan"]
 
 
 def test_killed_supervisors_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:

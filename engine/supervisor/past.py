@@ -15,10 +15,10 @@ PORTION_BYTES = 8 << 20
 
 @dataclass(slots=True)
 class Past:
-    """`known` identities, whether the run is registered, and its last state ('' for a new run)."""
+    """`known` identities, the plan that the run is registered with, and its last state ('' for a new run)."""
 
     known: Known
-    is_registered: bool = False
+    plan: list[dict[str, str]] | None = None
     state: str = ""
 
 
@@ -28,7 +28,7 @@ def read_past(journal: Path) -> Past:
     for record in _records(journal):
         past.known.remember(record)
         if isinstance(record, RunRow):
-            past.is_registered = True
+            past.plan = record.config["plan"]
         elif isinstance(record, Event) and record.kind == "state":
             past.state = str(record.payload["state"])
     return past

@@ -302,8 +302,8 @@ class Supervisor:
             self._stop("SIGTERM")
 
     def _register(self, config: dict[str, Any], past: Past) -> None:
-        """The run's first records; where a supervisor died, the state that it could not write any more."""
-        if not past.is_registered:
+        """The run's first records, again where its plan has grown; the state that a dead supervisor could not write."""
+        if past.plan != config["plan"]:
             name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
             self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
         if past.state in LIVE_STATES:
