@@ -227,15 +227,21 @@ def test_what_a_worker_started_ends_with_it_wherever_it_went(tmp_path: Path, end
     assert not helper.is_alive
 
 
+@pytest.mark.parametrize("started_through_a_link", [False, True])
 def test_kill_reaches_a_run_whose_supervisor_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_through_a_link: bool
 ) -> None:
-    folder = make_run(tmp_path, steps=10_000)
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "link").symlink_to(home)
+    folder = make_run(tmp_path / "link" if started_through_a_link else home, steps=10_000)
     supervisor = started(folder)
     processes = [process_of(folder, role) for role in ("trainer", "worker")]
     monkeypatch.setattr(control, "PATIENCE_SECONDS", 0.3)
+    (folder.path / "hold-trainer").touch()  # it would not end by itself
+    until(lambda: "held" in [event.message for event in events(folder, "log")], "the trainer is held")
     supervisor.send_signal(signal.SIGSTOP)
-    ask(folder, "kill")
+    ask(RunFolder(home, folder.run_id), "kill")
     supervisor.wait(PATIENCE)
     until(lambda: not any(process.is_alive for process in processes), "the children are dead")
 

@@ -54,7 +54,7 @@ def marked(folder: RunFolder, role: str) -> Iterator[int]:
 
 
 def _mark(folder: RunFolder, role: str) -> str:
-    return f"{folder.path}:{role}"
+    return f"{folder.path.resolve()}:{role}"  # a home may be reached through a link, and then without it
 
 
 def _kill(pid: int) -> None:
