@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
@@ -83,6 +84,7 @@ def console(context: typer.Context) -> None:
 
 def main() -> None:
     """Runs the command in `sys.argv` and exits with its status."""
+    _steady_streams()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _OneLineErrors(debug=len(arguments) < len(sys.argv) - 1):
         if _HELP.intersection(arguments):
@@ -91,6 +93,18 @@ def main() -> None:
             status = app(_without_leading_home(arguments), standalone_mode=False)
         sys.stdout.flush()
         raise SystemExit(status if isinstance(status, int) else DONE)
+
+
+def _steady_streams() -> None:
+    """Whatever the standard streams are: closed ones lead nowhere, and what an encoding lacks is written as escapes.
+
+    The descriptor of a closed one would be the next file's, the store's even, and take what libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), mode))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _print_help(arguments: list[str]) -> int:
