@@ -1,14 +1,16 @@
-"""The program's streams: closed ones, and terminals without UTF-8."""
+"""The program's streams: closed ones, terminals without UTF-8, and JSON that every parser takes."""
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import environment
-from fabricated import TASK, finished_run
+from command_line import environment, mathrl
+from fabricated import TASK, FabricatedRun, finished_run
 
 RUN = "demo-s0-finished"
 PROGRAM = f"{sys.executable} -m mathrl_tui"
@@ -46,3 +48,18 @@ def test_a_terminal_without_unicode_shows_what_it_can(home: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{TASK}  40  60.0 %  57.5 %" in done.stdout
     assert done.stdout.isascii()
+
+
+def test_json_has_null_where_it_has_no_number(home: Path) -> None:
+    query = "SELECT 'nan'::DOUBLE, 'inf'::DOUBLE, ['-inf'::DOUBLE, 1.5], {'a': 'nan'::FLOAT}"
+    answer = json.loads(mathrl(home, "sql", query, "--json").stdout, parse_constant=pytest.fail)
+    assert answer["rows"] == [[None, None, [None, 1.5], {"a": None}]]
+
+
+def test_status_of_a_run_that_has_diverged_is_json(tmp_path: Path) -> None:
+    run = FabricatedRun(tmp_path / "artifacts", "demo-s0-diverged")
+    run.write(run.scalar("sft/train/loss", 1, math.nan), run.scalar("sft/train/grad_norm", 1, math.inf))
+    metrics = json.loads(
+        mathrl(tmp_path / "artifacts", "status", "demo", "--json").stdout, parse_constant=pytest.fail
+    )["metrics"]
+    assert metrics == {"sft/train/loss": None, "sft/train/grad_norm": None}
