@@ -253,3 +253,17 @@ async def test_two_runs_settings_are_compared_by_a_key(tmp_path: Path, size: tup
 def test_curves_of_nothing_are_left_out() -> None:
     rows = chart.draw("loss", [chart.Line("sft", palette.Look("▲", "red"), EMPTY)], chart.View(), 60, 9)
     assert "no values yet" in "".join(part for row in rows for part, _ in row)
+
+
+def test_a_clock_that_was_set_back_does_not_bring_an_old_state_back(tmp_path: Path) -> None:
+    run = FabricatedRun(tmp_path, "demo-s0-clock")
+    run.write(run.event("state", state="running", reason=""))
+    run.train("sft", "sft", 3)
+    run.passes(-3600.0)
+    run.train("grpo", "grpo", 2)
+    run.write(run.event("log", "the last word", "grpo"))
+    run.write(run.event("state", state="done", reason=""))
+    shown = Feed(tmp_path).run("demo-s0-clock")
+    assert shown.state == "done"
+    assert [stage.status for stage in shown.board if stage.arm in ("sft", "grpo")] == ["finished"] * 2
+    assert [event.kind for event in shown.log[-2:]] == ["log", "state"]

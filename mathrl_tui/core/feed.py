@@ -139,10 +139,8 @@ class Feed:
         _, reached = self.store.events_to_here(run_id, limit=0)
         tail = LiveTail(RunFolder(self.home, run_id).journal, reached)
         model = RunModel(run_id, self.store.config(run_id))
-        events = self.store.events(run_id, _TELLING)
-        events += self.store.events(run_id, ("progress",), limit=500)
-        events += self.store.events(run_id, _SAID, limit=LOG_LINES)
-        model.apply(sorted(events, key=lambda event: event.ts))
+        limits = (_TELLING, None), (("progress",), 500), (_SAID, LOG_LINES)
+        model.apply(self.store.newest_events(run_id, *limits))
         status = self.store.status(run_id)
         model.set_latest({name: Value(-1, value, 0.0) for name, value in status.metrics.items()})
         return model, tail
