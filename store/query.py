@@ -116,7 +116,8 @@ class Store:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
         events += _events(pending)
         metrics |= {record.metric: record.value for record in pending if isinstance(record, Scalar)}
-        return run_states.detail(run_states.summarise(run_id, row, events, live), events, metrics)
+        summary = run_states.summarise(run_id, row, events, live)
+        return run_states.detail(summary, events, metrics, self._folder(run_id))
 
     def config(self, run_id: str) -> dict[str, Any]:
         """The frozen configuration of a run: profile, seed, plan, versions, hardware. Raises UnknownRun."""

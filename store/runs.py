@@ -82,7 +82,9 @@ def stage_statuses(plan: Iterable[dict[str, str]], events: Iterable[Event], live
     ]
 
 
-def detail(summary: RunSummary, events: Sequence[Event], metrics: dict[str, float]) -> RunStatus:
+def detail(
+    summary: RunSummary, events: Sequence[Event], metrics: dict[str, float], folder: RunFolder
+) -> RunStatus:
     """`summary` with the run's place, from its last stage and progress events, its metrics and its processes."""
     stage, arm, progress = _place(events)
     done = progress.payload.get("done") if progress else None
@@ -96,19 +98,23 @@ def detail(summary: RunSummary, events: Sequence[Event], metrics: dict[str, floa
         unit=str(progress.payload.get("unit", "")) if progress else "",
         eta_seconds=progress.payload.get("eta_seconds") if progress and live else None,
         metrics=metrics,
-        processes=processes(events),
+        processes=processes(events, folder, live),
     )
 
 
-def processes(events: Iterable[Event]) -> list[ProcessStatus]:
-    """Each role's process as last reported; one that was alive then and has no process now is not alive."""
+def processes(events: Iterable[Event], folder: RunFolder, live: bool) -> list[ProcessStatus]:
+    """Each role's process as last reported; one that was alive then and has no process now is not alive.
+
+    Nobody takes note of the ends of a run's processes once it is not `live`, and numbers are used again: then only one
+    that still holds its pid file is alive.
+    """
     last = {event.payload.get("role", ""): event.payload for event in events if event.kind == "process"}
-    return [
-        ProcessStatus(
-            role, int(payload.get("pid", 0)), bool(payload.get("alive")) and _exists(payload.get("pid", 0))
-        )
-        for role, payload in last.items()
-    ]
+    found = []
+    for role, payload in last.items():
+        pid = int(payload.get("pid", 0))
+        alive = bool(payload.get("alive")) and _exists(pid)
+        found.append(ProcessStatus(role, pid, alive and (live or is_locked(folder.path / f"{role}.pid"))))
+    return found
 
 
 def as_json(summary: RunSummary) -> dict[str, Any]:

@@ -172,6 +172,18 @@ def test_status_tells_place_metrics_and_processes(tmp_path: Path) -> None:
     assert store.status("r").eta_seconds is None  # nobody is at it any more
 
 
+def test_a_number_that_another_process_has_by_now_is_not_a_process_of_the_run(tmp_path: Path) -> None:
+    alive = {"pid": os.getpid(), "alive": True}
+    said = [Event("process", payload=alive | {"role": role}, ts=1.0) for role in ("supervisor", "trainer")]
+    journaled(tmp_path, "r", [registered(), state("running"), *said])
+    told = lambda: {one.role: one.alive for one in Store(tmp_path).status("r").processes}  # noqa: E731
+    with supervised(tmp_path, "r"):
+        assert told() == {"supervisor": True, "trainer": True}
+    assert told() == {"supervisor": False, "trainer": False}
+    with locked(tmp_path / "runs" / "r" / "trainer.pid", patience=0.0):  # an orphan that is still ending
+        assert told() == {"supervisor": False, "trainer": True}
+
+
 def test_looking_at_a_run_does_not_keep_its_lock(tmp_path: Path) -> None:
     journaled(tmp_path, "r", [registered(), state("running")])
     lock = tmp_path / "runs" / "r" / "run.lock"
