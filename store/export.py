@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from store.comparison import Comparison, run_comparisons
+from store.database import StoreError
 from store.evaluations import evaluations_in
 from store.export_formats import WRITERS
 from store.query import Store
@@ -64,6 +65,10 @@ def export(
             try:
                 write(connection, query, kind, temporary)
                 temporary.replace(path)
+            except duckdb.IOException as error:
+                raise StoreError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
             finally:
                 temporary.unlink(missing_ok=True)
             paths.append(path)

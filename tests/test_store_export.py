@@ -10,14 +10,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from mathrl_tui.cli import explained
 from store import export_formats
 from store.comparison import run_comparisons
-from store.export import FORMATS, export
+from store.database import StoreError
+from store.export import FORMATS, Format, export
 from store.home import RunFolder
 from store.journal import JournalWriter
 from store.query import Store
 from store.records import Example, Record, RunRow, Scalar
 
+FULL = Path("/dev/full")  # every write to it meets a full disk
 GOLDEN = Path(__file__).parent / "golden" / "store"
 OUTPUT = 'a | b, "c"\n<think>2*3 \\boxed{6}\r\n=SUM(A1) 數'
 WHAT = ("metrics", "evals", "examples", "config")
@@ -123,6 +126,21 @@ def test_a_failed_export_leaves_the_old_file_and_nothing_else(
         export(store, [], ["examples"], "markdown", out)
     assert list(out.iterdir()) == [old]
     assert old.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_disk_that_is_full_is_told_with_the_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Format
+) -> None:
+    ending, write = export_formats.WRITERS[form]
+    to_a_full_disk = ending, lambda connection, query, kind, path: write(connection, query, kind, FULL)
+    monkeypatch.setitem(export_formats.WRITERS, form, to_a_full_disk)
+    with pytest.raises((OSError, StoreError)) as caught:
+        export(store, [], ["examples"], form, tmp_path / "out")
+    status, line = explained(caught.value)
+    assert status == 1
+    assert line.startswith(f"{tmp_path}/out/examples.{ending}: ")
+    assert "No space" in line
 
 
 def test_every_format_is_known() -> None:
