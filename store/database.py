@@ -191,10 +191,13 @@ class Database:
         """Makes the file with its tables under a temporary name first: there is never a half-made store."""
         fresh = self.path.with_suffix(f".new-{os.getpid()}")
         fresh.unlink(missing_ok=True)
-        with _attached(_quoted(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
-            for statement in create_statements("store"):
-                connection.execute(statement)
-        fresh.rename(self.path)
+        try:
+            with _attached(_quoted(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
+                for statement in create_statements("store"):
+                    connection.execute(statement)
+            fresh.rename(self.path)
+        finally:  # on a full disk every process that tries would leave one
+            fresh.unlink(missing_ok=True)
 
     @contextmanager
     def _gated(self, patience: float, *, shared: bool) -> Iterator[None]:

@@ -324,6 +324,21 @@ def test_a_full_disk_refuses_but_loses_nothing(tmp_path: Path) -> None:
     assert done.stdout.split() == ["full", "recovered"]
 
 
+def test_a_store_that_could_not_be_made_leaves_nothing_on_the_full_disk(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(10))
+    limited = f"""
+import resource
+from pathlib import Path
+from store.query import Store
+store = Store(Path({str(tmp_path)!r}))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+assert store.ingest() == 0
+assert "no room for the store" in store.problem, store.problem
+"""
+    subprocess.run([sys.executable, "-c", limited], check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "store.gate", "store.lock"]
+
+
 def test_a_value_that_fits_no_column_is_named_and_not_half_applied(tmp_path: Path) -> None:
     journaled(tmp_path, [Scalar("m", None, 0.5)])  # type: ignore[arg-type]
     store = Store(tmp_path)
