@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,17 @@ def test_status_of_a_run_that_has_diverged_is_json(tmp_path: Path) -> None:
         mathrl(tmp_path / "artifacts", "status", "demo", "--json").stdout, parse_constant=pytest.fail
     )["metrics"]
     assert metrics == {"sft/train/loss": None, "sft/train/grad_norm": None}
+
+
+def test_reports_hold_no_control_characters_whatever_a_model_wrote(tmp_path: Path) -> None:
+    home = tmp_path / "artifacts"
+    run = FabricatedRun(home, "demo-s0-odd")
+    output = "[red]2\x1b[31m + 2\x1b]52;c;cm0=\x07\r= 4\x9b2J\n\tso\x00 4"
+    run.write(replace(run.example("sft", 0, True), output=output))
+    text = shell(home, f"{PROGRAM} samples demo/sft").stdout
+    written = [r"  [red]2\x1b[31m + 2\x1b]52;c;cm0=\x07", r"  = 4\x9b2J", "  \tso\\x00 4"]
+    assert text.split("\n")[-4:] == [*written, ""]
+    (row,) = json.loads(mathrl(home, "samples", "demo/sft", "--json").stdout)["samples"]
+    assert row["output"] == output
+    told = mathrl(home, "sql", "SELECT output FROM eval_row").stdout
+    assert told.partition("\n")[2] == "[red]2\\x1b[31m + 2\\x1b]52;c;cm0=\\x07\\r= 4\\x9b2J\n\tso\\x00 4\n"

@@ -12,6 +12,7 @@ from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
 from mathrl_tui.commands.settled import settled_store
+from mathrl_tui.core.text import harmless
 
 if TYPE_CHECKING:
     from store.comparison import Address
@@ -94,7 +95,7 @@ def _told(row: Example, other: Example | None) -> str:
             f"{other.arm}@{other.step} · {other.outcome} · extracted: {other.answer or 'none'}",
             _written(other),
         ]
-    return "\n".join(lines)
+    return harmless("\n".join(lines))
 
 
 def _written(row: Example) -> str:

@@ -9,6 +9,7 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
+from mathrl_tui.core.text import harmless
 
 
 def sql(
@@ -31,7 +32,7 @@ def sql(
         print(
             table(
                 columns,
-                [["" if cell is None else str(cell) for cell in row] for row in rows],
+                [["" if cell is None else harmless(str(cell)) for cell in row] for row in rows],
                 left=len(columns),
             )
         )

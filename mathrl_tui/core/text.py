@@ -6,6 +6,8 @@ import math
 import time
 
 NOTHING = "–"
+_CONTROL = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\t"), ord("\n")}
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROL}
 
 
 def duration(seconds: float | None) -> str:
@@ -82,6 +84,11 @@ def clip(text: str, width: int) -> str:
     """`text` on one line of at most `width` characters, the end cut with an ellipsis."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
+
+
+def harmless(text: str) -> str:
+    """`text` with its control characters, but for tabs and line breaks, as escapes: no terminal obeys them."""
+    return text.translate(_ESCAPES)
 
 
 def flowing(words: str) -> str:
