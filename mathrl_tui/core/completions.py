@@ -126,18 +126,18 @@ def detail(pair: Pair, choice: Choice) -> list[Span]:
 
 
 def _headed(title: str, body: str) -> list[Span]:
-    return [(f"{title}\n", f"bold {palette.ACCENT}"), (f"{body}\n\n", palette.INK)]
+    return [(f"{title}\n", f"bold {palette.ACCENT}"), (f"{text.harmless(body)}\n\n", palette.INK)]
 
 
 def _completion(arm: str, example: Example) -> list[Span]:
-    about = f"answer {example.answer or text.NOTHING}   {text.count(example.tokens)} tokens"
+    about = f"answer {text.harmless(example.answer) or text.NOTHING}   {text.count(example.tokens)} tokens"
     if example.outcome == LOGLIKELIHOOD:
         about = f"{example.score:,.1f} nats over {text.count(example.tokens)} words"
     return [
         (f"{arm}  ", f"bold {palette.ACCENT}"),
         outcome(example),
         (f"   {about}\n", palette.DIM),
-        (f"{example.output.strip() or '(empty)'}\n\n", palette.INK),
+        (f"{text.harmless(example.output.strip()) or '(empty)'}\n\n", palette.INK),
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from mathrl_tui.core import palette
+from mathrl_tui.core.text import harmless
 from store.records import Event
 
 Span = tuple[str, str]
@@ -14,6 +16,7 @@ Row = list[Span]
 
 FIRST_BYTES = 256 << 10  # of a file that is opened: its end
 MOST_LINES = 5000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _LEVELS = {"warning": ("!", palette.WARN), "error": ("✗", palette.BAD), "critical": ("✗", palette.BAD)}
 
@@ -60,7 +63,7 @@ def words(event: Event) -> str:
             said = f"step {event.step}: {payload.get('path', event.message)}"
         case _:
             said = event.message or ", ".join(f"{key} {value}" for key, value in payload.items())
-    return " ".join(said.split())
+    return harmless(" ".join(said.split()))
 
 
 def matching(rows: Iterable[Row], search: str) -> list[Row]:
@@ -102,8 +105,8 @@ class LogFile:
 
 
 def _last_of(line: str) -> str:
-    """What a progress bar left in its line: the part behind the last carriage return; tabs as blanks."""
-    return line.rstrip("\r").rpartition("\r")[2].expandtabs(4)
+    """What a progress bar left in its line, behind the last carriage return; no colours, and tabs as blanks."""
+    return harmless(_COLOURS.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4))
 
 
 def file_row(line: str) -> Row:

@@ -81,8 +81,8 @@ def bar(fraction: float | None, width: int) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """`text` on one line of at most `width` characters, the end cut with an ellipsis."""
-    line = " ".join(text.split())
+    """`text` on one harmless line of at most `width` characters, the end cut with an ellipsis."""
+    line = harmless(" ".join(text.split()))
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
 
 
