@@ -90,7 +90,7 @@ def parse_address(text: str) -> Address:
     """RUN/ARM or RUN/ARM@STEP; InputError on anything else."""
     run, slash, rest = text.rpartition("/")
     arm, at, step = rest.partition("@")
-    if not slash or not run or not arm or (at and not step.isdigit()):
+    if not slash or not run or not arm or (at and not step.isdecimal()):
         raise InputError(f"{text}: not an arm; write RUN/ARM, RUN/ARM@STEP, or the path of a JSONL file")
     return Address(run, arm, int(step) if at else None)
 

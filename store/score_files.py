@@ -60,6 +60,8 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         raise InputError(
             f"{path}:{number}: not JSON: {error.msg} at column {error.colno}; mend the line"
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
+        raise InputError(f"{path}:{number}: not JSON: {error}; mend the line") from None
     if not isinstance(row, dict):
         raise InputError(f"{path}:{number}: a {type(row).__name__}, not an object; write {{…}} on every line")
     return row

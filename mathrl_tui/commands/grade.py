@@ -29,6 +29,8 @@ def grade(
     as_json: AsJson = False,
 ) -> None:
     """Grade completions: `correct`, `extracted` and `outcome` for each row, a summary of all."""
+    if out is not None and not out.parent.is_dir():
+        raise WrongInput(f"--out {out}: there is no folder {out.parent}; make it first")
     graded = list(_graded(file))
     if not graded:
         raise WrongInput(f"{file}: holds no rows; expected one object a line with `completion` and `answer`")
@@ -65,10 +67,16 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
     temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         with temporary.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            lines.writelines(_line(row) for row in rows)
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _line(row: dict[str, Any]) -> str:
+    """`row` as JSON; half a surrogate pair, which UTF-8 cannot hold, as the escape that it came as."""
+    text = json.dumps(row, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def _summarise(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from store.query import Store
 
 BUCKETS = 2000
-WIDEST, HEIGHT = 120, 20  # cells, lines
+NARROWEST, WIDEST, HEIGHT = 20, 120, 20  # cells, lines
 
 
 def plotted(store: Store, run_id: str, metric: str) -> str:
@@ -35,7 +35,7 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
         curves[split(name)[0]] = Curve(series.step, series.mean, series.low, series.high, series.ts)
     panel = Panel(split(chosen[0])[1], "", tuple(curves))
     title = f"{panel.metric} by {'second' if panel.by_clock else 'step'}"
-    width = min(shutil.get_terminal_size().columns, WIDEST)
+    width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
     return plot(title, curves, width, HEIGHT, percent=panel.percent)
 
 

@@ -23,6 +23,8 @@ def sql(
     from store.query import Store
 
     try:
+        if not duckdb.extract_statements(query):
+            raise WrongInput('sql: no statement in the query; write one, as in "SELECT * FROM run"')
         columns, rows = Store(home).sql(query)
     except duckdb.Error as error:
         raise WrongInput(f"sql: {error}") from None

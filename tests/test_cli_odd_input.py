@@ -1,0 +1,72 @@
+"""Odd input to commands: one line that names it and status 2, never a fault of the program."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from command_line import mathrl
+from fabricated import finished_run
+
+RUN = "demo-s0-finished"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one finished run."""
+    home = tmp_path_factory.mktemp("odd") / "artifacts"
+    finished_run(home)
+    return home
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sql", " "), "no statement"),
+        (("sql", ";"), "no statement"),
+        (("samples", f"{RUN}/sft@²"), f"{RUN}/sft@²: not an arm"),
+    ],
+)
+def test_arguments(home: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = mathrl(home, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000])
+def test_json_that_python_refuses_to_read(home: Path, tmp_path: Path, value: str) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"id": 1, "correct": true}\n{"id": ' + value + "}\n")
+    done = mathrl(home, "compare", file, file)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith(f"{file}:2: not JSON: ")
+
+
+def test_grade_needs_a_folder_to_write_to(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"completion": "#### 1", "answer": "1"}\n')
+    done = mathrl(home, "grade", file, "--out", tmp_path / "nowhere" / "out.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == f"--out {tmp_path}/nowhere/out.jsonl: there is no folder {tmp_path}/nowhere; make it first\n"
+    )
+
+
+def test_grade_keeps_half_a_surrogate_pair(home: Path, tmp_path: Path) -> None:
+    """As other languages write it where a completion was cut in the middle of an emoji."""
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"completion": "é #### 1 \\ud83d", "answer": "1"}\n')
+    done = mathrl(home, "grade", file, "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(out.read_text())["completion"] == "é #### 1 \ud83d"
+
+
+@pytest.mark.parametrize("columns", ["1", "5"])
+def test_a_plot_on_hardly_any_columns(home: Path, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setitem(os.environ, "COLUMNS", columns)
+    done = mathrl(home, "status", RUN, "--plot", "train/loss")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "┤" in done.stdout
