@@ -89,6 +89,8 @@ class Store:
 
         Raises UnknownRun, which names what comes near.
         """
+        if not text:  # every id begins with it: a script's unset variable would reach the only run
+            raise UnknownRun("no run is named: its name is empty; `mathrl-tui runs` lists them")
         names = {summary.run: summary.name for summary in self.runs()}
         if text in names:
             return text

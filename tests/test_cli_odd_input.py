@@ -26,6 +26,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (("sql", " "), "no statement"),
         (("sql", ";"), "no statement"),
+        (("stop", ""), "no run is named"),
+        (("compare", "/sft", "/grpo"), "/sft: not an arm"),
+        (("export", ""), "no run is named"),
+        (("run", "--resume", ""), "no run is named"),
+        (("run", "data", "--resume", ""), "no run is named"),
         (("samples", f"{RUN}/sft@²"), f"{RUN}/sft@²: not an arm"),
     ],
 )

@@ -36,11 +36,12 @@ def run(
         str, typer.Option(metavar="URL", help="ask this server instead of the worker: eval.server")
     ] = "",
     resume: Annotated[
-        str, typer.Option(metavar="RUN", help="go on with this run, in further stages where some are given")
-    ] = "",
+        str | None,
+        typer.Option(metavar="RUN", help="go on with this run, in further stages where some are given"),
+    ] = None,
 ) -> None:
     """Start stages of an experiment and follow them; Ctrl-C asks whether to stop the run or leave it."""
-    if resume:
+    if resume is not None:
         if profile or overrides or seeds or name or server:
             raise WrongInput("--resume: a run keeps its own profile, seed and name; leave those options out")
         _go_on(home, resume, stages or [], detach)
