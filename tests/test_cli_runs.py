@@ -17,7 +17,9 @@ from fabricated import FabricatedRun
 from supervised import make_run, states, supervise, until
 
 from engine import launch
+from mathrl_tui.commands.feed import Feed
 from store.home import RunFolder
+from store.records import Event
 
 
 @pytest.fixture
@@ -170,3 +172,12 @@ def test_without_a_command_the_console_opens_and_closing_it_leaves_the_run(held:
     terminal.press("q")
     assert terminal.wait() == 0
     assert launch.is_alive(held.home, held.run_id)
+
+
+def test_progress_lines_go_on_when_the_clock_is_set_back() -> None:
+    feed = Feed("r", progress_lines=True)
+    lines = [
+        feed.take([Event("progress", stage="sft", payload={"done": done, "total": 90}, ts=ts)])
+        for done, ts in ((1, 9000.0), (2, 9002.0), (3, 5400.0), (4, 5402.0), (5, 5406.0))
+    ]
+    assert [bool(line) for line in lines] == [True, False, True, False, True]

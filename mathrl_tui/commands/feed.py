@@ -93,7 +93,8 @@ class Feed:
     def _advanced(self, event: Event) -> str:
         self._progress = event
         finished = event.payload.get("done") == event.payload.get("total")
-        if not self._progress_lines or not (finished or event.ts - self._printed >= PROGRESS_SECONDS):
+        recent = 0 <= event.ts - self._printed < PROGRESS_SECONDS  # a clock may be set back
+        if not self._progress_lines or (recent and not finished):
             return ""
         self._printed = event.ts
         return self.status()
