@@ -236,7 +236,7 @@ class Grpo(Optimizer):
         True, description="divide by the group's standard deviation where the loss does"
     )
     refill_groups: Count = Field(
-        0, description="spare questions a step that replace groups of equal reward (0: none)"
+        0, description="spare questions a step that replace groups all right or all wrong (0: none)"
     )
     mask_truncated: bool = Field(
         False, description="leave completions that ran out of tokens out of the loss"
@@ -281,7 +281,7 @@ class Eval(Section):
     suite_limit: Count = Field(0, description="documents a suite task (0: all)")
     suite_data: str = Field("", description="folder of local rows for the suite (empty: the hub)")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
-        0.95, description="coverage of every interval"
+        0.95, description="coverage of differences' intervals (single rates: 95 %)"
     )
     resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="bootstrap resamples")
     margin: Fraction = Field(

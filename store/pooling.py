@@ -6,6 +6,7 @@ have moved it only several runs can say.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.comparison import Address, Comparison, arm_scores, corrected, parse_address, refuse_unpaired
+from store.comparison import (
+    Address,
+    Comparison,
+    arm_scores,
+    corrected,
+    evaluated,
+    parse_address,
+    refuse_unpaired,
+)
 from store.score_files import InputError
 from store.statistics.power import DEFAULT_POWER
 from store.statistics.seeds import pool_seeds
@@ -21,6 +30,8 @@ from store.statistics.student import t_quantile
 
 if TYPE_CHECKING:
     from store.query import Store
+
+log = logging.getLogger(__name__)
 
 Scores = Mapping[str, float]  # question id → score
 
@@ -43,6 +54,7 @@ def compare_pooled(
     a_runs = [arm_scores(store, replace(first, run=run)) for run in pooled]
     b_runs = [arm_scores(store, replace(second, run=run)) for run in pooled]
     _refuse_other_questions(store, [replace(first, run=run) for run in pooled])
+    _say_what_is_left_out(store, (first, second))
     tasks = [task for task in a_runs[0] if all(task in scores for scores in (*a_runs, *b_runs))]
     if not tasks:
         raise InputError(f"{a} and {b}: no task that all of {', '.join(pooled)} share")
@@ -57,6 +69,13 @@ def compare_pooled(
         )
         for task in tasks
     )
+
+
+def _say_what_is_left_out(store: Store, arms: Sequence[Address]) -> None:
+    measured = [row for arm in arms for row in evaluated(store, arm) if row.measure == "perplexity"]
+    if measured:
+        tasks = ", ".join(dict.fromkeys(row.task for row in measured))
+        log.warning("%s: perplexities are not pooled; `compare` without --pool has each run's own", tasks)
 
 
 def _pooled(

@@ -258,6 +258,24 @@ def test_runs_of_several_seeds_are_pooled(tmp_path: Path) -> None:
     assert found.b_rate == pytest.approx(rows.mean())
 
 
+def test_pooling_says_that_it_leaves_perplexities_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in (0, 1):
+        rows: list[Record] = []
+        for arm in ("sft", "grpo"):
+            rows += examples(arm, "math", outcomes(seed, 0.5, 40))
+            rows += [Example(arm, 0, "wikitext", "d0", 0, False, -30.0, "loglikelihood", "", "", 9)]
+        write_run(tmp_path, seed, rows)
+    store = Store(tmp_path)
+    store.settle()
+    (found,) = compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1"])
+    assert found.task == "math"
+    assert caplog.messages == [
+        "wikitext: perplexities are not pooled; `compare` without --pool has each run's own"
+    ]
+
+
 def test_runs_over_other_questions_are_not_pooled(tmp_path: Path) -> None:
     for seed in (0, 1):
         rows = [*examples("sft", "math", [True, False] * 9, prompt=f"of seed {seed}")]
