@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import duckdb
 
 from store.locks import LockBusy, locked
 from store.schema import STORAGE_VERSION, create_statements
+from store.scratch import scratch_folder
 
 READ_PATIENCE = (
     5.0  # seconds that a reader waits for the gate: behind an ingest of a long journal at the most
@@ -133,8 +133,8 @@ class Database:
         The copy has an instance of its own; it is another file, so the rule above is kept. The calling thread
         takes on `niceness`, for good, once the copy is made: who holds the gate should not wait for the processor.
         """
-        with tempfile.TemporaryDirectory(prefix="copy-", dir=self._scratch()) as folder:
-            target = Path(folder) / self.path.name
+        with scratch_folder(self._scratch()) as folder:
+            target = folder / self.path.name
             self._copy_to(target, patience)
             os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
             connection = _connect()

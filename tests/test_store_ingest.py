@@ -185,7 +185,7 @@ def test_sql_sees_everything_and_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(duckdb.Error):
             store.sql(attempt)
     assert store.sql("SELECT count(*) FROM scalar")[1] == [(10,)]
-    assert not list(tmp_path.glob("copy-*"))
+    assert not list(tmp_path.glob("mathrl-copy-*"))
 
 
 def test_threads_of_one_process_share_the_store(tmp_path: Path) -> None:
