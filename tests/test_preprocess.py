@@ -19,8 +19,8 @@ from engine.data import inputs
 from engine.data.cache import building
 from engine.data.prompts import worked
 from engine.data.rows import Row
-from engine.data.sequences import TokenRows, write_lines, write_rows
-from engine.learning.packing import Sequence
+from engine.data.sequence import Sequence
+from engine.data.token_rows import TokenRows, write_lines, write_rows
 from engine.stages import data, preprocess, traces
 from profiles import load
 from store.records import Record

@@ -20,8 +20,8 @@ import torch
 from stages_alone import prepared
 from torch.multiprocessing.spawn import start_processes
 
+from engine import ranks
 from engine.context import Context, StageFailed
-from engine.learning import ranks
 from engine.learning.memory import TokenBudget
 from engine.learning.packing import Packed
 from engine.learning.policy import Policy

@@ -10,7 +10,7 @@ import pytest
 
 from engine.collector import Collector
 from engine.context import StageFailed
-from engine.learning.packing import Sequence
+from engine.data.sequence import Sequence
 from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
 from engine.learning.sources import rollout_metrics

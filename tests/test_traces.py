@@ -20,9 +20,9 @@ from stage_context import NoCommands, gsm_row, lines_of, make_context
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
 from engine.data.rows import Row
+from engine.data.trace import Trace
 from engine.traces.collect import collect
 from engine.traces.journal import AnswerJournal
-from engine.traces.trace import Trace
 from profiles import Profile, load
 from store.records import Record
 

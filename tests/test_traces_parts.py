@@ -13,6 +13,7 @@ from stage_context import gsm_row
 
 from engine.context import StageFailed
 from engine.data.rows import Row
+from engine.data.trace import Trace
 from engine.grading import grade
 from engine.traces.budget import Budget
 from engine.traces.cleaning import clean
@@ -21,7 +22,6 @@ from engine.traces.key import KeyMissing, find_key, without_key
 from engine.traces.own import own_solutions
 from engine.traces.pace import Pace
 from engine.traces.request import TryAgain, read_reply, retry_after
-from engine.traces.trace import Trace
 from profiles import load
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))

@@ -11,7 +11,7 @@ import pytest
 from engine.bench import ours
 from engine.bench.shapes import QWEN_1_5B, TINY, flops
 from engine.bench.train import ErrorsTo, parts, times_as_fast
-from engine.learning.packing import Sequence
+from engine.data.sequence import Sequence
 
 
 def test_operations_by_hand() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.learning.packing import Sequence, lay_out, pack, plan, spread
+from engine.data.sequence import Sequence
+from engine.learning.packing import lay_out, pack, plan, spread
 
 END = 9
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from engine.data.sequence import Sequence
 from engine.learning import head
-from engine.learning.packing import Sequence, lay_out
+from engine.learning.packing import lay_out
 from engine.learning.policy import NoWeights, Policy
 from engine.learning.tensor_image import TensorImage
 

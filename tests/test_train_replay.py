@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from engine.data.recorded import recorded_steps
+from engine.data.sequence import Sequence
 from engine.learning import replay
-from engine.learning.packing import Sequence
 from engine.learning.replay import Rollouts
 
 ROLLOUTS = Rollouts(

@@ -12,8 +12,9 @@ import torch.multiprocessing as spawning
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
+from engine import ranks
 from engine.context import Control, Generation, StopRequested
-from engine.learning import checkpoint, ranks
+from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.optimizer import Optimizer
 from engine.learning.packing import lay_out, pack

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
-from engine.learning.packing import Sequence
+from engine.data.sequence import Sequence
 
 VOCABULARY = 61
 SHAPE = {

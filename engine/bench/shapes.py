@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from engine.learning.packing import Sequence
+from engine.data.sequence import Sequence
 from engine.learning.precision import cast_parameters
 
 PEAK_FLOPS = 989e12  # dense bf16 of an H100 SXM, per second

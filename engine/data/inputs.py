@@ -12,10 +12,10 @@ import numpy as np
 from engine.context import Context, StageFailed
 from engine.data import dataset, locations
 from engine.data.dataset import Row
-from engine.data.sequences import TokenRows, read_lines
-from engine.learning.packing import Sequence
+from engine.data.sequence import Sequence
+from engine.data.token_rows import TokenRows, read_lines
+from engine.data.trace import Trace
 from engine.messages import Prompt
-from engine.traces.trace import Trace
 
 SplitName = Literal["train", "validation", "test", "shots", "platinum"]
 

@@ -9,8 +9,8 @@ from typing import Protocol
 from torch import Tensor
 
 from engine.handover.weights import Lent, WeightPublisher
-from engine.learning.ranks import rank
 from engine.messages import WeightRef
+from engine.ranks import rank
 
 
 class Publisher(Protocol):

@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.learning.ranks import by_rank_zero, rank
+from engine.ranks import by_rank_zero, rank
 
 SCORE = "score.json"
 WEIGHTS = "model.safetensors"

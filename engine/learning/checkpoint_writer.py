@@ -20,8 +20,8 @@ from torch import Tensor
 from engine.handover.weights import Lent
 from engine.learning import checkpoint
 from engine.learning.direct_io import write_durably
-from engine.learning.ranks import barrier, by_rank_zero, rank, world
 from engine.learning.tensor_image import TensorImage
+from engine.ranks import barrier, by_rank_zero, rank, world
 
 PART_BYTES = 2 << 30  # of what is copied, and then written, at a time
 

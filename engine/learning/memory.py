@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from engine.context import StageFailed
-from engine.learning.packing import Sequence, lay_out
+from engine.data.sequence import Sequence
+from engine.learning.packing import lay_out
 from engine.learning.policy import Policy
-from engine.learning.ranks import least, rank, world
 from engine.learning.shortage import AGAIN, FIRST, Shortage, remedy, too_much
+from engine.ranks import least, rank, world
 
 CPU_BUDGET = 16_384
 ROUND = 1024

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from engine.learning.losses import LOSSES, Metrics, Settings, Terms, Totals, importance_weights, merge
 from engine.learning.packing import Packed, pack, spread
-from engine.learning.ranks import merged, share, united
 from engine.learning.replay import Rollouts, with_blank
 from engine.learning.training import Training
 from engine.messages import derived_seed
+from engine.ranks import merged, share, united
 from profiles.schema import Grpo
 
 Logprobs = dict[int, NDArray[np.float32]]  # row of the rollouts → (response tokens,)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.recorded import step_path
-from engine.learning.packing import BLANK, Sequence
-from engine.learning.ranks import by_rank_zero
+from engine.data.sequence import Sequence
+from engine.learning.packing import BLANK
+from engine.ranks import by_rank_zero
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from engine.learning.precision import drop_gradients, gradient_norm
-from engine.learning.ranks import world
+from engine.ranks import world
 
 
 class ShardedMasters:

@@ -16,7 +16,7 @@ from typing import Self
 
 from engine.context import StageFailed
 from engine.learning.checkpoint import sync
-from engine.learning.ranks import barrier, rank, told, world
+from engine.ranks import barrier, rank, told, world
 
 FIRST = "out_of_memory.json"
 AGAIN = "out_of_memory_again.json"

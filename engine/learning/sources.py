@@ -16,10 +16,10 @@ from engine.collector import Collector
 from engine.context import StageFailed
 from engine.data import inputs
 from engine.data.recorded import rollout_folder
+from engine.data.sequence import Sequence
 from engine.handover.publisher import Publisher
 from engine.learning import replay
 from engine.learning.advantages import group_advantages, zero_variance
-from engine.learning.packing import Sequence
 from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, steps_on_version
 from engine.learning.training import Training

@@ -26,9 +26,9 @@ from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
-from engine.learning.ranks import own_device
 from engine.learning.shortage import fail_if_half_was_too_much
 from engine.messages import WeightRef
+from engine.ranks import own_device
 from profiles import Arm
 from profiles.schema import Optimizer as Settings
 from store.records import Event, Scalar

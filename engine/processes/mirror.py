@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.context import Context, Control, Generation, StopRequested
-from engine.learning.ranks import told
 from engine.messages import Result, Work
+from engine.ranks import told
 from store.records import Record
 
 Heard = list[Result] | None  # None: nobody will answer any more

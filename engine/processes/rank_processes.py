@@ -23,8 +23,8 @@ from typing import Any, Self
 
 from torch.multiprocessing.spawn import start_processes
 
+from engine import ranks
 from engine.context import Context, StageFailed, StopRequested
-from engine.learning import ranks
 from engine.processes.mirror import FollowingControl, FollowingGeneration, leading, silent
 from engine.stages import stage
 from profiles import Arm, Profile

@@ -21,8 +21,8 @@ from engine.data.cache import building
 from engine.data.inputs import SplitName
 from engine.data.progress import Progress
 from engine.data.rows import Row
-from engine.data.sequences import write_lines, write_rows
-from engine.traces.trace import Trace
+from engine.data.token_rows import write_lines, write_rows
+from engine.data.trace import Trace
 from store.records import Event
 
 Item = TypeVar("Item")

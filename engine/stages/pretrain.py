@@ -21,16 +21,16 @@ from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.prompts import answer_text, encode_answers, encode_prompts, prompt_text
+from engine.data.sequence import Sequence
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.word_problems import Problem, endless
 from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.optimizer import Optimizer
-from engine.learning.packing import Sequence
 from engine.learning.policy import Policy
-from engine.learning.ranks import own_device
 from engine.learning.training import Clock, Training
 from engine.messages import derived_seed
+from engine.ranks import own_device
 from engine.stages.sft import rates, update
 from profiles.schema import Optimizer as Settings
 from profiles.schema import Pretrain

@@ -12,13 +12,14 @@ from contextlib import closing
 
 import torch
 
+from engine import ranks
 from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.order import batch_rows
+from engine.data.sequence import Sequence
 from engine.handover.publisher import Publisher, publisher_of
-from engine.learning import ranks
-from engine.learning.packing import Sequence, pack
+from engine.learning.packing import pack
 from engine.learning.training import Clock, Training
 from engine.learning.validation import Validation, beside
 

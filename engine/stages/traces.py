@@ -10,10 +10,10 @@ from typing import Any
 from engine.context import Context
 from engine.data import inputs
 from engine.data.cache import building
-from engine.data.sequences import write_lines
+from engine.data.token_rows import write_lines
+from engine.data.trace import Trace
 from engine.traces.chosen import chosen
 from engine.traces.own import own_solutions
-from engine.traces.trace import Trace
 from store.records import Event
 
 STAGE = "traces"

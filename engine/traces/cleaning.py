@@ -12,11 +12,11 @@ from typing import Any
 
 from engine.data.prompts import wants_box
 from engine.data.rows import Row
+from engine.data.trace import Trace
 from engine.grading import grade
 from engine.grading.equality import read_answer
 from engine.grading.extraction import Box, boxes, final_answer, spoken
 from engine.traces.journal import Answer
-from engine.traces.trace import Trace
 from profiles import Profile
 
 EXAMPLES = 3

@@ -21,6 +21,7 @@ from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
 from engine.data.progress import Progress
 from engine.data.rows import Row
+from engine.data.trace import Trace
 from engine.traces.budget import Budget
 from engine.traces.chosen import chosen
 from engine.traces.cleaning import clean_answers
@@ -28,7 +29,6 @@ from engine.traces.journal import Answer, AnswerJournal
 from engine.traces.key import KeyMissing, find_key
 from engine.traces.pace import Pace
 from engine.traces.request import Refused, Reply, TryAgain, ask
-from engine.traces.trace import Trace
 from profiles.schema import Traces
 from store.records import Event
 

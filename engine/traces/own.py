@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from engine.data.prompts import worked
 from engine.data.rows import Row
+from engine.data.trace import Trace
 from engine.grading import grade
-from engine.traces.trace import Trace
 
 
 def own_solutions(rows: Sequence[Row], instruction: str) -> list[Trace]:
