@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from engine import control, gpus, preflight
 from engine.control import Command, NotLive, Reply
-from engine.plan import PlanError, Step, make_plan
+from engine.plan import PlanError, Step, extended, make_plan
 from engine.preflight import LaunchError
 from engine.processes.pidfile import end_unattended, lock_path
 from profiles import Profile
@@ -100,9 +100,11 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
         raise LaunchError(f"run {run_id}: no such run in {home}; `mathrl-tui runs` lists them") from None
     profile = Profile.model_validate(config["profile"])
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
-    plan = steps + [step for step in _extension(profile, stages, steps) if step not in steps]
+    plan = extended(steps, _extension(profile, stages, steps))
     preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
     if plan != steps:
+        if plan[: len(steps)] != steps:  # eval goes again; its tasks that are done stay so
+            (folder.path / "finished" / "eval").unlink(missing_ok=True)
         config["stages"] = [*config["stages"], *(stage for stage in stages if stage not in config["stages"])]
         config["plan"] = [{"stage": step.stage, "arm": step.arm} for step in plan]
         _write(folder.config, config)

@@ -74,6 +74,18 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
     return steps
 
 
+def extended(steps: Sequence[Step], more: Sequence[Step]) -> list[Step]:
+    """`steps` and, behind them, those of `more` that are new.
+
+    An evaluation that is asked for again goes to the end, so that it sees the arms that were trained after the first.
+    """
+    evaluation = Step("eval")
+    new = [step for step in more if step not in steps]
+    if evaluation not in more or evaluation not in steps:
+        return [*steps, *new]
+    return [*(step for step in steps if step != evaluation), *new, evaluation]
+
+
 def needs_worker(profile: Profile, plan: Sequence[Step]) -> bool:
     """True where a step asks for completions: grpo that replays no record, eval without a server, validating sft."""
     stages = {step.stage for step in plan}

@@ -145,6 +145,25 @@ def test_a_resume_may_bring_more_stages(tmp_path: Path, rows: Path) -> None:
     until(lambda: not launch.is_alive(home, run_id), "the second stage has ended")
 
 
+def test_a_resume_that_trains_and_evaluates_again_does_so_in_that_order(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_supervise", lambda folder, where: None)
+    home = tmp_path / "home"
+    run_id = start_run(home, profile(rows), ("data", "preprocess", "sft", "eval"), 0)
+    folder = RunFolder(home, run_id)
+    marks = [folder.path / "finished" / name for name in ("sft", "eval")]
+    marks[0].parent.mkdir()
+    for mark in marks:
+        mark.touch()
+    launch.resume_run(home, run_id, ("grpo",))
+    assert all(mark.is_file() for mark in marks)
+    launch.resume_run(home, run_id, ("eval",))
+    plan = [entry["arm"] or entry["stage"] for entry in json.loads(folder.config.read_text())["plan"]]
+    assert plan == ["data", "traces", "base", "preprocess", "sft", "grpo", "sft+grpo", "eval"]
+    assert [mark.is_file() for mark in marks] == [True, False]
+
+
 def test_looking_at_the_launcher_loads_no_library() -> None:
     script = "import sys, engine.launch; print({'torch', 'numpy', 'duckdb', 'datasets'} & sys.modules.keys())"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.plan import PlanError, Step, make_plan, needs_worker, parse_stages
+from engine.plan import PlanError, Step, extended, make_plan, needs_worker, parse_stages
 from profiles import load
 
 
@@ -69,3 +69,12 @@ def test_a_replay_needs_a_worker_only_for_what_else_is_planned() -> None:
     assert not needs_worker(profile, [Step("preprocess"), Step("grpo", "grpo")])
     assert needs_worker(profile, [Step("grpo", "grpo"), Step("eval")])
     assert needs_worker(profile, [Step("sft", "sft"), Step("grpo", "sft+grpo")])
+
+
+def test_an_evaluation_that_is_asked_for_again_comes_after_what_was_trained_since() -> None:
+    first = [Step("preprocess"), Step("sft", "sft"), Step("eval")]
+    grpo = Step("grpo", "grpo")
+    assert extended(first, [grpo, Step("eval")]) == [*first[:2], grpo, Step("eval")]
+    assert extended(first, [grpo]) == [*first, grpo]
+    assert extended([*first, grpo], [Step("eval")]) == [*first[:2], grpo, Step("eval")]
+    assert extended(first, [Step("eval")]) == first
