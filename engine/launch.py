@@ -28,7 +28,7 @@ from profiles import Profile
 from store.home import RunFolder, create_run
 from store.locks import is_locked
 
-__all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
+__all__ = ["LaunchError", "Reply", "check_start", "command", "is_alive", "resume_run", "start_run"]
 
 PACKAGES = (
     "mathrl-tui",
@@ -55,9 +55,7 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
 
     Raises LaunchError before anything is written.
     """
-    plan = _planned(profile, stages)
-    found = gpus.visible_gpus()
-    preflight.check(home.absolute(), profile, seed, plan, found)
+    plan, found = _checked(home, profile, stages, seed)
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:
@@ -87,6 +85,11 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
         shutil.rmtree(folder.journal, ignore_errors=True)
         raise LaunchError(str(error)) from None
     return folder.run_id
+
+
+def check_start(home: Path, profile: Profile, stages: Sequence[str], seed: int) -> None:
+    """Raises LaunchError where `start_run` would, but for a home that cannot be written. Starts nothing."""
+    _checked(home, profile, stages, seed)
 
 
 def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
@@ -142,11 +145,17 @@ def is_alive(home: Path, run_id: str) -> bool:
     return is_locked(lock_path(RunFolder(home.absolute(), run_id)))
 
 
-def _planned(profile: Profile, stages: Sequence[str]) -> list[Step]:
+def _checked(
+    home: Path, profile: Profile, stages: Sequence[str], seed: int
+) -> tuple[list[Step], list[gpus.Gpu]]:
+    """The plan of a new run, for which all is there, and the machine's GPUs."""
     try:
-        return make_plan(profile, stages)
+        plan = make_plan(profile, stages)
     except PlanError as error:
         raise LaunchError(str(error)) from None
+    found = gpus.visible_gpus()
+    preflight.check(home.absolute(), profile, seed, plan, found)
+    return plan, found
 
 
 def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -> list[Step]:

@@ -10,7 +10,11 @@ import pytest
 from command_line import mathrl
 from fabricated import finished_run
 
+from engine.data import locations
+from profiles import load
+
 RUN = "demo-s0-finished"
+SMALL = ("data.train_rows=300", "data.test_rows=5")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,17 @@ def test_arguments(home: Path, arguments: tuple[str, ...], words: str) -> None:
     done = mathrl(home, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert words in done.stderr
+
+
+def test_a_seed_that_cannot_start_is_told_before_the_others_run(tmp_path: Path) -> None:
+    home = tmp_path / "artifacts"
+    profile = load("demo", SMALL)
+    locations.data_folder(home, profile, 0).mkdir(parents=True)
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    done = mathrl(home, "run", "traces", "--profile", "demo", *settings, "--seed", "0", "--seed", "1")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "with seed 1 has no output of stage data" in done.stderr
+    assert not (home / "runs").exists()
 
 
 @pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000])
