@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -104,7 +105,8 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     profile = Profile.model_validate(config["profile"])
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     plan = extended(steps, _extension(profile, stages, steps))
-    preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
+    with chdir(config["folder"]):
+        preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
     if plan != steps:
         if plan[: len(steps)] != steps:  # eval goes again; its tasks that are done stay so
             (folder.path / "finished" / "eval").unlink(missing_ok=True)

@@ -164,6 +164,17 @@ def test_a_resume_that_trains_and_evaluates_again_does_so_in_that_order(
     assert [mark.is_file() for mark in marks] == [True, False]
 
 
+def test_a_resume_from_elsewhere_finds_the_relative_paths_of_the_profile(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_supervise", lambda folder, where: None)
+    monkeypatch.chdir(tmp_path)
+    run_id = start_run(tmp_path / "home", profile(Path("./rows"), "data.source=./rows"), ("data",), 0)
+    monkeypatch.chdir("/")
+    assert launch.resume_run(tmp_path / "home", run_id, ("traces",)) == run_id
+    assert Path.cwd() == Path("/")
+
+
 def test_looking_at_the_launcher_loads_no_library() -> None:
     script = "import sys, engine.launch; print({'torch', 'numpy', 'duckdb', 'datasets'} & sys.modules.keys())"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
