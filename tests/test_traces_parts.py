@@ -18,7 +18,7 @@ from engine.grading import grade
 from engine.traces.budget import Budget
 from engine.traces.cleaning import clean
 from engine.traces.journal import Answer, AnswerJournal
-from engine.traces.key import KeyMissing, find_key, without_key
+from engine.traces.key import KeyMissing, find_key, read_env_file, without_key
 from engine.traces.own import own_solutions
 from engine.traces.pace import Pace
 from engine.traces.request import TryAgain, read_reply, retry_after
@@ -159,6 +159,21 @@ def test_the_key_comes_from_environment_or_file(tmp_path: Path, monkeypatch: pyt
     )
     said = without_key("Incorrect key sk-abcdef***wxyz,\nand secret, Bearer abc", "secret")
     assert said == "Incorrect key [key], and [key], [key]"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfDEEPSEEK_API_KEY=sk-1#2\r\n",
+        b"DEEPSEEK_API_KEY=sk-1#2  # mine\n",
+        b"DEEPSEEK_API_KEY='sk-1#2' # mine\n",
+        b"DEEPSEEK_API_KEY=sk-1#2\nOTHER= # none yet\n# Schl\xfcssel\n",
+    ],
+)
+def test_a_key_file_as_people_write_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    listed = read_env_file(tmp_path / ".env")
+    assert (listed["DEEPSEEK_API_KEY"], listed.get("OTHER", "")) == ("sk-1#2", "")
 
 
 CLEANED = [

@@ -11,7 +11,9 @@ from profiles.schema import Traces
 
 NO_KEY = "none"  # what a server on this machine is told where there is no key
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
-_ENTRY = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*?)\s*\Z")
+_ENTRY = re.compile(
+    r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>'[^']*'|\"[^\"]*\"|[^\s#].*?|)(?:\s+#.*)?\s*\Z"
+)
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|key|tok)-[\w*-]{6,}|Bearer\s+\S+", re.IGNORECASE)
 
 
@@ -34,10 +36,11 @@ def find_key(settings: Traces, folder: Path | None = None) -> str:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The NAME=value lines of a `.env` file, without quotes; nothing where there is no file."""
+    """The NAME=value lines of a `.env` file, without quotes and comments; nothing where there is no file."""
     if not path.is_file():
         return {}
-    entries = (_ENTRY.match(line) for line in path.read_text(encoding="utf-8").splitlines())
+    text = path.read_text(encoding="utf-8-sig", errors="replace")  # as Windows writes it, too
+    entries = (_ENTRY.match(line) for line in text.splitlines())
     return {entry["name"]: entry["value"].strip("'\"") for entry in entries if entry}
 
 
