@@ -124,7 +124,7 @@ def await_ready(server: Server, seconds: float) -> None:
     while True:
         try:
             names = [model.name for model in served_models(server.url)]
-        except (OSError, ValueError, LookupError):
+        except (OSError, ValueError):
             names = []
         if names and server.name not in names:
             raise ServerFailed(

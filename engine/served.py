@@ -59,18 +59,22 @@ class _Answer:
 
 def served_models(url: str) -> list[ServedModel]:
     """What the server at `url` (…/v1) lists. OSError or ValueError where there is no such server."""
-    with urllib.request.urlopen(f"{url}/models", timeout=LIST_SECONDS) as response:
-        found = json.load(response)
-    if not isinstance(found, dict) or not isinstance(found.get("data"), list):
-        raise ValueError("no list of models")
-    return [ServedModel(str(each["id"]), str(each.get("root") or "")) for each in found["data"]]
+    try:
+        with urllib.request.urlopen(f"{url}/models", timeout=LIST_SECONDS) as response:
+            found = json.load(response)
+    except http.client.HTTPException as error:
+        raise ValueError(f"no HTTP: {type(error).__name__}") from None
+    try:
+        return [ServedModel(str(each["id"]), str(each.get("root") or "")) for each in found["data"]]
+    except (LookupError, TypeError, AttributeError):
+        raise ValueError("no list of models") from None
 
 
 def only_model(url: str) -> ServedModel:
     """The model of a server that serves one; StageFailed otherwise."""
     try:
         models = served_models(url)
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError) as error:
         raise StageFailed(f"eval.server {url}: no OpenAI-compatible server answers there: {error}") from None
     if len(models) != 1:
         names = ", ".join(model.name for model in models) or "none"

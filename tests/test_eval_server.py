@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -152,6 +153,28 @@ def test_a_server_that_is_none_or_serves_several_is_named(server: Server, tmp_pa
         only_model(server.url)
     with pytest.raises(StageFailed, match=r"eval\.server http://127\.0\.0\.1:9/v1: no OpenAI"):
         only_model("http://127.0.0.1:9/v1")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n[1]",
+        b'HTTP/1.0 200 OK\r\n\r\n{"data": ["tuned"]}',
+    ],
+)
+def test_what_speaks_another_protocol_is_named(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            caller, _ = listener.accept()
+            with caller:
+                caller.recv(4096)
+                caller.sendall(said)
+
+        threading.Thread(target=speak, daemon=True).start()
+        with pytest.raises(StageFailed, match="no OpenAI-compatible server answers there"):
+            only_model(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
 
 
 @pytest.mark.parametrize(
