@@ -1,8 +1,8 @@
 """Generation by a server that speaks OpenAI's completions protocol, in place of a worker: jobs in, completions out.
 
 A question that the server does not answer after some tries is a completion of outcome `error`, so it stays in the
-denominator; where it answers none, the job fails. Prompts go as token ids to a server of one of the run's own
-checkpoints, and as text to any other, whose tokenizer may differ.
+denominator; where it answers none, or no longer serves its model at the end, the job fails. Prompts go as token ids
+to a server of one of the run's own checkpoints, and as text to any other, whose tokenizer may differ.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Served:
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._left: dict[int, int] = {}  # completions that a job still waits for
         self._answered: set[int] = set()  # jobs of which a question was answered
+        self._faults: dict[int, str] = {}  # the last one of a job
         self._numbers = itertools.count(1)
         for number in range(CONCURRENCY):
             threading.Thread(target=self._serve, name=f"ask {number}", daemon=True).start()
@@ -125,13 +126,24 @@ class Served:
         completion = answer.completion
         job_id, kind = completion.job_id, completion.kind
         self._left[job_id] -= 1
-        if not answer.fault:
+        if answer.fault:
+            self._faults[job_id] = answer.fault
+        else:
             self._answered.add(job_id)
         if self._left[job_id]:
             return [completion]
         if job_id not in self._answered:
             return [JobFailed(job_id, kind, f"{self._url} answered no question: {answer.fault}")]
+        if job_id in self._faults and not self._is_there():
+            gone = f"{self._url} no longer serves {self._model.name} (last fault: {self._faults[job_id]})"
+            return [JobFailed(job_id, kind, f"{gone}; start it again and resume the run")]
         return [completion, JobDone(job_id, kind, completion.version, (), 0, 0, 0.0, 0.0, 0.0)]
+
+    def _is_there(self) -> bool:
+        try:
+            return self._model.name in [model.name for model in served_models(self._url)]
+        except (OSError, ValueError):
+            return False
 
     def _serve(self) -> None:
         while True:

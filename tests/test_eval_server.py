@@ -147,6 +147,21 @@ def test_a_job_of_which_nothing_is_answered_fails(server: Server) -> None:
     assert "HTTP 400" in last.error
 
 
+@pytest.mark.parametrize(("models", "end"), [(["tuned"], JobDone), (["other"], JobFailed), ([], JobFailed)])
+def test_a_server_that_is_gone_at_the_end_has_not_judged_the_model(
+    server: Server, monkeypatch: pytest.MonkeyPatch, models: list[str], end: type
+) -> None:
+    """One sample of two is not answered: an error of the model's server, or a server that is another's or nobody's."""
+    monkeypatch.setattr("engine.served.ATTEMPTS", 1)
+    served = Served(server.url, ServedModel("tuned", ""), by_ids=False)
+    server.models = [{"id": name, "root": ""} for name in models]
+    served.submit(job(served.next_job_id(), "7 + 3"))
+    *_, last = results(served)
+    assert isinstance(last, end)
+    if isinstance(last, JobFailed):
+        assert "no longer serves tuned (last fault: HTTP 503" in last.error
+
+
 def test_a_server_that_is_none_or_serves_several_is_named(server: Server, tmp_path: Path) -> None:
     server.models.append({"id": "other", "root": ""})
     with pytest.raises(StageFailed, match="serves tuned, other"):
