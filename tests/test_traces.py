@@ -298,6 +298,16 @@ def test_a_refused_question_is_reported_and_the_others_go_on(
     assert report["dropped"]["unanswered"] == {"count": 1, "examples": [{"ex_id": "bad", "text": ""}]}
 
 
+def test_refusals_that_are_left_for_the_next_attempt_do_not_hold_it_up(
+    tmp_path: Path, source: Path, reliable: Teacher
+) -> None:
+    rows = make_rows(700)
+    collect(context_for(tmp_path, reliable.url, source)[0], rows)
+    refused = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(6)]
+    traces, report = collect(context_for(tmp_path, reliable.url, source)[0], [*rows, *refused])
+    assert (len(traces), report["dropped"]["unanswered"]["count"]) == (700, 6)
+
+
 @pytest.mark.parametrize("choice", ["drop", "keep", "mark"])
 def test_wrong_answers_by_setting(tmp_path: Path, source: Path, reliable: Teacher, choice: str) -> None:
     rows = [*make_rows(10), Row("odd", "Ann has 50 apples. How many?", "#### 50", "50")]

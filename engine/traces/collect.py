@@ -217,7 +217,7 @@ class _Collection:
             self._again(question, reserved, error)
         except Refused as error:
             self._budget.settle(reserved, 0, 0)
-            self._give_up(str(error))
+            self._give_up(str(error), is_there=bool(self._journal.answers))
         else:
             self._budget.settle(reserved, reply.prompt_tokens, reply.completion_tokens)
             self._pace.succeeded()
@@ -241,9 +241,10 @@ class _Collection:
         else:
             self._give_up(f"{error}, {question.attempts} tries")
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, is_there: bool = False) -> None:
+        """`is_there`: it was a teacher that answers others who gave no answer to this one."""
         self._given_up.append(reason)
-        self._in_a_row += 1
+        self._in_a_row += not is_there
         if self._in_a_row >= _SILENT:
             raise StageFailed(
                 f"traces: {self._settings.base_url} answered none of {_SILENT} questions in a row (last: {reason}); "
