@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -233,6 +235,36 @@ def test_another_tokenizer_is_another_input(tmp_path: Path, tokenizer: Path, sou
     second, told = run_all(tmp_path / "home", other, source)
     assert inputs.preprocess_folder(first) != inputs.preprocess_folder(second)
     assert [event.stage for event in lines_of(told, "stage")] == ["data", "traces"]
+
+
+REVISIONS = """
+import sys
+from pathlib import Path
+from stage_context import make_context
+from engine.data import inputs
+from profiles import load
+for revision in sys.argv[2:]:
+    profile = load("qwen2.5-math-1.5b", ["model.source=a/b", f"model.revision={revision}"])
+    print(len(inputs.tokenizer(make_context(Path(sys.argv[1]), profile)[0])))
+"""
+
+
+def test_a_pinned_revision_is_that_of_the_tokenizer_too(tmp_path: Path) -> None:
+    hub = tmp_path / "hub" / "models--a--b"
+    for commit, size in (("a" * 40, 300), ("b" * 40, 320)):
+        make_tokenizer(hub / "snapshots" / commit, [gsm_row(n)["answer"] for n in range(99)], size)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("a" * 40)
+    paths = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-c", REVISIONS, str(tmp_path / "home"), "main", "b" * 40]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["300", "320"], done.stderr
 
 
 def test_faults_are_one_line(tmp_path: Path, source: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import dataset, locations
 from engine.data.dataset import Row
@@ -75,13 +76,17 @@ def prompts_name(split: str, template: str, shots: int) -> str:
     return f"prompts-{split}-{template}-{shots}"
 
 
+def tokenizer(context: Context) -> Any:
+    """The experiment's tokenizer, that of its base model; StageFailed where there is none."""
+    return _tokenizer(tokenizer_source(context.folder, context.profile), context.profile.model.revision)
+
+
 @lru_cache(4)
-def tokenizer(source: str) -> Any:
-    """The tokenizer in a model folder or under a hub name; StageFailed where there is none."""
+def _tokenizer(source: str, revision: str) -> Any:
     from engine.data.tokenizer import load_tokenizer
 
     try:
-        return load_tokenizer(source)
+        return load_tokenizer(source, revision)
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise StageFailed(

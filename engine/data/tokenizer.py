@@ -16,7 +16,8 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 GENERAL_CLASS = PreTrainedTokenizerFast.__name__
 
 
-def load_tokenizer(source: str | Path) -> Any:
-    """The tokenizer of a model folder or hub name. OSError or ValueError where there is none."""
-    general = get_tokenizer_config(str(source)).get("tokenizer_class") == GENERAL_CLASS
-    return (PreTrainedTokenizerFast if general else AutoTokenizer).from_pretrained(str(source))
+def load_tokenizer(source: str | Path, revision: str = "main") -> Any:
+    """The tokenizer of a model folder, or of a hub name at `revision`. OSError or ValueError where there is none."""
+    general = get_tokenizer_config(str(source), revision=revision).get("tokenizer_class") == GENERAL_CLASS
+    kind = PreTrainedTokenizerFast if general else AutoTokenizer
+    return kind.from_pretrained(str(source), revision=revision)

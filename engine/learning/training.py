@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from engine.arms import parent_model, tokenizer_source
+from engine.arms import parent_model
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.handover.publisher import Publisher
@@ -111,7 +111,7 @@ class Training:
         self._checkpoints.save(
             self.step,
             self.policy,
-            inputs.tokenizer(tokenizer_source(self.context.folder, self.context.profile)),
+            inputs.tokenizer(self.context),
             self.optimizer,
             {"step": self.step, **state},
             lent,

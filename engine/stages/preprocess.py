@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import inputs, locations, prompts
 from engine.data.cache import building
@@ -64,7 +63,7 @@ def prompt_sets(context: Context) -> list[PromptSet]:
 
 
 def _make(context: Context, folder: Path) -> None:
-    tokenizer = inputs.tokenizer(tokenizer_source(context.folder, context.profile))
+    tokenizer = inputs.tokenizer(context)
     sets = prompt_sets(context)
     rows = {chosen.split: inputs.rows(context, chosen.split) for chosen in sets}
     examples = inputs.rows(context, "shots") if max(context.profile.eval.shots, default=0) else []

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.prompts import answer_text, encode_answers, encode_prompts, prompt_text
@@ -92,7 +91,7 @@ def _make(root: Path, shape: Pretrain, seed: int, device: str) -> None:
 
 def _train(training: Training, shape: Pretrain) -> None:
     clock, context = Clock(), training.context
-    tokenizer = inputs.tokenizer(tokenizer_source(context.folder, context.profile))
+    tokenizer = inputs.tokenizer(context)
     while training.step < training.total_steps:
         context.control.boundary(training.save)
         batch = mixed_batch(tokenizer, shape, context.seed, training.step)
