@@ -237,6 +237,15 @@ def test_another_tokenizer_is_another_input(tmp_path: Path, tokenizer: Path, sou
     assert [event.stage for event in lines_of(told, "stage")] == ["data", "traces"]
 
 
+def test_a_model_folder_may_be_named_from_the_persons_home(
+    tmp_path: Path, tokenizer: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tokenizer.parent))
+    named, _ = run_all(tmp_path / "home", Path("~") / tokenizer.name, source)
+    whole, _ = run_all(tmp_path / "home", tokenizer, source)
+    assert inputs.preprocess_folder(named) == inputs.preprocess_folder(whole)
+
+
 REVISIONS = """
 import sys
 from pathlib import Path
