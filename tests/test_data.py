@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,19 @@ def test_the_hub_is_asked_for_the_pinned_revision(tmp_path: Path, monkeypatch: p
     assert [len(inputs.rows(context, name)) for name in names] == [23, 5, 2, 30, 30]
     card = json.loads((context.folder.path / "data_card.json").read_text())
     assert (card["licence"], card["files"]) == ("MIT", {"openai/gsm8k": commit})
+
+
+def test_a_cached_set_is_enough_where_there_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` goes on with what it has; only the commit stays unknown."""
+    import datasets
+    import huggingface_hub
+
+    nowhere = partial(huggingface_hub.HfApi, endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub, "HfApi", nowhere)
+    rows = datasets.Dataset.from_list([gsm_row(number) for number in range(4)])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    source = dataset.load(load("qwen2.5-math-1.5b"), 0)
+    assert (len(source.train), source.files) == (4, {"openai/gsm8k": "main"})
 
 
 def test_a_hub_that_gives_nothing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
