@@ -94,7 +94,9 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{port}.log"
     own, environment = (
-        ([], {"CUDA_VISIBLE_DEVICES": str(gpu)}) if claim.descriptors else (CPU_ARGUMENTS, CPU_ENVIRONMENT)
+        ([], {"CUDA_VISIBLE_DEVICES": _device(gpu)})
+        if claim.descriptors
+        else (CPU_ARGUMENTS, CPU_ENVIRONMENT)
     )
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -190,6 +192,12 @@ def _claimed(gpu: int) -> GpuClaim:
     if claim is None:
         raise LaunchError(f"--gpu {gpu}: a run or another server holds it; give another, or wait")
     return claim
+
+
+def _device(gpu: int) -> str:
+    """GPU `gpu` for a process that is to see it alone: a word of our own CUDA_VISIBLE_DEVICES, where there is one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return str(gpu) if visible is None else visible.split(",")[gpu].strip()
 
 
 def _is_taken(port: int) -> bool:

@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from small_experiment import examples, finish, make_inputs
 
 from engine import launch, serve
 from engine.data.tiny_model import make_model, make_tokenizer
+from engine.gpus import Gpu, GpuQueue
 from engine.preflight import LaunchError
 from profiles import load
 from profiles.schema import Pretrain
@@ -83,6 +85,26 @@ def test_another_model_in_its_place_and_an_end_before_it_is_ready_are_told(
         serve.ServerFailed, match="serve bad: vLLM ended: ValueError: no such model; its log is"
     ):
         serve.await_ready(server, 60.0)
+
+
+@pytest.mark.parametrize(("visible", "device"), [(None, "1"), ("2, 3", "3"), ("GPU-c,GPU-d", "GPU-d")])
+def test_the_server_sees_the_gpu_whose_lock_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, device: str
+) -> None:
+    """GPU 1 of a shell that sees but some of the machine's is another one to a process that sees all."""
+    monkeypatch.setattr(serve, "find_spec", lambda name: True)
+    monkeypatch.setattr(serve, "visible_gpus", lambda: [Gpu(n, f"GPU-{n}", "H100", 80.0) for n in range(2)])
+    monkeypatch.setattr(serve, "GpuQueue", partial(GpuQueue, root=tmp_path / "locks"))
+    tell = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    monkeypatch.setattr(serve, "command", lambda *_: [sys.executable, "-c", tell])
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    server = serve.start(tmp_path, "tuned", "tuned", free_port(), gpu=1)
+    with pytest.raises(serve.ServerFailed, match="vLLM ended"):
+        serve.await_ready(server, 60.0)
+    assert Path(server.log).read_text().strip() == device
 
 
 def test_wrong_words_are_one_line(tmp_path: Path) -> None:
