@@ -93,11 +93,9 @@ def start(
     folder = home / "servers"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{port}.log"
-    own, environment = (
-        ([], {"CUDA_VISIBLE_DEVICES": _device(gpu)})
-        if claim.descriptors
-        else (CPU_ARGUMENTS, CPU_ENVIRONMENT)
-    )
+    own, environment = CPU_ARGUMENTS, CPU_ENVIRONMENT
+    if claim.descriptors:
+        own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command(model, name, port), *own, *arguments],

@@ -95,7 +95,7 @@ def test_the_server_sees_the_gpu_whose_lock_it_holds(
     monkeypatch.setattr(serve, "find_spec", lambda name: True)
     monkeypatch.setattr(serve, "visible_gpus", lambda: [Gpu(n, f"GPU-{n}", "H100", 80.0) for n in range(2)])
     monkeypatch.setattr(serve, "GpuQueue", partial(GpuQueue, root=tmp_path / "locks"))
-    tell = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    tell = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['CUDA_DEVICE_ORDER'])"
     monkeypatch.setattr(serve, "command", lambda *_: [sys.executable, "-c", tell])
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -104,7 +104,7 @@ def test_the_server_sees_the_gpu_whose_lock_it_holds(
     server = serve.start(tmp_path, "tuned", "tuned", free_port(), gpu=1)
     with pytest.raises(serve.ServerFailed, match="vLLM ended"):
         serve.await_ready(server, 60.0)
-    assert Path(server.log).read_text().strip() == device
+    assert Path(server.log).read_text().split() == [device, "PCI_BUS_ID"]
 
 
 def test_wrong_words_are_one_line(tmp_path: Path) -> None:
