@@ -15,6 +15,10 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+# What a run marks as done under these names is no arm's training.
+STAGES_WITHOUT_ARM = frozenset({"data", "traces", "preprocess", "eval", "tasks"})
 
 LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "reinforce_baseline"]
 
@@ -93,7 +97,9 @@ class Traces(Section):
     source: Literal["solutions", "api"] = Field(
         "api", description="'api': sampled from a teacher; 'solutions': the data set's own worked solutions"
     )
-    base_url: str = Field("https://api.deepseek.com", description="an OpenAI-compatible endpoint")
+    base_url: str = Field(
+        "https://api.deepseek.com", pattern=r"^https?://\S+$", description="an OpenAI-compatible endpoint"
+    )
     model: str = Field("deepseek-reasoner", description="teacher model")
     api_key_variable: str = Field(
         "DEEPSEEK_API_KEY", description="environment variable (or .env entry) with the key"
@@ -181,8 +187,8 @@ class Optimizer(Section):
     schedule: Literal["constant", "cosine", "linear"] = Field("cosine", description="after the warm-up")
     warmup_steps: Count = Field(10, description="linear warm-up, steps")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay")
-    beta1: Fraction = Field(0.9, description="AdamW first moment")
-    beta2: Fraction = Field(0.95, description="AdamW second moment")
+    beta1: Decay = Field(0.9, description="AdamW first moment")
+    beta2: Decay = Field(0.95, description="AdamW second moment")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradient norm is clipped to this")
     tokens_per_microbatch: Count = Field(
         16_384, description="packed tokens a forward pass (0: found from free memory)"
@@ -198,7 +204,9 @@ class Sft(Optimizer):
     """Supervised fine-tuning on the traces."""
 
     steps: Count = Field(0, description="optimizer steps (0: from `epochs`)")
-    epochs: Annotated[float, Field(gt=0)] = Field(2.0, description="passes over the traces, when steps is 0")
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        2.0, description="passes over the traces, when steps is 0"
+    )
     batch_size: Positive = Field(64, description="sequences a step")
 
 
@@ -327,10 +335,16 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _arms_form_a_graph(self) -> Self:
+        if not self.arms:
+            raise ValueError("arms: there is none; declare the base model at least, with stage 'none'")
         seen: set[str] = set()
         for arm in self.arms:
             if arm.name in seen:
                 raise ValueError(f"arms: {arm.name!r} is declared twice; arm names must differ")
+            if arm.name in STAGES_WITHOUT_ARM:
+                raise ValueError(
+                    f"arms: {arm.name!r} is what a stage of the run is called; choose another name"
+                )
             if arm.parent and arm.parent not in seen:
                 raise ValueError(
                     f"arms: {arm.name!r} starts from {arm.parent!r}, which is not declared before it"
@@ -339,6 +353,10 @@ class Profile(Section):
                 raise ValueError(f"arms: {arm.name!r} needs a parent to start from")
             seen.add(arm.name)
         made = self.model.source == "made"
+        if made and self.arms[0].stage == "none":
+            raise ValueError(
+                f"arms: {self.arms[0].name!r} comes first, but has no model: put the arm of stage 'pretrain' there"
+            )
         if made != any(arm.stage == "pretrain" for arm in self.arms):
             raise ValueError(
                 "arms: an arm of stage 'pretrain' goes with model.source = 'made', and only with it"

@@ -8,6 +8,7 @@ import pytest
 
 import profiles
 from profiles import ProfileError
+from profiles.load import validate
 from profiles.schema import Profile
 
 
@@ -34,6 +35,9 @@ def test_the_default_mends_the_learning_rate_of_the_reference() -> None:
         ("hardware.trainer=gpu0", "hardware.trainer: string should match pattern"),
         ("grpo.loss=ppo", "grpo.loss: input should be 'grpo', 'dr_grpo'"),
         ("traces.api_key=secret", "traces.api_key: no such field; did you mean traces.api_key_variable?"),
+        ("traces.base_url=api.deepseek.com", "traces.base_url: string should match pattern"),
+        ("sft.beta2=1", "sft.beta2: input should be less than 1"),
+        ("sft.epochs=inf", "sft.epochs: input should be a finite number"),
         ("sft", "--set sft: write KEY=VALUE"),
         ("arms.sft.stage=grpo", "arms is no table"),
         ("eval.max_new_tokens=4096", "hardware.max_model_len is 1024"),
@@ -73,6 +77,21 @@ def test_arms_must_form_a_graph(tmp_path: Path) -> None:
     path.write_text('[[arms]]\nname = "sft"\nstage = "sft"\nparent = "base"\n')
     with pytest.raises(ProfileError, match="starts from 'base', which is not declared before it"):
         profiles.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("arms", "line"),
+    [
+        ([], "arms: there is none"),
+        ([{"name": "other", "stage": "none"}, {"name": "base", "stage": "pretrain"}], "'other' comes first"),
+        ([{"name": "eval", "stage": "pretrain"}], "'eval' is what a stage of the run is called"),
+        ([{"name": "tasks", "stage": "pretrain"}], "'tasks' is what a stage of the run is called"),
+    ],
+)
+def test_arms_that_a_run_could_not_walk(arms: list[dict[str, str]], line: str) -> None:
+    table = profiles.load("demo").model_dump(mode="json") | {"arms": arms}
+    with pytest.raises(ProfileError, match=line):
+        validate(table, "demo")
 
 
 def test_a_profile_survives_its_own_dump() -> None:
