@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from fake_teacher import KEY
 from stage_context import gsm_row
@@ -21,7 +24,7 @@ from engine.traces.journal import Answer, AnswerJournal
 from engine.traces.key import KeyMissing, find_key, read_env_file, without_key
 from engine.traces.own import own_solutions
 from engine.traces.pace import Pace
-from engine.traces.request import TryAgain, read_reply, retry_after
+from engine.traces.request import TryAgain, ask, read_reply, retry_after
 from profiles import load
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
@@ -117,6 +120,20 @@ def completion(**choice: Any) -> dict[str, Any]:
 def test_what_is_no_whole_answer_is_asked_again(found: Any) -> None:
     with pytest.raises(TryAgain):
         read_reply(found)
+
+
+async def test_a_request_that_never_left_is_not_counted_as_money() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as callers:
+        address = full.getsockname()
+        for _ in range(3):  # nobody accepts: further connections wait until their time is up
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key=KEY, timeout=0.3, max_retries=0) as client:
+            with pytest.raises(TryAgain, match="no answer in time") as caught:
+                await ask(client, load("demo").traces, [{"role": "user", "content": "1 + 1?"}], KEY)
+    assert not caught.value.billed
 
 
 def test_replies_are_read_with_and_without_thinking_and_counts() -> None:

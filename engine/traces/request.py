@@ -65,11 +65,11 @@ async def ask(
         found = await client.post("/chat/completions", body=body, cast_to=object)
     except openai.APIStatusError as error:
         raise _from_status(error, settings, key) from None
-    except openai.APITimeoutError:
-        raise TryAgain("no answer in time", billed=True) from None
-    except openai.APIError as error:  # connection lost, or a body that cannot be read
+    except openai.APIError as error:  # time is up, connection lost, or a body that cannot be read
         never_sent = "Connect" in type(error.__cause__).__name__
-        raise TryAgain(without_key(f"{type(error).__name__}: {error}", key), billed=not never_sent) from None
+        late = isinstance(error, openai.APITimeoutError)
+        reason = "no answer in time" if late else without_key(f"{type(error).__name__}: {error}", key)
+        raise TryAgain(reason, billed=not never_sent) from None
     except ValueError:
         raise TryAgain("answer is not JSON", billed=True) from None
     return read_reply(found)
