@@ -122,6 +122,13 @@ def test_what_is_no_whole_answer_is_asked_again(found: Any) -> None:
         read_reply(found)
 
 
+def test_half_an_emoji_can_be_written(tmp_path: Path) -> None:
+    message = {"content": "\ud83d \\boxed{1}", "reasoning_content": "\ude00"}
+    reply = read_reply(completion(message=message))
+    (tmp_path / "trace").write_text(reply.text + reply.reasoning, encoding="utf-8")
+    assert (reply.text, reply.reasoning) == ("? \\boxed{1}", "?")
+
+
 async def test_a_request_that_never_left_is_not_counted_as_money() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as callers:
         address = full.getsockname()

@@ -89,12 +89,18 @@ def read_reply(found: Any) -> Reply:
         raise TryAgain(f"answer is not whole (finish_reason {finish})", billed=True)
     if not text.strip() and finish == "stop":
         raise TryAgain("answer is empty", billed=True)
+    text, reasoning = _without_half_pairs(text), _without_half_pairs(reasoning)
     if not isinstance(prompt_tokens, int) or not isinstance(completion_tokens, int):
         prompt_tokens, completion_tokens = (
             0,
             (len(text) + len(reasoning)) // 3,
         )  # a server that does not count
     return Reply(text, reasoning, finish, prompt_tokens, completion_tokens)
+
+
+def _without_half_pairs(text: str) -> str:
+    """`text` as UTF-8 can hold it: JSON may bring half an emoji, where the teacher's tokens cut it."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Exception:
