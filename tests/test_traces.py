@@ -288,6 +288,18 @@ def test_limit_and_samples(tmp_path: Path, source: Path, reliable: Teacher) -> N
     ]
 
 
+def test_what_the_questions_do_not_follow_from_costs_nothing_again(
+    tmp_path: Path, source: Path, reliable: Teacher
+) -> None:
+    """Limits, splits and few-shot examples choose among the source's rows, whose answers are the same ones."""
+    collect(context_for(tmp_path, reliable.url, source)[0], make_rows(20))
+    for other in ("data.test_limit=1", "data.train_limit=9", "data.validation_rows=9", "eval.shots=[0, 2]"):
+        _, report = collect(context_for(tmp_path, reliable.url, source, other)[0], make_rows(20))
+        assert report["asked_now"] == 0, other
+    _, report = collect(context_for(tmp_path, reliable.url, source, "traces.temperature=1")[0], make_rows(20))
+    assert report["asked_now"] == 20
+
+
 def test_a_refused_question_is_reported_and_the_others_go_on(
     tmp_path: Path, source: Path, reliable: Teacher
 ) -> None:

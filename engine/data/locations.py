@@ -70,18 +70,15 @@ def _is_there(home: Path, profile: Profile, seed: int, stage: str) -> bool:
 
 def data_key(profile: Profile, seed: int) -> str:
     """What rows and splits follow from. StageFailed where a source file is gone."""
-    try:
-        files = dataset.fingerprint(profile)
-    except InputError as error:
-        raise StageFailed(str(error)) from None
     settings = profile.data.model_dump(exclude={"source"})
-    return content_key([_FORMAT, settings, files, seed, max(profile.eval.shots, default=0)])
+    return content_key([_FORMAT, settings, _files(profile), seed, max(profile.eval.shots, default=0)])
 
 
 def answers_key(profile: Profile, seed: int) -> str:
-    """What a teacher's answers follow from; how many questions are asked of it is no part of that."""
+    """What a teacher's answers follow from; which of the source's questions are asked of it is no part of that."""
     asked = profile.traces.model_dump(include={"base_url", "model", "max_tokens", "temperature"})
-    return content_key([_FORMAT, data_key(profile, seed), asked, profile.preprocess.system_prompt])
+    questions = [_files(profile), profile.data.train_rows, seed]
+    return content_key([_FORMAT, questions, asked, profile.preprocess.system_prompt])
 
 
 def traces_key(profile: Profile, seed: int) -> str:
@@ -91,7 +88,7 @@ def traces_key(profile: Profile, seed: int) -> str:
         before = [data_key(profile, seed), profile.preprocess.system_prompt]
         return content_key([_FORMAT, "solutions", before, settings.limit])
     made = settings.model_dump(include={"samples", "limit", "wrong_answers"})
-    return content_key([_FORMAT, answers_key(profile, seed), made])
+    return content_key([_FORMAT, data_key(profile, seed), answers_key(profile, seed), made])
 
 
 def preprocess_key(profile: Profile, seed: int, tokenizer: str) -> str:
@@ -100,6 +97,13 @@ def preprocess_key(profile: Profile, seed: int, tokenizer: str) -> str:
     asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
     identity = _tokenizer_identity(tokenizer, profile.model.revision)
     return content_key([_FORMAT, traces_key(profile, seed), profile.preprocess.model_dump(), asked, identity])
+
+
+def _files(profile: Profile) -> dict[str, str]:
+    try:
+        return dataset.fingerprint(profile)
+    except InputError as error:
+        raise StageFailed(str(error)) from None
 
 
 def completion_limit(profile: Profile) -> int:
