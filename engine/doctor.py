@@ -92,6 +92,10 @@ def memory(home: Path) -> Iterator[Check]:
     """CPUs, memory, shared memory and what dead runs left in it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     yield Check("machine", "ok", f"{len(os.sched_getaffinity(0))} CPUs, {total:.0f} GiB of memory")
+    if not SHARED_MEMORY.is_dir():
+        remedy = f"mkdir {SHARED_MEMORY} && mount -t tmpfs shm {SHARED_MEMORY}"
+        yield Check("shared memory", "fail", f"there is no {SHARED_MEMORY}", remedy)
+        return
     usage = shutil.disk_usage(SHARED_MEMORY)
     detail = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free in {SHARED_MEMORY}"
     remedy = "in Docker: --shm-size=16g or --ipc=host; elsewhere: mount -o remount,size=16G /dev/shm"

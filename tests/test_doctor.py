@@ -48,6 +48,15 @@ def test_shared_memory_too_small_for_anything_fails(tmp_path: Path, monkeypatch:
         assert next(c for c in doctor.memory(tmp_path) if c.name == "shared memory").status == status
 
 
+def test_a_machine_without_shared_memory_is_looked_at_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "shm")
+    found = {check.name: check for check in checks(tmp_path)}
+    assert (found["shared memory"].status, "home" in found) == ("fail", True)
+    assert found["shared memory"].remedy
+
+
 def test_what_dead_runs_left_in_shared_memory_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
