@@ -237,6 +237,20 @@ def test_another_tokenizer_is_another_input(tmp_path: Path, tokenizer: Path, sou
     assert [event.stage for event in lines_of(told, "stage")] == ["data", "traces"]
 
 
+def test_another_end_token_is_another_input(tmp_path: Path, source: Path) -> None:
+    """Older models name it beside their tokenizer_config.json."""
+    folder, ends = make_tokenizer(tmp_path / "tokenizer", ["apples"], 300), []
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    for end in ("<|endoftext|>", "<|im_end|>"):
+        (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": end}))
+        inputs._tokenizer.cache_clear()
+        context, _ = run_all(tmp_path / "home", folder, source)
+        ends.append(decoded(folder, inputs.sequences(context)[0].token_ids[-1:]))
+    assert ends == ["<|endoftext|>", "<|im_end|>"]
+
+
 def test_a_model_folder_may_be_named_from_the_persons_home(
     tmp_path: Path, tokenizer: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

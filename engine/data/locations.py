@@ -20,6 +20,16 @@ from profiles import Profile
 from store.home import RunFolder
 
 _FORMAT = 1  # of the files in these folders; another one makes new folders
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
 _AFTER_PREPROCESS = ("sft", "grpo", "eval")
 
 
@@ -116,6 +126,5 @@ def _tokenizer_identity(source: str, revision: str) -> Any:
     folder = Path(source)
     if not folder.is_dir():
         return [source, revision]
-    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
-    files = (folder / name for name in names)
+    files = (folder / name for name in TOKENIZER_FILES)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
