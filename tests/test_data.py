@@ -113,6 +113,13 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
     assert rows[0].solution == gsm_row(1)["answer"]
 
 
+def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
+    rows = [gsm_row(0, id=None), gsm_row(1, id=None, unique_id="mine"), gsm_row(2, id=0)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_jsonl_split(tmp_path / "train.jsonl")
+    assert [row.ex_id for row in found] == ["train-00000", "mine", "0"]
+
+
 def test_the_split_is_seeded_disjoint_and_loses_nothing(small: Path) -> None:
     profile = profile_for(small, "eval.shots=[0, 3]")
     source = dataset.load(profile, 0)

@@ -162,7 +162,8 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row |
         return Fault(
             place, "the solution ends in no boxed answer" if "problem" in record else "answer has no '#### N'"
         )
-    ex_id = record.get("id", record.get("unique_id", default_id))
+    named = (record.get(name) for name in ("id", "unique_id"))
+    ex_id = next((found for found in named if found is not None), default_id)  # pandas writes null for none
     return Row(str(ex_id), question, solution, answer)
 
 
