@@ -6,6 +6,7 @@ has nothing of the terminal: it goes on when the console, the terminal or the co
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -60,6 +61,10 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise LaunchError(
+                f"name {name or profile.name}: too long for a folder's; give a shorter one"
+            ) from None
         raise LaunchError(
             f"home {home}: cannot be written: {error.strerror}; choose another with --home"
         ) from None

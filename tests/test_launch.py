@@ -88,6 +88,11 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, rows: Path) -> None:
         start_run(tmp_path / "file" / "home", profile(rows), ("data",), 0)
 
 
+def test_a_name_that_no_folder_may_have(tmp_path: Path, rows: Path) -> None:
+    with pytest.raises(LaunchError, match="^name aaa+: too long for a folder's; give a shorter one$"):
+        start_run(tmp_path / "home", profile(rows), ("data",), 0, "a" * 300)
+
+
 def test_a_supervisor_that_does_not_start_leaves_nothing(
     tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
