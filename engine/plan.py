@@ -52,7 +52,7 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
     steps = [Step("data")] if "data" in stages else []
     if "traces" in stages or ("preprocess" in stages and profile.traces.source == "solutions"):
         steps.append(Step("traces"))
-    available = {arm.name for arm in profile.arms if arm.stage == "none"} | set(trained)
+    available = set(trained)
     if _NEEDS_A_MODEL.intersection(stages):
         for arm in profile.arms:
             if arm.stage == "pretrain":
@@ -61,7 +61,9 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
     if "preprocess" in stages:
         steps.append(Step("preprocess"))
     for arm in profile.arms:
-        if arm.stage in stages and arm.parent in available:
+        if arm.stage == "none" and (not arm.parent or arm.parent in available):
+            available.add(arm.name)
+        elif arm.stage in stages and arm.parent in available:
             available.add(arm.name)
             steps.append(Step(arm.stage, arm.name))
     if "eval" in stages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.plan import PlanError, Step, extended, make_plan, needs_worker, parse_stages
-from profiles import load
+from profiles import Profile, load
 
 
 def labels(profile_name: str, words: list[str], trained: tuple[str, ...] = ()) -> list[str]:
@@ -47,6 +47,17 @@ def test_own_solutions_become_traces_unasked_and_a_teacher_is_never_asked_unaske
 def test_grpo_alone_leaves_out_the_arm_whose_parent_is_missing() -> None:
     assert labels("qwen2.5-math-1.5b", ["grpo"]) == ["grpo"]
     assert labels("qwen2.5-math-1.5b", ["grpo"], trained=("sft",)) == ["grpo", "sft+grpo"]
+
+
+def test_another_name_of_an_arm_that_is_not_there_starts_nothing() -> None:
+    table = load("qwen2.5-math-1.5b").model_dump()
+    table["arms"] += (
+        {"name": "judged", "stage": "none", "parent": "sft"},
+        {"name": "on", "stage": "grpo", "parent": "judged"},
+    )
+    profile = Profile.model_validate(table)
+    assert [step.label for step in make_plan(profile, ("grpo",))] == ["grpo"]
+    assert [step.label for step in make_plan(profile, ("grpo",), ("sft",))] == ["grpo", "sft+grpo", "on"]
 
 
 @pytest.mark.parametrize(("words", "fault"), [([], "no stage given"), (["stf"], "stf: no such stage")])
