@@ -35,6 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("export", ""), "no run is named"),
         (("run", "--resume", ""), "no run is named"),
         (("run", "data", "--resume", ""), "no run is named"),
+        (("run", "data", "--profile", ""), "no such profile or file"),
+        (("run", "eval", "--profile", "demo", "--server", ""), "--server: needs a URL"),
         (("samples", f"{RUN}/sft@²"), f"{RUN}/sft@²: not an arm"),
     ],
 )

@@ -33,8 +33,8 @@ def run(
     name: Annotated[str, typer.Option(help="how the run is called [default: the profile's name]")] = "",
     detach: Annotated[bool, typer.Option("--detach", help="print the run's id and do not follow it")] = False,
     server: Annotated[
-        str, typer.Option(metavar="URL", help="ask this server instead of the worker: eval.server")
-    ] = "",
+        str | None, typer.Option(metavar="URL", help="ask this server instead of the worker: eval.server")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN", help="go on with this run, in further stages where some are given"),
@@ -46,8 +46,11 @@ def run(
             raise WrongInput("--resume: a run keeps its own profile, seed and name; leave those options out")
         _go_on(home, resume, stages or [], detach)
         return
+    if server == "":
+        raise WrongInput("--server: needs a URL, http://HOST:PORT/v1")
     changed = [*(overrides or []), *([f"eval.server={server}"] if server else [])]
-    _start(home, stages or [], profile or DEFAULT_PROFILE, changed, seeds or [0], name, detach)
+    chosen = DEFAULT_PROFILE if profile is None else profile
+    _start(home, stages or [], chosen, changed, seeds or [0], name, detach)
 
 
 def _start(
