@@ -236,9 +236,11 @@ def _commit(name: str, revision: str) -> str:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
+    # OSError, and the error of the HTTP client, which is another one in every other version of the hub's library
+    unreachable: tuple[type[BaseException], ...] = HfHubHTTPError.__bases__
     try:
         found: str | None = huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
-    except HfHubHTTPError.__bases__:  # type: ignore[misc]  # OSError, and the error of the hub's HTTP client
+    except unreachable:
         found = None
     return found or revision
 
