@@ -7,12 +7,14 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.widgets import Input, Static
 
 from mathrl_tui import actions
 from mathrl_tui.core import logs, palette
 from mathrl_tui.core.logs import LogFile
 from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.screens.table import NO_RUN
 from mathrl_tui.widgets.lines import Lines, Row
 from mathrl_tui.widgets.log_view import LogView
 from store.home import RunFolder
@@ -42,7 +44,7 @@ class LogsScreen(ConsoleScreen):
     async def read(self) -> None:
         run_id = self.console.run_id
         if not run_id:
-            self._show([], "[b]No run is chosen.[/b]\n\nPress [b]1[/b] and choose one.")
+            self._show([], Content.from_markup(NO_RUN))
             return
         folder = RunFolder(self.console.home, run_id).logs
         if self._source == EVENTS:
@@ -52,10 +54,11 @@ class LogsScreen(ConsoleScreen):
             rows = await self.ask(lambda _: self._file_rows(folder / self._source))
         self._show_heading(folder)
         found = logs.matching(rows, self._search)
-        hint = (
-            "press [b]f[/b] for another source" if not self._search else f"no line contains “{self._search}”"
+        hint = "no line contains “$search”" if self._search else "press [b]f[/b] for another source"
+        self._show(
+            found,
+            Content.from_markup(f"[b]Nothing was said here yet.[/b]\n\n{hint}", search=self._search),
         )
-        self._show(found, f"[b]Nothing was said here yet.[/b]\n\n{hint}")
         if not self.focused:
             self.query_one(LogView).focus()
 
@@ -65,7 +68,7 @@ class LogsScreen(ConsoleScreen):
         self._file.poll()
         return [logs.file_row(line) for line in self._file.lines]
 
-    def _show(self, rows: list[logs.Row], emptiness: str) -> None:
+    def _show(self, rows: list[logs.Row], emptiness: Content) -> None:
         view, empty = self.query_one(LogView), self.query_one("#empty", Static)
         view.display, empty.display = bool(rows), not rows
         view.show(rows)
