@@ -168,6 +168,9 @@ def test_seeds_are_read_as_people_write_them(words: str, seeds: tuple[int, ...])
     ("profile", "chosen", "seeds", "overrides", "said"),
     [
         ("demo", ["sft"], "x", "", "seeds: x"),
+        ("demo", ["sft"], "²", "", "seeds: ²"),
+        ("demo", ["sft"], "0-", "", "seeds: 0-"),
+        ("demo", ["sft"], "9" * 5000, "", "seeds: 999"),
         ("demo", ["sft"], "", "", "seeds: give at least one"),
         ("demo", ["sft"], "0", "sft.learning_rte=1", "did you mean sft.learning_rate?"),
         ("demo", ["sft"], "0", "sft.steps", "KEY=VALUE"),

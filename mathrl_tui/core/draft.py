@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from engine.plan import PlanError, make_plan, parse_stages
 from profiles import Profile, ProfileError, load
 
 MOST_SEEDS = 100
+_SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
 
 
 class DraftError(ValueError):
@@ -49,10 +51,10 @@ def seeds_of(words: str) -> tuple[int, ...]:
     """`0`, `0 1 2`, `0,1,2` or `0-4` as numbers, each once."""
     found: list[int] = []
     for word in words.replace(",", " ").split():
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise DraftError(f"seeds: {word}: write numbers such as 0 1 2, or a range such as 0-4")
-        ends = int(first), int(last or first)
+        written = _SEEDS.match(word)
+        if written is None:
+            raise DraftError(f"seeds: {word[:40]}: write numbers such as 0 1 2, or a range such as 0-4")
+        ends = int(written[1]), int(written[2] or written[1])
         if ends[1] < ends[0] or ends[1] - ends[0] >= MOST_SEEDS:
             raise DraftError(f"seeds: {word}: a range runs upwards and holds {MOST_SEEDS} seeds at most")
         found += range(ends[0], ends[1] + 1)
