@@ -70,6 +70,11 @@ async def test_a_new_run_is_checked_while_it_is_typed(
         await pilot.press("ctrl+s")
         assert not started
         overrides.value = "sft.learning_rate=1e-4"
+        app.screen.query_one("#name", Input).value = "../elsewhere"
+        await sees(pilot, "name: ../elsewhere")
+        await pilot.press("ctrl+s")
+        assert not started
+        app.screen.query_one("#name", Input).value = ""
         app.screen.query_one("#seeds", Input).value = "3 4"
         await sees(pilot, "2 runs of data")
         await pilot.press("ctrl+s")

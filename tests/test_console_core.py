@@ -165,25 +165,27 @@ def test_seeds_are_read_as_people_write_them(words: str, seeds: tuple[int, ...])
 
 
 @pytest.mark.parametrize(
-    ("profile", "chosen", "seeds", "overrides", "said"),
+    ("profile", "chosen", "seeds", "overrides", "name", "said"),
     [
-        ("demo", ["sft"], "x", "", "seeds: x"),
-        ("demo", ["sft"], "²", "", "seeds: ²"),
-        ("demo", ["sft"], "0-", "", "seeds: 0-"),
-        ("demo", ["sft"], "9" * 5000, "", "seeds: 999"),
-        ("demo", ["sft"], "", "", "seeds: give at least one"),
-        ("demo", ["sft"], "0", "sft.learning_rte=1", "did you mean sft.learning_rate?"),
-        ("demo", ["sft"], "0", "sft.steps", "KEY=VALUE"),
-        ("demo", ["sft"], "0", "'open", "overrides: no closing quotation"),
-        ("demo", [], "0", "", "no stage given"),
-        ("dmo", ["sft"], "0", "", "did you mean demo?"),
+        ("demo", ["sft"], "x", "", "", "seeds: x"),
+        ("demo", ["sft"], "²", "", "", "seeds: ²"),
+        ("demo", ["sft"], "0-", "", "", "seeds: 0-"),
+        ("demo", ["sft"], "9" * 5000, "", "", "seeds: 999"),
+        ("demo", ["sft"], "", "", "", "seeds: give at least one"),
+        ("demo", ["sft"], "0", "sft.learning_rte=1", "", "did you mean sft.learning_rate?"),
+        ("demo", ["sft"], "0", "sft.steps", "", "KEY=VALUE"),
+        ("demo", ["sft"], "0", "'open", "", "overrides: no closing quotation"),
+        ("demo", [], "0", "", "", "no stage given"),
+        ("dmo", ["sft"], "0", "", "", "did you mean demo?"),
+        ("demo", ["sft"], "0", "", "../out", "name: ../out: use letters, digits"),
+        ("demo", ["sft"], "0", "", "two words", "name: two words"),
     ],
 )
 def test_a_faulty_draft_is_told_in_one_line(
-    profile: str, chosen: list[str], seeds: str, overrides: str, said: str
+    profile: str, chosen: list[str], seeds: str, overrides: str, name: str, said: str
 ) -> None:
     with pytest.raises(draft.DraftError) as error:
-        draft.checked(profile, chosen, seeds, overrides)
+        draft.checked(profile, chosen, seeds, overrides, name)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from engine.plan import PlanError, make_plan, parse_stages
 from profiles import Profile, ProfileError, load
+from store.home import RUN_NAME
 
 MOST_SEEDS = 100
 _SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
@@ -28,8 +29,10 @@ class Checked:
     steps: tuple[str, ...]  # the plan in words
 
 
-def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str) -> Checked:
+def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, name: str = "") -> Checked:
     """The draft, read and validated. Raises DraftError, which names the first fault."""
+    if name and not RUN_NAME.match(name):
+        raise DraftError(f"name: {name}: use letters, digits and . _ + - only")
     try:
         loaded = load(profile.strip(), overrides_of(overrides))
         chosen = parse_stages(list(stages))

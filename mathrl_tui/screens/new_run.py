@@ -71,6 +71,7 @@ class NewRun(ModalScreen[str]):
                 self._stages(),
                 self._text("seeds"),
                 self._text("overrides"),
+                self._run_name,
             )
         except DraftError as error:
             self._draft = None
@@ -85,6 +86,10 @@ class NewRun(ModalScreen[str]):
 
     def _text(self, field: str) -> str:
         return self.query_one(f"#{field}", Input).value
+
+    @property
+    def _run_name(self) -> str:
+        return self._text("name").strip()
 
     def _say(self, words: str, *, wrong: bool) -> None:
         line = self.query_one("#verdict", Static)
@@ -105,7 +110,7 @@ class NewRun(ModalScreen[str]):
         """Starts a run for each seed; the first that cannot be started is told here, and the dialog stays."""
         if self._draft is None:
             return
-        draft, name = self._draft, self._text("name").strip()
+        draft, name = self._draft, self._run_name
         self.query_one("#start", Button).disabled = True
         self._say("starting…", wrong=False)
         started = ""
