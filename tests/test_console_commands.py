@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,28 @@ async def test_a_run_that_cannot_start_is_told_in_the_dialog(
         )
         await pilot.press("escape")
         await sees(pilot, "No runs here yet")
+
+
+async def test_a_run_is_started_once_however_often_the_key_is_pressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    go_on = threading.Event()
+
+    def start(home: Path, profile: object, stages: tuple[str, ...], seed: int, name: str) -> Told:
+        started.append(seed)
+        assert go_on.wait(30)
+        FabricatedRun(home, f"demo-s{seed}-new")
+        return Told(True, "started", f"demo-s{seed}-new")
+
+    monkeypatch.setattr(control, "start", start)
+    async with console(tmp_path) as (app, pilot):
+        await sees(pilot, "No runs here yet")
+        await pilot.press("n")
+        await sees(pilot, "New run", "data → traces → base")
+        app.screen.query_one("#seeds", Input).value = "3 4"
+        await sees(pilot, "2 runs of data")
+        await pilot.press("ctrl+s", "ctrl+s", "enter")
+        go_on.set()
+        await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
+        assert started == [3, 4]

@@ -27,6 +27,7 @@ class NewRun(ModalScreen[str]):
         super().__init__()
         self._home = home
         self._draft: Checked | None = None
+        self._starting = False  # the key may come again before the first run is there
 
     def compose(self) -> ComposeResult:
         names = profiles.names()
@@ -105,11 +106,12 @@ class NewRun(ModalScreen[str]):
     def _asked(self) -> None:
         self.action_start()
 
-    @work(exclusive=True)
+    @work
     async def action_start(self) -> None:
         """Starts a run for each seed; the first that cannot be started is told here, and the dialog stays."""
-        if self._draft is None:
+        if self._draft is None or self._starting:
             return
+        self._starting = True
         draft, name = self._draft, self._run_name
         self.query_one("#start", Button).disabled = True
         self._say("starting…", wrong=False)
@@ -118,7 +120,7 @@ class NewRun(ModalScreen[str]):
             told = await asyncio.to_thread(control.start, self._home, draft.profile, draft.stages, seed, name)
             if not told.done:
                 self._say(told.words, wrong=True)
-                self.query_one("#start", Button).disabled = False
+                self.query_one("#start", Button).disabled = self._starting = False
                 return
             started = told.run_id
         self.dismiss(started)
