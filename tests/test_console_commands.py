@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from console_pilot import console, sees, until
-from fabricated import FabricatedRun, finished_run, live_run
+from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 from textual.widgets import Button, Input, Static
 
 from mathrl_tui import actions, control
 from mathrl_tui.control import Told
+from mathrl_tui.core.feed import Feed
+from mathrl_tui.widgets.keyed_table import KeyedTable
 
 
 async def test_commands_go_to_the_run_under_the_cursor_and_kill_asks(
@@ -126,3 +129,28 @@ async def test_a_run_is_started_once_however_often_the_key_is_pressed(
         go_on.set()
         await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
         assert started == [3, 4]
+
+
+async def test_a_list_that_is_read_late_does_not_change_the_run_in_sight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path, "demo-s0-old")
+    asked, go_on = threading.Event(), threading.Event()
+    feed_runs = Feed.runs
+
+    def held(feed: Feed) -> Any:
+        asked.set()
+        assert go_on.wait(30)
+        return feed_runs(feed)
+
+    async with console(tmp_path) as (app, pilot):
+        await sees(pilot, "demo-s0-old")
+        monkeypatch.setattr(Feed, "runs", held)
+        await until(pilot, asked.is_set, "the list under way")
+        listed = app.screen.query_one(KeyedTable)
+        FabricatedRun(tmp_path, "demo-s1-new", created=LONG_AGO + 1)
+        app.open_run("demo-s1-new")  # as a run that was just started is
+        go_on.set()
+        await until(pilot, lambda: listed.row_count == 2, "both runs listed")
+        await sees(pilot, " demo-s1-new  ! interrupted")
+        assert app.run_id == "demo-s1-new"

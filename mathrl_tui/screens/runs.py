@@ -88,7 +88,8 @@ class RunsScreen(Controls):
 
     @on(DataTable.RowHighlighted)
     def _highlighted(self) -> None:
-        self.console.run_id = self.target or ""
+        if self.is_current:  # else rows came while another screen was opened, on a run of its own
+            self.console.run_id = self.target or ""
         self._show_alarms()
 
     def _show_alarms(self) -> None:
