@@ -51,8 +51,8 @@ class KeyedTable(DataTable[Cell]):
         self.clear(columns=True)
         self._shown.clear()
         self._titles = titles
-        for title in titles:
-            self.add_column(title, key=title)
+        for place, title in enumerate(titles):
+            self.add_column(title, key=str(place))  # titles may be alike: two runs' names that were cut
 
     def _show_row(self, key: str, cells: tuple[Cell, ...]) -> None:
         before = self._shown.get(key)
@@ -60,9 +60,9 @@ class KeyedTable(DataTable[Cell]):
         if before is None:
             self.add_row(*cells, key=key)
             return
-        for title, old, new in zip(self._titles, before, cells, strict=True):
+        for place, (old, new) in enumerate(zip(before, cells, strict=True)):
             if old != new:
-                self.update_cell(key, title, new, update_width=True)
+                self.update_cell(key, str(place), new, update_width=True)
 
     def _reorder(self, rank: Mapping[str, int]) -> None:
         """Sorts the rows by `rank`: `sort` asks for each row's key once, in the order in which rows were added."""
