@@ -319,3 +319,21 @@ async def test_what_the_console_reads_it_does_not_change(tmp_path: Path) -> None
         await sees(pilot, "✓ done")
     assert {path: path.read_bytes() for path in run.folder.journal.glob("*.j")} == before
     assert json.loads(run.folder.config.read_text()) == config
+
+
+async def test_copying_from_a_store_that_does_not_answer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path)
+
+    def held(*_: object) -> None:
+        raise StoreBusy("process 4711 holds the file; open it with -readonly")
+
+    async with console(tmp_path, LARGE) as (app, pilot):
+        await opened(pilot, "2", "demo-s0-finished")
+        await sees(pilot, "loss  ● base")
+        monkeypatch.setattr(Feed, "run", held)
+        await pilot.press("y")
+        await until(
+            pilot, lambda: any("nothing copied" in note.message for note in app._notifications), "told"
+        )

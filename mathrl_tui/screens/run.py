@@ -14,6 +14,7 @@ from mathrl_tui.core import alarms, board, chart, palette
 from mathrl_tui.core.chart import MEMORIES, X_AXES, View
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.siblings import Siblings
+from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.chart_wall import ChartWall
 from mathrl_tui.widgets.lines import Lines, Row
@@ -197,6 +198,10 @@ class RunScreen(Controls):
         run_id = self.target
         if run_id is None:
             return
-        run = await self.reader.ask(lambda feed: feed.run(run_id))
+        try:
+            run = await self.reader.ask(lambda feed: feed.run(run_id))
+        except Unreadable as error:
+            self.notify(f"nothing copied: {error}", severity="error")
+            return
         lines = [f"{name}\t{value.value:g}" for name, value in sorted(run.latest.items())]
         self.console.copy("\n".join(lines), f"{len(lines)} newest values")
