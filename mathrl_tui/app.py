@@ -109,14 +109,14 @@ class Console(Host):
         """Writes the chosen run's results as files."""
         run_id = self.run_id
         if not run_id:
-            self.notify("no run is chosen: press 1 and choose one", severity="warning")
+            self.tell("no run is chosen: press 1 and choose one", "warning")
             return
         try:
             folder = await self.reader.ask(lambda feed: feed.export(run_id))
         except Unreadable as error:
-            self.notify(f"export of {run_id}: {error}", severity="error", timeout=10)
+            self.tell(f"export of {run_id}: {error}", "error")
         else:
-            self.notify(f"{run_id}: results written to {folder}", timeout=10)
+            self.tell(f"{run_id}: results written to {folder}")
 
     def action_help(self) -> None:
         """Shows every key."""

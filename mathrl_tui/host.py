@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from mathrl_tui import actions
+from mathrl_tui.core import text
 from mathrl_tui.core.completions import Choice
 from mathrl_tui.reader import Reader, Unreadable
 from store.records import LIVE_STATES
@@ -46,6 +47,10 @@ class Host(App[None]):
         except Unreadable as error:
             self.trouble = str(error)
 
+    def tell(self, words: str, severity: SeverityLevel = "information", timeout: float = 10) -> None:
+        """Shows a notice for `timeout` seconds, its words as they are: brackets are no markup."""
+        self.notify(text.one_line(words), severity=severity, timeout=timeout, markup=False)
+
     def note_state(self, run_id: str, state: str, reason: str) -> None:
         """Rings and tells when a run that was seen alive is so no longer."""
         before = self._states.get(run_id)
@@ -53,9 +58,7 @@ class Host(App[None]):
         if before in LIVE_STATES and state not in LIVE_STATES:
             self.bell()
             bad = state in ("failed", "interrupted")
-            self.notify(
-                f"{run_id}: {state} {reason}".strip(), severity="error" if bad else "information", timeout=10
-            )
+            self.tell(f"{run_id}: {state} {reason}", "error" if bad else "information")
 
     def note_alarms(self, run_id: str, alarms: Sequence[Alarm]) -> None:
         """Rings and tells what a run that is being watched warns of anew; what it said before stands on its screen."""
@@ -65,8 +68,7 @@ class Host(App[None]):
         for alarm in alarms:
             if alarm.topic in fresh:
                 self.bell()
-                severity: SeverityLevel = "error" if alarm.grave else "warning"
-                self.notify(f"{run_id}: {alarm.words}", severity=severity, timeout=10)
+                self.tell(f"{run_id}: {alarm.words}", "error" if alarm.grave else "warning")
 
     def open_run(self, run_id: str) -> None:
         """Looks at `run_id` on the run screen."""
@@ -85,4 +87,4 @@ class Host(App[None]):
     def copy(self, words: str, what: str) -> None:
         """Copies over OSC 52, which reaches the person's own clipboard through SSH and tmux."""
         self.copy_to_clipboard(words)
-        self.notify(f"copied {what}", timeout=3)
+        self.tell(f"copied {what}", timeout=3)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from console_pilot import SMALL, console, opened, sees
-from fabricated import finished_run
+from console_pilot import LARGE, SMALL, console, opened, sees
+from fabricated import finished_run, live_run
+
+ODD, SHOWN = "\n  \x1b[31m", r" \x1b[31m"  # what a message holds, and how it stands in a line
 
 
 async def test_a_search_for_brackets(tmp_path: Path) -> None:
@@ -29,3 +31,15 @@ async def test_two_runs_whose_names_are_cut_alike_are_compared(tmp_path: Path) -
         await sees(pilot, "eval.confidence", "0.95")
         await pilot.resize_terminal(40, 12)
         await sees(pilot, "setting              …  …")
+
+
+async def test_notices_of_runs_that_warn_and_fail(tmp_path: Path) -> None:
+    run = live_run(tmp_path)
+    async with console(tmp_path, LARGE) as (_, pilot):
+        await opened(pilot, "2", "demo-s1-live")
+        await sees(pilot, "12/40 steps")
+        run.write(run.event("log", "no [/INST] in row[3]", "sft", level="warning", process="trainer"))
+        await sees(pilot, "demo-s1-live: sft: no [/INST] in row[3]")
+        run.write(run.event("state", state="failed", reason=f"KeyError: '[/s]'{ODD}"))
+        run.unlock()
+        await sees(pilot, f"demo-s1-live: failed KeyError: '[/s]'{SHOWN}")

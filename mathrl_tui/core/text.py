@@ -82,8 +82,13 @@ def bar(fraction: float | None, width: int) -> str:
 
 def clip(text: str, width: int) -> str:
     """`text` on one harmless line of at most `width` characters, the end cut with an ellipsis."""
-    line = harmless(" ".join(text.split()))
+    line = one_line(text)
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
+
+
+def one_line(text: str) -> str:
+    """`text` on one harmless line, every stretch of white space a blank."""
+    return harmless(" ".join(text.split()))
 
 
 def harmless(text: str) -> str:

@@ -80,5 +80,5 @@ class Controls(ConsoleScreen):
 
     async def _told(self, doing: Awaitable[control.Told]) -> None:
         told = await doing
-        self.notify(told.words, severity="information" if told.done else "error", timeout=6)
+        self.console.tell(told.words, "information" if told.done else "error", timeout=6)
         self.read_soon()
