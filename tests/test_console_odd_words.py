@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from console_pilot import LARGE, SMALL, console, opened, sees
 from fabricated import finished_run, live_run
 
@@ -43,3 +44,14 @@ async def test_notices_of_runs_that_warn_and_fail(tmp_path: Path) -> None:
         run.write(run.event("state", state="failed", reason=f"KeyError: '[/s]'{ODD}"))
         run.unlock()
         await sees(pilot, f"demo-s1-live: failed KeyError: '[/s]'{SHOWN}")
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_reasons_and_warnings_of_several_lines(tmp_path: Path, size: tuple[int, int]) -> None:
+    run = finished_run(tmp_path)
+    run.write(run.event("log", f"first{ODD}second", "eval", level="warning", process="trainer"))
+    run.write(run.event("state", state="failed", reason=f"ValueError: bad{ODD}value"))
+    async with console(tmp_path, size) as (_, pilot):
+        await sees(pilot, "✗ failed")
+        await pilot.press("2")
+        await sees(pilot, f"ValueError: bad{SHOWN}value", f"! eval: first{SHOWN}second")

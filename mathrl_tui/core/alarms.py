@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mathrl_tui.core import palette
+from mathrl_tui.core import palette, text
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.silence import Pulse
 from store.records import Event
@@ -67,7 +67,7 @@ def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
 def warnings(log: Iterable[Event]) -> list[Alarm]:
     """What the run's processes warned of, newest first, each once."""
     loud = [event for event in log if event.kind == "log" and event.payload.get("level") in _LOUD]
-    said = [f"{_about(event)}: {event.message}".removeprefix(": ") for event in reversed(loud)]
+    said = [text.one_line(f"{_about(event)}: {event.message}".removeprefix(": ")) for event in reversed(loud)]
     return [Alarm(words) for words in dict.fromkeys(said)]
 
 

@@ -26,12 +26,12 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
     ]
     stage = stages.current(run.board)
     if run.reason and run.state not in ("running", "done"):
-        row.append((f"  {run.reason}", palette.WARN))
+        row.append((f"  {text.one_line(run.reason)}", palette.WARN))
     elif stage is not None and run.state in ("running", "paused", "stopping"):
         row += [
             ("  ", ""),
             (stage.label, f"bold {palette.INK}"),
-            (f"  {stage.progress_words(now)}", palette.DIM),
+            (f"  {text.one_line(stage.progress_words(now))}", palette.DIM),
         ]
     elif run.ended:
         row.append(
