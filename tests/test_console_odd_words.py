@@ -8,6 +8,9 @@ import pytest
 from console_pilot import LARGE, SMALL, console, opened, sees
 from fabricated import finished_run, live_run
 
+from mathrl_tui.widgets.lines import changed_cells
+from mathrl_tui.widgets.log_view import LogView
+
 ODD, SHOWN = "\n  \x1b[31m", r" \x1b[31m"  # what a message holds, and how it stands in a line
 
 
@@ -55,3 +58,22 @@ async def test_reasons_and_warnings_of_several_lines(tmp_path: Path, size: tuple
         await sees(pilot, "✗ failed")
         await pilot.press("2")
         await sees(pilot, f"ValueError: bad{SHOWN}value", f"! eval: first{SHOWN}second")
+
+
+def test_wide_characters_are_counted_as_the_cells_that_they_take() -> None:
+    assert changed_cells([("数据 bad 1", "")], [("数据 bad 2", "")]) == (9, 10)
+    assert changed_cells([("é́x", "")], [("é́y", "")]) == (1, 2)
+    assert changed_cells([("数", ""), ("a", "")], [("据", ""), ("a", "")]) == (0, 2)
+
+
+async def test_a_line_of_wide_characters_is_scrolled_to_its_end(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    (run.folder.logs / "trainer.log").write_text("数" * 60 + "|end\n")
+    async with console(tmp_path, SMALL) as (app, pilot):
+        await opened(pilot, "6", "demo-s0-finished")
+        await pilot.press("f")
+        await sees(pilot, "▸trainer.log", "数数")
+        log = app.screen.query_one(LogView)
+        log.scroll_end(animate=False, x_axis=True)
+        log.scroll_to(x=log.max_scroll_x, animate=False)
+        await sees(pilot, "|end")

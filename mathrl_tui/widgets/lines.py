@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -46,7 +47,7 @@ class Lines(Widget):
 
 
 def changed_cells(old: Row, new: Row) -> tuple[int, int]:
-    """First and one past the last cell in which two rows of one-cell characters differ."""
+    """First and one past the last cell in which two rows differ."""
     before, after = _cells(old), _cells(new)
     length = max(len(before), len(after))
     differing = [
@@ -58,4 +59,13 @@ def changed_cells(old: Row, new: Row) -> tuple[int, int]:
 
 
 def _cells(row: Row) -> list[tuple[str, str]]:
-    return [(character, style) for text, style in row for character in text]
+    """What stands in each cell: a wide character in the first of its two, a combining one with the one before."""
+    cells: list[tuple[str, str]] = []
+    for text, style in row:
+        for character in text:
+            width = cell_len(character)
+            if width:
+                cells += [(character, style), *[("", character)] * (width - 1)]
+            elif cells:
+                cells[-1] = (cells[-1][0] + character, cells[-1][1])
+    return cells
