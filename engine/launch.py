@@ -26,7 +26,8 @@ from engine.control import Command, NotLive, Reply
 from engine.plan import PlanError, Step, extended, make_plan
 from engine.preflight import LaunchError
 from engine.processes.pidfile import end_unattended, lock_path
-from profiles import Profile
+from profiles import Profile, ProfileError
+from profiles.load import validate
 from store.home import RunFolder, create_run
 from store.locks import is_locked
 
@@ -107,7 +108,12 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
         config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LaunchError(f"run {run_id}: no such run in {home}; `mathrl-tui runs` lists them") from None
-    profile = Profile.model_validate(config["profile"])
+    except ValueError as error:
+        raise LaunchError(f"{folder.config}: {error}; start a new run") from None
+    try:
+        profile = validate(config["profile"], f"of {run_id}")
+    except ProfileError as error:
+        raise LaunchError(f"{error}; start a new run with this version") from None
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     plan = extended(steps, _extension(profile, stages, steps))
     with chdir(config["folder"]):

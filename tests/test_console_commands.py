@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console_pilot import console, sees, until
+from console_pilot import LARGE, console, sees, until
 from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 from textual.widgets import Button, Input, Static
 
@@ -154,3 +154,17 @@ async def test_a_list_that_is_read_late_does_not_change_the_run_in_sight(
         await until(pilot, lambda: listed.row_count == 2, "both runs listed")
         await sees(pilot, " demo-s1-new  ! interrupted")
         assert app.run_id == "demo-s1-new"
+
+
+@pytest.mark.parametrize(
+    ("frozen", "said"), [("{", "run.json"), ('{"profile": {"nme": "x"}, "plan": []}', "nme")]
+)
+async def test_a_run_that_this_version_cannot_go_on_with_says_so(
+    tmp_path: Path, frozen: str, said: str
+) -> None:
+    run = finished_run(tmp_path)
+    run.folder.config.write_text(frozen)
+    async with console(tmp_path, LARGE) as (app, pilot):
+        await sees(pilot, "demo-s0-finished")
+        await pilot.press("R")
+        await until(pilot, lambda: any(said in note.message for note in app._notifications), "the reason")
