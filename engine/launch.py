@@ -124,7 +124,11 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
         config["stages"] = [*config["stages"], *(stage for stage in stages if stage not in config["stages"])]
         config["plan"] = [{"stage": step.stage, "arm": step.arm} for step in plan]
         _write(folder.config, config)
-    _supervise(folder, Path(config["folder"]))
+    try:
+        _supervise(folder, Path(config["folder"]))
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}"
+        raise LaunchError(f"run {run_id}: cannot be gone on with: {where}; make it there again") from None
     return run_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from console_pilot import LARGE, console, sees, until
 from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
+from supervised import make_run
 from textual.widgets import Button, Input, Static
 
 from mathrl_tui import actions, control
@@ -168,3 +170,11 @@ async def test_a_run_that_this_version_cannot_go_on_with_says_so(
         await sees(pilot, "demo-s0-finished")
         await pilot.press("R")
         await until(pilot, lambda: any(said in note.message for note in app._notifications), "the reason")
+
+
+def test_a_run_whose_starting_folder_is_gone_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, worker=False)
+    gone = tmp_path / "gone"
+    run.config.write_text(json.dumps(json.loads(run.config.read_text()) | {"folder": str(gone)}))
+    told = control.go_on(tmp_path, run.run_id, ())
+    assert not told.done and str(gone) in told.words
