@@ -104,27 +104,14 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     folder = RunFolder(home.absolute(), run_id)
     if is_alive(home, run_id):
         raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` follows it")
-    try:
-        config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LaunchError(f"run {run_id}: no such run in {home}; `mathrl-tui runs` lists them") from None
-    except ValueError as error:
-        raise LaunchError(f"{folder.config}: {error}; start a new run") from None
-    try:
-        profile = validate(config["profile"], f"of {run_id}")
-    except ProfileError as error:
-        raise LaunchError(f"{error}; start a new run with this version") from None
+    config, profile = _frozen(folder)
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     plan = extended(steps, _extension(profile, stages, steps))
-    with chdir(config["folder"]):
-        preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
-    if plan != steps:
-        if plan[: len(steps)] != steps:  # eval goes again; its tasks that are done stay so
-            (folder.path / "finished" / "eval").unlink(missing_ok=True)
-        config["stages"] = [*config["stages"], *(stage for stage in stages if stage not in config["stages"])]
-        config["plan"] = [{"stage": step.stage, "arm": step.arm} for step in plan]
-        _write(folder.config, config)
     try:
+        with chdir(config["folder"]):
+            preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
+        if plan != steps:
+            _grow(folder, config, plan, stages)
         _supervise(folder, Path(config["folder"]))
     except OSError as error:
         where = f"{error.filename}: {error.strerror}"
@@ -160,6 +147,30 @@ def is_alive(home: Path, run_id: str) -> bool:
     for process in [process for process in _started if process.poll() is not None]:
         _started.remove(process)
     return is_locked(lock_path(RunFolder(home.absolute(), run_id)))
+
+
+def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:
+    """A run's configuration as it was frozen, and its profile. LaunchError where this version cannot go on with it."""
+    try:
+        config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = "`mathrl-tui runs` lists them"
+        raise LaunchError(f"run {folder.run_id}: no such run in {folder.home}; {known}") from None
+    except ValueError as error:
+        raise LaunchError(f"{folder.config}: {error}; start a new run") from None
+    try:
+        return config, validate(config["profile"], f"of {folder.run_id}")
+    except ProfileError as error:
+        raise LaunchError(f"{error}; start a new run with this version") from None
+
+
+def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stages: Sequence[str]) -> None:
+    """Writes the grown `plan`. An evaluation that has moved goes again; of its tasks those that are done stay so."""
+    grown = [{"stage": step.stage, "arm": step.arm} for step in plan]
+    if grown[: len(config["plan"])] != config["plan"]:
+        (folder.path / "finished" / "eval").unlink(missing_ok=True)
+    more = [stage for stage in stages if stage not in config["stages"]]
+    _write(folder.config, config | {"plan": grown, "stages": [*config["stages"], *more]})
 
 
 def _checked(
