@@ -102,7 +102,7 @@ def flowing(words: str) -> str:
 
 
 def ends(text: str, width: int) -> str:
-    """`text` in at most `width` characters, cut in the middle: names of tasks differ at their ends."""
+    """`text` in at most `width` characters, cut in the middle: names of runs and tasks differ at their ends."""
     if len(text) <= width:
         return text
     front = (width - 1) // 2
