@@ -101,12 +101,17 @@ def flowing(words: str) -> str:
     return "\n\n".join(" ".join(part.split("\n")) for part in words.split("\n\n"))
 
 
-def ends(text: str, width: int) -> str:
-    """`text` in at most `width` characters, cut in the middle: names of runs and tasks differ at their ends."""
+def ends(text: str, width: int, share: float = 0.5) -> str:
+    """`text` in at most `width` characters, cut in the middle: names differ at their ends. `share` is the front's."""
     if len(text) <= width:
         return text
-    front = (width - 1) // 2
+    front = int((width - 1) * share)
     return f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}"
+
+
+def run_name(run_id: str, width: int) -> str:
+    """A run's id in at most `width` characters: seed, day and time, in which runs differ, are at its end."""
+    return ends(run_id, width, 0.3)
 
 
 def tail(text: str, width: int) -> str:

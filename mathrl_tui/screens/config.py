@@ -57,9 +57,9 @@ class ConfigScreen(TableScreen):
 
     def _table(self, run_id: str) -> Table:
         room = (self.size.width - 40) // 2
-        others = [text.ends(self._other, room)] if self._other else []
+        others = [text.run_name(self._other, room)] if self._other else []
         cells = {key: _cells(one, room, bool(self._other)) for key, one in self._rows.items()}
-        return ["setting", text.ends(run_id, room), *others], cells
+        return ["setting", text.run_name(run_id, room), *others], cells
 
     def words(self, key: str) -> Text:
         """What the setting means, and its values in full."""

@@ -118,7 +118,7 @@ def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
         (f" {text.percent(line.fraction, 0):>5}", palette.DIM),
     )
     cells: tuple[Cell, ...] = (
-        Text(("◆ " if marked else "") + text.ends(run.run, 44 if wide else 28), f"bold {palette.INK}"),
+        Text(("◆ " if marked else "") + text.run_name(run.run, 44 if wide else 28), f"bold {palette.INK}"),
         Text(f"{look.mark} {run.state}{' !' * troubled}", palette.WARN if troubled else look.colour),
         Text(f"{stage:<10}", palette.INK),
         progress,
