@@ -80,7 +80,7 @@ def parse(line: bytes) -> Request:
     """A request from its line; ValueError, in words for the client, where it is none."""
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: thousands of brackets within each other
         raise ValueError("not a JSON object on one line") from None
     if not isinstance(fields, dict) or fields.get("command") not in COMMANDS:
         raise ValueError(f'write {{"command": …}} with one of {", ".join(COMMANDS)}')

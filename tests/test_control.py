@@ -7,13 +7,14 @@ import os
 import select
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engine.control import LONGEST_REQUEST, ControlServer, NotLive, Reply, Request, ask, short_address
+from engine.control import LONGEST_REQUEST, ControlServer, NotLive, Reply, Request, ask, parse, short_address
 from store.home import RunFolder
 
 
@@ -76,6 +77,16 @@ def test_requests_that_are_none_get_a_line_that_says_why(folder: RunFolder, seen
     assert "with one of" in str(raw(folder, b"[]\n")["message"])
     assert "at most 4096 bytes" in str(raw(folder, b"x" * LONGEST_REQUEST)["message"])
     assert seen == []
+
+
+def test_brackets_within_brackets_are_no_request() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)  # Python's own, which some library of the tests may have raised
+    try:
+        with pytest.raises(ValueError, match="not a JSON object on one line"):
+            parse(b"[" * (LONGEST_REQUEST - 1) + b"\n")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_a_request_in_pieces_is_one_request(folder: RunFolder, seen: list[Request]) -> None:
