@@ -59,7 +59,7 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
             line = client.makefile("rb").readline()
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
         raise NotLive(f"run {folder.run_id}: no supervisor is running") from None
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):  # BlockingIOError: as many as may wait for it are waiting
         raise NotLive(f"run {folder.run_id}: its supervisor has not answered for {patience:g} s") from None
     if not line:
         raise NotLive(f"run {folder.run_id}: its supervisor ended without an answer")

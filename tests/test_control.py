@@ -118,3 +118,11 @@ def test_a_run_without_a_supervisor_says_so(folder: RunFolder) -> None:
 def test_a_supervisor_that_hangs_is_not_waited_for(folder: RunFolder, server: ControlServer) -> None:
     with pytest.raises(NotLive, match=r"has not answered for 0\.1 s"):
         ask(folder, "stop", timeout=0.1)
+
+
+def test_a_supervisor_that_hangs_and_is_asked_again_and_again_is_not_waited_for(
+    folder: RunFolder, server: ControlServer
+) -> None:
+    for _ in range(130):  # Python lets 128 wait for `accept`
+        with pytest.raises(NotLive, match="has not answered"):
+            ask(folder, "status", timeout=0.001)
