@@ -23,6 +23,7 @@ from store.home import RunFolder
 Command = Literal["stop", "kill", "pause", "resume", "checkpoint", "status"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 LONGEST_REQUEST = 4096  # bytes
+MOST_CLIENTS = 64  # whose request has not come; a descriptor each, of which a process has 1,024 as a rule
 PATIENCE_SECONDS = 10.0
 
 
@@ -121,6 +122,8 @@ class ControlServer:
                 client, _ = self._listener.accept()
                 client.setblocking(False)
                 self._clients[client] = b""
+                if len(self._clients) > MOST_CLIENTS:
+                    self._drop(next(iter(self._clients)))  # who has said nothing for the longest time
 
     def reply(self, client: socket.socket, reply: Reply) -> None:
         """Answers and hangs up; a client that does not listen gets nothing."""

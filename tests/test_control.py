@@ -10,11 +10,22 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from engine.control import LONGEST_REQUEST, ControlServer, NotLive, Reply, Request, ask, parse, short_address
+from engine.control import (
+    LONGEST_REQUEST,
+    MOST_CLIENTS,
+    ControlServer,
+    NotLive,
+    Reply,
+    Request,
+    ask,
+    parse,
+    short_address,
+)
 from store.home import RunFolder
 
 
@@ -103,6 +114,17 @@ def test_silent_clients_hold_up_nobody(folder: RunFolder, seen: list[Request]) -
         assert ask(folder, "status").ok
         for client in silent:
             client.close()
+
+
+def test_silent_clients_do_not_use_up_the_descriptors(
+    folder: RunFolder, server: ControlServer, seen: list[Request]
+) -> None:
+    with ExitStack() as clients, short_address(folder.socket) as address:
+        for _ in range(3 * MOST_CLIENTS):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(address)
+            assert ask(folder, "status").ok  # so that all before it have been let in
+        assert len(server.sockets) <= MOST_CLIENTS + 1
 
 
 def test_a_run_without_a_supervisor_says_so(folder: RunFolder) -> None:
