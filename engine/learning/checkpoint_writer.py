@@ -8,6 +8,7 @@ at once, as the ranks' barriers belong to their main threads.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -177,9 +178,13 @@ class CheckpointWriter:
     def _finish(
         self, step: int, draft: Path, final: Path, synced: Sequence[Path], written: Sequence[Future[None]]
     ) -> None:
-        """Gives the checkpoint its name, once all of it is `written`."""
-        for each in written:
-            each.result()
+        """Gives the checkpoint its name, once all of it is `written`; a disk that is full gets its room back."""
+        try:
+            for each in written:
+                each.result()
+        except OSError:
+            shutil.rmtree(draft)
+            raise
         barrier()
         if rank() == 0:
             with self._naming:

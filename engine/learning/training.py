@@ -108,14 +108,15 @@ class Training:
         It waits for nobody but the last checkpoint.
         """
         self.context.control.settled()
-        self._checkpoints.save(
-            self.step,
-            self.policy,
-            inputs.tokenizer(self.context),
-            self.optimizer,
-            {"step": self.step, **state},
-            lent,
-        )
+        with self._writing():
+            self._checkpoints.save(
+                self.step,
+                self.policy,
+                inputs.tokenizer(self.context),
+                self.optimizer,
+                {"step": self.step, **state},
+                lent,
+            )
 
     def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
         """Publishes the older weights that the checkpoint has brought along for the worker, oldest first, held once."""
@@ -129,7 +130,8 @@ class Training:
     def finish(self) -> None:
         """Everything that was asked for has come: waits for the last checkpoint, and drops what it carries for that."""
         self.context.control.settled()
-        self._checkpoints.wait()
+        with self._writing():
+            self._checkpoints.wait()
         checkpoint.drop_carried(self.root)
 
     def close(self) -> None:
@@ -141,7 +143,18 @@ class Training:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._checkpoints.close()
+        with self._writing():
+            self._checkpoints.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """StageFailed where the disk does not take a checkpoint: another trainer would come to the same."""
+        try:
+            yield
+        except OSError as error:
+            raise StageFailed(
+                f"{self.root}: a checkpoint cannot be written: {error.strerror}; make room, then resume the run"
+            ) from error
 
     def _show(self, step: int, path: Path) -> None:
         self.context.emit(
