@@ -196,6 +196,23 @@ def test_a_run_that_is_resumed_while_its_new_trainer_loads_runs_and_can_be_pause
     supervisor.wait(PATIENCE)
 
 
+def test_a_run_that_is_resumed_and_paused_again_before_its_trainer_saw_it_shows_as_paused(
+    tmp_path: Path,
+) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    ask(folder, "pause")
+    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    (folder.path / "hold-save").touch()
+    for command in ("checkpoint", "resume", "pause"):
+        assert ask(folder, command).ok
+    assert ask(folder, "status").status["state"] == "running"
+    (folder.path / "hold-save").unlink()
+    until(lambda: states(folder)[-1] == "paused", "it shows as paused")
+    ask(folder, "kill")
+    supervisor.wait(PATIENCE)
+
+
 def test_kill_takes_the_whole_tree_at_once(tmp_path: Path) -> None:
     folder = make_run(tmp_path, steps=10_000)
     supervisor = started(folder)

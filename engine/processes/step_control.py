@@ -21,6 +21,7 @@ class StepControl:
         self._changed = threading.Condition()
         self._stop = False
         self._pause = False
+        self._told = False  # that this pause is kept
         self._checkpoint = False
 
     def stop(self) -> None:
@@ -33,7 +34,9 @@ class StepControl:
 
     def resume(self) -> None:
         """Goes on."""
-        self._set(pause=False)
+        with self._changed:
+            self._told = False  # and a pause that comes before this one is left is told again
+            self._set(pause=False)
 
     def checkpoint(self) -> None:
         """Writes a checkpoint at the next boundary that can, also while paused."""
@@ -56,11 +59,14 @@ class StepControl:
                 save()
             if self._stop or not self._pause:
                 break
-            if not paused:
-                paused = True
+            paused = True
+            if not self._told:
+                self._told = True
                 self._say(Paused())
             with self._changed:
-                self._changed.wait_for(lambda: self._stop or not self._pause or (self._checkpoint and save))
+                self._changed.wait_for(
+                    lambda: self._stop or not (self._pause and self._told) or (self._checkpoint and save)
+                )
         if self._stop:
             self._say(Leaving())
             if save is not None:
