@@ -12,14 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from engine.arms import parent_model
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.handover.publisher import Publisher
+from engine.handover.slots import TornWeights
 from engine.handover.weights import Lent, read_weights
 from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
@@ -28,10 +31,21 @@ from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
 from engine.learning.shortage import fail_if_half_was_too_much
 from engine.messages import WeightRef
-from engine.ranks import own_device
+from engine.ranks import own_device, world
 from profiles import Arm
 from profiles.schema import Optimizer as Settings
 from store.records import Event, Scalar
+
+DAMAGE = (  # what reading a file of a checkpoint raises that is cut short, empty or gone
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    UnpicklingError,
+    SafetensorError,
+    TornWeights,
+)
 
 
 class Training:
@@ -51,7 +65,8 @@ class Training:
         self.device = own_device(context.profile.hardware.trainer)
         self.origin = WeightRef(self.arm.name, 0, parent_model(context.folder, context.profile, self.arm))
         resumed = checkpoint.latest(self.root)
-        self.policy = self.load_policy(resumed or self.origin.location)
+        with reading(resumed):
+            self.policy = self.load_policy(resumed or self.origin.location)
         self.reference: Policy | None = None  # what a KL penalty is to, where there is one
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
@@ -62,7 +77,8 @@ class Training:
         self.resumed: dict[str, Any] = {}
         self._carried: list[WeightRef] = []  # older weights in the checkpoint
         if resumed is not None:
-            self.resumed = checkpoint.load(resumed, self.optimizer)
+            with reading(resumed):
+                self.resumed = checkpoint.load(resumed, self.optimizer)
             self.step = int(self.resumed["step"])
             self._carried = [
                 WeightRef(self.arm.name, version, str(path))
@@ -121,7 +137,9 @@ class Training:
     def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
         """Publishes the older weights that the checkpoint has brought along for the worker, oldest first, held once."""
         for weights in self._carried:
-            yield publisher.publish(weights.arm, weights.version, read_weights(weights).items())
+            with reading(Path(weights.location).parent):
+                tensors = read_weights(weights)
+            yield publisher.publish(weights.arm, weights.version, tensors.items())
 
     def scored(self, step: int, score: float) -> None:
         """Notes the validation score of a step, so that the best checkpoint is kept."""
@@ -174,6 +192,24 @@ class Training:
         """Tells how far the arm's training is."""
         payload = {"done": self.step, "total": self.total_steps, "unit": "steps"}
         self.context.emit(Event("progress", "", self.context.stage, self.arm.name, self.step, payload))
+
+
+@contextmanager
+def reading(folder: Path | None) -> Iterator[None]:
+    """StageFailed that names the checkpoint where a file of it that is read inside is damaged or gone.
+
+    With None no checkpoint is read. Of several ranks the one that fails must die, so that all do.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        if folder is None or world() > 1 or isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise StageFailed(
+            f"{folder}: this checkpoint cannot be read ({reason}); move it away, "
+            "and a resume goes on from the one before it"
+        ) from error
 
 
 class Clock:
