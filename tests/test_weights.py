@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.context import StageFailed
 from engine.handover.slots import (
     Entry,
     Slot,
@@ -292,7 +293,7 @@ def test_no_room_for_a_spare_is_told_only_when_it_is_needed(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     publisher.publish("grpo", 1, tensors(1))  # into the spare
-    with pytest.raises(OSError, match="--shm-size"):
+    with pytest.raises(StageFailed, match="--shm-size"):  # which a restart would not mend
         publisher.publish("grpo", 2, tensors(2))
     publisher.release(weights)
     publisher.publish("grpo", 2, tensors(2))

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from engine.context import StageFailed
 from engine.handover.pages import pin_memory, unpin
 from engine.handover.pool import SlotPool
 from engine.handover.slots import (
@@ -30,6 +31,7 @@ from engine.handover.slots import (
     read_manifest,
     remove_slots,
 )
+from engine.learning.ranks import world
 from engine.messages import WeightRef
 
 
@@ -53,12 +55,18 @@ class WeightPublisher:
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
         """Copies the tensors to a free slot; returns, once it is whole, a reference with one hold on it.
 
-        It waits for a slot only where none is free yet. OSError where shared memory is too small for another.
+        It waits for a slot only where none is free yet. StageFailed where shared memory is too small for another; of
+        several ranks the one that fails must die, so that all do: OSError.
         """
         tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
         entries = _layout(tensors)
         device = tensors[0][1].device
-        page = self._pool.take(_bytes(entries), device)
+        try:
+            page = self._pool.take(_bytes(entries), device)
+        except OSError as error:
+            if world() > 1:
+                raise
+            raise StageFailed(error.strerror) from error
         page.slot.begin()
         if device.type == "cuda":
             self._copy_from_gpu(page.content, entries, tensors, device)
