@@ -31,8 +31,8 @@ from engine.handover.slots import (
     read_manifest,
     remove_slots,
 )
-from engine.learning.ranks import world
 from engine.messages import WeightRef
+from engine.ranks import world
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,11 @@ def reading(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        if folder is None or world() > 1 or isinstance(error, torch.OutOfMemoryError):
+        if (
+            folder is None
+            or world() > 1
+            or isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+        ):
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise StageFailed(
