@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import os
 import resource
-import select
 import subprocess
 import sys
 import threading
+from multiprocessing.connection import wait
 
 DEADLINE_SECONDS = 4.0
 START_SECONDS = 60.0  # importing sympy on a busy machine
@@ -48,7 +48,7 @@ class _Child:
     def line(self, seconds: float) -> str:
         """The child's next line, or "" where none comes within `seconds` or the child has ended."""
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        ready = wait([self.process.stdout.fileno()], seconds)  # select() takes no descriptor above 1,023
         return self.process.stdout.readline() if ready else ""
 
     def close(self) -> None:

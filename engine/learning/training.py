@@ -124,11 +124,12 @@ class Training:
         It waits for nobody but the last checkpoint.
         """
         self.context.control.settled()
+        tokenizer = inputs.tokenizer(self.context)
         with self._writing():
             self._checkpoints.save(
                 self.step,
                 self.policy,
-                inputs.tokenizer(self.context),
+                tokenizer,
                 self.optimizer,
                 {"step": self.step, **state},
                 lent,
