@@ -6,13 +6,17 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import pytest
 from small_experiment import examples, finish, until
 
 from engine import launch
 from engine.data.tiny_model import make_model, make_tokenizer
+from engine.messages import SuiteTask
 from engine.plan import STAGES
+from engine.suite.evaluate import evaluate
 from profiles import load
 from profiles.schema import Pretrain
 from store.comparison import run_comparisons
@@ -220,3 +224,22 @@ def pid_of(folder: RunFolder, role: str) -> int | None:
     store.ingest()
     found = [each for each in store.status(folder.run_id).processes if each.role == role and each.alive]
     return found[-1].pid if found else None
+
+
+def test_templates_are_compiled_once_for_a_task_and_not_for_a_document(
+    profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.models.dummy import DummyLM
+
+    compiled: list[str] = []
+    compile_one = jinja2.Environment.compile
+
+    def counted(environment: jinja2.Environment, source: str, *rest: Any, **options: Any) -> Any:
+        compiled.append(source)
+        return compile_one(environment, source, *rest, **options)
+
+    monkeypatch.setattr(jinja2.Environment, "compile", counted)
+    task = SuiteTask("hellaswag", "hellaswag", 2, 30, 8, 0, str(SHARED / "lm_eval"))
+    rows = list(evaluate(DummyLM(), task, "base", 0))
+    assert len({row.ex_id for row in rows}) == 30
+    assert len(compiled) == len(set(compiled)) < 6

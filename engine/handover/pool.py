@@ -111,6 +111,7 @@ class SlotPool:
             slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
             page = Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
             if page.pinned:
+                page.content.zero_()  # maps every page: the GPU is held up for as long as CUDA locks them
                 with torch.cuda.device(device):  # a thread starts on GPU 0, which may be another's
                     pin_memory(page.content)
             with self._changed:

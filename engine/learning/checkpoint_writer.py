@@ -65,7 +65,7 @@ class CheckpointWriter:
             threading.Lock()
         )  # a score comes before its folder has its name, or after: never between
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._under_way: list[Future[None]] = []
+        self._under_way: list[tuple[Future[None], TensorImage | None]] = []  # and what is written from
         self._closing = False
 
     def save(
@@ -95,7 +95,8 @@ class CheckpointWriter:
         if world() > 1:
             self.wait()
             return self._finish(step, draft, final, files, [])
-        return self._begin(self._finish, step, draft, final, files, tuple(self._under_way))
+        written = [future for future, _ in self._under_way]
+        return self._begin(self._finish, step, draft, final, files, written)
 
     def prepare(self, policy: Model, optimizer: Optimizer, device: torch.device) -> None:
         """Begins to make room for the copies from `device`, so that the first save need not; waits for nothing."""
@@ -110,9 +111,13 @@ class CheckpointWriter:
             self._scores[step] = score
             checkpoint.set_score(self._root, step, score)
 
+    def last(self) -> None:
+        """No checkpoint comes after the one under way: memory is made ready for none."""
+        self._closing = True
+
     def close(self) -> None:
         """Waits, raises like `wait`, and lets the host memory go."""
-        self._closing = True
+        self.last()
         try:
             self.wait()
         finally:
@@ -123,12 +128,14 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Waits until what was saved is there; raises what kept it from being written."""
         under_way, self._under_way = self._under_way, []
-        for each in under_way:
-            each.result()
+        for future, image in under_way:
+            future.result()
+            if image is not None and self._closing:
+                image.close()  # tens of gigabytes take seconds to give back: beside the writing of the rest
 
-    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
+    def _begin(self, write: Callable[..., None], *arguments: Any, image: TensorImage | None = None) -> None:
         """Has `write` done after all that was begun before."""
-        self._under_way.append(self._thread.submit(write, *arguments))
+        self._under_way.append((self._thread.submit(write, *arguments), image))
 
     def _take(
         self,
@@ -149,7 +156,7 @@ class CheckpointWriter:
         for name, part in parts.items():
             image = self._images.setdefault(name, TensorImage())
             image.take(part)
-            self._begin(image.write, draft / name)
+            self._begin(image.write, draft / name, image=image)
         return [draft / name for name in parts]
 
     def _parts(

@@ -19,8 +19,9 @@ import torch
 from safetensors import SafetensorError
 
 from engine.arms import parent_model
-from engine.context import Context, StageFailed
+from engine.context import Context, StageFailed, StopRequested
 from engine.data import inputs
+from engine.handover.pages import leave
 from engine.handover.publisher import Publisher
 from engine.handover.slots import TornWeights
 from engine.handover.weights import Lent, read_weights
@@ -153,15 +154,22 @@ class Training:
             self._checkpoints.wait()
         checkpoint.drop_carried(self.root)
 
-    def close(self) -> None:
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Lets the GPU's memory go, then waits until the last checkpoint is there.
 
-        A stage ends with it, also when it is stopped: what is still to be written is a copy in host memory by then.
+        What is still to be written is a copy in host memory by then. A process that is stopped computes nothing more,
+        and leaves the GPU altogether; ranks end together, when all is written.
         """
         del self.policy, self.optimizer, self.reference
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+            if kind is StopRequested and world() == 1:
+                self._checkpoints.last()
+                leave(self.device)
         with self._writing():
             self._checkpoints.close()
 

@@ -32,7 +32,7 @@ def run(context: Context) -> None:
     updates = settings.epochs * settings.minibatches
     with (
         closing(publisher_of(context.folder.run_id)) as publisher,
-        closing(Training(context, settings, settings.steps, updates)) as training,
+        Training(context, settings, settings.steps, updates) as training,
     ):
         collector = Collector(context.generation) if context.generation is not None else None
         source = _source(training, collector, publisher)

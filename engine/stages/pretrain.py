@@ -43,7 +43,7 @@ def run(context: Context) -> None:
     root = context.folder.checkpoints(context.arm.name)
     if checkpoint.latest(root) is None:
         _make(root, shape, context.seed, str(own_device(hardware.trainer)))
-    with closing(Training(context, recipe(shape), shape.steps)) as training:
+    with Training(context, recipe(shape), shape.steps) as training:
         _train(training, shape)
 
 

@@ -35,7 +35,7 @@ def run(context: Context) -> None:
     total = settings.steps or math.ceil(len(sequences) * settings.epochs / settings.batch_size)
     with (
         closing(publisher_of(context.folder.run_id)) as publisher,
-        closing(Training(context, settings, total)) as training,
+        Training(context, settings, total) as training,
     ):
         collector = Collector(context.generation) if context.generation is not None else None
         validation = beside(training, collector, publisher)

@@ -8,6 +8,7 @@ stock scorer misreads boxed answers, TASK/math_verify is the verdict of our grad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ _PERPLEXITIES = frozenset(
 )  # of (log-likelihood, words), and of a single answer
 _LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-likelihood in other units
 _UNFILTERED = "none"
+_ROUNDING = 1e-9  # by which a sum of probabilities may pass 1
+UNDEFINED = "undefined"  # outcome of a document whose measure came out as no number; it counts as wrong
 
 Sample = Mapping[str, Any]
 
@@ -35,7 +38,8 @@ def rows(arm: str, step: int, task: str, leaf: str, samples: Sequence[Sample]) -
     for sample in ordered:
         for measure, value in _measures(sample):
             if measure in usable:
-                yield _row(arm, step, task, leaf, sample, measure if measure != first else "", value)
+                name = measure if measure != first else ""
+                yield _row(arm, step, task, leaf, sample, name, _scored(measure, value))
         gold = _math_answer(leaf, sample["doc"])
         if gold is not None and str(sample["doc_id"]) not in verified:
             verified.add(str(sample["doc_id"]))
@@ -47,11 +51,7 @@ def _usable(samples: Sequence[Sample]) -> set[str]:
     for sample in samples:
         for measure, value in _measures(sample):
             values.setdefault(measure, []).append(value)
-    return {
-        measure
-        for measure, found in values.items()
-        if _is_perplexity(measure) or all(_is_share(value) for value in found)
-    }
+    return {measure for measure, found in values.items() if _is_perplexity(measure) or _are_shares(found)}
 
 
 def _first_measure(samples: Sequence[Sample], usable: set[str]) -> str:
@@ -70,20 +70,34 @@ def _measures(sample: Sample) -> list[tuple[str, Any]]:
     ]
 
 
+def _are_shares(values: Sequence[Any]) -> bool:
+    """Whether a measure has a share for its documents, but perhaps for a few that it could not be reckoned for."""
+    shares = sum(_is_share(value) for value in values)
+    return shares > 0 and all(_is_share(value) or _is_undefined(value) for value in values)
+
+
 def _is_share(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) and 0.0 <= value <= 1.0
+    return isinstance(value, (bool, int, float)) and 0.0 <= value <= 1.0 + _ROUNDING
+
+
+def _is_undefined(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _is_perplexity(measure: str) -> bool:
     return measure.partition("/")[0] in _PERPLEXITIES
 
 
-def _row(arm: str, step: int, task: str, leaf: str, sample: Sample, measure: str, value: Any) -> Example:
-    perplexity = not _is_share(value)
-    if perplexity:
-        score, words = (float(value[0]), int(value[1])) if isinstance(value, Sequence) else (float(value), 1)
-    else:
-        score, words = float(value), 0
+def _row(
+    arm: str,
+    step: int,
+    task: str,
+    leaf: str,
+    sample: Sample,
+    measure: str,
+    scored: tuple[float, int, str],
+) -> Example:
+    score, words, outcome = scored
     prompt, output, generated = _texts(sample)
     whole = not measure or generated
     return Example(
@@ -92,14 +106,25 @@ def _row(arm: str, step: int, task: str, leaf: str, sample: Sample, measure: str
         task=f"{task}/{measure}" if measure else task,
         ex_id=f"{leaf}:{sample['doc_id']}",
         sample=0,
-        correct=not perplexity and score == 1.0,
+        correct=outcome == "correct",
         score=score,
-        outcome=LOGLIKELIHOOD if perplexity else "correct" if score == 1.0 else "wrong",
+        outcome=outcome,
         prompt=prompt if whole else "",
         output=output if whole else "",
         tokens=words,
         gold=str(sample.get("target", "")),
     )
+
+
+def _scored(measure: str, value: Any) -> tuple[float, int, str]:
+    """Score, words and outcome of a measure's value: a share, or what a perplexity is reckoned from."""
+    if _is_perplexity(measure):
+        loglikelihood, words = value if isinstance(value, Sequence) else (value, 1)
+        return float(loglikelihood), int(words), LOGLIKELIHOOD
+    if _is_undefined(value):
+        return 0.0, 0, UNDEFINED
+    score = min(float(value), 1.0)
+    return score, 0, "correct" if score == 1.0 else "wrong"
 
 
 def _verified(arm: str, step: int, task: str, leaf: str, sample: Sample, gold: str) -> Example:
