@@ -65,7 +65,7 @@ class CheckpointWriter:
             threading.Lock()
         )  # a score comes before its folder has its name, or after: never between
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._under_way: list[tuple[Future[None], TensorImage | None]] = []  # and what is written from
+        self._under_way: list[Future[None]] = []
         self._closing = False
 
     def save(
@@ -95,8 +95,7 @@ class CheckpointWriter:
         if world() > 1:
             self.wait()
             return self._finish(step, draft, final, files, [])
-        written = [future for future, _ in self._under_way]
-        return self._begin(self._finish, step, draft, final, files, written)
+        return self._begin(self._finish, step, draft, final, files, tuple(self._under_way))
 
     def prepare(self, policy: Model, optimizer: Optimizer, device: torch.device) -> None:
         """Begins to make room for the copies from `device`, so that the first save need not; waits for nothing."""
@@ -128,14 +127,12 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Waits until what was saved is there; raises what kept it from being written."""
         under_way, self._under_way = self._under_way, []
-        for future, image in under_way:
-            future.result()
-            if image is not None and self._closing:
-                image.close()  # tens of gigabytes take seconds to give back: beside the writing of the rest
+        for each in under_way:
+            each.result()
 
-    def _begin(self, write: Callable[..., None], *arguments: Any, image: TensorImage | None = None) -> None:
+    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
         """Has `write` done after all that was begun before."""
-        self._under_way.append((self._thread.submit(write, *arguments), image))
+        self._under_way.append(self._thread.submit(write, *arguments))
 
     def _take(
         self,
@@ -156,7 +153,7 @@ class CheckpointWriter:
         for name, part in parts.items():
             image = self._images.setdefault(name, TensorImage())
             image.take(part)
-            self._begin(image.write, draft / name, image=image)
+            self._begin(image.write, draft / name)
         return [draft / name for name in parts]
 
     def _parts(
