@@ -160,6 +160,9 @@ def test_every_task_has_a_row_a_document_for_both_arms(straight: RunFolder) -> N
     assert len(leaves) == 2  # a limit is spread over the subjects
     perplexities = {row.task for row in examples(straight) if row.outcome == LOGLIKELIHOOD}
     assert perplexities == {"wikitext"}
+    written = [row for row in examples(straight) if row.task.startswith("hendrycks_math")]
+    assert all(0 < row.tokens <= 6 for row in written)  # the limit of the profile
+    assert "truncated" in {row.outcome for row in written if row.tokens == 6}
     fractions = [score for (_, task, _), (score, _, _) in rows.items() if task == "truthfulqa_mc2"]
     assert any(0.0 < score < 1.0 for score in fractions)
 
@@ -240,6 +243,8 @@ def test_templates_are_compiled_once_for_a_task_and_not_for_a_document(
 
     monkeypatch.setattr(jinja2.Environment, "compile", counted)
     task = SuiteTask("hellaswag", "hellaswag", 2, 30, 8, 0, str(SHARED / "lm_eval"))
-    rows = list(evaluate(DummyLM(), task, "base", 0))
+    model = DummyLM()
+    model.generated = {}
+    rows = list(evaluate(model, task, "base", 0))
     assert len({row.ex_id for row in rows}) == 30
     assert len(compiled) == len(set(compiled)) < 6

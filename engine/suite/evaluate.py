@@ -20,7 +20,7 @@ from engine.generators.interface import JobRefused
 from engine.messages import SuiteTask
 from engine.suite.names import LOCAL
 from engine.suite.overlays import FOLDERS, definitions, write_overlays
-from engine.suite.rows import rows
+from engine.suite.rows import Leaf, rows
 from store.records import Example
 
 OWN_SHOTS = frozenset({"truthfulqa_mc2", "wikitext"})  # fixed worked examples, or none that would make sense
@@ -47,11 +47,13 @@ class TaskFailed(JobRefused):
 
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
-    """The rows of `task` with lm-eval model `model`; TaskFailed names what went wrong."""
+    """The rows of `task` with `model`, an engine.suite.model.GeneratorModel; TaskFailed names what went wrong."""
     try:
         samples = _samples(model, task)
         found = [
-            row for leaf in sorted(samples) for row in rows(arm, step, task.recorded, leaf, samples[leaf])
+            row
+            for leaf in sorted(samples)
+            for row in rows(Leaf(arm, step, task.recorded, leaf), samples[leaf], model.generated)
         ]
     except FAULTS as error:
         raise TaskFailed(f"{task.name}: {_first_line(error)}") from error

@@ -14,7 +14,7 @@ import numpy as np
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from engine.generators.interface import GenerationRequest, Generator, text_of
+from engine.generators.interface import Generated, GenerationRequest, Generator, text_of
 from engine.generators.scoring import ScoringRequest
 from engine.messages import Sampling, completion_seed
 
@@ -38,6 +38,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self._seed = seed
         self.tokenizer: Any = generator.tokenizer
         self._encoded: dict[str, list[int]] = {}  # the texts of the requests at hand
+        self.generated: dict[tuple[str, int], Generated] = {}  # first answer by leaf task and document
         self.max_length = (
             generator.longest - 2
         )  # tokens that one window predicts: vLLM wants room for one more
@@ -109,12 +110,16 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """The answers, each cut before its first stop string."""
         answers = [""] * len(requests)
+        found: dict[int, Generated] = {}
         for sampling, places in _by_sampling([request.args[1] for request in requests]).items():
             waiting = deque(self._generation(requests[place].args[0], place, sampling) for place in places)
             for finished in self._generator.generate(waiting, sampling):
                 for generated in finished:
                     answers[generated.prompt] = text_of(self.tokenizer, generated.token_ids, sampling.stop)
+                    found[generated.prompt] = generated
                 self._between()
+        for place, request in enumerate(requests):
+            self.generated.setdefault((request.task_name, request.doc_id), found[place])
         return answers
 
     def _loglikelihood_tokens(self, requests: Sequence[Pair], **_: Any) -> list[tuple[float, bool]]:

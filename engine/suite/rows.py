@@ -1,17 +1,21 @@
 """From lm-eval's samples to rows of the record: one a document and measure, in a form that can be paired. Pure.
 
 `score` is the document's value of the measure: 0 or 1 for accuracies, a fraction for TruthfulQA, and for a perplexity
-the log-likelihood of the document, whose number of words stands in `tokens`. A task's first measure goes under the
-task's name, others under TASK/MEASURE, without repeating a question that only its choices were scored for. Where the
-stock scorer misreads boxed answers, TASK/math_verify is the verdict of our grader.
+the log-likelihood of the document. `tokens` are those of a generated answer, or the words of such a document. An answer
+that ran out of tokens and is not right is `truncated`; a document whose measure is no number is an `error`, and counts
+as wrong. A task's first measure goes under the task's name, others under TASK/MEASURE, without repeating a
+question that only its choices were scored for. Where the stock scorer misreads boxed answers, TASK/math_verify is the
+verdict of our grader.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from engine.generators.interface import Generated
 from engine.grading import grade
 from store.records import LOGLIKELIHOOD, MATH_VERIFY, Example
 
@@ -21,29 +25,42 @@ _PERPLEXITIES = frozenset(
 _LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-likelihood in other units
 _UNFILTERED = "none"
 _ROUNDING = 1e-9  # by which a sum of probabilities may pass 1
-UNDEFINED = "undefined"  # outcome of a document whose measure came out as no number; it counts as wrong
 
 Sample = Mapping[str, Any]
 
 
-def rows(arm: str, step: int, task: str, leaf: str, samples: Sequence[Sample]) -> Iterator[Example]:
-    """The rows of all samples of leaf task `leaf`, recorded under `task`, in the documents' order.
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Whose rows they are: an arm's at a step, of lm-eval's task `name`, recorded under `task`."""
 
-    Measures that are no score of a single document between 0 and 1 (BLEU over a corpus, say) are left out.
+    arm: str
+    step: int
+    task: str
+    name: str
+
+
+def rows(
+    leaf: Leaf, samples: Sequence[Sample], generated: Mapping[tuple[str, int], Generated]
+) -> Iterator[Example]:
+    """The rows of all samples of a leaf task, in the documents' order.
+
+    `generated` has the answers that were generated, by leaf task and document. Measures that are no score of a single
+    document between 0 and 1 (BLEU over a corpus, say) are left out.
     """
     ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
     usable = _usable(ordered)
     first = _first_measure(samples, usable)
-    verified: set[str] = set()
+    verified: set[int] = set()
     for sample in ordered:
+        document = int(sample["doc_id"])
+        answer = generated.get((leaf.name, document))
         for measure, value in _measures(sample):
             if measure in usable:
-                name = measure if measure != first else ""
-                yield _row(arm, step, task, leaf, sample, name, _scored(measure, value))
-        gold = _math_answer(leaf, sample["doc"])
-        if gold is not None and str(sample["doc_id"]) not in verified:
-            verified.add(str(sample["doc_id"]))
-            yield _verified(arm, step, task, leaf, sample, gold)
+                yield _row(leaf, sample, measure, measure == first, value, answer)
+        gold = _math_answer(leaf.name, sample["doc"])
+        if gold is not None and document not in verified:
+            verified.add(document)
+            yield _verified(leaf, sample, gold, answer)
 
 
 def _usable(samples: Sequence[Sample]) -> set[str]:
@@ -89,29 +106,25 @@ def _is_perplexity(measure: str) -> bool:
 
 
 def _row(
-    arm: str,
-    step: int,
-    task: str,
-    leaf: str,
-    sample: Sample,
-    measure: str,
-    scored: tuple[float, int, str],
+    leaf: Leaf, sample: Sample, measure: str, is_first: bool, value: Any, answer: Generated | None
 ) -> Example:
-    score, words, outcome = scored
+    score, words, outcome = _scored(measure, value)
+    if outcome == "wrong" and _is_cut(answer):
+        outcome = "truncated"
     prompt, output, generated = _texts(sample)
-    whole = not measure or generated
+    whole = is_first or generated
     return Example(
-        arm=arm,
-        step=step,
-        task=f"{task}/{measure}" if measure else task,
-        ex_id=f"{leaf}:{sample['doc_id']}",
+        arm=leaf.arm,
+        step=leaf.step,
+        task=leaf.task if is_first else f"{leaf.task}/{measure}",
+        ex_id=f"{leaf.name}:{sample['doc_id']}",
         sample=0,
         correct=outcome == "correct",
         score=score,
         outcome=outcome,
         prompt=prompt if whole else "",
         output=output if whole else "",
-        tokens=words,
+        tokens=words if answer is None else len(answer.token_ids),
         gold=str(sample.get("target", "")),
     )
 
@@ -122,29 +135,33 @@ def _scored(measure: str, value: Any) -> tuple[float, int, str]:
         loglikelihood, words = value if isinstance(value, Sequence) else (value, 1)
         return float(loglikelihood), int(words), LOGLIKELIHOOD
     if _is_undefined(value):
-        return 0.0, 0, UNDEFINED
+        return 0.0, 0, "error"
     score = min(float(value), 1.0)
     return score, 0, "correct" if score == 1.0 else "wrong"
 
 
-def _verified(arm: str, step: int, task: str, leaf: str, sample: Sample, gold: str) -> Example:
+def _verified(leaf: Leaf, sample: Sample, gold: str, answer: Generated | None) -> Example:
     prompt, output, _ = _texts(sample)
-    verdict = grade(output, gold)
+    verdict = grade(output, gold, truncated=_is_cut(answer))
     return Example(
-        arm=arm,
-        step=step,
-        task=task + MATH_VERIFY,
-        ex_id=f"{leaf}:{sample['doc_id']}",
+        arm=leaf.arm,
+        step=leaf.step,
+        task=leaf.task + MATH_VERIFY,
+        ex_id=f"{leaf.name}:{sample['doc_id']}",
         sample=0,
         correct=verdict.correct,
         score=float(verdict.correct),
         outcome=verdict.outcome,
         prompt=prompt,
         output=output,
-        tokens=0,
+        tokens=0 if answer is None else len(answer.token_ids),
         gold=gold,
         answer=verdict.answer,
     )
+
+
+def _is_cut(answer: Generated | None) -> bool:
+    return answer is not None and answer.finish == "length"
 
 
 def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
