@@ -94,6 +94,11 @@ def shared(hardware: Hardware) -> list[int]:
     return sorted(set(_of_trainer(hardware)).intersection(_of_worker(hardware)))
 
 
+def left_to_trainer(hardware: Hardware) -> float:
+    """The share of its GPU's memory that a trainer may take: all, but for vLLM's where that is on the same GPU."""
+    return 1.0 - hardware.gpu_memory_fraction if shared(hardware) and hardware.generator == "vllm" else 1.0
+
+
 def _of_trainer(hardware: Hardware) -> range:
     return _range(hardware.trainer, hardware.trainer_processes)
 

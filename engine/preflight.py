@@ -14,6 +14,8 @@ from engine import gpus
 from engine.plan import Step, needs_worker
 from profiles import Profile
 
+MOST_BESIDE_A_TRAINER = 0.5  # of a GPU's memory, that vLLM may ask for where the trainer is on it too
+FRACTION = 0.3  # of it, that is proposed
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -66,29 +68,54 @@ def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
-    """The GPUs that the profile names are there, and trainer ranks share none with the worker."""
+    """The GPUs that the profile names are there, and trainer and worker leave each other room."""
     hardware, has_worker = profile.hardware, needs_worker(profile, plan)
-    shared = gpus.shared(hardware) if has_worker and hardware.trainer_processes > 1 else []
-    if shared:
-        free = f"cuda:{gpus.wanted(hardware, has_worker=False)[-1] + 1}"
-        raise LaunchError(
-            f"profile {profile.name}: hardware.worker takes cuda:{shared[0]}, which a trainer rank has; "
-            f"--set hardware.worker={free}"
-        )
+    if has_worker and gpus.shared(hardware):
+        _check_shared(profile, trains=any(step.arm for step in plan))
     wanted = gpus.wanted(hardware, has_worker)
-    missing = set(wanted) - {gpu.index for gpu in found}
-    if not missing:
+    if set(wanted) <= {gpu.index for gpu in found}:
         return
-    fitting = [name for name in profiles.names() if _fits(name, len(found))]
-    remedy = (
-        f"--profile {fitting[0]} fits"
-        if fitting
-        else "set hardware.trainer and hardware.worker to what there is"
-    )
     there = f"{len(found)}" if found else "none"
     raise LaunchError(
         f"profile {profile.name}: needs {_count(len(wanted))} ({', '.join(f'cuda:{n}' for n in wanted)}), "
-        f"this machine has {there}; {remedy}"
+        f"this machine has {there}; {_instead(profile, found)}"
+    )
+
+
+def _check_shared(profile: Profile, trains: bool) -> None:
+    """One GPU for a trainer and vLLM: only one trainer, and its part of the memory."""
+    hardware, number = profile.hardware, gpus.shared(profile.hardware)[0]
+    if hardware.trainer_processes > 1:
+        free = f"cuda:{gpus.wanted(hardware, has_worker=False)[-1] + 1}"
+        raise LaunchError(
+            f"profile {profile.name}: hardware.worker takes cuda:{number}, which a trainer rank has; "
+            f"--set hardware.worker={free}"
+        )
+    most = MOST_BESIDE_A_TRAINER if trains and hardware.generator == "vllm" else 1.0
+    if hardware.gpu_memory_fraction > most:
+        raise LaunchError(
+            f"profile {profile.name}: vLLM would take {hardware.gpu_memory_fraction:.0%} of cuda:{number}, where the "
+            f"trainer is too; --set hardware.gpu_memory_fraction={FRACTION}"
+        )
+
+
+def _instead(profile: Profile, found: Sequence[gpus.Gpu]) -> str:
+    """What could be run on the GPUs that were found."""
+    together = profile.hardware.model_copy(
+        update={"trainer": "cuda:0", "worker": "cuda:0", "gpu_memory_fraction": FRACTION}
+    )
+    if found and gpus.wanted(together, has_worker=True) == [0]:
+        changed = [
+            f"--set hardware.{name}={value}"
+            for name, value in together.model_dump().items()
+            if value != getattr(profile.hardware, name)
+        ]
+        return f"{' '.join(changed)} puts both on one"
+    fitting = [name for name in profiles.names() if _fits(name, len(found))]
+    return (
+        f"--profile {fitting[0]} fits"
+        if fitting
+        else "set hardware.trainer and hardware.worker to what there is"
     )
 
 

@@ -16,6 +16,8 @@ from textual.app import App
 from engine import gpus, launch
 from engine.gpus import Gpu
 from engine.launch import LaunchError, start_run
+from engine.plan import make_plan
+from engine.preflight import check_devices
 from profiles import Profile, load
 from store.home import RunFolder
 
@@ -51,7 +53,21 @@ def test_a_profile_for_gpus_on_a_machine_without(tmp_path: Path, monkeypatch: py
     message = refused(tmp_path / "home", load("qwen2.5-math-1.5b"), "sft", "eval")
     assert "needs 2 GPUs (cuda:0, cuda:1), this machine has none; --profile demo fits" in message
     monkeypatch.setattr(gpus, "visible_gpus", lambda: [Gpu(0, "GPU-a", "H100", 80.0)])
-    assert "this machine has 1; " in refused(tmp_path / "home", load("qwen2.5-math-1.5b"), "sft", "eval")
+    message = refused(tmp_path / "home", load("qwen2.5-math-1.5b"), "sft", "eval")
+    remedy = "--set hardware.worker=cuda:0 --set hardware.gpu_memory_fraction=0.3"
+    assert message.endswith(f"this machine has 1; {remedy} puts both on one")
+
+
+def test_a_gpu_for_both_must_leave_the_trainer_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Gpu(0, "GPU-a", "H100", 80.0)]
+    together = load("qwen2.5-math-1.5b", ["hardware.worker=cuda:0"])
+    with pytest.raises(LaunchError, match="vLLM would take 90% of cuda:0.*gpu_memory_fraction=0.3$"):
+        check_devices(together, make_plan(together, ["sft", "eval"]), found)
+    check_devices(together, make_plan(together, ["eval"], ["base"]), found)  # nothing is trained
+    modest = load("qwen2.5-math-1.5b", ["hardware.worker=cuda:0", "hardware.gpu_memory_fraction=0.3"])
+    check_devices(modest, make_plan(modest, ["sft", "eval"]), found)
+    assert gpus.left_to_trainer(modest.hardware) == pytest.approx(0.7)
+    assert gpus.left_to_trainer(load("qwen2.5-math-1.5b").hardware) == 1.0
 
 
 def test_models_that_are_none(tmp_path: Path, rows: Path) -> None:

@@ -35,10 +35,11 @@ class OutOfMemory(RuntimeError):
     """One of several ranks ran out of memory: the trainer has to start again, and knows why when it does."""
 
 
-def found_budget(policy: Policy) -> int:
+def found_budget(policy: Policy, share: float = 1.0) -> int:
     """Packed tokens a microbatch, from free memory, for a policy whose optimizer has no moments yet.
 
-    On a CPU a fixed 16,384; of several ranks what fits the fullest. Leaves no gradients behind.
+    No more than `share` of the device's memory is planned with: a neighbour may not have taken his part yet. On a CPU a
+    fixed 16,384; of several ranks what fits the fullest. Leaves no gradients behind.
     """
     if policy.device.type != "cuda":
         return CPU_BUDGET
@@ -46,7 +47,8 @@ def found_budget(policy: Policy) -> int:
     per_token = max((large - small) / (PROBES[1] - PROBES[0]), 1.0)
     masters = sum(master.numel() for master in policy.precision.masters.values())
     to_come = 2 * 4 * masters  # AdamW's float32 moments
-    free, _ = torch.cuda.mem_get_info(policy.device)
+    free_now, whole = torch.cuda.mem_get_info(policy.device)
+    free = min(free_now, share * whole - torch.cuda.memory_reserved(policy.device))
     fixed = small - per_token * PROBES[0]
     tokens = (free * RESERVE - to_come - fixed) / per_token
     return least(int(min(max(tokens // ROUND, 1) * ROUND, MOST)))

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from engine.arms import parent_model
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import inputs
+from engine.gpus import left_to_trainer
 from engine.handover.pages import leave
 from engine.handover.publisher import Publisher
 from engine.handover.slots import TornWeights
@@ -71,7 +72,10 @@ class Training:
         self.reference: Policy | None = None  # what a KL penalty is to, where there is one
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
-        tokens = settings.tokens_per_microbatch or found_budget(self.policy)  # before there are moments
+        share = left_to_trainer(context.profile.hardware)
+        tokens = settings.tokens_per_microbatch or found_budget(
+            self.policy, share
+        )  # no moments are there yet
         self.step = 0
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self._can_save = False  # without a wait for host memory
