@@ -19,7 +19,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 import profiles
-from engine.gpus import LOCKS, visible_gpus
+from engine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.handover.slots import is_of_living
 from engine.traces.key import read_env_file
 from store.filesystem import file_system, network_warning
@@ -73,7 +73,11 @@ def versions(home: Path) -> Iterator[Check]:
 
 def gpus(home: Path) -> Iterator[Check]:
     """GPUs, their driver, what is free on them, and the folder of their locks."""
-    found = visible_gpus()
+    try:
+        found = visible_gpus()
+    except GpuFault as error:
+        yield Check("GPUs", "fail", *str(error).split("; ", 1))
+        return
     if not found:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         detail = "none" if hidden is None else f"none that CUDA_VISIBLE_DEVICES={hidden!r} leaves"
@@ -118,7 +122,7 @@ def disk(home: Path) -> Iterator[Check]:
     """Room and file system of the home folder."""
     place = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / GIB
-    wanted = GPU_RUN_GIB if visible_gpus() else CPU_RUN_GIB
+    wanted = GPU_RUN_GIB if _has_gpus() else CPU_RUN_GIB
     detail = f"{free:.0f} GiB free for {home} ({file_system(place) or 'file system unknown'})"
     if not os.access(place, os.W_OK):
         yield Check("home", "fail", f"{place} cannot be written", "choose another with --home or MATHRL_HOME")
@@ -183,6 +187,13 @@ def _installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _has_gpus() -> bool:
+    try:
+        return bool(visible_gpus())
+    except GpuFault:
+        return True
 
 
 def _driver() -> Iterator[Check]:

@@ -32,6 +32,10 @@ class Gpu:
     memory_gib: float
 
 
+class GpuFault(RuntimeError):
+    """The driver is there and a GPU does not answer it; the message is one line with what to do."""
+
+
 class GpuClaim:
     """GPUs held through their lock files. Sent to a child while it is spawned, it is held by the child as well."""
 
@@ -57,7 +61,7 @@ def _inherited(duplicates: Sequence[Any]) -> GpuClaim:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in PCI order; none where there is no driver."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in PCI order; none where there is no driver. GpuFault."""
     import pynvml
 
     try:
@@ -66,6 +70,10 @@ def visible_gpus() -> list[Gpu]:
         return []
     try:
         found = [_describe(pynvml, place) for place in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError as error:
+        raise GpuFault(
+            f"NVIDIA's driver cannot tell its GPUs ({error}); see nvidia-smi and dmesg, reboot or take another machine"
+        ) from error
     finally:
         pynvml.nvmlShutdown()
     return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))

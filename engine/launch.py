@@ -109,7 +109,7 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     plan = extended(steps, _extension(profile, stages, steps))
     try:
         with chdir(config["folder"]):
-            preflight.check(folder.home, profile, config["seed"], plan, gpus.visible_gpus())
+            preflight.check(folder.home, profile, config["seed"], plan, _visible_gpus())
         if plan != steps:
             _grow(folder, config, plan, stages)
         _supervise(folder, Path(config["folder"]))
@@ -181,9 +181,16 @@ def _checked(
         plan = make_plan(profile, stages)
     except PlanError as error:
         raise LaunchError(str(error)) from None
-    found = gpus.visible_gpus()
+    found = _visible_gpus()
     preflight.check(home.absolute(), profile, seed, plan, found)
     return plan, found
+
+
+def _visible_gpus() -> list[gpus.Gpu]:
+    try:
+        return gpus.visible_gpus()
+    except gpus.GpuFault as error:
+        raise LaunchError(str(error)) from None
 
 
 def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -> list[Step]:

@@ -40,6 +40,7 @@ _EXIT_STATUS = {
     "profiles.load.ProfileError": WRONG,
     "engine.plan.PlanError": WRONG,
     "engine.preflight.LaunchError": WRONG,
+    "engine.gpus.GpuFault": FAILED,
     "engine.data.rows.InputError": WRONG,
     "engine.serve.ServerFailed": FAILED,
     "store.query.UnknownRun": WRONG,

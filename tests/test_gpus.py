@@ -7,7 +7,13 @@ import os
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from engine.gpus import Gpu, GpuClaim, GpuQueue, visible, wanted
+import pynvml
+import pytest
+
+from engine import doctor
+from engine.gpus import Gpu, GpuClaim, GpuFault, GpuQueue, visible, visible_gpus, wanted
+from engine.launch import LaunchError, start_run
+from profiles import load
 from profiles.schema import Hardware
 
 FOUND = [Gpu(index, f"GPU-{letter}", "H100", 80.0) for index, letter in enumerate("abcd")]
@@ -24,6 +30,22 @@ def test_numbers_are_those_that_cuda_gives() -> None:
     assert uuids("1,9,2") == ["GPU-b"]
     assert uuids("") == uuids("-1") == []
     assert [gpu.index for gpu in visible(FOUND, "3,2")] == [0, 1]
+
+
+def test_a_gpu_that_fell_off_its_bus_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(place: int) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    for name, answer in (("nvmlInit", None), ("nvmlShutdown", None), ("nvmlDeviceGetCount", 2)):
+        monkeypatch.setattr(pynvml, name, lambda answer=answer: answer)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lost)
+    with pytest.raises(GpuFault, match="GPU is lost.*reboot or take another machine"):
+        visible_gpus()
+    with pytest.raises(LaunchError, match="GPU is lost"):
+        start_run(tmp_path / "home", load("demo"), ("data",), 0)
+    (check,) = doctor.gpus(tmp_path)
+    assert (check.status, "nvidia-smi" in check.remedy) == ("fail", True)
+    assert {check.status for check in doctor.disk(tmp_path)} <= {"ok", "warn"}
 
 
 def test_a_profile_wants_the_gpus_of_every_process() -> None:
