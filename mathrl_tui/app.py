@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
@@ -125,4 +126,9 @@ class Console(Host):
 
 def run_console(home: Path) -> None:
     """Opens the console over `home` and returns when the person closes it."""
+    for name in (
+        "COLUMNS",
+        "LINES",
+    ):  # where a shell has exported them, the console would not follow its terminal
+        os.environ.pop(name, None)
     Console(home).run()

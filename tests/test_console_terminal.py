@@ -34,14 +34,14 @@ SCRIPT = (
 class Terminal:
     """A console on a pty of its own, and what it has written."""
 
-    def __init__(self, home: Path, columns: int = 80, rows: int = 24) -> None:
+    def __init__(self, home: Path, columns: int = 80, rows: int = 24, **exported: str) -> None:
         self.fd, there = pty.openpty()
         fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(home)],
             cwd=ROOT,
-            env=os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            env=os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"} | exported,
             stdin=there,
             stdout=there,
             stderr=there,
@@ -83,8 +83,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, columns: int = 80, rows: int = 24) -> Iterator[Terminal]:
-    opened = Terminal(home, columns, rows)
+def terminal(home: Path, columns: int = 80, rows: int = 24, **exported: str) -> Iterator[Terminal]:
+    opened = Terminal(home, columns, rows, **exported)
     try:
         yield opened
     finally:
@@ -118,6 +118,14 @@ def test_the_first_paint_comes_within_0_8_seconds_and_nothing_heavy_is_loaded(tm
     assert min(worked) < 0.8, f"processor seconds to the first paint: {worked}"
     busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # others wait for the processor too
     assert busy or min(taken) < 0.8, f"seconds to the first paint: {taken}"
+
+
+def test_the_size_is_the_terminals_whatever_a_shell_has_exported(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    with terminal(tmp_path, COLUMNS="40", LINES="9") as console:
+        console.sees("\x1b[24;1H")  # the footer stands in the terminal's last line
+        console.types(b"q")
+        assert console.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
