@@ -126,9 +126,7 @@ class Console(Host):
 
 def run_console(home: Path) -> None:
     """Opens the console over `home` and returns when the person closes it."""
-    for name in (
-        "COLUMNS",
-        "LINES",
-    ):  # where a shell has exported them, the console would not follow its terminal
+    # Where a shell has exported them the console would not follow its terminal.
+    for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
     Console(home).run()
