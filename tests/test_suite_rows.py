@@ -84,3 +84,31 @@ def test_a_generated_answer_has_its_tokens_and_says_where_it_was_cut() -> None:
     assert [row.outcome for row in stock] == ["wrong", "truncated", "wrong", "correct"]
     ours = [row.outcome for row in found if row.task == "hendrycks_math/math_verify"]
     assert ours[:3] == ["correct", "truncated", "no_answer"]
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.int64, np.float32, bool, int])
+def test_a_share_is_one_whatever_its_type(kind: Any) -> None:
+    found = list(rows(LEAF, [sample(0, acc=kind(1)), sample(1, acc=kind(0))], {}))
+    assert [(row.task, row.score, row.outcome) for row in found] == [
+        ("t", 1.0, "correct"),
+        ("t", 0.0, "wrong"),
+    ]
+
+
+def test_the_first_measure_is_the_same_one_for_an_arm_that_says_nothing() -> None:
+    # TruthfulQA's generated answers: BLEU's best is a percentage, which is 0 where the answers are empty.
+    silent = rows(LEAF, [sample(0, bleu_max=0.0, bleu_acc=0, bleu_diff=0.0)], {})
+    other = rows(LEAF, [sample(0, bleu_max=31.5, bleu_acc=1, bleu_diff=12.0)], {})
+    assert [(row.task, row.score) for row in (*silent, *other)] == [("t", 0.0), ("t", 1.0)]
+
+
+def test_a_choice_whose_likelihood_is_no_number_is_not_the_likeliest() -> None:
+    # numpy's argmax takes the first NaN, so a model that has broken down would score as many as have A for an answer.
+    broken = sample(0, acc=1.0, acc_norm=1.0) | {"resps": [[(math.nan, False)], [(math.nan, False)]]}
+    found = list(rows(LEAF, [broken, sample(1, acc=1.0, acc_norm=0.0)], {}))
+    assert [(row.task, row.score, row.outcome) for row in found] == [
+        ("t", 0.0, "error"),
+        ("t/acc_norm", 0.0, "error"),
+        ("t", 1.0, "correct"),
+        ("t/acc_norm", 0.0, "wrong"),
+    ]

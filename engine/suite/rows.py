@@ -2,10 +2,10 @@
 
 `score` is the document's value of the measure: 0 or 1 for accuracies, a fraction for TruthfulQA, and for a perplexity
 the log-likelihood of the document. `tokens` are those of a generated answer, or the words of such a document. An answer
-that ran out of tokens and is not right is `truncated`; a document whose measure is no number is an `error`, and counts
-as wrong. A task's first measure goes under the task's name, others under TASK/MEASURE, without repeating a
-question that only its choices were scored for. Where the stock scorer misreads boxed answers, TASK/math_verify is the
-verdict of our grader.
+that ran out of tokens and is not right is `truncated`; a document whose measure, or one of whose log-likelihoods, is no
+number is an `error`, and counts as wrong. A task's first measure goes under the task's name, others under TASK/MEASURE,
+without repeating a question that only its choices were scored for. Where the stock scorer misreads boxed answers,
+TASK/math_verify is the verdict of our grader.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from engine.generators.interface import Generated
 from engine.grading import grade
@@ -23,6 +26,9 @@ _PERPLEXITIES = frozenset(
     {"word_perplexity", "perplexity"}
 )  # of (log-likelihood, words), and of a single answer
 _LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-likelihood in other units
+# Log-likelihoods' differences and the best of percentages (CrowS-Pairs, TruthfulQA): of an arm that says little all may
+# lie between 0 and 1, and another arm's would not be beside them.
+_NO_SHARES = ("_diff", "_max")
 _UNFILTERED = "none"
 _ROUNDING = 1e-9  # by which a sum of probabilities may pass 1
 
@@ -68,7 +74,7 @@ def _usable(samples: Sequence[Sample]) -> set[str]:
     for sample in samples:
         for measure, value in _measures(sample):
             values.setdefault(measure, []).append(value)
-    return {measure for measure, found in values.items() if _is_perplexity(measure) or _are_shares(found)}
+    return {measure for measure, found in values.items() if is_perplexity(measure) or _are_shares(found)}
 
 
 def _first_measure(samples: Sequence[Sample], usable: set[str]) -> str:
@@ -83,7 +89,7 @@ def _measures(sample: Sample) -> list[tuple[str, Any]]:
     return [
         (name + behind, sample[name])
         for name in sample.get("metrics", ())
-        if name in sample and name not in _LEFT_OUT
+        if name in sample and name not in _LEFT_OUT and not name.endswith(_NO_SHARES)
     ]
 
 
@@ -94,21 +100,31 @@ def _are_shares(values: Sequence[Any]) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) and 0.0 <= value <= 1.0 + _ROUNDING
+    return isinstance(value, (Real, np.bool_)) and 0.0 <= float(value) <= 1.0 + _ROUNDING
 
 
 def _is_undefined(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+    return isinstance(value, Real) and math.isnan(value)
 
 
-def _is_perplexity(measure: str) -> bool:
+def _is_unscored(sample: Sample) -> bool:
+    """Whether a log-likelihood of the document is no number: lm-eval takes the first such choice for the likeliest."""
+    return any(
+        isinstance(answer, tuple) and _is_undefined(answer[0])
+        for answers in sample["resps"]
+        for answer in answers
+    )
+
+
+def is_perplexity(measure: str) -> bool:
+    """Whether a measure's values are log-likelihoods."""
     return measure.partition("/")[0] in _PERPLEXITIES
 
 
 def _row(
     leaf: Leaf, sample: Sample, measure: str, is_first: bool, value: Any, answer: Generated | None
 ) -> Example:
-    score, words, outcome = _scored(measure, value)
+    score, words, outcome = _scored(measure, math.nan if _is_unscored(sample) else value)
     if outcome == "wrong" and _is_cut(answer):
         outcome = "truncated"
     prompt, output, generated = _texts(sample)
@@ -131,7 +147,7 @@ def _row(
 
 def _scored(measure: str, value: Any) -> tuple[float, int, str]:
     """Score, words and outcome of a measure's value: a share, or what a perplexity is reckoned from."""
-    if _is_perplexity(measure):
+    if is_perplexity(measure):
         loglikelihood, words = value if isinstance(value, Sequence) else (value, 1)
         return float(loglikelihood), int(words), LOGLIKELIHOOD
     if _is_undefined(value):
