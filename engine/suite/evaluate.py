@@ -20,10 +20,12 @@ from engine.generators.interface import JobRefused
 from engine.messages import SuiteTask
 from engine.suite.names import LOCAL
 from engine.suite.overlays import FOLDERS, definitions, write_overlays
-from engine.suite.rows import Leaf, rows
+from engine.suite.rows import Leaf, is_perplexity, rows
 from store.records import Example
 
 OWN_SHOTS = frozenset({"truthfulqa_mc2", "wikitext"})  # fixed worked examples, or none that would make sense
+
+LOADING_SEED = 0  # lm-eval's own: some tasks shuffle choices as they load, and all runs must ask the same
 
 TEMPLATES = 512  # that are kept; MMLU's 57 leaves have two each
 
@@ -36,6 +38,7 @@ FAULTS = (
     LookupError,
     OSError,
     RuntimeError,
+    StopIteration,
     TypeError,
     ValueError,
     TemplateError,
@@ -48,6 +51,8 @@ class TaskFailed(JobRefused):
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
     """The rows of `task` with `model`, an engine.suite.model.GeneratorModel; TaskFailed names what went wrong."""
+    from datasets.exceptions import DatasetGenerationError, DatasetsError
+
     try:
         samples = _samples(model, task)
         found = [
@@ -55,7 +60,9 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
             for leaf in sorted(samples)
             for row in rows(Leaf(arm, step, task.recorded, leaf), samples[leaf], model.generated)
         ]
-    except FAULTS as error:
+    except DatasetGenerationError as error:  # rows that are no rows; its cause says what is wrong with them
+        raise TaskFailed(f"{task.name}: {_first_line(error.__cause__ or error)}") from error
+    except (*FAULTS, DatasetsError) as error:
         raise TaskFailed(f"{task.name}: {_first_line(error)}") from error
     if not found:
         raise TaskFailed(
@@ -69,12 +76,16 @@ def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
     from lm_eval.evaluator import evaluate as lm_evaluate
 
     _compile_templates_once()
+    _seed(LOADING_SEED)
     leaves = _task_manager(task.data, task.name in LOCAL)[0].load(task.name)["tasks"]
+    if len({any(map(is_perplexity, leaf.aggregation())) for leaf in leaves.values()}) > 1:
+        raise ValueError(
+            "holds perplexities and accuracies, which have no common mean; name its tasks one by one in eval.suite"
+        )
     documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task.documents)
     for name in documents:
         _configure(leaves[name], task)
-    random.seed(task.seed)  # some tasks draw from the global generators
-    np.random.seed(task.seed % 2**32)
+    _seed(task.seed)
     results = lm_evaluate(
         lm=model,
         task_dict={"tasks": {name: leaves[name] for name in documents}, "groups": {}},
@@ -84,6 +95,12 @@ def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
     )
     found: dict[str, list[Any]] = results["samples"]
     return found
+
+
+def _seed(seed: int) -> None:
+    """Of the global generators, from which some tasks draw."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 @cache
@@ -140,6 +157,6 @@ def _spread(total: int, sizes: Sequence[int]) -> list[int]:
     return kept
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'}"

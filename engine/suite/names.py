@@ -11,7 +11,10 @@ from engine.suite.overlays import MATH_SUBJECTS, SINGLE_TASKS, definitions
 from profiles.schema import Eval
 
 LOCAL = frozenset({*SINGLE_TASKS, "hendrycks_math", "mmlu"})  # tasks whose rows a local folder may hold
-_NAME = re.compile(r"^\s*(?:- )?(?:task|group|tag):\s*['\"]?([\w.-]+)", re.MULTILINE)
+_NAME = re.compile(  # behind a key, or alone in a list: of a group's tasks, or of a task's tags
+    r"""^\s*(?:- )?['"]?(?:task|group|tag)['"]?:[ \t]*['"]?([^\s'"#\[]+)|^\s*- ['"]?([^\s'":#]+)['"]?\s*$""",
+    re.MULTILINE,
+)
 
 
 def faults(settings: Eval) -> Iterator[str]:
@@ -36,7 +39,7 @@ def _missing_rows(settings: Eval) -> Iterator[str]:
         yield f"eval.suite_data {settings.suite_data}: no such folder; leave it empty to take the rows from the hub"
         return
     for name in settings.suite:
-        if name in LOCAL and not any((data / name).glob("**/*.jsonl")):
+        if name in LOCAL and not any(path.stat().st_size for path in (data / name).glob("**/*.jsonl")):
             yield (
                 f"eval.suite_data {settings.suite_data}: holds no rows for {name} ({name}/…/SPLIT.jsonl); "
                 "add them or leave the task out of eval.suite"
@@ -44,9 +47,13 @@ def _missing_rows(settings: Eval) -> Iterator[str]:
 
 
 def _index() -> set[str]:
-    """Every name of a task, group or tag in lm-eval's own definitions."""
+    """Every name of a task, group or tag in lm-eval's own definitions, and some words of theirs that are none.
+
+    Definitions include files without a suffix, whose tags are theirs.
+    """
     return {
-        name
-        for path in definitions().rglob("*.yaml")
-        for name in _NAME.findall(path.read_text(encoding="utf-8", errors="replace"))
+        behind_key or in_list
+        for path in definitions().rglob("*")
+        if path.suffix in ("", ".yaml") and path.is_file()
+        for behind_key, in_list in _NAME.findall(path.read_text(encoding="utf-8", errors="replace"))
     }
