@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ROUNDING = 1e-9  # by which a score that is a sum of probabilities may pass 1
+
 
 class InputError(ValueError):
     """A file that cannot be used: one line with file, line number and what to do."""
@@ -19,7 +21,7 @@ class InputError(ValueError):
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers, from 1, and objects of a JSONL file; blank lines are passed over."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, _object(path, number, line)
@@ -78,8 +80,8 @@ def _identity(path: Path, number: int, row: dict[str, Any]) -> str:
 
 def _score(path: Path, number: int, row: dict[str, Any]) -> float:
     score = row.get("correct")
-    if not isinstance(score, (bool, int, float)) or not 0.0 <= score <= 1.0:
+    if not isinstance(score, (bool, int, float)) or not 0.0 <= score <= 1.0 + ROUNDING:
         raise InputError(
             f"{path}:{number}: no `correct` (true, false, or a score from 0 to 1); got {score!r}"
         )
-    return float(score)
+    return min(float(score), 1.0)

@@ -132,6 +132,7 @@ def test_detectable_ratio_is_the_error_of_the_log_ratio() -> None:
     log_ratios = (b - a)[drawn].sum(1) / words[drawn].sum(1)  # its error by the bootstrap
     effect = math.log(detectable_perplexity_ratio(a, b, words))
     assert effect == pytest.approx((1.959964 + 0.841621) * log_ratios.std(), rel=0.15)
+    assert detectable_perplexity_ratio(a, b * 1e6, words) == math.inf  # a model that has gone astray
     same = perplexity_ratio_interval(a, a, words)  # one model twice: nothing to resample
     assert (same.low, same.estimate, same.high) == (1.0, 1.0, 1.0)
 

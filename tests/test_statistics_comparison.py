@@ -70,6 +70,18 @@ def test_two_files_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_scores_as_lm_eval_and_windows_write_them(tmp_path: Path) -> None:
+    rows = [{"id": n, "correct": score} for n, score in enumerate((1.0000000000000002, 0.25))]
+    a = write(tmp_path / "a.jsonl", rows)  # TruthfulQA's sum of probabilities
+    b = tmp_path / "b.jsonl"
+    b.write_text(a.read_text(), encoding="utf-8-sig")
+    (found,) = compare_files(a, b)
+    assert (found.a_rate, found.b_rate, found.difference) == (0.625, 0.625, 0.0)
+    c = write(tmp_path / "c.jsonl", [{"id": 0, "correct": 1.01}])
+    with pytest.raises(InputError, match="from 0 to 1"):
+        compare_files(c, c)
+
+
 def test_tasks_and_samples_of_files(tmp_path: Path) -> None:
     def rows(bonus: float) -> list[object]:
         return [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -50,7 +48,7 @@ def detectable_perplexity_ratio(
         np.asarray(tokens, np.float64),
     )
     influence = (difference - sizes * difference.sum() / sizes.sum()) / sizes.mean()
-    return math.exp(minimum_detectable_mean(float(influence.std()), len(sizes), confidence))
+    return float(np.exp(minimum_detectable_mean(float(influence.std()), len(sizes), confidence)))
 
 
 def _interval(columns: Floats, confidence: float, resamples: int, seed: int) -> Interval:
