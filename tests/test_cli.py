@@ -236,6 +236,7 @@ def test_grade_writes_verdicts_and_a_summary(home: Path, tmp_path: Path) -> None
         ("{oops", "not JSON"),
         ('{"completion": "x"}', "`answer`"),
         ('{"completion": "x", "answer": "####"}', "empty"),
+        ('{"completion": "x", "answer": NaN}', "`answer` is nan"),  # pandas' missing value
     ],
 )
 def test_grade_refuses_a_bad_line_and_leaves_nothing(

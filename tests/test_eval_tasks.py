@@ -20,7 +20,7 @@ from store.records import Event, Record
 
 
 def test_every_form_and_split_is_a_task_of_its_own(tmp_path: Path) -> None:
-    settings = ["data.platinum=true", 'eval.suite=["gsm8k", "wikitext"]', "eval.suite_limit=7"]
+    settings = ["data.platinum=true", 'eval.suite=["gsm8k", "wikitext", "gsm8k"]', "eval.suite_limit=7"]
     context, _ = make_context(tmp_path, load("qwen2.5-math-1.5b", settings))
     forms = ("", "/8-shot", "/plain", "/plain/8-shot")
     assert [(task.name, task.split) for task in tasks(context)] == [

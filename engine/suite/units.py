@@ -37,7 +37,7 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
     settings = context.profile.eval
     found = []
     for arm, weights in arms:
-        for name in settings.suite:
+        for name in dict.fromkeys(settings.suite):  # once, however often it is named
             task = SuiteTask(
                 name,
                 name + LM_EVAL if name in own else name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -56,6 +57,10 @@ def _graded(file: Path) -> Iterator[dict[str, Any]]:
 def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
     value = row.get(field)
     if field == "answer" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):  # pandas writes NaN for what is missing
+            raise WrongInput(
+                f"{file}:{number}: `answer` is {value}; give the answer itself or leave the row out"
+            )
         return str(value)
     if not isinstance(value, str):
         raise WrongInput(f"{file}:{number}: no `{field}` (text); every row needs `completion` and `answer`")
