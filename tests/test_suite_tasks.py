@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import pytest
 import yaml
+from huggingface_hub.errors import HfHubHTTPError
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
@@ -109,6 +110,18 @@ def test_rows_that_cannot_be_read_fail_their_task_and_not_the_worker(
     add(tasks, "damaged", text, **CHOICE)
     with pytest.raises(TaskFailed, match=f"damaged: .*{reason}"):
         asked("damaged")
+
+
+def test_a_hub_that_fails_in_the_middle_fails_the_task_and_not_the_worker(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise HfHubHTTPError.__bases__[0]("too slow")  # the HTTP client's own error
+
+    add(tasks, "far", ROWS, **CHOICE)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(TaskFailed, match="far: HTTPError: too slow"):
+        asked("far")
 
 
 def test_a_group_of_accuracies_and_perplexities_is_refused(tasks: Path) -> None:

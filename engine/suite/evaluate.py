@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from datasets.exceptions import DatasetGenerationError, DatasetsError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from jinja2 import TemplateError
 
 from engine.generators.interface import JobRefused
@@ -29,7 +31,8 @@ LOADING_SEED = 0  # lm-eval's own: some tasks shuffle choices as they load, and 
 
 TEMPLATES = 512  # that are kept; MMLU's 57 leaves have two each
 
-# What tasks' own code raises: tasks are anybody's, and one that fails must leave the others alone.
+# What tasks' own code raises, and what fetches and reads their rows: tasks are anybody's, and one that fails must leave
+# the others alone.
 FAULTS = (
     ArithmeticError,
     AssertionError,
@@ -41,7 +44,10 @@ FAULTS = (
     StopIteration,
     TypeError,
     ValueError,
+    DatasetsError,
+    EntryNotFoundError,
     TemplateError,
+    *HfHubHTTPError.__bases__,  # the HTTP client's own, which changes with the version of the hub's library
 )
 
 
@@ -51,8 +57,6 @@ class TaskFailed(JobRefused):
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
     """The rows of `task` with `model`, an engine.suite.model.GeneratorModel; TaskFailed names what went wrong."""
-    from datasets.exceptions import DatasetGenerationError, DatasetsError
-
     try:
         samples = _samples(model, task)
         found = [
@@ -62,7 +66,7 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
         ]
     except DatasetGenerationError as error:  # rows that are no rows; its cause says what is wrong with them
         raise TaskFailed(f"{task.name}: {_first_line(error.__cause__ or error)}") from error
-    except (*FAULTS, DatasetsError) as error:
+    except FAULTS as error:
         raise TaskFailed(f"{task.name}: {_first_line(error)}") from error
     if not found:
         raise TaskFailed(
