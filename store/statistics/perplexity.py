@@ -48,7 +48,9 @@ def detectable_perplexity_ratio(
         np.asarray(tokens, np.float64),
     )
     influence = (difference - sizes * difference.sum() / sizes.sum()) / sizes.mean()
-    return float(np.exp(minimum_detectable_mean(float(influence.std()), len(sizes), confidence)))
+    effect = minimum_detectable_mean(float(influence.std()), len(sizes), confidence)
+    with np.errstate(over="ignore"):  # of a model that has gone astray: infinity
+        return float(np.exp(effect))
 
 
 def _interval(columns: Floats, confidence: float, resamples: int, seed: int) -> Interval:
