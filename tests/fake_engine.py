@@ -11,12 +11,14 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
     trained-after    from this step on nothing trains any more (default: never)
+    for-the-end      the worker leaves something for its end: a temporary folder in the run folder, a line in C's stdout
 
 The worker's first record says whether it was started beside an idle trainer.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -25,6 +27,7 @@ import sys
 import threading
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -39,6 +42,8 @@ METRIC = "sft/train/loss"
 CHECKPOINT_EVERY = 7
 STEP_SECONDS = 0.004
 PROMPT = Prompt("q", 0, np.arange(3, dtype=np.int32), "1")
+
+left: list[TemporaryDirectory[str]] = []  # nobody lets go of these before the process ends
 
 
 def next_value(value: int, tokens: list[int]) -> int:
@@ -156,6 +161,9 @@ def worker(folder: RunFolder, child: WorkerChild) -> None:
         assert helper.stdout is not None
         helper.stdout.readline()
         (folder.path / "helpers").write_text(str(helper.pid))
+    if (folder.path / "for-the-end").exists():
+        left.append(TemporaryDirectory(prefix="left-", dir=folder.path))
+        ctypes.CDLL(None).printf(b"said in C\n")
     while True:
         try:
             _serve(folder, child)

@@ -69,3 +69,11 @@ def test_at_the_end_of_a_run_the_worker_ends_in_order(tmp_path: Path) -> None:
     folder = make_run(tmp_path, steps=10, settings=(NO_DEATHS,))
     assert supervise(folder).wait(PATIENCE) == 0
     assert ends(folder, "worker") == ["worker ended"]
+
+
+def test_what_a_worker_left_for_its_end_is_done(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=10)
+    (folder.path / "for-the-end").touch()
+    assert supervise(folder).wait(PATIENCE) == 0
+    assert not list(folder.path.glob("left-*"))
+    assert (folder.logs / "worker.log").read_text() == "said in C\n"

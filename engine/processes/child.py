@@ -7,6 +7,8 @@ the trainer after a checkpoint at the next boundary, the worker at once.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import faulthandler
 import os
 import signal
@@ -235,12 +237,15 @@ def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbo
 
 
 def _end(status: int) -> NoReturn:
-    """Ends the process, which has said its last word, at once.
+    """Ends the process, which has said its last word, at once, when what was left for its end is done.
 
-    The interpreter's own end takes CUDA graphs and libraries apart one by one: 4 s in which a GPU is held for nothing.
+    Temporary folders and semaphores go, and what libraries in C have printed comes to the log. Then the interpreter
+    would take CUDA graphs and libraries apart one by one: 4 s in which a GPU is held for nothing.
     """
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
     os._exit(status)
 
 
