@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +14,7 @@ from small_experiment import PROFILE, finish, make_inputs, scalars
 from stage_context import NoCommands
 
 from engine import launch
-from engine.context import Context
+from engine.context import Context, StageFailed
 from engine.data.recorded import recorded_steps, step_path
 from engine.launch import LaunchError
 from engine.learning import replay
@@ -125,6 +127,64 @@ def test_a_record_with_a_hole_or_none_at_all(recorded: RunFolder, experiment: Pa
     shutil.rmtree(tmp_path / "rollouts")
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
     assert "no recorded rollouts of arm grpo; name a run that trained it" in line
+
+
+@pytest.mark.parametrize("text", ['{"profile": ', "[]", "{}"])
+def test_a_record_whose_configuration_is_damaged(
+    text: str, recorded: RunFolder, experiment: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
+    (tmp_path / "rollouts" / "grpo" / "step_000001 (copy).npz").touch()  # is nobody's step
+    (tmp_path / "run.json").write_text(text)
+    line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
+    assert line.endswith("run.json is no run's configuration; name a run that is whole")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def change(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[200:-400:97] = bytes(255 - byte for byte in content[200:-400:97])
+    path.write_bytes(content)
+
+
+def regroup(path: Path) -> None:
+    with np.load(path) as file:
+        np.savez_compressed(path, **{**file, "group_size": 5})
+
+
+def foreign(path: Path) -> None:
+    with np.load(path) as file:
+        np.savez_compressed(path, **{**file, "token_ids": file["token_ids"] + 1000})
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (cut, "cannot be read (BadZipFile: "),
+        (empty, "cannot be read (EOFError: "),
+        (change, "cannot be read ("),
+        (regroup, "cannot be read (ValueError: "),
+        (foreign, ", this model has 37; name a run of the same model"),
+    ],
+)
+def test_a_step_that_is_damaged_or_of_another_model_ends_the_stage(
+    damage: Callable[[Path], None], fault: str, recorded: RunFolder, experiment: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
+    damage(step_path(tmp_path / "rollouts" / "grpo", 0))
+    folder = RunFolder(recorded.home, f"damaged-{damage.__name__}")
+    with pytest.raises(StageFailed) as caught:
+        train_here(folder, load(str(experiment), [*SETTINGS, f"grpo.replay={tmp_path}"]))
+    assert str(caught.value).startswith(f"grpo.replay {tmp_path}: {tmp_path}/rollouts/grpo/step_000000.npz ")
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def refused(recorded: RunFolder, experiment: Path, *settings: str) -> str:

@@ -26,7 +26,8 @@ def step_path(folder: Path, step: int) -> Path:
 
 def recorded_steps(folder: Path) -> list[int]:
     """The recorded steps, in order."""
-    return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.npz"))
+    numbers = (path.stem.removeprefix("step_") for path in folder.glob("step_*.npz"))
+    return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def missing_rollouts(home: Path, settings: Grpo, arms: Sequence[str]) -> str:
@@ -64,7 +65,10 @@ def _other_sampling(home: Path, settings: Grpo) -> str:
     config = _run_folder(home, settings.replay) / "run.json"
     if not config.is_file():
         return ""
-    drawn_at = json.loads(config.read_text(encoding="utf-8"))["profile"]["grpo"]["temperature"]
+    try:
+        drawn_at = json.loads(config.read_text(encoding="utf-8"))["profile"]["grpo"]["temperature"]
+    except (ValueError, LookupError, TypeError):
+        return f"{config} is no run's configuration; name a run that is whole"
     if drawn_at == settings.temperature:
         return ""
     return (

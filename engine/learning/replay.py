@@ -6,9 +6,11 @@ under a temporary name and renamed, so that a reader sees a whole step or none.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,16 @@ from engine.data.recorded import step_path
 from engine.data.sequence import Sequence
 from engine.learning.packing import BLANK
 from engine.ranks import by_rank_zero
+
+DAMAGE = (  # what reading a step's file raises that is cut short, changed or no such file
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -72,7 +84,7 @@ def record(folder: Path, rollouts: Rollouts) -> None:
 
 
 def read(folder: Path, step: int) -> Rollouts:
-    """The rollouts of `step`; FileNotFoundError names the file where that step was not recorded."""
+    """The rollouts of `step`; FileNotFoundError where that step was not recorded, one of DAMAGE for a bad file."""
     with np.load(step_path(folder, step)) as file:
         lengths, prompts = file["lengths"], file["prompt_lengths"]
         token_ids = _split(file["token_ids"], lengths)

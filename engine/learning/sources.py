@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.collector import Collector
 from engine.context import StageFailed
 from engine.data import inputs
-from engine.data.recorded import rollout_folder
+from engine.data.recorded import rollout_folder, step_path
 from engine.data.sequence import Sequence
 from engine.handover.publisher import Publisher
 from engine.learning import replay
@@ -120,6 +120,7 @@ class Replayed:
         self._settings = training.context.profile.grpo
         home = training.context.folder.home
         self._folder = rollout_folder(home, self._settings.replay, training.arm.name)
+        self._vocabulary = int(training.policy.model.config.vocab_size)
 
     def needs(self, version: int) -> bool:
         return False
@@ -131,13 +132,22 @@ class Replayed:
         return True
 
     def take(self, step: int) -> Rollouts:
+        path = step_path(self._folder, step)
         try:
             recorded = replay.read(self._folder, step)
-        except FileNotFoundError as error:
-            raise StageFailed(
-                f"grpo.replay {self._settings.replay}: {error.filename} is gone; it was there at the start"
-            ) from None
-        groups = recorded.rewards.reshape(-1, recorded.group_size)
+            groups = recorded.rewards.reshape(-1, recorded.group_size)
+            largest = max(int(sequence.token_ids.max()) for sequence in recorded.sequences)
+        except FileNotFoundError:
+            raise self._failure(f"{path} is gone; it was there at the start") from None
+        except replay.DAMAGE as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise self._failure(
+                f"{path} cannot be read ({reason}); name a run whose record is whole"
+            ) from error
+        if largest >= self._vocabulary:
+            raise self._failure(
+                f"{path} holds token {largest}, this model has {self._vocabulary}; name a run of the same model"
+            )
         return replace(recorded, advantages=advantages(groups, self._settings))
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
@@ -151,6 +161,9 @@ class Replayed:
 
     def owed(self, version: int) -> list[WeightRef]:
         return []
+
+    def _failure(self, fault: str) -> StageFailed:
+        return StageFailed(f"grpo.replay {self._settings.replay}: {fault}")
 
 
 def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float64]:
