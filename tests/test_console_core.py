@@ -56,11 +56,20 @@ def test_the_board_follows_the_events() -> None:
         "interrupted",
         "pending",
     ]
+    assert now.remaining(5.0) == pytest.approx(22.0)  # the clock was set back
     board = stages.after(board, _stage("finished", 30.0))
     assert board[1].seconds(99.0) == 20.0
     assert stages.overall(board) == pytest.approx(1 / 3)
     board = stages.after(board, _stage("started", 31.0, "grpo", "grpo"))
     assert [one.label for one in board] == ["data", "sft", "eval", "grpo"]
+
+
+def test_the_pace_is_measured_anew_where_the_clock_is_set_back() -> None:
+    board = stages.after(stages.planned([("sft", "sft")]), _stage("started", 5000.0))
+    for ts, done in ((5002.0, 4), (5012.0, 9), (1414.0, 10), (1418.0, 12)):
+        payload = {"done": done, "total": 20, "unit": "steps"}
+        board = stages.after(board, Event("progress", "", "sft", "sft", done, payload, ts))
+    assert board[0].remaining(1418.0) == pytest.approx(16.0)  # 2 steps took 4 s, 8 are left
 
 
 def test_what_comes_twice_changes_nothing() -> None:

@@ -124,5 +124,14 @@ def test_the_next_stage_has_its_own_measure() -> None:
     assert _pulse([*_steps(1100.0, 7.0, 5), following]) == Pulse("grpo", heard=1200.0)
 
 
+def test_a_clock_that_was_set_back_hides_no_silence() -> None:
+    back = [_event("progress", 7000.0 + 7.0 * n, done=10 + n, total=99, unit="steps") for n in range(5)]
+    pulse = _pulse([*_steps(10_600.0, 7.0, 5), *back])
+    assert (pulse.heard, pulse.usual, pulse.patience) == (7028.0, 7.0, 600.0)
+    assert pulse.words(7628.0) == "sft silent for 10:00, usually 0:07"
+    twice = _pulse([*_steps(1100.0, 7.0, 5), *_steps(1100.0, 7.0, 5)[3:]])  # told again, not set back
+    assert (twice.heard, twice.gaps) == (1128.0, (7.0,) * 4)
+
+
 def test_nothing_is_said_of_a_run_of_which_nothing_was_heard() -> None:
     assert Pulse().words(1e9) == ""

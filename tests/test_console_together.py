@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
 from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 
-from mathrl_tui.core import alarms, chart, differences, palette, panels, spread
+from mathrl_tui.core import alarms, chart, differences, feed, palette, panels, spread
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.feed import Feed
 from store.locks import locked
@@ -267,3 +268,20 @@ def test_a_clock_that_was_set_back_does_not_bring_an_old_state_back(tmp_path: Pa
     assert shown.state == "done"
     assert [stage.status for stage in shown.board if stage.arm in ("sft", "grpo")] == ["finished"] * 2
     assert [event.kind for event in shown.log[-2:]] == ["log", "state"]
+
+
+def test_the_list_tells_the_time_left_by_a_clock_that_nobody_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = live_run(tmp_path)  # sft is at step 12 of 40
+    moment = {"wall": run.now, "running": 100.0}
+    monkeypatch.setattr(
+        feed, "time", SimpleNamespace(time=lambda: moment["wall"], monotonic=lambda: moment["running"])
+    )
+    seen = Feed(tmp_path)
+    seen.runs()
+    run.write(run.event("progress", "", "sft", "sft", done=14, total=40, unit="steps"))
+    moment |= {"wall": run.now - 3600.0, "running": 110.0}
+    (line,) = seen.runs()
+    assert line.at is not None and line.at.eta == pytest.approx(130.0)  # 2 steps took 10 s, 26 are left
+    run.unlock()

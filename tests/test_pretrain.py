@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from stage_context import NoCommands, make_context
+from stage_context import NoCommands, lines_of, make_context
 
 from engine.context import Control, StopRequested
 from engine.data.tiny_model import make_tokenizer
+from engine.learning import training
 from engine.stages import pretrain
 from engine.stages.pretrain import mixed_batch
 from profiles import Profile, load
@@ -67,6 +71,16 @@ def test_a_stopped_pretraining_goes_on_to_the_same_losses_and_weights(tmp_path: 
         for name in ("whole", "parts")
     ]
     assert weights[0] == weights[1]
+
+
+def test_progress_tells_the_time_left_at_the_pace_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = count(0.0, 7.0)  # a step takes 7 s; what the clock on the wall says is not asked
+    clock = SimpleNamespace(monotonic=lambda: next(moments), perf_counter=time.perf_counter)
+    monkeypatch.setattr(training, "time", clock)
+    told = lines_of(run(tmp_path, load("demo", SETTINGS)), "progress")
+    assert [event.payload.get("eta_seconds") for event in told] == [None, 21.0, 14.0, 7.0, 0.0]
 
 
 def test_later_batches_guess_at_most_kinds_and_every_sequence_ends() -> None:

@@ -77,6 +77,9 @@ class Training:
             self.policy, share
         )  # no moments are there yet
         self.step = 0
+        self._first: tuple[float, int] | None = (
+            None  # when progress was first told (monotonic), and of which step
+        )
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self._can_save = False  # without a wait for host memory
         self.resumed: dict[str, Any] = {}
@@ -202,8 +205,13 @@ class Training:
             self.context.emit(Scalar(f"{self.arm.name}/{name}", self.step, float(value)))
 
     def progress(self) -> None:
-        """Tells how far the arm's training is."""
-        payload = {"done": self.step, "total": self.total_steps, "unit": "steps"}
+        """Tells how far the arm's training is, and the time left at the pace since it was first told."""
+        payload: dict[str, float | str] = {"done": self.step, "total": self.total_steps, "unit": "steps"}
+        now = time.monotonic()
+        since, before = self._first = self._first or (now, self.step)
+        if self.step > before:
+            left = (now - since) / (self.step - before) * (self.total_steps - self.step)
+            payload["eta_seconds"] = round(left, 1)
         self.context.emit(Event("progress", "", self.context.stage, self.arm.name, self.step, payload))
 
 

@@ -1,6 +1,6 @@
 """How busy and how full the run's GPUs are, as scalars gpu/N/utilisation (per cent) and gpu/N/memory_gib.
 
-Steps are seconds since the run was made, so that they go on rising over a resume.
+Steps are seconds since the run was made, so that they go on rising over a resume, and when the clock is set back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Telemetry:
     """Reads the GPUs that it is given, as far as the driver lets it; without any it loads nothing."""
 
     def __init__(self, gpus: Sequence[Gpu], created: float) -> None:
-        self._created = created
+        self._made = time.monotonic() - max(time.time() - created, 0.0)
         self._gpus = list(gpus)
         if gpus:
             import pynvml
@@ -27,7 +27,7 @@ class Telemetry:
 
     def read(self) -> list[Scalar]:
         """The present values; a GPU that cannot be asked is left out."""
-        step = int(time.time() - self._created)
+        step = int(time.monotonic() - self._made)
         scalars: list[Scalar] = []
         for gpu in self._gpus:
             try:

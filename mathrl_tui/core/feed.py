@@ -78,7 +78,7 @@ class Feed:
         self._ingested = 0.0
         self._paces: dict[
             tuple[str, str, str], tuple[float, int]
-        ] = {}  # when a step was first seen, and how far
+        ] = {}  # when a step was first seen, on the monotonic clock, and how far
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         self._siblings = SiblingCurves(self.store, self.curve)
 
@@ -104,9 +104,9 @@ class Feed:
         if summary.state not in LIVE_STATES:
             return RunLine(summary, None, fraction)
         status = self.store.status(summary.run)
-        now, done = time.time(), status.step or 0
-        first = self._paces.setdefault((summary.run, status.stage, status.arm), (now, done))
-        pace = remaining(first, now, done, status.total_steps or 0)
+        now, moment, done = time.time(), time.monotonic(), status.step or 0
+        first = self._paces.setdefault((summary.run, status.stage, status.arm), (moment, done))
+        pace = remaining(first, moment, done, status.total_steps or 0)
         at = Stage(
             status.stage,
             status.arm,

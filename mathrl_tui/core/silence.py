@@ -78,7 +78,12 @@ def after(pulse: Pulse, record: Record) -> Pulse:
             return Pulse(record.arm or record.stage, heard=record.ts)
         if record.kind in _ANNOUNCING:
             pulse = replace(pulse, moved=0.0)
-    return replace(pulse, heard=max(pulse.heard, record.ts))
+    return replace(pulse, heard=_later(pulse.heard, record.ts))
+
+
+def _later(known: float, ts: float) -> float:
+    """The later time; `ts` where the clock was set back so far that what was known would hide a silence."""
+    return max(known, ts) if ts > known - SHORTEST else ts
 
 
 def _moved(pulse: Pulse, event: Event) -> Pulse:
@@ -86,7 +91,8 @@ def _moved(pulse: Pulse, event: Event) -> Pulse:
     if (label, unit) != (pulse.label, pulse.unit):
         pulse = Pulse(label, unit, pulse.heard)  # its steps are of another length
     done = int(event.payload.get("done", 0))
-    if done == pulse.done or event.ts < pulse.moved:
+    gap = event.ts - pulse.moved
+    if done == pulse.done or _later(pulse.moved, event.ts) > event.ts:
         return pulse
-    gaps = (*pulse.gaps, event.ts - pulse.moved)[-RECENT:] if pulse.moved else pulse.gaps
-    return replace(pulse, heard=max(pulse.heard, event.ts), moved=event.ts, done=done, gaps=gaps)
+    gaps = (*pulse.gaps, gap)[-RECENT:] if pulse.moved and gap >= 0 else pulse.gaps
+    return replace(pulse, heard=_later(pulse.heard, event.ts), moved=event.ts, done=done, gaps=gaps)

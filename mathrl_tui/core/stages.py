@@ -15,8 +15,8 @@ _UNFINISHED = frozenset({"started"})
 class Stage:
     """One step of the plan. Times are Unix seconds; `eta` is seconds from `told`.
 
-    `first` is the first progress told since the stage started, (time, done): what came before it, in an earlier
-    attempt, says nothing of the pace.
+    `first` is the first progress told since the stage started, or since the clock was set back, (time, done): what
+    came before it, in an earlier attempt, says nothing of the pace.
     """
 
     stage: str
@@ -43,8 +43,8 @@ class Stage:
         return self.done / self.total if self.total > 0 else None
 
     def remaining(self, now: float) -> float | None:
-        """Seconds to the end, counted down from what the stage last said."""
-        return None if self.eta is None else max(self.eta - (now - self.told), 0.0)
+        """Seconds to the end, counted down from what the stage last said; not up where the clock is set back."""
+        return None if self.eta is None else max(self.eta - max(now - self.told, 0.0), 0.0)
 
     def seconds(self, now: float) -> float | None:
         """How long the stage has run, or took."""
@@ -87,7 +87,7 @@ def _told(stage: Stage, event: Event) -> Stage:
         return replace(stage, message=event.message or str(payload.get("detail") or payload.get("phase", "")))
     if event.kind == "progress":
         done, total = int(payload.get("done", 0)), int(payload.get("total") or 0)
-        first = stage.first or (event.ts, done)
+        first = stage.first if stage.first and event.ts >= stage.told else (event.ts, done)
         eta = payload.get("eta_seconds", remaining(first, event.ts, done, total))
         unit = str(payload.get("unit", ""))
         return replace(stage, done=done, total=total, unit=unit, eta=eta, told=event.ts, first=first)
