@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, get_args
 
 from engine import control, gpus, preflight
 from engine.control import Command, NotLive, Reply
+from engine.handover.slots import remove_slots
 from engine.plan import PlanError, Step, extended, make_plan
 from engine.preflight import LaunchError
 from engine.processes.pidfile import end_unattended, lock_path
@@ -135,10 +136,10 @@ def command(home: Path, run_id: str, word: str, origin: str = "cli") -> Reply:
     except NotLive as error:
         if verb != "kill" or not is_alive(home, run_id):
             raise LaunchError(str(error)) from None
-        end_unattended(folder)
+        _end_unattended(folder)
         reply = Reply(True, "killed; its supervisor did not answer")
-    if verb == "kill" and not _await_end(home, run_id):
-        end_unattended(folder)
+    if verb == "kill" and not _await(lambda: not is_alive(home, run_id)):
+        _end_unattended(folder)
     return reply
 
 
@@ -243,9 +244,18 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _await_end(home: Path, run_id: str) -> bool:
+def _end_unattended(folder: RunFolder) -> None:
+    """Ends a run whose supervisor does not, and what that would have removed: weights in shared memory, its socket."""
+    processes = end_unattended(folder)
+    _await(lambda: not any(process.is_alive for process in processes))
+    remove_slots(folder.run_id)
+    folder.socket.unlink(missing_ok=True)
+
+
+def _await(holds: Callable[[], bool]) -> bool:
+    """Waits until `holds()`, for END_SECONDS at most; whether it does."""
     deadline = time.monotonic() + END_SECONDS
-    while is_alive(home, run_id):
+    while not holds():
         if time.monotonic() >= deadline:
             return False
         time.sleep(POLL_SECONDS)

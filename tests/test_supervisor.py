@@ -32,6 +32,7 @@ from supervised import (
 )
 
 from engine import control
+from engine.handover.slots import SHARED_MEMORY
 from engine.processes.pidfile import Process
 from store.home import RunFolder
 from store.query import Store
@@ -254,13 +255,16 @@ def test_kill_reaches_a_run_whose_supervisor_does_not_answer(
     folder = make_run(tmp_path / "link" if started_through_a_link else home, steps=10_000)
     supervisor = started(folder)
     processes = [process_of(folder, role) for role in ("trainer", "worker")]
+    (
+        SHARED_MEMORY / f"mathrl-{folder.run_id}-@{processes[0].pid}.0.v1"
+    ).touch()  # weights that it has published
     monkeypatch.setattr(control, "PATIENCE_SECONDS", 0.3)
     (folder.path / "hold-trainer").touch()  # it would not end by itself
     until(lambda: "held" in [event.message for event in events(folder, "log")], "the trainer is held")
     supervisor.send_signal(signal.SIGSTOP)
     ask(RunFolder(home, folder.run_id), "kill")
+    assert_nothing_left(folder, processes)
     supervisor.wait(PATIENCE)
-    until(lambda: not any(process.is_alive for process in processes), "the children are dead")
 
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:

@@ -62,13 +62,19 @@ def pid_path(folder: RunFolder, role: str) -> Path:
     return folder.path / f"{role}.pid"
 
 
-def end_unattended(folder: RunFolder) -> None:
-    """Ends a run whose supervisor does not answer: the supervisor first, so that it starts nothing again."""
+def end_unattended(folder: RunFolder) -> list[Process]:
+    """Ends a run whose supervisor does not answer: the supervisor first, so that it starts nothing again.
+
+    Returns its processes, some of which may take a moment yet.
+    """
+    paths = [lock_path(folder), *(pid_path(folder, role) for role in ROLES)]
+    processes = [process for path in paths if (process := recorded(path)) is not None]
     supervisor = recorded(lock_path(folder))
     if supervisor is not None:
         supervisor.kill()
     for role in ROLES:
         kill_marked(folder, role)
+    return processes
 
 
 def hold(path: Path) -> int:
