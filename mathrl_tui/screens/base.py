@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from mathrl_tui import actions
 from mathrl_tui.core.header import header
 from mathrl_tui.host import Host
+from mathrl_tui.widgets.keys import Keys
 from mathrl_tui.widgets.lines import Lines, Row
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ConsoleScreen(Screen[None]):
         yield Lines(id="screens")
         with Vertical(id="body"):
             yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys(compact=True, show_command_palette=False)
 
     @abstractmethod
     def body(self) -> ComposeResult:
