@@ -19,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 
+from store.filesystem import sql_path
 from store.locks import LockBusy, locked
 from store.schema import STORAGE_VERSION, create_statements
 from store.scratch import scratch_folder
@@ -99,7 +100,7 @@ class Database:
                 return
             with (
                 self._gated(patience, shared=True),
-                _attached(_quoted(self.path), "(READ_ONLY)", patience) as found,
+                _attached(sql_path(self.path), "(READ_ONLY)", patience) as found,
             ):
                 yield found
 
@@ -119,7 +120,7 @@ class Database:
         with _instance.lock, self._gated(patience, shared=False):
             if not self.path.exists():
                 self._create()
-            with _attached(_quoted(self.path), f"(ROW_GROUP_SIZE {row_group})") as connection:
+            with _attached(sql_path(self.path), f"(ROW_GROUP_SIZE {row_group})") as connection:
                 if self.wal.exists():
                     self._take_in_log(connection)
                 yield connection
@@ -140,7 +141,7 @@ class Database:
             connection = _connect()
             try:
                 if target.exists():
-                    connection.execute(f"ATTACH {_quoted(target)} AS store (READ_ONLY)")
+                    connection.execute(f"ATTACH {sql_path(target)} AS store (READ_ONLY)")
                 else:
                     connection.execute("ATTACH ':memory:' AS store")
                     for statement in create_statements("store"):
@@ -192,7 +193,7 @@ class Database:
         fresh = self.path.with_suffix(f".new-{os.getpid()}")
         fresh.unlink(missing_ok=True)
         try:
-            with _attached(_quoted(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
+            with _attached(sql_path(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
                 for statement in create_statements("store"):
                     connection.execute(statement)
             fresh.rename(self.path)
@@ -288,10 +289,6 @@ def explained(error: duckdb.Error) -> Exception:
     ):
         return StoreDamaged(f"{text.splitlines()[0]}; delete the file: it is made again from the journals")
     return error
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _set_aside(path: Path) -> Path | None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import duckdb
 
+from store.filesystem import sql_path
+
 ROWS_A_FETCH = 10_000
 
 Writer = Callable[[duckdb.DuckDBPyConnection, str, str, Path], None]
@@ -24,12 +26,12 @@ Writer = Callable[[duckdb.DuckDBPyConnection, str, str, Path], None]
 
 def write_csv(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
     """The rows of `query` as CSV with a header."""
-    connection.execute(f"COPY ({query}) TO {_quoted(path)} (FORMAT csv, HEADER true)")
+    connection.execute(f"COPY ({query}) TO {sql_path(path)} (FORMAT csv, HEADER true)")
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
     """The rows of `query` as Parquet."""
-    connection.execute(f"COPY ({query}) TO {_quoted(path)} (FORMAT parquet)")
+    connection.execute(f"COPY ({query}) TO {sql_path(path)} (FORMAT parquet)")
 
 
 def write_json(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
@@ -86,7 +88,3 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return value.isoformat(sep=" ") if isinstance(value, datetime) else str(value)
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

@@ -1,7 +1,9 @@
-"""Where a home must not lie: file locks and `fdatasync` mean little over a network."""
+"""Where a home must not lie: file locks and `fdatasync` mean little over a network. And its name, as SQL wants it."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 NETWORK_TYPES = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.s3", "glusterfs", "lustre", "ceph", "beegfs")
@@ -32,3 +34,14 @@ def network_warning(path: Path, mounts: str | None = None) -> str:
     if not kind.startswith(NETWORK_TYPES):
         return ""
     return f"{path} lies on {kind}: locks and durability are weak there; set --home or MATHRL_HOME to a local disk"
+
+
+def sql_path(path: Path) -> str:
+    """`path` as a string of SQL: DuckDB reads names as UTF-8, whatever the locale. OSError where it is none."""
+    try:
+        name = os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise OSError(
+            errno.EILSEQ, "its name is not UTF-8, which DuckDB needs; choose another", str(path)
+        ) from None
+    return "'" + name.replace("'", "''") + "'"

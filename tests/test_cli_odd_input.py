@@ -92,3 +92,19 @@ def test_a_plot_on_hardly_any_columns(home: Path, monkeypatch: pytest.MonkeyPatc
     done = mathrl(home, "status", RUN, "--plot", "train/loss")
     assert (done.returncode, done.stderr) == (0, "")
     assert "┤" in done.stdout
+
+
+def test_a_home_whose_name_the_locale_cannot_spell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "é漢"
+    finished_run(home)
+    for name, value in {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    found = mathrl(home, "sql", "select count(*) from scalar", "--json")
+    assert found.returncode == 0 and json.loads(found.stdout)["rows"][0][0] > 0, found.stderr
+    out = home / "ö"
+    assert mathrl(home, "export", RUN, "--out", out, "--format", "parquet").returncode == 0
+    assert (out / "metrics.parquet").stat().st_size > 0
+    nameless = home.rename(os.fsdecode(bytes(tmp_path) + b"/\xff"))
+    refused = mathrl(nameless, "runs")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "its name is not UTF-8" in refused.stderr
