@@ -18,6 +18,6 @@ async def test_going_to_and_fro_between_screens_keeps_no_old_keys(tmp_path: Path
             await pilot.press(key)
             await sees(pilot, word)
         gc.collect()
-        keys = [one for one in gc.get_objects() if isinstance(one, FooterKey) and one.app is app]
+        keys = [one for one in gc.get_objects() if type(one) is FooterKey and one.app is app]
         shown = [one for one in keys if one.is_attached]
         assert len(keys) < 2 * len(shown)  # those of the last switch may be on their way out
