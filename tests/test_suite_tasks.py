@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
 import yaml
 from huggingface_hub.errors import HfHubHTTPError
 from lm_eval.api.model import LM
@@ -146,3 +147,22 @@ def test_every_kind_of_name_that_lm_eval_has_is_known() -> None:
     assert not list(names.faults(Eval(suite=known)))
     (fault,) = names.faults(Eval(suite=("gsm9k",)))
     assert "gsm9k; did you mean gsm8k?" in fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), torch.AcceleratorError),
+        (torch.OutOfMemoryError("CUDA out of memory."), TaskFailed),
+    ],
+)
+def test_a_gpu_that_is_lost_is_no_tasks_fault_but_its_memory_is(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, expected: type[Exception]
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise fault
+
+    add(tasks, "plain", ROWS, **CHOICE)
+    monkeypatch.setattr(Likelihood, "loglikelihood", failing)
+    with pytest.raises(expected):
+        asked("plain")

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from jinja2 import TemplateError
@@ -56,7 +57,10 @@ class TaskFailed(JobRefused):
 
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
-    """The rows of `task` with `model`, an engine.suite.model.GeneratorModel; TaskFailed names what went wrong."""
+    """The rows of `task` with `model`, an engine.suite.model.GeneratorModel; TaskFailed names what went wrong.
+
+    A GPU's fault is no task's: this process can use the GPU no more, and another must do the task again.
+    """
     try:
         samples = _samples(model, task)
         found = [
@@ -64,6 +68,8 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
             for leaf in sorted(samples)
             for row in rows(Leaf(arm, step, task.recorded, leaf), samples[leaf], model.generated)
         ]
+    except torch.AcceleratorError:
+        raise
     except DatasetGenerationError as error:  # rows that are no rows; its cause says what is wrong with them
         raise TaskFailed(f"{task.name}: {_first_line(error.__cause__ or error)}") from error
     except FAULTS as error:
