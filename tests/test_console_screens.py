@@ -16,6 +16,7 @@ from fabricated import finished_run, live_run
 from mathrl_tui import actions
 from mathrl_tui.app import Console
 from mathrl_tui.core.feed import Feed
+from mathrl_tui.screens.run import RunScreen
 from mathrl_tui.widgets.chart_wall import Chart
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from mathrl_tui.widgets.log_view import LogView
@@ -284,10 +285,14 @@ async def test_a_screen_that_goes_while_it_is_read_for_is_left_alone(
         monkeypatch.setattr(Feed, "run", held)
         await until(pilot, asked.is_set, "a question under way")
         screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
         await screen.query("*").remove()
         go_on.set()
         reading = [worker for worker in pilot.app.workers if worker.group == "read"]
         await pilot.app.workers.wait_for_complete(reading)  # WorkerFailed where one broke down
+        screen.read_soon()  # a tick may come before the screen is gone
+        reading = [worker for worker in pilot.app.workers if worker.group == "read"]
+        await pilot.app.workers.wait_for_complete(reading)
 
 
 async def test_copying_goes_over_osc_52(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 class Left(Exception):
-    """The screen was taken down while it was being read for."""
+    """The screen is being taken down, and what is read for it has no place to go."""
 
 
 class ConsoleScreen(Screen[None]):
@@ -68,9 +68,13 @@ class ConsoleScreen(Screen[None]):
     async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
         """`question`'s answer from the store. Raises reader.Unreadable, or Left: there is no place to show it."""
         answer = await self.reader.ask(question)
+        self._stay()
+        return answer
+
+    def _stay(self) -> None:
+        """Raises Left where the screen is being left: its widgets go first."""
         if not self.query("#screens"):
             raise Left
-        return answer
 
     def on_mount(self) -> None:
         """Reads for the first time after the first paint, then at every interval."""
@@ -105,6 +109,7 @@ class ConsoleScreen(Screen[None]):
         try:
             while True:
                 self._again = False
+                self._stay()
                 await self.console.reading(self.read)
                 self.show_screens()
                 if not self._again or not self.is_current:
