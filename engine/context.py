@@ -24,6 +24,12 @@ class StageFailed(Exception):
     """The stage cannot go on; the message is one line that names what is wrong and what to do."""
 
 
+def fault_of(error: BaseException) -> str:
+    """Kind and first line of `error`, for a message that is to be one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
 class Control(Protocol):
     """Commands from outside, seen at step boundaries."""
 

@@ -26,7 +26,7 @@ from engine.context import StageFailed
 from engine.gpus import GpuClaim, GpuQueue, visible_gpus
 from engine.preflight import LaunchError
 from engine.processes.pidfile import Process
-from engine.served import served_models
+from engine.served import served_names
 from profiles import Profile
 from store.home import RunFolder
 
@@ -122,10 +122,7 @@ def await_ready(server: Server, seconds: float) -> None:
     """Returns once the server lists its model. ServerFailed: it ended, another answers in its place, time is up."""
     deadline = time.monotonic() + seconds
     while True:
-        try:
-            names = [model.name for model in served_models(server.url)]
-        except (OSError, ValueError):
-            names = []
+        names = served_names(server.url)
         if names and server.name not in names:
             raise ServerFailed(
                 f"port {server.port}: {', '.join(names)} answers there, not {server.name}; give another --port"

@@ -70,6 +70,14 @@ def served_models(url: str) -> list[ServedModel]:
         raise ValueError("no list of models") from None
 
 
+def served_names(url: str) -> list[str]:
+    """The names under which the server at `url` serves; none where no such server answers."""
+    try:
+        return [model.name for model in served_models(url)]
+    except (OSError, ValueError):
+        return []
+
+
 def only_model(url: str) -> ServedModel:
     """The model of a server that serves one; StageFailed otherwise."""
     try:
@@ -134,16 +142,10 @@ class Served:
             return [completion]
         if job_id not in self._answered:
             return [JobFailed(job_id, kind, f"{self._url} answered no question: {answer.fault}")]
-        if job_id in self._faults and not self._is_there():
+        if job_id in self._faults and self._model.name not in served_names(self._url):
             gone = f"{self._url} no longer serves {self._model.name} (last fault: {self._faults[job_id]})"
             return [JobFailed(job_id, kind, f"{gone}; start it again and resume the run")]
         return [completion, JobDone(job_id, kind, completion.version, (), 0, 0, 0.0, 0.0, 0.0)]
-
-    def _is_there(self) -> bool:
-        try:
-            return self._model.name in [model.name for model in served_models(self._url)]
-        except (OSError, ValueError):
-            return False
 
     def _serve(self) -> None:
         while True:

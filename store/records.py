@@ -23,6 +23,7 @@ Outcome = Literal["correct", "wrong", "no_answer", "truncated", "error"]
 LOGLIKELIHOOD = (
     "loglikelihood"  # outcome of a row scored by log-likelihood (of `tokens` words), not by being correct
 )
+ROUNDING = 1e-9  # by which a score that is a sum of probabilities may pass 1
 LM_EVAL = "/lm-eval"  # behind the name of an lm-eval task that is called as one of the run's own
 MATH_VERIFY = "/math_verify"  # behind a task's name: its answers judged by our grader beside its stock scorer
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROUNDING = 1e-9  # by which a score that is a sum of probabilities may pass 1
+from store.records import ROUNDING
 
 
 class InputError(ValueError):

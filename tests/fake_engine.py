@@ -156,7 +156,7 @@ def worker(folder: RunFolder, child: WorkerChild) -> None:
     child.emit(Event("phase", "idle trainer" if child.trainer_idle else "trainer"))
     lock = get_context("spawn").Lock()  # a named semaphore, which the shared resource tracker must remove
     if (folder.path / "helpers").exists():
-        command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(1000)"]
+        command = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
         helper = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
         assert helper.stdout is not None
         helper.stdout.readline()

@@ -17,6 +17,21 @@ from mathrl_tui import actions, control
 from mathrl_tui.control import Told
 from mathrl_tui.core.feed import Feed
 from mathrl_tui.widgets.keyed_table import KeyedTable
+from profiles import Profile
+
+
+def starts(monkeypatch: pytest.MonkeyPatch, go_on: threading.Event | None = None) -> list[tuple[str, int]]:
+    """The profiles and seeds of the runs that the console starts from now on; none is there before `go_on`."""
+    started: list[tuple[str, int]] = []
+
+    def start(home: Path, profile: Profile, stages: tuple[str, ...], seed: int, name: str) -> Told:
+        started.append((profile.name, seed))
+        assert go_on is None or go_on.wait(30)
+        FabricatedRun(home, f"demo-s{seed}-new")
+        return Told(True, "started", f"demo-s{seed}-new")
+
+    monkeypatch.setattr(control, "start", start)
+    return started
 
 
 async def test_commands_go_to_the_run_under_the_cursor_and_kill_asks(
@@ -57,14 +72,7 @@ async def test_a_command_to_a_run_without_a_supervisor_says_so(tmp_path: Path) -
 async def test_a_new_run_is_checked_while_it_is_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[tuple[str, tuple[str, ...], int, str]] = []
-
-    def start(home: Path, profile: object, stages: tuple[str, ...], seed: int, name: str) -> Told:
-        started.append((getattr(profile, "name", ""), tuple(stages), seed, name))
-        FabricatedRun(home, f"demo-s{seed}-new")
-        return Told(True, "started", f"demo-s{seed}-new")
-
-    monkeypatch.setattr(control, "start", start)
+    started = starts(monkeypatch)
     async with console(tmp_path) as (app, pilot):
         await sees(pilot, "No runs here yet")
         await pilot.press("n")
@@ -85,7 +93,7 @@ async def test_a_new_run_is_checked_while_it_is_typed(
         await sees(pilot, "2 runs of data")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: len(started) == 2, "two runs")
-        assert [(name, seed) for name, _, seed, _ in started] == [("demo", 3), ("demo", 4)]
+        assert started == [("demo", 3), ("demo", 4)]
         await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
         assert app.run_id == "demo-s4-new"
 
@@ -111,16 +119,8 @@ async def test_a_run_that_cannot_start_is_told_in_the_dialog(
 async def test_a_run_is_started_once_however_often_the_key_is_pressed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[int] = []
     go_on = threading.Event()
-
-    def start(home: Path, profile: object, stages: tuple[str, ...], seed: int, name: str) -> Told:
-        started.append(seed)
-        assert go_on.wait(30)
-        FabricatedRun(home, f"demo-s{seed}-new")
-        return Told(True, "started", f"demo-s{seed}-new")
-
-    monkeypatch.setattr(control, "start", start)
+    started = starts(monkeypatch, go_on)
     async with console(tmp_path) as (app, pilot):
         await sees(pilot, "No runs here yet")
         await pilot.press("n")
@@ -130,7 +130,7 @@ async def test_a_run_is_started_once_however_often_the_key_is_pressed(
         await pilot.press("ctrl+s", "ctrl+s", "enter")
         go_on.set()
         await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
-        assert started == [3, 4]
+        assert started == [("demo", 3), ("demo", 4)]
 
 
 async def test_a_list_that_is_read_late_does_not_change_the_run_in_sight(

@@ -250,20 +250,22 @@ async def test_screens_survive_a_resize(tmp_path: Path) -> None:
         await sees(pilot, "Last values", "loss  ● base")
 
 
+def busy(*_: object) -> None:
+    """Stands for a question to a store that another process holds."""
+    raise StoreBusy("process 4711 holds the file; open it with -readonly")
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_a_store_that_does_not_answer_is_told_and_the_picture_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     finished_run(tmp_path)
 
-    def held(*_: object) -> None:
-        raise StoreBusy("process 4711 holds the file; open it with -readonly")
-
     async with console(tmp_path, size) as (_, pilot):
         await opened(pilot, "3", "demo-s0-finished")
         await sees(pilot, "▲ sft")
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "evaluations", held)
+            patch.setattr(Store, "evaluations", busy)
             assert "▲ sft" in await sees(pilot, "! process 4711 holds the file")
         await until(pilot, lambda: "4711" not in plain(pilot.app), "the trouble gone")
 
@@ -331,13 +333,10 @@ async def test_copying_from_a_store_that_does_not_answer_is_told(
 ) -> None:
     finished_run(tmp_path)
 
-    def held(*_: object) -> None:
-        raise StoreBusy("process 4711 holds the file; open it with -readonly")
-
     async with console(tmp_path, LARGE) as (app, pilot):
         await opened(pilot, "2", "demo-s0-finished")
         await sees(pilot, "loss  ● base")
-        monkeypatch.setattr(Feed, "run", held)
+        monkeypatch.setattr(Feed, "run", busy)
         await pilot.press("y")
         await until(
             pilot, lambda: any("nothing copied" in note.message for note in app._notifications), "told"

@@ -144,11 +144,17 @@ def test_stop_ends_after_a_checkpoint_and_the_run_goes_on_later(tmp_path: Path) 
     assert_whole(folder, 300)
 
 
-def test_pause_checkpoint_resume(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, steps=200)
+def paused(tmp_path: Path, steps: int) -> tuple[RunFolder, subprocess.Popen[bytes]]:
+    """A run that was paused, and its supervisor."""
+    folder = make_run(tmp_path, steps=steps)
     supervisor = started(folder)
     assert ask(folder, "pause").ok
     until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    return folder, supervisor
+
+
+def test_pause_checkpoint_resume(tmp_path: Path) -> None:
+    folder, supervisor = paused(tmp_path, steps=200)
     done = steps_done(folder)
     (folder.path / "state.json").unlink(missing_ok=True)
     assert ask(folder, "checkpoint").ok
@@ -163,10 +169,7 @@ def test_pause_checkpoint_resume(tmp_path: Path) -> None:
 
 
 def test_a_paused_trainer_that_dies_is_paused_when_it_comes_back(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, steps=100)
-    supervisor = started(folder)
-    ask(folder, "pause")
-    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    folder, supervisor = paused(tmp_path, steps=100)
     first = process_of(folder, "trainer")
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: not first.is_alive and process_of(folder, "trainer") != first, "a new trainer lives")
@@ -178,10 +181,7 @@ def test_a_paused_trainer_that_dies_is_paused_when_it_comes_back(tmp_path: Path)
 def test_a_run_that_is_resumed_while_its_new_trainer_loads_runs_and_can_be_paused_again(
     tmp_path: Path,
 ) -> None:
-    folder = make_run(tmp_path, steps=10_000)
-    supervisor = started(folder)
-    ask(folder, "pause")
-    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    folder, supervisor = paused(tmp_path, steps=10_000)
     (folder.path / "hold-trainer").touch()
     first = process_of(folder, "trainer")
     os.kill(first.pid, signal.SIGKILL)
@@ -200,10 +200,7 @@ def test_a_run_that_is_resumed_while_its_new_trainer_loads_runs_and_can_be_pause
 def test_a_run_that_is_resumed_and_paused_again_before_its_trainer_saw_it_shows_as_paused(
     tmp_path: Path,
 ) -> None:
-    folder = make_run(tmp_path, steps=10_000)
-    supervisor = started(folder)
-    ask(folder, "pause")
-    until(lambda: states(folder)[-1] == "paused", "the run is paused")
+    folder, supervisor = paused(tmp_path, steps=10_000)
     (folder.path / "hold-save").touch()
     for command in ("checkpoint", "resume", "pause"):
         assert ask(folder, command).ok

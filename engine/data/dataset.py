@@ -234,13 +234,12 @@ def _commit(name: str, revision: str) -> str:
     if _COMMIT.match(revision):
         return revision
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
-    # OSError, and the error of the HTTP client, which is another one in every other version of the hub's library
-    unreachable: tuple[type[BaseException], ...] = HfHubHTTPError.__bases__
+    from engine.data.hub import UNREACHABLE
+
     try:
         found: str | None = huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
-    except unreachable:
+    except UNREACHABLE:
         found = None
     return found or revision
 

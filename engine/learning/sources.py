@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collector import Collector
-from engine.context import StageFailed
+from engine.context import StageFailed, fault_of
 from engine.data import inputs
 from engine.data.recorded import rollout_folder, step_path
 from engine.data.sequence import Sequence
@@ -140,9 +140,8 @@ class Replayed:
         except FileNotFoundError:
             raise self._failure(f"{path} is gone; it was there at the start") from None
         except replay.DAMAGE as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise self._failure(
-                f"{path} cannot be read ({reason}); name a run whose record is whole"
+                f"{path} cannot be read ({fault_of(error)}); name a run whose record is whole"
             ) from error
         if largest >= self._vocabulary:
             raise self._failure(

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 
 from engine.arms import parent_model
-from engine.context import Context, StageFailed, StopRequested
+from engine.context import Context, StageFailed, StopRequested, fault_of
 from engine.data import inputs
 from engine.gpus import left_to_trainer
 from engine.handover.pages import leave
@@ -73,13 +73,11 @@ class Training:
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
         share = left_to_trainer(context.profile.hardware)
-        tokens = settings.tokens_per_microbatch or found_budget(
-            self.policy, share
-        )  # no moments are there yet
+        # Now, while the optimizer has no moments yet.
+        tokens = settings.tokens_per_microbatch or found_budget(self.policy, share)
         self.step = 0
-        self._first: tuple[float, int] | None = (
-            None  # when progress was first told (monotonic), and of which step
-        )
+        # When progress was first told, on the monotonic clock, and of which step.
+        self._first: tuple[float, int] | None = None
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
         self._can_save = False  # without a wait for host memory
         self.resumed: dict[str, Any] = {}
@@ -230,9 +228,8 @@ def reading(folder: Path | None) -> Iterator[None]:
             or isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
         ):
             raise
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise StageFailed(
-            f"{folder}: this checkpoint cannot be read ({reason}); move it away, "
+            f"{folder}: this checkpoint cannot be read ({fault_of(error)}); move it away, "
             "and a resume goes on from the one before it"
         ) from error
 

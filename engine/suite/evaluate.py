@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from datasets.exceptions import DatasetGenerationError, DatasetsError
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError
 from jinja2 import TemplateError
 
+from engine.context import fault_of
+from engine.data.hub import UNREACHABLE
 from engine.generators.interface import JobRefused
 from engine.messages import SuiteTask
 from engine.suite.names import LOCAL
@@ -48,7 +50,7 @@ FAULTS = (
     DatasetsError,
     EntryNotFoundError,
     TemplateError,
-    *HfHubHTTPError.__bases__,  # the HTTP client's own, which changes with the version of the hub's library
+    *UNREACHABLE,
 )
 
 
@@ -71,9 +73,9 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
     except torch.AcceleratorError:
         raise
     except DatasetGenerationError as error:  # rows that are no rows; its cause says what is wrong with them
-        raise TaskFailed(f"{task.name}: {_first_line(error.__cause__ or error)}") from error
+        raise TaskFailed(f"{task.name}: {fault_of(error.__cause__ or error)}") from error
     except FAULTS as error:
-        raise TaskFailed(f"{task.name}: {_first_line(error)}") from error
+        raise TaskFailed(f"{task.name}: {fault_of(error)}") from error
     if not found:
         raise TaskFailed(
             f"{task.name}: none of its measures is a score of single documents, so arms cannot be paired"
@@ -168,8 +170,3 @@ def _spread(total: int, sizes: Sequence[int]) -> list[int]:
             if kept[place] < size and sum(kept) < total:
                 kept[place] += 1
     return kept
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"

@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.generators.interface import Generated
 from engine.grading import grade
-from store.records import LOGLIKELIHOOD, MATH_VERIFY, Example
+from store.records import LOGLIKELIHOOD, MATH_VERIFY, ROUNDING, Example
 
 _PERPLEXITIES = frozenset(
     {"word_perplexity", "perplexity"}
@@ -30,7 +30,6 @@ _LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-like
 # lie between 0 and 1, and another arm's would not be beside them.
 _NO_SHARES = ("_diff", "_max")
 _UNFILTERED = "none"
-_ROUNDING = 1e-9  # by which a sum of probabilities may pass 1
 
 Sample = Mapping[str, Any]
 
@@ -100,7 +99,7 @@ def _are_shares(values: Sequence[Any]) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, (Real, np.bool_)) and 0.0 <= float(value) <= 1.0 + _ROUNDING
+    return isinstance(value, (Real, np.bool_)) and 0.0 <= float(value) <= 1.0 + ROUNDING
 
 
 def _is_undefined(value: Any) -> bool:
