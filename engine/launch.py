@@ -32,7 +32,7 @@ from profiles.load import validate
 from store.home import RunFolder, create_run
 from store.locks import is_locked
 
-__all__ = ["LaunchError", "Reply", "check_start", "command", "is_alive", "resume_run", "start_run"]
+__all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
 
 PACKAGES = (
     "mathrl-tui",
@@ -59,7 +59,7 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
 
     Raises LaunchError before anything is written.
     """
-    plan, found = _checked(home, profile, stages, seed)
+    plan, found = _checked(home, profile, stages)
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:
@@ -95,11 +95,6 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
     return folder.run_id
 
 
-def check_start(home: Path, profile: Profile, stages: Sequence[str], seed: int) -> None:
-    """Raises LaunchError where `start_run` would, but for a home that cannot be written. Starts nothing."""
-    _checked(home, profile, stages, seed)
-
-
 def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     """Goes on with a run that no supervisor holds; `stages` are added to its plan. Returns `run_id`; LaunchError."""
     folder = RunFolder(home.absolute(), run_id)
@@ -110,7 +105,7 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     plan = extended(steps, _extension(profile, stages, steps))
     try:
         with chdir(config["folder"]):
-            preflight.check(folder.home, profile, config["seed"], plan, _visible_gpus())
+            preflight.check(folder.home, profile, plan, _visible_gpus())
         if plan != steps:
             _grow(folder, config, plan, stages)
         _supervise(folder, Path(config["folder"]))
@@ -174,16 +169,14 @@ def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stage
     _write(folder.config, config | {"plan": grown, "stages": [*config["stages"], *more]})
 
 
-def _checked(
-    home: Path, profile: Profile, stages: Sequence[str], seed: int
-) -> tuple[list[Step], list[gpus.Gpu]]:
+def _checked(home: Path, profile: Profile, stages: Sequence[str]) -> tuple[list[Step], list[gpus.Gpu]]:
     """The plan of a new run, for which all is there, and the machine's GPUs."""
     try:
         plan = make_plan(profile, stages)
     except PlanError as error:
         raise LaunchError(str(error)) from None
     found = _visible_gpus()
-    preflight.check(home.absolute(), profile, seed, plan, found)
+    preflight.check(home.absolute(), profile, plan, found)
     return plan, found
 
 

@@ -82,7 +82,8 @@ class SuiteTask:
     shots: int
     documents: int
     longest: int  # new tokens of a generated answer
-    seed: int
+    shots_seed: int  # chooses the few-shot examples, and what a task draws as it builds its prompts
+    seed: int  # of completions that are sampled
     data: str  # folder of local rows (empty: the hub)
 
 

@@ -23,7 +23,7 @@ class LaunchError(ValueError):
     """A run cannot be started or gone on with; the message is one line that says why and what to do."""
 
 
-def check(home: Path, profile: Profile, seed: int, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
+def check(home: Path, profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
     """Raises LaunchError for the first thing that `plan` lacks in `home` or on this machine with GPUs `found`."""
     from engine.data.dataset import InputError, check_source  # numpy is not needed to look at a run
 
@@ -35,22 +35,22 @@ def check(home: Path, profile: Profile, seed: int, plan: Sequence[Step], found: 
         check_source(profile)
     except InputError as error:
         raise LaunchError(str(error)) from None
-    check_inputs(home, profile, seed, plan)
+    check_inputs(home, profile, plan)
     check_replay(home, profile, plan)
 
 
-def check_inputs(home: Path, profile: Profile, seed: int, plan: Sequence[Step]) -> None:
+def check_inputs(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
     """Every stage's input is there or planned before it; the teacher's key too, where a teacher will be asked."""
     from engine.data import locations
     from engine.traces.key import KeyMissing, find_key
 
     stages = [step.stage for step in plan]
-    missing = locations.missing_input(home, profile, seed, stages)
+    missing = locations.missing_input(home, profile, stages)
     if missing:
         raise LaunchError(missing)
     if "traces" in stages and profile.traces.source == "api":
-        answered = locations.data_folder(home, profile, seed).is_dir()
-        if answered and locations.traces_folder(home, profile, seed).is_dir():
+        answered = locations.data_folder(home, profile).is_dir()
+        if answered and locations.traces_folder(home, profile).is_dir():
             return
         try:
             find_key(profile.traces)

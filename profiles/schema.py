@@ -76,10 +76,15 @@ class Data(Section):
         "openai/gsm8k", description="hub name, folder with train.jsonl and test.jsonl, or 'word-problems'"
     )
     revision: str = Field("main", description="hub revision (a commit pins it)")
-    validation_rows: Positive = Field(
-        512, description="rows of the training split kept for validation, by seed"
+    seed: Count = Field(
+        0,
+        description="decides which questions there are: word problems, validation rows, few-shot examples, limited "
+        "rows. The run's own seed changes none of them, so runs of several seeds can be pooled",
     )
-    train_limit: Count = Field(0, description="training rows to keep, by seed (0: all)")
+    validation_rows: Positive = Field(
+        512, description="rows of the training split kept for validation, by data.seed"
+    )
+    train_limit: Count = Field(0, description="training rows to keep, by data.seed (0: all)")
     test_limit: Count = Field(0, description="test rows to keep, from the start (0: all)")
     train_rows: Positive = Field(
         4000, description="word-problems only: training rows to make, validation included"
@@ -112,7 +117,7 @@ class Traces(Section):
         600.0, description="longest wait for one answer, seconds"
     )
     attempts: Positive = Field(8, description="tries before a question is given up and counted as failed")
-    limit: Count = Field(0, description="questions that get a worked solution, by seed (0: all)")
+    limit: Count = Field(0, description="questions that get a worked solution, by data.seed (0: all)")
     price_input: Annotated[float, Field(ge=0)] = Field(
         0.55, description="price of a million prompt tokens, dollars"
     )

@@ -116,7 +116,7 @@ def _pooled(
 
 
 def _refuse_other_questions(store: Store, addresses: Sequence[Address]) -> None:
-    """Runs whose data were made under their own seeds may have the same ids over other questions."""
+    """Raise InputError if one id names two questions: runs with another `data.seed`, or of an older version."""
     asked: dict[tuple[str, str], tuple[str, str]] = {}
     for address in addresses:
         for row in store.examples(address.run, address.arm, step=address.step, limit=None):
@@ -126,5 +126,5 @@ def _refuse_other_questions(store: Store, addresses: Sequence[Address]) -> None:
             if prompt != row.prompt:
                 raise InputError(
                     f"runs {run} and {address.run}: id {row.ex_id} of task {row.task} is another question in each; "
-                    "pool runs over the same test questions"
+                    "pool runs with the same data.seed and the same test questions"
                 )

@@ -122,14 +122,17 @@ def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
 
 def test_the_split_is_seeded_disjoint_and_loses_nothing(small: Path) -> None:
     profile = profile_for(small, "eval.shots=[0, 3]")
-    source = dataset.load(profile, 0)
-    first, again, other = (dataset.split(source, profile, seed) for seed in (0, 0, 1))
+    source = dataset.load(profile)
+    first, again, other = (
+        dataset.split(source, profile_for(small, "eval.shots=[0, 3]", f"data.seed={seed}"))
+        for seed in (0, 0, 1)
+    )
     assert first == again
     assert first.validation != other.validation
     assert (len(first.train), len(first.validation), len(first.shots), len(first.test)) == (32, 5, 3, 10)
     together = Counter(row.ex_id for row in first.train + first.validation + first.shots)
     assert together == Counter(row.ex_id for row in source.train)
-    fewer = dataset.split(source, profile_for(small, "data.train_limit=7", "data.test_limit=4"), 0)
+    fewer = dataset.split(source, profile_for(small, "data.train_limit=7", "data.test_limit=4"))
     assert (len(fewer.train), len(fewer.test)) == (7, 4)
     assert fewer.validation == first.validation, (
         "limits and few-shot examples leave the validation rows alone"
@@ -235,12 +238,33 @@ def test_an_output_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_missing_input_is_told_before_a_run_starts(small: Path, tmp_path: Path) -> None:
     profile, home = profile_for(small), tmp_path / "home"
-    assert "stage traces" in missing_input(home, profile, 0, ["traces", "preprocess"])
-    assert missing_input(home, profile, 0, ["data", "traces", "preprocess", "sft"]) == ""
+    assert "stage traces" in missing_input(home, profile, ["traces", "preprocess"])
+    assert missing_input(home, profile, ["data", "traces", "preprocess", "sft"]) == ""
     context, _ = make_context(home, profile)
     data.run(context)
-    assert missing_input(home, profile, 0, ["traces", "preprocess"]) == ""
-    assert "with seed 1" in missing_input(home, profile, 1, ["traces"])
+    assert missing_input(home, profile, ["traces", "preprocess"]) == ""
+    other = profile_for(small, "data.seed=1")
+    assert "has no output of stage data" in missing_input(home, other, ["traces"])
+
+
+@pytest.mark.parametrize("source", ["rows", "word-problems"])
+def test_questions_follow_from_data_seed_and_not_from_the_runs(
+    source: str, small: Path, tmp_path: Path
+) -> None:
+    """A run of another seed finds every split made; another `data.seed` makes others."""
+    names: tuple[inputs.SplitName, ...] = ("train", "validation", "test", "shots")
+    settings = ["eval.shots=[2]", "data.train_rows=40", "data.test_rows=10"]
+    where = small if source == "rows" else Path("word-problems")
+    made: list[dict[str, list[Row]]] = []
+    for number, (run_seed, data_seed) in enumerate(((0, 0), (1, 0), (0, 1))):
+        profile = profile_for(where, *settings, f"data.seed={data_seed}")
+        context, told = make_context(tmp_path / "home", profile, seed=run_seed, run=f"run{number}")
+        data.run(context)
+        assert bool(lines_of(told, "stage")) == (number == 1), "the second run finds the first one's output"
+        made.append({name: inputs.rows(context, name) for name in names})
+    assert made[0] == made[1]
+    assert made[0]["validation"] != made[2]["validation"] and made[0]["shots"] != made[2]["shots"]
+    assert (made[0]["test"] != made[2]["test"]) == (source == "word-problems")
 
 
 def test_the_hub_is_asked_for_the_pinned_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +306,7 @@ def test_a_cached_set_is_enough_where_there_is_no_network(monkeypatch: pytest.Mo
     monkeypatch.setattr(huggingface_hub, "HfApi", nowhere)
     rows = datasets.Dataset.from_list([gsm_row(number) for number in range(4)])
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
-    source = dataset.load(load("qwen2.5-math-1.5b"), 0)
+    source = dataset.load(load("qwen2.5-math-1.5b"))
     assert (len(source.train), source.files) == (4, {"openai/gsm8k": "main"})
 
 

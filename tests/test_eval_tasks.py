@@ -10,7 +10,7 @@ import test_eval_measures as measures
 from stage_context import gsm_row, lines_of, make_context, write_source
 from test_preprocess import make_tokenizer, run_all
 
-from engine.messages import Completion, Job, JobDone, Result, WeightRef, Work
+from engine.messages import Completion, Job, JobDone, Result, SuiteTask, WeightRef, Work
 from engine.stages import stage
 from engine.stages.eval import is_long, tasks
 from engine.suite.units import units
@@ -40,6 +40,17 @@ def test_every_form_and_split_is_a_task_of_its_own(tmp_path: Path) -> None:
         )
         == 10
     )
+
+
+def test_few_shot_examples_of_the_suite_do_not_follow_the_runs_seed(tmp_path: Path) -> None:
+    def task(run_seed: int, data_seed: int) -> SuiteTask:
+        profile = load("demo", ['eval.suite=["hellaswag"]', f"data.seed={data_seed}"])
+        context, _ = make_context(tmp_path, profile, seed=run_seed)
+        (unit,) = units(context, [(profile.arms[0], WeightRef("base", 0, "x"))], [])
+        return unit.task
+
+    assert task(0, 0).shots_seed == task(1, 0).shots_seed != task(0, 1).shots_seed
+    assert task(0, 0).seed != task(1, 0).seed
 
 
 def test_another_copy_of_the_model_is_started_only_for_much_to_ask(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_templates_are_compiled_once_for_a_task_and_not_for_a_document(
         return compile_one(environment, source, *rest, **options)
 
     monkeypatch.setattr(jinja2.Environment, "compile", counted)
-    task = SuiteTask("hellaswag", "hellaswag", 2, 30, 8, 0, str(SHARED / "lm_eval"))
+    task = SuiteTask("hellaswag", "hellaswag", 2, 30, 8, 0, 0, str(SHARED / "lm_eval"))
     model = DummyLM()
     model.generated = {}
     rows = list(evaluate(model, task, "base", 0))

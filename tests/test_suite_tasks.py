@@ -82,7 +82,7 @@ def add(folder: Path, name: str, rows: str | Sequence[Any], **settings: Any) -> 
 
 
 def asked(name: str, seed: int = 0) -> list[Example]:
-    return list(evaluate(Likelihood(), SuiteTask(name, name, 0, 0, 8, seed, ""), "base", 0))
+    return list(evaluate(Likelihood(), SuiteTask(name, name, 0, 0, 8, seed, seed, ""), "base", 0))
 
 
 def test_choices_that_a_task_shuffles_as_it_loads_are_the_same_for_every_arm_and_seed(tasks: Path) -> None:

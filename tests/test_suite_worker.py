@@ -17,7 +17,7 @@ from store.records import Example
 
 def suite_job(job_id: int, name: str, priority: int = 0) -> SuiteJob:
     weights = WeightRef("sft", 4, "slot")
-    return SuiteJob(job_id, 4, weights, SuiteTask(name, name, 4, 0, 16, 1, ""), priority=priority)
+    return SuiteJob(job_id, 4, weights, SuiteTask(name, name, 4, 0, 16, 1, 1, ""), priority=priority)
 
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:

@@ -151,7 +151,7 @@ def test_killed_again_and_again_nothing_is_lost_or_doubled(
 ) -> None:
     count, kills = 200, 2
     profile = profile_for(failing.url, source)
-    journal = locations.answers_folder(tmp_path / "home", profile, 0) / "answers.jsonl"
+    journal = locations.answers_folder(tmp_path / "home", profile) / "answers.jsonl"
     for kill in range(kills):
         process = start(tmp_path, failing.url, source, count)
         goal, deadline = count * (kill + 1) // (kills + 1), time.monotonic() + 60

@@ -1,6 +1,6 @@
 """Where questions come from: the Hugging Face hub, a local folder, or the generator of word problems.
 
-Every source gives the same: rows in a fixed order, split into train, validation and test by seed with none lost.
+Every source gives the same: rows in a fixed order, split into train, validation and test by `data.seed` with none lost.
 """
 
 from __future__ import annotations
@@ -116,11 +116,11 @@ def fingerprint(profile: Profile) -> dict[str, str]:
     return {data.source: data.revision}
 
 
-def load(profile: Profile, seed: int) -> Source:
-    """Every row of the profile's source, checked. `seed` makes the word problems; other sources do not know it."""
+def load(profile: Profile) -> Source:
+    """Return every row of the profile's source, checked. Raises InputError."""
     data = profile.data
     if data.source == WORD_PROBLEMS:
-        return _word_problems(profile, seed)
+        return _word_problems(profile)
     platinum = _hub_rows(PLATINUM, "main", "test", data.max_row_characters) if data.platinum else []
     if _is_folder(data.source):
         return _local(profile, platinum)
@@ -134,11 +134,14 @@ def load(profile: Profile, seed: int) -> Source:
     )
 
 
-def split(source: Source, profile: Profile, seed: int) -> Splits:
-    """Train, validation, test and few-shot rows: seeded, disjoint, and together every row that the limits leave."""
+def split(source: Source, profile: Profile) -> Splits:
+    """Return disjoint train, validation, test and few-shot rows, chosen by `data.seed` and never by the run's seed.
+
+    Together they are every row that the limits leave.
+    """
     data = profile.data
     _check_size(profile, len(source.train))
-    order = np.random.default_rng(derived_seed("split", seed)).permutation(len(source.train))
+    order = np.random.default_rng(derived_seed("split", data.seed)).permutation(len(source.train))
     shots = max(profile.eval.shots, default=0)
     held = data.validation_rows + shots
     validation, examples, train = (
@@ -194,12 +197,12 @@ def _stated_licence(folder: Path) -> str:
     return "not stated in the folder"
 
 
-def _word_problems(profile: Profile, seed: int) -> Source:
+def _word_problems(profile: Profile) -> Source:
     from engine.data.word_problems import problems
 
     data = profile.data
-    train = problems(seed, data.train_rows, "train")
-    test = problems(seed, data.test_rows, "test")
+    train = problems(data.seed, data.train_rows, "train")
+    test = problems(data.seed, data.test_rows, "test")
     return Source(
         train,
         test,

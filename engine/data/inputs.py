@@ -95,23 +95,23 @@ def _tokenizer(source: str, revision: str) -> Any:
 
 
 def data_folder(context: Context) -> Path:
-    """Where the stage `data` leaves its output for this run's profile and seed."""
-    return locations.data_folder(context.folder.home, context.profile, context.seed)
+    """Where the stage `data` leaves its output for this run's profile."""
+    return locations.data_folder(context.folder.home, context.profile)
 
 
 def traces_folder(context: Context) -> Path:
-    """Where the stage `traces` leaves its output for this run's profile and seed."""
-    return locations.traces_folder(context.folder.home, context.profile, context.seed)
+    """Where the stage `traces` leaves its output for this run's profile."""
+    return locations.traces_folder(context.folder.home, context.profile)
 
 
 def preprocess_folder(context: Context) -> Path:
-    """Where the stage `preprocess` leaves its output for this run's profile, seed and tokenizer."""
-    return locations.preprocess_folder(context.folder, context.profile, context.seed)
+    """Where the stage `preprocess` leaves its output for this run's profile and tokenizer."""
+    return locations.preprocess_folder(context.folder, context.profile)
 
 
 def _made(folder: Path, stage: str) -> Path:
     if not folder.is_dir():
         raise StageFailed(
-            f"no output of stage {stage} for this profile and seed in {folder.parent}; run {stage} first"
+            f"no output of stage {stage} for this profile in {folder.parent}; run {stage} first"
         )
     return folder

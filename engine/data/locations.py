@@ -1,7 +1,8 @@
 """Where the outputs of data, traces and preprocess lie: HOME/cache/STAGE/HASH, by everything that they follow from.
 
-The hash takes in settings, seed, source files, tokenizer and the outputs before it, so that an output is made once,
-shared by runs and never mistaken for another one's. Imports no torch: the launcher looks here before a run starts.
+The hash covers settings, `data.seed`, source files, tokenizer and the outputs before it, so that an output is made
+once and shared by all runs that need the same one, whatever the runs' own seeds. Imports no torch: the launcher
+looks here before a run starts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from engine.data.dataset import InputError
 from profiles import Profile
 from store.home import RunFolder
 
-_FORMAT = 1  # of the files in these folders; another one makes new folders
+# The format of the files in these folders; a new number makes new folders.
+_FORMAT = 2
+# Answers that were paid for stay where they are as long as they can be read.
+_ANSWERS_FORMAT = 1
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,80 +37,80 @@ TOKENIZER_FILES = (
 _AFTER_PREPROCESS = ("sft", "grpo", "eval")
 
 
-def data_folder(home: Path, profile: Profile, seed: int) -> Path:
+def data_folder(home: Path, profile: Profile) -> Path:
     """Where the stage `data` leaves its output."""
-    return home / "cache" / "data" / data_key(profile, seed)
+    return home / "cache" / "data" / data_key(profile)
 
 
-def traces_folder(home: Path, profile: Profile, seed: int) -> Path:
+def traces_folder(home: Path, profile: Profile) -> Path:
     """Where the stage `traces` leaves its output."""
-    return home / "cache" / "traces" / traces_key(profile, seed)
+    return home / "cache" / "traces" / traces_key(profile)
 
 
-def answers_folder(home: Path, profile: Profile, seed: int) -> Path:
+def answers_folder(home: Path, profile: Profile) -> Path:
     """Where `traces` journals the teacher's answers: paid for once, whatever is made of them later."""
-    return home / "cache" / "answers" / answers_key(profile, seed)
+    return home / "cache" / "answers" / answers_key(profile)
 
 
-def preprocess_folder(folder: RunFolder, profile: Profile, seed: int) -> Path:
+def preprocess_folder(folder: RunFolder, profile: Profile) -> Path:
     """Where the stage `preprocess` leaves its output; for a made model that follows from the run's tokenizer."""
     source = tokenizer_source(folder, profile)
-    return folder.home / "cache" / "preprocess" / preprocess_key(profile, seed, source)
+    return folder.home / "cache" / "preprocess" / preprocess_key(profile, source)
 
 
-def missing_input(home: Path, profile: Profile, seed: int, stages: Sequence[str]) -> str:
+def missing_input(home: Path, profile: Profile, stages: Sequence[str]) -> str:
     """One line where a planned stage needs an output that is neither there nor planned; "" where all is well."""
     needs = {"traces": "data", "preprocess": "traces"} | dict.fromkeys(_AFTER_PREPROCESS, "preprocess")
     for stage in stages:
         before = needs.get(stage)
-        if before is None or before in stages or _is_there(home, profile, seed, before):
+        if before is None or before in stages or _is_there(home, profile, before):
             continue
         return (
-            f"stage {stage}: profile {profile.name} with seed {seed} has no output of stage {before} in {home}; "
+            f"stage {stage}: profile {profile.name} has no output of stage {before} in {home}; "
             f"run {before} too"
         )
     return ""
 
 
-def _is_there(home: Path, profile: Profile, seed: int, stage: str) -> bool:
+def _is_there(home: Path, profile: Profile, stage: str) -> bool:
     if stage == "data":
-        return data_folder(home, profile, seed).is_dir()
+        return data_folder(home, profile).is_dir()
     if stage == "traces":
-        return traces_folder(home, profile, seed).is_dir()
+        return traces_folder(home, profile).is_dir()
     if profile.model.source == "made":
         return any((home / "cache" / "preprocess").glob("*"))  # which one is known with the run's tokenizer
-    return preprocess_folder(RunFolder(home, ""), profile, seed).is_dir()
+    return preprocess_folder(RunFolder(home, ""), profile).is_dir()
 
 
-def data_key(profile: Profile, seed: int) -> str:
+def data_key(profile: Profile) -> str:
     """What rows and splits follow from. StageFailed where a source file is gone."""
     settings = profile.data.model_dump(exclude={"source"})
-    return content_key([_FORMAT, settings, _files(profile), seed, max(profile.eval.shots, default=0)])
+    return content_key([_FORMAT, settings, _files(profile), max(profile.eval.shots, default=0)])
 
 
-def answers_key(profile: Profile, seed: int) -> str:
+def answers_key(profile: Profile) -> str:
     """What a teacher's answers follow from; which of the source's questions are asked of it is no part of that."""
     asked = profile.traces.model_dump(include={"base_url", "model", "max_tokens", "temperature"})
-    questions = [_files(profile), profile.data.train_rows, seed]
-    return content_key([_FORMAT, questions, asked, profile.preprocess.system_prompt])
+    questions = [_files(profile), profile.data.train_rows, profile.data.seed]
+    return content_key([_ANSWERS_FORMAT, questions, asked, profile.preprocess.system_prompt])
 
 
-def traces_key(profile: Profile, seed: int) -> str:
+def traces_key(profile: Profile) -> str:
     """What traces follow from. How fast or dear they were to get is no part of it."""
     settings = profile.traces
     if settings.source == "solutions":
-        before = [data_key(profile, seed), profile.preprocess.system_prompt]
+        before = [data_key(profile), profile.preprocess.system_prompt]
         return content_key([_FORMAT, "solutions", before, settings.limit])
     made = settings.model_dump(include={"samples", "limit", "wrong_answers"})
-    return content_key([_FORMAT, data_key(profile, seed), answers_key(profile, seed), made])
+    return content_key([_FORMAT, data_key(profile), answers_key(profile), made])
 
 
-def preprocess_key(profile: Profile, seed: int, tokenizer: str) -> str:
+def preprocess_key(profile: Profile, tokenizer: str) -> str:
     """What sequences and prompts follow from; `tokenizer` is a model folder or hub name."""
     longest = profile.hardware.max_model_len - completion_limit(profile)
     asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
     identity = _tokenizer_identity(tokenizer, profile.model.revision)
-    return content_key([_FORMAT, traces_key(profile, seed), profile.preprocess.model_dump(), asked, identity])
+    return content_key([_FORMAT, traces_key(profile), profile.preprocess.model_dump(), asked, identity])
 
 
 def _files(profile: Profile) -> dict[str, str]:

@@ -43,9 +43,9 @@ def run(context: Context) -> None:
 def _make(context: Context, folder: Path) -> None:
     progress = Progress(context.emit, STAGE, 4, "steps")
     try:
-        source = dataset.load(context.profile, context.seed)
+        source = dataset.load(context.profile)
         progress.advance()
-        splits = dataset.split(source, context.profile, context.seed)
+        splits = dataset.split(source, context.profile)
     except InputError as error:
         raise StageFailed(str(error)) from None
     progress.advance()
@@ -82,7 +82,7 @@ def data_card(context: Context, source: Source, splits: Splits, overlaps: list[O
         "licence": source.licence,
         "revision": context.profile.data.revision,
         "files": source.files,
-        "seed": context.seed,
+        "seed": context.profile.data.seed,
         "source_rows": {"train": len(source.train), "test": len(source.test)},
         "splits": {name: _split_facts(rows) for name, rows in by_name(splits).items() if rows},
         "few_shot_examples": [row.ex_id for row in splits.shots],
@@ -127,7 +127,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         f"- origin: {card['origin']}",
         f"- licence: {card['licence']}",
-        f"- revision: {card['revision']} · seed of the split: {card['seed']}",
+        f"- revision: {card['revision']} · data.seed: {card['seed']}",
         *(f"- {name}: `{digest}`" for name, digest in card["files"].items()),
         f"- few-shot examples, kept out of training: {', '.join(card['few_shot_examples']) or 'none'}",
         "",

@@ -34,7 +34,7 @@ def run(context: Context) -> None:
 
 
 def _own(context: Context, folder: Path) -> None:
-    rows = chosen(inputs.rows(context, "train"), context.profile.traces.limit, context.seed)
+    rows = chosen(inputs.rows(context, "train"), context.profile.traces.limit, context.profile.data.seed)
     found = own_solutions(rows, context.profile.preprocess.system_prompt)
     name = context.profile.data.source
     report = {"source": "solutions", "rows": len(rows), "traces": len(found)}

@@ -97,7 +97,7 @@ def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
     documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task.documents)
     for name in documents:
         _configure(leaves[name], task)
-    _seed(task.seed)
+    _seed(task.shots_seed)
     results = lm_evaluate(
         lm=model,
         task_dict={"tasks": {name: leaves[name] for name in documents}, "groups": {}},
@@ -132,7 +132,7 @@ def _configure(leaf: Any, task: SuiteTask) -> None:
         leaf.set_config(key="num_fewshot", value=task.shots)
     elif usual is None:
         leaf.set_config(key="num_fewshot", value=0)
-    leaf.set_fewshot_seed(seed=task.seed)
+    leaf.set_fewshot_seed(seed=task.shots_seed)
 
 
 @lru_cache(2)

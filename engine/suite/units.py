@@ -44,6 +44,7 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
                 settings.suite_shots,
                 settings.suite_limit,
                 settings.max_new_tokens,
+                derived_seed("suite", context.profile.data.seed) % 2**31,
                 derived_seed("suite", context.seed) % 2**31,
                 settings.suite_data,
             )

@@ -61,10 +61,8 @@ class Question:
 def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[str, Any]]:
     """Traces for `rows` and a report, once every question is answered; what was answered outlives every failure."""
     settings = context.profile.traces
-    wanted = chosen(rows, settings.limit, context.seed)
-    with AnswerJournal(
-        locations.answers_folder(context.folder.home, context.profile, context.seed)
-    ) as journal:
+    wanted = chosen(rows, settings.limit, context.profile.data.seed)
+    with AnswerJournal(locations.answers_folder(context.folder.home, context.profile)) as journal:
         missing = questions(wanted, context.profile.preprocess.system_prompt, settings.samples, journal)
         budget = Budget(settings, *journal.tokens(), len(journal.answers))
         began = time.monotonic()

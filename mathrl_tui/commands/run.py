@@ -64,15 +64,13 @@ def _start(
 ) -> None:
     """Several seeds run one after the other in the foreground; detached, they queue for the GPUs."""
     import profiles
-    from engine.launch import check_start, start_run
+    from engine.launch import start_run
     from engine.plan import parse_stages
     from store.home import RUN_NAME
 
     wanted, settings = parse_stages(stages), profiles.load(profile, overrides)
     if name and not RUN_NAME.match(name):
         raise WrongInput(f"--name {name}: use letters, digits and . _ + - only")
-    for seed in seeds[1:]:  # a fault of the last seed is told before the first one runs for hours
-        check_start(home, settings, wanted, seed)
     for seed in seeds:
         run_id = start_run(home, settings, wanted, seed, name)
         print(run_id, flush=True)
