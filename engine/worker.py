@@ -248,7 +248,7 @@ class Worker:
         return groups.kept()
 
     def _report(self, job: Job, tally: Tally) -> None:
-        """The worker's metrics, at the rollouts' steps."""
+        """Report the worker's metrics under the step (N: the N-th update) that its rollouts are for."""
         if job.kind != "rollout":
             return
         arm, step = job.weights.arm, job.step

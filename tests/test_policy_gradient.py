@@ -28,7 +28,7 @@ def rollouts(finished: list[bool], advantages: Any = ADVANTAGES) -> Rollouts:
         for sequence, ended in zip(random_sequences(4), finished, strict=True)
     ]
     sampled = [np.full(sequence.response_length, -1.0, np.float32) for sequence in sequences]
-    return Rollouts(0, 0, [""] * 4, sequences, sampled, np.zeros(4), np.array(advantages), group_size=4)
+    return Rollouts(1, 0, [""] * 4, sequences, sampled, np.zeros(4), np.array(advantages), group_size=4)
 
 
 def moves(made: Rollouts) -> dict[str, Tensor]:
@@ -37,6 +37,7 @@ def moves(made: Rollouts) -> dict[str, Tensor]:
     before = {name: weight.detach().clone() for name, weight in policy.named_weights()}
     optimizer = Optimizer(policy.precision, SETTINGS, 1)
     training = SimpleNamespace(
+        step=0,
         context=SimpleNamespace(seed=0),
         arm=SimpleNamespace(name="grpo"),
         policy=policy,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_experiment import PROFILE, finish, make_inputs, scalars
+from small_experiment import PROFILE, examples, finish, make_inputs, scalars
 from stage_context import NoCommands
 
 from engine import launch
@@ -47,7 +47,7 @@ def recorded(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
     stages = ("data", "preprocess", "grpo")
     folder = RunFolder(home, launch.start_run(home, load(str(experiment), SETTINGS), stages, 0))
     finish(folder)
-    assert recorded_steps(folder.rollouts / "grpo") == list(range(STEPS))
+    assert recorded_steps(folder.rollouts / "grpo") == list(range(1, STEPS + 1))
     return folder
 
 
@@ -83,6 +83,42 @@ def test_a_replayed_run_has_no_worker_and_the_same_numbers(recorded: RunFolder, 
     assert not again.rollouts.exists()
 
 
+def test_one_step_number_for_an_update_and_all_that_it_is_made_of(recorded: RunFolder) -> None:
+    """Step N is the N-th update: its metrics, the worker's, its completions and its recorded rollouts carry N."""
+    updates = list(range(1, STEPS + 1))
+    found: dict[str, set[int]] = {}
+    for row in scalars(recorded):
+        found.setdefault(row.metric, set()).add(row.step)
+    validated = {name for name in found if name.startswith("grpo/val/")}
+    assert "grpo/worker/tokens_per_second" in found and "grpo/train/loss" in found
+    counted = {name for name in found if name.startswith("grpo/")} - validated
+    assert {name: sorted(found[name]) for name in counted} == dict.fromkeys(counted, updates)
+    trained = [row.step for row in examples(recorded) if row.task == "train"]
+    assert sorted(set(trained)) == updates and len(trained) == 4 * STEPS  # grpo.examples_per_step
+    assert {row.step for row in examples(recorded) if row.task == "validation"} <= {0, *updates}
+    versions = [replay.read(recorded.rollouts / "grpo", step).version for step in updates]
+    assert versions == [0, 0, 1, 2]  # one update behind
+    staleness = {row.step: row.value for row in scalars(recorded) if row.metric == "grpo/staleness"}
+    assert staleness == {1: 0, 2: 1, 3: 1, 4: 1}
+
+
+def test_a_record_of_an_older_version_trains_as_it_did(
+    recorded: RunFolder, experiment: Path, tmp_path: Path
+) -> None:
+    """It counted from 0, in the files' names and in them."""
+    older = tmp_path / "rollouts" / "grpo"
+    older.mkdir(parents=True)
+    for step in recorded_steps(recorded.rollouts / "grpo"):
+        with np.load(step_path(recorded.rollouts / "grpo", step)) as file:
+            np.savez_compressed(older / f"step_{step - 1:06d}.npz", **{**file, "step": step - 1})
+    folder = RunFolder(recorded.home, "from-an-older-record")
+    told = train_here(folder, load(str(experiment), [*SETTINGS, f"grpo.replay={tmp_path}"]))
+    assert curves(told) == curves(scalars(recorded))
+    (older / "step_000000.npz").unlink()
+    line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
+    assert line.endswith("update_000001.npz is missing; name a run whose record is whole")
+
+
 def test_another_loss_makes_its_own_advantages_of_the_recorded_rewards(
     recorded: RunFolder, experiment: Path
 ) -> None:
@@ -90,7 +126,7 @@ def test_another_loss_makes_its_own_advantages_of_the_recorded_rewards(
     settings = ("grpo.steps=1", "grpo.overlong_buffer=8", "grpo.loss=dr_grpo", f"grpo.replay={recorded.path}")
     told = train_here(folder, load(str(experiment), settings))
     # At the sampler's own weights every ratio is 1: Dr. GRPO's loss is −Σ A × tokens over all that might have been.
-    first = replay.read(recorded.rollouts / "grpo", 0)
+    first = replay.read(recorded.rollouts / "grpo", 1)
     groups = first.rewards.reshape(8, 4)
     centred = (groups - groups.mean(axis=1, keepdims=True)).reshape(-1)
     tokens = [sequence.response_length for sequence in first.sequences]
@@ -123,7 +159,7 @@ def test_a_record_with_a_hole_or_none_at_all(recorded: RunFolder, experiment: Pa
     shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
     step_path(tmp_path / "rollouts" / "grpo", 2).unlink()
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
-    assert line.endswith("rollouts/grpo/step_000002.npz is missing; name a run whose record is whole")
+    assert line.endswith("rollouts/grpo/update_000002.npz is missing; name a run whose record is whole")
     shutil.rmtree(tmp_path / "rollouts")
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
     assert "no recorded rollouts of arm grpo; name a run that trained it" in line
@@ -134,7 +170,7 @@ def test_a_record_whose_configuration_is_damaged(
     text: str, recorded: RunFolder, experiment: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
-    (tmp_path / "rollouts" / "grpo" / "step_000001 (copy).npz").touch()  # is nobody's step
+    (tmp_path / "rollouts" / "grpo" / "update_000001 (copy).npz").touch()  # is nobody's step
     (tmp_path / "run.json").write_text(text)
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
     assert line.endswith("run.json is no run's configuration; name a run that is whole")
@@ -178,11 +214,13 @@ def test_a_step_that_is_damaged_or_of_another_model_ends_the_stage(
     damage: Callable[[Path], None], fault: str, recorded: RunFolder, experiment: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
-    damage(step_path(tmp_path / "rollouts" / "grpo", 0))
+    damage(step_path(tmp_path / "rollouts" / "grpo", 1))
     folder = RunFolder(recorded.home, f"damaged-{damage.__name__}")
     with pytest.raises(StageFailed) as caught:
         train_here(folder, load(str(experiment), [*SETTINGS, f"grpo.replay={tmp_path}"]))
-    assert str(caught.value).startswith(f"grpo.replay {tmp_path}: {tmp_path}/rollouts/grpo/step_000000.npz ")
+    assert str(caught.value).startswith(
+        f"grpo.replay {tmp_path}: {tmp_path}/rollouts/grpo/update_000001.npz "
+    )
     assert fault in str(caught.value)
     assert "\n" not in str(caught.value)
 

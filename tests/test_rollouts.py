@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from engine.context import StageFailed
 from engine.data.sequence import Sequence
 from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
-from engine.learning.sources import rollout_metrics
+from engine.learning.sources import held_batches, rollout_metrics
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
 from profiles.schema import Grpo
 
@@ -66,7 +67,7 @@ def weights(version: int) -> WeightRef:
 
 
 def schedule(
-    worker: ScriptedWorker, settings: Grpo, held: dict[int, RolloutBatch] | None = None, first: int = 0
+    worker: ScriptedWorker, settings: Grpo, held: dict[int, RolloutBatch] | None = None, first: int = 1
 ) -> RolloutSchedule:
     return RolloutSchedule(
         Collector(worker), PROMPTS, settings, 7, "grpo", lambda ref: None, held or {}, first
@@ -83,7 +84,7 @@ def test_every_step_trains_on_exactly_its_version_and_is_asked_for_once(stalenes
     asked = [
         (step, version) for version in range(chosen.steps + 1) for step in steps_on_version(version, chosen)
     ]
-    assert asked == [(step, max(0, step - staleness)) for step in range(chosen.steps)]
+    assert asked == [(step, max(0, step - 1 - staleness)) for step in range(1, chosen.steps + 1)]
     assert all(version_for(step, chosen) == version for step, version in asked)
 
 
@@ -91,15 +92,15 @@ def test_every_step_trains_on_exactly_its_version_and_is_asked_for_once(stalenes
 def test_the_loop_gets_its_own_rollouts_however_late_they_come(staleness: int) -> None:
     worker, chosen = ScriptedWorker(), settings(staleness)
     rollouts = schedule(worker, chosen)
-    for step in range(chosen.steps):
-        rollouts.published(WeightRef("grpo", step, f"v{step}"), lambda ref: None)
+    for step in range(1, chosen.steps + 1):
+        rollouts.published(WeightRef("grpo", step - 1, f"v{step - 1}"), lambda ref: None)
         batch = rollouts.take(step)
-        assert (batch.step, batch.version) == (step, max(0, step - staleness))
+        assert (batch.step, batch.version) == (step, max(0, step - 1 - staleness))
         places = [(c.prompt, c.sample) for c in batch.completions]
         assert places == [(prompt, sample) for prompt in range(4) for sample in range(2)]
         assert {c.version for c in batch.completions} == {batch.version}
         rollouts.trained(step)
-    assert [job.step for job in worker.jobs] == list(range(chosen.steps))
+    assert [job.step for job in worker.jobs] == list(range(1, chosen.steps + 1))
 
 
 @pytest.mark.parametrize("has_come", [True, False])
@@ -108,43 +109,52 @@ def test_a_resumed_schedule_trains_on_the_same_rollouts(staleness: int, has_come
     chosen = settings(staleness)
     straight, cut = ScriptedWorker(), ScriptedWorker(seed=1)
     rollouts = schedule(straight, chosen)
-    for step in range(chosen.steps):
-        rollouts.published(weights(step), lambda ref: None)
+    for step in range(1, chosen.steps + 1):
+        rollouts.published(weights(step - 1), lambda ref: None)
         rollouts.take(step)
         rollouts.trained(step)
 
     first = schedule(cut, chosen)
-    for step in range(5):
-        first.published(weights(step), lambda ref: None)
+    for step in range(1, 6):
+        first.published(weights(step - 1), lambda ref: None)
         first.take(step)
         first.trained(step)
     first.published(weights(5), lambda ref: None)
-    while has_come and not all(first.arrived(step) for step in range(5, 5 + staleness)):
+    while has_come and not all(first.arrived(step) for step in range(6, 6 + staleness)):
         continue
     held, owed = first.held(5), first.owed(5)
-    assert set(held) == (set(range(5, 5 + staleness)) if has_come else set())
+    assert set(held) == (set(range(6, 6 + staleness)) if has_come else set())
     assert owed == ([] if has_come else [weights(version) for version in range(5 - staleness, 5)])
 
     again = ScriptedWorker(seed=2)
-    second = schedule(again, chosen, held, first=5)
+    second = schedule(again, chosen, held, first=6)
     for ref in owed:
         second.published(ref, lambda ref: None)
-    for step in range(5, chosen.steps):
-        second.published(weights(step), lambda ref: None)
-        assert second.take(step).version == max(0, step - staleness)
+    for step in range(6, chosen.steps + 1):
+        second.published(weights(step - 1), lambda ref: None)
+        assert second.take(step).version == max(0, step - 1 - staleness)
         second.trained(step)
     questions = {job.step: [p.ex_id for p in job.prompts] for job in straight.jobs}
-    assert [job.step for job in again.jobs] == [step for step in range(5, chosen.steps) if step not in held]
+    assert [job.step for job in again.jobs] == [
+        step for step in range(6, chosen.steps + 1) if step not in held
+    ]
     for job in again.jobs:
         assert [p.ex_id for p in job.prompts] == questions[job.step]
-        assert job.weights.version == max(0, job.step - staleness)
+        assert job.weights.version == max(0, job.step - 1 - staleness)
 
 
 def test_the_first_weights_are_not_asked_for_steps_that_are_behind() -> None:
     worker = ScriptedWorker()
-    resumed = schedule(worker, settings(staleness=2), first=1)
+    resumed = schedule(worker, settings(staleness=2), first=2)
     resumed.published(weights(0), lambda ref: None)
-    assert [job.step for job in worker.jobs] == [1, 2]
+    assert [job.step for job in worker.jobs] == [2, 3]
+
+
+def test_batches_of_a_checkpoint_that_counted_from_zero_keep_their_updates() -> None:
+    batch = RolloutBatch(3, 2, (), (), done(Job(0, "rollout", 3, weights(2), (), 1, None, 0)))  # type: ignore[arg-type]
+    assert held_batches({"rollouts": {3: batch}}) == {4: replace(batch, step=4)}
+    assert held_batches({"batches": {3: batch}}) == {3: batch}
+    assert held_batches({}) == {}
 
 
 def test_a_completion_sent_twice_counts_once() -> None:
@@ -153,7 +163,7 @@ def test_a_completion_sent_twice_counts_once() -> None:
     rollouts = RolloutSchedule(collector, PROMPTS, settings(0), 7, "grpo", lambda ref: None, {})
     rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results.insert(0, completion(worker.jobs[0], 0, 0))
-    assert len(rollouts.take(0).completions) == 8
+    assert len(rollouts.take(1).completions) == 8
 
 
 def test_results_of_unknown_jobs_are_never_trained_on() -> None:
@@ -162,7 +172,7 @@ def test_results_of_unknown_jobs_are_never_trained_on() -> None:
     rollouts = schedule(worker, settings(0))
     rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results.insert(0, completion(foreign, 0, 0))
-    assert {c.kind for c in rollouts.take(0).completions} == {"rollout"}
+    assert {c.kind for c in rollouts.take(1).completions} == {"rollout"}
 
 
 def test_a_job_that_fails_in_the_worker_names_itself() -> None:
@@ -170,8 +180,8 @@ def test_a_job_that_fails_in_the_worker_names_itself() -> None:
     rollouts = schedule(worker, settings(0))
     rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results = [JobFailed(worker.jobs[0].job_id, "rollout", "weights v0: shape of lm_head differs")]
-    with pytest.raises(StageFailed, match="rollout job of step 0 failed in the worker: weights v0"):
-        rollouts.take(0)
+    with pytest.raises(StageFailed, match="rollout job of step 1 failed in the worker: weights v0"):
+        rollouts.take(1)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +207,7 @@ def test_groups_of_equal_reward_are_counted_whatever_the_reward(group_size: int)
     count = rewards.size
     metrics = rollout_metrics(
         Rollouts(
-            step=0,
+            step=1,
             version=0,
             ex_ids=[""] * count,
             sequences=[Sequence(np.ones(2, np.int32), 1, finished=True)] * count,

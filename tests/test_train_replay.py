@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.recorded import recorded_steps
+from engine.data.recorded import recorded_steps, step_path
 from engine.data.sequence import Sequence
 from engine.learning import replay
 from engine.learning.replay import Rollouts
@@ -51,5 +51,20 @@ def test_a_step_recorded_again_replaces_the_old_and_leaves_no_draft(tmp_path: Pa
 
 
 def test_a_step_that_was_not_recorded_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="step_000004.npz"):
+    with pytest.raises(FileNotFoundError, match="update_000004.npz"):
         replay.read(tmp_path, 4)
+
+
+def test_a_record_that_counted_from_zero_is_read_and_can_go_on(tmp_path: Path) -> None:
+    """An older version wrote step 11 of its own count, the 12th update, as step_000011 with `step` 11 in it."""
+    replay.record(tmp_path, replace(ROLLOUTS, step=11))
+    step_path(tmp_path, 11).rename(tmp_path / "step_000011.npz")
+    replay.record(tmp_path, replace(ROLLOUTS, step=13))
+    assert recorded_steps(tmp_path) == [12, 13]
+    assert [replay.read(tmp_path, step).step for step in (12, 13)] == [12, 13]
+    with pytest.raises(FileNotFoundError, match="update_000011"):
+        replay.read(tmp_path, 11)
+    again = replace(ROLLOUTS, rewards=np.array([0.5, 0.5]))  # as a run that is resumed before its end does
+    replay.record(tmp_path, again)
+    assert replay.read(tmp_path, 12).rewards.tolist() == [0.5, 0.5]
+    assert recorded_steps(tmp_path) == [12, 13]

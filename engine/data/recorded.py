@@ -1,7 +1,8 @@
-"""The rollouts that runs have recorded: where they lie, and whether they are enough to train on again.
+"""Recorded rollouts: their paths, and whether a record suffices to train again.
 
-RUN/rollouts/ARM/step_000012.npz holds what step 12 trained on (engine/learning/replay.py). Nothing is opened here but
-run.json: the launcher looks before a run starts, and imports neither numpy nor torch for it.
+RUN/rollouts/ARM/update_000012.npz holds what step 12, the 12th update, trained on (engine/learning/replay.py). Older
+versions counted from 0 and wrote step_000011.npz for it; both are read. Nothing is opened here but run.json: the
+launcher looks before a run starts, and imports neither numpy nor torch for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 from profiles.schema import Grpo
 from store.home import RunFolder
 
+PREFIX = "update_"
+COUNTS_FROM_ZERO = "step_"  # prefix of the files of older versions
+
 
 def rollout_folder(home: Path, run: str, arm: str) -> Path:
     """Where a run keeps the rollouts of `arm`; `run` is its id in `home`, or its folder anywhere."""
@@ -20,14 +24,25 @@ def rollout_folder(home: Path, run: str, arm: str) -> Path:
 
 
 def step_path(folder: Path, step: int) -> Path:
-    """Where the rollouts of `step` lie."""
-    return folder / f"step_{step:06d}.npz"
+    """Return the path that the rollouts of `step` are written to."""
+    return folder / f"{PREFIX}{step:06d}.npz"
+
+
+def recorded_path(folder: Path, step: int) -> Path:
+    """Return the path that the rollouts of `step` are read from, which may be a file of an older version."""
+    path, older = step_path(folder, step), folder / f"{COUNTS_FROM_ZERO}{step - 1:06d}.npz"
+    return older if older.is_file() and not path.is_file() else path
 
 
 def recorded_steps(folder: Path) -> list[int]:
-    """The recorded steps, in order."""
-    numbers = (path.stem.removeprefix("step_") for path in folder.glob("step_*.npz"))
-    return sorted(int(number) for number in numbers if number.isdecimal())
+    """Return the recorded steps, in order."""
+    older = {step + 1 for step in _numbers(folder, COUNTS_FROM_ZERO)}
+    return sorted(older.union(_numbers(folder, PREFIX)))
+
+
+def _numbers(folder: Path, prefix: str) -> list[int]:
+    names = (path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.npz"))
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def missing_rollouts(home: Path, settings: Grpo, arms: Sequence[str]) -> str:
@@ -50,14 +65,13 @@ def _missing_steps(home: Path, settings: Grpo, arm: str) -> str:
         return (
             f"no recorded rollouts of arm {arm}; name a run that trained it with grpo.record_rollouts = true"
         )
-    first = next((step for step in range(settings.steps) if step not in found), None)
-    if first is None:
+    gap = next((step for step in range(1, settings.steps + 1) if step not in found), None)
+    if gap is None:
         return ""
-    if max(found) > first:
-        return f"{step_path(folder, first)} is missing; name a run whose record is whole"
-    return (
-        f"{first} steps of arm {arm} are recorded, grpo.steps is {settings.steps}; --set grpo.steps={first}"
-    )
+    if max(found) > gap:
+        return f"{step_path(folder, gap)} is missing; name a run whose record is whole"
+    last = gap - 1
+    return f"{last} steps of arm {arm} are recorded, grpo.steps is {settings.steps}; --set grpo.steps={last}"
 
 
 def _other_sampling(home: Path, settings: Grpo) -> str:

@@ -72,7 +72,7 @@ class PolicyGradient:
         if self._settings.old_logprobs == "sampler":
             return sampled
         own = self._training.budget.run(
-            rollouts.step,
+            self._training.step,
             lambda budget: self._trainer_logprobs(rollouts, rows, budget),
             self._training.policy.clear_gradients,
         )
@@ -96,7 +96,7 @@ class PolicyGradient:
             constant=len(rows) * self._settings.max_new_tokens,
         )
         parts = self._training.budget.run(
-            rollouts.step,
+            self._training.step,
             lambda budget: [
                 self._backward(packed, members, rollouts, old, totals)
                 for packed, members in self._microbatches(rollouts, rows, budget)

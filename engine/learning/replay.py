@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.recorded import step_path
+from engine.data.recorded import COUNTS_FROM_ZERO, recorded_path, step_path
 from engine.data.sequence import Sequence
 from engine.learning.packing import BLANK
 from engine.ranks import by_rank_zero
@@ -35,7 +35,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """One step's completions, in training order; all lists are as long as `sequences`."""
+    """The completions of one step (N: the N-th update), in training order; all lists are as long as `sequences`."""
 
     step: int
     version: int  # of the weights that sampled them
@@ -84,13 +84,14 @@ def record(folder: Path, rollouts: Rollouts) -> None:
 
 
 def read(folder: Path, step: int) -> Rollouts:
-    """The rollouts of `step`; FileNotFoundError where that step was not recorded, one of DAMAGE for a bad file."""
-    with np.load(step_path(folder, step)) as file:
+    """Return the rollouts of `step`. Raises FileNotFoundError if it was not recorded, one of DAMAGE for a bad file."""
+    path = recorded_path(folder, step)
+    with np.load(path) as file:
         lengths, prompts = file["lengths"], file["prompt_lengths"]
         token_ids = _split(file["token_ids"], lengths)
         columns = zip(token_ids, prompts.tolist(), file["finished"].tolist(), strict=True)
         return Rollouts(
-            step=int(file["step"]),
+            step=int(file["step"]) + path.name.startswith(COUNTS_FROM_ZERO),
             version=int(file["version"]),
             ex_ids=file["ex_ids"].tolist(),
             sequences=[Sequence(*column) for column in columns],

@@ -1,8 +1,11 @@
-"""Rollouts on a schedule: step t trains on completions of weight version max(0, t − staleness), never by a race.
+"""Rollouts on a schedule: each step trains on a fixed weight version.
 
-While step t trains, the worker already generates for the steps after it. Prompts, seeds and versions follow from the
-step alone, so a resumed run asks for the same rollouts. Batches that have come travel in a checkpoint (`held`); for
-those that have not, their weights do where they are older than its own (`owed`), and they are asked for again.
+Steps count from 1: step N is the N-th update and makes weight version N. It trains on completions of version
+max(0, N − 1 − staleness), whatever the worker's speed. While it trains, the worker already generates for later steps.
+
+Prompts, seeds and versions follow from the step alone, so a resumed run asks for the same rollouts. A checkpoint
+stores the batches that have arrived (`held`). For the others it stores the weights that are older than its own
+(`owed`), and they are requested again.
 """
 
 from __future__ import annotations
@@ -59,9 +62,9 @@ class RolloutSchedule:
         arm: str,
         release: Callable[[WeightRef], None],
         held: dict[int, RolloutBatch],
-        first: int = 0,
+        first: int = 1,
     ) -> None:
-        """`first` is the step that training goes on from, with the batches `held`."""
+        """`first` is the next step to train; `held` are batches that have already arrived."""
         self._collector = collector
         self._prompts = prompts
         self._settings = settings
@@ -119,9 +122,10 @@ class RolloutSchedule:
     def _job(self, step: int, weights: WeightRef) -> Job:
         settings = self._settings
         wanted, spares = settings.prompts_per_step, settings.refill_groups
-        rows = batch_rows(len(self._prompts), step, wanted, "rollout", self._seed, self._arm)
+        place = step - 1  # in the order of the rows, which counts from 0
+        rows = batch_rows(len(self._prompts), place, wanted, "rollout", self._seed, self._arm)
         if spares:
-            rows += batch_rows(len(self._prompts), step, spares, "spare", self._seed, self._arm)
+            rows += batch_rows(len(self._prompts), place, spares, "spare", self._seed, self._arm)
         prompts = tuple(
             Prompt(
                 self._prompts[row].ex_id,
@@ -139,14 +143,15 @@ class RolloutSchedule:
 
 
 def version_for(step: int, settings: Grpo) -> int:
-    """The weight version that `step` trains on: one version a step, `staleness` behind."""
-    return max(0, step - settings.staleness)
+    """Return the weight version that `step` trains on: `staleness` behind the version before its update."""
+    return max(0, step - 1 - settings.staleness)
 
 
 def steps_on_version(version: int, settings: Grpo) -> range:
-    """The steps whose rollouts come from weight `version`."""
-    first = 0 if version == 0 else version + settings.staleness
-    return range(first, min(version + settings.staleness + 1, settings.steps))
+    """Return the steps whose rollouts come from weight `version`."""
+    last = version + 1 + settings.staleness
+    first = 1 if version == 0 else last
+    return range(first, min(last, settings.steps) + 1)
 
 
 def batch_of(job: Job, answer: Answer) -> RolloutBatch:

@@ -7,7 +7,7 @@ two apart. A record holds ids, log-probs and rewards: the questions, the texts a
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.collector import Collector
 from engine.context import StageFailed, fault_of
 from engine.data import inputs
-from engine.data.recorded import rollout_folder, step_path
+from engine.data.recorded import recorded_path, rollout_folder
 from engine.data.sequence import Sequence
 from engine.handover.publisher import Publisher
 from engine.learning import replay
@@ -71,8 +71,8 @@ class Sampled:
             context.seed,
             training.arm.name,
             publisher.release,
-            training.resumed.get("rollouts", {}),
-            training.step,
+            held_batches(training.resumed),
+            training.step + 1,
         )
         publisher.prepare(training.policy.named_weights())
 
@@ -95,7 +95,7 @@ class Sampled:
         prompts = {prompt.index: prompt for prompt in batch.prompts}
         for made in batch.completions[: self._settings.examples_per_step]:
             training.context.emit(
-                example(made, prompts[made.prompt], training.arm.name, training.step, "train")
+                example(made, prompts[made.prompt], training.arm.name, rollouts.step, "train")
             )
         outcomes = [completion.outcome for completion in batch.completions]
         return rollout_metrics(rollouts) | {
@@ -132,7 +132,7 @@ class Replayed:
         return True
 
     def take(self, step: int) -> Rollouts:
-        path = step_path(self._folder, step)
+        path = recorded_path(self._folder, step)
         try:
             recorded = replay.read(self._folder, step)
             groups = recorded.rewards.reshape(-1, recorded.group_size)
@@ -163,6 +163,16 @@ class Replayed:
 
     def _failure(self, fault: str) -> StageFailed:
         return StageFailed(f"grpo.replay {self._settings.replay}: {fault}")
+
+
+def held_batches(state: dict[str, Any]) -> dict[int, RolloutBatch]:
+    """Return the batches that a checkpoint stores, by step.
+
+    Older versions counted steps from 0 and stored the batches under another key.
+    """
+    older: dict[int, RolloutBatch] = state.get("rollouts", {})
+    batches: dict[int, RolloutBatch] = state.get("batches", {})
+    return {step + 1: replace(batch, step=step + 1) for step, batch in older.items()} | batches
 
 
 def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float64]:

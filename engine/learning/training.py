@@ -120,9 +120,9 @@ class Training:
         return moved
 
     def warn(self, message: str) -> None:
-        """Says something about this step that a person should see."""
+        """Emit a warning about the step under way, whose update is not made yet."""
         payload = {"level": "warning"}
-        self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step, payload))
+        self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step + 1, payload))
 
     def save(self, lent: Sequence[Lent] = (), **state: Any) -> None:
         """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it, and older weights.

@@ -1,7 +1,8 @@
 """The stage `grpo`: policy gradients on groups of completions, rewarded by the grader alone.
 
-    publish weights v → the worker generates for the steps that train on v → step t trains on version t − staleness
-    rewards → advantages within each group → epochs × minibatches optimizer steps → weights v + 1
+    publish weights v → the worker generates for the steps that train on v
+    step N, the N-th update, trains on version N − 1 − staleness and makes weights N
+    rewards → advantages within each group → epochs × minibatches optimizer steps → weights N
 
 Rollouts for later steps are generated while this one trains. The ratio's denominator is the sampler's own log-probs
 (or a pass before the update), never the policy's own at the same moment, so that clipping means something. With
@@ -79,13 +80,13 @@ def _train(
         held = source.held(training.step)
         owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
         lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
-        training.save(lent, rollouts=held, validating=validation.pending() if validation is not None else [])
+        training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
 
     def wait_for_rollouts() -> None:
         is_there = False
         while not is_there:
             with clock.measure("wait_for_rollouts"):
-                is_there = source.arrived(training.step)
+                is_there = source.arrived(training.step + 1)
             training.context.control.boundary(save)
 
     validating = training.resumed.get("validating", [0])
@@ -94,15 +95,15 @@ def _train(
     publish(training.step in validating)
     while training.step < training.total_steps:
         wait_for_rollouts()
-        rollouts = source.take(training.step)
+        rollouts = source.take(training.step + 1)
         metrics = source.report(rollouts)
         with clock.measure("train"):
             metrics |= gradient.train_on(rollouts)
-        source.trained(training.step)
-        training.step += 1
+        source.trained(rollouts.step)
+        training.step = rollouts.step
         last = training.step == training.total_steps
         publish(training.is_due(settings.validate_every) or last)
-        metrics["staleness"] = rollouts.step - rollouts.version
+        metrics["staleness"] = rollouts.step - 1 - rollouts.version
         training.scalars({**metrics, **rates(metrics, clock.lap())})
         training.progress()
         if validation is not None:
