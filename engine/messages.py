@@ -51,6 +51,9 @@ class Prompt:
     token_ids: NDArray[np.int32]  # (prompt tokens,)
     gold: str
     text: str = ""
+    special: bool = (
+        False  # the tokenizer's leading special tokens go before `text` (a chat template writes its own)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Generation by a server that speaks OpenAI's completions protocol, in place of a worker: jobs in, completions out.
 
 A question that the server does not answer after some tries is a completion of outcome `error`, so it stays in the
-denominator; where it answers none, or no longer serves its model at the end, the job fails. Prompts go as token ids
-to a server of one of the run's own checkpoints, and as text to any other, whose tokenizer may differ.
+denominator; if it answers none, or no longer serves its model at the end, the job fails. Prompts go as token ids to a
+server of one of the run's own checkpoints, as ids of its own tokenizer to another server that offers to tokenise, and
+as text to any other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -93,8 +94,10 @@ def only_model(url: str) -> ServedModel:
 class Served:
     """Implements engine.context.Generation over the server at `url` (…/v1), which serves `model`."""
 
-    def __init__(self, url: str, model: ServedModel, by_ids: bool) -> None:
-        self._url, self._model, self._by_ids = url, model, by_ids
+    def __init__(
+        self, url: str, model: ServedModel, by_ids: bool, encode: Callable[[Prompt], list[int]] | None = None
+    ) -> None:
+        self._url, self._model, self._by_ids, self._encode = url, model, by_ids, encode
         self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._left: dict[int, int] = {}  # completions that a job still waits for
@@ -157,7 +160,7 @@ class Served:
         for attempt in range(ATTEMPTS):
             time.sleep(PAUSE_SECONDS * (2**attempt - 1))
             try:
-                found = _post(f"{self._url}/completions", self._body(ask))
+                found = post_json(f"{self._url}/completions", self._body(ask))
                 return _Answer(_completion(ask, found), "")
             except urllib.error.HTTPError as error:
                 fault = f"HTTP {error.code}: {error.read(500).decode(errors='replace').strip()}"
@@ -172,7 +175,7 @@ class Served:
         seed = completion_seed(ask.job.seed, ask.job.step, ask.prompt.index, ask.sample)
         return {
             "model": self._model.name,
-            "prompt": ask.prompt.token_ids.tolist() if self._by_ids else ask.prompt.text,
+            "prompt": self._prompt(ask.prompt),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -180,8 +183,15 @@ class Served:
             "stop": list(sampling.stop) or None,
         }
 
+    def _prompt(self, prompt: Prompt) -> list[int] | str:
+        if self._by_ids:
+            ids: list[int] = prompt.token_ids.tolist()
+            return ids
+        return self._encode(prompt) if self._encode else prompt.text
 
-def _post(url: str, body: dict[str, Any]) -> Any:
+
+def post_json(url: str, body: dict[str, Any]) -> Any:
+    """POST `body` as JSON and return the JSON that comes back. Raises OSError (HTTPError is one) or ValueError."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:

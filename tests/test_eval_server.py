@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result,
 from engine.plan import make_plan, needs_worker
 from engine.preflight import LaunchError
 from engine.served import Served, ServedModel, only_model
+from engine.server_tokenizer import ServerTokenizer
 from profiles import load
 from store.home import RunFolder
+from store.journal import read
 from store.query import Store
+from store.records import Event
 
 
 class Server(ThreadingHTTPServer):
@@ -35,6 +39,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models: list[dict[str, str]] = [{"id": "tuned", "root": "somewhere/else"}]
         self.asked: list[dict[str, Any]] = []
+        self.tokenises = False
         self.tries: dict[str, int] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -51,6 +56,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/v1/completions":
+            self._tokenise(body)
+            return
         self.server.asked.append(body)
         prompt = body["prompt"]
         if isinstance(prompt, list):
@@ -64,6 +72,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send(503, {"error": "later"})
         else:
             self._send(200, answer(f" #### {second}", 3))
+
+    def _tokenise(self, body: dict[str, Any]) -> None:
+        """As a server whose tokenizer puts 1 before a text and 2 behind it, and has a token for each letter."""
+        if not self.server.tokenises or self.path != "/tokenize":
+            self._send(404, {"error": "not found"})
+            return
+        ids = [ord(letter) for letter in body["prompt"]]
+        self._send(200, {"tokens": [1, *ids, 2] if body["add_special_tokens"] else ids})
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         text = json.dumps(body).encode()
@@ -115,6 +131,10 @@ def test_a_run_asks_a_server_and_needs_no_worker(server: Server, tmp_path: Path)
     assert {(body["temperature"], body["max_tokens"]) for body in server.asked} == {(0.0, 8)}
     assert all(body["stop"] == ["\nQuestion:"] for body in server.asked)
     assert max(server.tries.values()) == 2
+    warned = [
+        row.message for row in read(folder.journal)[0] if isinstance(row, Event) and "as text" in row.message
+    ]
+    assert len(warned) == 1 and "HTTP Error 404" in warned[0]
 
 
 def job(job_id: int, question: str) -> Job:
@@ -137,6 +157,21 @@ def test_a_checkpoint_of_ours_is_asked_by_token_ids_and_samples_have_their_own_s
     assert [each.outcome for each in completions if isinstance(each, Completion)] == ["correct"] * 2
     assert [body["prompt"] for body in server.asked] == [[4, 5]] * 2
     assert len({body["seed"] for body in server.asked}) == 2
+
+
+def test_another_models_server_is_asked_in_its_own_tokens(server: Server) -> None:
+    """A plain prompt is led by its BOS once, a chat prompt has what its template wrote; neither ends in EOS."""
+    with pytest.raises(OSError, match="404"):
+        ServerTokenizer(server.url, "tuned")
+    server.tokenises = True
+    served = Served(server.url, ServedModel("tuned", ""), False, ServerTokenizer(server.url, "tuned").encode)
+    for special in (True, False):
+        (prompt,) = job(0, "1 + 3").prompts
+        asked = replace(job(served.next_job_id(), ""), prompts=(replace(prompt, special=special),), samples=1)
+        served.submit(asked)
+        results(served)
+    letters = [ord(letter) for letter in "1 + 3"]
+    assert [body["prompt"] for body in server.asked] == [[1, *letters], letters]
 
 
 def test_a_job_of_which_nothing_is_answered_fails(server: Server) -> None:

@@ -59,7 +59,8 @@ def prompts(
     context: Context, split: SplitName, *, template: str | None = None, shots: int = 0
 ) -> list[Prompt]:
     """The questions of a split as prompts, `index` counting from 0. `template` None: that of preprocess."""
-    name = prompts_name(split, template or context.profile.preprocess.template, shots)
+    form = template or context.profile.preprocess.template
+    name = prompts_name(split, form, shots)
     folder = _made(preprocess_folder(context), "preprocess")
     if not (folder / f"{name}.jsonl").is_file():
         raise StageFailed(
@@ -67,7 +68,8 @@ def prompts(
         )
     token_rows, facts = TokenRows(folder, name), read_lines(folder / f"{name}.jsonl")
     return [
-        Prompt(ex_id, index, token_rows[index], gold, text) for index, (ex_id, gold, text) in enumerate(facts)
+        Prompt(ex_id, index, token_rows[index], gold, text, special=form == "plain")
+        for index, (ex_id, gold, text) in enumerate(facts)
     ]
 
 

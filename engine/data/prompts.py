@@ -1,8 +1,7 @@
 """From a question to the text that a model is given, and from a worked solution to the text that it should give.
 
 Two forms: `chat`, the tokenizer's own chat template, and `plain`, `Question: …\\nAnswer:`. Training and generation use
-the same functions, and prompt and answer are tokenised apart and then joined, so that a prompt's token ids are the
-same in both. Imports no model library.
+the same functions; engine/data/encoding.py makes token ids of the texts. Imports no model library.
 """
 
 from __future__ import annotations
@@ -55,20 +54,7 @@ def answer_text(template: str, solution: str) -> str:
     return f" {solution.strip()}" if template == "plain" else solution.strip()
 
 
-def encode_prompts(tokenizer: Any, texts: Sequence[str], template: str) -> list[list[int]]:
-    """Token ids of each prompt. A chat template writes its special tokens itself; plain prompts get the tokenizer's."""
-    return _encode(tokenizer, texts, special=template == "plain")
-
-
-def encode_answers(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each answer, without an end-of-sequence id."""
-    return _encode(tokenizer, texts, special=False)
-
-
-def _encode(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
-    if not texts:
-        return []
-    found: list[list[int]] = tokenizer(
-        list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False
-    )["input_ids"]
-    return found
+def prompt_end(tokenizer: Any, template: str, instruction: str = "") -> str:
+    """Return the text that follows the question in every prompt: what an answer continues."""
+    probe = "What is 17 + 4?"
+    return prompt_text(tokenizer, probe, template, instruction).rpartition(probe)[2]

@@ -7,8 +7,9 @@ repeats only what was unfinished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from engine.arms import standing
@@ -20,6 +21,7 @@ from engine.data.inputs import SplitName
 from engine.learning.validation import example
 from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.served import Served, only_model
+from engine.server_tokenizer import ServerTokenizer
 from engine.suite import units as suite
 from profiles import Arm
 from store.records import Event, Scalar
@@ -70,7 +72,21 @@ def _ask_server(context: Context, url: str) -> None:
             f"eval.suite is left out: {url} is asked the run's own tasks; lm-eval can ask it the others"
         )
         context.emit(Event("log", left_out, "eval", arm.name, payload={"level": "warning"}))
-    _ask(context, Collector(Served(url, model, by_ids)), [(arm, weights)])
+    encode = None if by_ids else _server_encoder(context, url, model.name, arm)
+    _ask(context, Collector(Served(url, model, by_ids, encode)), [(arm, weights)])
+
+
+def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callable[[Prompt], list[int]] | None:
+    """Return what encodes prompts with the server's own tokenizer, or None, with a warning, if it cannot."""
+    try:
+        return ServerTokenizer(url, model).encode
+    except (OSError, ValueError, LookupError, TypeError, HTTPException) as error:
+        message = (
+            f"{url} does not tokenise ({type(error).__name__}: {error}), so prompts go as text: which special tokens "
+            "stand around them is the server's choice"
+        )
+        context.emit(Event("log", message, "eval", arm.name, payload={"level": "warning"}))
+        return None
 
 
 def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> None:

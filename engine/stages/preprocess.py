@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from engine.context import Context, StageFailed
-from engine.data import inputs, locations, prompts
+from engine.data import encoding, inputs, locations, prompts
 from engine.data.cache import building
 from engine.data.inputs import SplitName
 from engine.data.progress import Progress
@@ -106,7 +106,7 @@ class _Work:
     def prompts(
         self, folder: Path, chosen: PromptSet, rows: Sequence[Row], examples: Sequence[Row]
     ) -> list[list[int]]:
-        """Writes the prompts of a set. One that leaves no room for a completion loses its beginning, counted."""
+        """Write the prompts of a set. One that leaves no room for a completion loses its beginning, and is counted."""
         instruction = self.settings.system_prompt
         found: list[list[int]] = []
         texts: list[str] = []
@@ -116,15 +116,15 @@ class _Work:
                     prompts.prompt_text(self.tokenizer, row.question, chosen.template, instruction, examples)
                     for row in batch
                 ]
+                found += encoding.encode_prompts(self.tokenizer, new, chosen.template)
             except ValueError as error:
                 raise StageFailed(f"preprocess: {error}") from None
             texts += new
-            found += prompts.encode_prompts(self.tokenizer, new, chosen.template)
             self._advance(len(batch))
         name = inputs.prompts_name(chosen.split, chosen.template, chosen.shots)
         cut = sum(len(ids) > self.longest_prompt for ids in found)
         self.report["prompts"][name] = {**_lengths([len(ids) for ids in found]), "cut": cut}
-        found = [ids[-self.longest_prompt :] for ids in found]
+        found = [self._shortened(ids) for ids in found]
         write_rows(folder, name, found)
         facts = zip((row.ex_id for row in rows), (row.answer for row in rows), texts, strict=True)
         write_lines(folder / f"{name}.jsonl", facts)
@@ -166,10 +166,18 @@ class _Work:
             "unfinished_traces": unfinished,
         }
 
+    def _shortened(self, ids: list[int]) -> list[int]:
+        """Return the last `longest_prompt` ids; a beginning-of-sequence id stays the first one."""
+        if len(ids) <= self.longest_prompt:
+            return ids
+        kept = [] if ids[0] != self.tokenizer.bos_token_id else ids[:1]
+        return kept + ids[len(ids) - self.longest_prompt + len(kept) :]
+
     def _answers(self, traces: Sequence[Trace]) -> Iterator[tuple[Trace, list[int]]]:
+        after = prompts.prompt_end(self.tokenizer, self.settings.template, self.settings.system_prompt)
         for batch in _batches(traces):
             texts = [prompts.answer_text(self.settings.template, trace.text) for trace in batch]
-            yield from zip(batch, prompts.encode_answers(self.tokenizer, texts), strict=True)
+            yield from zip(batch, encoding.encode_answers(self.tokenizer, texts, after), strict=True)
             self._advance(len(batch))
 
     def _advance(self, count: int) -> None:

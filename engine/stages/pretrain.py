@@ -19,7 +19,8 @@ import numpy as np
 
 from engine.context import Context, StageFailed
 from engine.data import inputs
-from engine.data.prompts import answer_text, encode_answers, encode_prompts, prompt_text
+from engine.data.encoding import encode_answers, encode_prompts
+from engine.data.prompts import answer_text, prompt_end, prompt_text
 from engine.data.sequence import Sequence
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.word_problems import Problem, endless
@@ -68,7 +69,8 @@ def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[S
     prompts = encode_prompts(
         tokenizer, [prompt_text(tokenizer, problem.question, "plain") for problem in chosen], "plain"
     )
-    answers = encode_answers(tokenizer, [answer_text("plain", solution) for solution in solutions])
+    texts = [answer_text("plain", solution) for solution in solutions]
+    answers = encode_answers(tokenizer, texts, prompt_end(tokenizer, "plain"))
     return [
         Sequence(np.array([*prompt, *answer, tokenizer.eos_token_id], np.int32), len(prompt), finished=True)
         for prompt, answer in zip(prompts, answers, strict=True)

@@ -1,7 +1,8 @@
 """Any generator of ours as a model of lm-eval: the tasks of the suite run on whatever serves the run's completions.
 
 lm-eval brings texts and settings; they are tokenised here as lm-eval's own Hugging Face model does it, so scores agree
-with its. Stop strings and limits go to the generator as they come.
+with its, except that an end-of-sequence token which a tokenizer adds behind every text is left out: nothing could
+follow it. Stop strings and limits go to the generator as they come.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from engine.data.encoding import encode_texts
 from engine.generators.interface import Generated, GenerationRequest, Generator, text_of
 from engine.generators.scoring import ScoringRequest
 from engine.messages import Sampling, completion_seed
@@ -58,13 +60,12 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids of `string`, with the tokenizer's own special tokens unless they are there or not wanted."""
+        """Return the ids of `string`, led by the tokenizer's special tokens unless they are there or not wanted."""
         if add_special_tokens is None and string in self._encoded:
             return self._encoded[string]
         if add_special_tokens is None:
             add_special_tokens = self._wants_special_tokens(string)
-        ids: list[int] = self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
-        return ids
+        return encode_texts(self.tokenizer, [string], add_special_tokens)[0]
 
     def _wants_special_tokens(self, string: str) -> bool:
         return not string.startswith(self.tokenizer.decode([self.prefix_token_id]))
@@ -87,9 +88,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         for special in (True, False):
             some = [text for text in texts if text and self._wants_special_tokens(text) is special]
             if some:
-                self._encoded |= zip(
-                    some, self.tokenizer(some, add_special_tokens=special)["input_ids"], strict=True
-                )
+                self._encoded |= zip(some, encode_texts(self.tokenizer, some, special), strict=True)
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of whole documents, in windows that do not overlap, as lm-eval cuts them."""

@@ -1,0 +1,33 @@
+"""Token ids of prompts by the tokenizer of a server that offers `/tokenize`, as vLLM does.
+
+A server that is sent text adds its tokenizer's special tokens to it: a second BOS to what a chat template wrote, and
+an end-of-sequence token behind the prompt where the tokenizer appends one. Ids leave it nothing to add.
+"""
+
+from __future__ import annotations
+
+from engine.messages import Prompt
+from engine.served import post_json
+from engine.special_tokens import leading
+
+_PROBE = "Question: 4 + 1 = ?"
+
+
+class ServerTokenizer:
+    """Encodes prompts for the model `model` of the server at `url` (…/v1).
+
+    Raises: OSError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
+    """
+
+    def __init__(self, url: str, model: str) -> None:
+        self._url, self._model = f"{url.removesuffix('/v1')}/tokenize", model
+        self._leading = leading(self._ids(_PROBE, special=True), self._ids(_PROBE, special=False))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the ids of the prompt's text, led by the special tokens if its form does not write them itself."""
+        ids = self._ids(prompt.text, special=False)
+        return [*self._leading, *ids] if prompt.special else ids
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        body = {"model": self._model, "prompt": text, "add_special_tokens": special}
+        return [int(token) for token in post_json(self._url, body)["tokens"]]
