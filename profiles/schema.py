@@ -109,14 +109,25 @@ class Traces(Section):
     api_key_variable: str = Field(
         "DEEPSEEK_API_KEY", description="environment variable (or .env entry) with the key"
     )
+    body: Literal["reasoning", "answer", "both"] = Field(
+        "reasoning",
+        description="which part of a teacher's message becomes the trace: its reasoning (`reasoning_content`, "
+        "`reasoning` or the part before </think>; the answer's text if there is none), its answer, or both; the trace "
+        "ends with the final answer",
+    )
     samples: Positive = Field(1, description="completions a question")
-    max_tokens: Positive = Field(2048, description="longest completion, tokens")
+    max_tokens: Positive = Field(2048, description="longest completion, reasoning included, tokens")
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.6, description="sampling temperature")
     concurrency: Positive = Field(52, description="requests in flight")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         600.0, description="longest wait for one answer, seconds"
     )
     attempts: Positive = Field(8, description="tries before a question is given up and counted as failed")
+    max_failed: Fraction = Field(
+        0.01,
+        description="share of the questions that may stay without an answer, rounded up to whole questions; more fail "
+        "the stage",
+    )
     limit: Count = Field(0, description="questions that get a worked solution, by data.seed (0: all)")
     price_input: Annotated[float, Field(ge=0)] = Field(
         0.55, description="price of a million prompt tokens, dollars"

@@ -4,7 +4,9 @@
 
 Prints its port when it listens. Writes FOLDER/log.jsonl, a line for every request that it served or refused. A share of
 the requests fail, by turns: 429 with Retry-After, 500, a connection dropped at once, malformed JSON, a cut body. It
-answers 400 to whatever the protocol does not know, 401 to a wrong key, and notes a retry before its Retry-After.
+answers 400 to whatever the protocol does not know, 401 to a wrong key, and notes a retry before its Retry-After. Words
+in a question choose how it is answered: `forbidden` 400, `filtered` with finish_reason content_filter, `silent` with
+nothing, `later` with 503 the first time; `boxonly`, `thinks`, `renamed` and `plainly` where the reasoning stands.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 KEY = "sk-teacher-0123456789abcdef"
 MODEL = "deepseek-reasoner"
 ALLOWED = {"model", "messages", "max_tokens", "temperature"}
+REFUSED = (400, "Content Exists Risk")
 FAILURES = ("429", "500", "drop", "malformed", "cut")
 
 
@@ -33,6 +36,7 @@ class Teacher:
         self.random = random.Random(7)
         self.requests = self.in_flight = self.most = self.failed = 0
         self.not_before: dict[str, float] = {}
+        self.put_off: set[str] = set()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -50,6 +54,8 @@ class Teacher:
         body = await reader.readexactly(int(size[1]) if size else 0)
         fault = self.fault(head, body)
         if fault:
+            if fault == REFUSED:
+                self.note(json.loads(body)["messages"][-1]["content"], "refused", early=False)
             return send(writer, fault[0], {"error": {"message": fault[1], "type": "invalid_request_error"}})
         question = json.loads(body)["messages"][-1]["content"]
         self.requests += 1
@@ -73,11 +79,15 @@ class Teacher:
             return 400, f"unknown or missing fields: {sorted(asked)}"
         if any(set(message) != {"role", "content"} for message in asked["messages"]):
             return 400, "messages have role and content"
-        return (400, "content refused") if "forbidden" in asked["messages"][-1]["content"] else None
+        return REFUSED if "forbidden" in asked["messages"][-1]["content"] else None
 
     async def serve(self, writer: asyncio.StreamWriter, question: str) -> bool:
         early = time.monotonic() < self.not_before.pop(question, 0.0)
         failure = self.choose_failure()
+        if "later" in question and question not in self.put_off:
+            self.put_off.add(question)
+            self.note(question, "503", early)
+            return send(writer, 503, {"error": {"message": "busy"}})
         self.note(question, failure or "answered", early=early)
         if failure == "429":
             self.not_before[question] = time.monotonic() + self.retry_after
@@ -123,15 +133,30 @@ def completion(question: str) -> dict[str, Any]:
         f"\\boxed{{}}.\nThere are {value - 1} and one more, so {value - 1} + 1 = {value}.\n\n"
         f"**Final Answer**\n\\[\n\\boxed{{{value}\\text{{ apples}}}}\n\\]"
     )
-    message = {"role": "assistant", "content": text, "reasoning_content": f"{value - 1} and one is {value}."}
+    message, finish = said(question, text, f"{value - 1} and one is {value}.", f"\\boxed{{{value}}}")
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": MODEL,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}],
+        "choices": [{"index": 0, "finish_reason": finish, "message": message, "logprobs": None}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 200, "total_tokens": 300},
     }
+
+
+def said(question: str, text: str, reasoning: str, box: str) -> tuple[dict[str, Any], str]:
+    """The message and the finish reason, by the words in the question."""
+    forms: dict[str, dict[str, Any]] = {
+        "filtered": {"content": ""},
+        "silent": {"content": None},
+        "boxonly": {"content": box, "reasoning_content": reasoning},
+        "thinks": {"content": f"<think>\n{reasoning}\n</think>\n\n{box}"},
+        "renamed": {"content": box, "reasoning": reasoning},
+        "plainly": {"content": text, "reasoning_content": None},
+    }
+    found = next((form for word, form in forms.items() if word in question), None)
+    message = found or {"content": text, "reasoning_content": reasoning}
+    return {"role": "assistant", **message}, "content_filter" if "filtered" in question else "stop"
 
 
 def send(writer: asyncio.StreamWriter, status: int, body: Any, headers: str = "") -> bool:

@@ -18,13 +18,15 @@ from engine.context import StageFailed
 from engine.data.rows import Row
 from engine.data.trace import Trace
 from engine.grading import grade
+from engine.traces.body import Choice, body_of
 from engine.traces.budget import Budget
-from engine.traces.cleaning import clean
+from engine.traces.cleaning import clean, clean_answers
+from engine.traces.given_up import allowed
 from engine.traces.journal import Answer, AnswerJournal
 from engine.traces.key import KeyMissing, find_key, read_env_file, without_key
 from engine.traces.own import own_solutions
 from engine.traces.pace import Pace
-from engine.traces.request import TryAgain, ask, read_reply, retry_after
+from engine.traces.request import Refused, TryAgain, ask, read_reply, retry_after
 from profiles import load
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
@@ -240,6 +242,88 @@ def test_cleaning_without_an_answer_or_a_box() -> None:
     assert clean("So it is \\boxed{1", BOX, finished=False) is None
     plain = clean("9 + 9 = 18, so \\boxed{18}.", "")
     assert plain is not None and plain.text == "9 + 9 = 18, so 18.\n#### 18"
+
+
+REASONED = "Three pairs.\n3 + 3 = 6"
+BODIES = [
+    # text, reasoning field, finish, choice → text of the body, answer, whether it fell back
+    ("\\boxed{6}", REASONED, "stop", "reasoning", (REASONED, "6", False)),
+    (f"<think>{REASONED}</think>\\boxed{{6}}", "", "stop", "reasoning", (REASONED, "6", False)),
+    (f"{REASONED}</think>\\boxed{{6}}", "", "stop", "reasoning", (REASONED, "6", False)),
+    (f"<think>{REASONED}</think>\\boxed{{6}}", "", "stop", "answer", ("\\boxed{6}", "6", False)),
+    ("So \\boxed{6}", REASONED, "stop", "both", (f"{REASONED}\n\nSo \\boxed{{6}}", "6", False)),
+    ("So \\boxed{6}", "", "stop", "reasoning", ("So \\boxed{6}", "6", True)),
+    ("So \\boxed{6}", "", "stop", "both", ("So \\boxed{6}", "6", True)),
+    ("So \\boxed{6}", "", "stop", "answer", ("So \\boxed{6}", "6", False)),
+    ("", f"{REASONED}\nThe answer is 6.", "stop", "reasoning", (f"{REASONED}\nThe answer is 6.", "6", False)),
+    ("", f"{REASONED}\nThe answer is 6.", "stop", "answer", ("", "", False)),
+    (
+        "",
+        f"{REASONED}\nThe answer is 6.",
+        "length",
+        "reasoning",
+        (f"{REASONED}\nThe answer is 6.", "", False),
+    ),
+    (f"<think>{REASONED}", "", "length", "reasoning", (REASONED, "", False)),
+    (
+        "It is 7. \\boxed{7}",
+        "It may be \\boxed{6}.",
+        "stop",
+        "reasoning",
+        ("It may be \\boxed{6}.", "7", False),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "reasoning", "finish", "choice", "expected"), BODIES)
+def test_the_body_of_a_trace(
+    text: str, reasoning: str, finish: str, choice: Choice, expected: tuple[str, str, bool]
+) -> None:
+    assert tuple(body_of(Answer("q", 0, text, reasoning, finish, 1, 1), choice)) == expected
+
+
+def test_how_many_may_fail_is_rounded_up() -> None:
+    by_hand = [
+        (0.01, 10, 1),
+        (0.01, 100, 1),
+        (0.01, 101, 2),
+        (0.01, 700, 7),
+        (0.07, 100, 7),
+        (0.0, 10, 0),
+        (1, 9, 9),
+    ]
+    assert [allowed(share, questions) for share, questions, _ in by_hand] == [most for *_, most in by_hand]
+
+
+@pytest.mark.parametrize(
+    "choice", [{"finish_reason": "content_filter"}, {"message": {"content": None, "refusal": "I cannot."}}]
+)
+def test_a_refusal_is_told_from_a_failure(choice: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="declined"):
+        read_reply(completion(**choice))
+
+
+def test_an_answer_of_reasoning_alone_is_one() -> None:
+    reply = read_reply(completion(message={"content": None, "reasoning": "So it is 1."}))
+    assert (reply.text, reply.reasoning) == ("", "So it is 1.")
+
+
+@pytest.mark.shared
+@needs_shared
+def test_real_reasoning_is_kept_line_by_line_and_ends_in_the_answer() -> None:
+    profile = load("demo", [f"preprocess.system_prompt={BOX}"])
+    for row in json.loads((SHARED / "data/deepseek_r1_sample.json").read_text()):
+        gold = Row("q", row["problem"], "", row["gtruth_answer"])
+        answer = Answer("q", 0, row["message_content"], row["message_thinking"], "stop", 1, 1)
+        facts = {"model": "r1", "dollars": 0.0, "given_up": []}
+        (trace,), report = clean_answers([gold], [answer], profile, facts)
+        assert trace.correct and report["without_reasoning"]["count"] == 0
+        assert trace.text.endswith(f"\n\n\\boxed{{{row['gtruth_answer']}}}")
+        kept = trace.text.rpartition("\n\n")[0].split("\n")
+        thought = [line.rstrip() for line in row["message_thinking"].strip().split("\n")]
+        assert [line for line in kept if line] == [line for line in thought if line], (
+            "nothing of the sense is lost"
+        )
 
 
 @needs_shared

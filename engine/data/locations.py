@@ -101,7 +101,7 @@ def traces_key(profile: Profile) -> str:
     if settings.source == "solutions":
         before = [data_key(profile), profile.preprocess.system_prompt]
         return content_key([_FORMAT, "solutions", before, settings.limit])
-    made = settings.model_dump(include={"samples", "limit", "wrong_answers"})
+    made = settings.model_dump(include={"body", "samples", "limit", "wrong_answers", "max_failed"})
     return content_key([_FORMAT, data_key(profile), answers_key(profile), made])
 
 

@@ -16,6 +16,8 @@ from engine.data.trace import Trace
 from engine.grading import grade
 from engine.grading.equality import read_answer
 from engine.grading.extraction import Box, boxes, final_answer, spoken
+from engine.traces.body import body_of
+from engine.traces.given_up import GivenUp, named
 from engine.traces.journal import Answer
 from profiles import Profile
 
@@ -78,8 +80,11 @@ def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
     """
     body = spoken(text).strip()
     answer = final_answer(body, finished)
-    if not answer:
-        return None
+    return clean_body(body, answer, instruction) if answer else None
+
+
+def clean_body(body: str, answer: str, instruction: str) -> Cleaned:
+    """Return `body`, cleaned line by line, as training text that ends in `answer` as `instruction` asks for it."""
     lines, echoes, meta = _lines(_HASH_LINE.sub("", body), instruction)
     kept = _without_boxes("\n".join(lines))
     kept = _BLANK_LINES.sub("\n\n", _LONE_DELIMITERS.sub("", kept)).strip()
@@ -108,15 +113,19 @@ def clean_answers(
     settings, instruction = profile.traces, profile.preprocess.system_prompt
     dropped = {name: Tally() for name in ("unanswered", "truncated", "no_answer", "wrong")}
     changed = {name: Tally() for name in ("instruction_echo", "meta_line")}
+    no_reasoning = Tally()
     traces: list[Trace] = []
     for row, answer in _pairs(rows, answers, settings.samples):
-        cleaned = clean(answer.text, instruction, answer.finish == "stop") if answer else None
-        if answer is None or cleaned is None:
+        body = body_of(answer, settings.body) if answer else None
+        if answer is None or body is None or not body.stated:
             reason = (
                 "unanswered" if answer is None else "truncated" if answer.finish == "length" else "no_answer"
             )
             dropped[reason].add(row.ex_id, answer.text if answer else "")
             continue
+        if body.fell_back:
+            no_reasoning.add(row.ex_id, body.text)
+        cleaned = clean_body(body.text, body.stated, instruction)
         for name, lines in (("instruction_echo", cleaned.echoes), ("meta_line", cleaned.meta)):
             for line in lines:
                 changed[name].add(row.ex_id, line)
@@ -128,7 +137,7 @@ def clean_answers(
         traces.append(
             Trace(row.ex_id, answer.sample, cleaned.text, verdict.answer, verdict.correct, finished)
         )
-    return traces, _report(facts, len(rows), traces, dropped, changed)
+    return traces, _report(facts | {"body": settings.body}, len(rows), traces, dropped, changed, no_reasoning)
 
 
 def _pairs(
@@ -143,9 +152,15 @@ def _report(
     traces: Sequence[Trace],
     dropped: dict[str, Tally],
     changed: dict[str, Tally],
+    no_reasoning: Tally,
 ) -> dict[str, Any]:
     wrong = sum(not trace.correct for trace in traces)
     reasons = ", ".join(f"{tally.count:,} {name}" for name, tally in dropped.items() if tally.count)
+    fell_back = (
+        f"; {no_reasoning.count:,} came without reasoning and are the answer's text"
+        if no_reasoning.count
+        else ""
+    )
     told = (
         f"{len(traces):,} traces of {facts['model']} for {rows:,} questions ({wrong:,} with a wrong answer)"
     )
@@ -159,8 +174,16 @@ def _report(
         "removed": {
             name: {"count": tally.count, "examples": tally.examples} for name, tally in changed.items()
         },
-        "summary": f"{told}; dropped: {reasons or 'none'}; ${facts['dollars']:,.2f}",
+        "without_reasoning": {"count": no_reasoning.count, "examples": no_reasoning.examples},
+        "summary": f"{told}{fell_back}; dropped: {reasons or 'none'}{_without_answer(facts)}; "
+        f"${facts['dollars']:,.2f}",
     }
+
+
+def _without_answer(facts: dict[str, Any]) -> str:
+    """Name the questions that the teacher did not answer."""
+    given_up = [GivenUp(**question) for question in facts["given_up"]]
+    return f"; no answer to {named(given_up)}" if given_up else ""
 
 
 def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]]:

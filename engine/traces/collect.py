@@ -25,10 +25,11 @@ from engine.data.trace import Trace
 from engine.traces.budget import Budget
 from engine.traces.chosen import chosen
 from engine.traces.cleaning import clean_answers
-from engine.traces.journal import Answer, AnswerJournal
+from engine.traces.given_up import GivenUp, report_given_up
+from engine.traces.journal import Answer, AnswerJournal, JournalTaken
 from engine.traces.key import KeyMissing, find_key
 from engine.traces.pace import Pace
-from engine.traces.request import Refused, Reply, TryAgain, ask
+from engine.traces.request import EmptyAnswer, Refused, Reply, TryAgain, ask
 from profiles.schema import Traces
 from store.records import Event
 
@@ -37,8 +38,10 @@ _CONNECTIONS = (
     8  # a client: its pool looks at all of them at every request, so several small pools are cheaper
 )
 TICK = 0.2  # seconds between looks at the commands, and between syncs of the journal
-_FAILED_SHARE = 0.01  # more questions given up than this fail the stage
-_SILENT = 5  # so many questions given up with no answer in between: the teacher is not there
+# After this many questions given up with no answer in between, the teacher is taken to be absent.
+_SILENT = 5
+# Each empty answer is paid for: a question that got this many is not asked again.
+_EMPTY = 3
 
 
 @dataclass(order=True, slots=True)
@@ -51,6 +54,7 @@ class Question:
     sample: int = field(compare=False)
     messages: list[dict[str, str]] = field(compare=False)
     attempts: int = field(default=0, compare=False)
+    empty: int = field(default=0, compare=False)  # attempts that got an empty answer
 
     @property
     def characters(self) -> int:
@@ -59,19 +63,31 @@ class Question:
 
 
 def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[str, Any]]:
-    """Traces for `rows` and a report, once every question is answered; what was answered outlives every failure."""
+    """Return traces for `rows` and a report once every question is answered or given up.
+
+    What was answered outlives every failure. Raises StageFailed if more questions than `traces.max_failed` allows have
+    no answer.
+    """
     settings = context.profile.traces
     wanted = chosen(rows, settings.limit, context.profile.data.seed)
-    with AnswerJournal(locations.answers_folder(context.folder.home, context.profile)) as journal:
+    with _journal(context) as journal:
         missing = questions(wanted, context.profile.preprocess.system_prompt, settings.samples, journal)
         budget = Budget(settings, *journal.tokens(), len(journal.answers))
         began = time.monotonic()
+        faults: dict[tuple[str, int], str] = {}
         if missing:
             _announce(context, budget, missing, len(journal.answers))
-            _ask_all(context, missing, journal, budget)
-        answers = [
-            journal.answers.get((row.ex_id, sample)) for row in wanted for sample in range(settings.samples)
-        ]
+            faults = _ask_all(context, missing, journal, budget)
+        places = [(row.ex_id, sample) for row in wanted for sample in range(settings.samples)]
+        answers = [journal.answers.get(place) for place in places]
+        given_up = {
+            place: GivenUp(place[0], place[1], refused.text, refused=True)
+            if (refused := journal.refused.get(place))
+            else GivenUp(*place, faults[place], refused=False)
+            for place in places
+            if place not in journal.answers
+        }
+        report_given_up(context, list(given_up.values()), len(places), journal.path)
     facts = {
         "source": "api",
         "model": settings.model,
@@ -80,15 +96,36 @@ def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[st
         "prompt_tokens": budget.prompt_tokens,
         "completion_tokens": budget.completion_tokens,
         "dollars": round(budget.spent, 4),
+        "given_up": [asdict(question) for question in given_up.values()],
     }
     return clean_answers(wanted, answers, context.profile, facts)
 
 
+def _journal(context: Context) -> AnswerJournal:
+    """Open the journal, once no other run asks the same questions: runs of several seeds share the answers."""
+    folder = locations.answers_folder(context.folder.home, context.profile)
+    waits = False
+    while True:
+        try:
+            return AnswerJournal(folder)
+        except JournalTaken:
+            if not waits:
+                message = "waiting for another run that asks the same questions"
+                context.emit(Event("log", message, STAGE, payload={"level": "info"}))
+            waits = True
+            context.control.boundary()
+            time.sleep(TICK)
+
+
 def questions(rows: Sequence[Row], instruction: str, samples: int, journal: AnswerJournal) -> list[Question]:
-    """The samples that the journal lacks. The instruction goes with the question: R1 is not to have a system prompt."""
+    """Return the samples that the journal neither answers nor names as refused.
+
+    The instruction goes with the question: R1 must not have a system prompt.
+    """
     found: list[Question] = []
+    settled = journal.answers.keys() | journal.refused.keys()
     for row, sample in itertools.product(rows, range(samples)):
-        if (row.ex_id, sample) not in journal.answers:
+        if (row.ex_id, sample) not in settled:
             content = f"{row.question}\n\n{instruction}" if instruction else row.question
             found.append(Question(0.0, len(found), row, sample, [{"role": "user", "content": content}]))
     return found
@@ -107,13 +144,18 @@ def _announce(context: Context, budget: Budget, missing: list[Question], had: in
     )
 
 
-def _ask_all(context: Context, missing: list[Question], journal: AnswerJournal, budget: Budget) -> None:
+def _ask_all(
+    context: Context, missing: list[Question], journal: AnswerJournal, budget: Budget
+) -> dict[tuple[str, int], str]:
+    """Ask for all of `missing`; return why those that are left got no answer, by question and sample."""
     settings = context.profile.traces
     try:
         key = find_key(settings)
     except KeyMissing as error:
         raise StageFailed(str(error)) from None
-    asyncio.run(_Collection(context, settings, key, missing, journal, budget).run())
+    collection = _Collection(context, settings, key, missing, journal, budget)
+    asyncio.run(collection.run())
+    return collection.faults
 
 
 class _Collection:
@@ -138,7 +180,8 @@ class _Collection:
         self._clients: list[openai.AsyncOpenAI] = []
         self._open = True  # False while the run is paused
         self._stopping = False
-        self._given_up: list[str] = []
+        self.faults: dict[tuple[str, int], str] = {}
+        self._refusals: list[Answer] = []  # not yet in the journal
         self._in_a_row = 0  # questions given up since the last answer
 
     async def run(self) -> None:
@@ -157,11 +200,6 @@ class _Collection:
                 await _cancelled(watch, *self._running)
         if self._stopping:
             raise StopRequested
-        if len(self._given_up) > _FAILED_SHARE * self._progress.total:
-            raise StageFailed(
-                f"traces: {len(self._given_up):,} questions got no answer (last: {self._given_up[-1]}); "
-                "run again to ask them, answers are kept"
-            )
 
     def _client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -214,13 +252,14 @@ class _Collection:
         except TryAgain as error:
             self._again(question, reserved, error)
         except Refused as error:
-            self._budget.settle(reserved, 0, 0)
-            self._give_up(str(error), is_there=bool(self._journal.answers))
+            self._budget.settle(reserved, error.prompt_tokens, error.completion_tokens)
+            self._refuse(question, str(error), error.prompt_tokens, error.completion_tokens)
         else:
             self._budget.settle(reserved, reply.prompt_tokens, reply.completion_tokens)
             self._pace.succeeded()
             self._in_a_row = 0
             self._journal.append(Answer(question.row.ex_id, question.sample, **asdict(reply)))
+            self._record_refusals()
             self._progress.advance(
                 tokens=self._budget.prompt_tokens + self._budget.completion_tokens,
                 dollars=round(self._budget.spent, 4),
@@ -233,15 +272,37 @@ class _Collection:
         self._budget.settle(reserved, *lost)
         if error.billed:
             self._journal.append(Answer(question.row.ex_id, question.sample, str(error), "", "lost", *lost))
-        if question.attempts < self._settings.attempts:
+        question.empty += isinstance(error, EmptyAnswer)
+        if question.empty == min(_EMPTY, self._settings.attempts):
+            self._refuse(question, f"{question.empty} empty answers")
+        elif question.attempts < self._settings.attempts:
             question.not_before = time.monotonic() + self._pace.wait(question.attempts - 1, error.wait)
             heapq.heappush(self._waiting, question)
         else:
-            self._give_up(f"{error}, {question.attempts} tries")
+            self._give_up(question, f"{error}, {question.attempts} tries")
 
-    def _give_up(self, reason: str, is_there: bool = False) -> None:
-        """`is_there`: it was a teacher that answers others who gave no answer to this one."""
-        self._given_up.append(reason)
+    def _refuse(
+        self, question: Question, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0
+    ) -> None:
+        """Give the question up for good."""
+        refusal = Answer(
+            question.row.ex_id, question.sample, reason, "", "refused", prompt_tokens, completion_tokens
+        )
+        self._refusals.append(refusal)
+        is_there = bool(self._journal.answers)
+        if is_there:
+            self._record_refusals()
+        self._give_up(question, reason, is_there)
+
+    def _record_refusals(self) -> None:
+        """Journal what was refused. A teacher that has answered nothing may refuse everything for another reason."""
+        for refusal in self._refusals:
+            self._journal.append(refusal)
+        self._refusals.clear()
+
+    def _give_up(self, question: Question, reason: str, is_there: bool = False) -> None:
+        """Count a question without an answer; `is_there` if the teacher has answered others."""
+        self.faults[question.row.ex_id, question.sample] = reason
         self._in_a_row += not is_there
         if self._in_a_row >= _SILENT:
             raise StageFailed(

@@ -19,9 +19,10 @@ from engine.context import StageFailed
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a teacher said to one question, as it came: finish 'stop', or 'length' where it ran out of tokens.
+    """What a teacher sent for one question, as it came: finish 'stop', or 'length' if it ran out of tokens.
 
-    Finish 'lost' is no answer but a request that may have cost money: its tokens are an estimate.
+    Two kinds of line are no answers. 'lost': a request that may have cost money; its tokens are an estimate.
+    'refused': the teacher will not answer this question; `text` is the reason.
     """
 
     ex_id: str
@@ -33,21 +34,26 @@ class Answer:
     completion_tokens: int
 
 
+class JournalTaken(StageFailed):
+    """Another process has the journal open."""
+
+
 class AnswerJournal:
-    """The answers of one teacher to the questions of one data set. Use as a context; StageFailed where it is taken."""
+    """The answers of one teacher to the questions of one data set. Use as a context. Raises JournalTaken."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "answers.jsonl"
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self.path = folder / "answers.jsonl"
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._handle)
-            raise StageFailed(
+            raise JournalTaken(
                 "traces: another run is asking the same questions; wait for it, or stop it"
             ) from None
         self.answers: dict[tuple[str, int], Answer] = {}
+        self.refused: dict[tuple[str, int], Answer] = {}
         self.lost: list[Answer] = []
         for answer in self._read():
             self._keep(answer)
@@ -68,7 +74,7 @@ class AnswerJournal:
         written = os.write(self._handle, line)
         if written < len(line):  # a full disk: what is torn now would tear the next line too
             os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
-            raise StageFailed(f"traces: no room for an answer in {self._path}; free some disk and run again")
+            raise StageFailed(f"traces: no room for an answer in {self.path}; free some disk and run again")
         self._keep(answer)
         self._unsynced = True
 
@@ -79,19 +85,21 @@ class AnswerJournal:
             os.fsync(self._handle)
 
     def tokens(self) -> tuple[int, int]:
-        """Prompt and completion tokens so far, those of lost requests included."""
-        paid = [*self.answers.values(), *self.lost]
+        """Return prompt and completion tokens so far, those of lost and refused requests included."""
+        paid = [*self.answers.values(), *self.refused.values(), *self.lost]
         return sum(answer.prompt_tokens for answer in paid), sum(answer.completion_tokens for answer in paid)
 
     def _keep(self, answer: Answer) -> None:
         if answer.finish == "lost":
             self.lost.append(answer)
+        elif answer.finish == "refused":
+            self.refused[answer.ex_id, answer.sample] = answer
         else:
             self.answers.setdefault((answer.ex_id, answer.sample), answer)
 
     def _read(self) -> Iterator[Answer]:
         whole = 0
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break

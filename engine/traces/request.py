@@ -44,8 +44,16 @@ class TryAgain(Exception):
         self.wait, self.billed = wait, billed
 
 
+class EmptyAnswer(TryAgain):
+    """The teacher answered with nothing. That may happen once; a question that gets it every time is refused."""
+
+
 class Refused(Exception):
-    """This question will never be answered; the others may be."""
+    """The teacher will not answer this question, whenever it is asked; the tokens are what the refusal cost."""
+
+    def __init__(self, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        super().__init__(reason)
+        self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
 
 
 async def ask(
@@ -76,26 +84,34 @@ async def ask(
 
 
 def read_reply(found: Any) -> Reply:
-    """The reply in a chat completion; TryAgain where `found` is none, or not whole."""
+    """Return the reply in a chat completion.
+
+    Raises: TryAgain if `found` is none or not whole, EmptyAnswer if nothing is in it, Refused if the teacher declined.
+    """
     try:
         choice = found["choices"][0]
         finish, message = choice["finish_reason"], choice["message"]
-        text, reasoning = message.get("content") or "", message.get("reasoning_content") or ""
-        usage = found.get("usage") or {}
-        prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        text = message.get("content") or ""
+        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+        declined = message.get("refusal") or ""
+        usage: dict[str, Any] = found.get("usage") or {}
+        prompt_tokens: Any = usage.get("prompt_tokens")
+        completion_tokens: Any = usage.get("completion_tokens")
     except (LookupError, TypeError, AttributeError):
         raise TryAgain("answer is no chat completion", billed=True) from None
+    # Some servers do not count.
+    counted = isinstance(prompt_tokens, int) and isinstance(completion_tokens, int)
+    spent: tuple[int, int] = (prompt_tokens, completion_tokens) if counted else (0, 0)
+    if finish == "content_filter" or (declined and not text):
+        raise Refused(f"declined ({declined or finish})", *spent)
     if finish not in _WHOLE or not isinstance(text, str) or not isinstance(reasoning, str):
         raise TryAgain(f"answer is not whole (finish_reason {finish})", billed=True)
-    if not text.strip() and finish == "stop":
-        raise TryAgain("answer is empty", billed=True)
+    if not text.strip() and not reasoning.strip() and finish == "stop":
+        raise EmptyAnswer("answer is empty", billed=True)
     text, reasoning = _without_half_pairs(text), _without_half_pairs(reasoning)
-    if not isinstance(prompt_tokens, int) or not isinstance(completion_tokens, int):
-        prompt_tokens, completion_tokens = (
-            0,
-            (len(text) + len(reasoning)) // 3,
-        )  # a server that does not count
-    return Reply(text, reasoning, finish, prompt_tokens, completion_tokens)
+    if not counted:
+        spent = (0, (len(text) + len(reasoning)) // 3)
+    return Reply(text, reasoning, finish, *spent)
 
 
 def _without_half_pairs(text: str) -> str:
