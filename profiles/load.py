@@ -1,6 +1,7 @@
 """From a name or a path, and `--set` overrides, to a checked `Profile`; every fault is one line.
 
-The overrides' values are read as TOML (`2e-6`, `true`, `[0, 8]`), and as plain text where TOML cannot read them.
+The overrides' values are read as TOML (`2e-6`, `true`, `[0, 8]`), and as plain text if TOML cannot read them. Fields
+that hold several values also take a comma list (`eval.suite=mmlu,winogrande`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import tomli
 from pydantic import BaseModel, ValidationError
@@ -76,7 +77,29 @@ def _apply(table: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise ProfileError(f"--set {override}: {section} is no table; arms are changed in a profile file")
         table = inner
-    table[field] = _value(text)
+    item = _item_type([*sections, field])
+    table[field] = _value(text) if item is None else _values(text, item)
+
+
+def _item_type(path: Sequence[str]) -> Any:
+    """Return the type of the plain values that the field at `path` holds several of; None if it holds no such."""
+    kind: Any = Profile
+    for name in path:
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields):
+            return None
+        kind = kind.model_fields[name].annotation
+    items = get_args(kind)
+    is_table = bool(items) and isinstance(items[0], type) and issubclass(items[0], BaseModel)
+    return items[0] if get_origin(kind) is tuple and not is_table else None
+
+
+def _values(text: str, item: Any) -> list[Any]:
+    """Return the values of a TOML list, of a comma list, or of a single value."""
+    found = _value(text)
+    if isinstance(found, list):
+        return found
+    parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
+    return [part.strip("'\"") if item is str else _value(part) for part in parts if part]
 
 
 def _value(text: str) -> Any:
@@ -95,7 +118,13 @@ def _first_fault(error: ValidationError) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if not where:
         return message
-    return f"{where}: {message[0].lower()}{message[1:]} (given: {fault['input']!r})"
+    field = fault["loc"][:2]
+    form = (
+        f"; write {'.'.join(map(str, field))}=A,B or [A, B]"
+        if _item_type([str(part) for part in field])
+        else ""
+    )
+    return f"{where}: {message[0].lower()}{message[1:]} (given: {fault['input']!r}){form}"
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -58,6 +59,41 @@ def test_overrides_are_read_as_toml_and_else_as_text() -> None:
     assert profile.eval.shots == (0, 8)
     assert profile.sft.learning_rate == 2e-6
     assert profile.data.source == "../some/folder"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("eval.suite=mmlu,winogrande", ("mmlu", "winogrande")),
+        ("eval.suite=mmlu, winogrande,", ("mmlu", "winogrande")),
+        ("eval.suite=[mmlu,winogrande]", ("mmlu", "winogrande")),
+        ('eval.suite="mmlu","winogrande"', ("mmlu", "winogrande")),
+        ('eval.suite=["mmlu", "winogrande"]', ("mmlu", "winogrande")),
+        ("eval.suite=mmlu", ("mmlu",)),
+        ("eval.suite=2024", ("2024",)),
+        ("eval.suite=", ()),
+        ("eval.shots=0,8", (0, 8)),
+        ("eval.shots=8", (8,)),
+        ("eval.templates=chat,plain", ("chat", "plain")),
+    ],
+)
+def test_a_field_of_several_values_takes_a_comma_list(override: str, expected: tuple[object, ...]) -> None:
+    field = override.partition("=")[0].removeprefix("eval.")
+    assert getattr(profiles.load("demo", [override]).eval, field) == expected
+
+
+def test_every_field_of_several_values_takes_a_comma_list() -> None:
+    """So does one that is added later: the field's type decides, not its name."""
+    names = [
+        f"{section}.{name}"
+        for section, model in Profile.model_fields.items()
+        for name, field in getattr(model.annotation, "model_fields", {}).items()
+        if get_origin(field.annotation) is tuple
+    ]
+    assert {"eval.suite", "eval.shots", "eval.templates"} <= set(names)
+    for name in names:
+        with pytest.raises(ProfileError, match=rf"{name}.*; write {name}=A,B or \[A, B\]"):
+            profiles.load("demo", [f"{name}=[[1], [2]]"])
 
 
 def test_a_missing_profile_names_the_nearest() -> None:
