@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import profiles
 from engine import gpus
 from engine.plan import Step, needs_worker
 from profiles import Profile
 
+if TYPE_CHECKING:
+    from engine.model_folder import ModelFolder
+
 MOST_BESIDE_A_TRAINER = 0.5  # of a GPU's memory, that vLLM may ask for where the trainer is on it too
 FRACTION = 0.3  # of it, that is proposed
-WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+WITHOUT_MODEL = ("data", "traces")  # stages that load none
 
 
 class LaunchError(ValueError):
@@ -29,7 +33,7 @@ def check(home: Path, profile: Profile, plan: Sequence[Step], found: Sequence[gp
 
     check_devices(profile, plan, found)
     check_generator(profile, plan)
-    check_model(profile)
+    check_model(profile, plan)
     check_suite(profile, plan)
     try:
         check_source(profile)
@@ -137,22 +141,43 @@ def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
             raise LaunchError(fault)
 
 
-def check_model(profile: Profile) -> None:
-    """A local model folder is one: it has a config and weights."""
+def check_model(profile: Profile, plan: Sequence[Step]) -> None:
+    """The model's folder, or what the hub's cache holds of it, is one that the engine can use as the profile asks."""
+    from engine.model_folder import FolderFault, check_use
+
     source = profile.model.source
-    folder = Path(source).expanduser()
-    looks_local = source.startswith(("/", "./", "../", "~")) or folder.is_dir()
-    if not looks_local:
+    if source == "made":
         return
-    if not folder.is_dir():
-        raise LaunchError(f"model.source {source}: no such folder; give a checkpoint folder or a hub name")
-    if not (folder / "config.json").is_file():
-        raise LaunchError(f"model.source {source}: has no config.json; give a folder in Hugging Face form")
-    if not any(next(folder.glob(pattern), None) for pattern in WEIGHT_FILES):
-        raise LaunchError(
-            f"model.source {source}: a checkpoint folder with no weights (*.safetensors); copy them there, "
-            "or give another checkpoint"
-        )
+    is_used = any(step.stage not in WITHOUT_MODEL for step in plan)
+    folder = checked_model(source, profile.model.revision, "model.source ", is_used)
+    try:
+        if folder is not None:
+            check_use(folder, profile)
+    except FolderFault as error:
+        raise LaunchError(f"model.source {source}: {error}") from None
+
+
+def checked_model(
+    source: str, revision: str = "main", field: str = "", is_used: bool = True
+) -> ModelFolder | None:
+    """Return the checked folder of a model, or None if it must be downloaded first.
+
+    Raises: LaunchError, with `field` in front, if the engine cannot use it. What is not cached and may not be
+    downloaded is no fault unless `is_used`.
+    """
+    from engine.model_folder import FolderFault, Unavailable, check_folder, located
+
+    try:
+        folder = located(source, revision)
+        if folder is not None:
+            check_folder(folder)
+    except Unavailable as error:
+        if is_used:
+            raise LaunchError(f"{field}{source}: {error}") from None
+        return None
+    except FolderFault as error:
+        raise LaunchError(f"{field}{source}: {error}") from None
+    return folder
 
 
 def _fits(name: str, gpu_count: int) -> bool:

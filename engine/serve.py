@@ -24,7 +24,7 @@ from pathlib import Path
 from engine import arms
 from engine.context import StageFailed
 from engine.gpus import GpuClaim, GpuQueue, visible_gpus
-from engine.preflight import LaunchError
+from engine.preflight import LaunchError, checked_model
 from engine.processes.pidfile import Process
 from engine.served import served_names
 from profiles import Profile
@@ -89,6 +89,7 @@ def start(
         raise LaunchError("serve: vLLM is not installed; pip install 'mathrl-tui[gpu]'")
     if _is_taken(port):
         raise LaunchError(f"port {port}: something answers there already; give another --port")
+    checked_model(model, field="serve ", is_used=False)  # vLLM says itself what it cannot download
     claim = _claimed(gpu)
     folder = home / "servers"
     folder.mkdir(parents=True, exist_ok=True)

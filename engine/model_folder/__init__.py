@@ -1,0 +1,11 @@
+"""A model folder in Hugging Face form, checked without torch before anything is started.
+
+    folder or hub name ─▶ located ─▶ check_folder (the model) ─▶ check_use (what a profile asks of it)
+
+Each check reads a few small files and raises FolderFault with one line: the file, the fault, the remedy.
+"""
+
+from engine.model_folder.check import check_folder, check_use, located
+from engine.model_folder.reading import FolderFault, ModelFolder, Unavailable
+
+__all__ = ["FolderFault", "ModelFolder", "Unavailable", "check_folder", "check_use", "located"]

@@ -1,0 +1,119 @@
+"""A model folder's chat template, rendered as transformers renders it but without loading transformers.
+
+It is asked for the prompts that the profile would make, with a question that occurs in no template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from engine.data.prompts import prompt_text
+from engine.data.rows import Row
+from engine.model_folder.reading import FolderFault, ModelFolder, read_text
+from engine.model_folder.vocabulary import special_tokens
+from profiles import Profile
+
+FILE = "chat_template.jinja"
+QUESTION = "What is 90817 plus 26354?"
+# What a template can raise besides its own errors, by what it does with the messages.
+ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
+    """Raise FolderFault unless the folder's template makes a prompt with the question out of the profile's messages."""
+    if "chat" not in {profile.preprocess.template, *profile.eval.templates}:
+        return
+    if folder.partial and not folder.has("tokenizer_config.json"):
+        return
+    template = chat_template(folder)
+    if template is None:
+        raise FolderFault(
+            "tokenizer_config.json: the tokenizer has no chat template; --set preprocess.template=plain"
+            f"{' (and eval.templates)' if profile.eval.templates else ''}"
+        )
+    instruction = profile.preprocess.system_prompt
+    tokenizer = TemplateAlone(template, special_tokens(folder))
+    example = Row("", "1 + 1?", "It is 2.\n#### 2", "2")
+    for shots in sorted({0, *profile.eval.shots}):
+        try:
+            prompt = prompt_text(tokenizer, QUESTION, "chat", instruction, [example] * shots)
+        except ERRORS as error:
+            raise FolderFault(_refusal(tokenizer, instruction, error)) from None
+        if QUESTION not in prompt:
+            raise FolderFault(
+                "chat template: the prompt that it makes does not hold the question; correct the template, or "
+                "--set preprocess.template=plain"
+            )
+
+
+class TemplateAlone:
+    """What of a tokenizer a chat prompt needs. `apply_chat_template` raises what the template raises."""
+
+    def __init__(self, template: str, special: dict[str, str | None]) -> None:
+        self.chat_template = template
+        self._special = {name: token for name, token in special.items() if token is not None}
+
+    def apply_chat_template(self, messages: Sequence[dict[str, str]], **options: Any) -> str:
+        """Return the prompt's text; see the method of this name in transformers."""
+        made = _environment().from_string(self.chat_template)
+        wanted = {"tools": None, "documents": None, "add_generation_prompt": options["add_generation_prompt"]}
+        return made.render(messages=list(messages), **wanted, **self._special)
+
+
+def chat_template(folder: ModelFolder) -> str | None:
+    """Return the folder's default template: that of a file before that of tokenizer_config.json; None without one."""
+    if folder.has(FILE):
+        return read_text(folder.path / FILE)
+    found = folder.tokenizer_config.get("chat_template")
+    if isinstance(found, list):
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) and found else None
+
+
+class _Generation(Extension):
+    """The tag `generation`, which marks an answer for training and leaves its text as it is."""
+
+    tags = {"generation"}  # noqa: RUF012, as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Return the environment in which transformers renders chat templates."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = datetime.now().strftime
+    return environment
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _refusal(tokenizer: TemplateAlone, instruction: str, error: Exception) -> str:
+    """Return the line for a template that raises `error`: of the system prompt, if it does not without one."""
+    reason = (str(error) or type(error).__name__).partition("\n")[0]
+    try:
+        prompt_text(tokenizer, QUESTION, "chat", "")
+    except ERRORS:
+        return f"chat template: cannot be rendered ({reason}); --set preprocess.template=plain"
+    cause = "refuses preprocess.system_prompt" if instruction else "cannot be rendered"
+    return f"chat template: {cause} ({reason}); --set preprocess.system_prompt= or preprocess.template=plain"

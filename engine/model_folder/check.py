@@ -1,0 +1,90 @@
+"""All checks of a model folder, in the order in which one fault would hide another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.model_folder.architecture import check_architecture
+from engine.model_folder.chat_template import check_chat_template
+from engine.model_folder.lengths import check_lengths
+from engine.model_folder.reading import FolderFault, ModelFolder, Unavailable, read_object
+from engine.model_folder.vocabulary import check_vocabulary
+from engine.model_folder.weights import check_presence, check_weights
+from profiles import Profile
+
+ADAPTER = "adapter_config.json"
+
+
+def located(source: str, revision: str = "main") -> ModelFolder | None:
+    """Return the folder of `source`: a path, or the cached snapshot of a hub name; None if it must be downloaded.
+
+    Raises: FolderFault if a path leads to no folder, Unavailable if the hub may not be asked for what is not cached.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return ModelFolder(path)
+    if path.is_file():
+        raise FolderFault("a file; give the folder with config.json and weights in it")
+    if source.startswith(("/", "./", "../", "~")):
+        raise FolderFault("no such folder; give a checkpoint folder or a hub name")
+    return _snapshot(source, revision)
+
+
+def check_folder(folder: ModelFolder) -> None:
+    """Raise FolderFault unless the folder holds a causal language model that the engine can load, and its tokenizer."""
+    _check_listing(folder)
+    check_architecture(folder)
+    check_weights(folder)
+    check_vocabulary(folder)
+
+
+def check_use(folder: ModelFolder, profile: Profile) -> None:
+    """Raise FolderFault unless the model of a checked folder can do what `profile` asks of it."""
+    check_lengths(folder, profile)
+    check_chat_template(folder, profile)
+
+
+def _check_listing(folder: ModelFolder) -> None:
+    """Raise FolderFault unless the files of a whole checkpoint are there."""
+    try:
+        names = sorted(path.name for path in folder.path.iterdir())
+    except OSError as error:
+        raise FolderFault(f"cannot be read ({error.strerror}); check its owner and permissions") from None
+    if folder.has(ADAPTER):
+        raise FolderFault(_merge(folder))
+    if folder.partial:
+        return
+    if not folder.has("config.json"):
+        held = f"holds only {', '.join(names[:3])}" if names else "is empty"
+        raise FolderFault(f"has no config.json: it {held}; give a folder in Hugging Face form")
+    check_presence(folder)
+
+
+def _merge(folder: ModelFolder) -> str:
+    base = read_object(folder.path / ADAPTER).get("base_model_name_or_path") or "the base model"
+    command = (
+        "from peft import AutoPeftModelForCausalLM as M; "
+        f"M.from_pretrained('{folder.path}').merge_and_unload().save_pretrained('MERGED')"
+    )
+    return (
+        f"{ADAPTER}: an adapter (LoRA) of {base}, not a whole model; merge them and give the merged folder: "
+        f'python -c "{command}"'
+    )
+
+
+def _snapshot(name: str, revision: str) -> ModelFolder | None:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(name, revision=revision, local_files_only=True)
+    except HFValidationError:
+        raise FolderFault("no such folder and no name of the hub's; give a checkpoint folder") from None
+    except LocalEntryNotFoundError:
+        if constants.HF_HUB_OFFLINE:
+            raise Unavailable(
+                "not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub; unset it, or give a folder"
+            ) from None
+        return None
+    # Without the hub nothing can be added to what is cached.
+    return ModelFolder(Path(found), partial=not constants.HF_HUB_OFFLINE)

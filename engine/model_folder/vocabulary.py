@@ -1,0 +1,140 @@
+"""The tokenizer's files next to the model's embedding: they are there, their ids have rows, answers can end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.model_folder.reading import FolderFault, ModelFolder, read_object, read_text
+
+TOKENIZER = "tokenizer.json"
+# What transformers builds a tokenizer from: any one of these sets is enough.
+VOCABULARIES = (
+    (TOKENIZER,),
+    ("vocab.json", "merges.txt"),
+    ("tokenizer.model",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tiktoken.model",),
+    ("tekken.json",),
+    ("vocab.txt",),
+)
+# Classes that stand for no model's own tokenizer, and have no tokens or files of their own.
+GENERAL_CLASSES = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
+SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def check_vocabulary(folder: ModelFolder) -> None:
+    """Raise FolderFault unless the folder has a tokenizer, an end-of-sequence token, and a row for each id."""
+    if not _has_tokenizer(folder):
+        return
+    rows = folder.count("vocab_size")
+    _check_end(folder, rows)
+    ids = token_ids(folder)
+    if not ids or rows is None:
+        return
+    largest = max(ids, key=ids.__getitem__)
+    if ids[largest] >= rows:
+        raise FolderFault(
+            f"{TOKENIZER}: token {largest!r} has the id {ids[largest]}, but the embedding has {rows} rows "
+            "(vocab_size); give the tokenizer that the model was trained with, or resize the embedding"
+        )
+
+
+def token_ids(folder: ModelFolder) -> dict[str, int] | None:
+    """Return the id of each token, as transformers numbers them; None if they are in no file that holds JSON."""
+    if folder.has(TOKENIZER):
+        ids = _tokenizer_json(read_object(folder.path / TOKENIZER))
+    elif folder.has("vocab.json"):
+        ids = _numbered(read_object(folder.path / "vocab.json"))
+        ids |= _numbered(folder.optional("added_tokens.json"))
+    else:
+        return None
+    for token in _declared(folder):
+        ids.setdefault(token, max(ids.values(), default=-1) + 1)
+    return ids
+
+
+def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
+    """Return what the folder's files name as special tokens; None for one that is switched off explicitly."""
+    tables: list[Mapping[str, Any]] = [folder.tokenizer_config]
+    if "added_tokens_decoder" not in folder.tokenizer_config:
+        tables.append(folder.optional("special_tokens_map.json"))
+    merged = {key: value for table in tables for key, value in table.items()}
+    return {name: _content(merged[name]) for name in SPECIAL if name in merged}
+
+
+def _has_tokenizer(folder: ModelFolder) -> bool:
+    """Return False if the tokenizer is still to be downloaded. Raises FolderFault if there is none to be had."""
+    general = folder.tokenizer_config.get("tokenizer_class") in GENERAL_CLASSES
+    wanted = [(TOKENIZER,)] if general else VOCABULARIES
+    found = next((names for names in wanted if all(folder.has(name) for name in names)), None)
+    if found is not None:
+        if not found[0].endswith(".model"):
+            read_text(folder.path / found[0])
+        return True
+    if folder.partial:
+        return False
+    raise FolderFault(
+        f"no tokenizer: the folder has no {TOKENIZER}; copy the tokenizer files of the base model there"
+    )
+
+
+def _check_end(folder: ModelFolder, rows: int | None) -> None:
+    """Raise FolderFault if no token ends an answer, or an id that shall end one has no row."""
+    tables = {
+        "config.json": folder.config,
+        "generation_config.json": folder.optional("generation_config.json"),
+    }
+    ends = {(file, end) for file, table in tables.items() for end in _as_list(table.get("eos_token_id"))}
+    for file, end in sorted(ends, key=str):
+        if type(end) is not int or end < 0 or (rows is not None and end >= rows):
+            raise FolderFault(
+                f"{file}: eos_token_id {end!r} is outside the vocabulary of {rows} tokens (vocab_size); correct it"
+            )
+    named = special_tokens(folder)
+    # Classes of one model's tokenizer have an end token of their own, which no file needs to name.
+    general = folder.tokenizer_config.get("tokenizer_class") in GENERAL_CLASSES
+    if named.get("eos_token") is None and ("eos_token" in named or general or not ends):
+        raise FolderFault(
+            "tokenizer_config.json: has no eos_token, so that no answer could end; name the token that ends an answer"
+        )
+
+
+def _declared(folder: ModelFolder) -> list[str]:
+    """Return the tokens that the configuration names: transformers adds those that the vocabulary lacks."""
+    decoder = folder.tokenizer_config.get("added_tokens_decoder")
+    extra = folder.tokenizer_config.get("additional_special_tokens")
+    found = [*(decoder.values() if isinstance(decoder, dict) else ()), *_as_list(extra)]
+    texts = [*(_content(entry) for entry in found), *special_tokens(folder).values()]
+    return [text for text in texts if text]
+
+
+def _tokenizer_json(table: Mapping[str, Any]) -> dict[str, int]:
+    model = table.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, (list, dict)) or not vocabulary:
+        raise FolderFault(f"{TOKENIZER}: has no tokens in model.vocab; copy the base model's tokenizer files")
+    if isinstance(vocabulary, list):
+        # Unigram: [token, score] in the order of their ids
+        ids = {str(entry[0]): number for number, entry in enumerate(vocabulary) if isinstance(entry, list)}
+    else:
+        ids = _numbered(vocabulary)
+    added = [entry for entry in _as_list(table.get("added_tokens")) if isinstance(entry, dict)]
+    return ids | _numbered({str(entry.get("content")): entry.get("id") for entry in added})
+
+
+def _numbered(vocabulary: Mapping[str, Any]) -> dict[str, int]:
+    return {token: number for token, number in vocabulary.items() if type(number) is int}
+
+
+def _content(value: object) -> str | None:
+    """Return the text of a token, which files write as it is or in a table."""
+    found = value.get("content") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
+
+
+def _as_list(value: object) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
