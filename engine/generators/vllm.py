@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data.tokenizer import load_tokenizer
 from engine.generators.checkpoint import check_fit, end_ids, named_tensors
+from engine.generators.heap import settle_heap
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.handover.weights import WeightReader
@@ -68,6 +69,7 @@ class VllmGenerator:
         self._expected = _shapes(self._config)
         self._reader = WeightReader()
         self._numbers = itertools.count()
+        settle_heap()
 
     def load(self, weights: WeightRef) -> None:
         """See the interface. The check comes first: a reload that fails half-way would ruin the engine."""
