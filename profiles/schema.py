@@ -51,7 +51,13 @@ class Hardware(Section):
         1, description="trainer ranks under FSDP2; devices count up from `trainer`"
     )
     worker_tensor_parallel: Positive = Field(1, description="GPUs that share one copy of the worker's model")
-    worker_data_parallel: Positive = Field(1, description="copies of the worker's model")
+    worker_data_parallel: Positive = Field(
+        1, description="GPUs (or groups of worker_tensor_parallel GPUs) that each generate on their own"
+    )
+    worker_copies: Positive = Field(
+        1,
+        description="copies of the worker's model on each of its GPUs, which share its memory and max_sequences",
+    )
     trainer_threads: Count = Field(0, description="CPU threads of the trainer (0: the library's choice)")
     worker_threads: Count = Field(0, description="CPU threads of the worker (0: the library's choice)")
     gpu_memory_fraction: Rate = Field(0.9, description="share of the worker's GPU memory that vLLM may take")

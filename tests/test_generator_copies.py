@@ -18,6 +18,7 @@ from engine.generators.build import build, visible_devices
 from engine.generators.copies import Copies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.generators.placement import at_device, placements
+from engine.generators.shared_gpu import cache_bytes
 from engine.messages import Sampling, WeightRef
 
 SAMPLING = Sampling(1.0, 20)
@@ -122,3 +123,29 @@ def test_a_copy_beside_the_trainers_context_asks_for_less_memory() -> None:
 
     assert fractions("hardware.gpu_memory_fraction=0.95") == [0.95, 0.85]
     assert fractions("hardware.gpu_memory_fraction=0.3") == [0.3, 0.3]
+
+
+def test_copies_share_their_device() -> None:
+    def placed(*settings: str) -> list[tuple[str, float, int]]:
+        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        found = placements(hardware, trainer_idle="idle" in settings)
+        return [(each.worker, each.gpu_memory_fraction, each.max_sequences) for each in found]
+
+    assert placed("hardware.worker_copies=3", "hardware.max_sequences=512") == [("cuda:1", 0.3, 171)] * 3
+    two = ("hardware.worker_copies=2", "hardware.worker_data_parallel=2")
+    assert placed(*two) == [("cuda:1", 0.45, 256)] * 2 + [("cuda:2", 0.45, 256)] * 2
+    hardware = profiles.load("qwen2.5-math-1.5b", ["hardware.worker_copies=2"]).hardware
+    assert [each.worker for each in placements(hardware, trainer_idle=True)] == ["cuda:1"] * 2 + [
+        "cuda:0"
+    ] * 2
+
+
+def test_a_copy_without_room_for_its_cache_is_refused() -> None:
+    """The arithmetic: 80 GB × 0.9 / 4 − 3 GB of weights − 1.9 GB of logits − 2.7 GB are 10.4 GB."""
+    hardware = profiles.load("qwen2.5-math-1.5b", ["hardware.worker_copies=4"]).hardware
+    shapes = {"body": (1_000_000_000,), "head": (500_000_000,)}
+    part = placements(hardware, trainer_idle=False)[0]
+    bytes_left = cache_bytes(80 * 10**9, part, 2, shapes, 128 * 150_000)
+    assert bytes_left == pytest.approx(18e9 - 3e9 - 128 * 150_000 * 10 - 2.5 * 2**30)
+    with pytest.raises(WeightsRefused, match=r"worker_copies=4.* lower it"):
+        cache_bytes(24 * 10**9, part, 2, shapes, 128 * 150_000)

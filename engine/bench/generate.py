@@ -29,7 +29,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import profiles
-from engine.bench.shapes import QWEN_1_5B, Shape
+from engine.bench.shapes import SHAPES, Shape
 from engine.bench.train import environment
 from engine.generators.interface import Generated, GenerationRequest
 from engine.handover.weights import WeightPublisher
@@ -82,7 +82,7 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self._arguments = arguments
-        self.shape: Shape = TINY if arguments.tiny else QWEN_1_5B
+        self.shape: Shape = TINY if arguments.tiny else SHAPES[arguments.shape]
         self.dtype: torch.dtype = getattr(
             torch, arguments.dtype or ("float32" if arguments.tiny else "bfloat16")
         )
@@ -180,6 +180,7 @@ class Bench:
             f"hardware.worker={arguments.worker}",
             f"hardware.generator={arguments.generator}",
             f"hardware.worker_tensor_parallel={arguments.tensor_parallel}",
+            f"hardware.worker_copies={arguments.copies}",
             f"hardware.gpu_memory_fraction={arguments.gpu_memory_fraction}",
             f"hardware.enforce_eager={str(arguments.eager).lower()}",
             f"hardware.max_sequences={arguments.sequences}",
@@ -253,6 +254,7 @@ def main() -> None:
     parser.add_argument("--worker", default="cuda:0", help="device of the generator")
     parser.add_argument("--generator", default="vllm", choices=("vllm", "transformers"))
     parser.add_argument("--tensor-parallel", type=int, default=1)
+    parser.add_argument("--copies", type=int, default=1, help="of the model on the worker's GPU")
     parser.add_argument(
         "--gpu-memory-fraction", type=float, default=0.7, help="of the worker's GPU, for vLLM"
     )
@@ -260,6 +262,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=512)
     parser.add_argument("--dtype", default="", choices=("", "bfloat16", "float32"))
     parser.add_argument("--eager", action="store_true", help="no compilation, no CUDA graphs")
+    parser.add_argument("--shape", default="1.5b", choices=SHAPES, help="of the model, random weights")
     parser.add_argument("--tiny", action="store_true", help="a model of some 100,000 parameters")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

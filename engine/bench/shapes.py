@@ -66,6 +66,9 @@ class Shape:
 
 
 QWEN_1_5B = Shape(1536, 28, 12, 2, 8960, 151_936, prompt=110, response=450, longest=2048)
+# SmolLM2-135M's width, depth and vocabulary.
+QWEN_135M = Shape(576, 30, 9, 3, 1536, 49_152, prompt=110, response=450, longest=2048)
+SHAPES = {"1.5b": QWEN_1_5B, "135m": QWEN_135M}
 TINY = Shape(64, 2, 4, 2, 128, 512, prompt=11, response=45, longest=205)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.generators.checkpoint import model_folder, torch_dtype
 from engine.generators.copies import Copies
 from engine.generators.interface import Generator, WeightsRefused
+from engine.generators.mps import start_mps
 from engine.generators.placement import placements
 from profiles import Profile
 from profiles.schema import Hardware
@@ -29,6 +30,8 @@ def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = Fals
     if len(placed) == 1:
         generator = one(folder, placed[0], dtype, phase)
     else:
+        if hardware.worker_copies > 1 and hardware.worker != "cpu":
+            os.environ.update(start_mps())
         generator = Copies([partial(one, folder, each, dtype, _to_log) for each in placed])
     phase("ready", "")
     return generator

@@ -11,9 +11,10 @@ BESIDE_A_TRAINER = 0.85
 
 
 def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
-    """The hardware of each copy: hardware.worker_data_parallel of them, on devices that count up from the worker's.
+    """Return the hardware of each copy of the worker's model.
 
-    An idle trainer's GPUs take a copy each, where a copy needs no more than one.
+    There are hardware.worker_copies on each of hardware.worker_data_parallel devices, which count up from the worker's.
+    The GPUs of an idle trainer take as many, if a copy needs no more than one GPU.
     """
     placed = [at_device(hardware, place) for place in range(hardware.worker_data_parallel)]
     if (
@@ -30,7 +31,19 @@ def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
             for name in spare
             if name not in taken
         ]
-    return placed
+    return [share for each in placed for share in shares(each)]
+
+
+def shares(hardware: Hardware) -> list[Hardware]:
+    """Split one device between its copies: each gets its part of the memory and of the sequences."""
+    copies = hardware.worker_copies
+    part = hardware.model_copy(
+        update={
+            "gpu_memory_fraction": hardware.gpu_memory_fraction / copies,
+            "max_sequences": -(-hardware.max_sequences // copies),
+        }
+    )
+    return [part] * copies
 
 
 def at_device(hardware: Hardware, place: int) -> Hardware:

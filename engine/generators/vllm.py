@@ -21,10 +21,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data.tokenizer import load_tokenizer
-from engine.generators.checkpoint import check_fit, end_ids, named_tensors
+from engine.generators.checkpoint import check_fit, end_ids, named_tensors, torch_dtype
 from engine.generators.heap import settle_heap
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
+from engine.generators.shared_gpu import cache_bytes
 from engine.handover.weights import WeightReader
 from engine.messages import Finish, Sampling, WeightRef
 from profiles.schema import Hardware
@@ -61,12 +62,18 @@ class VllmGenerator:
         self._config = AutoConfig.from_pretrained(folder)
         self.vocabulary: int = self._config.vocab_size
         self.longest = min(hardware.max_model_len, self._config.max_position_embeddings)
+        self._expected = _shapes(self._config)
         arguments = _engine_arguments(hardware, self._config)
+        if hardware.worker_copies > 1 and hardware.worker != "cpu":
+            memory = torch.cuda.get_device_properties(0).total_memory
+            logits = hardware.max_sequences * self.vocabulary
+            arguments["kv_cache_memory_bytes"] = cache_bytes(
+                memory, hardware, torch_dtype(dtype).itemsize, self._expected, logits
+            )
         with _phases_told(phase, arguments["enforce_eager"]):
             self._llm: Any = LLM(model=str(folder), dtype=dtype, **arguments)
         self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
         self._end_ids = sorted(end_ids(folder))
-        self._expected = _shapes(self._config)
         self._reader = WeightReader()
         self._numbers = itertools.count()
         settle_heap()

@@ -1,0 +1,64 @@
+"""CUDA's Multi-Process Service: lets several processes compute on one GPU at the same time.
+
+Without it the driver gives each process the whole GPU in turns. Measured with four copies of a 1.4 B model on one
+H100: 50.6 k tokens/s with the service, 40.5 k without.
+
+The service is a daemon of the worker's own, with a directory of its own. The kernel ends it when the worker ends,
+whatever ends the worker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+DAEMON = "nvidia-cuda-mps-control"
+DIRECTORY = "mathrl-mps-{pid}"
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def start_mps(root: Path = Path("/tmp")) -> dict[str, str]:
+    """Start the service for this process's children.
+
+    Returns: the environment variables by which a child reaches it; empty if the driver's daemon is not installed.
+    """
+    daemon = shutil.which(DAEMON)
+    if daemon is None:
+        return {}
+    remove_stale(root)
+    folder = root / DIRECTORY.format(pid=os.getpid())
+    (folder / "log").mkdir(parents=True, exist_ok=True)
+    reach = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
+    # The daemon must see every GPU: its clients number theirs among the ones it sees.
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    subprocess.Popen(
+        [daemon, "-f"],
+        env=environment | reach,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=partial(_end_with, os.getpid(), ctypes.CDLL(None)),
+    )
+    return reach
+
+
+def _end_with(parent: int, libc: ctypes.CDLL) -> None:
+    """Let the kernel send this process SIGTERM when `parent` ends."""
+    libc.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    # The parent may have ended before the request was made.
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def remove_stale(root: Path) -> None:
+    """Remove the directories of workers that were killed."""
+    for folder in root.glob(DIRECTORY.format(pid="*")):
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""The Multi-Process Service's daemon lives exactly as long as the worker, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.generators import mps
+
+# A stand-in for the driver's daemon: it notes where its pipe is, and runs until it gets a signal.
+DAEMON = """#!/bin/sh
+echo "$$ $1 $CUDA_MPS_PIPE_DIRECTORY ${CUDA_VISIBLE_DEVICES-every}" > "$NOTE.part" && mv "$NOTE.part" "$NOTE"
+exec sleep 600
+"""
+WORKER = """
+import pathlib, sys
+from engine.generators.mps import start_mps
+print(start_mps(pathlib.Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_worker_takes_its_daemon_along(tmp_path: Path) -> None:
+    daemon = tmp_path / mps.DAEMON
+    daemon.write_text(DAEMON)
+    daemon.chmod(0o755)
+    note = tmp_path / "note"
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "NOTE": str(note),
+        "CUDA_VISIBLE_DEVICES": "1",
+    }
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    reach = worker.stdout.readline()
+    folder = tmp_path / f"mathrl-mps-{worker.pid}"
+    assert str(folder) in reach
+    started = psutil.Process(worker.pid).children()
+    assert len(started) == 1
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    gone, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive and len(gone) == 1
+    if note.exists():  # the daemon may have been ended before it wrote
+        pid, foreground, pipe, devices = note.read_text().split()
+        assert (int(pid), foreground, pipe, devices) == (started[0].pid, "-f", str(folder), "every")
+
+    # The next worker removes what the killed one left, and nothing of a worker that lives.
+    living = tmp_path / f"mathrl-mps-{os.getpid()}"
+    living.mkdir()
+    mps.remove_stale(tmp_path)
+    assert not folder.exists() and living.exists()
+
+
+def test_without_the_drivers_tools_there_is_no_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert mps.start_mps(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
