@@ -31,6 +31,7 @@ from profiles import Profile, ProfileError
 from profiles.load import validate
 from store.home import RunFolder, create_run
 from store.locks import is_locked
+from store.subject import Changes
 
 __all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
 
@@ -54,9 +55,17 @@ _started: list[
 ] = []  # supervisors that this process started: reaped when they have ended
 
 
-def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, name: str = "") -> str:
-    """Starts `stages` (as engine.plan.parse_stages gives them) and returns the run's id once a supervisor holds it.
+def start_run(
+    home: Path,
+    profile: Profile,
+    stages: Sequence[str],
+    seed: int,
+    name: str = "",
+    changed: Changes | None = None,
+) -> str:
+    """Start `stages` (as engine.plan.parse_stages returns them); return the run's id once a supervisor holds it.
 
+    `changed` are the settings that differ from the named profile, for reports (profiles.changed_settings).
     Raises LaunchError before anything is written.
     """
     plan, found = _checked(home, profile, stages)
@@ -74,6 +83,7 @@ def start_run(home: Path, profile: Profile, stages: Sequence[str], seed: int, na
         "run": folder.run_id,
         "name": name or profile.name,
         "profile": profile.model_dump(mode="json"),
+        "changed": changed or {},
         "seed": seed,
         "stages": list(stages),
         "plan": [{"stage": step.stage, "arm": step.arm} for step in plan],

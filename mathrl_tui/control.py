@@ -16,6 +16,7 @@ from store.home import RunFolder
 if TYPE_CHECKING:
     from engine.control import Command
     from profiles import Profile
+    from store.subject import Changes
 
 PAUSE = "pause or resume"
 
@@ -54,12 +55,14 @@ def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
     return Told(True, f"{run_id} goes on", run_id)
 
 
-def start(home: Path, profile: Profile, stages: Sequence[str], seed: int, name: str) -> Told:
-    """Starts a run of `profile`; nothing was written where it cannot be started."""
+def start(
+    home: Path, profile: Profile, stages: Sequence[str], seed: int, name: str, changed: Changes
+) -> Told:
+    """Start a run of `profile`, of which `changed` was overridden; write nothing if it cannot be started."""
     from engine.launch import LaunchError, start_run
 
     try:
-        run_id = start_run(home, profile, tuple(stages), seed, name)
+        run_id = start_run(home, profile, tuple(stages), seed, name, changed)
     except LaunchError as error:
         return Told(False, str(error))
     return Told(True, f"{run_id} started", run_id)

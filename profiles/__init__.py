@@ -5,7 +5,8 @@ A profile says everything that decides a result: model, data, the stages' settin
 `ProfileError` with one line that names the field and what to do.
 """
 
+from profiles.changes import changed_settings
 from profiles.load import ProfileError, load, names
 from profiles.schema import Arm, Profile
 
-__all__ = ["Arm", "Profile", "ProfileError", "load", "names"]
+__all__ = ["Arm", "Profile", "ProfileError", "changed_settings", "load", "names"]

@@ -154,6 +154,16 @@ def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
     )
 
 
+def newest(rows: Iterable[EvalSummary]) -> list[EvalSummary]:
+    """Return the evaluation of the last step of each arm and task, in the order in which they came."""
+    found: dict[tuple[str, str, str], EvalSummary] = {}
+    for row in rows:
+        key = row.run, row.arm, row.task
+        if key not in found or row.step >= found[key].step:
+            found[key] = row
+    return list(found.values())
+
+
 def evaluated(store: Store, address: Address) -> list[EvalSummary]:
     """The arm's evaluations, at the address's step where it names one; InputError where there is none."""
     run_id = store.resolve(address.run)

@@ -22,6 +22,7 @@ from store.evaluations import evaluations_in
 from store.export_formats import WRITERS
 from store.query import Store
 from store.results import EvalSummary
+from store.subject import model_source
 from store.verdict import Watched, run_watch
 
 What = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
@@ -34,6 +35,7 @@ _TIME = "make_timestamp(CAST(ts * 1000000 AS BIGINT)) AS time"  # UTC
 _METRICS = f"SELECT run_id AS run, metric, step, value, {_TIME} FROM store.scalar"
 _EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, gold,
                 answer, tokens, {_TIME} FROM store.eval_row"""
+_MODEL = ("model", pa.string())  # model.source of the run that a row is of
 _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
 Source = Callable[[duckdb.DuckDBPyConnection, Store, Sequence[str]], str]
@@ -91,14 +93,20 @@ def _table(query: str) -> Source:
 
 
 def _evals(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
-    summaries = [summary for summary in evaluations_in(connection) if summary.run in runs]
-    return _registered(connection, "evals", EvalSummary, [asdict(summary) for summary in summaries])
+    models = _models(store, runs)
+    rows = [
+        asdict(summary) | {"model": models[summary.run]}
+        for summary in evaluations_in(connection)
+        if summary.run in models
+    ]
+    return _registered(connection, "evals", EvalSummary, rows)
 
 
 def _comparisons(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
     comparisons = [
         asdict(each if len(runs) == 1 else replace(each, a=f"{run}/{each.a}", b=f"{run}/{each.b}"))
-        for run in runs
+        | {"model": model}
+        for run, model in _models(store, runs).items()
         for each in run_comparisons(store, run)
     ]
     return _registered(connection, "comparisons", Comparison, comparisons)
@@ -106,11 +114,11 @@ def _comparisons(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequ
 
 def _watch(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
     rows = [
-        {"run": run, **asdict(each)}
-        for run in runs
+        {"run": run, **asdict(each), "model": model}
+        for run, model in _models(store, runs).items()
         for each in run_watch(run_comparisons(store, run), store.config(run)["profile"]["eval"])
     ]
-    columns = [("run", pa.string()), *_columns(Watched)]
+    columns = [("run", pa.string()), *_columns(Watched), _MODEL]
     connection.register("watch_rows", pa.Table.from_pylist(rows, pa.schema(columns)))
     return "FROM watch_rows"
 
@@ -145,11 +153,15 @@ def flattened(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
         yield from flattened(inner, f"{prefix}.{key}" if prefix else str(key))
 
 
+def _models(store: Store, runs: Sequence[str]) -> dict[str, str | None]:
+    return {run: model_source(store.config(run)) or None for run in runs}
+
+
 def _registered(
     connection: duckdb.DuckDBPyConnection, name: str, kind: type[Any], rows: list[dict[str, Any]]
 ) -> str:
-    """A query for `rows` of the dataclass `kind`, with its columns even where there are none."""
-    schema = pa.schema(_columns(kind))
+    """Return a query for `rows` of the dataclass `kind` and their model; its columns are there without rows too."""
+    schema = pa.schema([*_columns(kind), _MODEL])
     connection.register(f"{name}_rows", pa.Table.from_pylist(rows, schema))
     return f"FROM {name}_rows"
 

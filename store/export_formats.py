@@ -1,8 +1,9 @@
 """The file formats of `export`: each writer takes a query on an open connection and writes its rows to a path.
 
 CSV is RFC 4180 as spreadsheets read it (UTF-8, a field with a comma, a quote or a line break is quoted, quotes are
-doubled). JSON is one object, `{"metrics": [{…}, …]}`, with null for what JSON has no number for. Markdown is one
-table a file, cells escaped so that they show as they are.
+doubled). JSON is one object, `{"metrics": [{…}, …]}`, with null for what JSON has no number for. Both have ASCII
+numbers. Markdown is one table a file, for people: cells escaped so that they show as they are, and the typographic
+minus sign.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import duckdb
 
 from store.filesystem import sql_path
+from store.wording import human
 
 ROWS_A_FETCH = 10_000
 
@@ -58,8 +60,8 @@ def write_markdown(connection: duckdb.DuckDBPyConnection, query: str, kind: str,
 
 def markdown_cell(value: Any) -> str:
     """`value` as it must be written in a table to be seen as it is: line breaks, pipes, tags and emphasis included."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
+    if isinstance(value, (int, float)):
+        return human(str(value) if isinstance(value, int) else f"{value:.6g}")
     text = re.sub(r"([\\`*|~])", r"\\\1", _text(value))
     text = text.replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"\r\n|\r|\n", "<br>", text)

@@ -1,20 +1,22 @@
-"""Two arms compared over several runs of one experiment, a run a training seed: the interval holds both variances.
+"""Arms compared over several runs of one experiment, one run for each training seed.
 
-One run's interval says how far other questions would have moved the difference; how far another training seed would
-have moved it only several runs can say.
+One run's interval covers other test questions only. The pooled interval also covers other training seeds. Runs are
+pooled only if they belong together: other seeds, the same model, the same test questions.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from store.comparison import (
+    NAMED_IDS,
     Address,
     Comparison,
     arm_scores,
@@ -24,9 +26,13 @@ from store.comparison import (
     refuse_unpaired,
 )
 from store.score_files import InputError
+from store.statistics.interval import Interval
+from store.statistics.paired import paired_detectable_effect, paired_interval, paired_p_value
 from store.statistics.power import DEFAULT_POWER
+from store.statistics.resampling import Floats
 from store.statistics.seeds import pool_seeds
 from store.statistics.student import t_quantile
+from store.subject import model_source
 
 if TYPE_CHECKING:
     from store.query import Store
@@ -34,14 +40,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Scores = Mapping[str, float]  # question id → score
+Tasks = Mapping[str, Scores]
 
 
 def compare_pooled(
     store: Store, a: str, b: str, runs: Sequence[str], confidence: float = 0.95
 ) -> list[Comparison]:
-    """The arms `a` and `b` of one run, pooled with the same arms of `runs`, task by task; Holm over the tasks.
+    """Compare the arms `a` and `b` of one run, pooled with the same arms of `runs`, on each task; Holm over the tasks.
 
     Rates are means over the runs; a_only and b_only count the questions on which one arm's mean is the higher.
+    Raises: InputError if the runs do not belong together.
     """
     first, second = parse_address(a), parse_address(b)
     if store.resolve(first.run) != store.resolve(second.run):
@@ -51,31 +59,53 @@ def compare_pooled(
     pooled = list(dict.fromkeys(store.resolve(run) for run in (first.run, *runs)))
     if len(pooled) < 2:
         raise InputError(f"{a}: pooling needs another run besides its own; name one of another seed")
-    a_runs = [arm_scores(store, replace(first, run=run)) for run in pooled]
-    b_runs = [arm_scores(store, replace(second, run=run)) for run in pooled]
+    _refuse_other_experiments(store, pooled)
+    _warn_of_perplexities(store, (first, second))
     _refuse_other_questions(store, [replace(first, run=run) for run in pooled])
-    _say_what_is_left_out(store, (first, second))
-    tasks = [task for task in a_runs[0] if all(task in scores for scores in (*a_runs, *b_runs))]
-    if not tasks:
+    sides = [[arm_scores(store, replace(arm, run=run)) for run in pooled] for arm in (first, second)]
+    found = corrected(_compared(sides[0], sides[1], (a, b), pooled, confidence))
+    if not found:
         raise InputError(f"{a} and {b}: no task that all of {', '.join(pooled)} share")
+    return found
+
+
+def pooled_comparisons(store: Store, runs: Sequence[str]) -> list[Comparison]:
+    """Compare every pair of arms that all `runs` have evaluated, in the profile's order, on every task that they share.
+
+    Confidence is the first run's. Holm's correction counts all comparisons.
+    Raises: InputError if the runs do not belong together, or share no evaluated pair of arms.
+    """
+    pooled = list(dict.fromkeys(store.resolve(run) for run in runs))
+    if len(pooled) < 2:
+        raise InputError("pooling needs two runs at least, of different seeds; name another")
+    _refuse_other_experiments(store, pooled)
+    profile = store.config(pooled[0])["profile"]
+    known = [{row.arm for row in store.evaluations(run)} for run in pooled]
+    names = [arm["name"] for arm in profile["arms"] if all(arm["name"] in arms for arms in known)]
+    if len(names) < 2:
+        raise InputError(f"{', '.join(pooled)}: no two arms that all of them have evaluated; run stage eval")
+    _warn_of_perplexities(store, [Address(pooled[0], name) for name in names])
+    scores = {name: [arm_scores(store, Address(run, name)) for run in pooled] for name in names}
+    _warn_of_missing_tasks(scores)
+    _refuse_other_questions(store, [Address(run, names[0]) for run in pooled])
     return corrected(
-        _pooled(
-            task,
-            [run[task] for run in a_runs],
-            [run[task] for run in b_runs],
-            (a, b),
-            pooled,
-            confidence,
-        )
-        for task in tasks
+        row
+        for a, b in combinations(names, 2)
+        for row in _compared(scores[a], scores[b], (a, b), pooled, profile["eval"]["confidence"])
     )
 
 
-def _say_what_is_left_out(store: Store, arms: Sequence[Address]) -> None:
-    measured = [row for arm in arms for row in evaluated(store, arm) if row.measure == "perplexity"]
-    if measured:
-        tasks = ", ".join(dict.fromkeys(row.task for row in measured))
-        log.warning("%s: perplexities are not pooled; `compare` without --pool has each run's own", tasks)
+def _compared(
+    a: Sequence[Tasks],
+    b: Sequence[Tasks],
+    labels: tuple[str, str],
+    runs: Sequence[str],
+    confidence: float,
+) -> Iterator[Comparison]:
+    """Yield one comparison for each task that all runs have of both arms; `a` and `b` are by run."""
+    for task in a[0]:
+        if all(task in scores for scores in (*a, *b)):
+            yield _pooled(task, [run[task] for run in a], [run[task] for run in b], labels, runs, confidence)
 
 
 def _pooled(
@@ -92,10 +122,11 @@ def _pooled(
     questions = list(a[0])
     a_scores = np.array([[run[question] for question in questions] for run in a])  # (seeds, questions)
     b_scores = np.array([[run[question] for question in questions] for run in b])
+    if len(questions) < 2:
+        raise InputError(f"task {task}: one question only; pooling needs two at least")
     differences = b_scores - a_scores
-    pooled = pool_seeds(differences, confidence)
-    reach = t_quantile((1 + confidence) / 2, pooled.degrees_of_freedom) + NormalDist().inv_cdf(DEFAULT_POWER)
     by_question = differences.mean(axis=0)
+    estimate = _estimate(differences, confidence)
     return Comparison(
         task=task,
         n=len(questions),
@@ -103,28 +134,108 @@ def _pooled(
         b=labels[1],
         a_rate=float(a_scores.mean()),
         b_rate=float(b_scores.mean()),
-        difference=pooled.interval.estimate,
-        ci_low=pooled.interval.low,
-        ci_high=pooled.interval.high,
+        difference=estimate.interval.estimate,
+        ci_low=max(-1.0, estimate.interval.low),  # no difference of two rates lies beyond
+        ci_high=min(1.0, estimate.interval.high),
         confidence=confidence,
-        p_value=pooled.p_value,
-        p_value_holm=pooled.p_value,
-        minimum_detectable_effect=min(1.0, reach * pooled.standard_error),
+        p_value=estimate.p_value,
+        p_value_holm=estimate.p_value,
+        minimum_detectable_effect=min(1.0, estimate.detectable),
         a_only=int(np.sum(by_question < 0)),
         b_only=int(np.sum(by_question > 0)),
     )
+
+
+class _Estimate(NamedTuple):
+    interval: Interval
+    p_value: float
+    detectable: float
+
+
+def _estimate(differences: Floats, confidence: float) -> _Estimate:
+    """Estimate the mean of `differences` (seeds, questions).
+
+    If all are alike the components of variance are zero, which is not certainty: the questions then count as those of
+    one run, whose score interval has a width.
+    """
+    pooled = pool_seeds(differences, confidence)
+    if pooled.standard_error > 0.0:
+        reach = t_quantile((1 + confidence) / 2, pooled.degrees_of_freedom)
+        detectable = (reach + NormalDist().inv_cdf(DEFAULT_POWER)) * pooled.standard_error
+        return _Estimate(pooled.interval, pooled.p_value, detectable)
+    alike = differences.mean(axis=0)
+    return _Estimate(
+        paired_interval(alike, confidence),
+        paired_p_value(alike),
+        paired_detectable_effect(alike, confidence),
+    )
+
+
+def _refuse_other_experiments(store: Store, runs: Sequence[str]) -> None:
+    """Raise InputError if two runs have one seed or different models; warn of other settings that differ."""
+    configs = [store.config(run) for run in runs]
+    seeds: dict[int, str] = {}
+    for run, config in zip(runs, configs, strict=True):
+        if (other := seeds.setdefault(config["seed"], run)) != run:
+            raise InputError(
+                f"runs {other} and {run}: both have seed {config['seed']}; pool runs of different seeds"
+            )
+    first = configs[0]
+    for run, config in zip(runs[1:], configs[1:], strict=True):
+        models = model_source(first), model_source(config)
+        if models[0] != models[1]:
+            raise InputError(
+                f"runs {runs[0]} and {run}: their models differ ({models[0]}, {models[1]}); pool runs of one model"
+            )
+        differing = list(_differing(first["profile"], config["profile"]))
+        if differing:
+            rest = f" and {len(differing) - NAMED_IDS} more" if len(differing) > NAMED_IDS else ""
+            log.warning(
+                "runs %s and %s are pooled, but differ in %s%s",
+                runs[0],
+                run,
+                ", ".join(differing[:NAMED_IDS]),
+                rest,
+            )
+
+
+def _differing(a: Any, b: Any, key: str = "") -> Iterator[str]:
+    """Yield the settings that decide a result and differ between two profiles; hardware does not decide one."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for name in dict.fromkeys([*a, *b]):
+            if key or name not in ("name", "description", "hardware"):
+                yield from _differing(a.get(name), b.get(name), f"{key}.{name}" if key else str(name))
+    elif a != b:
+        yield key
+
+
+def _warn_of_perplexities(store: Store, arms: Sequence[Address]) -> None:
+    measured = [row for arm in arms for row in evaluated(store, arm) if row.measure == "perplexity"]
+    if measured:
+        tasks = ", ".join(dict.fromkeys(row.task for row in measured))
+        log.warning("%s: perplexities are not pooled; `compare` without --pool has each run's own", tasks)
+
+
+def _warn_of_missing_tasks(scores: Mapping[str, Sequence[Tasks]]) -> None:
+    """Warn of tasks that some run has not evaluated for some arm: they are compared less often than others, or not."""
+    everything = [tasks for arm in scores.values() for tasks in arm]
+    missing = [
+        task
+        for task in dict.fromkeys(task for tasks in everything for task in tasks)
+        if not all(task in tasks for tasks in everything)
+    ]
+    if missing:
+        log.warning("%s: not evaluated for every arm of every run, so not pooled there", ", ".join(missing))
 
 
 def _refuse_other_questions(store: Store, addresses: Sequence[Address]) -> None:
     """Raise InputError if one id names two questions: runs with another `data.seed`, or of an older version."""
     asked: dict[tuple[str, str], tuple[str, str]] = {}
     for address in addresses:
-        for row in store.examples(address.run, address.arm, step=address.step, limit=None):
-            if row.task in ("train", "validation"):
-                continue
-            run, prompt = asked.setdefault((row.task, row.ex_id), (address.run, row.prompt))
-            if prompt != row.prompt:
+        for task, ex_id, prompt in store.questions(address.run, address.arm, address.step):
+            run, before = asked.setdefault((task, ex_id), (address.run, prompt))
+            if before != prompt:
                 raise InputError(
-                    f"runs {run} and {address.run}: id {row.ex_id} of task {row.task} is another question in each; "
+                    f"runs {run} and {address.run}: id {ex_id} of task {task} is another question in each; "
                     "pool runs with the same data.seed and the same test questions"
                 )

@@ -221,6 +221,16 @@ class Store:
             ).fetchall()
         return [Example(*row) for row in found]
 
+    def questions(self, run_id: str, arm: str, step: int | None = None) -> list[tuple[str, str, str]]:
+        """Return task, question id and prompt of what an arm's evaluations asked, each once; not of training."""
+        with self.database.reading() as connection:
+            return connection.execute(
+                """SELECT DISTINCT task, ex_id, prompt FROM store.eval_row WHERE run_id = $run AND arm = $arm
+                   AND ($step IS NULL OR step = $step) AND task NOT IN ('train', 'validation')
+                   ORDER BY ALL""",
+                {"run": run_id, "arm": arm, "step": step},
+            ).fetchall()
+
     def scores(self, run_id: str, arm: str, task: str, step: int | None = None) -> Scores:
         """Results of an arm on a task by completion, those of `step` or of the last one. Raises LookupError."""
         with self.database.reading() as connection:

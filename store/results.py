@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from store.subject import Changes
 
 Measure = Literal["accuracy", "perplexity"]
 
@@ -22,7 +24,10 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in a list. `started` and `ended` are Unix seconds, None where that has not happened."""
+    """A run in a list. `started` and `ended` are Unix seconds, None if that has not happened.
+
+    `model` is the profile's `model.source` as the run was set; `changed` are the settings that the run changed.
+    """
 
     run: str
     name: str
@@ -33,6 +38,8 @@ class RunSummary:
     seed: int
     started: float | None
     ended: float | None
+    model: str = field(default="", kw_only=True)
+    changed: Changes = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

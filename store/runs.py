@@ -16,6 +16,7 @@ from store.home import RunFolder
 from store.locks import is_locked
 from store.records import LIVE_STATES, Event, RunRow
 from store.results import ProcessStatus, RunStatus, RunSummary, StageStatus
+from store.subject import model_source
 
 
 def is_live(folder: RunFolder) -> bool:
@@ -67,6 +68,8 @@ def summarise(
         seed=row.seed,
         started=row.ts or None,
         ended=None if state in LIVE_STATES else last or None,
+        model=model_source(row.config),
+        changed=row.config.get("changed", {}),
     )
 
 

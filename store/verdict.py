@@ -1,4 +1,8 @@
-"""What comparisons say in words, and which tasks a trained model has lost on."""
+"""Comparisons in words, and the tasks on which a trained model has lost.
+
+A sentence gives what was observed, its interval, and what the data leave open. It never gives a bound without the
+observation, and no "no difference" without the effect that could have been detected.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any, Literal
 from store.comparison import Comparison
 from store.records import LM_EVAL, MATH_VERIFY
 from store.results import Measure
+from store.wording import MINUS, human, is_detectable, unsigned
 
 Standing = Literal["kept", "lost", "unclear"]
 
@@ -32,19 +37,19 @@ class Watched:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """One sentence on one pair of models: the first task in full, the others by the largest loss not ruled out."""
+    """Return one sentence on one pair of models: the first task in full, then losses, gains and what is open."""
     if not comparisons:
         return "nothing to compare"
     first, others = comparisons[0], comparisons[1:]
-    sentence = _difference(first) if first.ci_low > 0 or first.ci_high < 0 else _no_difference(first)
     accuracies = [row for row in others if row.measure == "accuracy"]
-    if accuracies:
-        tasks = "1 other task" if len(accuracies) == 1 else f"{len(accuracies)} other tasks"
-        sentence += f"; {tasks}: no loss larger than {_points(_largest_loss(accuracies))}"
-    for row in others:
-        if row.measure == "perplexity":
-            sentence += f"; perplexity on {row.task} up by {_points(_largest_loss([row]))} % at most"
-    return sentence
+    parts = [
+        _on_one_task(first, named=bool(others)),
+        *_shown("loses", [row for row in accuracies if row.ci_high < 0]),
+        *_shown("gains", [row for row in accuracies if row.ci_low > 0]),
+        *_open([row for row in accuracies if not _is_shown(row)]),
+        *(_on_one_task(row, named=True) for row in others if row.measure == "perplexity"),
+    ]
+    return "; ".join(parts)
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
@@ -88,44 +93,110 @@ def _watched(row: Comparison, margin: float) -> Watched:
     return Watched(row.task, row.b, -gain, -low, margin, standing, row.measure)
 
 
-def _largest_loss(rows: Sequence[Comparison]) -> float:
-    return max(0.0, *(-row.gain[1] for row in rows))
+def _is_shown(row: Comparison) -> bool:
+    """Return whether the interval excludes zero."""
+    return row.ci_low > 0 or row.ci_high < 0
 
 
-def _difference(row: Comparison) -> str:
+def _on_one_task(row: Comparison, named: bool) -> str:
+    """Return what is known about one task; `named`: with the task's name."""
+    on = f" on {row.task}" if named and row.task and row.measure == "accuracy" else ""
+    return _difference(row, on) if _is_shown(row) else _no_difference(row, on)
+
+
+def _difference(row: Comparison, on: str) -> str:
     a, b = _names(row)
     if row.measure == "perplexity":
         word = "above" if row.difference > 0 else "below"
         return (
-            f"perplexity of {b} on {row.task} {word} that of {a} by {_points(abs(row.difference))} %, "
-            f"{_interval(row, *sorted(abs(end) for end in (row.ci_low, row.ci_high)))}"
+            f"perplexity of {b} on {row.task} {word} that of {a} by {unsigned(row.difference)} %, "
+            f"{_size_interval(row)}{_corrected(row)}"
         )
-    high, low, sign = (b, a, 1) if row.difference > 0 else (a, b, -1)
-    ends = sorted((sign * row.ci_low, sign * row.ci_high))
-    return f"{high} above {low} by {_points(abs(row.difference))} points, {_interval(row, *ends)}"
-
-
-def _no_difference(row: Comparison) -> str:
-    a, b = _names(row)
-    unit, of = ("%", f" in perplexity on {row.task}") if row.measure == "perplexity" else ("points", "")
+    high, low = (b, a) if row.difference > 0 else (a, b)
     return (
-        f"no difference shown between {b} and {a}{of}: {_points(row.difference)} {unit}, "
-        f"{_interval(row, row.ci_low, row.ci_high)}; "
-        f"a true difference of {_points(row.minimum_detectable_effect)} {unit} would have been found 4 times in 5"
+        f"{high} above {low}{on} by {unsigned(row.difference)} points, {_size_interval(row)}{_corrected(row)}"
     )
 
 
-def _interval(row: Comparison, low: float, high: float) -> str:
-    return f"{row.confidence * 100:g} % interval {_points(low)} to {_points(high)}"
+def _no_difference(row: Comparison, on: str) -> str:
+    a, b = _names(row)
+    unit, on = ("%", f" in perplexity on {row.task}") if row.measure == "perplexity" else ("points", on)
+    return (
+        f"no difference shown between {b} and {a}{on}: {_points(row.difference)} {unit}, "
+        f"{_confidence(row)} {_points(row.ci_low)} to {_points(row.ci_high)}; {_reach(row, unit)}"
+    )
+
+
+def _reach(row: Comparison, unit: str) -> str:
+    if not is_detectable(row.minimum_detectable_effect, row.measure):
+        return "with so little data no difference, however large, would have been found 4 times in 5"
+    effect = unsigned(row.minimum_detectable_effect)
+    return f"a true difference of {effect} {unit} would have been found 4 times in 5"
+
+
+def _shown(verb: str, rows: Sequence[Comparison]) -> list[str]:
+    """Return what b loses or gains on tasks whose intervals exclude zero, the largest first."""
+    if not rows:
+        return []
+    ranked = sorted(rows, key=lambda row: -abs(row.difference))
+    listed = [
+        f"{unsigned(row.difference)} points on {row.task} ({_size_interval(row)}{_corrected(row)})"
+        for row in ranked
+    ]
+    return [f"{_names(rows[0])[1]} {verb} {', '.join(listed)}"]
+
+
+def _open(rows: Sequence[Comparison]) -> list[str]:
+    """Return what was observed on tasks whose intervals contain zero, and the losses that they do not exclude."""
+    if not rows:
+        return []
+    b = _names(rows[0])[1]
+    observed = min(rows, key=lambda row: row.difference)
+    bound = min(rows, key=lambda row: row.ci_low)
+    weakest = max(rows, key=lambda row: row.minimum_detectable_effect)
+    several = len(rows) > 1
+    tasks = f"{len(rows)} other tasks" if several else rows[0].task or "1 other task"
+    interval = f"{_confidence(observed)} {_points(observed.ci_low)} to {_points(observed.ci_high)}"
+    if _points(observed.difference).startswith(MINUS):
+        size = f"{unsigned(observed.difference)} points{_at(observed, several)} ({interval})"
+        seen = f"the {'largest ' * several}observed loss of {b} is {size}"
+    else:
+        seen = f"no loss of {b} was observed"
+    return [
+        f"no difference shown on {tasks}: {seen}; losses up to {unsigned(min(bound.ci_low, 0.0))} points"
+        f"{_at(bound, several)} are compatible with the data; {_reach(weakest, 'points')}{_at(weakest, several)}"
+    ]
+
+
+def _at(row: Comparison, several: bool) -> str:
+    """Return the task that a figure belongs to, if it is one of several."""
+    return f" on {row.task}" if several else ""
+
+
+def _corrected(row: Comparison) -> str:
+    """Return a caveat if the correction for all comparisons leaves chance as an explanation, else nothing."""
+    if row.p_value_holm <= 1 - row.confidence:
+        return ""
+    return f"; not significant after Holm's correction, p {row.p_value_holm:.2g}"
+
+
+def _size_interval(row: Comparison) -> str:
+    """Return the interval of the size of a difference that is shown, smaller end first."""
+    low, high = sorted((row.ci_low, row.ci_high), key=abs)
+    return f"{_confidence(row)} {unsigned(low)} to {unsigned(high)}"
+
+
+def _confidence(row: Comparison) -> str:
+    return f"{row.confidence * 100:g} % interval"
 
 
 def _points(fraction: float) -> str:
-    rounded = round(fraction * 100, 1) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{rounded:.1f}"
+    rounded = round(fraction * 100, 1) + 0.0  # + 0.0 turns −0.0 into 0.0
+    return human(f"{rounded:.1f}")
 
 
 def _names(row: Comparison) -> tuple[str, str]:
-    """The arms' own names where they differ, else the whole labels; SFT and GRPO as one writes them."""
+    """Return the arms' own names if they differ, else the whole labels; SFT and GRPO in capitals."""
     short = row.a.rpartition("/")[2], row.b.rpartition("/")[2]
     a, b = short if short[0] != short[1] else (row.a, row.b)
     return _spoken(a), _spoken(b)

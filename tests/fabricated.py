@@ -58,17 +58,18 @@ class FabricatedRun:
         created: float = LONG_AGO,
         seed: int = 0,
         changed: Mapping[str, Any] | None = None,
+        frozen: Mapping[str, Any] | None = None,
     ) -> None:
-        """`changed`: sections of the profile that are set otherwise."""
+        """`changed`: sections of the profile that are set otherwise; `frozen`: further keys of run.json."""
         self.folder = RunFolder(home, run_id)
         self.folder.logs.mkdir(parents=True)
-        frozen = config(run_id, created, seed=seed)
-        frozen["profile"] |= changed or {}
-        self.folder.config.write_text(json.dumps(frozen))
+        whole = config(run_id, created, seed=seed) | dict(frozen or {})
+        whole["profile"] |= changed or {}
+        self.folder.config.write_text(json.dumps(whole))
         self.now = created
         self._journal = JournalWriter(self.folder.journal)
         self._lock: int | None = None
-        self.write(RunRow(run_id, "demo", seed, frozen, self.now))
+        self.write(RunRow(run_id, "demo", seed, whole, self.now))
 
     def passes(self, seconds: float) -> None:
         """Moves the clock."""

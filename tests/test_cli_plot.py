@@ -32,6 +32,10 @@ def test_one_arm_is_drawn_alone_and_an_unknown_metric_is_named(tmp_path: Path) -
     assert "train/loss by step   sft 0.05" in alone.stdout
     wrong = mathrl(tmp_path, "status", run.folder.run_id, "--plot", "train/los")
     assert wrong.returncode == 2 and "did you mean train/loss" in wrong.stderr
+    groups = "it has 3, each also by its source (base, grpo, sft): reward/{mean}; train/{loss, tokens}"
+    assert groups in wrong.stderr
+    far = mathrl(tmp_path, "status", run.folder.run_id, "--plot", "nosuch")
+    assert far.returncode == 2 and groups in far.stderr and "did you mean" not in far.stderr
     both = mathrl(tmp_path, "status", run.folder.run_id, "--plot", "train/loss", "--json")
     assert both.returncode == 2 and "leave --json out" in both.stderr
 

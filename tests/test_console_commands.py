@@ -18,13 +18,16 @@ from mathrl_tui.control import Told
 from mathrl_tui.core.feed import Feed
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from profiles import Profile
+from store.subject import Changes
 
 
 def starts(monkeypatch: pytest.MonkeyPatch, go_on: threading.Event | None = None) -> list[tuple[str, int]]:
     """The profiles and seeds of the runs that the console starts from now on; none is there before `go_on`."""
     started: list[tuple[str, int]] = []
 
-    def start(home: Path, profile: Profile, stages: tuple[str, ...], seed: int, name: str) -> Told:
+    def start(
+        home: Path, profile: Profile, stages: tuple[str, ...], seed: int, name: str, changed: Changes
+    ) -> Told:
         started.append((profile.name, seed))
         assert go_on is None or go_on.wait(30)
         FabricatedRun(home, f"demo-s{seed}-new")

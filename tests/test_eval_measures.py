@@ -77,7 +77,8 @@ def test_perplexity_is_told_and_compared_by_document(tmp_path: Path) -> None:
     } == (perplexity.to_json() | {"a": "", "b": ""})
     assert "perplexity of SFT on wikitext above that of base by 5.1 %" in verdict([perplexity])
     assert verdict([arc, perplexity]).endswith(
-        f"perplexity on wikitext up by {100 * perplexity.ci_high:.1f} % at most"
+        f"; perplexity of SFT on wikitext above that of base by 5.1 %, 95 % interval "
+        f"{100 * perplexity.ci_low:.1f} to {100 * perplexity.ci_high:.1f}"
     )
 
 
@@ -121,7 +122,10 @@ def test_a_lower_perplexity_is_no_loss() -> None:
     kept, lost = regression_watch([better, worse], 0.02)
     assert (kept.standing, kept.loss, kept.largest_loss) == ("kept", -0.05, -0.04)
     assert (lost.standing, lost.loss, lost.largest_loss) == ("lost", 0.05, 0.06)
-    assert verdict([better, worse]).endswith("up by 6.0 % at most")
+    assert verdict([better, worse]) == (
+        "perplexity of SFT on wikitext below that of base by 5.0 %, 95 % interval 4.0 to 6.0; "
+        "perplexity of SFT on wikitext above that of base by 5.0 %, 95 % interval 4.0 to 6.0"
+    )
 
 
 def test_detectable_ratio_is_the_error_of_the_log_ratio() -> None:

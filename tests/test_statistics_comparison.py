@@ -1,6 +1,7 @@
 """Comparisons: from files and from the store, their verdicts, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,14 +233,42 @@ def test_an_arm_without_evaluation_is_named(store: Store) -> None:
 def test_verdict_words() -> None:
     others = [row(0.0, -0.012, 0.01, task=f"task{n}") for n in range(8)]
     assert verdict([row(0.021, 0.004, 0.038), *others]) == (
-        "GRPO above SFT by 2.1 points, 95 % interval 0.4 to 3.8; 8 other tasks: no loss larger than 1.2"
+        "GRPO above SFT on gsm8k by 2.1 points, 95 % interval 0.4 to 3.8; no difference shown on 8 other tasks: "
+        "no loss of GRPO was observed; losses up to 1.2 points on task0 are compatible with the data; "
+        "a true difference of 2.4 points would have been found 4 times in 5 on task0"
     )
     assert verdict([row(-0.021, -0.038, -0.004)]) == "SFT above GRPO by 2.1 points, 95 % interval 0.4 to 3.8"
     assert verdict([row(-0.003, -0.02, 0.014, a="r/base", b="r/sft+grpo")]) == (
-        "no difference shown between SFT+GRPO and base: -0.3 points, 95 % interval -2.0 to 1.4; "
+        "no difference shown between SFT+GRPO and base: −0.3 points, 95 % interval −2.0 to 1.4; "
         "a true difference of 2.4 points would have been found 4 times in 5"
     )
     assert verdict([row(0.021, 0.004, 0.038, a="one/sft", b="two/sft")]).startswith("two/SFT above one/SFT")
+
+
+def test_a_verdict_gives_what_was_observed_before_what_is_open() -> None:
+    won = row(0.021, 0.004, 0.038)
+    lossy = row(-0.167, -0.448, 0.114, task="mmlu")
+    assert verdict([won, lossy]).endswith(
+        "; no difference shown on mmlu: the observed loss of GRPO is 16.7 points (95 % interval −44.8 to 11.4); "
+        "losses up to 44.8 points are compatible with the data; "
+        "a true difference of 2.4 points would have been found 4 times in 5"
+    )
+    several = verdict([won, row(-0.05, -0.08, -0.02, "arc"), row(0.03, 0.01, 0.05, "wino"), lossy, won])
+    assert (
+        "; GRPO loses 5.0 points on arc (95 % interval 2.0 to 8.0); GRPO gains 3.0 points on wino ("
+        in several
+    )
+    assert "no loss larger" not in several and "-" not in several
+
+
+def test_what_the_data_cannot_show_is_said() -> None:
+    """p after Holm's correction, and a detectable effect of 1: no difference would be found at all."""
+    chance = replace(row(-0.021, -0.038, -0.004), p_value_holm=0.3)
+    assert verdict([chance]).endswith("0.4 to 3.8; not significant after Holm's correction, p 0.3")
+    few = replace(row(-0.2, -0.6, 0.3), minimum_detectable_effect=1.0)
+    assert verdict([few]).endswith(
+        "with so little data no difference, however large, would have been found 4 times in 5"
+    )
 
 
 def test_regression_watch_tells_kept_lost_and_unclear() -> None:

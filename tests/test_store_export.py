@@ -37,7 +37,15 @@ def answers(arm: str, right: str) -> list[Record]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    config = {"profile": {"name": "demo", "sft": {"learning_rate": 2e-6, "steps": 40}}, "seed": 3, "plan": []}
+    config = {
+        "profile": {
+            "name": "demo",
+            "model": {"source": "org/Model-1B"},
+            "sft": {"learning_rate": 2e-6, "steps": 40},
+        },
+        "seed": 3,
+        "plan": [],
+    }
     records: list[Record] = [
         RunRow("demo", "demo", 3, config, ts=1_800_000_000.0),
         Scalar("sft/train/loss", 1, 1 / 3, ts=1_800_000_001.5),
@@ -93,7 +101,7 @@ def test_comparisons_are_those_of_the_statistics(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (path,) = export(store, ["first"], ["comparisons"], "json", tmp_path)
     found = json.loads(path.read_text())["comparisons"]
-    assert found == [each.to_json() for each in run_comparisons(store, "first")]
+    assert found == [each.to_json() | {"model": None} for each in run_comparisons(store, "first")]
     assert [(each["a"], each["b"], each["difference"]) for each in found] == [("base", "sft", 0.5)]
     (path,) = export(store, [], ["comparisons"], "csv", tmp_path)
     rows = list(csv.DictReader(path.read_text().splitlines()))

@@ -1,4 +1,4 @@
-"""`compare`: two arms, or two files of anybody's evaluation, on the same questions."""
+"""`compare`: two arms, two files of any evaluation, or all arms of several seeds, on the same questions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 def compare(
     home: Home,
-    a: Annotated[str, typer.Argument(help="RUN/ARM, RUN/ARM@STEP, or a JSONL file with `id` and `correct`")],
-    b: Annotated[str, typer.Argument(help="the same; differences are b − a")],
+    a: Annotated[
+        str, typer.Argument(help="RUN/ARM, RUN/ARM@STEP, or a JSONL file with `id` and `correct`")
+    ] = "",
+    b: Annotated[str, typer.Argument(help="the same; differences are b − a")] = "",
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="coverage of the intervals")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1000, help="bootstrap resamples")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the bootstrap")] = 0,
     pool: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="pool with the same arms of this run, of another seed; repeatable"),
+        typer.Option(
+            metavar="RUN",
+            help="pool with the same arms of this run, of another seed; repeatable. Without A and B: "
+            "pool all arms of the runs given",
+        ),
     ] = None,
     margin: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="also say on which tasks b lost more than this fraction")
@@ -33,30 +39,58 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two arms, or two files, on the same questions: intervals, test, detectable effect, per task."""
+    if not a:
+        _compare_seeds(home, pool or [], as_json)
+        return
+    if not b:
+        raise WrongInput(f"Missing argument 'b': what {a} is compared with; see --help")
     found = (
         _pooled(home, a, b, pool, confidence) if pool else _compared(home, a, b, confidence, resamples, seed)
     )
     if as_json:
         print_json({"comparisons": [row.to_json() for row in found]})
         return
-    from mathrl_tui.commands.report import comparison_table, watch_table
+    from mathrl_tui.commands.report import comparison_table, sides, watch_table
+    from store.query import Store
     from store.verdict import regression_watch, verdict
 
+    if not _is_file(a):
+        print(f"{sides(Store(home), a, b, pool or [])}\n")
     print(comparison_table(found))
     print(f"\n{verdict(found)}")
     if margin:
         print(f"\n{watch_table(regression_watch(found, margin))}")
 
 
+def _compare_seeds(home: Path, runs: list[str], as_json: bool) -> None:
+    """Compare all arms of several seeds, pooled."""
+    from mathrl_tui.commands.report import pooled_results
+    from store.pooling import pooled_comparisons
+
+    if len(runs) < 2:
+        raise WrongInput(
+            "Missing argument 'a': give two arms or files, or --pool RUN for each of several seeds"
+        )
+    store = settled_store(home)
+    if as_json:
+        print_json({"comparisons": [row.to_json() for row in pooled_comparisons(store, runs)]})
+    else:
+        print(pooled_results(store, runs))
+
+
 def _compared(home: Path, a: str, b: str, confidence: float, resamples: int, seed: int) -> list[Comparison]:
     from store.comparison import compare_arms, compare_files
 
-    files = [Path(text).is_file() or text.endswith(".jsonl") for text in (a, b)]
+    files = [_is_file(text) for text in (a, b)]
     if all(files):
         return compare_files(Path(a), Path(b), confidence, resamples, seed)
     if any(files):
         raise WrongInput(f"{a} and {b}: one is a file and one is not; give two files or two arms (RUN/ARM)")
     return compare_arms(settled_store(home), a, b, confidence, resamples, seed)
+
+
+def _is_file(text: str) -> bool:
+    return Path(text).is_file() or text.endswith(".jsonl")
 
 
 def _pooled(home: Path, a: str, b: str, runs: list[str], confidence: float) -> list[Comparison]:

@@ -16,23 +16,27 @@ the figures show that it works and say nothing about real models.
 """
 AFTERWARDS = """
 These are the figures of a toy model on generated problems; they say nothing about real models.
-The run stays here: `mathrl-tui` shows its curves and completions, `mathrl-tui export {run_id}` writes its tables.\
+What ran stays here: `mathrl-tui` shows curves and completions, `mathrl-tui export {run_ids}` writes the tables.\
 """
 
 
 def demo(
     home: Home,
-    seed: Annotated[int, typer.Option(min=0, help="seed of data, model and sampling")] = 0,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--seed", min=0, help="seed of model and sampling; repeatable, pooled at the end [default: 0]"
+        ),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Run the whole experiment in miniature on this machine's CPU, ending in the comparison table."""
     import profiles
-    from engine.launch import start_run
     from engine.plan import parse_stages
-    from mathrl_tui.commands.run import follow_and_report
+    from mathrl_tui.commands.seeds import Experiment, run_seeds
 
+    settings = overrides or []
+    profile, changed = profiles.load("demo", settings), profiles.changed_settings("demo", settings)
     print(WHAT_IT_IS)
-    run_id = start_run(home, profiles.load("demo", overrides or []), parse_stages(["all"]), seed)
-    print(run_id, flush=True)
-    follow_and_report(home, run_id)
-    print(AFTERWARDS.format(run_id=run_id))
+    runs = run_seeds(home, Experiment(profile, parse_stages(["all"]), "", changed), seeds or [0])
+    print(AFTERWARDS.format(run_ids=" ".join(runs)))

@@ -17,7 +17,7 @@ NARROWEST, WIDEST, HEIGHT = 20, 120, 20  # cells, lines
 def plotted(store: Store, run_id: str, metric: str) -> str:
     """`metric` of the run: a whole name (sft/train/loss), or one without its arm (train/loss) for all arms.
 
-    Raises WrongInput, which names what comes near, where the run has no such metric.
+    Raises: WrongInput, with near names and every metric that there is, if the run has no such metric.
     """
     from mathrl_tui.core.curve import Curve
     from mathrl_tui.core.panels import Panel, split
@@ -26,7 +26,9 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
     known = store.metrics(run_id)
     chosen = [metric] if metric in known else [name for name in known if split(name)[1] == metric]
     if not chosen:
-        raise WrongInput(f"--plot {metric}: run {run_id} has no such metric; {_near(metric, known)}")
+        raise WrongInput(
+            f"--plot {metric}: run {run_id} has no such metric; {_near(metric, known)}{_listed(known)}"
+        )
     arms = [str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"]]
     chosen.sort(key=lambda name: arms.index(split(name)[0]) if split(name)[0] in arms else len(arms))
     curves = {}
@@ -40,10 +42,27 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
 
 
 def _near(metric: str, known: list[str]) -> str:
+    """Return the known names that look like `metric`, as a question; nothing if none does."""
     import difflib
 
     from mathrl_tui.core.panels import split
 
     names = [*dict.fromkeys(split(name)[1] for name in known), *known]
     near = difflib.get_close_matches(metric, names, n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names[:8]) or 'none yet'}"
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def _listed(known: list[str]) -> str:
+    """Return every metric, by group: `train/: loss, grad_norm; val/: pass_at_1`, and the arms that have them."""
+    from mathrl_tui.core.panels import split
+
+    if not known:
+        return "it has none yet"
+    groups: dict[str, dict[str, None]] = {}
+    for name in known:
+        group, _, rest = split(name)[1].rpartition("/")
+        groups.setdefault(f"{group}/" if group else "", {})[rest] = None
+    parts = [f"{group}{{{', '.join(rest)}}}" if group else ", ".join(rest) for group, rest in groups.items()]
+    arms = dict.fromkeys(split(name)[0] for name in known)
+    count = sum(len(rest) for rest in groups.values())
+    return f"it has {count}, each also by its source ({', '.join(arms)}): {'; '.join(parts)}"

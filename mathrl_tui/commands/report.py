@@ -1,13 +1,16 @@
-"""The experiment's answer as text: every arm's rate, every pair's difference, and a verdict in words."""
+"""The experiment's answer as text: the model, every arm's rate, every pair's difference, a verdict in words.
+
+`results` is one run's report; `pooled_results` is that of several runs of one experiment, one for each seed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mathrl_tui.commands.printing import table
-from mathrl_tui.core.measure import change, value
-from mathrl_tui.core.text import points
+from mathrl_tui.core.measure import amount, change, detectable, value
+from mathrl_tui.core.text import harmless, points
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def results(store: Store, run_id: str) -> str:
-    """Evaluations, comparisons, verdicts and the regression watch of a run; empty where nothing was evaluated."""
+    """Return a run's evaluations, comparisons, verdicts and regression watch; empty if nothing was evaluated."""
     from store.comparison import run_comparisons
     from store.verdict import run_watch, verdicts
 
@@ -25,14 +28,89 @@ def results(store: Store, run_id: str) -> str:
     if not evaluations:
         return ""
     comparisons = run_comparisons(store, run_id)
-    parts = [evaluation_table(evaluations)]
+    parts = [subject_line(store.config(run_id)), evaluation_table(evaluations)]
     if comparisons:
-        parts += [comparison_table(comparisons), "\n".join(verdicts(comparisons)), _reach(comparisons)]
+        parts += [
+            comparison_table(comparisons),
+            "\n".join(verdicts(comparisons)),
+            _reach(comparisons, _ALONE),
+        ]
     watched = run_watch(comparisons, store.config(run_id)["profile"]["eval"])
     if watched:
         parts.append(watch_table(watched))
     shots = [event.message for event in store.events(run_id, kinds=["input"]) if event.stage == "eval"]
     return "\n\n".join(parts + (["\n".join(dict.fromkeys(shots))] if shots else []))
+
+
+def rates_alone(store: Store, run_id: str) -> str:
+    """Return a run's rates without comparisons; empty if nothing was evaluated."""
+    evaluations = store.evaluations(run_id)
+    return f"{subject_line(store.config(run_id))}\n\n{evaluation_table(evaluations)}" if evaluations else ""
+
+
+def pooled_results(store: Store, run_ids: Sequence[str]) -> str:
+    """Return the report of several seeds of one experiment: rates by seed, pooled comparisons and verdicts.
+
+    Raises: InputError if the runs do not belong together.
+    """
+    from store.pooling import pooled_comparisons
+    from store.verdict import run_watch, verdicts
+
+    run_ids = list(dict.fromkeys(store.resolve(run) for run in run_ids))
+    comparisons = pooled_comparisons(store, run_ids)
+    configs = [store.config(run_id) for run_id in run_ids]
+    parts = [
+        subject_line(configs[0], [config["seed"] for config in configs]),
+        _rates_by_seed(store, run_ids),
+        comparison_table(comparisons),
+        "\n".join(verdicts(comparisons)),
+        _reach(comparisons, _POOLED),
+    ]
+    watched = run_watch(comparisons, configs[0]["profile"]["eval"])
+    return "\n\n".join(parts + ([watch_table(watched)] if watched else []))
+
+
+def subject_line(config: dict[str, Any], seeds: Sequence[int] = ()) -> str:
+    """Return what a report is about: `model Qwen2.5-Math-1.5B, profile demo* (2 settings changed), seed 0`."""
+    from store.runs import profile_name as own_name
+    from store.subject import model_name, model_source, profile_name
+
+    changed = config.get("changed", {})
+    count = f" ({len(changed)} setting{'s' * (len(changed) > 1)} changed)" if changed else ""
+    trained = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {config.get('seed', 0)}"
+    model = harmless(model_name(model_source(config)))
+    return f"model {model}, profile {profile_name(own_name(config), changed)}{count}, {trained}"
+
+
+def sides(store: Store, a: str, b: str, pool: Sequence[str]) -> str:
+    """Return which models two arms' addresses stand for, a line each, with the seeds of the runs in `pool`."""
+    from store.comparison import parse_address
+
+    others = [store.resolve(run) for run in pool]
+    lines = []
+    for side, address in zip("ab", (a, b), strict=True):
+        run_id = store.resolve(parse_address(address).run)
+        runs = dict.fromkeys([run_id, *others]) if others else ()
+        seeds = [store.config(run)["seed"] for run in runs]
+        lines.append(f"{side}: {address}, {subject_line(store.config(run_id), seeds)}")
+    return "\n".join(lines)
+
+
+def _rates_by_seed(store: Store, run_ids: Sequence[str]) -> str:
+    """One line for each arm and task that all runs have: the mean over the seeds, and each seed's rate."""
+    from store.comparison import newest
+
+    by_run = [{(row.arm, row.task): row for row in newest(store.evaluations(run_id))} for run_id in run_ids]
+    rows = []
+    for key, first in by_run[0].items():
+        found = [run[key] for run in by_run if key in run]
+        if len(found) < len(by_run):
+            continue
+        rates = [row.rate for row in found]
+        mean = value(sum(rates) / len(rates), first.measure)
+        rows.append((*key, str(first.n), mean, *(value(rate, first.measure) for rate in rates)))
+    seeds = (f"seed {store.config(run_id)['seed']}" for run_id in run_ids)
+    return table(("arm", "task", "questions", "mean", *seeds), rows, left=2)
 
 
 def evaluation_table(rows: Sequence[EvalSummary]) -> str:
@@ -79,8 +157,8 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
             "b",
             "task",
             "n",
-            "a",
-            "b",
+            "rate of a",
+            "rate of b",
             "b − a",
             "interval",
             "p",
@@ -101,7 +179,7 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
                 f"{points(row.ci_low)} to {points(row.ci_high)}",
                 _p(row.p_value),
                 _p(row.p_value_holm),
-                f"{row.minimum_detectable_effect * 100:.1f}",
+                detectable(row.minimum_detectable_effect, row.measure).removesuffix(" points"),
                 str(row.a_only),
                 str(row.b_only),
             )
@@ -112,16 +190,16 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
 
 
 def watch_table(rows: Sequence[Watched]) -> str:
-    """One line a task that should not be lost on."""
+    """One line for each watched task: the observed change, and the largest loss that its interval holds."""
     return table(
-        ("task", "arm", "loss", "largest loss", "margin", "standing"),
+        ("task", "arm", "change", "loss at most", "margin", "standing"),
         [
             (
                 row.task or "–",
                 row.arm,
-                change(row.loss + 0.0, row.measure),
-                points(row.largest_loss),
-                f"{row.margin * 100:.1f}",
+                change(row.loss if row.measure == "perplexity" else -row.loss, row.measure),
+                amount(max(row.largest_loss, 0.0), row.measure),
+                amount(row.margin, row.measure),
                 row.standing,
             )
             for row in rows
@@ -130,15 +208,24 @@ def watch_table(rows: Sequence[Watched]) -> str:
     )
 
 
-def _reach(rows: Sequence[Comparison]) -> str:
-    """What the intervals hold and what they do not."""
-    confidence = f"{rows[0].confidence * 100:g} %"
+_ALONE = (
+    "paired {confidence} intervals over the questions; p: mid-p McNemar",
+    "One training seed: the intervals do not hold how far another seed would fall from it; `mathrl-tui compare "
+    "--pool RUN --pool RUN` pools the runs of several seeds.",
+)
+_POOLED = (
+    "{confidence} intervals over training seeds and questions; p: t-test",
+    "Several training seeds: the intervals hold the variance between seeds. With few seeds they are wide.",
+)
+
+
+def _reach(rows: Sequence[Comparison], kind: tuple[str, str]) -> str:
+    """Return what the intervals hold and what they do not."""
+    method, seeds = kind
     return (
-        f"Differences in percentage points, with paired {confidence} intervals over the questions; p: mid-p McNemar; "
-        "detectable: the true difference that would have been found 4 times in 5. Perplexities (ppl): change in "
-        "percent, by document.\n"
-        "One training seed: how far another would fall from it is not in these intervals; `mathrl-tui compare A B "
-        "--pool RUN` holds several seeds."
+        f"Differences in percentage points, with {method.format(confidence=f'{rows[0].confidence * 100:g} %')}; "
+        "detectable: the true difference that would have been found 4 times in 5 (none: there are too few data). "
+        f"Perplexities (ppl): change in percent, by document.\n{seeds}"
     )
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home, Overrides
-from mathrl_tui.commands.settled import settled_store
-
-if TYPE_CHECKING:
-    from store.journal import Position
+from mathrl_tui.commands.seeds import Experiment, follow_and_report, run_seeds, start_detached
 
 DEFAULT_PROFILE = "qwen2.5-math-1.5b"
 
@@ -28,7 +25,10 @@ def run(
     ] = None,
     overrides: Overrides = None,
     seeds: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, help="one run for each seed; repeatable [default: 0]")
+        list[int] | None,
+        typer.Option(
+            "--seed", min=0, help="one run for each seed, pooled at the end; repeatable [default: 0]"
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="how the run is called [default: the profile's name]")] = "",
     detach: Annotated[bool, typer.Option("--detach", help="print the run's id and do not follow it")] = False,
@@ -48,34 +48,21 @@ def run(
         return
     if server == "":
         raise WrongInput("--server: needs a URL, http://HOST:PORT/v1")
-    changed = [*(overrides or []), *([f"eval.server={server}"] if server else [])]
-    chosen = DEFAULT_PROFILE if profile is None else profile
-    _start(home, stages or [], chosen, changed, seeds or [0], name, detach)
+    settings = [*(overrides or []), *([f"eval.server={server}"] if server else [])]
+    experiment = _experiment(stages or [], DEFAULT_PROFILE if profile is None else profile, settings, name)
+    start = start_detached if detach else run_seeds
+    start(home, experiment, seeds or [0])
 
 
-def _start(
-    home: Path,
-    stages: list[str],
-    profile: str,
-    overrides: list[str],
-    seeds: list[int],
-    name: str,
-    detach: bool,
-) -> None:
-    """Several seeds run one after the other in the foreground; detached, they queue for the GPUs."""
+def _experiment(stages: list[str], profile: str, overrides: list[str], name: str) -> Experiment:
     import profiles
-    from engine.launch import start_run
     from engine.plan import parse_stages
     from store.home import RUN_NAME
 
-    wanted, settings = parse_stages(stages), profiles.load(profile, overrides)
+    wanted, loaded = parse_stages(stages), profiles.load(profile, overrides)
     if name and not RUN_NAME.match(name):
         raise WrongInput(f"--name {name}: use letters, digits and . _ + - only")
-    for seed in seeds:
-        run_id = start_run(home, settings, wanted, seed, name)
-        print(run_id, flush=True)
-        if not detach:
-            follow_and_report(home, run_id)
+    return Experiment(loaded, wanted, name, profiles.changed_settings(profile, overrides))
 
 
 def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
@@ -91,15 +78,3 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
     print(run_id, flush=True)
     if not detach:
         follow_and_report(home, run_id, past)
-
-
-def follow_and_report(home: Path, run_id: str, start: Position | None = None) -> None:
-    """Follows a run from `start` (None: its beginning) to its end, then prints what its evaluations say."""
-    from mathrl_tui.commands.follow import follow
-    from mathrl_tui.commands.report import results
-    from store.journal import START
-
-    follow(home, run_id, start or START)
-    found = results(settled_store(home), run_id)
-    if found:
-        print(f"\n{found}")

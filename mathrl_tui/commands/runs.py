@@ -10,7 +10,7 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
-from mathrl_tui.core.text import duration, number
+from mathrl_tui.core.text import duration, harmless, number
 
 if TYPE_CHECKING:
     from store.query import Store
@@ -21,6 +21,7 @@ def runs(home: Home, as_json: AsJson = False) -> None:
     """List all runs, oldest first."""
     from store.query import Store
     from store.runs import as_json as to_json
+    from store.subject import CHANGED_MARK
 
     found = Store(home).runs()
     if as_json:
@@ -28,11 +29,10 @@ def runs(home: Home, as_json: AsJson = False) -> None:
     elif not found:
         print(f"no runs in {home} yet; `mathrl-tui demo` makes one")
     else:
-        rows = [
-            (one.run, one.state, _stages(one), one.profile, str(one.seed), _moment(one.started), _span(one))
-            for one in found
-        ]
-        print(table(("run", "state", "stages", "profile", "seed", "started", "took"), rows, left=4))
+        titles = ("run", "state", "stages", "model", "profile", "seed", "started", "took")
+        print(table(titles, [_row(one) for one in found], left=5))
+        if any(one.changed for one in found):
+            print(f"{CHANGED_MARK} with changed settings; `mathrl-tui status RUN` lists them")
 
 
 def status(
@@ -69,7 +69,8 @@ def status(
 def _told(run: RunStatus, store: Store, plot: str) -> str:
     lines = [
         f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),
-        f"profile {run.profile}, seed {run.seed}, started {_moment(run.started)}, {_span(run)}",
+        *_subject(run),
+        f"seed {run.seed}, started {_moment(run.started)}, {_span(run)}",
     ]
     lines += [f"! {words}" for words in _alarms(store, run)]
     if run.step is not None:
@@ -88,6 +89,26 @@ def _told(run: RunStatus, store: Store, plot: str) -> str:
 
         lines.append(plotted(store, run.run, plot))
     return "\n".join(lines)
+
+
+def _row(run: RunSummary) -> tuple[str, ...]:
+    """Return a run's line in the list."""
+    from store.subject import model_name, profile_name
+
+    return (
+        *(run.run, run.state, _stages(run), harmless(model_name(run.model))),
+        *(profile_name(run.profile, run.changed), str(run.seed), _moment(run.started), _span(run)),
+    )
+
+
+def _subject(run: RunSummary) -> list[str]:
+    """Return the model in full, the profile, and every setting that differs from the profile's."""
+    from store.subject import UNKNOWN, changes
+
+    changed = changes(run.changed)
+    count = f", {len(changed)} changed" if changed else ""
+    lines = [f"model {run.model or UNKNOWN}", f"profile {run.profile}{count}"]
+    return [harmless(line) for line in (*lines, *(f"  {change}" for change in changed))]
 
 
 def _as_json(run: RunStatus, store: Store) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""`samples`: what an arm wrote, beside question, gold answer and verdict."""
+"""`samples`: what an arm wrote, with question, gold answer and verdict; in evaluations, validation and training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,9 +20,17 @@ if TYPE_CHECKING:
     from store.comparison import Address
     from store.query import Store
     from store.records import Example
-    from store.results import EvalSummary
 
 Sample = tuple["Example", "Example | None"]  # an arm's completion, and the other arm's of the same question
+STEPS_NAMED = 20
+
+
+class Split(str, Enum):  # noqa: UP042 (Typer reads the values of a str enum)
+    """Where completions come from."""
+
+    test = "test"
+    validation = "validation"
+    train = "train"
 
 
 def samples(
@@ -30,62 +40,126 @@ def samples(
     flips: Annotated[
         str, typer.Option(metavar="OTHER", help="only where this arm (ARM or RUN/ARM) has the other verdict")
     ] = "",
+    split: Annotated[
+        Split,
+        typer.Option(
+            help="test: evaluations; validation: asked while training; train: the rollouts recorded at each step "
+            "(grpo.examples_per_step)"
+        ),
+    ] = Split.test,
     step: Annotated[
-        int | None, typer.Option(min=0, help="checkpoint step [default: the last evaluated]")
+        int | None, typer.Option(min=0, help="step N, after the N-th update [default: the last recorded]")
     ] = None,
-    task: Annotated[str, typer.Option(help="task [default: the first evaluated]")] = "",
+    task: Annotated[str, typer.Option(help="one task of the evaluation [default: all]")] = "",
     limit: Annotated[int, typer.Option(min=1, help="how many")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Read completions with question, gold answer, extracted answer and verdict."""
-    from dataclasses import replace
-
     from store.comparison import parse_address
 
+    if task and split is not Split.test:
+        raise WrongInput(
+            f"--task {task}: only evaluations have tasks; leave it out with --split {split.value}"
+        )
+    if flips and split is Split.train:
+        raise WrongInput("--flips: two arms train on different questions; use --split test or validation")
     store = settled_store(home)
     address = parse_address(arm)
-    own = _evaluation(store, replace(address, step=address.step if step is None else step), task)
+    address = replace(address, step=address.step if step is None else step)
+    own = _completions(store, address, split, task)
     if flips:
-        other = parse_address(flips if "/" in flips else f"{own.run}/{flips}")
-        found = _flipped(store, own, _evaluation(store, other, own.task))
+        other = parse_address(flips if "/" in flips else f"{address.run}/{flips}")
+        found = list(_flipped(own, _completions(store, other, split, task)))
     else:
-        found = ((row, None) for row in _examples(store, own))
-    chosen = [pair for pair in found if not (wrong and pair[0].correct)][:limit]
+        found = [(row, None) for row in own]
+    fitting = [pair for pair in found if not wrong or _is_wrong(pair[0])]
+    shown = fitting[:limit]
     if as_json:
-        print_json(
-            {"samples": [asdict(row) | ({"other": asdict(other)} if other else {}) for row, other in chosen]}
-        )
+        rows = [asdict(row) | ({"other": asdict(other)} if other else {}) for row, other in shown]
+        print_json({"samples": rows, "found": len(fitting)})
     else:
-        print("\n\n".join(_told(row, other) for row, other in chosen) or "no completion fits")
+        parts = [_told(row, other) for row, other in shown]
+        print("\n\n".join([*parts, _summary(fitting, len(shown))]) if shown else "no completion fits")
 
 
-def _evaluation(store: Store, address: Address, task: str) -> EvalSummary:
-    """The newest evaluation that fits; on its first task where none is named."""
-    from store.comparison import evaluated
+def _completions(store: Store, address: Address, split: Split, task: str) -> list[Example]:
+    """Return the completions of the newest step that fits, task by task."""
+    if split is Split.test:
+        return _evaluated(store, address, task)
+    run_id = store.resolve(address.run)
+    rows = store.examples(run_id, address.arm, split.value, limit=None)
+    if not rows:
+        arms = ", ".join(str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"])
+        raise WrongInput(
+            f"run {run_id}: no {split.value} completions of arm {address.arm} are recorded; its arms: {arms}"
+        )
+    steps = sorted({row.step for row in rows})
+    wanted = steps[-1] if address.step is None else address.step
+    if wanted not in steps:
+        raise WrongInput(
+            f"run {run_id}: arm {address.arm} has no {split.value} completions at step {wanted}; "
+            f"recorded: {_listed(steps)}"
+        )
+    return [row for row in rows if row.step == wanted]
 
-    rows = evaluated(store, address)
-    tasks = list(dict.fromkeys(row.task for row in rows))
+
+def _evaluated(store: Store, address: Address, task: str) -> list[Example]:
+    from store.comparison import evaluated, newest
+    from store.score_files import InputError
+
+    try:
+        rows = newest(evaluated(store, address))
+    except InputError as error:
+        recorded = store.examples(store.resolve(address.run), address.arm, limit=1)
+        hint = "; completions of its training: --split train or --split validation" if recorded else ""
+        raise WrongInput(f"{error}{hint}") from None
+    tasks = [row.task for row in rows]
     if task and task not in tasks:
         raise WrongInput(f"--task {task}: {address.run}/{address.arm} was evaluated on {', '.join(tasks)}")
-    return max((row for row in rows if row.task == (task or tasks[0])), key=lambda row: row.step)
+    return [
+        example
+        for row in rows
+        if task in ("", row.task)
+        for example in store.examples(row.run, row.arm, row.task, row.step, limit=None)
+    ]
 
 
-def _examples(store: Store, evaluation: EvalSummary) -> list[Example]:
-    return store.examples(evaluation.run, evaluation.arm, evaluation.task, evaluation.step, limit=None)
-
-
-def _flipped(store: Store, own: EvalSummary, other: EvalSummary) -> Iterator[Sample]:
-    """Pairs of completions of one question and sample number on which the verdicts differ."""
-    others = {(row.ex_id, row.sample): row for row in _examples(store, other)}
-    for row in _examples(store, own):
-        pair = others.get((row.ex_id, row.sample))
+def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Sample]:
+    """Yield pairs of completions of one question and sample number on which the verdicts differ."""
+    by_question = {(row.task, row.ex_id, row.sample): row for row in others}
+    for row in own:
+        pair = by_question.get((row.task, row.ex_id, row.sample))
         if pair is not None and pair.correct != row.correct:
             yield row, pair
 
 
+def _is_wrong(row: Example) -> bool:
+    """Return whether a completion was judged and is not correct; a document's log-likelihood is not judged."""
+    from store.records import LOGLIKELIHOOD
+
+    return not row.correct and row.outcome != LOGLIKELIHOOD
+
+
+def _listed(steps: Sequence[int]) -> str:
+    if len(steps) <= STEPS_NAMED:
+        return ", ".join(map(str, steps))
+    return f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
+
+
+def _summary(found: Sequence[Sample], shown: int) -> str:
+    """Return how many there are, by task, and how to see the others."""
+    counts = Counter(row.task for row, _ in found)
+    by_task = (
+        f" ({', '.join(f'{task}: {count}' for task, count in counts.items())})" if len(counts) > 1 else ""
+    )
+    more = "" if shown == len(found) else "; --limit N shows more"
+    return harmless(f"{shown} of {len(found)}{by_task}{more}")
+
+
 def _told(row: Example, other: Example | None) -> str:
     lines = [
-        f"── {row.ex_id} · sample {row.sample} · {row.arm}@{row.step} · {row.outcome} · {row.tokens} tokens",
+        f"── {row.task} · {row.ex_id} · sample {row.sample} · {row.arm}@{row.step} · {row.outcome} "
+        f"· {row.tokens} tokens",
         row.prompt.strip(),
         f"gold: {row.gold}   extracted: {row.answer or 'none'}",
         _written(row),

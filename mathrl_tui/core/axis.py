@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mathrl_tui.core import text
+from store.wording import human
 
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
@@ -66,7 +67,7 @@ def _log_axis(low: float, high: float, parts: int) -> Axis:
         ticks[0],
         ticks[-1],
         ticks,
-        tuple(f"1e{int(tick)}" if abs(tick) > 3 else f"{10**tick:g}" for tick in ticks),
+        tuple(human(f"1e{int(tick)}" if abs(tick) > 3 else f"{10**tick:g}") for tick in ticks),
     )
 
 
@@ -85,7 +86,7 @@ def _label(tick: float, step: float, largest: float, percent: bool) -> str:
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         exact = abs(step * 10**digits - round(step * 10**digits)) < 1e-6
         label = f"{tick:.{digits if exact else digits + 1}f}"
-    return label + "%" if percent else label
+    return human(label) + "%" * percent
 
 
 def position_axis(start: float, end: float, parts: int, kind: str, *, snap: bool) -> Axis:

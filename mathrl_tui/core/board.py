@@ -10,19 +10,25 @@ from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import GPU_METRIC
 from mathrl_tui.core.run import Process, RunSnapshot, Value
 from mathrl_tui.core.stages import Board, Stage
+from store.subject import model_name
 
 Span = tuple[str, str]
 Row = list[Span]
 
+_LEAST_NAME, _LONGEST_NAME, _MODEL = 20, 40, 24  # cells of a run's and of a model's name
 _NAME, _VALUE = 20, 9  # cells of a metric's name and of each arm's value
 
 
 def heading(run: RunSnapshot, width: int, now: float) -> Row:
-    """One line: name, state, stage, how far, how long still, and the reason where something is wrong."""
+    """Return one line: run, model, state, stage, progress, time left, and the reason if something is wrong.
+
+    On a narrow screen the run's name is cut to its ends, so that the model and the progress stay in sight.
+    """
     look = palette.state(run.state)
+    model = text.ends(text.one_line(model_name(run.model)), _MODEL) if run.model else ""
     row: Row = [
-        (f" {text.clip(run.run_id, 40)}  ", f"bold {palette.INK}"),
-        (f"{look.mark} {run.state}", f"bold {look.colour}"),
+        (f"  {model}" if model else "", palette.ACCENT),
+        (f"  {look.mark} {run.state}", f"bold {look.colour}"),
     ]
     stage = stages.current(run.board)
     if run.reason and run.state not in ("running", "done"):
@@ -37,7 +43,8 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
         row.append(
             (f"  {text.moment(run.ended)}, took {text.duration(run.ended - run.created)}", palette.DIM)
         )
-    return _cut(row, width)
+    room = min(max(width - sum(len(words) for words, _ in row) - 1, _LEAST_NAME), _LONGEST_NAME)
+    return _cut([(f" {text.run_name(run.run_id, room)}", f"bold {palette.INK}"), *row], width)
 
 
 def strip(board: Board, width: int) -> list[Row]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mathrl_tui.core import palette, text
 from mathrl_tui.core.palette import Look
 from store.records import LOGLIKELIHOOD, Example
+from store.wording import human
 
 Span = tuple[str, str]
 
@@ -132,7 +133,7 @@ def _headed(title: str, body: str) -> list[Span]:
 def _completion(arm: str, example: Example) -> list[Span]:
     about = f"answer {text.harmless(example.answer) or text.NOTHING}   {text.count(example.tokens)} tokens"
     if example.outcome == LOGLIKELIHOOD:
-        about = f"{example.score:,.1f} nats over {text.count(example.tokens)} words"
+        about = f"{human(f'{example.score:,.1f}')} nats over {text.count(example.tokens)} words"
     return [
         (f"{arm}  ", f"bold {palette.ACCENT}"),
         outcome(example),

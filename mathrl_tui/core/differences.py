@@ -13,7 +13,7 @@ from profiles import Profile
 from store.results import RunSummary
 
 MISSING = "–"
-_NAMES = ("run", "name", "created")  # differ between any two runs and say nothing
+_NAMES = ("run", "name", "created", "changed")  # differ between any two runs, or repeat the profile's fields
 _TOLD_APART = ("seed", "profile", "hardware", "plan")
 
 

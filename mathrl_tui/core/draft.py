@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.plan import PlanError, make_plan, parse_stages
-from profiles import Profile, ProfileError, load
+from profiles import Profile, ProfileError, changed_settings, load
 from store.home import RUN_NAME
+from store.subject import Changes
 
 MOST_SEEDS = 100
 _SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
@@ -27,6 +28,7 @@ class Checked:
     stages: tuple[str, ...]
     seeds: tuple[int, ...]
     steps: tuple[str, ...]  # the plan in words
+    changed: Changes
 
 
 def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, name: str = "") -> Checked:
@@ -35,11 +37,12 @@ def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, nam
         raise DraftError(f"name: {name}: use letters, digits and . _ + - only")
     try:
         loaded = load(profile.strip(), overrides_of(overrides))
+        changed = changed_settings(profile.strip(), overrides_of(overrides))
         chosen = parse_stages(list(stages))
         plan = make_plan(loaded, chosen)
     except (ProfileError, PlanError) as error:
         raise DraftError(str(error)) from None
-    return Checked(loaded, chosen, seeds_of(seeds), tuple(step.label for step in plan))
+    return Checked(loaded, chosen, seeds_of(seeds), tuple(step.label for step in plan), changed)
 
 
 def overrides_of(words: str) -> list[str]:

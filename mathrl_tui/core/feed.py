@@ -22,7 +22,7 @@ from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import Stage, remaining
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
-from store.comparison import Comparison, run_comparisons
+from store.comparison import Comparison, newest, run_comparisons
 from store.database import StoreError
 from store.home import RunFolder
 from store.journal import JournalVersion
@@ -158,12 +158,7 @@ class Feed:
     def evaluations(self, run_id: str) -> list[EvalSummary]:
         """The newest evaluation of each arm on each task, in the profile's order of arms."""
         self.ingest()
-        newest: dict[tuple[str, str], EvalSummary] = {}
-        for row in self.store.evaluations(run_id):
-            known = newest.get((row.task, row.arm))
-            if known is None or row.step >= known.step:
-                newest[row.task, row.arm] = row
-        return list(newest.values())
+        return newest(self.store.evaluations(run_id))
 
     def comparisons(self, run_id: str) -> list[Comparison]:
         """All pairs of the run's arms, recomputed only when evaluation rows have come."""

@@ -51,7 +51,7 @@ def details(row: Comparison) -> list[str]:
         f"{row.task}: {row.a} {a}, {row.b} {b} on the same {text.count(row.n)} {about}",
         flips(row),
         f"p {text.p_value(row.p_value)}, corrected for all comparisons {text.p_value(row.p_value_holm)}; "
-        f"smallest difference found 4 times in 5: {measure.amount(row.minimum_detectable_effect, row.measure)}",
+        f"smallest difference found 4 times in 5: {measure.detectable(row.minimum_detectable_effect, row.measure)}",
     ]
 
 

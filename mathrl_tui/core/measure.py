@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mathrl_tui.core import text
+from store.wording import is_detectable, unsigned
 
 if TYPE_CHECKING:  # NumPy comes with it, which the command line's help does without
     from store.results import Measure
@@ -29,4 +30,9 @@ def change(difference: float, measure: Measure) -> str:
 
 def amount(difference: float, measure: Measure) -> str:
     """A difference without a direction, with its unit: `2.0 points`, `2.0 %`."""
-    return f"{100 * difference:.1f} {UNITS[measure]}"
+    return f"{unsigned(difference)} {UNITS[measure]}"
+
+
+def detectable(effect: float, measure: Measure) -> str:
+    """Return a minimum detectable effect with its unit; `none` if no difference would be found."""
+    return amount(effect, measure) if is_detectable(effect, measure) else "none"

@@ -16,6 +16,7 @@ from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import Board
 from store.records import LIVE_STATES, Event, Example, Record, Scalar
+from store.subject import Changes, model_source
 
 LOG_LINES = 5000
 
@@ -41,13 +42,17 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A picture of one run. `template` is the prompt form that it asks under where a task does not name another;
-    `examples` counts evaluation rows seen live, so that screens know when to read again.
+    """A picture of one run.
+
+    `model` is `model.source`; `changed` are the settings that differ from the profile. `template` is the prompt form of
+    tasks that name no other; `examples` counts evaluation rows seen live, so that screens know when to read again.
     """
 
     run_id: str
     name: str
     profile: str
+    model: str
+    changed: Changes
     seed: int
     template: str
     arms: tuple[str, ...]
@@ -72,6 +77,8 @@ class RunModel:
         self._name = str(config.get("name") or run_id)
         profile = config.get("profile") or {}
         self._profile = str(profile.get("name", ""))
+        self._model = model_source(config)
+        self._changed: Changes = config.get("changed", {})
         self._template = str(profile.get("preprocess", {}).get("template", ""))
         self._arms = tuple(str(arm["name"]) for arm in profile.get("arms", ()))
         self._seed = int(config.get("seed", 0))
@@ -162,6 +169,8 @@ class RunModel:
             run_id=self.run_id,
             name=self._name,
             profile=self._profile,
+            model=self._model,
+            changed=self._changed,
             seed=self._seed,
             template=self._template,
             arms=self._arms,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 
+from store.wording import human, signed
+
 NOTHING = "–"
 _CONTROL = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\t"), ord("\n")}
 _ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROL}
@@ -23,9 +25,11 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A quantity in at most eight cells: `0.4231`, `12.35`, `-0.00254`, `1.5e-06`, `48.2k`."""
-    if value is None or math.isnan(value):
-        return NOTHING
+    """Return a quantity in at most eight cells: `0.4231`, `12.35`, `−0.00254`, `1.5e-06`, `48.2k`."""
+    return NOTHING if value is None or math.isnan(value) else human(_short(value))
+
+
+def _short(value: float) -> str:
     size = abs(value)
     if size >= 1e15 or math.isinf(value):
         return f"{value:.1e}"
@@ -46,12 +50,12 @@ def count(value: int | None) -> str:
 
 def percent(rate: float | None, digits: int = 1) -> str:
     """A rate in [0, 1] as per cent: `34.2 %`."""
-    return NOTHING if rate is None or math.isnan(rate) else f"{100 * rate:.{digits}f} %"
+    return NOTHING if rate is None or math.isnan(rate) else human(f"{100 * rate:.{digits}f} %")
 
 
 def points(difference: float) -> str:
-    """A difference of two rates in percentage points, always with its sign: `+3.4`."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    """Return a difference of two rates in percentage points, with its sign unless it is zero: `+3.4`."""
+    return signed(difference)
 
 
 def p_value(p: float) -> str:

@@ -53,7 +53,7 @@ def summary(found: Sequence[Flag]) -> str:
     """One line for all: how many tasks are kept, lost and not settled, and which are lost."""
     counts = {standing: sum(flag.watched.standing == standing for flag in found) for standing in LOOKS}
     lost = [f"{flag.watched.task} of {flag.watched.arm}" for flag in found if flag.watched.standing == "lost"]
-    said = f"lost {', '.join(lost)}" if lost else "no loss shown"
+    said = f"lost {', '.join(lost)}" if lost else "none lost"
     return (
         f"{text.count(len(found))} flags against {found[0].comparison.a}: {said}; "
         f"{counts['unclear']} not settled, {counts['kept']} kept"
@@ -61,23 +61,35 @@ def summary(found: Sequence[Flag]) -> str:
 
 
 def sentence(flag: Flag) -> str:
-    """What a flag says, with the bound that its interval puts on the loss."""
+    """Return what a flag says: the observed change, and the bound that its interval puts on the loss."""
     one = flag.watched
+    seen = _observed(flag)
     margin = measure.amount(one.margin, one.measure)
     most = measure.amount(max(one.largest_loss, 0.0), one.measure)
     match one.standing:
         case "kept":
             held = "no loss is left in its interval" if one.largest_loss <= 0 else f"a loss is {most} at most"
-            return f"{one.arm} has kept {one.task}: {held}, under the margin of {margin}"
+            return f"{one.arm} has kept {one.task}: {seen}; {held}, under the margin of {margin}"
         case "lost":
             _, _, high = flag.comparison.gain
             least = measure.amount(-high, one.measure)
-            return f"{one.arm} has lost on {one.task}: {least} at least, above the margin of {margin}"
+            return f"{one.arm} has lost on {one.task}: {seen}; {least} at least, above the margin of {margin}"
         case _:
             return (
-                f"not settled whether {one.arm} keeps {one.task}: it may have lost up to {most}, "
-                f"the margin is {margin}; more questions would tell"
+                f"not settled whether {one.arm} keeps {one.task}: {seen}; losses up to {most} are compatible "
+                f"with the data, the margin is {margin}; more questions would tell"
             )
+
+
+def _observed(flag: Flag) -> str:
+    """Return the change that was observed: `a loss of 0.5 points observed`."""
+    one = flag.watched
+    size = measure.amount(one.loss, one.measure)
+    if size.startswith("0.0 "):
+        return "no change observed"
+    rose = "rise in perplexity" if one.measure == "perplexity" else "loss"
+    fell = "fall in perplexity" if one.measure == "perplexity" else "gain"
+    return f"a {rose if one.loss > 0 else fell} of {size} observed"
 
 
 def details(flag: Flag) -> str:
@@ -88,7 +100,7 @@ def details(flag: Flag) -> str:
 
 def markdown(found: Sequence[Flag]) -> str:
     """The flags as a table in Markdown, every figure in its measure's unit."""
-    lines = ["| task | arm | standing | change | largest loss | margin |", "|---|---|---|---|---|---|"]
+    lines = ["| task | arm | standing | change | loss at most | margin |", "|---|---|---|---|---|---|"]
     for flag in found:
         one = flag.watched
         loss, margin = (measure.amount(max(end, 0.0), one.measure) for end in (one.largest_loss, one.margin))

@@ -109,7 +109,7 @@ def _cells(row: Comparison, scale: Scale, room: int, wide: bool) -> tuple[Cell, 
 
 def _figures(row: Comparison) -> tuple[Cell, ...]:
     """The cells behind the picture, where there is room for them."""
-    detectable = measure.amount(row.minimum_detectable_effect, row.measure).removesuffix(" points")
+    detectable = measure.detectable(row.minimum_detectable_effect, row.measure).removesuffix(" points")
     return (
         Text(f"{text.p_value(row.p_value_holm):>6}", palette.INK),
         Text(f"{detectable:>10}", palette.DIM),

@@ -117,7 +117,9 @@ class NewRun(ModalScreen[str]):
         self._say("starting…", wrong=False)
         started = ""
         for seed in draft.seeds:
-            told = await asyncio.to_thread(control.start, self._home, draft.profile, draft.stages, seed, name)
+            told = await asyncio.to_thread(
+                control.start, self._home, draft.profile, draft.stages, seed, name, draft.changed
+            )
             if not told.done:
                 self._say(told.words, wrong=True)
                 self.query_one("#start", Button).disabled = self._starting = False

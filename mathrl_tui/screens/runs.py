@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.widgets import DataTable, Static
 
 from mathrl_tui import actions
-from mathrl_tui.core import alarms, palette, text
+from mathrl_tui.core import alarms, palette, subject, text
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
+from store.subject import model_name, profile_name
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.alarms import Alarm
     from mathrl_tui.core.feed import RunLine
 
 _EMPTY = """[b]No runs here yet.[/b]
@@ -36,11 +36,12 @@ class RunsScreen(Controls):
 
     def __init__(self) -> None:
         super().__init__()
-        self._alarms: dict[str, tuple[Alarm, ...]] = {}  # by run
+        self._lines: dict[str, RunLine] = {}  # by run
 
     def body(self) -> ComposeResult:
         yield KeyedTable(id="runs")
         yield Lines(id="alarms")
+        yield Lines(id="subject")
         yield Static("reading the store…", id="empty")
 
     async def read(self) -> None:
@@ -55,8 +56,8 @@ class RunsScreen(Controls):
         table.show(
             _titles(wide), {one.summary.run: _cells(one, wide, one.summary.run == marked) for one in lines}
         )
-        self._alarms = {line.summary.run: line.alarms for line in lines}
-        self._show_alarms()
+        self._lines = {line.summary.run: line for line in lines}
+        self._show_details()
         table.display = bool(lines)
         empty = self.query_one("#empty", Static)
         empty.display = not lines
@@ -90,18 +91,21 @@ class RunsScreen(Controls):
     def _highlighted(self) -> None:
         if self.is_current:  # else rows came while another screen was opened, on a run of its own
             self.console.run_id = self.target or ""
-        self._show_alarms()
+        self._show_details()
 
-    def _show_alarms(self) -> None:
-        """A line for what should not be overlooked in the run under the cursor, which only live runs have."""
-        found = self._alarms.get(self.target or "", ())
+    def _show_details(self) -> None:
+        """Show the alarms of the run under the cursor, if it has any, and its model, profile and changed settings."""
+        line = self._lines.get(self.target or "")
+        found = line.alarms if line else ()
         self.query_one("#alarms").display = bool(found)
         self.show_lines("#alarms", [alarms.row(found, True)] if found else [])
+        self.query_one("#subject").display = line is not None
+        self.show_lines("#subject", [subject.row(line.summary, self.size.width)] if line else [])
 
 
 def _titles(wide: bool) -> tuple[str, ...]:
     titles = ("run", "state", "stage", "progress", "left")
-    return (*titles, "profile", "seed", "started", "took", "reason") if wide else titles
+    return (*titles, "model", "profile", "seed", "started", "took", "reason") if wide else titles
 
 
 def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
@@ -129,7 +133,8 @@ def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
     took = None if run.ended is None or run.started is None else run.ended - run.started
     return (
         *cells,
-        Text(run.profile, palette.DIM),
+        Text(text.ends(text.one_line(model_name(run.model)), 20), palette.ACCENT),
+        Text(profile_name(run.profile, run.changed), palette.DIM),
         Text(f"{run.seed:>4}", palette.DIM),
         Text(text.moment(run.started), palette.DIM),
         Text(f"{text.duration(took):>8}", palette.DIM),

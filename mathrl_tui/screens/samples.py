@@ -14,7 +14,7 @@ from mathrl_tui import actions
 from mathrl_tui.core import completions as reading
 from mathrl_tui.core import palette, text
 from mathrl_tui.core.completions import FILTERS, MOST_LISTED, Choice, Pair
-from mathrl_tui.core.feed import Feed
+from mathrl_tui.core.feed import WHILE_TRAINING, Feed
 from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
@@ -82,7 +82,9 @@ class SamplesScreen(ConsoleScreen):
 
     def _show_list(self) -> None:
         table = self.query_one(KeyedTable)
+        while_training = self.console.choice.task in WHILE_TRAINING
         titles = [
+            *(["step"] if while_training else []),
             "question",
             self.console.choice.arm,
             *([self.console.choice.other] if self.console.choice.other else []),
@@ -90,7 +92,11 @@ class SamplesScreen(ConsoleScreen):
             "gold",
         ]
         table.show(
-            titles, {key: _cells(pair, bool(self.console.choice.other)) for key, pair in self._pairs.items()}
+            titles,
+            {
+                key: _cells(pair, bool(self.console.choice.other), while_training)
+                for key, pair in self._pairs.items()
+            },
         )
         if not self._pairs:
             self._show_emptiness(_NONE)
@@ -173,9 +179,10 @@ def _both(feed: Feed, run_id: str, choice: Choice) -> tuple[list[Example], list[
     return feed.completions(run_id, choice.arm, choice.task), theirs
 
 
-def _cells(pair: Pair, compared: bool) -> tuple[Cell, ...]:
+def _cells(pair: Pair, compared: bool, while_training: bool) -> tuple[Cell, ...]:
     words, colour = reading.outcome(pair.mine)
-    cells: list[Cell] = [Text(text.clip(pair.mine.ex_id, 16), palette.INK), Text(words, colour)]
+    cells: list[Cell] = [Text(f"{pair.mine.step:>4}", palette.DIM)] if while_training else []
+    cells += [Text(text.clip(pair.mine.ex_id, 16), palette.INK), Text(words, colour)]
     if compared:
         theirs, their_colour = reading.outcome(pair.theirs) if pair.theirs else (text.NOTHING, palette.DIM)
         cells.append(Text(theirs, their_colour))

@@ -59,7 +59,7 @@ above [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]e
                 named = [above, "lower is", "better", *forest.titles(one.comparison, scale, room)]
                 cells[f"axis of {above}"] = axis_cells(named, 3 if wide else 0)
             cells[key] = (*_cells(one, scale, room, wide), *(_figures(one) if wide else ()))
-        return [*titles, *(("margin", "largest loss", "n") if wide else ())], cells
+        return [*titles, *(("margin", "loss at most", "n") if wide else ())], cells
 
     def words(self, key: str) -> Text:
         chosen = self.rows.get(key)

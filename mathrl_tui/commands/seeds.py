@@ -1,0 +1,148 @@
+"""Starting an experiment under one seed or several, one run for each, and reporting them: several seeds pooled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mathrl_tui.commands.errors import CommandFailed, WrongInput
+from mathrl_tui.commands.settled import settled_store
+
+if TYPE_CHECKING:
+    from profiles import Profile
+    from store.journal import Position
+    from store.subject import Changes
+
+EVALUATED = frozenset(
+    {"done", "done_with_failures"}
+)  # states of a run whose results are whole where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A checked profile with the stages to run; `changed` are the settings that were overridden."""
+
+    profile: Profile
+    stages: tuple[str, ...]
+    name: str
+    changed: Changes
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """Run ids by seed, and the seeds of which no whole result came."""
+
+    whole: dict[int, str] = field(default_factory=dict)
+    failed: list[int] = field(default_factory=list)
+
+
+def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
+    """Start one run for each seed and print their ids; for several, how to pool them goes to stderr."""
+    runs = [_started(home, experiment, seed) for seed in _each_once(seeds)]
+    if len(runs) > 1:
+        print(f"pool them when they are done: `{pooling_command(runs)}`", file=sys.stderr)
+
+
+def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[str]:
+    """Run one seed after the other to its end and report; several seeds end with one pooled report.
+
+    A seed that fails does not end the others: the rest is pooled, and the command fails at the end.
+    Returns: ids of the runs whose results are reported.
+    """
+    chosen = _each_once(seeds)
+    if len(chosen) == 1:
+        run_id = _started(home, experiment, chosen[0])
+        follow_and_report(home, run_id)
+        return [run_id]
+    outcome = _Outcome()
+    for place, seed in enumerate(chosen):
+        try:
+            _run_one(home, experiment, seed, outcome)
+        except typer.Exit:
+            if rest := chosen[place + 1 :]:
+                print(f"not started: seed {', '.join(map(str, rest))}")
+            raise
+    _report(home, outcome)
+    return list(outcome.whole.values())
+
+
+def follow_and_report(home: Path, run_id: str, start: Position | None = None) -> None:
+    """Follow a run from `start` (None: its beginning) to its end, then print what its evaluations say."""
+    from mathrl_tui.commands.follow import follow
+    from mathrl_tui.commands.report import results
+    from store.journal import START
+
+    follow(home, run_id, start or START)
+    if found := results(settled_store(home), run_id):
+        print(f"\n{found}")
+
+
+def pooling_command(runs: Sequence[str]) -> str:
+    """Return the command that pools `runs`."""
+    return " ".join(["mathrl-tui compare", *(f"--pool {run}" for run in runs)])
+
+
+def _each_once(seeds: Sequence[int]) -> list[int]:
+    twice = next((seed for place, seed in enumerate(seeds) if seed in seeds[:place]), None)
+    if twice is not None:
+        raise WrongInput(f"--seed {twice}: given twice; a second run of one seed tells nothing more")
+    return list(seeds)
+
+
+def _started(home: Path, experiment: Experiment, seed: int) -> str:
+    from engine.launch import start_run
+
+    run_id = start_run(home, experiment.profile, experiment.stages, seed, experiment.name, experiment.changed)
+    print(run_id, flush=True)
+    return run_id
+
+
+def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -> None:
+    """Run one of several seeds to its end and print its rates."""
+    from engine.launch import LaunchError
+    from mathrl_tui.commands.follow import follow
+    from mathrl_tui.commands.report import rates_alone
+
+    run_id = ""
+    try:
+        run_id = _started(home, experiment, seed)
+        follow(home, run_id)
+    except (CommandFailed, LaunchError) as error:
+        if isinstance(error, LaunchError) and not (outcome.whole or outcome.failed):
+            raise  # nothing was started, and the other seeds would be refused alike
+        print(error, file=sys.stderr, flush=True)
+        outcome.failed.append(seed)
+    store = settled_store(home)
+    if run_id and store.status(run_id).state in EVALUATED:
+        outcome.whole[seed] = run_id
+        if found := rates_alone(store, run_id):
+            print(f"\n{found}\n", flush=True)
+
+
+def _report(home: Path, outcome: _Outcome) -> None:
+    """Print the pooled report, or each run's own if they cannot be pooled; CommandFailed if a seed failed."""
+    from mathrl_tui.commands.report import pooled_results, results
+    from store.score_files import InputError
+
+    store, runs = settled_store(home), list(outcome.whole.values())
+    evaluated = [run for run in runs if store.evaluations(run)]
+    if len(evaluated) > 1:
+        try:
+            print(f"\n{pooled_results(store, evaluated)}")
+        except InputError as error:
+            print(f"\nnot pooled: {error}\n")
+            print("\n\n".join(f"{run}\n{results(store, run)}" for run in evaluated))
+    elif evaluated:
+        print(f"\n{results(store, evaluated[0])}")
+    if outcome.failed:
+        failed = ", ".join(map(str, outcome.failed))
+        pooled = ", ".join(str(seed) for seed, run in outcome.whole.items() if run in evaluated) or "none"
+        raise CommandFailed(
+            f"seed {failed}: failed, see above; the report holds seed {pooled}; "
+            "`mathrl-tui runs` lists the runs, `mathrl-tui run --resume RUN` goes on with one"
+        )

@@ -1,0 +1,25 @@
+"""What a run is about, in a line of the console: its model in full, its profile and the settings that it changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mathrl_tui.core import palette, text
+from store.subject import UNKNOWN, changes
+
+if TYPE_CHECKING:  # NumPy comes with it, which the first paint does without
+    from store.results import RunSummary
+
+Span = tuple[str, str]
+Row = list[Span]
+
+
+def row(run: RunSummary, width: int) -> Row:
+    """Return model, profile, seed and changed settings as one line of `width` cells."""
+    changed = changes(run.changed)
+    count = f"  {len(changed)} changed: " if changed else ""
+    about = f"  profile {run.profile}  seed {run.seed}{count}"
+    model = text.ends(text.one_line(run.model or UNKNOWN), max(width - len(about) - 20, 20))
+    spans: Row = [(" model ", palette.DIM), (model, palette.ACCENT), (about, palette.DIM)]
+    room = width - sum(len(words) for words, _ in spans)
+    return [*spans, (text.clip("; ".join(changed), max(room, 0)), palette.WARN)]

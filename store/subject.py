@@ -1,0 +1,48 @@
+"""The subject of a run, for reports: its model, and the settings that were changed from its profile's.
+
+A profile's name does not tell the model: `--set model.source=…` changes it. Reports therefore name both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+CHANGED_MARK = "*"  # behind the name of a profile that was run with changed settings
+UNKNOWN = "–"
+
+Changes = dict[
+    str, dict[str, Any]
+]  # field → {"profile": its value in the profile, "run": its value in the run}
+
+
+def model_source(config: Mapping[str, Any]) -> str:
+    """Return `model.source` of a run's frozen configuration: hub name or folder; empty if it names none."""
+    profile = config.get("profile")
+    model = profile.get("model") if isinstance(profile, dict) else None
+    return str(model.get("source", "")) if isinstance(model, dict) else ""
+
+
+def model_name(source: str) -> str:
+    """Return a model's name in one word: the last part of a hub name or folder."""
+    if source == "made":
+        return "made here"
+    return PurePosixPath(source).name or UNKNOWN
+
+
+def changes(changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line a changed setting: `grpo.steps: 200 → 20`."""
+    return [
+        f"{field}: {_shown(values['profile'])} → {_shown(values['run'])}" for field, values in changed.items()
+    ]
+
+
+def profile_name(profile: str, changed: Mapping[str, Any]) -> str:
+    """Return a profile's name, marked if the run changed some of its settings."""
+    return profile + CHANGED_MARK * bool(changed)
+
+
+def _shown(value: Any) -> str:
+    return (value or "(empty)") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
