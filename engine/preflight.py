@@ -36,7 +36,7 @@ def check(home: Path, profile: Profile, plan: Sequence[Step], found: Sequence[gp
     check_model(profile, plan)
     check_suite(profile, plan)
     try:
-        check_source(profile)
+        check_source(profile, {step.stage for step in plan})
     except InputError as error:
         raise LaunchError(str(error)) from None
     check_inputs(home, profile, plan)

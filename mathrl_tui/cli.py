@@ -41,7 +41,7 @@ _EXIT_STATUS = {
     "engine.plan.PlanError": WRONG,
     "engine.preflight.LaunchError": WRONG,
     "engine.gpus.GpuFault": FAILED,
-    "engine.data.rows.InputError": WRONG,
+    "engine.data.files.InputError": WRONG,
     "engine.serve.ServerFailed": FAILED,
     "store.query.UnknownRun": WRONG,
     "store.score_files.InputError": WRONG,

@@ -20,6 +20,8 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 # What a run marks as done under these names is no arm's training.
 STAGES_WITHOUT_ARM = frozenset({"data", "traces", "preprocess", "eval", "tasks"})
 
+SPLIT = r"^[^\[\]]+(\[(-?\d+%?)?:(-?\d+%?)?\])?$"
+
 LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "reinforce_baseline"]
 
 
@@ -79,8 +81,23 @@ class Data(Section):
     """Questions and answers."""
 
     source: str = Field(
-        "openai/gsm8k", description="hub name, folder with train.jsonl and test.jsonl, or 'word-problems'"
+        "openai/gsm8k",
+        description="hub name, 'word-problems', or a folder or file of rows: train and test as JSON lines, JSON array, "
+        "CSV, TSV, Parquet or Arrow, in files or folders called like their split. A row has a question (question, "
+        "problem, prompt, query, input) and an answer (answer, final_answer, expected_answer, ground_truth, gold, "
+        "target, label: a number, one short line, or text ending in '#### N' or a box), a worked solution (solution, "
+        "generated_solution, rationale, explanation, reasoning), or both; an answer is enough for grpo and eval",
     )
+    config: tuple[str, ...] = Field(
+        (),
+        description="configurations of a hub set, or subfolders of a folder (empty: the usual ones, or all)",
+    )
+    train_split: str = Field(
+        "train",
+        pattern=SPLIT,
+        description="split for training, validation and few-shot examples, or a part: NAME[:90%], NAME[500:]",
+    )
+    test_split: str = Field("test", pattern=SPLIT, description="held-out split, or a part of one")
     revision: str = Field("main", description="hub revision (a commit pins it)")
     seed: Count = Field(
         0,

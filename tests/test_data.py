@@ -16,7 +16,7 @@ from engine.context import StageFailed
 from engine.data import dataset, inputs
 from engine.data.cache import building
 from engine.data.contamination import overlap
-from engine.data.dataset import InputError, Row, check_source, read_jsonl_split
+from engine.data.dataset import InputError, Row, check_source, read_split
 from engine.data.locations import missing_input
 from engine.stages import data
 from profiles import Profile, load
@@ -41,9 +41,23 @@ POISON = [
     (b"<html><body>502 Bad Gateway</body></html>", "HTML, not JSON"),
     (b'["question", "answer"]', "not an object"),
     (b'{"question": "How many?"}', "no field 'answer'"),
-    (b'{"question": "How many?", "answer": 18}', "not text"),
+    (
+        b'{"question": "How many?", "answer": true}',
+        "answer is a JSON bool (True), not text or a finite number",
+    ),
+    (b'{"question": "How many now?", "answer": NaN}', "answer is a JSON float (nan)"),
+    (b'{"question": "How many then?", "answer": [18]}', "answer is a JSON list"),
+    (b'{"question": 7, "answer": " "}', "answer is empty"),
+    (
+        b'{"Frage": "Wie viele?", "answer": 18}',
+        "no field 'question' (nor any other of problem, question, prompt",
+    ),
     (b'{"question": "  ", "answer": "#### 1"}', "question is empty"),
-    (b'{"question": "How many ducks?", "answer": "18"}', "no '#### N'"),
+    (b'{"question": "How many ducks?", "answer": "Now there are 18 ducks left in it"}', "no '#### N'"),
+    (
+        b'{"question": "How many geese?", "solution": "So they are as many."}',
+        "the solution ends in no boxed answer",
+    ),
     (b'{"question": "How many swans?", "answer": "so it is ####  "}', "no '#### N'"),
     (b'{"question": "How <div>many</div>?", "answer": "#### 1"}', "HTML (<div>)"),
     (b'{"question": "5 &lt; 6, how many?", "answer": "#### 1"}', "HTML (&lt;)"),
@@ -70,7 +84,7 @@ def test_a_faulty_line_is_refused_with_file_line_and_reason(tmp_path: Path, line
         b"".join(json.dumps(row).encode() + b"\n" for row in good) + line + b"\n" + b'{"id": "last"}'
     )
     with pytest.raises(InputError) as caught:
-        read_jsonl_split(path)
+        read_split([path], "train")
     message = str(caught.value)
     assert f"{path}:3: " in message
     assert reason in message
@@ -78,26 +92,27 @@ def test_a_faulty_line_is_refused_with_file_line_and_reason(tmp_path: Path, line
     assert "\n" not in message
 
 
-def test_every_faulty_line_is_named_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("poison", [POISON[:12], POISON[12:]])
+def test_every_faulty_line_is_named_once(tmp_path: Path, poison: list[tuple[bytes, str]]) -> None:
     path = tmp_path / "train.jsonl"
     good = [
         {"id": "twice", "question": "Some?", "answer": "#### 1"},
         {"question": "How many hens?", "answer": "#### 2"},
     ]
-    path.write_bytes(b"\n".join([json.dumps(row).encode() for row in good] + [line for line, _ in POISON]))
+    path.write_bytes(b"\n".join([json.dumps(row).encode() for row in good] + [line for line, _ in poison]))
     with pytest.raises(InputError) as caught:
-        read_jsonl_split(path)
-    for number, (_, reason) in enumerate(POISON, start=3):
+        read_split([path], "train")
+    for number, (_, reason) in enumerate(poison, start=3):
         assert str(caught.value).count(f"{path}:{number}: ") == 1
         assert reason in str(caught.value)
 
 
 def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train.jsonl: no such file"):
-        read_jsonl_split(tmp_path / "train.jsonl")
+        read_split([tmp_path / "train.jsonl"], "train")
     (tmp_path / "test.jsonl").write_text("\n")
     with pytest.raises(InputError, match=r"test.jsonl: holds no rows; the test split"):
-        read_jsonl_split(tmp_path / "test.jsonl")
+        read_split([tmp_path / "test.jsonl"], "test")
 
 
 def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
@@ -107,7 +122,7 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
         '{"problem": "$x<b>y$?", "solution": "It is $\\\\boxed{\\\\frac{1}{2}}$.", "unique_id": "m1"}',
         encoding="utf-8-sig",
     )
-    rows = read_jsonl_split(path)
+    rows = read_split([path], "train")
     assert [row.ex_id for row in rows] == ["train-00000", "77", "m1"]
     assert [row.answer for row in rows] == ["2", "3", "\\frac{1}{2}"]
     assert rows[0].solution == gsm_row(1)["answer"]
@@ -116,7 +131,7 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
 def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
     rows = [gsm_row(0, id=None), gsm_row(1, id=None, unique_id="mine"), gsm_row(2, id=0)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = read_jsonl_split(tmp_path / "train.jsonl")
+    found = read_split([tmp_path / "train.jsonl"], "train")
     assert [row.ex_id for row in found] == ["train-00000", "mine", "0"]
 
 

@@ -1,4 +1,4 @@
-"""Where questions come from: the Hugging Face hub, a local folder, or the generator of word problems.
+"""Where questions come from: the Hugging Face hub, local files, or the generator of word problems.
 
 Every source gives the same: rows in a fixed order, split into train, validation and test by `data.seed` with none lost.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.data.rows import InputError, Row, checked_rows, read_jsonl_split, read_rows, write_jsonl
+from engine.data.rows import InputError, Row, checked_rows, read_rows, read_split, write_jsonl
+from engine.data.split_files import accepted, files_of, part_of
 from engine.messages import derived_seed
 from profiles import Profile
 
@@ -26,8 +27,8 @@ __all__ = [
     "check_source",
     "fingerprint",
     "load",
-    "read_jsonl_split",
     "read_rows",
+    "read_split",
     "split",
     "write_jsonl",
 ]
@@ -70,7 +71,10 @@ KNOWN_FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a source gave. `files` maps each file or hub split to its sha256 or commit."""
+    """What a source gave; `train` is empty if it has no such split.
+
+    `files` maps each file or hub name to its sha256 or commit.
+    """
 
     train: list[Row]
     test: list[Row]
@@ -91,18 +95,38 @@ class Splits:
     platinum: list[Row]
 
 
-def check_source(profile: Profile) -> None:
-    """Raises InputError before anything starts where the data cannot be used: reads local files whole."""
+def check_source(profile: Profile, stages: Collection[str] = ()) -> None:
+    """Raise InputError before anything starts if `stages` cannot use the data: reads local files whole."""
     data = profile.data
     if data.source == WORD_PROBLEMS:
         _check_size(profile, data.train_rows)
-    elif _is_folder(data.source):
-        folder = _folder(data.source)
-        rows = read_jsonl_split(folder / "train.jsonl", data.max_row_characters)
-        read_jsonl_split(folder / "test.jsonl", data.max_row_characters)
-        _check_size(profile, len(rows))
+    elif _is_local(data.source):
+        train, test = _local_rows(profile)
+        check_rows(profile, train, test, stages)
+        _check_size(profile, len(train))
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", data.source):
-        raise InputError(f"data.source {data.source!r}: neither a folder nor a hub name (OWNER/NAME)")
+        raise InputError(
+            f"data.source {data.source!r}: neither a folder nor a hub name (OWNER/NAME) nor a file"
+        )
+
+
+def check_rows(profile: Profile, train: Sequence[Row], test: Sequence[Row], stages: Collection[str]) -> None:
+    """Raise InputError if one of `stages` cannot train on the training rows, or they are rows of the test split."""
+    data, trained = profile.data, [stage for stage in ("sft", "grpo") if stage in stages]
+    if trained and not train:
+        raise InputError(
+            f"data.source {data.source}: has no split {data.train_split!r} for stage {trained[0]}; name one with "
+            "data.train_split (a part of another one: 'test[:80%]', with data.test_split='test[80%:]'), or run "
+            "data, preprocess and eval alone"
+        )
+    bare = [row.ex_id for row in train if not row.solution]
+    if bare and "sft" in stages and profile.traces.source == "solutions":
+        raise InputError(
+            f"data.source {data.source}: {len(bare):,} of {len(train):,} training rows have an answer alone (first: "
+            f"{bare[0]}), and stage sft learns from worked solutions; add a column 'solution', ask a teacher "
+            "(traces.source=api), or leave sft out: grpo and eval need answers alone"
+        )
+    _check_apart(profile, train, test, trains=bool(trained))
 
 
 def fingerprint(profile: Profile) -> dict[str, str]:
@@ -110,10 +134,15 @@ def fingerprint(profile: Profile) -> dict[str, str]:
     data = profile.data
     if data.source == WORD_PROBLEMS:
         return {"word_problems.py": _sha256(Path(__file__).with_name("word_problems.py"))}
-    if _is_folder(data.source):
-        folder = _folder(data.source)
-        return {name: _sha256(folder / name) for name in ("train.jsonl", "test.jsonl")}
-    return {data.source: data.revision}
+    if _is_local(data.source):
+        source = _local_source(data.source)
+        files = sorted(
+            {path for split in (data.train_split, data.test_split) for path in _files(profile, split)}
+        )
+        return {
+            str(path.relative_to(source) if path != source else path.name): _sha256(path) for path in files
+        }
+    return {" ".join((data.source, *data.config)): data.revision}
 
 
 def load(profile: Profile) -> Source:
@@ -121,17 +150,22 @@ def load(profile: Profile) -> Source:
     data = profile.data
     if data.source == WORD_PROBLEMS:
         return _word_problems(profile)
-    platinum = _hub_rows(PLATINUM, "main", "test", data.max_row_characters) if data.platinum else []
-    if _is_folder(data.source):
+    platinum: list[Row] = []
+    if data.platinum:
+        configurations = HUB_SETS.get(PLATINUM, HubSet()).configurations
+        platinum = _hub_rows(PLATINUM, "main", "test", data.max_row_characters, configurations) or []
+    if _is_local(data.source):
         return _local(profile, platinum)
     known = HUB_SETS.get(data.source, HubSet())
-    train, test = (
-        _hub_rows(data.source, data.revision, part, data.max_row_characters) for part in ("train", "test")
-    )
+    train, test = (_hub_split(profile, split) for split in (data.train_split, data.test_split))
+    if test is None:
+        raise InputError(
+            f"data.source {data.source}: the hub set has no split {data.test_split!r}; set data.test_split to one of "
+            f"its splits, or to a part ('train[90%:]', with data.train_split='train[:90%]')"
+        )
     commit = {data.source: _commit(data.source, data.revision)}
-    return Source(
-        train, test, f"https://huggingface.co/datasets/{data.source}", known.licence, commit, platinum
-    )
+    where = f"https://huggingface.co/datasets/{data.source}"
+    return Source(train or [], test, where, known.licence, commit, platinum)
 
 
 def split(source: Source, profile: Profile) -> Splits:
@@ -141,6 +175,8 @@ def split(source: Source, profile: Profile) -> Splits:
     """
     data = profile.data
     _check_size(profile, len(source.train))
+    if not source.train:
+        return Splits([], [], source.test[: data.test_limit or None], [], source.platinum)
     order = np.random.default_rng(derived_seed("split", data.seed)).permutation(len(source.train))
     shots = max(profile.eval.shots, default=0)
     held = data.validation_rows + shots
@@ -161,6 +197,9 @@ def split(source: Source, profile: Profile) -> Splits:
 
 
 def _check_size(profile: Profile, rows: int) -> None:
+    if not rows:
+        _check_no_shots(profile)
+        return
     held = profile.data.validation_rows + max(profile.eval.shots, default=0)
     if rows <= held:
         raise InputError(
@@ -169,25 +208,77 @@ def _check_size(profile: Profile, rows: int) -> None:
         )
 
 
-def _is_folder(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or Path(source).is_dir()
+def _check_no_shots(profile: Profile) -> None:
+    if max(profile.eval.shots, default=0):
+        raise InputError(
+            f"eval.shots: worked examples come from the split {profile.data.train_split!r}, which "
+            f"{profile.data.source} does not have; set eval.shots=0"
+        )
 
 
-def _folder(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"data.source {source}: no such folder; it should hold train.jsonl and test.jsonl")
-    return folder
+def _check_apart(profile: Profile, train: Sequence[Row], test: Sequence[Row], trains: bool) -> None:
+    """Raise InputError if rows that are trained on, or shown as examples, are rows of the test split."""
+    data, name = profile.data, part_of(profile.data.train_split).name
+    if name != part_of(data.test_split).name:
+        return
+    shared = {row.ex_id for row in train} & {row.ex_id for row in test}
+    if shared and (trains or any(profile.eval.shots)):
+        raise InputError(
+            f"data.train_split {data.train_split} and data.test_split {data.test_split} share {len(shared):,} rows "
+            f"(first: {min(shared)}); give parts that do not overlap, such as '{name}[:90%]' and '{name}[90%:]'"
+        )
+
+
+def _is_local(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or Path(source).exists()
+
+
+def _local_source(source: str) -> Path:
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(f"data.source {source}: no such folder or file; {accepted(path)}")
+    return path
+
+
+def _files(profile: Profile, split: str) -> list[Path]:
+    return files_of(_local_source(profile.data.source), part_of(split).name, profile.data.config)
+
+
+def _local_split(profile: Profile, split: str) -> list[Row]:
+    """Return the rows of a split or of a part of it; none if the source has no such split."""
+    files, part = _files(profile, split), part_of(split)
+    if not files:
+        return []
+    rows = part.of(read_split(files, part.name, profile.data.max_row_characters))
+    if not rows:
+        raise InputError(f"data.source {profile.data.source}: the part {split} holds no rows")
+    return rows
+
+
+def _local_rows(profile: Profile) -> tuple[list[Row], list[Row]]:
+    """Return train and test. A source without a training split can still be evaluated on."""
+    data = profile.data
+    train, test = (_local_split(profile, split) for split in (data.train_split, data.test_split))
+    if test:
+        return train, test
+    source = _local_source(data.source)
+    hint = (
+        "; its one split is 'train': data.test_split=train evaluates on it, data.train_split='train[:90%]' with "
+        "data.test_split='train[90%:]' divides it"
+        if source.is_file() and train
+        else f"; {accepted(source)}"
+    )
+    raise InputError(f"data.source {data.source}: no split {data.test_split!r} there{hint}")
 
 
 def _local(profile: Profile, platinum: list[Row]) -> Source:
-    folder = _folder(profile.data.source)
-    limit = profile.data.max_row_characters
-    train, test = (read_jsonl_split(folder / f"{name}.jsonl", limit) for name in ("train", "test"))
+    source = _local_source(profile.data.source)
+    train, test = _local_rows(profile)
     files = fingerprint(profile)
     known = [KNOWN_FILES[digest] for digest in files.values() if digest in KNOWN_FILES]
+    folder = source if source.is_dir() else source.parent
     licence = "; ".join(known) if len(known) == len(files) else _stated_licence(folder)
-    return Source(train, test, str(folder.resolve()), licence, files, platinum)
+    return Source(train, test, str(source.resolve()), licence, files, platinum)
 
 
 def _stated_licence(folder: Path) -> str:
@@ -212,24 +303,39 @@ def _word_problems(profile: Profile) -> Source:
     )
 
 
-def _hub_rows(name: str, revision: str, part: str, max_characters: int) -> list[Row]:
+def _hub_split(profile: Profile, split: str) -> list[Row] | None:
+    """Return the rows of a hub set's split or of a part of it; None if the set has no such split."""
+    data, part = profile.data, part_of(split)
+    configurations = data.config or HUB_SETS.get(data.source, HubSet()).configurations
+    rows = _hub_rows(data.source, data.revision, part.name, data.max_row_characters, configurations)
+    return None if rows is None else part.of(rows)
+
+
+def _hub_rows(
+    name: str,
+    revision: str,
+    split: str,
+    max_characters: int,
+    configurations: Sequence[str | None] = (None,),
+) -> list[Row] | None:
     import datasets
 
-    configurations = HUB_SETS.get(name, HubSet()).configurations
     records: list[tuple[str, Any]] = []
     for configuration in configurations:
         try:
-            table = datasets.load_dataset(name, configuration, split=part, revision=revision)
+            table = datasets.load_dataset(name, configuration, split=split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             first = str(error).strip().partition("\n")[0]
+            if first.startswith("Unknown split"):
+                return None
             raise InputError(
-                f"data.source {name} ({part}, revision {revision}): the hub did not give it: {first}; "
-                "or name a local folder with train.jsonl and test.jsonl"
+                f"data.source {name} ({split}, revision {revision}): the hub did not give it: {first}; "
+                "see data.config, data.train_split and data.test_split, or name a local folder"
             ) from None
         records += [
-            (f"{name}/{configuration or part}:{row + 1}", dict(record)) for row, record in enumerate(table)
+            (f"{name}/{configuration or split}:{row + 1}", dict(record)) for row, record in enumerate(table)
         ]
-    return checked_rows(records, part, max_characters, name)
+    return checked_rows(records, split, max_characters, name)
 
 
 def _commit(name: str, revision: str) -> str:

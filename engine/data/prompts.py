@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.data.rows import Row
+from engine.grading.extraction import boxes
 
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")
 _FINAL_LINE = re.compile(r"\n*####[^\n]*\s*\Z")
@@ -22,11 +23,21 @@ def wants_box(instruction: str) -> bool:
 
 
 def worked(row: Row, instruction: str) -> str:
-    """The row's own solution: without calculator marks, its answer in the form that `instruction` asks for."""
+    """Return the row's own solution without calculator marks, its answer in the form that `instruction` asks for.
+
+    A row without a solution gives the answer alone.
+    """
     text = _CALCULATION.sub("", row.solution)
-    if not _FINAL_LINE.search(text) or not wants_box(instruction):
+    marked, boxed = bool(_FINAL_LINE.search(text)), bool(boxes(text)[0])
+    if (marked and not wants_box(instruction)) or (boxed and not marked):
         return text
-    return f"{_FINAL_LINE.sub('', text)}\n\n\\boxed{{{row.answer}}}"
+    return ended(_FINAL_LINE.sub("", text), row.answer, instruction)
+
+
+def ended(text: str, answer: str, instruction: str) -> str:
+    """Return `text` with `answer` at its end in the form that `instruction` asks for."""
+    end, joint = (f"\\boxed{{{answer}}}", "\n\n") if wants_box(instruction) else (f"#### {answer}", "\n")
+    return f"{text}{joint}{end}" if text else end
 
 
 def prompt_text(

@@ -34,10 +34,26 @@ def run(context: Context) -> None:
         )
     else:
         _make(context, folder)
+    _check(context)
     for name in ("data_card.json", "data_card.md"):
         shutil.copyfile(folder / name, context.folder.path / name)
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     context.emit(Event("input", summary(card), STAGE, payload=card))
+
+
+def _check(context: Context) -> None:
+    """Refuse rows that a planned stage cannot train on; of a hub set that is known only now."""
+    try:
+        plan = json.loads(context.folder.config.read_text(encoding="utf-8"))["plan"]
+    except FileNotFoundError:
+        return
+    planned = {step["stage"] for step in plan}
+    try:
+        dataset.check_rows(
+            context.profile, inputs.rows(context, "train"), inputs.rows(context, "test"), planned
+        )
+    except InputError as error:
+        raise StageFailed(str(error)) from None
 
 
 def _make(context: Context, folder: Path) -> None:
@@ -83,6 +99,7 @@ def data_card(context: Context, source: Source, splits: Splits, overlaps: list[O
         "revision": context.profile.data.revision,
         "files": source.files,
         "seed": context.profile.data.seed,
+        "config": list(context.profile.data.config),
         "source_rows": {"train": len(source.train), "test": len(source.test)},
         "splits": {name: _split_facts(rows) for name, rows in by_name(splits).items() if rows},
         "few_shot_examples": [row.ex_id for row in splits.shots],

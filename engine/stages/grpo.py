@@ -15,6 +15,7 @@ from contextlib import closing
 
 from engine.collector import Collector
 from engine.context import Context, StageFailed
+from engine.data import inputs
 from engine.handover.publisher import Publisher, publisher_of
 from engine.learning.policy_gradient import PolicyGradient
 from engine.learning.sources import Replayed, Sampled, Source
@@ -30,6 +31,8 @@ def run(context: Context) -> None:
     settings = context.profile.grpo
     if context.generation is None and not settings.replay:
         raise StageFailed("grpo: the run has no worker to generate with; its plan should hold one")
+    if not settings.replay and not inputs.prompts(context, "train"):
+        raise StageFailed("grpo: there are no training questions; see the summary of stage data")
     updates = settings.epochs * settings.minibatches
     with (
         closing(publisher_of(context.folder.run_id)) as publisher,

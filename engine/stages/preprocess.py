@@ -150,7 +150,7 @@ class _Work:
                 made.append((trace, whole[:most], len(prompt), finished))
             else:
                 no_room += 1
-        if not made:
+        if traces and not made:
             raise StageFailed(f"preprocess: all prompts fill preprocess.max_tokens = {most} alone; raise it")
         write_rows(folder, "sequences", [ids for _, ids, _, _ in made])
         np.save(

@@ -32,6 +32,10 @@ def run(context: Context) -> None:
     """Trains the context's arm to its last step, from its newest checkpoint where there is one."""
     settings = context.profile.sft
     sequences = inputs.sequences(context)
+    if not len(sequences):
+        raise StageFailed(
+            "sft: there are no traces to train on; see the summaries of data, traces and preprocess"
+        )
     total = settings.steps or math.ceil(len(sequences) * settings.epochs / settings.batch_size)
     with (
         closing(publisher_of(context.folder.run_id)) as publisher,

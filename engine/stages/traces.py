@@ -38,8 +38,11 @@ def _own(context: Context, folder: Path) -> None:
     found = own_solutions(rows, context.profile.preprocess.system_prompt)
     name = context.profile.data.source
     report = {"source": "solutions", "rows": len(rows), "traces": len(found)}
+    left = f"; {len(rows) - len(found):,} rows have an answer alone" if len(found) < len(rows) else ""
     _write(
-        folder, found, report | {"summary": f"{len(found):,} traces: {name}'s own solutions, no teacher's"}
+        folder,
+        found,
+        report | {"summary": f"{len(found):,} traces: {name}'s own solutions, no teacher's{left}"},
     )
 
 

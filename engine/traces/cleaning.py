@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.data.prompts import wants_box
+from engine.data.prompts import ended
 from engine.data.rows import Row
 from engine.data.trace import Trace
 from engine.grading import grade
@@ -89,10 +89,7 @@ def clean_body(body: str, answer: str, instruction: str) -> Cleaned:
     kept = _without_boxes("\n".join(lines))
     kept = _BLANK_LINES.sub("\n\n", _LONE_DELIMITERS.sub("", kept)).strip()
     kept = "\n".join(line.rstrip() for line in kept.split("\n"))
-    number = normal_form(answer)
-    end = f"\\boxed{{{number}}}" if wants_box(instruction) else f"#### {number}"
-    joint = "\n\n" if wants_box(instruction) else "\n"
-    return Cleaned(f"{kept}{joint}{end}" if kept else end, tuple(echoes), tuple(meta))
+    return Cleaned(ended(kept, normal_form(answer), instruction), tuple(echoes), tuple(meta))
 
 
 def normal_form(answer: str) -> str:

@@ -11,7 +11,8 @@ from engine.grading import grade
 
 
 def own_solutions(rows: Sequence[Row], instruction: str) -> list[Trace]:
-    """One trace a row: its solution, calculator marks left out, the answer in the form that `instruction` asks for."""
+    """Return a trace for each row that has a worked solution, its answer in the form that `instruction` asks for."""
+    rows = [row for row in rows if row.solution]
     texts = [worked(row, instruction) for row in rows]
     return [
         Trace(row.ex_id, 0, text, row.answer, grade(text, row.answer).correct, finished=True)

@@ -1,0 +1,99 @@
+"""Which column of a record is the question, the worked solution and the answer, and what the answer is.
+
+The rule: upper and lower case, spaces, `_` and `-` in a column's name do not count, and the first name of a list that a
+record has is taken. The gold answer is, in this order: what stands behind `####` or in the last box of the answer
+column, that column itself if it is a number or one short line, else the `####` or box that the solution ends in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from engine.grading.extraction import boxes
+
+QUESTION = ("problem", "question", "prompt", "query", "input")
+SOLUTION = ("solution", "worked solution", "generated solution", "rationale", "explanation", "reasoning")
+ANSWER = ("answer", "final answer", "expected answer", "ground truth", "gold", "target", "label", "result")
+
+# A bare answer is one line without the words of a sentence: "3/4", "x = 2 or x = -2", "18 square feet".
+_LONGEST_ANSWER = 200
+_MOST_WORDS = 5
+_WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
+# What a solution column must hold to be taken for an answer alone.
+_VALUE = re.compile(r"[\d\\]")
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+class Columns(NamedTuple):
+    """Names of a record's columns; "" for one that it does not have."""
+
+    question: str
+    solution: str
+    answer: str
+
+
+def columns_of(record: Mapping[str, Any]) -> Columns:
+    """Return which columns of `record` hold what. A column that is null or blank counts as absent."""
+    names = {
+        _SEPARATORS.sub(" ", str(name).strip()).casefold(): str(name)
+        for name, value in record.items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+    compact = {name.replace(" ", ""): original for name, original in names.items()}
+    return Columns(
+        *(
+            next((compact[key] for known in group if (key := known.replace(" ", "")) in compact), "")
+            for group in (QUESTION, SOLUTION, ANSWER)
+        )
+    )
+
+
+def as_text(value: Any) -> str | None:
+    """Return a text, or a number as it is written; None for everything else.
+
+    A whole number stays whole: files that know only floats hold 142 as 142.0.
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return None
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value):
+        return None
+    return str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")
+
+
+def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
+    """Return the worked solution ("": none) and the gold answer ("": none) from the two columns.
+
+    GSM8K's answer column holds both; an answer column beside a solution column is the answer, whatever its form.
+    """
+    if "####" in answer:
+        return answer, gold_in(answer)
+    if answer:
+        alone = is_bare(answer)
+        gold = gold_in(answer) or (answer if solution or alone else "")
+        return solution or ("" if alone else answer), gold
+    if not gold_in(solution) and is_bare(solution) and _VALUE.search(solution):
+        return "", solution
+    return solution, gold_in(solution)
+
+
+def gold_in(text: str) -> str:
+    """Return the answer that `text` states behind `####` or in its last box, or ""."""
+    if "####" in text:
+        return text.rpartition("####")[2].strip()
+    found, _ = boxes(text)
+    return found[-1].content.strip() if found else ""
+
+
+def is_bare(answer: str) -> bool:
+    """Return True if `answer` is an answer alone, not a text that leads to one."""
+    if "####" in answer or "\n" in answer or len(answer) > _LONGEST_ANSWER:
+        return False
+    return len(_WORD.findall(answer)) <= _MOST_WORDS

@@ -1,0 +1,170 @@
+"""Records of a file of rows: JSON lines, a JSON array, CSV, TSV, Parquet or Arrow. Loads neither torch nor datasets.
+
+Each record comes with its place, FILE:NUMBER (a line in text files, a row in the others). What cannot be read is a
+`Fault` in the record's place, so that one bad line is named and the others are checked too.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+FORMS = "JSON lines (.jsonl), a JSON array (.json), CSV, TSV, Parquet or Arrow"
+
+Records = Iterator[tuple[str, Any]]
+
+
+class InputError(ValueError):
+    """Input that cannot be used; the message is one line with file, line number and what to do."""
+
+
+class Fault(NamedTuple):
+    """Why a line is no row."""
+
+    place: str  # FILE:LINE
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+def records(path: Path, max_characters: int) -> Records:
+    """Yield (place, record or Fault) of a file. Raises InputError if it is missing or is no file of that form."""
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise InputError(f"{path}: not a file of rows; give {FORMS}")
+    try:
+        yield from read(path, max_characters)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a data folder holds train.jsonl and test.jsonl") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _json_lines(path: Path, max_characters: int) -> Records:
+    """With no more than one line's limit in memory."""
+    limit = 16 * max_characters  # bytes: two fields, escapes and all
+    number = 0
+    with path.open("rb") as file:
+        while line := file.readline(limit + 1):
+            number += 1
+            place = f"{path}:{number}"
+            if len(line) > limit and not line.endswith(b"\n"):
+                size = len(line) + _skip_line(file)
+                reason = f"a line of {size:,} bytes; fields may have {max_characters:,} characters"
+                yield place, Fault(place, reason)
+            elif line.strip():
+                yield place, _parsed(line, place)
+
+
+def _skip_line(file: BinaryIO) -> int:
+    """Read to the end of the line; return how many bytes that were."""
+    size = 0
+    while part := file.readline(1 << 20):
+        size += len(part)
+        if part.endswith(b"\n"):
+            break
+    return size
+
+
+def _parsed(line: bytes, place: str) -> Any:
+    if b"\x00" in line:
+        return Fault(place, "holds a NUL byte; the file is damaged or no text")
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Fault(place, f"not UTF-8 (byte {error.start + 1} of the line)")
+    except json.JSONDecodeError as error:
+        text = line.lstrip()[:1]
+        kind = "HTML, not JSON" if text == b"<" else f"not JSON ({error.msg.lower()}, column {error.colno})"
+        return Fault(place, f"{kind}; each line is one object")
+    except (RecursionError, ValueError):
+        return Fault(
+            place, "not JSON that can be read (nested too deeply, or a number of thousands of digits)"
+        )
+
+
+def _json(path: Path, max_characters: int) -> Records:
+    """An array of objects, an object whose one list they are, or JSON lines under another suffix."""
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):
+        yield from _json_lines(path, max_characters)
+        return
+    lists = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
+    rows = lists[0] if len(lists) == 1 else whole
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
+        yield f"{path}:{number}", row
+
+
+def _csv(path: Path, max_characters: int, delimiter: str = ",") -> Records:
+    csv.field_size_limit(max(csv.field_size_limit(), 16 * max_characters))
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file, restkey="", delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                place = f"{path}:{reader.line_num}"
+                extra = row.pop("", None)
+                missing = any(value is None for value in row.values())
+                uneven = f"has {'fewer' if missing else 'more'} fields than the header"
+                yield place, Fault(place, uneven) if missing or isinstance(extra, list) else row
+        except csv.Error as error:
+            place = f"{path}:{reader.reader.line_num}"
+            yield place, Fault(place, f"not CSV that can be read ({error})")
+
+
+def _tsv(path: Path, max_characters: int) -> Records:
+    return _csv(path, max_characters, "\t")
+
+
+def _parquet(path: Path, max_characters: int) -> Records:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield from _rows(path, file.iter_batches())
+    except pyarrow.ArrowException as error:
+        raise _unreadable(path, "Parquet", error) from None
+
+
+def _arrow(path: Path, max_characters: int) -> Records:
+    """As `datasets.save_to_disk` writes it, and in Arrow's file format."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            try:
+                yield from _rows(path, pyarrow.ipc.open_stream(source))
+            except pyarrow.ArrowInvalid:
+                source.seek(0)
+                file = pyarrow.ipc.open_file(source)
+                yield from _rows(path, map(file.get_batch, range(file.num_record_batches)))
+    except pyarrow.ArrowException as error:
+        raise _unreadable(path, "Arrow", error) from None
+
+
+def _rows(path: Path, batches: Iterator[Any]) -> Records:
+    number = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}:{number}", row
+
+
+def _unreadable(path: Path, form: str, error: Exception) -> InputError:
+    return InputError(f"{path}: not {form} that can be read: {str(error).partition(chr(10))[0]}")
+
+
+READERS: dict[str, Callable[[Path, int], Records]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}

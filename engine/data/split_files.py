@@ -1,0 +1,118 @@
+"""Which files of a folder hold a split, and which part of it is meant.
+
+A split is named as on the hub: `train`, `test`, or a part, `train[:90%]`, `train[500:]`. Its files are, in this order:
+SPLIT.jsonl in the folder; files and folders there that are called like the split (`test.csv`, `gsm8k_test.parquet`,
+`test/part-0.json`); the same in nested folders. Of a path the name closest to the rows decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from engine.data.files import FORMS, READERS, InputError
+
+Item = TypeVar("Item")
+
+_PART = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?\Z")
+# The words by which a path names a split, as the hub's own layout rules have them.
+_WORDS = {
+    "train": frozenset({"train", "training"}),
+    "validation": frozenset({"validation", "valid", "val", "dev"}),
+    "test": frozenset({"test", "testing", "eval", "evaluation"}),
+}
+# What `datasets.save_to_disk` writes beside the rows.
+_NO_ROWS = frozenset({"state.json", "dataset_info.json", "dataset_dict.json", "dataset_infos.json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A split and which rows of it, as Python's slices count; `90%` is that share of its rows."""
+
+    name: str
+    start: str
+    stop: str
+
+    def of(self, rows: Sequence[Item]) -> list[Item]:
+        """Return the rows that are meant."""
+        return list(rows[_place(self.start, len(rows)) : _place(self.stop, len(rows))])
+
+
+def part_of(split: str) -> Part:
+    """Return the split and part that `split` names. Raises InputError."""
+    found = _PART.match(split.strip())
+    if found is None:
+        raise InputError(f"data split {split!r}: write NAME, NAME[:90%] or NAME[500:]")
+    return Part(found["name"].strip(), found["start"] or "", found["stop"] or "")
+
+
+def _place(text: str, rows: int) -> int | None:
+    if not text:
+        return None
+    return round(int(text[:-1]) * rows / 100) if text.endswith("%") else int(text)
+
+
+def files_of(source: Path, split: str, configs: Sequence[str]) -> list[Path]:
+    """Return the files with the rows of `split`; none if there are no such files. Raises InputError if ambiguous.
+
+    Args:
+        source: a folder, or a file that is the only one.
+        configs: subfolders to look into instead of the whole folder.
+    """
+    if source.is_file():
+        return [source] if split in (_split_in([source.stem]) or "train", source.stem) else []
+    found: list[Path] = []
+    for folder in [source / config for config in configs] or [source]:
+        if not folder.is_dir():
+            raise InputError(f"data.config {folder.name}: no such folder in {source}")
+        found += _in_folder(folder, split)
+    return found
+
+
+def _in_folder(folder: Path, split: str) -> list[Path]:
+    usual = [folder / f"{split}.jsonl", folder / split]
+    for path in usual:
+        if path.is_file():
+            return [path]
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in READERS and path.name not in _NO_ROWS and path.is_file()
+    ]
+    held = [path for path in files if _holds(path.relative_to(folder), split)]
+    depth = min((len(path.parts) for path in held), default=0)
+    nearest = [path for path in held if len(path.parts) == depth]
+    forms = sorted({path.suffix for path in nearest})
+    if len(forms) > 1:
+        raise InputError(
+            f"{folder}: the split {split} is there in several forms ({', '.join(forms)}); keep one of them, or name "
+            f"the file: data.{'test' if split == 'test' else 'train'}_split={nearest[0].relative_to(folder)}"
+        )
+    return nearest
+
+
+def _holds(path: Path, split: str) -> bool:
+    """Return True if the path's own names, the innermost first, name the split."""
+    names = [path.stem, *reversed(path.parts[:-1])]
+    return split in names or _split_in(names) == split
+
+
+def _split_in(names: Sequence[str]) -> str:
+    """Return the split that the first of `names` with such a word names, or ""."""
+    for name in names:
+        words = set(re.split(r"[^a-z]+", name.casefold()))
+        for split, known in _WORDS.items():
+            if words & known:
+                return split
+    return ""
+
+
+def accepted(source: Path) -> str:
+    """Return which forms of local data are accepted, for messages."""
+    return (
+        f"give {source.name or source}/ with train and test as {FORMS}: files or folders called like their split "
+        "(data.train_split and data.test_split name others), each row with a question and an answer"
+    )
