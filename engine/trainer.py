@@ -27,6 +27,7 @@ class TrainerChild(Protocol):
     @property
     def generation(self) -> Generation | None: ...
     def emit(self, record: Record) -> None: ...
+    def report_fault(self, line: str) -> None: ...
 
 
 def main(folder: RunFolder, child: TrainerChild) -> int:
@@ -59,7 +60,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     report("started")
     try:
         child.control.boundary()
-        _do(context)
+        _do(context, child)
     except StopRequested:
         report("stopped", "stopped by request; goes on from its last checkpoint")
         return 3
@@ -72,12 +73,12 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     return 0
 
 
-def _do(context: Context) -> None:
+def _do(context: Context, child: TrainerChild) -> None:
     """The context's stage: on this process alone, or where it trains an arm on as many as the profile asks for."""
     if context.arm is not None and context.profile.hardware.trainer_processes > 1:
         from engine.processes.rank_processes import run_on_ranks  # loads torch, which not every stage needs
 
-        run_on_ranks(context)
+        run_on_ranks(context, child.report_fault)
     else:
         stage(context.stage)(context)
 

@@ -8,6 +8,7 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     hold-NAME        the step waits while this file is there (`hold-trainer`, `hold-worker`)
     hold-save        a checkpoint that was ordered waits while this file is there
     crash            the trainer raises at its next step, and the file is gone
+    crash-ROLE       that process raises whenever it comes to a step
     helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
     trained-after    from this step on nothing trains any more (default: never)
@@ -122,9 +123,15 @@ def _obstacles(folder: RunFolder, child: TrainerChild) -> None:
     if crash.exists():
         crash.unlink()
         raise RuntimeError("the test asked for a crash")
+    _crash_again(folder, "trainer")
     if (folder.path / "fail").exists():
         child.emit(Event("stage", "no such thing", "sft", "sft", payload={"status": "failed"}))
         raise _Failed
+
+
+def _crash_again(folder: RunFolder, role: str) -> None:
+    if (folder.path / f"crash-{role}").exists():
+        raise FileNotFoundError(2, "No such file or directory", f"{role}.toml")
 
 
 def _ask(child: TrainerChild, step: int) -> list[int]:
@@ -176,6 +183,7 @@ def worker(folder: RunFolder, child: WorkerChild) -> None:
 def _serve(folder: RunFolder, child: WorkerChild) -> None:
     while True:
         job = child.jobs.get(0.05)
+        _crash_again(folder, "worker")
         while (folder.path / "hold-worker").exists():
             child.jobs.get(0.01)
         if not isinstance(job, Job):

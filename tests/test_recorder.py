@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
+import pytest
+
 from engine.supervisor import recorder as module
 from engine.supervisor.known import RECENT_STEPS, Known
 from engine.supervisor.recorder import BATCH, Recorder
@@ -131,3 +133,28 @@ def test_restarts_back_off_and_end() -> None:
     restarts.progressed()
     assert restarts.after_death() == 0.0
     assert Restarts(limit=0).after_death() is None
+
+
+def test_the_same_error_twice_ends_the_restarts_and_a_kill_does_not() -> None:
+    restarts = Restarts(limit=9)
+    assert restarts.after_death("KeyError: 'a' at 0x7f01") == 0.0
+    assert restarts.after_death("KeyError: 'b'") == 1.0
+    assert restarts.after_death() == 2.0
+    assert restarts.after_death() == 4.0
+    assert restarts.after_death("KeyError: 'b'") is None
+    restarts.progressed()
+    assert restarts.after_death("KeyError: 'b' at 0x7f02") == 0.0
+    assert restarts.after_death("KeyError: 'b' at 0x7f03") is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "OutOfMemoryError: CUDA out of memory",
+        "ConnectError: refused",
+        "OSError: [Errno 28] No space left on device",
+    ],
+)
+def test_errors_that_may_pass_are_tried_up_to_the_limit(fault: str) -> None:
+    restarts = Restarts(limit=3)
+    assert [restarts.after_death(fault) for _ in range(4)] == [0.0, 1.0, 2.0, None]

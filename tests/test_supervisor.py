@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import mathrl
 from supervised import (
     PATIENCE,
     ask,
@@ -303,6 +304,21 @@ def test_a_crash_is_tried_again_and_its_traceback_is_in_the_log(tmp_path: Path) 
     assert supervise(folder).wait(PATIENCE) == 0
     assert "the test asked for a crash" in (folder.logs / "trainer.log").read_text()
     assert_whole(folder, 60)
+
+
+@pytest.mark.parametrize("role", ["trainer", "worker"])
+def test_an_error_that_comes_again_ends_the_run_with_its_words(tmp_path: Path, role: str) -> None:
+    folder = make_run(tmp_path, settings=(f"hardware.{role}_restarts=20",))
+    (folder.path / f"crash-{role}").touch()
+    assert supervise(folder).wait(PATIENCE) == 1
+    error = f"FileNotFoundError: [Errno 2] No such file or directory: '{role}.toml'"
+    ended = f"{role} ended: {error}; exit status 1, see logs/{role}.log"
+    assert last_reason(folder) == f"{ended} (2 times without progress)"
+    assert f"{ended}; starts again in 0 s" in [event.message for event in events(folder, "log")]
+    assert [event.message for event in events(folder, "process")].count(ended) == 2
+    for command in ("runs", "status"):
+        assert error in mathrl(tmp_path, command).stdout
+    assert mathrl(tmp_path, "attach", folder.run_id).stderr.count(error) == 1
 
 
 @pytest.mark.parametrize("role", ["trainer", "worker"])

@@ -24,8 +24,9 @@ from typing import Any, NoReturn
 
 from engine.messages import Request, Result
 from engine.processes.channels import Receiver, Sender
+from engine.processes.faults import fault_line
 from engine.processes.link import Link
-from engine.processes.orders import Acknowledged, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.processes.orders import Acknowledged, Fault, FromSupervisor, NewLink, Order, Outcome, Verb
 from engine.processes.outbox import Outbox, spool_folder
 from engine.processes.pidfile import hold, pid_path
 from engine.processes.process_tree import kill_marked
@@ -50,6 +51,11 @@ class TrainerChild:
     def emit(self, record: Record) -> None:
         """Sends `record` to the journal."""
         self._outbox.put(record)
+
+    def report_fault(self, line: str) -> None:
+        """Send the error that ends this process, and all records before it. Nothing can be sent after it."""
+        self._outbox.put(Fault(line))
+        self._outbox.close(FLUSH_SECONDS)
 
 
 class WorkerChild:
@@ -226,11 +232,14 @@ def _listen(
 
 
 def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:
-    """Calls the main function and returns its status; an exception is printed to the log and is a death."""
+    """Call the main function and return its status. An exception is reported, goes to the log and ends the process."""
     module, _, function = main.partition(":")
     try:
         status: int = getattr(import_module(module), function)(folder, child) or 0
         outbox.put(Outcome(status))
+    except Exception as error:
+        outbox.put(Fault(fault_line(error)))
+        raise
     finally:
         outbox.close(FLUSH_SECONDS)
     return status

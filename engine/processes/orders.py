@@ -65,6 +65,13 @@ class Outcome:
     status: int
 
 
-Notice = Flush | Paused | Resumed | Trained | Leaving | Outcome
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The child ends because of an error, which `line` describes."""
+
+    line: str
+
+
+Notice = Flush | Paused | Resumed | Trained | Leaving | Outcome | Fault
 FromSupervisor = Order | Acknowledged | NewLink
 FromChild = list[Record | Notice]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pickle
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -25,12 +27,14 @@ from torch.multiprocessing.spawn import start_processes
 
 from engine import ranks
 from engine.context import Context, StageFailed, StopRequested
+from engine.processes.faults import last_error
 from engine.processes.mirror import FollowingControl, FollowingGeneration, leading, silent
 from engine.stages import stage
 from profiles import Arm, Profile
 from store.home import RunFolder
 from store.records import Event
 
+ECHO_SECONDS = 2.0  # how long after an error on rank 0 another rank may turn out to have died before it
 PARTING_SECONDS = 60.0  # how long after rank 0 the others may still be at the stage; then they are killed
 
 
@@ -60,14 +64,17 @@ class Part:
         )
 
 
-def run_on_ranks(context: Context) -> None:
-    """Runs the context's stage on as many ranks as its profile asks for; this process is rank 0 until it is done."""
+def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> None:
+    """Runs the context's stage on as many ranks as its profile asks for; this process is rank 0 until it is done.
+
+    `report` is given the error of a further rank, in one line, before this process ends because of it.
+    """
     meeting = context.folder.path / "ranks.meeting"
     has_worker = context.generation is not None
     part = Part(
         context.folder, context.profile, context.seed, context.stage, context.arm, has_worker, meeting
     )
-    with FurtherRanks(part) as others:
+    with FurtherRanks(part, report) as others:
         arm = context.arm.name if context.arm is not None else ""
         message = f"trains on {len(others.pids) + 1} ranks; the further ones are processes {others.pids}"
         context.emit(Event("log", message, context.stage, arm, payload={"level": "info"}))
@@ -78,12 +85,14 @@ def run_on_ranks(context: Context) -> None:
 class FurtherRanks:
     """Ranks 1 and up, for the length of a `with`."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, report: Callable[[str], None]) -> None:
+        self._report = report
         part.meeting.unlink(missing_ok=True)  # of a trainer that was killed
         self._meeting = part.meeting
         count = part.profile.hardware.trainer_processes - 1
         started = start_processes(follow, (part,), nprocs=count, join=False)  # type: ignore[no-untyped-call]
         self._processes: list[SpawnProcess] = started.processes
+        self._errors: list[str] = started.error_files  # where the launcher leaves the traceback of each
         self._parted = threading.Event()
         self._watch = threading.Thread(target=self._end_with_them, name="ranks", daemon=True)
 
@@ -104,6 +113,9 @@ class FurtherRanks:
             ranks.leave()
             self._parted.set()
             self._watch.join(PARTING_SECONDS)
+        else:
+            # A rank that died ends what the others wait for, so that the error here may be no more than its echo.
+            self._watch.join(ECHO_SECONDS)
         self._parted.set()
         for process in self._processes:
             process.kill()
@@ -121,7 +133,13 @@ class FurtherRanks:
                 if process.exitcode != 0 and not self._parted.is_set():
                     reason = f"rank {rank} (process {process.pid}) ended with status {process.exitcode}"
                     print(f"{reason}: the trainer ends too", file=sys.stderr, flush=True)
+                    self._report(f"rank {rank}: {self._error_of(rank) or f'status {process.exitcode}'}")
                     os._exit(1)
+
+    def _error_of(self, rank: int) -> str:
+        """Return the error that ended a further rank, in one line; empty if it was none of Python's."""
+        path = Path(self._errors[rank - 1])
+        return last_error(pickle.loads(path.read_bytes())) if path.is_file() and path.stat().st_size else ""
 
 
 def follow(place: int, part: Part) -> None:

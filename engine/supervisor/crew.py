@@ -64,9 +64,12 @@ class Crew:
         """Seconds until somebody is due; None where nobody is."""
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
-    def start_again(self, role: Role) -> float | None:
-        """Plans the next start of a process that died. Seconds until then; None where it has died too often."""
-        delay = self.restarts[role].after_death()
+    def start_again(self, role: Role, fault: str) -> float | None:
+        """Plan the next start of a process that died of `fault` (empty: it was killed).
+
+        Returns: seconds until then; None if it has died too often, or twice of the same error.
+        """
+        delay = self.restarts[role].after_death(fault)
         if delay is not None:
             self._due[role] = time.monotonic() + delay
         if role == "trainer":

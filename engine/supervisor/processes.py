@@ -16,6 +16,7 @@ from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Literal
 
 from engine.processes.child import run_trainer, run_worker
+from engine.processes.faults import last_error, written_since
 from engine.processes.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
 from engine.processes.process_tree import kill_marked, marks
 from store.home import RunFolder
@@ -35,6 +36,9 @@ class Child:
         self.process = process
         self.connection = connection
         self.outcome: Outcome | None = None
+        self.fault = ""  # the error that ended it, in one line
+        self._log = folder.logs / f"{role}.log"
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
         self.is_open = True  # its connection has not ended yet
         self.leaves_by: float | None = None  # it was told to end by then, on the monotonic clock
         self._acknowledged = 0
@@ -92,7 +96,9 @@ class Child:
         assert code is not None
         if self.leaves_by is not None and code == -signal.SIGKILL:
             return f"{self.role} was killed: it was told to end, and had not in time"
-        return how_it_ended(self.role, code)
+        if code > 0 and self.outcome is None and not self.fault:
+            self.fault = last_error(written_since(self._log, self._log_start))
+        return how_it_ended(self.role, code, self.fault)
 
     def _send(self, message: FromSupervisor) -> None:
         if self.connection.closed:
@@ -125,14 +131,16 @@ def connect(trainer: Child, worker: Child) -> None:
         connection.close()  # or nobody would ever see the other's end
 
 
-def how_it_ended(role: str, code: int) -> str:
-    """An exit code as words, with where to look."""
+def how_it_ended(role: str, code: int, fault: str = "") -> str:
+    """Return an exit code in words, with the error that led to it and where to look."""
     if code == -signal.SIGKILL:
         return f"{role} was killed by SIGKILL (by hand, or by the kernel for want of memory); see logs/{role}.log"
     if code < 0:
         return f"{role} was killed by {signal.Signals(-code).name}; see logs/{role}.log"
     if code == 0:
         return f"{role} ended"
+    if fault:
+        return f"{role} ended: {fault}; exit status {code}, see logs/{role}.log"
     return f"{role} ended with exit status {code}; see logs/{role}.log"
 
 

@@ -21,7 +21,7 @@ from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
 from engine.handover.slots import remove_slots
 from engine.plan import Step
-from engine.processes.orders import Flush, FromChild, Leaving, Notice, Outcome, Paused, Trained
+from engine.processes.orders import Fault, Flush, FromChild, Leaving, Notice, Outcome, Paused, Trained
 from engine.processes.pidfile import hold, lock_path
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
@@ -170,6 +170,8 @@ class Supervisor:
             child.outcome = notice
             if child.role == "trainer":
                 self._crew.end_worker()
+        elif isinstance(notice, Fault):
+            child.fault = notice.line
         elif isinstance(notice, Leaving):
             self._crew.end_worker()
         elif isinstance(notice, Trained):
@@ -206,7 +208,7 @@ class Supervisor:
         return "failed", self._failure or f"the trainer gave up with status {status}; see logs/trainer.log"
 
     def _restart(self, child: Child, how: str) -> None:
-        delay = self._crew.start_again(child.role)
+        delay = self._crew.start_again(child.role, child.fault)
         if delay is None:
             deaths = self._crew.restarts[child.role].deaths
             self._finish("failed", f"{how} ({deaths} times without progress)")

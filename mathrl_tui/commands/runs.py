@@ -10,11 +10,13 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
-from mathrl_tui.core.text import duration, harmless, number
+from mathrl_tui.core.text import clip, duration, harmless, number
 
 if TYPE_CHECKING:
     from store.query import Store
     from store.results import RunStatus, RunSummary
+
+REASON_WIDTH = 120  # `status` shows all of it
 
 
 def runs(home: Home, as_json: AsJson = False) -> None:
@@ -29,8 +31,8 @@ def runs(home: Home, as_json: AsJson = False) -> None:
     elif not found:
         print(f"no runs in {home} yet; `mathrl-tui demo` makes one")
     else:
-        titles = ("run", "state", "stages", "model", "profile", "seed", "started", "took")
-        print(table(titles, [_row(one) for one in found], left=5))
+        titles = ("run", "state", "stages", "model", "profile", "seed", "started", "took", "reason")
+        print(table(titles, [_row(one) for one in found], left=9))
         if any(one.changed for one in found):
             print(f"{CHANGED_MARK} with changed settings; `mathrl-tui status RUN` lists them")
 
@@ -97,7 +99,8 @@ def _row(run: RunSummary) -> tuple[str, ...]:
 
     return (
         *(run.run, run.state, _stages(run), harmless(model_name(run.model))),
-        *(profile_name(run.profile, run.changed), str(run.seed), _moment(run.started), _span(run)),
+        *(profile_name(run.profile, run.changed), str(run.seed), _moment(run.started)),
+        *(_span(run), _trouble(run)),
     )
 
 
@@ -132,6 +135,11 @@ def _stages(run: RunSummary) -> str:
     done = sum(step.status in ("finished", "skipped") for step in run.stages)
     at = next((step.arm or step.stage for step in run.stages if step.status == "started"), "")
     return f"{done}/{len(run.stages)}" + (f" {at}" if at else "")
+
+
+def _trouble(run: RunSummary) -> str:
+    """Return why a run is not well, in few words; empty for one that runs or is done."""
+    return "" if run.state in ("running", "done") else clip(run.reason, REASON_WIDTH)
 
 
 def _moment(ts: float | None) -> str:

@@ -1,0 +1,42 @@
+"""An error that ends a process, as one line for the person who looks at the run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+LONGEST = 400  # characters of a line
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+def fault_line(error: BaseException) -> str:
+    """Return type, message and notes of `error` in one line."""
+    words = [str(error), *getattr(error, "__notes__", [])]
+    return _one_line(f"{type(error).__name__}: {' '.join(words).strip() or 'no message'}")
+
+
+def last_error(text: str) -> str:
+    """Return the error at the end of the last traceback in `text`, else its last line; empty if there is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    if _TRACEBACK not in lines:
+        return _one_line(lines[-1])
+    start = len(lines) - lines[::-1].index(_TRACEBACK)
+    end = next((number for number in range(start, len(lines)) if not lines[number].startswith(" ")), None)
+    return _one_line(lines[-1] if end is None else lines[end])
+
+
+def written_since(log: Path, start: int) -> str:
+    """Return what a log holds from byte `start` on; empty if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start)
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _one_line(text: str) -> str:
+    line = re.sub(r"\s+", " ", text).strip()
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
