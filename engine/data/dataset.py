@@ -136,9 +136,7 @@ def fingerprint(profile: Profile) -> dict[str, str]:
         return {"word_problems.py": _sha256(Path(__file__).with_name("word_problems.py"))}
     if _is_local(data.source):
         source = _local_source(data.source)
-        files = sorted(
-            {path for split in (data.train_split, data.test_split) for path in _files(profile, split)}
-        )
+        files = [path for split in (data.train_split, data.test_split) for path in _files(profile, split)]
         return {
             str(path.relative_to(source) if path != source else path.name): _sha256(path) for path in files
         }
