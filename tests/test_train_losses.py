@@ -68,7 +68,7 @@ def batch() -> Batch:
 def logprobs_of(batch: Batch) -> tuple[Tensor, Tensor]:
     """A leaf to differentiate by, and the log-probs `(sequences, longest)` that follow from it."""
     hidden = batch.hidden.clone().requires_grad_()
-    logprobs, _ = head.logprobs(hidden.reshape(-1, WIDTH), batch.weight, batch.ids.reshape(-1))
+    logprobs, _ = head.logprobs(hidden.reshape(-1, WIDTH), head.Head(batch.weight), batch.ids.reshape(-1))
     return hidden, logprobs.view_as(batch.ids)
 
 
@@ -200,7 +200,7 @@ def test_losses_and_gradients_are_ligers(batch: Batch, name: Any, temperature: f
     expected.backward()
 
     hidden, weight = batch.hidden.clone().requires_grad_(), batch.weight.clone().requires_grad_()
-    flat, _ = head.logprobs(hidden.reshape(-1, WIDTH), weight, batch.ids.reshape(-1), temperature)
+    flat, _ = head.logprobs(hidden.reshape(-1, WIDTH), head.Head(weight), batch.ids.reshape(-1), temperature)
     terms = packed_terms(batch, flat.view_as(batch.ids), reference_logprobs=batch.reference)
     output = LOSSES[name](terms, replace(SETTINGS, kl_coefficient=0.04), totals())
     output.loss.backward()

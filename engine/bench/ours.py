@@ -203,8 +203,8 @@ def heads(shape: Shape, device: str, rows: int = 13_000) -> dict[str, Any]:
     weight = (torch.randn(shape.vocabulary, shape.width, device=device, dtype=dtype) * 0.05).requires_grad_()
     targets = torch.randint(0, shape.vocabulary, (rows,), device=device)
     candidates: dict[str, Callable[[], torch.Tensor]] = {
-        "cross_entropy": lambda: head.cross_entropy(hidden, weight, targets),
-        "logprobs": lambda: head.logprobs(hidden, weight, targets)[0].sum(),
+        "cross_entropy": lambda: head.cross_entropy(hidden, head.Head(weight), targets),
+        "logprobs": lambda: head.logprobs(hidden, head.Head(weight), targets)[0].sum(),
     }
     if device != "cpu":
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss

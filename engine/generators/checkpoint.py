@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig
 
+from engine.context import fault_of
 from engine.generators.interface import WeightsRefused
 from engine.handover.slots import TornWeights
 from engine.handover.weights import WeightReader
+from engine.learning.loading import load_model
+from engine.learning.rope import rope_limit
+from engine.learning.unsupported import UnsupportedModel
 from engine.messages import WeightRef
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
@@ -60,19 +63,15 @@ def verify(weights: WeightRef, reader: WeightReader) -> None:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a model folder by name, one file or sharded; a head that shares the embedding is left out."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    missing = [name for name in files if not (folder / name).is_file()]
-    if missing:
-        raise WeightsRefused(f"{folder}: no {missing[0]}; a checkpoint needs its weights in safetensors form")
-    tensors = {name: tensor for file in files for name, tensor in load_file(folder / file).items()}
-    if json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"):
-        tensors.pop("lm_head.weight", None)
-    return tensors
+    """Load a model folder's parameters by the names that transformers uses in memory; a tied head is left out.
+
+    Raises: WeightsRefused if files are missing, or do not provide exactly the model's parameters.
+    """
+    try:
+        model = load_model(folder, "auto")
+    except (UnsupportedModel, OSError) as error:
+        raise WeightsRefused(f"{folder}: its weights cannot be loaded: {fault_of(error)}") from error
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def check_fit(
@@ -91,6 +90,21 @@ def check_fit(
             raise WeightsRefused(f"{what}: {name} is {tuple(tensor.shape)}, the model's is {expected[name]}")
         if not tensor.dtype.is_floating_point:
             raise WeightsRefused(f"{what}: {name} holds {tensor.dtype}, not floating-point numbers")
+
+
+def longest_sequence(config: Any, max_model_len: int) -> int:
+    """Return how many tokens a prompt and its completion may have together.
+
+    Raises: WeightsRefused if the model's rotary frequencies would depend on the batch at that length.
+    """
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or max_model_len
+    longest, limit = min(max_model_len, positions), rope_limit(config.to_dict())
+    if limit is not None and longest > limit:
+        raise WeightsRefused(
+            f"model type {config.model_type!r}: rotary frequencies change beyond {limit} tokens; "
+            f"set hardware.max_model_len to {limit} or less"
+        )
+    return longest
 
 
 def end_ids(folder: Path) -> frozenset[int]:

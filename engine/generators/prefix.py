@@ -11,8 +11,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from engine.learning import attention_mask
+from engine.learning.attention_call import Call, asked, attend, capped, weights
+from engine.learning.attention_mask import MaskRule
+from engine.learning.unsupported import UnsupportedModel
 
 ATTENTION = "shared_prefix"
 FIRST_CAPACITY = 16  # completion tokens that there is room for at first; doubled as needed
@@ -21,7 +25,7 @@ FIRST_CAPACITY = 16  # completion tokens that there is room for at first; double
 class Memory(Protocol):
     """Where a forward pass keeps and finds keys and values."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
         """Attention output `(rows, tokens, heads, head_dim)` of the new tokens, which are kept."""
 
 
@@ -30,18 +34,29 @@ def shared_prefix(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: object,
     *,
-    scaling: float,
-    memory: Memory,
-    **_: Any,
+    memory: Memory | None = None,
+    scaling: float | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers' attention modules call; queries are `(rows, heads, tokens, head_dim)`."""
-    layer: int = module.layer_idx  # type: ignore[assignment]
-    return memory.attend(layer, query, key, value, scaling), None
+    """The function that transformers' attention modules call; queries are `(rows, heads, tokens, head_dim)`.
+
+    Raises: UnsupportedModel for what it cannot compute exactly, by name.
+    """
+    layer = getattr(module, "layer_idx", None)
+    if memory is None or layer is None:
+        lacking = "the model's keyword arguments" if memory is None else "a layer number"
+        raise UnsupportedModel(f"{type(module).__name__}: it does not receive {lacking}")
+    call = asked(module, query, attention_mask, scaling, others)
+    return memory.attend(layer, query, key, value, call), None
 
 
-AttentionInterface.register(ATTENTION, shared_prefix)
+def register() -> str:
+    """Make the function known to transformers; return the name to ask for as `attn_implementation`."""
+    AttentionInterface.register(ATTENTION, shared_prefix)
+    attention_mask.register(ATTENTION)
+    return ATTENTION
 
 
 class Prefill:
@@ -59,22 +74,26 @@ class Prefill:
         """The next forward pass holds the prompts `rows`."""
         self._rows = rows
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
         if layer == len(self.layers):
             prompts, longest = self._shape
-            shape = (prompts, key.shape[1], longest, key.shape[3])
-            self.layers.append((key.new_zeros(shape), value.new_zeros(shape)))
+            room = (prompts, key.shape[1], longest)
+            self.layers.append((key.new_zeros(*room, key.shape[3]), value.new_zeros(*room, value.shape[3])))
         keys, values = self.layers[layer]
         keys[self._rows, :, : key.shape[2]] = key
         values[self._rows, :, : value.shape[2]] = value
-        return causal(query, key, value, scale)
+        return whole_rows(query, key, value, call)
 
 
 class Nothing:
-    """Runs whole texts in right-padded rows and keeps nothing of them."""
+    """Runs whole texts in right-padded rows and keeps nothing of them. `layers` lists those that came by."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        return causal(query, key, value, scale)
+    def __init__(self) -> None:
+        self.layers: list[int] = []
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
+        self.layers.append(layer)
+        return whole_rows(query, key, value, call)
 
 
 class Decode:
@@ -88,6 +107,8 @@ class Decode:
         )  # (prompts, longest)
         self._own: list[tuple[Tensor, Tensor]] = []  # keys, values: (rows, kv_heads, capacity, head_dim)
         self._tokens = 0  # kept of each row
+        self._lengths = lengths  # (prompts,)
+        self._hidden: dict[MaskRule, Tensor] = {}  # of this pass
         self._seat(prompt_of)
 
     def begin(self) -> None:
@@ -95,6 +116,7 @@ class Decode:
         if self._own and self._tokens == self._own[0][0].shape[2]:
             self._own = [(_doubled(keys), _doubled(values)) for keys, values in self._own]
         self._tokens += 1
+        self._hidden = {}
 
     def keep(self, rows: Tensor) -> None:
         """Drops every row but `rows`, and prompts that no row continues."""
@@ -102,30 +124,43 @@ class Decode:
         used, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
         if len(used) < len(self._padding):
             self._prompts = [(keys[used], values[used]) for keys, values in self._prompts]
-            self._padding = self._padding[used]
+            self._padding, self._lengths = self._padding[used], self._lengths[used]
         self._seat(prompt_of)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
         rows, heads, _, head_dim = query.shape
         kv_heads = key.shape[1]
         if layer == len(self._own):
-            shape = (rows, kv_heads, FIRST_CAPACITY, head_dim)
-            self._own.append((key.new_empty(shape), value.new_empty(shape)))
+            room = (rows, kv_heads, FIRST_CAPACITY)
+            self._own.append((key.new_empty(*room, head_dim), value.new_empty(*room, value.shape[3])))
         own_keys, own_values = self._own[layer]
         own_keys[:, :, self._tokens - 1] = key[:, :, 0]
         own_values[:, :, self._tokens - 1] = value[:, :, 0]
         prompt_keys, prompt_values = self._prompts[layer]
         # A key-value head serves heads / kv_heads queries of the token: they form the rows of its matrix.
-        grouped = query.view(rows, kv_heads, heads // kv_heads, head_dim) * scale
-        on_prompt = self._seated(grouped) @ prompt_keys.transpose(2, 3)
+        grouped = query.reshape(rows, kv_heads, heads // kv_heads, head_dim) * call.scale
+        on_prompt = capped(self._seated(grouped) @ prompt_keys.transpose(2, 3), call.softcap)
         on_prompt = on_prompt.masked_fill_(self._padding[:, None, None], float("-inf"))
-        on_own = grouped @ own_keys[:, :, : self._tokens].transpose(2, 3)
+        on_own = capped(grouped @ own_keys[:, :, : self._tokens].transpose(2, 3), call.softcap)
         scores = torch.cat([self._unseated(on_prompt, grouped.shape), on_own], -1)
-        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-        to_prompt, to_own = weights.tensor_split([prompt_keys.shape[2]], -1)
+        if not call.rule.plain:
+            scores = scores.masked_fill_(self._hidden_by(call.rule), float("-inf"))
+        shares = weights(scores.view(rows, heads, 1, -1), call.sinks).to(query.dtype).view(scores.shape)
+        to_prompt, to_own = shares.tensor_split([prompt_keys.shape[2]], -1)
         out = self._unseated(self._seated(to_prompt) @ prompt_values, grouped.shape)
         out += to_own @ own_values[:, :, : self._tokens]
-        return out.reshape(rows, 1, heads, head_dim)
+        return out.reshape(rows, 1, heads, value.shape[3])
+
+    def _hidden_by(self, rule: MaskRule) -> Tensor:
+        """True for the keys that `rule` hides from each row's new token, `(rows, 1, 1, longest + tokens)`."""
+        if rule not in self._hidden:
+            lengths = self._lengths[self._prompt_of][:, None]
+            on_prompt = torch.arange(self._padding.shape[1], device=lengths.device).expand(len(lengths), -1)
+            on_own = lengths + torch.arange(self._tokens, device=lengths.device)
+            places = torch.cat([on_prompt, on_own], 1)
+            newest = lengths + self._tokens - 1
+            self._hidden[rule] = ~rule.allowed(newest, places)[:, None, None]
+        return self._hidden[rule]
 
     def _kept(self, memory: Tensor, rows: Tensor) -> Tensor:
         """The chosen rows of `memory`, with the same room; what holds no token yet is not copied."""
@@ -166,10 +201,9 @@ class Decode:
         return rows if self._full else rows[self._seat_of]
 
 
-def causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def whole_rows(query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
     """Each token of a row over itself and those before it: `(rows, tokens, heads, head_dim)`."""
-    out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
-    return out.transpose(1, 2)
+    return attend(query, key, value, call).transpose(1, 2)
 
 
 def _doubled(memory: Tensor) -> Tensor:

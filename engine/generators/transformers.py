@@ -10,21 +10,25 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from torch import Tensor
 
+from engine.context import fault_of
 from engine.data.tokenizer import load_tokenizer
 from engine.generators import prefix
-from engine.generators.checkpoint import check_fit, end_ids, named_tensors, verify
+from engine.generators.body import hidden_states, prepared
+from engine.generators.checkpoint import check_fit, end_ids, longest_sequence, named_tensors, verify
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.handover.weights import WeightReader
+from engine.learning.head_form import head_of
+from engine.learning.loading import load_model
+from engine.learning.unsupported import UnsupportedModel
 from engine.messages import Finish, Sampling, WeightRef
 
 PREFILL_TOKENS = 16_384  # padded prompt tokens a forward pass
@@ -42,19 +46,17 @@ class TransformersGenerator:
         self, folder: Path, device: str, dtype: torch.dtype, max_sequences: int, max_model_len: int
     ) -> None:
         self._device = torch.device(device)
-        self._model = _model(folder, dtype)
-        self._model.to(self._device)
-        self._model.eval().requires_grad_(False)
-        config = self._model.config
-        if any(kind != "full_attention" for kind in getattr(config, "layer_types", ())):
-            raise WeightsRefused(f"{folder}: sliding-window attention; use hardware.generator = 'vllm'")
-        self._head: nn.Module = self._model.get_output_embeddings()
+        try:
+            self._model, form = prepared(load_model(folder, dtype), self._device)
+        except (UnsupportedModel, OSError) as error:
+            raise WeightsRefused(f"{folder}: this model cannot be run: {fault_of(error)}") from error
+        self.longest = longest_sequence(self._model.config, max_model_len)
+        self._head = head_of(self._model, form)
         self._end_ids = torch.tensor(sorted(end_ids(folder)), device=self._device)
         self._max_sequences = max_sequences
         self._reader = WeightReader()
         self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
-        self.vocabulary: int = config.vocab_size
-        self.longest = min(max_model_len, config.max_position_embeddings)
+        self.vocabulary = len(self._head.weight)
 
     def load(self, weights: WeightRef) -> None:
         """Copies the version into the model; WeightsRefused (and nothing changed) where it does not fit."""
@@ -110,7 +112,7 @@ class TransformersGenerator:
         for start in range(0, len(targets), SCORED_AT_ONCE):
             part = slice(start, start + SCORED_AT_ONCE)
             ids = targets[part].to(self._device)
-            logits = self._head(hidden[rows[part].to(self._device), columns[part].to(self._device)]).float()
+            logits = self._head.logits(hidden[rows[part].to(self._device), columns[part].to(self._device)])
             logprobs = logits.gather(-1, ids.unsqueeze(1)).squeeze(1) - logits.logsumexp(-1)
             found.append((logprobs.double().cpu().numpy(), (logits.argmax(-1) == ids).cpu().numpy()))
         logprobs_parts, greedy_parts = zip(*found, strict=True)
@@ -153,7 +155,7 @@ class TransformersGenerator:
                 torch.from_numpy(padded), torch.arange(width).expand(len(chunk), -1), memory
             )
             last = torch.from_numpy(lengths[chunk] - 1).to(self._device)
-            logits[rows] = self._head(hidden[torch.arange(len(chunk), device=self._device), last]).float()
+            logits[rows] = self._head.logits(hidden[torch.arange(len(chunk), device=self._device), last])
         seats = torch.tensor(prompt_of, device=self._device)
         decode = prefix.Decode(memory, torch.from_numpy(lengths).to(self._device), seats)
         return logits[seats], decode
@@ -164,18 +166,12 @@ class TransformersGenerator:
         memory.begin()
         positions = torch.from_numpy(rows.prompt_lengths + rows.length - 1)
         hidden = self._hidden(ids.unsqueeze(1), positions.unsqueeze(1), memory)
-        logits: Tensor = self._head(hidden[:, 0]).float()
-        return logits
+        return self._head.logits(hidden[:, 0])
 
     def _hidden(self, ids: Tensor, positions: Tensor, memory: prefix.Memory) -> Tensor:
-        output = self._model.base_model(
-            input_ids=ids.to(self._device, torch.long),
-            position_ids=positions.to(self._device),
-            use_cache=False,
-            memory=memory,
+        return hidden_states(
+            self._model, ids.to(self._device, torch.long), positions.to(self._device), memory
         )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
 
 
 @dataclass(slots=True)
@@ -243,10 +239,6 @@ class _StopStrings:
                 text = self._tokenizer.decode(tails[row].tolist(), skip_special_tokens=True)
                 reached[row] = any(string in text for string in self._strings)
         return reached
-
-
-def _model(folder: Path, dtype: torch.dtype) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=prefix.ATTENTION)
 
 
 def _draw(logits: Tensor, sampling: Sampling, rows: _Rows) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data.tokenizer import load_tokenizer
-from engine.generators.checkpoint import check_fit, end_ids, named_tensors, torch_dtype
+from engine.generators.checkpoint import (
+    check_fit,
+    end_ids,
+    longest_sequence,
+    named_tensors,
+    torch_dtype,
+)
 from engine.generators.heap import settle_heap
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
@@ -61,9 +67,9 @@ class VllmGenerator:
 
         self._config = AutoConfig.from_pretrained(folder)
         self.vocabulary: int = self._config.vocab_size
-        self.longest = min(hardware.max_model_len, self._config.max_position_embeddings)
+        self.longest = longest_sequence(self._config, hardware.max_model_len)
         self._expected = _shapes(self._config)
-        arguments = _engine_arguments(hardware, self._config)
+        arguments = _engine_arguments(hardware, self._config, self.longest)
         if hardware.worker_copies > 1 and hardware.worker != "cpu":
             memory = torch.cuda.get_device_properties(0).total_memory
             logits = hardware.max_sequences * self.vocabulary
@@ -182,13 +188,13 @@ def _scores(text: Reading, output: Any) -> Iterator[Score]:
         yield Score(place, float(logprob), greedy)
 
 
-def _engine_arguments(hardware: Hardware, config: Any) -> dict[str, Any]:
+def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "load_format": "dummy",
         "worker_extension_cls": "engine.generators.vllm_extension.WeightVersions",
         "logprobs_mode": "processed_logprobs",  # raw ones ignore the temperature
         "generation_config": "vllm",  # nothing but what the job says
-        "max_model_len": min(hardware.max_model_len, config.max_position_embeddings),
+        "max_model_len": longest,
         "max_num_seqs": hardware.max_sequences,
         "tensor_parallel_size": hardware.worker_tensor_parallel,
         "enforce_eager": hardware.enforce_eager or hardware.worker == "cpu",

@@ -1,49 +1,115 @@
-"""From hidden states to log-probs, entropy and cross-entropy, a chunk of rows at a time.
+"""Logits, log-probs, entropy and cross-entropy from hidden states, by chunks.
 
-The logits of a whole microbatch (16,384 tokens × 151,936 words are 5 GB in bf16) never exist: each chunk's are made,
-read once and dropped. Log-probs make them again in backward, since their gradient depends on the loss; cross-entropy
-knows its gradient and takes it in forward. Arithmetic on logits is in float32 whatever their dtype.
+    logits = cap · tanh(scale · (hidden · weightᵀ + bias) / cap)
+
+The logits of a whole microbatch (16,384 tokens × 151,936 words are 5 GB in bf16) never exist: each chunk is computed,
+read once and freed. Backward of the log-probs computes a chunk again, because its gradient depends on the loss. The
+cross-entropy takes its gradient in forward. Arithmetic on logits is in float32, whatever their dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Elements of one chunk of logits. Large chunks keep the products efficient; these are 1 GiB in bf16 and 64 MiB in fp32.
 _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 
 
-def target_logprobs(logits: Tensor, targets: Tensor, inverse_temperature: float) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a family does to hidden states before the head, and to logits after it. None leaves a step out."""
+
+    hidden_scale: float | None = None
+    scale: float | None = None
+    cap: float | None = None
+
+
+PLAIN = Form()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A model's head: weight `(vocabulary, width)`, bias `(vocabulary,)` or None, and the family's form."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    form: Form = PLAIN
+
+    def scaled(self, hidden: Tensor) -> Tensor:
+        """Return `hidden` as the head takes it: in the weight's dtype, and scaled if the family scales it."""
+        hidden = hidden.to(self.weight.dtype)
+        return hidden if self.form.hidden_scale is None else hidden * self.form.hidden_scale
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Compute float32 logits `(rows, vocabulary)` of hidden states `(rows, width)`, all at once."""
+        raw = nn.functional.linear(self.scaled(hidden), self.weight, self.bias)
+        return shaped(raw, self.form.scale, self.form.cap)
+
+
+def shaped(raw: Tensor, scale: float | None, cap: float | None) -> Tensor:
+    """Apply a family's scale and soft cap to raw logits, in float32."""
+    logits = raw.float()
+    if scale is not None:
+        logits = logits * scale
+    if cap is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+def target_logprobs(
+    raw: Tensor,
+    targets: Tensor,
+    inverse_temperature: float,
+    scale: float | None = None,
+    cap: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """Log-prob of each row's target under softmax(logits / temperature), and the log-normaliser; each `(rows,)`."""
-    scaled = logits.float() * inverse_temperature
+    scaled = shaped(raw, scale, cap) * inverse_temperature
     normaliser = torch.logsumexp(scaled, dim=-1)
     return scaled.gather(-1, targets[:, None])[:, 0] - normaliser, normaliser
 
 
 def row_statistics(
-    logits: Tensor, targets: Tensor, inverse_temperature: float
+    raw: Tensor,
+    targets: Tensor,
+    inverse_temperature: float,
+    scale: float | None = None,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `target_logprobs`, with each row's entropy between the two."""
-    logprob, normaliser = target_logprobs(logits, targets, inverse_temperature)
-    scaled = logits.float() * inverse_temperature
+    logprob, normaliser = target_logprobs(raw, targets, inverse_temperature, scale, cap)
+    scaled = shaped(raw, scale, cap) * inverse_temperature
     probabilities = torch.exp(scaled - normaliser[:, None])
     return logprob, normaliser - (probabilities * scaled).sum(-1), normaliser
 
 
 def logits_gradient(
-    logits: Tensor, targets: Tensor, normaliser: Tensor, grad: Tensor, inverse_temperature: float
+    raw: Tensor,
+    targets: Tensor,
+    normaliser: Tensor,
+    grad: Tensor,
+    inverse_temperature: float,
+    scale: float | None = None,
+    cap: float | None = None,
 ) -> Tensor:
-    """Gradient `(rows, vocabulary)` of the targets' log-probs, weighted by `grad` `(rows,)`, in the logits' dtype."""
-    probabilities = torch.exp(logits.float() * inverse_temperature - normaliser[:, None])
-    words = torch.arange(logits.shape[-1], device=logits.device)
+    """Gradient of the targets' log-probs, weighted by `grad` `(rows,)`, at the raw logits and in their dtype."""
+    logits = shaped(raw, scale, cap)
+    probabilities = torch.exp(logits * inverse_temperature - normaliser[:, None])
+    words = torch.arange(raw.shape[-1], device=raw.device)
     chosen = (words[None, :] == targets[:, None]).float()
-    return ((chosen - probabilities) * (grad * inverse_temperature)[:, None]).to(logits.dtype)
+    slope = (chosen - probabilities) * (grad * inverse_temperature)[:, None]
+    if cap is not None:
+        slope = slope * (1.0 - (logits / cap).square())
+    if scale is not None:
+        slope = slope * scale
+    return slope.to(raw.dtype)
 
 
 @cache
@@ -64,75 +130,107 @@ def _chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]
     return (slice(start, end) for start, end in pairwise(bounds))
 
 
+def _raw(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return hidden @ weight.t() if bias is None else torch.addmm(bias, hidden, weight.t())
+
+
+class _Sums:
+    """The gradients of hidden states, weight and bias, collected chunk by chunk."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight = weight
+        self.hidden_grad, self.weight_grad = torch.empty_like(hidden), torch.zeros_like(weight)
+        # A sum over thousands of rows needs float32 even if the bias is in bf16.
+        self.bias_grad = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+
+    def add(self, slope: Tensor, hidden: Tensor, part: slice) -> None:
+        torch.mm(slope, self.weight, out=self.hidden_grad[part])
+        self.weight_grad.addmm_(slope.t(), hidden[part])
+        if self.bias_grad is not None:
+            self.bias_grad += slope.sum(0, dtype=torch.float32)
+
+    def all(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        bias_grad = None if self.bias_grad is None else self.bias_grad.to(self.weight.dtype)
+        return self.hidden_grad, self.weight_grad, bias_grad
+
+
 class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, inverse_temperature: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        *form: float | None,
     ) -> tuple[Tensor, Tensor]:
         statistics = _on(hidden.device, row_statistics)
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         for part in _chunks(len(hidden), len(weight), hidden.device):
-            logits = hidden[part] @ weight.t()
-            logprobs[part], entropy[part], normaliser[part] = statistics(
-                logits, targets[part], inverse_temperature
-            )
-        ctx.save_for_backward(hidden, weight, targets, normaliser)
-        ctx.inverse_temperature = inverse_temperature
+            raw = _raw(hidden[part], weight, bias)
+            logprobs[part], entropy[part], normaliser[part] = statistics(raw, targets[part], *form)
+        ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
+        ctx.form = form
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        hidden, weight, targets, normaliser = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, normaliser = ctx.saved_tensors
         gradient = _on(hidden.device, logits_gradient)
-        hidden_grad, weight_grad = torch.empty_like(hidden), torch.zeros_like(weight)
+        sums = _Sums(hidden, weight, bias)
         for part in _chunks(len(hidden), len(weight), hidden.device):
-            logits = hidden[part] @ weight.t()
-            slope = gradient(logits, targets[part], normaliser[part], grads[0][part], ctx.inverse_temperature)
-            torch.mm(slope, weight, out=hidden_grad[part])
-            weight_grad.addmm_(slope.t(), hidden[part])
-        return hidden_grad, weight_grad, None, None
+            raw = _raw(hidden[part], weight, bias)
+            slope = gradient(raw, targets[part], normaliser[part], grads[0][part], *ctx.form)
+            sums.add(slope, hidden, part)
+        return (*sums.all(), None, *(None for _ in ctx.form))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        *form: float | None,
+    ) -> Tensor:
         logprob, gradient = _on(hidden.device, target_logprobs), _on(hidden.device, logits_gradient)
-        wanted = any(ctx.needs_input_grad)
-        hidden_grad, weight_grad = torch.empty_like(hidden), torch.zeros_like(weight) if wanted else None
+        sums = _Sums(hidden, weight, bias) if any(ctx.needs_input_grad) else None
         minus_one = hidden.new_full((len(hidden),), -1.0, dtype=torch.float32)
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in _chunks(len(hidden), len(weight), hidden.device):
-            logits = hidden[part] @ weight.t()
-            logprobs, normaliser = logprob(logits, targets[part], 1.0)
+            raw = _raw(hidden[part], weight, bias)
+            logprobs, normaliser = logprob(raw, targets[part], *form)
             total -= logprobs.sum()
-            if weight_grad is not None:
-                slope = gradient(logits, targets[part], normaliser, minus_one[part], 1.0)
-                torch.mm(slope, weight, out=hidden_grad[part])
-                weight_grad.addmm_(slope.t(), hidden[part])
-        if weight_grad is not None:
-            ctx.save_for_backward(hidden_grad, weight_grad)
+            if sums is not None:
+                sums.add(gradient(raw, targets[part], normaliser, minus_one[part], *form), hidden, part)
+        if sums is not None:
+            ctx.save_for_backward(*sums.all())
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grads[0], weight_grad * grads[0], None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        found = (None if grad is None else grad * grads[0] for grad in ctx.saved_tensors)
+        return (*found, None, None, None, None)
 
 
-def logprobs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Log-prob of each target under softmax(hidden · weightᵀ / temperature), and that distribution's entropy.
+def logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Compute the log-prob of each target under softmax(logits / temperature), and that distribution's entropy.
 
-    Shapes: hidden `(rows, width)`, weight `(vocabulary, width)`, targets `(rows,)`; gives two float32 `(rows,)`. The
-    log-probs carry gradients, the entropy does not.
+    Shapes: hidden `(rows, width)`, targets `(rows,)`; returns two float32 `(rows,)`. The log-probs carry gradients for
+    hidden, weight and bias; the entropy carries none.
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _LinearLogprobs.apply
-    return apply(hidden, weight, targets, 1.0 / temperature)
+    form = head.form
+    return apply(
+        head.scaled(hidden), head.weight, head.bias, targets, 1.0 / temperature, form.scale, form.cap
+    )
 
 
-def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Sum over rows of −log p(target), float32 scalar, with gradients. Shapes as in `logprobs`."""
+def cross_entropy(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+    """Compute the sum over rows of −log p(target), a float32 scalar with gradients. Shapes as in `logprobs`."""
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
-    return apply(hidden, weight, targets)
+    form = head.form
+    return apply(head.scaled(hidden), head.weight, head.bias, targets, 1.0, form.scale, form.cap)

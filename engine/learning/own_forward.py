@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from transformers import PreTrainedModel
 
 from engine.data.sequence import Sequence
 from engine.learning.packing import pack
-from engine.learning.policy import Policy
+
+if TYPE_CHECKING:
+    from engine.learning.policy import Policy
 
 
 @contextmanager

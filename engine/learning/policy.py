@@ -9,24 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from engine.learning import attention, head
+from engine.learning.checkpointing import checkpoint_layers, decoder_layers
+from engine.learning.head_form import body_of, head_of, observed_form
 from engine.learning.kernels import use_fused_kernels
+from engine.learning.loading import load_model
 from engine.learning.packing import Packed
+from engine.learning.packing_check import check_packing
 from engine.learning.precision import Precision, cast_parameters, master_precision
+from engine.learning.rope import rope_limit
 from engine.learning.sharding import ShardedMasters, whole
+from engine.learning.unsupported import UnsupportedModel
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 Result = tuple[Tensor, Tensor] | Tensor
-Head = Callable[[Tensor, Tensor, Tensor], Result]
+ApplyHead = Callable[[Tensor, head.Head, Tensor], Result]
 
 
 class NoWeights(ValueError):
@@ -36,20 +42,35 @@ class NoWeights(ValueError):
 class PackedCausalLM(nn.Module):
     """The model's body over packed tokens, then a head over those hidden states that predict a response token."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, form: head.Form) -> None:
         super().__init__()
         self.model = model
+        self.form = form
+        self._limit = rope_limit(model.config.to_dict())
 
-    def forward(self, packed: Packed, apply_head: Head) -> Result:
-        body = self.model.base_model(
+    def forward(self, packed: Packed, apply_head: ApplyHead) -> Result:
+        hidden = self.hidden(packed).index_select(0, packed.trained)
+        return apply_head(
+            hidden, head_of(self.model, self.form), packed.targets.index_select(0, packed.trained)
+        )
+
+    def hidden(self, packed: Packed, **watched: Any) -> Tensor:
+        """Compute the last hidden states `(tokens, width)`."""
+        if self._limit is not None and packed.longest > self._limit:
+            raise UnsupportedModel(
+                f"model type {self.model.config.model_type!r}: rotary frequencies change beyond {self._limit} tokens, "
+                f"and a sequence has {packed.longest}; set hardware.max_model_len to {self._limit}"
+            )
+        # A mask of ones: without any, transformers would look for packed sequences and mask them itself.
+        body = body_of(self.model)(
             input_ids=packed.input_ids[None],
+            attention_mask=torch.ones_like(packed.input_ids)[None],
             position_ids=packed.position_ids[None],
             use_cache=False,
             packed=packed,
+            **watched,
         )
-        hidden = body.last_hidden_state[0].index_select(0, packed.trained)
-        weight = cast(nn.Linear, self.model.get_output_embeddings()).weight  # type: ignore[no-untyped-call]
-        return apply_head(hidden, weight, packed.targets.index_select(0, packed.trained))
+        return cast(Tensor, body.last_hidden_state[0])
 
 
 class Policy:
@@ -65,14 +86,18 @@ class Policy:
     ) -> None:
         self.device = torch.device(device)
         self.compute_dtype = DTYPES[compute_dtype]
+        # Eval mode: dropout, layer drop and router noise of a checkpoint's config would make the policy differ from
+        # the one that samples.
+        nn.Module.eval(nn.Module.to(model, self.device))
+        form = observed_form(model)
         model.set_attn_implementation(attention.register())
-        nn.Module.to(model, self.device).train(not frozen)
         if self.device.type == "cuda":
             use_fused_kernels(model)
         if gradient_checkpointing and not frozen:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            checkpoint_layers(model)
         self.model = model
-        self.network = PackedCausalLM(model)
+        self.network = PackedCausalLM(model, form)
+        check_packing(self.network, self.device)
         self._precision = None if frozen else self._masters()
         if frozen:
             cast_parameters(model.requires_grad_(False), self.compute_dtype)
@@ -88,20 +113,22 @@ class Policy:
         revision: str = "main",
         frozen: bool = False,
     ) -> Self:
-        """The model in folder or hub name `source`. NoWeights where a folder holds none."""
+        """Load the model in folder or hub name `source`.
+
+        Raises: NoWeights if a folder holds none; UnsupportedModel if this project cannot compute the model exactly.
+        """
         folder = Path(source)
         if folder.is_dir() and not any((folder / name).is_file() for name in WEIGHT_FILES):
             raise NoWeights(
                 f"{folder}: no {' or '.join(WEIGHT_FILES)} here; name a folder with a whole model"
             )
-        model = AutoModelForCausalLM.from_pretrained(str(source), revision=revision, dtype=torch.float32)
+        model = load_model(source, torch.float32, revision)
         return cls(model, device, compute_dtype, gradient_checkpointing, frozen)
 
     def _masters(self) -> Precision:
         if not dist.is_initialized():
             return master_precision(self.network, self.compute_dtype)
-        layers = list(cast(nn.ModuleList, self.model.base_model.layers))
-        return ShardedMasters(self.network, layers, self.compute_dtype, self.device)
+        return ShardedMasters(self.network, decoder_layers(self.model), self.compute_dtype, self.device)
 
     @property
     def precision(self) -> Precision:

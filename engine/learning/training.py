@@ -32,6 +32,7 @@ from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
 from engine.learning.shortage import fail_if_half_was_too_much
+from engine.learning.unsupported import UnsupportedModel
 from engine.messages import WeightRef
 from engine.ranks import own_device, world
 from profiles import Arm
@@ -98,14 +99,18 @@ class Training:
     def load_policy(self, source: str | Path, frozen: bool = False) -> Policy:
         """A policy from a model folder or hub name on the trainer's device."""
         model = self.context.profile.model
-        return Policy.load(
-            source,
-            str(self.device),
-            model.compute_dtype,
-            self.settings.gradient_checkpointing,
-            revision=model.revision,
-            frozen=frozen,
-        )
+        try:
+            return Policy.load(
+                source,
+                str(self.device),
+                model.compute_dtype,
+                self.settings.gradient_checkpointing,
+                revision=model.revision,
+                frozen=frozen,
+            )
+        except UnsupportedModel as error:
+            # Another trainer would come to the same.
+            raise StageFailed(str(error)) from error
 
     def move(self) -> Update:
         """One optimizer step on the gradients gathered; warns where their norm is not finite, as nothing moved."""

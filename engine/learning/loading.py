@@ -1,0 +1,71 @@
+"""Loading a causal LM from a folder or the hub, with every parameter accounted for.
+
+transformers fills a parameter that the checkpoint lacks with random numbers and logs a line. Here that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from engine.learning.unsupported import UnsupportedModel
+
+
+def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "main") -> PreTrainedModel:
+    """Load the model in folder or hub name `source`, its parameters in `dtype` ("auto": as in the files).
+
+    Names that transformers converts as it loads (fused experts, legacy names) are converted.
+
+    Raises: UnsupportedModel, naming the parameter, if the checkpoint lacks one that is not tied, holds one of another
+        shape, holds one for a layer that has no place for it, or holds two different weights for a tied head.
+    """
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        str(source), revision=revision, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise UnsupportedModel(
+            f"{source}: the weights lack {_named(missing)}; a random value would be trained in its place"
+        )
+    if info["mismatched_keys"]:
+        name, stored, expected = min(info["mismatched_keys"], key=str)
+        raise UnsupportedModel(
+            f"{source}: {name} is {tuple(stored)} in the weights, and {tuple(expected)} by config.json"
+        )
+    unused = sorted(name for name in info["unexpected_keys"] if _belongs(model, name))
+    if unused:
+        raise UnsupportedModel(
+            f"{source}: the weights hold {_named(unused)}, which config.json leaves no place for"
+        )
+    _check_tie(model, source)
+    return model
+
+
+def _belongs(model: Any, name: str) -> bool:
+    """True if `name` lies inside a part of the body or the head; a part of its own (a value head) changes nothing."""
+    modules = dict(model.named_modules())
+    parents = name.split(".")[:-1]
+    known = next((n for n in range(len(parents), 0, -1) if ".".join(parents[:n]) in modules), 0)
+    return known > 0 and modules[".".join(parents[:known])] is not model.base_model
+
+
+def _check_tie(model: PreTrainedModel, source: str | Path) -> None:
+    """transformers unties weights that differ in the files; other programs follow config.json and tie them."""
+    tied: dict[str, str] = model.get_expanded_tied_weights_keys(all_submodels=True)
+    for target, other in tied.items():
+        if model.get_parameter_or_buffer(target) is not model.get_parameter_or_buffer(other):
+            raise UnsupportedModel(
+                f"{source}: config.json ties {target} to {other}, but the weights hold two different ones; "
+                "set tie_word_embeddings to false"
+            )
+
+
+def _named(names: Iterable[str]) -> str:
+    first, *others = names
+    return first + (f" and {len(others)} other parameters" if others else "")

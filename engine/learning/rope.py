@@ -1,0 +1,33 @@
+"""Sequence lengths up to which a model's rotary frequencies depend on the model alone.
+
+Dynamic NTK scaling and LongRoPE choose frequencies by the longest position of the whole batch. Beyond the original
+length, a token's log-prob then depends on the sequences next to it, so trainer and sampler differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+BY_BATCH = frozenset({"dynamic", "longrope", "su"})
+
+
+def rope_limit(config: Mapping[str, Any]) -> int | None:
+    """Return the longest exact sequence in tokens by a model's config.json; None if its frequencies are constant."""
+    text = config.get("text_config") or config
+    for settings in _settings(text):
+        kind = str(settings.get("rope_type") or settings.get("type"))
+        if kind in BY_BATCH:
+            name = "original_max_position_embeddings"
+            original = settings.get(name) or text.get(name) or text.get("max_position_embeddings")
+            return None if original is None else int(original)
+    return None
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The rotary settings of every kind of layer."""
+    for name in ("rope_parameters", "rope_scaling"):
+        found = config.get(name)
+        if isinstance(found, Mapping):
+            yield found
+            yield from (nested for nested in found.values() if isinstance(nested, Mapping))
