@@ -1,0 +1,183 @@
+"""Loss, gradients and sampler log-probs of many transformers families against plain transformers.
+
+    python -m engine.bench.architectures            # a table in Markdown, on the CPU in about a minute
+    python -m engine.bench.architectures Gemma-2 Phi
+
+The reference is the family's own forward pass: `from_pretrained` with eager attention, one sequence at a time, in
+float32. A family is equal within the tolerance, or refused when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import deque
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from engine.bench import families
+from engine.data.sequence import Sequence
+from engine.generators.interface import GenerationRequest, WeightsRefused
+from engine.generators.transformers import TransformersGenerator
+from engine.learning.packing import lay_out
+from engine.learning.policy import Policy
+from engine.learning.unsupported import UnsupportedModel
+from engine.messages import Sampling, WeightRef
+
+TOLERANCE = 1e-4  # of a log-prob
+GRADIENT_TOLERANCE = 1e-3  # of a gradient, relative to its norm
+
+
+@dataclass(slots=True)
+class Row:
+    """What was found for one family. A difference is NaN if the family was refused before it could be taken."""
+
+    family: str
+    model_type: str = ""
+    reference: float = float("nan")  # mean loss of plain transformers, nats a token
+    loss: float = float("nan")
+    trained: float = float("nan")  # largest |Δ log-prob| of the packed path
+    gradient: float = float("nan")  # largest relative error of a parameter's gradient
+    sampled: float = float("nan")  # largest |Δ log-prob| of the transformers generator
+    refusals: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """True if everything was computed, within the tolerances."""
+        close = self.trained <= TOLERANCE and self.sampled <= TOLERANCE
+        return close and self.gradient <= GRADIENT_TOLERANCE
+
+    @property
+    def verdict(self) -> str:
+        """`equal`, `refused` or `WRONG`."""
+        if self.refusals:
+            return "refused"
+        return "equal" if self.equal else "WRONG"
+
+
+def sequences(count: int = 6, longest: int = 40) -> list[Sequence]:
+    """Random prompts and responses, most of them longer than the families' windows."""
+    rng = np.random.default_rng(0)
+    return [
+        Sequence(rng.integers(2, families.VOCABULARY, length).astype(np.int32), int(rng.integers(3, 9)), True)
+        for length in rng.integers(10, longest, count).tolist()
+    ]
+
+
+def compare(family: str, folder: Path) -> Row:
+    """Measure one family on a model that is saved in `folder`."""
+    model = families.make(family, folder)
+    row = Row(family, model.config.model_type)
+    oracle: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    nn.Module.eval(oracle)
+    try:
+        _train(row, Policy.load(folder), oracle, sequences())
+    except UnsupportedModel as error:
+        row.refusals.append(str(error))
+    try:
+        generator = TransformersGenerator(folder, "cpu", torch.float32, max_sequences=32, max_model_len=64)
+        generator.load(WeightRef("base", 0, str(folder)))
+    except WeightsRefused as error:
+        row.refusals.append(str(error))
+    else:
+        _sample(row, generator, oracle)
+    return row
+
+
+def _train(row: Row, policy: Policy, oracle: PreTrainedModel, items: Items[Sequence]) -> None:
+    packed = lay_out(items, range(len(items)))
+    loss, tokens = policy.cross_entropy(packed)
+    loss.backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        found, _ = policy.logprobs(packed)
+    expected = [own_logprobs(oracle, item.token_ids, item.prompt_length) for item in items]
+    total = -torch.cat(expected).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    row.loss, row.reference = loss.item() / tokens, total.item() / tokens
+    row.trained = float((found[packed.mask] - torch.cat(expected).detach()).abs().max())
+    row.gradient = _gradient_error(policy.model, oracle)
+
+
+def _gradient_error(model: PreTrainedModel, oracle: PreTrainedModel) -> float:
+    """Largest error of a parameter's gradient, relative to the larger of its norm and 1e-4 of the whole's."""
+    pairs = [
+        (own.grad, other.grad)
+        for own, other in zip(model.parameters(), oracle.parameters(), strict=True)
+        if other.grad is not None
+    ]
+    least = 1e-4 * float(torch.stack([other.norm() for _, other in pairs]).norm())
+    return max(
+        float((torch.zeros_like(other) if own is None else own).sub(other).norm())
+        / max(float(other.norm()), least)
+        for own, other in pairs
+    )
+
+
+def _sample(row: Row, generator: TransformersGenerator, oracle: PreTrainedModel) -> None:
+    """Greedy and drawn completions, several of each prompt, each scored by a plain full forward pass."""
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(2, families.VOCABULARY, length).astype(np.int32) for length in (1, 3, 7, 12, 20)]
+    worst = 0.0
+    for temperature, samples in ((0.0, 1), (1.0, 2)):
+        requests = [
+            GenerationRequest(index, sample, ids, 100 * index + sample)
+            for index, ids in enumerate(prompts)
+            for sample in range(samples)
+        ]
+        for finished in generator.generate(deque(requests), Sampling(temperature, 24)):
+            for done in finished:
+                prompt = prompts[done.prompt]
+                whole = np.concatenate([prompt, done.token_ids])
+                with torch.no_grad():
+                    expected = own_logprobs(oracle, whole, len(prompt))
+                worst = max(worst, float(np.abs(done.logprobs - expected.numpy()).max()))
+    row.sampled = worst
+
+
+def own_logprobs(oracle: PreTrainedModel, ids: NDArray[np.int32], prompt: int) -> Tensor:
+    """Log-probs of the tokens after the first `prompt` ones, by plain transformers."""
+    tokens = torch.from_numpy(ids).long()
+    logits: Tensor = oracle(input_ids=tokens[None]).logits[0, prompt - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, tokens[prompt:, None])[:, 0]
+
+
+def table(rows: Items[Row]) -> str:
+    """Format rows as a Markdown table."""
+    lines = [
+        "| family | model type | loss, transformers | loss, ours | max Δ log-prob, training | gradient error "
+        "| max Δ log-prob, sampler | result |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        numbers = [f"{row.reference:.4f}", f"{row.loss:.4f}"]
+        numbers += [f"{value:.1e}" for value in (row.trained, row.gradient, row.sampled)]
+        cells = ["–" if number == "nan" else number for number in numbers]
+        result = f"refused: {row.refusals[0].partition(': ')[2]}" if row.refusals else row.verdict
+        lines.append(f"| {row.family} | `{row.model_type}` | {' | '.join(cells)} | {result} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="compare families with plain transformers")
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help="all of them by default")
+    chosen = parser.parse_args().families or list(families.FAMILIES)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    rows = []
+    for family in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(compare(family, Path(folder)))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Every parameter of a model comes from its checkpoint, or loading stops with its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from engine.bench import families
+from engine.generators.interface import WeightsRefused
+from engine.generators.transformers import TransformersGenerator
+from engine.learning.loading import load_model
+from engine.learning.policy import Policy
+from engine.learning.unsupported import UnsupportedModel
+
+FILE = "model.safetensors"
+
+
+def change(folder: Path, config: dict[str, object] | None = None, **tensors: Tensor | None) -> None:
+    """Replace, add or (None) remove tensors of the checkpoint in `folder`, and settings of its config."""
+    found = load_file(folder / FILE)
+    for name, tensor in tensors.items():
+        if tensor is None:
+            del found[name]
+        else:
+            found[name] = tensor
+    save_file(found, folder / FILE, metadata={"format": "pt"})
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | (config or {})))
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    families.make("Llama", tmp_path)
+    return tmp_path
+
+
+LAYER = "model.layers.1.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lm_head.weight": None}, "lack lm_head.weight;"),
+        ({f"{LAYER}.weight": None, "model.norm.weight": None}, f"lack {LAYER}.weight and 1 other parameters"),
+        ({"model.norm.weight": torch.ones(7)}, r"model.norm.weight is \(7,\) in the weights, and \(48,\)"),
+        ({f"{LAYER}.bias": torch.ones(48)}, f"hold {LAYER}.bias"),
+        ({f"{LAYER}.lora_A.weight": torch.ones(2, 48)}, f"hold {LAYER}.lora_A.weight"),
+        (
+            {"model.layers.2.input_layernorm.weight": torch.ones(48)},
+            "hold model.layers.2.input_layernorm.weight",
+        ),
+    ],
+)
+def test_a_parameter_too_few_or_too_many_is_named(
+    llama: Path, changes: dict[str, Tensor | None], reason: str
+) -> None:
+    change(llama, **changes)
+    with pytest.raises(UnsupportedModel, match=reason):
+        Policy.load(llama)
+    with pytest.raises(WeightsRefused, match=reason):
+        TransformersGenerator(llama, "cpu", torch.float32, 4, 64)
+
+
+def test_a_part_of_its_own_changes_nothing(llama: Path) -> None:
+    change(llama, **{"v_head.summary.weight": torch.ones(1, 48)})
+    assert not any("v_head" in name for name, _ in load_model(llama, torch.float32).named_parameters())
+
+
+def test_a_tied_head_need_not_be_there_and_must_not_differ(llama: Path) -> None:
+    tied = {"tie_word_embeddings": True}
+    change(llama, tied, **{"lm_head.weight": None})
+    model = load_model(llama, torch.float32)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    change(llama, tied, **{"lm_head.weight": torch.ones(families.VOCABULARY, 48)})
+    with pytest.raises(
+        UnsupportedModel, match="config.json ties lm_head.weight to model.embed_tokens.weight"
+    ):
+        load_model(llama, torch.float32)
+
+
+def renamed(folder: Path, family: str) -> list[str]:
+    """Save `family` under names that transformers converts when it loads; return the names."""
+    families.make(family, folder)
+    tensors = load_file(folder / FILE)
+    if family == "GPT-2":  # as in OpenAI's own files
+        tensors = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+        save_file(tensors, folder / FILE, metadata={"format": "pt"})
+    return sorted(tensors)
+
+
+@pytest.mark.parametrize("family", ["GPT-2", "OLMoE", "Qwen2-MoE", "Mixtral", "Phi-3"])
+def test_names_that_transformers_converts_load_as_it_loads_them(family: str, tmp_path: Path) -> None:
+    names = renamed(tmp_path, family)
+    expected = dict(AutoModelForCausalLM.from_pretrained(tmp_path).named_parameters())
+    if family != "Phi-3":
+        assert set(names) != set(expected), "the test needs names that differ"
+    for name, parameter in Policy.load(tmp_path).model.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
