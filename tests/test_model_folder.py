@@ -33,9 +33,9 @@ from folder_forms import (
     write_weights,
 )
 
-from engine.launch import check_start
 from engine.model_folder import FolderFault, check_folder, located
-from engine.preflight import LaunchError
+from engine.plan import make_plan
+from engine.preflight import LaunchError, check
 from profiles import Profile, load
 
 MOST_SECONDS = 3.0
@@ -50,13 +50,18 @@ def profile(source: str | Path, *settings: str) -> Profile:
     return Profile.model_validate(table)
 
 
+def preflight(home: Path, wanted: Profile, stages: tuple[str, ...] = STAGES) -> None:
+    """Check a run as its launcher does, on a machine without GPUs."""
+    check(home, wanted, make_plan(wanted, stages), [])
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_faulty_folder_is_refused_at_once(name: str, tmp_path: Path) -> None:
     form, folder, home = FAULTS[name], good_folder(tmp_path / "model"), tmp_path / "home"
     form.spoil(folder)
     began = time.monotonic()
     with pytest.raises(LaunchError) as caught:
-        check_start(home, profile(folder, *form.settings), STAGES, 0)
+        preflight(home, profile(folder, *form.settings))
     message = str(caught.value)
     assert time.monotonic() - began < MOST_SECONDS
     assert message.startswith(f"model.source {folder}: ")
@@ -131,7 +136,7 @@ def test_a_good_folder_is_accepted(name: str, tmp_path: Path) -> None:
     spoil, settings = GOOD[name]
     folder = good_folder(tmp_path / "model")
     spoil(folder)
-    check_start(tmp_path / "home", profile(folder, *settings), STAGES, 0)
+    preflight(tmp_path / "home", profile(folder, *settings))
     assert not (tmp_path / "home").exists()
 
 
@@ -209,13 +214,13 @@ def test_a_cached_snapshot_is_checked_as_far_as_it_goes(
     wanted, home = profile("some/model"), tmp_path / "home"
     if offline:
         with pytest.raises(LaunchError, match="model.source some/model: a checkpoint folder with no weights"):
-            check_start(home, wanted, STAGES, 0)
+            preflight(home, wanted)
         return
-    check_start(home, wanted, STAGES, 0)
+    preflight(home, wanted)
     snapshot = tmp_path / "cache" / "models--some--model" / "snapshots" / "abc"
     change(snapshot / "config.json", model_type="brandnew")
     with pytest.raises(LaunchError, match="model.source some/model: config.json: model_type 'brandnew'"):
-        check_start(home, wanted, STAGES, 0)
+        preflight(home, wanted)
 
 
 def test_a_hub_name_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,10 +229,10 @@ def test_a_hub_name_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(LaunchError, match="not in the hub's cache, and HF_HUB_OFFLINE"):
-        check_start(tmp_path / "home", profile("some/model"), STAGES, 0)
-    check_start(tmp_path / "home", profile("some/model"), ("data", "traces"), 0)
+        preflight(tmp_path / "home", profile("some/model"))
+    preflight(tmp_path / "home", profile("some/model"), ("data", "traces"))
     with pytest.raises(LaunchError, match="no such folder and no name of the hub's"):
-        check_start(tmp_path / "home", profile("some model"), STAGES, 0)
+        preflight(tmp_path / "home", profile("some model"))
 
 
 def test_the_mappings_are_those_of_transformers() -> None:
