@@ -82,8 +82,13 @@ def test_seeds_end_with_one_pooled_table(
 def test_a_seed_that_fails_is_named_and_the_others_are_pooled(
     experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(CommandFailed, match="seed 1: failed, see above; the report holds seed 0, 2"):
+    with pytest.raises(CommandFailed) as error:
         run_seeds(tmp_path, experiment, [0, 1, 2])
+    assert str(error.value) == (
+        "seed 1: failed, see above; the report holds seed 0, 2; to pool them all: "
+        "`mathrl-tui run --resume demo-s1-run`, then "
+        "`mathrl-tui compare --pool demo-s0-run --pool demo-s1-run --pool demo-s2-run`"
+    )
     out, err = capsys.readouterr()
     assert "the disk is full" in err and "seeds 0, 2" in out
 

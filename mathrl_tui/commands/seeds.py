@@ -35,10 +35,10 @@ class Experiment:
 
 @dataclass(slots=True)
 class _Outcome:
-    """Run ids by seed, and the seeds of which no whole result came."""
+    """Run ids by seed: of those with whole results, and of those that failed (empty: not started)."""
 
     whole: dict[int, str] = field(default_factory=dict)
-    failed: list[int] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
 
 
 def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
@@ -116,7 +116,7 @@ def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -
         if isinstance(error, LaunchError) and not (outcome.whole or outcome.failed):
             raise  # nothing was started, and the other seeds would be refused alike
         print(error, file=sys.stderr, flush=True)
-        outcome.failed.append(seed)
+        outcome.failed[seed] = run_id
     store = settled_store(home)
     if run_id and store.status(run_id).state in EVALUATED:
         outcome.whole[seed] = run_id
@@ -143,6 +143,15 @@ def _report(home: Path, outcome: _Outcome) -> None:
         failed = ", ".join(map(str, outcome.failed))
         pooled = ", ".join(str(seed) for seed, run in outcome.whole.items() if run in evaluated) or "none"
         raise CommandFailed(
-            f"seed {failed}: failed, see above; the report holds seed {pooled}; "
-            "`mathrl-tui runs` lists the runs, `mathrl-tui run --resume RUN` goes on with one"
+            f"seed {failed}: failed, see above; the report holds seed {pooled}{_remedy(outcome)}"
         )
+
+
+def _remedy(outcome: _Outcome) -> str:
+    """Return how to go on with the runs that failed, and to pool them with the others."""
+    started = [run for run in outcome.failed.values() if run]
+    runs = sorted({*outcome.whole.values(), *started})
+    if not started or len(runs) < 2:
+        return ""
+    resume = "".join(f"`mathrl-tui run --resume {run}`, then " for run in started)
+    return f"; to pool them all: {resume}`{pooling_command(runs)}`"

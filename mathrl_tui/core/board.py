@@ -15,7 +15,12 @@ from store.subject import model_name
 Span = tuple[str, str]
 Row = list[Span]
 
-_LEAST_NAME, _LONGEST_NAME, _MODEL = 20, 40, 24  # cells of a run's and of a model's name
+_LEAST_NAME, _LONGEST_NAME = 18, 40  # cells of a run's name
+_MODEL, _MODEL_IN_FULL, _ROOMY = (
+    17,
+    30,
+    120,
+)  # cells of a model's name, on a narrow screen and from a width on
 _NAME, _VALUE = 20, 9  # cells of a metric's name and of each arm's value
 
 
@@ -25,7 +30,8 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
     On a narrow screen the run's name is cut to its ends, so that the model and the progress stay in sight.
     """
     look = palette.state(run.state)
-    model = text.ends(text.one_line(model_name(run.model)), _MODEL) if run.model else ""
+    room = _MODEL if width < _ROOMY else _MODEL_IN_FULL
+    model = text.ends(text.one_line(model_name(run.model)), room) if run.model else ""
     row: Row = [
         (f"  {model}" if model else "", palette.ACCENT),
         (f"  {look.mark} {run.state}", f"bold {look.colour}"),

@@ -10,6 +10,8 @@ from store.subject import UNKNOWN, changes
 if TYPE_CHECKING:  # NumPy comes with it, which the first paint does without
     from store.results import RunSummary
 
+_LEAST_CHANGES = 16  # cells that the changed settings have at least
+
 Span = tuple[str, str]
 Row = list[Span]
 
@@ -19,7 +21,7 @@ def row(run: RunSummary, width: int) -> Row:
     changed = changes(run.changed)
     count = f"  {len(changed)} changed: " if changed else ""
     about = f"  profile {run.profile}  seed {run.seed}{count}"
-    model = text.ends(text.one_line(run.model or UNKNOWN), max(width - len(about) - 20, 20))
+    model = text.tail(text.one_line(run.model or UNKNOWN), max(width - len(about) - _LEAST_CHANGES, 24))
     spans: Row = [(" model ", palette.DIM), (model, palette.ACCENT), (about, palette.DIM)]
     room = width - sum(len(words) for words, _ in spans)
     return [*spans, (text.clip("; ".join(changed), max(room, 0)), palette.WARN)]

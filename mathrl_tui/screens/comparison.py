@@ -72,7 +72,8 @@ screen ([b]2[/b]) shows how far it is."""
         if chosen is None:
             return Text(_PERPLEXITY, palette.DIM)
         pair = [row for row in self.rows.values() if (row.a, row.b) == (chosen.a, chosen.b)]
-        sentence = verdict([chosen, *(row for row in pair if row is not chosen)])
+        others = [row for row in pair if row is not chosen] if self.size.width >= WIDE else []
+        sentence = verdict([chosen, *others])  # with the other tasks only if they leave room for the table
         words = Text(f"{sentence[0].upper()}{sentence[1:]}.\n", f"bold {palette.INK}")
         words.append("\n".join(forest.details(chosen)), palette.DIM)
         if self.size.width < WIDE or chosen.measure == "perplexity":
