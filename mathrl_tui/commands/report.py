@@ -209,12 +209,12 @@ def watch_table(rows: Sequence[Watched]) -> str:
 
 
 _ALONE = (
-    "paired {confidence} intervals over the questions; p: mid-p McNemar",
+    "paired {confidence} intervals over the questions; p: mid-p McNemar, of mean scores a sign-flip test",
     "One training seed: the intervals do not hold how far another seed would fall from it; `mathrl-tui compare "
     "--pool RUN --pool RUN` pools the runs of several seeds.",
 )
 _POOLED = (
-    "{confidence} intervals over training seeds and questions; p: t-test",
+    "{confidence} intervals over training seeds and questions; p: t-test with Satterthwaite's degrees of freedom",
     "Several training seeds: the intervals hold the variance between seeds. With few seeds they are wide.",
 )
 
