@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.context import Generation, StageFailed
-from engine.messages import Completion, JobDone, JobFailed, SuiteDone, Work
+from engine.messages import Completion, JobDone, JobFailed, SuiteDone, SuiteProgress, Work
 from store.records import Example
 
 POLL_SECONDS = 1.0  # how long one wait for the worker lasts; the link checks that everybody lives in between
@@ -23,6 +23,10 @@ class Answer:
     by_place: dict[tuple[int, int], Completion] = field(default_factory=dict)
     done: JobDone | None = None
     rows: tuple[Example, ...] | None = None  # of a suite job
+    progress: tuple[int, int] = (
+        0,
+        0,
+    )  # of a suite job: documents that are done, and all of them (0: not known)
     failed: str = ""
 
     @property
@@ -74,6 +78,10 @@ class Collector:
         """How many completions have come of a job that is not taken yet."""
         return len(self._answers[job_id].by_place)
 
+    def progress(self, job_id: int) -> tuple[int, int]:
+        """Return how many documents of a suite job are done and how many it has; (0, 0) while that is not known."""
+        return self._answers[job_id].progress
+
     def _is_whole(self, job_id: int) -> bool:
         answer = self._answers[job_id]
         return answer.done is not None or answer.rows is not None or bool(answer.failed)
@@ -87,6 +95,8 @@ class Collector:
                 answer.by_place[result.prompt, result.sample] = result
             elif isinstance(result, JobFailed):
                 answer.failed = result.error
+            elif isinstance(result, SuiteProgress):
+                answer.progress = (result.done, result.total)
             elif isinstance(result, SuiteDone):
                 answer.rows = result.rows
             else:

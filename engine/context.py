@@ -24,6 +24,13 @@ class StageFailed(Exception):
     """The stage cannot go on; the message is one line that names what is wrong and what to do."""
 
 
+class StageIncomplete(Exception):
+    """The stage ran to its end, but parts of it failed; the message is one line that names them and why.
+
+    The run goes on with its plan and ends as `done_with_failures`. A resume repeats the parts that failed.
+    """
+
+
 def fault_of(error: BaseException) -> str:
     """Kind and first line of `error`, for a message that is to be one line."""
     lines = str(error).strip().splitlines()

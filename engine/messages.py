@@ -88,6 +88,7 @@ class SuiteTask:
     shots_seed: int  # chooses the few-shot examples, and what a task draws as it builds its prompts
     seed: int  # of completions that are sampled
     data: str  # folder of local rows (empty: the hub)
+    window: int = 0  # tokens of a text that are read at once (0: as many as the generator takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,16 @@ class SuiteDone:
 
 
 @dataclass(frozen=True, slots=True)
+class SuiteProgress:
+    """How many documents of a suite job are answered; the job goes on."""
+
+    job_id: int
+    kind: JobKind
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobFailed:
     """The job could not be done, and another try would fail alike; the worker goes on."""
 
@@ -162,7 +173,7 @@ class JobFailed:
 
 Work = Job | SuiteJob
 Request = Work | Stop
-Result = Completion | JobDone | SuiteDone | JobFailed
+Result = Completion | JobDone | SuiteDone | SuiteProgress | JobFailed
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -133,12 +133,16 @@ def check_generator(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
-    """The lm-eval tasks that an evaluation asks for exist, and their local rows where a folder is named."""
+    """Raise LaunchError unless the suite's tasks and local rows exist and the hardware holds its window."""
+    from engine.suite import window
     from engine.suite.names import faults
 
-    if any(step.stage == "eval" for step in plan):
-        for fault in faults(profile.eval):
-            raise LaunchError(fault)
+    if not any(step.stage == "eval" for step in plan):
+        return
+    for fault in faults(profile.eval):
+        raise LaunchError(fault)
+    if profile.eval.suite and not profile.eval.server and (fault := window.fault(profile)):
+        raise LaunchError(fault)
 
 
 def check_model(profile: Profile, plan: Sequence[Step]) -> None:

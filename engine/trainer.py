@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from engine.context import Context, Control, Generation, StageFailed, StopRequested
+from engine.context import Context, Control, Generation, StageFailed, StageIncomplete, StopRequested
 from engine.plan import Step
+from engine.processes.orders import INCOMPLETE
 from engine.stages import stage
 from profiles import Profile
 from store.home import RunFolder
@@ -31,17 +32,23 @@ class TrainerChild(Protocol):
 
 
 def main(folder: RunFolder, child: TrainerChild) -> int:
-    """Runs what is left of the plan. Exit status: 0 all done, 1 a stage failed, 3 stopped by request."""
+    """Run what is left of the plan and return an exit status.
+
+    0: all done; 1: a stage failed; 3: stopped by request; 4: the plan ran to its end, but parts of a stage failed.
+    """
     config = json.loads(folder.config.read_text(encoding="utf-8"))
     profile = Profile.model_validate(config["profile"])
+    whole = 0
     for entry in config["plan"]:
         step = Step(entry["stage"], entry["arm"])
         if marker(folder, step).is_file():
             continue
         status = _run_step(folder, profile, config["seed"], step, child)
-        if status:
+        if status == INCOMPLETE:
+            whole = INCOMPLETE
+        elif status:
             return status
-    return 0
+    return whole
 
 
 def marker(folder: RunFolder, step: Step) -> Path:
@@ -67,6 +74,9 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     except StageFailed as error:
         report("failed", str(error))
         return 1
+    except StageIncomplete as error:
+        report("incomplete", str(error))
+        return INCOMPLETE
     report("finished", f"{time.monotonic() - began:.1f} s")
     child.control.settled()
     _mark(folder, step)

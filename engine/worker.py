@@ -37,6 +37,7 @@ from engine.messages import (
     Stop,
     SuiteDone,
     SuiteJob,
+    SuiteProgress,
     WeightRef,
     Work,
     completion_seed,
@@ -205,9 +206,18 @@ class Worker:
         """Answers a suite job with the rows of its task."""
         from engine.suite.evaluate import evaluate  # imports lm-eval
         from engine.suite.model import GeneratorModel
+        from engine.suite.window import effective
+
+        def report(done: int, total: int) -> None:
+            self._child.results.put(SuiteProgress(job.job_id, job.kind, done, total))
 
         generator = self._with_weights(job.weights)
-        model = GeneratorModel(generator, self._listen, job.task.seed)
+        window = effective(job.task.window, generator.positions) if job.task.window else 0
+        if window > generator.longest:
+            raise JobRefused(
+                f"eval.window: {window} tokens are more than the {generator.longest} of hardware.max_model_len"
+            )
+        model = GeneratorModel(generator, self._listen, job.task.seed, window, report)
         rows = tuple(evaluate(model, job.task, job.weights.arm, job.weights.version))
         self._child.results.put(SuiteDone(job.job_id, job.kind, rows))
 

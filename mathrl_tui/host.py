@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from mathrl_tui import actions
-from mathrl_tui.core import text
+from mathrl_tui.core import palette, text
 from mathrl_tui.core.completions import Choice
 from mathrl_tui.reader import Reader, Unreadable
 from store.records import LIVE_STATES
@@ -57,8 +57,12 @@ class Host(App[None]):
         self._states[run_id] = state
         if before in LIVE_STATES and state not in LIVE_STATES:
             self.bell()
-            bad = state in ("failed", "interrupted")
-            self.tell(f"{run_id}: {state} {reason}", "error" if bad else "information")
+            severities: dict[str, SeverityLevel] = {
+                "failed": "error",
+                "interrupted": "error",
+                "done_with_failures": "warning",
+            }
+            self.tell(f"{run_id}: {palette.word(state)} {reason}", severities.get(state, "information"))
 
     def note_alarms(self, run_id: str, alarms: Sequence[Alarm]) -> None:
         """Rings and tells what a run that is being watched warns of anew; what it said before stands on its screen."""

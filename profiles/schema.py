@@ -326,6 +326,11 @@ class Eval(Section):
     suite: tuple[str, ...] = Field((), description="lm-eval tasks: the regression watch")
     suite_shots: Count = Field(4, description="few-shot examples where a suite task allows them")
     suite_limit: Count = Field(0, description="documents a suite task (0: all)")
+    window: Positive = Field(
+        4096,
+        description="longest text that suite tasks read at once, tokens: perplexity windows, few-shot prompts "
+        "(lm-eval's max_length; a model with fewer positions shortens it, hardware.max_model_len must hold it)",
+    )
     suite_data: str = Field("", description="folder of local rows for the suite (empty: the hub)")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95, description="coverage of differences' intervals (single rates: 95 %)"

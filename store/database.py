@@ -21,7 +21,7 @@ import duckdb
 
 from store.filesystem import sql_path
 from store.locks import LockBusy, locked
-from store.schema import STORAGE_VERSION, create_statements
+from store.schema import STORAGE_VERSION, create_statements, upgrade_statements
 from store.scratch import scratch_folder
 
 READ_PATIENCE = (
@@ -87,6 +87,7 @@ class Database:
         self.path = home / "store.duckdb"
         self.wal = home / "store.duckdb.wal"
         self.gate = home / "store.gate"
+        self._current = 0  # inode of the file that is known to have every column
 
     @contextmanager
     def reading(self, patience: float = READ_PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -98,6 +99,7 @@ class Database:
                         connection.execute(statement)
                     yield connection
                 return
+            self._upgrade(patience)
             with (
                 self._gated(patience, shared=True),
                 _attached(sql_path(self.path), "(READ_ONLY)", patience) as found,
@@ -117,13 +119,38 @@ class Database:
         DuckDB puts neighbouring row groups together as long as they fit into one of `row_group` rows. The smaller
         that is, the less is written anew at once; the larger, the faster is reading.
         """
-        with _instance.lock, self._gated(patience, shared=False):
-            if not self.path.exists():
-                self._create()
-            with _attached(sql_path(self.path), f"(ROW_GROUP_SIZE {row_group})") as connection:
-                if self.wal.exists():
-                    self._take_in_log(connection)
+        with _instance.lock:
+            if self.path.exists():
+                self._upgrade(patience)
+            with self._gated(patience, shared=False), self._attached_to_write(row_group) as connection:
                 yield connection
+
+    @contextmanager
+    def _attached_to_write(self, row_group: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not self.path.exists():
+            self._create()
+        with _attached(sql_path(self.path), f"(ROW_GROUP_SIZE {row_group})") as connection:
+            if self.wal.exists():
+                self._take_in_log(connection)
+            yield connection
+
+    def _upgrade(self, patience: float) -> None:
+        """Add the columns that a file of an earlier version lacks, once and all together."""
+        if self.path.stat().st_ino == self._current:
+            return
+        with (
+            self._gated(patience, shared=True),
+            _attached(sql_path(self.path), "(READ_ONLY)", patience) as connection,
+        ):
+            lacks = bool(_lacking(connection))
+        if lacks:
+            if not os.access(self.path, os.W_OK):
+                raise StoreError(
+                    f"{self.path}: made by an earlier version; open it once as a user who may write it"
+                )
+            with self._gated(patience, shared=False), self._attached_to_write(ROW_GROUP) as connection:
+                _add_columns(connection)
+        self._current = self.path.stat().st_ino
 
     @contextmanager
     def copied(
@@ -142,6 +169,9 @@ class Database:
             try:
                 if target.exists():
                     connection.execute(f"ATTACH {sql_path(target)} AS store (READ_ONLY)")
+                    if _lacking(connection):
+                        connection.execute(f"DETACH store; ATTACH {sql_path(target)} AS store")
+                        _add_columns(connection)
                 else:
                     connection.execute("ATTACH ':memory:' AS store")
                     for statement in create_statements("store"):
@@ -197,8 +227,9 @@ class Database:
                 for statement in create_statements("store"):
                     connection.execute(statement)
             fresh.rename(self.path)
-        finally:  # on a full disk every process that tries would leave one
+        finally:  # on a full disk every process that tries would leave one, and its log
             fresh.unlink(missing_ok=True)
+            fresh.with_name(f"{fresh.name}.wal").unlink(missing_ok=True)
 
     @contextmanager
     def _gated(self, patience: float, *, shared: bool) -> Iterator[None]:
@@ -209,6 +240,21 @@ class Database:
             raise StoreBusy(
                 f"{self.path}: busy with another of this program's processes; try again"
             ) from None
+
+
+def _lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the statements that add what the attached file lacks."""
+    found = connection.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'store'"
+    ).fetchall()
+    return upgrade_statements("store", {(table, column) for table, column in found})
+
+
+def _add_columns(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add what the attached file lacks in one transaction."""
+    statements = _lacking(connection)
+    if statements:
+        connection.execute("; ".join(["BEGIN", *statements, "COMMIT"]))
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import duckdb
 
+from store.records import LOGLIKELIHOOD, SCORED, UNANSWERED
 from store.results import EvalSummary
 from store.statistics.interval import Interval
 from store.statistics.perplexity import perplexity_interval
@@ -17,18 +18,26 @@ _TASKS = """
     FROM store.eval_row
     WHERE task NOT IN ('train', 'validation') AND ($run IS NULL OR run_id = $run)
 """
+# A completion that was generated has tokens or a recorded end; what was chosen from a list has neither.
+_QUESTIONS = f"""
+    SELECT run_id, arm, step, task, ex_id, count(*) AS samples, sum(correct::INT) AS correct, avg(score) AS score,
+           max(correct::INT) AS any_correct, sum(tokens) AS tokens, bool_or(outcome = '{LOGLIKELIHOOD}') AS likelihood,
+           bool_or(outcome = '{SCORED}' OR (score > 0 AND score < 1 AND outcome <> '{LOGLIKELIHOOD}')) AS shares,
+           sum((finish <> '' OR tokens > 0)::INT) AS generated, sum((finish <> '')::INT) AS ended,
+           sum((finish = 'length')::INT) AS cut_off,
+           sum((outcome IN {tuple(sorted(UNANSWERED))})::INT) AS no_answer,
+           max((prompt_cut > 0)::INT) AS prompt_cut, max(window_tokens) AS window_tokens, min(rowid) AS first
+    {_TASKS}
+    GROUP BY run_id, arm, step, task, ex_id
+"""
 _EVALUATIONS = f"""
-    WITH question AS (
-        SELECT run_id, arm, step, task, ex_id, count(*) AS samples, sum(correct::INT) AS correct, avg(score) AS score,
-               max(correct::INT) AS any_correct, sum(tokens) AS tokens,
-               sum((outcome = 'truncated')::INT) AS truncated, sum((outcome = 'no_answer')::INT) AS no_answer,
-               bool_or(outcome = 'loglikelihood') AS likelihood, min(rowid) AS first
-        {_TASKS}
-        GROUP BY run_id, arm, step, task, ex_id
-    )
-    SELECT run_id, arm, step, task, count(*), sum(samples), sum(correct), avg(score), var_pop(score), avg(any_correct),
-           sum(tokens), sum(truncated), sum(no_answer), bool_or(likelihood)
-    FROM question GROUP BY run_id, arm, step, task ORDER BY min(first)
+    SELECT run_id AS run, arm, step, task, count(*) AS n, sum(samples)::BIGINT AS samples,
+           sum(correct)::BIGINT AS correct, avg(score) AS mean, var_pop(score) AS variance,
+           avg(any_correct) AS any_correct, sum(tokens)::BIGINT AS tokens, bool_or(likelihood) AS likelihood,
+           bool_or(shares) AS shares, sum(generated)::BIGINT AS generated, sum(ended)::BIGINT AS ended,
+           sum(cut_off)::BIGINT AS cut_off, sum(no_answer)::BIGINT AS no_answer,
+           sum(prompt_cut)::BIGINT AS prompts_cut, max(window_tokens) AS window_tokens
+    FROM ({_QUESTIONS}) GROUP BY run_id, arm, step, task ORDER BY min(first)
 """
 # The votes of each answer of a question; all right answers vote together, an empty one has no vote.
 _MAJORITIES = f"""
@@ -49,40 +58,45 @@ _DOCUMENTS = f"SELECT score, tokens {_TASKS} AND arm = $arm AND step = $step AND
 
 def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> list[EvalSummary]:
     """`Store.evaluations` over a connection that sees the tables as `store.TABLE`."""
-    found = connection.execute(_EVALUATIONS, {"run": run_id}).fetchall()
-    several = any(samples > questions for *_, questions, samples in (row[:6] for row in found))
+    result = connection.execute(_EVALUATIONS, {"run": run_id})
+    names = [column[0] for column in result.description or ()]
+    found = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    several = any(row["samples"] > row["n"] for row in found)
     majorities = _majorities(connection, run_id) if several else {}
     return [_summary(connection, row, majorities) for row in found]
 
 
 def _summary(
-    connection: duckdb.DuckDBPyConnection, row: Sequence[Any], majorities: dict[tuple[Any, ...], float]
+    connection: duckdb.DuckDBPyConnection, row: Mapping[str, Any], majorities: Mapping[tuple[Any, ...], float]
 ) -> EvalSummary:
-    run, arm, step, task = key = tuple(row[:4])
-    n, samples, correct, mean, variance, any_correct, tokens, truncated, no_answer, likelihood = row[4:]
-    if likelihood:
-        interval = _perplexity(connection, key)
-        best = majority = interval.estimate
-    else:
-        interval = wilson_of_scores(mean, variance, n)
-        best, majority = (any_correct, majorities.get(key, 0.0) / n) if samples > n else (mean, mean)
+    key = (row["run"], row["arm"], row["step"], row["task"])
+    n, samples, likelihood, shares = row["n"], row["samples"], row["likelihood"], row["shares"]
+    interval = (
+        _perplexity(connection, key) if likelihood else wilson_of_scores(row["mean"], row["variance"], n)
+    )
+    generated = 0 if likelihood else row["generated"]
+    sampled = (row["any_correct"], majorities.get(key, 0.0) / n) if samples > n else (row["mean"],) * 2
+    best, majority = sampled if generated and not shares else (None, None)
     return EvalSummary(
-        run=run,
-        arm=arm,
-        step=step,
-        task=task,
+        run=row["run"],
+        arm=row["arm"],
+        step=row["step"],
+        task=row["task"],
         n=n,
         samples=samples,
-        correct=correct,
+        correct=None if likelihood or shares else row["correct"],
         rate=interval.estimate,
         low=interval.low,
         high=interval.high,
-        mean_tokens=tokens / samples,
-        truncated=truncated,
-        no_answer=no_answer,
+        mean_tokens=row["tokens"] / generated if generated else None,
+        mean_words=row["tokens"] / samples if likelihood else None,
+        cut_off=row["cut_off"] if generated and row["ended"] == generated else None,
+        no_answer=row["no_answer"] if generated else None,
         measure="perplexity" if likelihood else "accuracy",
         pass_at_k=best,
         majority=majority,
+        prompts_cut=row["prompts_cut"] if row["window_tokens"] else None,
+        window_tokens=row["window_tokens"] or None,
     )
 
 
@@ -91,7 +105,7 @@ def _majorities(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> di
     return {tuple(row[:4]): row[4] for row in found}
 
 
-def _perplexity(connection: duckdb.DuckDBPyConnection, key: tuple[Any, ...]) -> Interval:
+def _perplexity(connection: duckdb.DuckDBPyConnection, key: tuple[str, str, int, str]) -> Interval:
     run, arm, step, task = key
     names = {"run": run, "arm": arm, "step": step, "task": task}
     rows = connection.execute(_DOCUMENTS, names).fetchall()

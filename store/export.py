@@ -21,6 +21,7 @@ from store.database import StoreError
 from store.evaluations import evaluations_in
 from store.export_formats import WRITERS
 from store.query import Store
+from store.records import LOGLIKELIHOOD, SCORED
 from store.results import EvalSummary
 from store.subject import model_source
 from store.verdict import Watched, run_watch
@@ -33,8 +34,14 @@ NICENESS = 10  # of a process that only exports
 
 _TIME = "make_timestamp(CAST(ts * 1000000 AS BIGINT)) AS time"  # UTC
 _METRICS = f"SELECT run_id AS run, metric, step, value, {_TIME} FROM store.scalar"
-_EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, gold,
-                answer, tokens, {_TIME} FROM store.eval_row"""
+# What does not apply to a row is NULL: tokens and their end need a generated answer, words need a perplexity.
+_EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample,
+                CASE WHEN outcome NOT IN ('{SCORED}', '{LOGLIKELIHOOD}') THEN correct END AS correct, score, outcome,
+                prompt, output, gold, answer,
+                CASE WHEN outcome <> '{LOGLIKELIHOOD}' AND (tokens > 0 OR finish <> '') THEN tokens END AS tokens,
+                CASE WHEN outcome = '{LOGLIKELIHOOD}' THEN tokens END AS words, nullif(finish, '') AS finish,
+                CASE WHEN window_tokens > 0 THEN prompt_cut END AS prompt_cut,
+                nullif(window_tokens, 0) AS window_tokens, {_TIME} FROM store.eval_row"""
 _MODEL = ("model", pa.string())  # model.source of the run that a row is of
 _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 

@@ -20,7 +20,7 @@ from struct import pack, unpack
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from store.records import VERSION, Record, from_groups, to_groups
+from store.records import VERSION, Record, completed, from_groups, to_groups
 
 SEGMENT_BYTES = 8 << 20
 CRC_BYTES = 9  # eight digits and a space
@@ -192,7 +192,7 @@ def decode(content: bytes) -> list[list[Any]]:
         version, batch = json.loads(line[CRC_BYTES:])
         if version > VERSION:
             raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
-        groups += ([kind, *map(_unpacked, columns)] for kind, *columns in batch)
+        groups += (completed([kind, *map(_unpacked, columns)]) for kind, *columns in batch)
     return groups
 
 

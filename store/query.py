@@ -32,7 +32,10 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 5.0  # how long a one-off command waits for other processes
 
 _EVENT = "kind, message, stage, arm, step, payload, ts"
-_EXAMPLE = "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts"
+_EXAMPLE = (
+    "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts, "
+    "finish, prompt_cut, window_tokens"
+)
 
 
 class UnknownRun(LookupError):

@@ -9,17 +9,23 @@ Times are Unix seconds as floats.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
 
-VERSION = 2  # 1: floats were written as digits
+VERSION = 3  # 1: floats were written as digits; 2: examples had no `finish`, `prompt_cut`, `window_tokens`
 
-RunState = Literal["queued", "running", "stopping", "paused", "interrupted", "failed", "done"]
+RunState = Literal[
+    "queued", "running", "stopping", "paused", "interrupted", "failed", "done_with_failures", "done"
+]
 LIVE_STATES: frozenset[str] = frozenset({"queued", "running", "stopping", "paused"})
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "error"]
+UNANSWERED = frozenset(
+    {"no_answer", "truncated"}
+)  # outcomes without a readable answer: ended by itself, cut off
+SCORED = "scored"  # outcome of a row whose score is a share between 0 and 1: neither right nor wrong
 LOGLIKELIHOOD = (
     "loglikelihood"  # outcome of a row scored by log-likelihood (of `tokens` words), not by being correct
 )
@@ -43,9 +49,10 @@ class RunRow:
 class Event:
     """Something that happened; `kind` says what, `payload` holds its details.
 
-    Kinds: `state` {state, reason} · `stage` {status: started|finished|skipped|failed|stopped} · `progress`
-    {done, total, unit, eta_seconds} · `checkpoint` {path} · `process` {role, pid, alive, reason} · `command`
-    {command, origin} · `phase` {phase, detail} · `log` {level, process} · `input` {…} what a data stage reports.
+    Kinds: `state` {state, reason} · `stage` {status: started|finished|skipped|incomplete|failed|stopped} · `progress`
+    {done, total, unit, eta_seconds, part: {name, arm, done, total}} · `checkpoint` {path} · `process` {role, pid,
+    alive, reason} · `command` {command, origin} · `phase` {phase, detail} · `log` {level, process} · `input` {…} what a
+    data stage reports.
     """
 
     kind: str
@@ -55,6 +62,22 @@ class Event:
     step: int = -1
     payload: dict[str, Any] = field(default_factory=dict)
     ts: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How far the one task at work is: an lm-eval task of an arm, in documents. `total` 0: not known yet."""
+
+    name: str
+    arm: str
+    done: int
+    total: int
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Part | None:
+        """Return the part that a progress event's payload reports; None if it reports none."""
+        part = payload.get("part")
+        return cls(**part) if isinstance(part, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +92,12 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One graded completion. Tasks `train` and `validation` are samples of training; others are evaluations."""
+    """One graded completion. Tasks `train` and `validation` are samples of training; others are evaluations.
+
+    `finish` is how a generated completion ended: `stop` by itself, `length` at the token limit, empty if nothing was
+    generated or the end is not known. A suite task also has `prompt_cut`, the tokens that its prompt lost at the
+    start because it did not fit, and `window_tokens`, the longest text that it reads at once (0: no suite task).
+    """
 
     arm: str
     step: int
@@ -85,6 +113,29 @@ class Example:
     gold: str = ""
     answer: str = ""
     ts: float = field(default_factory=time.time)
+    finish: str = ""
+    prompt_cut: int = 0
+    window_tokens: int = 0
+
+    @property
+    def is_share(self) -> bool:
+        """True if the score is a share, which is neither right nor wrong."""
+        return self.outcome == SCORED or (self.outcome != LOGLIKELIHOOD and 0.0 < self.score < 1.0)
+
+    @property
+    def is_judged(self) -> bool:
+        """True if the row is right or wrong, so that it has a verdict."""
+        return self.outcome != LOGLIKELIHOOD and not self.is_share
+
+    @property
+    def is_generated(self) -> bool:
+        """True if the model wrote the output: it did not choose it from a list, and an answer came."""
+        return self.outcome != LOGLIKELIHOOD and bool(self.finish or self.tokens)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """True if the completion ran into the token limit, whether or not it holds an answer."""
+        return self.finish == "length" or self.outcome == "truncated"
 
 
 Record = RunRow | Event | Scalar | Example
@@ -125,3 +176,9 @@ def from_groups(groups: Iterable[list[Any]]) -> list[Record]:
     for kind, *columns in groups:
         records += map(_KINDS[kind], *columns)
     return records
+
+
+def completed(group: list[Any]) -> list[Any]:
+    """Return a group of any version with the columns that its version lacked, filled with their defaults."""
+    lacking = fields(_KINDS[group[0]])[len(group) - 1 :]
+    return [*group, *([each.default] * len(group[1]) for each in lacking)] if lacking else group

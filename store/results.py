@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from store.records import Part
 from store.subject import Changes
 
 Measure = Literal["accuracy", "perplexity"]
@@ -15,7 +16,7 @@ Measure = Literal["accuracy", "perplexity"]
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One step of a run's plan: pending, started, finished, skipped, failed, stopped or interrupted."""
+    """One step of a run's plan: pending, started, finished, skipped, incomplete, failed, stopped or interrupted."""
 
     stage: str
     arm: str
@@ -53,13 +54,14 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus(RunSummary):
-    """A run in full: where it is (step of total_steps, in `unit`), its last metrics and its processes."""
+    """A run in full: where it is (step of total_steps, in `unit`, and within the step), last metrics, processes."""
 
     stage: str
     arm: str
     step: int | None
     total_steps: int | None
     unit: str
+    part: Part | None
     eta_seconds: float | None
     metrics: dict[str, float]
     processes: list[ProcessStatus]
@@ -84,11 +86,17 @@ class Series:
 class EvalSummary:
     """One arm on one task: `n` questions, `samples` completions of which `correct` are right.
 
-    `rate` is the mean score: pass@1, averaged where a question has several samples. `low` and `high` are its 95 %
-    Wilson interval over the n questions (several samples of one question are not independent). `truncated` and
-    `no_answer` count completions. `pass_at_k` is the share of questions with a right sample among their
-    k = samples / n, `majority` that where the most frequent answer is right. Of a task that is measured by perplexity,
-    `rate` is the perplexity, `low` and `high` its BCa interval over documents, and `mean_tokens` words a document.
+    `rate` is the mean score: pass@1, averaged if a question has several samples. `low` and `high` are its 95 %
+    Wilson interval over the n questions (several samples of one question are not independent). Of a task that is
+    measured by perplexity, `rate` is the perplexity, and `low` and `high` its BCa interval over documents.
+
+    What does not apply is None. `correct` needs verdicts; `mean_tokens`, `cut_off`, `no_answer`, `pass_at_k` and
+    `majority` need completions; `mean_words` (a document) needs a perplexity; `prompts_cut` and `window_tokens` need
+    a suite task. `cut_off` counts completions that ran into the token limit, with an answer or without, as GRPO's
+    `completions/clipped_ratio` does; it is also None for rows of versions that did not record it. `no_answer` counts
+    completions without a readable answer, cut off or not. `pass_at_k` is the share of questions with a right sample
+    among their k = samples / n, `majority` that with the most frequent answer right. `prompts_cut` counts questions
+    whose prompt did not fit into the window and lost its start.
     """
 
     run: str
@@ -97,16 +105,19 @@ class EvalSummary:
     task: str
     n: int
     samples: int
-    correct: int
+    correct: int | None
     rate: float
     low: float
     high: float
-    mean_tokens: float
-    truncated: int
-    no_answer: int
+    mean_tokens: float | None
+    mean_words: float | None
+    cut_off: int | None
+    no_answer: int | None
     measure: Measure
-    pass_at_k: float
-    majority: float
+    pass_at_k: float | None
+    majority: float | None
+    prompts_cut: int | None
+    window_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)

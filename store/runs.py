@@ -14,7 +14,7 @@ from typing import Any
 
 from store.home import RunFolder
 from store.locks import is_locked
-from store.records import LIVE_STATES, Event, RunRow
+from store.records import LIVE_STATES, Event, Part, RunRow
 from store.results import ProcessStatus, RunStatus, RunSummary, StageStatus
 from store.subject import model_source
 
@@ -99,6 +99,7 @@ def detail(
         step=done,
         total_steps=progress.payload.get("total") if progress else None,
         unit=str(progress.payload.get("unit", "")) if progress else "",
+        part=Part.of(progress.payload) if progress and live else None,
         eta_seconds=progress.payload.get("eta_seconds") if progress and live else None,
         metrics=metrics,
         processes=processes(events, folder, live),

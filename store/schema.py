@@ -8,7 +8,7 @@ the rows that they cover. Nothing is ever updated or deleted. Times are Unix sec
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -61,6 +61,9 @@ TABLES: dict[str, dict[str, str]] = {
         "ts": "DOUBLE",
         "gold": "VARCHAR",
         "answer": "VARCHAR",
+        "finish": "VARCHAR",
+        "prompt_cut": "BIGINT",
+        "window_tokens": "BIGINT",
     },
     "applied": {
         "run_id": "VARCHAR",
@@ -86,6 +89,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 _DTYPES = {"VARCHAR": object, "BIGINT": np.int64, "DOUBLE": np.float64, "BOOLEAN": np.bool_}
+_NOT_RECORDED = {"VARCHAR": "''", "BIGINT": "0", "DOUBLE": "'nan'::DOUBLE", "BOOLEAN": "false"}
 _JSON_COLUMNS = frozenset({"config", "payload"})
 
 Columns = dict[str, NDArray[Any]]
@@ -101,6 +105,19 @@ def create_statements(database: str) -> list[str]:
         )
         statements.append(f"CREATE TABLE {database}.{table} ({listed})")
     return statements
+
+
+def upgrade_statements(database: str, found: Collection[tuple[str, str]]) -> list[str]:
+    """Return the DDL that adds what the attached `database`, with the (table, column) pairs `found`, lacks.
+
+    Columns are only ever added at the end of a table. Rows from before get the value that means "not recorded".
+    """
+    return [
+        f'ALTER TABLE {database}.{table} ADD COLUMN "{name}" {kind} DEFAULT {_NOT_RECORDED[kind]}'
+        for table, columns in TABLES.items()
+        for name, kind in columns.items()
+        if (table, name) not in found
+    ]
 
 
 def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any]]) -> Columns:

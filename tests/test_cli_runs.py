@@ -64,6 +64,27 @@ def test_status_says_what_should_not_be_overlooked(tmp_path: Path) -> None:
     assert json.loads(mathrl(run.folder.home, "status", "demo-s0", "--json").stdout)["alarms"] == []
 
 
+def test_a_run_that_is_done_with_failures_is_seen_everywhere_and_exits_1(tmp_path: Path) -> None:
+    run = FabricatedRun(tmp_path / "artifacts", "demo-s0", time.time())
+    run.write(
+        run.event("state", state="running", reason=""), run.event("stage", "", "eval", status="started")
+    )
+    fault = "1 of 2 suite tasks failed: mmlu: OSError: no rows (base)"
+    run.write(run.event("log", "suite task failed: mmlu: OSError: no rows", "eval", "base", level="error"))
+    run.write(run.event("stage", fault, "eval", status="incomplete"))
+    run.write(run.event("state", state="done_with_failures", reason=f"eval: {fault}"))
+    home = run.folder.home
+    (listed,) = json.loads(mathrl(home, "runs", "--json").stdout)["runs"]
+    assert (listed["state"], listed["reason"]) == ("done_with_failures", f"eval: {fault}")
+    assert {"stage": "eval", "arm": "", "status": "incomplete"} in listed["stages"]
+    assert "done_with_failures" in mathrl(home, "runs").stdout
+    assert f"demo-s0: done_with_failures (eval: {fault})" in mathrl(home, "status").stdout
+    attached = mathrl(home, "attach", "demo-s0")
+    assert attached.returncode == 1
+    assert "suite task failed: mmlu: OSError: no rows" in attached.stdout
+    assert f"run demo-s0: eval: {fault}; `mathrl-tui run --resume demo-s0` repeats only" in attached.stderr
+
+
 def test_pause_resume_checkpoint_and_stop(held: RunFolder) -> None:
     assert mathrl(held.home, "pause", held.run_id).returncode == 0
     hold(held).unlink()

@@ -112,11 +112,25 @@ def test_a_pause_that_the_stage_came_back_from_is_allowed_twice() -> None:
     assert _pulse(validating).patience == 1600.0 and _pulse(validating).usual == 7.0
 
 
-def test_a_whole_task_of_a_suite_has_an_hour() -> None:
-    own = _steps(1100.0, 1.0, 50, "completions")
-    suite = [_event("progress", 1200.0 + 20 * n, done=n, total=8, unit="suite tasks") for n in range(5)]
-    pulse = _pulse([*own, *suite])
-    assert (pulse.usual, pulse.patience) == (20.0, 3600.0)
+def _documents(ts: float, task: str, done: int, before: int = 0) -> Event:
+    part = {"name": task, "arm": "sft", "done": done, "total": 100}
+    return _event("progress", ts, done=before, total=8, unit="suite tasks", part=part)
+
+
+def test_a_suite_task_that_moves_is_not_silent_and_one_that_stops_is_suspected_as_any_stage() -> None:
+    moving = [_documents(1200.0 + n, "mmlu", n) for n in range(50)]
+    pulse = _pulse([*_steps(1100.0, 1.0, 50, "completions"), *moving])
+    assert (pulse.heard, pulse.usual, pulse.patience) == (1249.0, 1.0, 600.0)
+    told_again = silence.after(pulse, _documents(1700.0, "mmlu", 49))
+    assert told_again.heard == 1249.0
+
+
+def test_the_next_suite_task_may_fetch_its_rows_for_half_an_hour() -> None:
+    moving = [_documents(1200.0 + n, "mmlu", 100 * n // 9) for n in range(10)]  # to its last document
+    pulse = _pulse([*moving, _documents(1215.0, "arc", 0, before=1)])
+    assert (pulse.heard, pulse.patience) == (1215.0, 1800.0)
+    assert pulse.words(3015.0) == "sft silent for 30:00 while it starts, usually 0:01"
+    assert silence.after(pulse, _documents(1230.0, "arc", 3, before=1)).patience == 600.0
 
 
 def test_the_next_stage_has_its_own_measure() -> None:

@@ -30,7 +30,7 @@ ENDINGS = {"csv": "csv", "markdown": "md", "json": "json"}
 def answers(arm: str, right: str) -> list[Record]:
     return [
         Example(arm, 20, "gsm8k", str(number), 0, mark == "1", float(mark), "correct" if mark == "1" else "wrong",
-                "Question: 1 | 2?", OUTPUT, 12, "6", mark, ts=1_800_000_000.25)
+                "Question: 1 | 2?", OUTPUT, 12, "6", mark, 1_800_000_000.25, "stop" if number else "length")
         for number, mark in enumerate(right)
     ]  # fmt: skip
 

@@ -27,7 +27,9 @@ from store.records import Event, Example, RunRow, Scalar
 
 
 def test_rows_of_every_kind_are_applied_once(tmp_path: Path) -> None:
-    example = Example("sft", 5, "gsm8k", "7", 0, True, 0.5, "correct", "p\n|", "o\x00", 12, "7", "8", ts=4.0)
+    example = Example(
+        "sft", 5, "gsm8k", "7", 0, True, 0.5, "correct", "p\n|", "o\x00", 12, "7", "8", 4.0, "length", 3, 512
+    )
     journaled(
         tmp_path,
         [
@@ -45,7 +47,26 @@ def test_rows_of_every_kind_are_applied_once(tmp_path: Path) -> None:
         (RUN, "state", "m", "sft", "arm", 4, '{"state": "running"}', 2.0, "running")
     ]
     assert store.sql("SELECT * FROM eval_row")[1] == [
-        (RUN, "sft", 5, "gsm8k", "7", 0, True, 0.5, "correct", "p\n|", "o\x00", 12, 4.0, "7", "8")
+        (
+            RUN,
+            "sft",
+            5,
+            "gsm8k",
+            "7",
+            0,
+            True,
+            0.5,
+            "correct",
+            "p\n|",
+            "o\x00",
+            12,
+            4.0,
+            "7",
+            "8",
+            "length",
+            3,
+            512,
+        )
     ]
     values = [value for (value,) in store.sql("SELECT value FROM scalar ORDER BY step")[1]]
     np.testing.assert_equal(values, [0.0, 1 / 7, math.nan])

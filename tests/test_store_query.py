@@ -261,6 +261,7 @@ def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Pa
                     "p",
                     "o",
                     10 + sample,
+                    finish="length" if question in (0, 9) else "stop",  # cut off with an answer, and without
                 )
             )
         rows.append(Example("sft", 20, "validation", f"q{question:02}", 0, True, 1.0, "correct", "p", "o", 1))
@@ -270,13 +271,15 @@ def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Pa
     store.ingest()
     late, early = store.evaluations("r")
     assert (late.arm, late.step, late.task) == ("sft", 20, "gsm8k")
-    assert (late.n, late.samples, late.correct, late.rate, late.truncated) == (10, 20, 10, 0.5, 2)
-    assert late.mean_tokens == 10.5
+    assert (late.n, late.samples, late.correct, late.rate, late.cut_off) == (10, 20, 10, 0.5, 4)
+    assert (late.mean_tokens, late.mean_words, late.no_answer) == (10.5, None, 2)
+    assert (late.prompts_cut, late.window_tokens) == (None, None)  # of suite tasks alone
     assert (late.pass_at_k, late.majority) == (0.6, 0.6)  # an empty answer has no vote
     # By hand: the means over samples have variance 0.2 where outcomes would have 0.25, so 10 questions tell as much
     # as m = 12.5; Wilson: 0.5 ∓ z √(0.25 / m + z² / 4m²) / (1 + z² / m), z = 1.959964
     assert (late.low, late.high) == (pytest.approx(0.257578, abs=1e-6), pytest.approx(0.742422, abs=1e-6))
     assert (early.step, early.no_answer) == (10, 1)
+    assert early.cut_off is None  # a row of a version that did not record how completions end
     assert store.evaluations("other") == []
 
     scores = store.scores("r", "sft", "gsm8k")

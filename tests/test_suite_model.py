@@ -94,7 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str,
     model = tiny_qwen2.make(folder, seed=3)
     tokenizer = load_tokenizer(folder)
     tokenizer.pad_token = tokenizer.eos_token  # else it adds one, for which the model has no row
-    theirs = HFLM(pretrained=model, tokenizer=tokenizer, max_length=LONGEST - 2, batch_size=1)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, max_length=LONGEST, batch_size=1)
     unstopped = theirs.generate_until(instances("generate_until", questions("never")))
     stop = unstopped[1].split()[4] + " "  # of the second question
     yield folder, stop, answers(theirs, stop)
@@ -104,7 +104,7 @@ def test_transformers_scores_and_answers_as_lm_evals_own_model(world: tuple[Path
     folder, stop, expected = world
     calls: list[int] = []
     generator = build(folder)
-    same(answers(GeneratorModel(generator, lambda: calls.append(1)), stop), expected)
+    same(answers(GeneratorModel(generator, lambda: calls.append(1), window=LONGEST), stop), expected)
     assert len(calls) > LIMIT  # the worker can look for a stop between two tokens
     assert len(expected[2][1].split()) == 4  # the stop string was met
     assert len(expected[2][3].split()) == 5  # the limit arrived
@@ -117,9 +117,9 @@ def test_copies_score_and_answer_alike(
     folder, stop, expected = world
     monkeypatch.setattr("engine.generators.copies.SCORED_AT_A_TIME", 2)
     copies = Copies([partial(build, folder)] * 2)
-    same(answers(GeneratorModel(copies), stop), expected)
+    same(answers(GeneratorModel(copies, window=LONGEST), stop), expected)
     next(copies.score([ScoringRequest(np.arange(1, 6, dtype=np.int32), 2)] * 9))  # left alone after a round
-    same(answers(GeneratorModel(copies), stop), expected)
+    same(answers(GeneratorModel(copies, window=LONGEST), stop), expected)
     copies.close()
 
 
@@ -129,7 +129,7 @@ def _vllm_child(folder: Path, stop: str, pipe: Connection[Any, Any]) -> None:
     settings = ("hardware.generator=vllm", f"hardware.max_model_len={LONGEST}", "hardware.max_sequences=32")
     generator = VllmGenerator(folder, profiles.load("demo", settings).hardware, "float32", lambda *_: None)
     generator.load(WeightRef("base", 0, str(folder)))
-    pipe.send(answers(GeneratorModel(generator), stop))
+    pipe.send(answers(GeneratorModel(generator, window=LONGEST), stop))
     generator.close()
 
 

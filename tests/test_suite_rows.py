@@ -10,7 +10,7 @@ import pytest
 
 from engine.generators.interface import Generated
 from engine.suite.rows import Leaf, rows
-from store.records import LOGLIKELIHOOD
+from store.records import LOGLIKELIHOOD, SCORED
 
 LEAF = Leaf("base", 0, "t", "t")
 
@@ -33,10 +33,14 @@ def test_a_share_that_rounding_has_carried_past_one_is_one() -> None:
     # 817 questions of TruthfulQA and a random model: three sums of probabilities came out as 1 + 2e-16.
     found = list(rows(LEAF, [sample(0, acc=np.float64(1.0000000000000002)), sample(1, acc=0.4)], {}))
     assert [(row.score, row.correct, row.outcome) for row in found] == [
-        (1.0, True, "correct"),
-        (0.4, False, "wrong"),
+        (1.0, False, SCORED),
+        (0.4, False, SCORED),
     ]
-    assert found[0].output == "no"  # the likelier
+    assert (found[0].output, found[0].answer, found[0].gold) == (
+        "no",
+        "no",
+        "yes",
+    )  # the likelier, the right one
 
 
 def test_a_document_without_a_value_stays_in_the_denominator() -> None:

@@ -67,6 +67,7 @@ suite = [{suite}]
 suite_data = "{shared}/lm_eval"
 suite_shots = 1
 suite_limit = 2
+window = 640
 resamples = 1000
 [[arms]]
 name = "base"
@@ -200,13 +201,31 @@ def test_a_run_that_was_killed_in_the_suite_has_the_same_rows(straight: RunFolde
 
 
 def test_a_task_that_fails_is_named_and_leaves_the_others(killed: RunFolder) -> None:
-    told = [
-        event for event in events(killed) if event.kind == "log" and "suite task left out" in event.message
-    ]
+    told = [event for event in events(killed) if event.kind == "log" and "suite task failed" in event.message]
     assert {event.arm for event in told} == {"base", "sft"}
     assert all(f"{BROKEN}: " in event.message for event in told)
-    assert Store(killed.home).status(killed.run_id).state == "done"
+    status = Store(killed.home).status(killed.run_id)
+    assert status.state == "done_with_failures"
+    assert (
+        status.reason.startswith("eval: 2 of 14 suite tasks failed: winogrande: ")
+        and "(base, sft)" in status.reason
+    )
+    assert [step.status for step in status.stages if step.stage == "eval"] == ["incomplete"]
     assert not any(name.endswith(BROKEN) for name in marks(killed))
+
+
+def test_a_resume_repeats_only_what_failed(straight: RunFolder, killed: RunFolder, damaged: Path) -> None:
+    done = marks(killed)
+    for name in ("train", "validation"):
+        (damaged / BROKEN / f"{name}.jsonl").unlink()
+        (damaged / BROKEN / f"{name}.jsonl").symlink_to(SHARED / "lm_eval" / BROKEN / f"{name}.jsonl")
+    launch.resume_run(killed.home, killed.run_id)
+    finish(killed)
+    assert Store(killed.home).status(killed.run_id).state == "done"
+    after = marks(killed)
+    assert {name: after[name] for name in done} == done
+    assert {name.rpartition("-")[2] for name in after.keys() - done.keys()} == {BROKEN}
+    assert judged(killed) == judged(straight)
 
 
 def test_perplexity_and_fractions_are_compared_as_what_they_are(straight: RunFolder) -> None:
@@ -244,7 +263,7 @@ def test_templates_are_compiled_once_for_a_task_and_not_for_a_document(
     monkeypatch.setattr(jinja2.Environment, "compile", counted)
     task = SuiteTask("hellaswag", "hellaswag", 2, 30, 8, 0, 0, str(SHARED / "lm_eval"))
     model = DummyLM()
-    model.generated = {}
+    model.generated, model.max_length, model.asked = {}, 64, lambda context, continuation: (context, 0)
     rows = list(evaluate(model, task, "base", 0))
     assert len({row.ex_id for row in rows}) == 30
     assert len(compiled) == len(set(compiled)) < 6

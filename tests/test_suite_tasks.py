@@ -48,6 +48,10 @@ class Likelihood(LM):  # type: ignore[misc]  # lm-eval has no types
     def __init__(self) -> None:
         super().__init__()
         self.generated: dict[Any, Any] = {}
+        self.max_length = 64
+
+    def asked(self, context: str, continuation: str = "") -> tuple[str, int]:
+        return context, 0
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         return [(-float(len(request.args[1])), False) for request in requests]

@@ -92,19 +92,31 @@ def check_fit(
             raise WeightsRefused(f"{what}: {name} holds {tensor.dtype}, not floating-point numbers")
 
 
+UNLIMITED = 2**31  # positions of a model without a table of them
+
+
 def longest_sequence(config: Any, max_model_len: int) -> int:
     """Return how many tokens a prompt and its completion may have together.
 
     Raises: WeightsRefused if the model's rotary frequencies would depend on the batch at that length.
     """
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or max_model_len
-    longest, limit = min(max_model_len, positions), rope_limit(config.to_dict())
+    longest, limit = min(max_model_len, _own_positions(config)), rope_limit(config.to_dict())
     if limit is not None and longest > limit:
         raise WeightsRefused(
             f"model type {config.model_type!r}: rotary frequencies change beyond {limit} tokens; "
             f"set hardware.max_model_len to {limit} or less"
         )
     return longest
+
+
+def positions_of(config: Any) -> int:
+    """Return how many tokens of a text the model can read at once, whatever else is in the batch."""
+    limit = rope_limit(config.to_dict())
+    return min(_own_positions(config), UNLIMITED if limit is None else limit)
+
+
+def _own_positions(config: Any) -> int:
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or UNLIMITED
 
 
 def end_ids(folder: Path) -> frozenset[int]:

@@ -31,6 +31,7 @@ class Facts:
     tokenizer: Tokenizer
     vocabulary: int
     longest: int
+    positions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,8 @@ class Copies:
             self._connections.append(here)
             self._processes.append(process)
         ready: list[Facts] = [connection.recv() for connection in self._connections]
-        self.tokenizer, self.vocabulary, self.longest = (
-            ready[0].tokenizer,
-            ready[0].vocabulary,
-            ready[0].longest,
-        )
+        self.tokenizer, self.vocabulary = ready[0].tokenizer, ready[0].vocabulary
+        self.longest, self.positions = ready[0].longest, ready[0].positions
 
     def load(self, weights: WeightRef) -> None:
         """See the interface. Every copy checks the same, so all refuse or none."""
@@ -167,7 +165,8 @@ def serve(build: Build, connection: Connection[Any, Any]) -> None:
     """A copy's process: builds the generator and does what comes, until the other end is gone."""
     generator = build()
     try:
-        connection.send(Facts(generator.tokenizer, generator.vocabulary, generator.longest))
+        facts = Facts(generator.tokenizer, generator.vocabulary, generator.longest, generator.positions)
+        connection.send(facts)
         while True:
             message = connection.recv()
             if isinstance(message, WeightRef):

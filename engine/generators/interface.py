@@ -55,11 +55,12 @@ class Tokenizer(Protocol):
 
 
 class Generator(Protocol):
-    """What every generator can do. `tokenizer`, `vocabulary` and `longest` hold from the first `load` on."""
+    """What every generator can do. Its attributes hold from the first `load` on."""
 
     tokenizer: Tokenizer
     vocabulary: int  # token ids are below this
     longest: int  # prompt and completion together, tokens
+    positions: int  # of the model; `longest` is at most this
 
     def load(self, weights: WeightRef) -> None:
         """Serves `weights` from the next completion on, with no cache of older ones; WeightsRefused keeps the old."""
@@ -74,7 +75,7 @@ class Generator(Protocol):
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
         """The log-probs, at temperature 1, of given texts: after each step those that are known, in any order.
 
-        A text holds fewer than `longest` tokens. The caller may close the iterator early.
+        A text holds at most `longest` + 1 tokens, and fewer than `positions`. The caller may close the iterator early.
         """
 
     def close(self) -> None:

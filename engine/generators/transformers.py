@@ -21,7 +21,14 @@ from engine.context import fault_of
 from engine.data.tokenizer import load_tokenizer
 from engine.generators import prefix
 from engine.generators.body import hidden_states, prepared
-from engine.generators.checkpoint import check_fit, end_ids, longest_sequence, named_tensors, verify
+from engine.generators.checkpoint import (
+    check_fit,
+    end_ids,
+    longest_sequence,
+    named_tensors,
+    positions_of,
+    verify,
+)
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
@@ -51,6 +58,7 @@ class TransformersGenerator:
         except (UnsupportedModel, OSError) as error:
             raise WeightsRefused(f"{folder}: this model cannot be run: {fault_of(error)}") from error
         self.longest = longest_sequence(self._model.config, max_model_len)
+        self.positions = positions_of(self._model.config)
         self._head = head_of(self._model, form)
         self._end_ids = torch.tensor(sorted(end_ids(folder)), device=self._device)
         self._max_sequences = max_sequences

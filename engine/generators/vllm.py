@@ -26,6 +26,7 @@ from engine.generators.checkpoint import (
     end_ids,
     longest_sequence,
     named_tensors,
+    positions_of,
     torch_dtype,
 )
 from engine.generators.heap import settle_heap
@@ -68,6 +69,7 @@ class VllmGenerator:
         self._config = AutoConfig.from_pretrained(folder)
         self.vocabulary: int = self._config.vocab_size
         self.longest = longest_sequence(self._config, hardware.max_model_len)
+        self.positions = positions_of(self._config)
         self._expected = _shapes(self._config)
         arguments = _engine_arguments(hardware, self._config, self.longest)
         if hardware.worker_copies > 1 and hardware.worker != "cpu":
@@ -194,7 +196,8 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
         "worker_extension_cls": "engine.generators.vllm_extension.WeightVersions",
         "logprobs_mode": "processed_logprobs",  # raw ones ignore the temperature
         "generation_config": "vllm",  # nothing but what the job says
-        "max_model_len": longest,
+        # A scored text may be one token longer than `longest`, and vLLM makes one more.
+        "max_model_len": min(longest + 2, positions_of(config)),
         "max_num_seqs": hardware.max_sequences,
         "tensor_parallel_size": hardware.worker_tensor_parallel,
         "enforce_eager": hardware.enforce_eager or hardware.worker == "cpu",

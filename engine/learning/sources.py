@@ -26,6 +26,7 @@ from engine.learning.training import Training
 from engine.learning.validation import example
 from engine.messages import WeightRef
 from profiles.schema import Grpo
+from store.records import UNANSWERED
 
 
 class Source(Protocol):
@@ -100,7 +101,7 @@ class Sampled:
         outcomes = [completion.outcome for completion in batch.completions]
         return rollout_metrics(rollouts) | {
             "reward/correct": outcomes.count("correct") / len(outcomes),
-            "completions/no_answer_ratio": outcomes.count("no_answer") / len(outcomes),
+            "completions/no_answer_ratio": float(np.mean([each in UNANSWERED for each in outcomes])),
         }
 
     def trained(self, step: int) -> None:

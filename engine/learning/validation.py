@@ -16,7 +16,7 @@ from engine.data import inputs
 from engine.handover.publisher import Publisher
 from engine.learning.training import Training
 from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
-from store.records import Example, Scalar
+from store.records import UNANSWERED, Example, Scalar
 
 PRIORITY = 1  # after rollouts, which somebody waits for
 
@@ -109,7 +109,7 @@ class Validation:
         )
         emit(
             Scalar(
-                f"{arm}/val/no_answer", step, float(np.mean([c.outcome == "no_answer" for c in completions]))
+                f"{arm}/val/no_answer", step, float(np.mean([c.outcome in UNANSWERED for c in completions]))
             )
         )
         for completion in completions:
@@ -142,4 +142,5 @@ def example(completion: Completion, prompt: Prompt, arm: str, step: int, task: s
         tokens=len(completion.token_ids),
         gold=prompt.gold,
         answer=completion.answer,
+        finish=completion.finish if completion.outcome != "error" else "",
     )

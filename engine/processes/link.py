@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from engine.context import StopRequested
-from engine.messages import Completion, Job, Request, Result
+from engine.messages import Completion, Job, Request, Result, SuiteProgress
 from engine.processes.channels import ChannelClosed, Receiver, Sender
 
 _Arrival = tuple[int, Result | None]  # number of the link it came by, and what came; None: wake up
@@ -107,7 +107,7 @@ class Link:
             if number != self._number or job is None or job.kind != result.kind:
                 self.dropped += 1
                 return
-            if not isinstance(result, Completion):
+            if not isinstance(result, (Completion, SuiteProgress)):
                 del self._open[result.job_id]
         found.append(result)
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 from store.records import Record
 
+INCOMPLETE = 4  # exit status of a trainer whose plan ran to its end while parts of a stage failed
+
 Verb = Literal["stop", "abort", "pause", "resume", "checkpoint"]
 
 
@@ -60,7 +62,7 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The child's main function returned `status`: 0 done, 1 failed, 3 stopped by request."""
+    """The child's main function returned `status`: 0 done, 1 failed, 3 stopped by request, 4 done with failures."""
 
     status: int
 

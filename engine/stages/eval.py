@@ -44,7 +44,11 @@ class Task:
 
 
 def run(context: Context) -> None:
-    """Asks every arm that has a model; arms without one are left out and named."""
+    """Ask every arm that has a model; arms without one are left out and named.
+
+    Raises: StageFailed if nothing of the run's own tasks or nothing of the suite could be measured; StageIncomplete
+    if some tasks of the suite could not.
+    """
     url = context.profile.eval.server.rstrip("/")
     if url:
         _ask_server(context, url)
@@ -52,11 +56,14 @@ def run(context: Context) -> None:
     if context.generation is None:
         raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
     arms = list(_arms_with_models(context))
+    if not arms:
+        raise StageFailed("no arm of the run has a model; train one first")
     if is_long(context, arms):
         context.control.trained()
     collector = Collector(context.generation)
     _ask(context, collector, arms)
-    suite.run(context, collector, suite.units(context, arms, [task.name for task in tasks(context)]))
+    every = suite.units(context, arms, [task.name for task in tasks(context)])
+    suite.judge(every, suite.run(context, collector, suite.unfinished(context, every)))
 
 
 def _ask_server(context: Context, url: str) -> None:

@@ -68,7 +68,12 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
         found = [
             row
             for leaf in sorted(samples)
-            for row in rows(Leaf(arm, step, task.recorded, leaf), samples[leaf], model.generated)
+            for row in rows(
+                Leaf(arm, step, task.recorded, leaf, model.max_length),
+                samples[leaf],
+                model.generated,
+                model.asked,
+            )
         ]
     except torch.AcceleratorError:
         raise
@@ -79,6 +84,10 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
     if not found:
         raise TaskFailed(
             f"{task.name}: none of its measures is a score of single documents, so arms cannot be paired"
+        )
+    if all(row.outcome == "error" for row in found):
+        raise TaskFailed(
+            f"{task.name}: no document has a log-likelihood that is a number; the weights are broken"
         )
     yield from found
 
@@ -106,7 +115,15 @@ def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
         log_samples=True,
     )
     found: dict[str, list[Any]] = results["samples"]
+    for name, samples in found.items():
+        for sample in samples:
+            sample["gold"] = _gold(leaves[name], sample)
     return found
+
+
+def _gold(leaf: Any, sample: dict[str, Any]) -> Any:
+    """The right choice as lm-eval finds it: where each choice has its own context, in place of the question's text."""
+    return leaf.doc_to_text(sample["doc"]) if getattr(leaf, "multiple_input", 0) else sample["target"]
 
 
 def _seed(seed: int) -> None:

@@ -2,7 +2,8 @@
 
 lm-eval brings texts and settings; they are tokenised here as lm-eval's own Hugging Face model does it, so scores agree
 with its, except that an end-of-sequence token which a tokenizer adds behind every text is left out: nothing could
-follow it. Stop strings and limits go to the generator as they come.
+follow it. Stop strings and limits go to the generator as they come. A text that is longer than the window loses its
+start, as with lm-eval's own model; how much it lost is kept, and `asked` returns what was left.
 """
 
 from __future__ import annotations
@@ -19,20 +20,31 @@ from engine.data.encoding import encode_texts
 from engine.generators.interface import Generated, GenerationRequest, Generator, text_of
 from engine.generators.scoring import ScoringRequest
 from engine.messages import Sampling, completion_seed
+from engine.suite.progress import Document, Documents, documents_of
+from engine.suite.window import SPARE
 
 TOKENISED_AT_A_TIME = (
     4096  # requests; together they cost the tokenizer a fraction of what they cost one by one
 )
 DEFAULT_LIMIT = 256  # new tokens where a task names no limit, as in lm-eval
 
-Pair = tuple[Any, list[int], list[int]]  # texts (not used), ids of the context, ids of its continuation
+Pair = tuple[Any, list[int], list[int]]  # context and continuation as text, and the ids of both
 
 
 class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
-    """`generator` with the weights that it serves now; `between` is called between its steps."""
+    """`generator` with the weights that it serves now; `between` is called between its steps.
+
+    `window` is lm-eval's `max_length`, in tokens (0: as much as the generator takes). `report` is called about once
+    a second with the documents that are done and all of them.
+    """
 
     def __init__(
-        self, generator: Generator, between: Callable[[], None] = lambda: None, seed: int = 0
+        self,
+        generator: Generator,
+        between: Callable[[], None] = lambda: None,
+        seed: int = 0,
+        window: int = 0,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         super().__init__()
         self._generator = generator
@@ -41,9 +53,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self.tokenizer: Any = generator.tokenizer
         self._encoded: dict[str, list[int]] = {}  # the texts of the requests at hand
         self.generated: dict[tuple[str, int], Generated] = {}  # first answer by leaf task and document
-        self.max_length = (
-            generator.longest - 2
-        )  # tokens that one window predicts: vLLM wants room for one more
+        self.max_length = window or generator.longest - SPARE  # tokens that one window reads, and predicts
+        self._lost: dict[tuple[str, str], int] = {}  # tokens of what was cut, by context and continuation
+        self._documents = Documents(report)
+        self._owners: list[Document] = []  # of the requests at hand
 
     @property
     def eot_token_id(self) -> int:
@@ -73,8 +86,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-prob of each continuation after its context, and whether it is the likeliest, as lm-eval parts them."""
         found: list[tuple[float, bool]] = []
+        self._documents.expect(documents_of(requests))
         for start in range(0, len(requests), TOKENISED_AT_A_TIME):
             block = requests[start : start + TOKENISED_AT_A_TIME]
+            self._owners = list(documents_of(block))
             self._encode([request.args for request in block])
             found += super().loglikelihood(block, disable_tqdm=True)
         self._encoded = {}
@@ -101,6 +116,9 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             ):
                 windows.append((None, *make_disjoint_window(window)))
                 owners.append(owner)
+        documents = list(documents_of(requests))
+        self._owners = [documents[owner] for owner in owners]
+        self._documents.expect(self._owners)
         totals = [0.0] * len(requests)
         for owner, (logprob, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
             totals[owner] += logprob
@@ -110,13 +128,16 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         """The answers, each cut before its first stop string."""
         answers = [""] * len(requests)
         found: dict[int, Generated] = {}
+        owners = list(documents_of(requests))
+        self._documents.expect(owners)
         for sampling, places in _by_sampling([request.args[1] for request in requests]).items():
             waiting = deque(self._generation(requests[place].args[0], place, sampling) for place in places)
             for finished in self._generator.generate(waiting, sampling):
                 for generated in finished:
                     answers[generated.prompt] = text_of(self.tokenizer, generated.token_ids, sampling.stop)
                     found[generated.prompt] = generated
-                self._between()
+                    self._documents.answered(owners[generated.prompt])
+                self._moved()
         for place, request in enumerate(requests):
             self.generated.setdefault((request.task_name, request.doc_id), found[place])
         return answers
@@ -125,25 +146,49 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         """Log-prob of each continuation, and whether it is the likeliest; texts that are too long lose their start."""
         found = [(0.0, True)] * len(requests)  # of an empty continuation
         asked = [place for place, (_, _, continuation) in enumerate(requests) if continuation]
-        texts = [self._scoring(*requests[place][1:]) for place in asked]
+        for place in set(range(len(requests))) - set(asked):
+            self._documents.answered(self._owners[place])
+        texts = [self._scoring(*requests[place]) for place in asked]
         for scores in self._generator.score(texts):
             for score in scores:
                 found[asked[score.place]] = (score.logprob, score.greedy)
-            self._between()
+                self._documents.answered(self._owners[asked[score.place]])
+            self._moved()
         return found
 
-    def _scoring(self, context: list[int], continuation: list[int]) -> ScoringRequest:
-        ids = np.array([*context, *continuation][-(self.max_length + 1) :], dtype=np.int32)
-        return ScoringRequest(ids, max(1, len(ids) - len(continuation)))
+    def _moved(self) -> None:
+        self._documents.report()
+        self._between()
+
+    def asked(self, context: str, continuation: str = "") -> tuple[str, int]:
+        """Return what was left of a request's context, and how many tokens its start lost (0: it was asked whole)."""
+        lost = self._lost.get((context, continuation), 0)
+        left = self.tokenizer.decode(self.tok_encode(context)[lost:]) if lost else context
+        return str(left), lost
+
+    def _scoring(self, texts: Any, context: list[int], continuation: list[int]) -> ScoringRequest:
+        if len(continuation) > self.max_length:
+            raise ValueError(
+                f"a choice of {len(continuation)} tokens is longer than the window of {self.max_length}; "
+                "raise eval.window"
+            )
+        context = context or [self.prefix_token_id]  # of white space alone, which belongs to the continuation
+        lost = len(context) + len(continuation) - (self.max_length + 1)
+        if lost > 0:
+            self._lost[texts] = lost
+        ids = np.array([*context[max(0, lost) :], *continuation], dtype=np.int32)
+        return ScoringRequest(ids, len(ids) - len(continuation))
 
     def _generation(self, context: str, place: int, sampling: Sampling) -> GenerationRequest:
-        room = self._generator.longest - sampling.max_new_tokens
+        room = self.max_length - sampling.max_new_tokens
         if room < 1:
             raise ValueError(
-                f"{sampling.max_new_tokens} new tokens leave no room for a question in {self._generator.longest}; "
-                "raise hardware.max_model_len or lower eval.max_new_tokens"
+                f"{sampling.max_new_tokens} new tokens leave no room for a question in a window of {self.max_length}; "
+                "raise eval.window or lower eval.max_new_tokens"
             )
         ids = self.tok_encode(context) or [self.prefix_token_id]
+        if len(ids) > room:
+            self._lost[context, ""] = len(ids) - room
         seed = completion_seed(self._seed, 0, place, 0)
         return GenerationRequest(place, 0, np.array(ids[-room:], dtype=np.int32), seed)
 

@@ -1,17 +1,18 @@
 """From lm-eval's samples to rows of the record: one a document and measure, in a form that can be paired. Pure.
 
-`score` is the document's value of the measure: 0 or 1 for accuracies, a fraction for TruthfulQA, and for a perplexity
-the log-likelihood of the document. `tokens` are those of a generated answer, or the words of such a document. An answer
-that ran out of tokens and is not right is `truncated`; a document whose measure, or one of whose log-likelihoods, is no
-number is an `error`, and counts as wrong. A task's first measure goes under the task's name, others under TASK/MEASURE,
-without repeating a question that only its choices were scored for. Where the stock scorer misreads boxed answers,
-TASK/math_verify is the verdict of our grader.
+`score` is the document's value of the measure: 0 or 1 for accuracies, a share for TruthfulQA, and for a perplexity
+the log-likelihood of the document. If a measure has a share for any document, all of its rows are `scored`: a share
+is neither right nor wrong. `tokens` are those of a generated answer, or the words of a document. An answer
+that ran out of tokens and is not right is `truncated`, unless the scorer found an answer in it; a document with a
+measure or a log-likelihood that is not a number is an `error`, and counts as wrong. A task's first measure goes under
+the task's name, others under TASK/MEASURE, without repeating a question if only its choices were scored. If the stock
+scorer misreads boxed answers, TASK/math_verify is the verdict of our grader.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -20,7 +21,8 @@ import numpy as np
 
 from engine.generators.interface import Generated
 from engine.grading import grade
-from store.records import LOGLIKELIHOOD, MATH_VERIFY, ROUNDING, Example
+from engine.suite.choices import Choices, arguments_of, choices_of
+from store.records import LOGLIKELIHOOD, MATH_VERIFY, ROUNDING, SCORED, Example
 
 _PERPLEXITIES = frozenset(
     {"word_perplexity", "perplexity"}
@@ -30,55 +32,80 @@ _LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-like
 # lie between 0 and 1, and another arm's would not be beside them.
 _NO_SHARES = ("_diff", "_max")
 _UNFILTERED = "none"
+UNREAD = "[invalid]"  # what lm-eval's filters return for an answer in which they find none
 
 Sample = Mapping[str, Any]
 
 
+Asked = Callable[[str, str], tuple[str, int]]  # context and continuation -> what was left of it, tokens lost
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Whose rows they are: an arm's at a step, of lm-eval's task `name`, recorded under `task`."""
+    """Whose rows they are: an arm's at a step, of lm-eval's task `name`, recorded under `task`, read in `window`s."""
 
     arm: str
     step: int
     task: str
     name: str
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The usable measures of a leaf task: the task's own first one, and those that have shares."""
+
+    names: frozenset[str]
+    first: str
+    shares: frozenset[str]
 
 
 def rows(
-    leaf: Leaf, samples: Sequence[Sample], generated: Mapping[tuple[str, int], Generated]
+    leaf: Leaf,
+    samples: Sequence[Sample],
+    generated: Mapping[tuple[str, int], Generated],
+    asked: Asked = lambda context, continuation: (context, 0),
 ) -> Iterator[Example]:
     """The rows of all samples of a leaf task, in the documents' order.
 
-    `generated` has the answers that were generated, by leaf task and document. Measures that are no score of a single
-    document between 0 and 1 (BLEU over a corpus, say) are left out.
+    `generated` has the answers that were generated, by leaf task and document; `asked` returns what was left of a
+    prompt that did not fit. Measures that are not a score of a single document between 0 and 1 (BLEU over a corpus,
+    for example) are left out.
     """
     ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
-    usable = _usable(ordered)
-    first = _first_measure(samples, usable)
+    measured = _measured(ordered, samples)
     verified: set[int] = set()
     for sample in ordered:
         document = int(sample["doc_id"])
         answer = generated.get((leaf.name, document))
+        prompt = _prompt(sample, asked)
         for measure, value in _measures(sample):
-            if measure in usable:
-                yield _row(leaf, sample, measure, measure == first, value, answer)
+            if measure in measured.names:
+                yield _row(leaf, sample, measure, measured, value, answer, prompt)
         gold = _math_answer(leaf.name, sample["doc"])
         if gold is not None and document not in verified:
             verified.add(document)
-            yield _verified(leaf, sample, gold, answer)
+            yield _verified(leaf, sample, gold, answer, prompt)
 
 
-def _usable(samples: Sequence[Sample]) -> set[str]:
+def _measured(ordered: Sequence[Sample], samples: Sequence[Sample]) -> Measured:
     values: dict[str, list[Any]] = {}
-    for sample in samples:
+    for sample in ordered:
         for measure, value in _measures(sample):
             values.setdefault(measure, []).append(value)
-    return {measure for measure, found in values.items() if is_perplexity(measure) or _are_shares(found)}
+    names = frozenset(
+        measure for measure, found in values.items() if is_perplexity(measure) or _are_shares(found)
+    )
+    first = next((name for sample in samples for name, _ in _measures(sample) if name in names), "")
+    shares = frozenset(
+        name for name in names if not is_perplexity(name) and any(map(_is_between, values[name]))
+    )
+    return Measured(names, first, shares)
 
 
-def _first_measure(samples: Sequence[Sample], usable: set[str]) -> str:
-    """The task's own first measure, under its first filter."""
-    return next((name for sample in samples for name, _ in _measures(sample) if name in usable), "")
+def _is_between(value: Any) -> bool:
+    """Whether a score is neither 0 nor 1."""
+    return ROUNDING < float(value) < 1.0 - ROUNDING
 
 
 def _measures(sample: Sample) -> list[tuple[str, Any]]:
@@ -121,13 +148,27 @@ def is_perplexity(measure: str) -> bool:
 
 
 def _row(
-    leaf: Leaf, sample: Sample, measure: str, is_first: bool, value: Any, answer: Generated | None
+    leaf: Leaf,
+    sample: Sample,
+    measure: str,
+    measured: Measured,
+    value: Any,
+    answer: Generated | None,
+    prompt: tuple[str, int],
 ) -> Example:
     score, words, outcome = _scored(measure, math.nan if _is_unscored(sample) else value)
-    if outcome == "wrong" and _is_cut(answer):
-        outcome = "truncated"
-    prompt, output, generated = _texts(sample)
-    whole = is_first or generated
+    if measure in measured.shares and outcome != "error":
+        outcome = SCORED
+    is_first = measure == measured.first
+    choices = choices_of(sample)
+    if choices is None:
+        output, extracted, gold = _written(sample), _extracted(sample), str(sample.get("target", ""))
+        if outcome == "wrong":
+            outcome = _not_right(extracted, answer)
+    else:
+        extracted, gold = _chosen(choices, measure, sample, outcome)
+        output = extracted if is_first else ""
+    whole = is_first or answer is not None
     return Example(
         arm=leaf.arm,
         step=leaf.step,
@@ -137,11 +178,29 @@ def _row(
         correct=outcome == "correct",
         score=score,
         outcome=outcome,
-        prompt=prompt if whole else "",
-        output=output if whole else "",
+        prompt=prompt[0] if whole else "",
+        output=output,
         tokens=words if answer is None else len(answer.token_ids),
-        gold=str(sample.get("target", "")),
+        gold=gold,
+        answer="" if extracted == UNREAD else extracted,
+        finish="" if answer is None else answer.finish,
+        prompt_cut=prompt[1],
+        window_tokens=leaf.window,
     )
+
+
+def _chosen(choices: Choices, measure: str, sample: Sample, outcome: str) -> tuple[str, str]:
+    """The choice that counts for `measure` and the right one.
+
+    The first is empty if the task's own way of judging contradicts it, so that a row never shows what was not judged.
+    """
+    right, chosen = choices.right(sample), choices.chosen(measure)
+    gold = "; ".join(choices.texts[number] for number in right) or str(sample.get("target", ""))
+    if chosen is None or (
+        outcome in ("correct", "wrong") and right and (chosen in right) != (outcome == "correct")
+    ):
+        return "", gold
+    return choices.texts[chosen], gold
 
 
 def _scored(measure: str, value: Any) -> tuple[float, int, str]:
@@ -155,8 +214,17 @@ def _scored(measure: str, value: Any) -> tuple[float, int, str]:
     return score, 0, "correct" if score == 1.0 else "wrong"
 
 
-def _verified(leaf: Leaf, sample: Sample, gold: str, answer: Generated | None) -> Example:
-    prompt, output, _ = _texts(sample)
+def _not_right(extracted: str, answer: Generated | None) -> str:
+    """The outcome of an answer that is not right, from what the task's filter extracted (empty: it has no filter)."""
+    if extracted == UNREAD:
+        return "truncated" if _is_cut(answer) else "no_answer"
+    return "truncated" if _is_cut(answer) and not extracted else "wrong"
+
+
+def _verified(
+    leaf: Leaf, sample: Sample, gold: str, answer: Generated | None, prompt: tuple[str, int]
+) -> Example:
+    output = _written(sample)
     verdict = grade(output, gold, truncated=_is_cut(answer))
     return Example(
         arm=leaf.arm,
@@ -167,11 +235,14 @@ def _verified(leaf: Leaf, sample: Sample, gold: str, answer: Generated | None) -
         correct=verdict.correct,
         score=float(verdict.correct),
         outcome=verdict.outcome,
-        prompt=prompt,
+        prompt=prompt[0],
         output=output,
         tokens=0 if answer is None else len(answer.token_ids),
         gold=gold,
         answer=verdict.answer,
+        finish="" if answer is None else answer.finish,
+        prompt_cut=prompt[1],
+        window_tokens=leaf.window,
     )
 
 
@@ -188,23 +259,24 @@ def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _texts(sample: Sample) -> tuple[str, str, bool]:
-    """What was asked, what the model said or which choice it found likeliest, and whether it was a generated answer."""
-    arguments = [
-        tuple(argument.values()) if isinstance(argument, Mapping) else argument
-        for argument in _arguments(sample)
+def _prompt(sample: Sample, asked: Asked) -> tuple[str, int]:
+    """What was asked, after the cut, and the most tokens that one of the document's requests has lost."""
+    requests = arguments_of(sample)
+    pairs = [
+        (str(each[0]), each[1] if len(each) > 1 and isinstance(each[1], str) else "") for each in requests
     ]
-    prompt = str(arguments[0][0])
-    answers = sample["resps"]
-    first = answers[0][0]
-    if isinstance(first, str):
-        return prompt, first, True
-    if len(answers) == 1:
-        return prompt, "", False
-    likeliest = max(range(len(answers)), key=lambda choice: answers[choice][0][0])
-    return prompt, str(arguments[likeliest][1]).strip(), False
+    found = [asked(context, continuation) for context, continuation in pairs]
+    return found[0][0], max(lost for _, lost in found)
 
 
-def _arguments(sample: Sample) -> list[Any]:
-    arguments = sample["arguments"]
-    return list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)
+def _written(sample: Sample) -> str:
+    """The generated answer; empty if the document was only read."""
+    first = sample["resps"][0][0]
+    return first if isinstance(first, str) else ""
+
+
+def _extracted(sample: Sample) -> str:
+    """What the task's filter took from the generated answer; empty if it took the answer whole, or there is none."""
+    written, filtered = _written(sample), sample.get("filtered_resps") or [""]
+    first = filtered[0]
+    return first if isinstance(first, str) and written and first.strip() != written.strip() else ""

@@ -1,17 +1,18 @@
 """The suite as work: which tasks of which arms are still to do, asked of the worker, recorded one by one.
 
-A finished unit is recorded and marked at once, so a crash repeats only what was unfinished; one that fails is named
-and leaves the others' results alone.
+A finished unit is recorded and marked at once, so a crash repeats only what was unfinished. A unit that fails is named
+and leaves the others' results alone; a resume repeats it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from engine.collector import Collector
-from engine.context import Context
+from engine.context import Context, StageFailed, StageIncomplete
 from engine.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
 from profiles import Arm
 from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
@@ -31,9 +32,16 @@ class Unit:
         return f"{self.arm}-{self.task.recorded.replace('/', '-')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A unit that could not be measured, and why."""
+
+    unit: Unit
+    reason: str
+
+
 def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
-    """What the profile asks for and no mark says is done. A task called as one of `own` is recorded behind
-    another name."""
+    """Return every task of every arm. A task with the name of one of `own` is recorded under another name."""
     settings = context.profile.eval
     found = []
     for arm, weights in arms:
@@ -47,30 +55,92 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
                 derived_seed("suite", context.profile.data.seed) % 2**31,
                 derived_seed("suite", context.seed) % 2**31,
                 settings.suite_data,
+                settings.window,
             )
-            unit = Unit(arm.name, weights, task)
-            if not _mark(context, unit).is_file():
-                found.append(unit)
+            found.append(Unit(arm.name, weights, task))
     return found
 
 
-def run(context: Context, collector: Collector, work: Sequence[Unit]) -> None:
-    """Asks the worker for every unit and records each as it comes."""
+def unfinished(context: Context, every: Sequence[Unit]) -> list[Unit]:
+    """Return the units that no mark records as done."""
+    return [unit for unit in every if not _mark(context, unit).is_file()]
+
+
+def judge(every: Sequence[Unit], failures: Sequence[Failure]) -> None:
+    """Raise StageFailed if no unit could be measured and StageIncomplete if some could not."""
+    if not failures:
+        return
+    fault = f"{len(failures)} of {len(every)} suite tasks failed: {_named(failures)}"
+    if len(failures) == len(every):
+        raise StageFailed(f"eval.suite measured nothing: {fault}")
+    raise StageIncomplete(fault)
+
+
+def _named(failures: Sequence[Failure]) -> str:
+    """The reasons, each once, with the arms that it holds for."""
+    arms: dict[str, list[str]] = {}
+    for failure in failures:
+        arms.setdefault(failure.reason, []).append(failure.unit.arm)
+    return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in arms.items())
+
+
+def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Failure]:
+    """Ask the worker for every unit and record each as it comes. Return those that failed."""
+    failures: list[Failure] = []
+    warned: set[str] = set()
     jobs = [SuiteJob(collector.next_job_id(), unit.weights.version, unit.weights, unit.task) for unit in work]
     for job in jobs:
         collector.submit(job)
     for done, (unit, job) in enumerate(zip(work, jobs, strict=True)):
-        payload = {"done": done, "total": len(work), "unit": "suite tasks"}
-        context.emit(Event("progress", unit.label, "eval", payload=payload))
-        while not collector.ready(job.job_id):
-            context.control.boundary()
-            collector.wait()
+        _await(context, collector, job.job_id, partial(_progress, unit, done, len(work)))
         answer = collector.close(job.job_id)
         if answer.failed:
-            message = f"suite task left out: {answer.failed}"
+            failures.append(Failure(unit, answer.failed))
+            message = f"suite task failed: {answer.failed}"
             context.emit(Event("log", message, "eval", unit.arm, payload={"level": "error"}))
             continue
+        _warn_of_cuts(context, unit, answer.rows or (), warned)
         _record(context, unit, answer.rows or ())
+    if work:
+        payload = {"done": len(work), "total": len(work), "unit": "suite tasks"}
+        context.emit(Event("progress", "", "eval", payload=payload))
+    return failures
+
+
+def _await(
+    context: Context, collector: Collector, job_id: int, told: Callable[[tuple[int, int]], Event]
+) -> None:
+    """Wait for a job, with an event at its start and for each step of its progress."""
+    last: tuple[int, int] | None = None
+    while True:
+        if (progress := collector.progress(job_id)) != last:
+            last = progress
+            context.emit(told(progress))
+        if collector.ready(job_id):
+            return
+        context.control.boundary()
+        collector.wait()
+
+
+def _progress(unit: Unit, done: int, total: int, documents: tuple[int, int]) -> Event:
+    """The tasks that are done of all and, within the task at work, the documents."""
+    part = {"name": unit.task.recorded, "arm": unit.arm, "done": documents[0], "total": documents[1]}
+    payload = {"done": done, "total": total, "unit": "suite tasks", "part": part}
+    return Event("progress", unit.label, "eval", payload=payload)
+
+
+def _warn_of_cuts(context: Context, unit: Unit, rows: Sequence[Example], warned: set[str]) -> None:
+    """Warn, once a task, that prompts did not fit into the window. All arms are asked the same prompts."""
+    cut = {row.ex_id for row in rows if row.prompt_cut}
+    if not cut or unit.task.name in warned:
+        return
+    warned.add(unit.task.name)
+    window, count = rows[0].window_tokens, len({row.ex_id for row in rows})
+    message = (
+        f"{unit.task.recorded}: {len(cut)} of {count} prompts did not fit into the window of {window} tokens and lost "
+        "their start; raise eval.window or lower eval.suite_shots"
+    )
+    context.emit(Event("log", message, "eval", unit.arm, payload={"level": "warning"}))
 
 
 def _record(context: Context, unit: Unit, rows: Sequence[Example]) -> None:

@@ -1,6 +1,6 @@
 """The event loop of a run's supervisor: what its children say, how they end, what people ask for, what time it is.
 
-    queued → running ⇄ paused → stopping → done | interrupted | failed
+    queued → running ⇄ paused → stopping → done | done_with_failures | interrupted | failed
 
 One thread and one wait. Everything that happens becomes an event in the journal before it is shown to anybody.
 """
@@ -21,7 +21,17 @@ from engine.control import ControlServer, Reply, Request
 from engine.gpus import LOCKS, Gpu, GpuQueue
 from engine.handover.slots import remove_slots
 from engine.plan import Step
-from engine.processes.orders import Fault, Flush, FromChild, Leaving, Notice, Outcome, Paused, Trained
+from engine.processes.orders import (
+    INCOMPLETE,
+    Fault,
+    Flush,
+    FromChild,
+    Leaving,
+    Notice,
+    Outcome,
+    Paused,
+    Trained,
+)
 from engine.processes.pidfile import hold, lock_path
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
@@ -72,7 +82,7 @@ class Supervisor:
         self._phase: Phase = "admission"
         self._wants_pause = False
         self._stopped_by = ""
-        self._failure = ""  # what the last failed stage said
+        self._failure = ""  # what the last stage that failed, whole or in part, gave as its reason
         self._end: tuple[RunState, str] = ("done", "")
         self._deadline = 0.0
         self._next_telemetry = 0.0
@@ -155,7 +165,7 @@ class Supervisor:
             if (
                 isinstance(record, Event)
                 and record.kind == "stage"
-                and record.payload.get("status") == "failed"
+                and record.payload.get("status") in ("failed", "incomplete")
             ):
                 self._failure = f"{record.arm or record.stage}: {record.message}"
         if self._recorder.take(records, child) and child.role == "trainer":
@@ -203,6 +213,8 @@ class Supervisor:
     def _result(self, status: int) -> tuple[RunState, str]:
         if status == 0:
             return "done", ""
+        if status == INCOMPLETE:
+            return "done_with_failures", self._failure
         if status == 3:
             return "interrupted", f"stopped by {self._stopped_by or 'SIGTERM to the trainer'}"
         return "failed", self._failure or f"the trainer gave up with status {status}; see logs/trainer.log"

@@ -9,3 +9,7 @@ class WrongInput(Exception):
 
 class CommandFailed(Exception):
     """The command was right but could not be done: exit status 1."""
+
+
+class EndedWithFailures(CommandFailed):
+    """The run that was followed is done, but parts of it failed: its results are shown, exit status 1."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from mathrl_tui.core.stages import part_words
 from mathrl_tui.core.text import duration, number
-from store.records import Event, Record, Scalar
+from store.records import Event, Part, Record, Scalar
 
 PROGRESS_SECONDS = 5.0  # between two progress lines of the plain feed
 _SHOWN = (
@@ -52,6 +53,8 @@ class Feed:
         parts = [
             f"{_label(event)} {payload.get('done', 0)}/{payload.get('total', '?')} {payload.get('unit', '')}".strip()
         ]
+        if part := Part.of(payload):
+            parts.append(part_words(part))
         for metric, word in _SHOWN:
             value = self._metrics.get(f"{event.arm}/{metric}")
             if value is not None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import typer
 
-from mathrl_tui.commands.errors import CommandFailed
+from mathrl_tui.commands.errors import CommandFailed, EndedWithFailures
 from mathrl_tui.commands.feed import Feed
 from mathrl_tui.core.text import clip
 from store.home import RunFolder
@@ -52,7 +52,8 @@ class Screen:
 def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Record] = ()) -> None:
     """Prints `past`, then what happens to the run from `start` on until it is done.
 
-    Raises CommandFailed where it ends in another way, and ends the command with 130 where a person interrupts it.
+    Raises EndedWithFailures if parts of it failed and CommandFailed if it ends in another way. Ends the command with
+    130 if a person interrupts it.
     """
     folder, screen = RunFolder(home, run_id), Screen()
     tail, feed = LiveTail(folder.journal, start), Feed(run_id, progress_lines=not screen.live)
@@ -127,5 +128,8 @@ def _judge(folder: RunFolder, feed: Feed) -> None:
         return
     if state in LIVE_STATES or not state:
         state, reason = "interrupted", f"its supervisor is gone, see {folder.logs / 'supervisor.log'}"
+    if state == "done_with_failures":
+        repeats = f"`mathrl-tui run --resume {folder.run_id}` repeats only what failed"
+        raise EndedWithFailures(f"run {folder.run_id}: {reason}; {repeats}")
     remedy = f"`mathrl-tui run --resume {folder.run_id}` goes on from the last checkpoint"
     raise CommandFailed(f"run {folder.run_id}: {state}: {reason}; {remedy}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathrl_tui.commands.printing import table
 from mathrl_tui.core.measure import amount, change, detectable, value
-from mathrl_tui.core.text import harmless, points
+from mathrl_tui.core.text import NOTHING, count, harmless, percent, points
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
@@ -114,13 +114,21 @@ def _rates_by_seed(store: Store, run_ids: Sequence[str]) -> str:
 
 
 def evaluation_table(rows: Sequence[EvalSummary]) -> str:
-    """One line an arm and task, with Wilson's 95 % interval; pass@k and majority where questions have samples."""
+    """One line an arm and task, with the rate's 95 % interval; `–` for what does not apply to the task.
+
+    Columns that no row needs are left out: pass@k and majority need several samples a question, words a document
+    need perplexities, the window and the prompts that did not fit into it need suite tasks.
+    """
     several = any(row.samples > row.n for row in rows)
+    documents = any(row.mean_words is not None for row in rows)
+    suite = any(row.window_tokens is not None for row in rows)
     return table(
         (
-            *("arm", "task", "step", "questions", "correct", "95 % interval"),
+            *("arm", "task", "step", "questions", "rate", "95 % interval"),
             *(("samples", "pass@k", "majority") if several else ()),
             *("tokens", "cut off", "no answer"),
+            *(("words",) if documents else ()),
+            *(("window", "prompts cut") if suite else ()),
         ),
         [
             (
@@ -131,9 +139,11 @@ def evaluation_table(rows: Sequence[EvalSummary]) -> str:
                 value(row.rate, row.measure),
                 f"{value(row.low, row.measure)} to {value(row.high, row.measure)}",
                 *(_samples(row) if several else ()),
-                f"{row.mean_tokens:.0f}",
-                str(row.truncated),
-                str(row.no_answer),
+                _mean(row.mean_tokens),
+                count(row.cut_off),
+                count(row.no_answer),
+                *((_mean(row.mean_words),) if documents else ()),
+                *((count(row.window_tokens), count(row.prompts_cut)) if suite else ()),
             )
             for row in rows
         ],
@@ -142,11 +152,11 @@ def evaluation_table(rows: Sequence[EvalSummary]) -> str:
 
 
 def _samples(row: EvalSummary) -> tuple[str, str, str]:
-    return (
-        f"{row.samples / row.n:g}",
-        value(row.pass_at_k, row.measure),
-        value(row.majority, row.measure),
-    )
+    return f"{row.samples / row.n:g}", percent(row.pass_at_k), percent(row.majority)
+
+
+def _mean(length: float | None) -> str:
+    return NOTHING if length is None else f"{length:,.0f}"
 
 
 def comparison_table(rows: Sequence[Comparison]) -> str:

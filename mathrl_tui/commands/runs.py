@@ -10,6 +10,7 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
+from mathrl_tui.core.stages import ENDED, part_words
 from mathrl_tui.core.text import clip, duration, harmless, number
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def _told(run: RunStatus, store: Store, plot: str) -> str:
     lines += [f"! {words}" for words in _alarms(store, run)]
     if run.step is not None:
         left = "" if run.eta_seconds is None else f", {duration(run.eta_seconds)} left"
-        lines.append(f"{run.arm or run.stage}: {run.step} of {run.total_steps} {run.unit}{left}")
+        part = f", {part_words(run.part)}" if run.part else ""
+        lines.append(f"{run.arm or run.stage}: {run.step} of {run.total_steps} {run.unit}{part}{left}")
     lines.append(table(("stage", "arm", "status"), [(s.stage, s.arm, s.status) for s in run.stages], left=3))
     if run.metrics:
         lines.append(
@@ -132,7 +134,7 @@ def _alarms(store: Store, run: RunStatus) -> list[str]:
 
 def _stages(run: RunSummary) -> str:
     """How much of the plan is done, and where it is."""
-    done = sum(step.status in ("finished", "skipped") for step in run.stages)
+    done = sum(step.status in ENDED for step in run.stages)
     at = next((step.arm or step.stage for step in run.stages if step.status == "started"), "")
     return f"{done}/{len(run.stages)}" + (f" {at}" if at else "")
 

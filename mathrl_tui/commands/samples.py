@@ -14,6 +14,7 @@ from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
 from mathrl_tui.commands.settled import settled_store
+from mathrl_tui.core.answers import labelled, prompt_note, size, verdict
 from mathrl_tui.core.text import harmless
 
 if TYPE_CHECKING:
@@ -129,15 +130,13 @@ def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Samp
     by_question = {(row.task, row.ex_id, row.sample): row for row in others}
     for row in own:
         pair = by_question.get((row.task, row.ex_id, row.sample))
-        if pair is not None and pair.correct != row.correct:
+        if pair and pair.is_judged and row.is_judged and pair.correct != row.correct:
             yield row, pair
 
 
 def _is_wrong(row: Example) -> bool:
-    """Return whether a completion was judged and is not correct; a document's log-likelihood is not judged."""
-    from store.records import LOGLIKELIHOOD
-
-    return not row.correct and row.outcome != LOGLIKELIHOOD
+    """Return whether a completion was judged and is not correct; shares and log-likelihoods are not judged."""
+    return row.is_judged and not row.correct
 
 
 def _listed(steps: Sequence[int]) -> str:
@@ -157,19 +156,23 @@ def _summary(found: Sequence[Sample], shown: int) -> str:
 
 
 def _told(row: Example, other: Example | None) -> str:
+    about = (row.task, row.ex_id, f"sample {row.sample}", _became(row), size(row), prompt_note(row))
     lines = [
-        f"── {row.task} · {row.ex_id} · sample {row.sample} · {row.arm}@{row.step} · {row.outcome} "
-        f"· {row.tokens} tokens",
+        "── " + " · ".join(filter(None, about)),
         row.prompt.strip(),
-        f"gold: {row.gold}   extracted: {row.answer or 'none'}",
+        "   ".join(f"{label}: {words}" for label, words in labelled(row)),
         _written(row),
     ]
     if other is not None:
         lines += [
-            f"{other.arm}@{other.step} · {other.outcome} · extracted: {other.answer or 'none'}",
+            f"{_became(other)} · {': '.join(labelled(other)[-1])}",
             _written(other),
         ]
     return harmless("\n".join(lines))
+
+
+def _became(row: Example) -> str:
+    return f"{row.arm}@{row.step} · {verdict(row)}"
 
 
 def _written(row: Example) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mathrl_tui.commands.errors import CommandFailed, WrongInput
+from mathrl_tui.commands.errors import CommandFailed, EndedWithFailures, WrongInput
 from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
@@ -72,14 +72,23 @@ def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[
 
 
 def follow_and_report(home: Path, run_id: str, start: Position | None = None) -> None:
-    """Follow a run from `start` (None: its beginning) to its end, then print what its evaluations say."""
+    """Follow a run from `start` (None: its beginning) to its end, then print what its evaluations found.
+
+    Raises: EndedWithFailures, after the print, if parts of the run failed; CommandFailed if it did not end as done.
+    """
     from mathrl_tui.commands.follow import follow
     from mathrl_tui.commands.report import results
     from store.journal import START
 
-    follow(home, run_id, start or START)
+    failures: EndedWithFailures | None = None
+    try:
+        follow(home, run_id, start or START)
+    except EndedWithFailures as error:
+        failures = error
     if found := results(settled_store(home), run_id):
-        print(f"\n{found}")
+        print(f"\n{found}", flush=True)
+    if failures:
+        raise failures
 
 
 def pooling_command(runs: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
     model = text.ends(text.one_line(model_name(run.model)), room) if run.model else ""
     row: Row = [
         (f"  {model}" if model else "", palette.ACCENT),
-        (f"  {look.mark} {run.state}", f"bold {look.colour}"),
+        (f"  {look.mark} {palette.word(run.state)}", f"bold {look.colour}"),
     ]
     stage = stages.current(run.board)
     if run.reason and run.state not in ("running", "done"):

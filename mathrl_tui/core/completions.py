@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mathrl_tui.core import palette, text
+from mathrl_tui.core import answers, palette, text
 from mathrl_tui.core.palette import Look
-from store.records import LOGLIKELIHOOD, Example
-from store.wording import human
+from store.records import LOGLIKELIHOOD, UNANSWERED, Example
 
 Span = tuple[str, str]
 
@@ -22,7 +21,7 @@ OUTCOMES: dict[str, Look] = {
     "error": Look("!", palette.BAD),
     LOGLIKELIHOOD: Look("≈", palette.DIM),
 }
-_WORDS = {"no_answer": "no answer", "truncated": "cut off", LOGLIKELIHOOD: "log-likelihood"}
+_SHARE = Look("≈", palette.ACCENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +79,10 @@ def _lost(pair: Pair) -> bool:
 
 FILTERS: dict[str, Callable[[Pair], bool]] = {
     "all": lambda pair: True,
-    "wrong": lambda pair: not pair.mine.correct and pair.mine.outcome != LOGLIKELIHOOD,
+    "wrong": lambda pair: not pair.mine.correct and pair.mine.is_judged,
     "correct": lambda pair: pair.mine.correct,
-    "cut off": lambda pair: pair.mine.outcome == "truncated",
-    "no answer": lambda pair: pair.mine.outcome == "no_answer",
+    "cut off": lambda pair: pair.mine.is_cut_off,
+    "no answer": lambda pair: pair.mine.outcome in UNANSWERED,
     "flips": lambda pair: _gained(pair) or _lost(pair),
     "only here right": _gained,
     "only there right": _lost,
@@ -107,8 +106,8 @@ def _searched(example: Example) -> str:
 
 def outcome(example: Example) -> Span:
     """The verdict: mark and word, in its colour."""
-    look = OUTCOMES.get(example.outcome, palette.state("?"))
-    return (f"{look.mark} {_WORDS.get(example.outcome, example.outcome)}", look.colour)
+    look = _SHARE if example.is_share else OUTCOMES.get(example.outcome, palette.state("?"))
+    return (f"{look.mark} {answers.verdict(example)}", look.colour)
 
 
 def detail(pair: Pair, choice: Choice) -> list[Span]:
@@ -131,9 +130,10 @@ def _headed(title: str, body: str) -> list[Span]:
 
 
 def _completion(arm: str, example: Example) -> list[Span]:
-    about = f"answer {text.harmless(example.answer) or text.NOTHING}   {text.count(example.tokens)} tokens"
-    if example.outcome == LOGLIKELIHOOD:
-        about = f"{human(f'{example.score:,.1f}')} nats over {text.count(example.tokens)} words"
+    label, words = answers.labelled(example)[-1]
+    about = "   ".join(
+        filter(None, (f"{label} {text.harmless(words)}", answers.size(example), answers.prompt_note(example)))
+    )
     return [
         (f"{arm}  ", f"bold {palette.ACCENT}"),
         outcome(example),

@@ -19,7 +19,8 @@ from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
 from mathrl_tui.core.siblings import SiblingCurves, Siblings
 from mathrl_tui.core.silence import Pulse
-from mathrl_tui.core.stages import Stage, remaining
+from mathrl_tui.core.stages import ENDED, Stage, remaining
+from mathrl_tui.core.stages import within as within_task
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
 from store.comparison import Comparison, newest, run_comparisons
@@ -77,7 +78,7 @@ class Feed:
         self._tail: LiveTail | None = None
         self._ingested = 0.0
         self._paces: dict[
-            tuple[str, str, str], tuple[float, int]
+            tuple[str, str, str], tuple[float, float]
         ] = {}  # when a step was first seen, on the monotonic clock, and how far
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         self._siblings = SiblingCurves(self.store, self.curve)
@@ -99,14 +100,15 @@ class Feed:
         return [self._line(summary) for summary in reversed(self.store.runs())]
 
     def _line(self, summary: RunSummary) -> RunLine:
-        ended = [one for one in summary.stages if one.status in ("finished", "skipped")]
+        ended = [one for one in summary.stages if one.status in ENDED]
         fraction = len(ended) / max(len(summary.stages), 1)
         if summary.state not in LIVE_STATES:
             return RunLine(summary, None, fraction)
         status = self.store.status(summary.run)
         now, moment, done = time.time(), time.monotonic(), status.step or 0
-        first = self._paces.setdefault((summary.run, status.stage, status.arm), (moment, done))
-        pace = remaining(first, moment, done, status.total_steps or 0)
+        reached = done + within_task(status.part)
+        first = self._paces.setdefault((summary.run, status.stage, status.arm), (moment, reached))
+        pace = remaining(first, moment, reached, status.total_steps or 0)
         at = Stage(
             status.stage,
             status.arm,
@@ -114,6 +116,7 @@ class Feed:
             done=done,
             total=status.total_steps or 0,
             unit=status.unit,
+            part=status.part,
             eta=status.eta_seconds if status.eta_seconds is not None else pace,
             told=now,
         )

@@ -20,6 +20,8 @@ _STATES = (
     "done",
     "skipped",
     "pending",
+    "done_with_failures",
+    "incomplete",
 )
 
 _RESULTS: Row = [
@@ -51,13 +53,13 @@ def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
 
 
 def mark_rows() -> list[Row]:
-    """The states' marks, two rows of them, the arms', and those of results."""
+    """The states' marks, three rows of them, the arms', and those of results."""
     rows: list[Row] = [[("Marks", f"bold {palette.ACCENT}")]]
-    for part in (_STATES[:5], _STATES[5:]):
+    for part in (_STATES[:5], _STATES[5:10], _STATES[10:]):
         row: Row = [("  ", "")]
         for name in part:
             look = palette.state(name)
-            row.append((f"{look.mark} {name:<12}", look.colour))
+            row.append((f"{look.mark} {palette.word(name):<12}", look.colour))
         rows.append(row)
     row = [("  ", "")]
     for name, look in palette.arms(("first arm", "second", "third", "fourth", "fifth")).items():

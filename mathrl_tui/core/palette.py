@@ -35,6 +35,8 @@ STATES: dict[str, Look] = {
     "interrupted": Look("!", BAD),
     "failed": Look("✗", BAD),
     "stopped": Look("■", DIM),
+    "done_with_failures": Look("½", WARN),
+    "incomplete": Look("½", WARN),
     "done": Look("✓", GOOD),
     "finished": Look("✓", GOOD),
     "started": Look("▸", ACCENT),
@@ -57,6 +59,11 @@ _ARM_LOOKS = (
 def state(name: str) -> Look:
     """The look of a run's or a stage's state; an unknown one is shown with a question mark."""
     return STATES.get(name, Look("?", WARN))
+
+
+def word(name: str) -> str:
+    """Return how a state is written for a person: `done with failures`."""
+    return name.replace("_", " ")
 
 
 def arms(names: Iterable[str]) -> dict[str, Look]:

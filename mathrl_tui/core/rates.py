@@ -60,38 +60,70 @@ def words(row: EvalSummary, form: str) -> list[str]:
     reached = measure.value(row.rate, row.measure)
     held = f"95 % interval {measure.ends(row.low, row.high, row.measure)}"
     if row.measure == "perplexity":
-        count = f"{text.count(row.n)} documents of {row.mean_tokens:,.0f} words on average"
-        return [f"{asked}: perplexity {row.rate:.2f}, lower is better, {held}", count]
+        count = f"{text.count(row.n)} documents of {row.mean_words or 0.0:,.0f} words on average"
+        return [f"{asked}: perplexity {row.rate:.2f}, lower is better, {held}", _listed(count, _window(row))]
     several = samples(row)
+    questions = f"{text.count(row.n)} questions"
     if several == 1:
-        return [f"{asked}: {reached} right, {held}", f"{text.count(row.n)} questions, {_amiss(row)}"]
+        meaning = "right" if row.correct is not None else "mean score"
+        return [f"{asked}: {reached} {meaning}, {held}", _listed(questions, _amiss(row), _window(row))]
     return [
         f"{asked}: pass@1 {reached}, {held}",
         f"pass@{several} {text.percent(row.pass_at_k)}: some answer is right; "
         f"majority of {several} {text.percent(row.majority)}: the most frequent one is",
-        f"{text.count(row.n)} questions, {several} completions each, {_amiss(row)}",
+        _listed(questions, f"{several} completions each", _amiss(row), _window(row)),
     ]
 
 
+def share(count: int | None, row: EvalSummary) -> float | None:
+    """Return a count of completions as a share of them; None if it does not apply or is not known."""
+    return None if count is None else count / row.samples
+
+
 def _amiss(row: EvalSummary) -> str:
-    return (
-        f"cut off {text.count(row.truncated)} ({text.percent(row.truncated / row.samples)}), "
-        f"without an answer {text.count(row.no_answer)} ({text.percent(row.no_answer / row.samples)})"
-    )
+    """How many completions ran into the limit and how many hold no answer; empty if there are none."""
+    if row.no_answer is None:
+        return ""
+    cut = "not recorded" if row.cut_off is None else _counted(row.cut_off, row)
+    return f"cut off {cut}, without an answer {_counted(row.no_answer, row)}"
+
+
+def _counted(count: int, row: EvalSummary) -> str:
+    return f"{text.count(count)} ({text.percent(share(count, row))})"
+
+
+def _window(row: EvalSummary) -> str:
+    """In which windows a suite task read its texts, and how many prompts did not fit."""
+    if row.window_tokens is None:
+        return ""
+    cut = f", {text.count(row.prompts_cut)} prompts cut at their start" if row.prompts_cut else ""
+    return f"window {text.count(row.window_tokens)} tokens{cut}"
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
 
 
 def markdown(rows: Sequence[EvalSummary]) -> str:
     """The evaluations as a table in Markdown, every figure in its measure's unit."""
     lines = [
-        "| task | arm | rate | 95 % interval | n | samples | pass@k | majority | truncated | no answer |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| task | arm | rate | 95 % interval | n | samples | pass@k | majority | cut off | no answer | prompts cut "
+        "| window |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        figures = (measure.value(figure, row.measure) for figure in (row.pass_at_k, row.majority))
-        best, majority = figures if samples(row) > 1 else ("", "")
+        best, majority = sampled(row)
+        counts = (row.cut_off, row.no_answer, row.prompts_cut, row.window_tokens)
         lines.append(
             f"| {row.task} | {row.arm} | {measure.value(row.rate, row.measure)} "
             f"| {measure.ends(row.low, row.high, row.measure)} | {row.n} | {samples(row)} | {best} | {majority} "
-            f"| {row.truncated} | {row.no_answer} |"
+            f"| {' | '.join('' if count is None else str(count) for count in counts)} |"
         )
     return "\n".join(lines)
+
+
+def sampled(row: EvalSummary) -> tuple[str, str]:
+    """Return pass@k and the majority's rate; both empty if each question was answered once."""
+    if samples(row) == 1 or row.pass_at_k is None or row.majority is None:
+        return "", ""
+    return text.percent(row.pass_at_k), text.percent(row.majority)

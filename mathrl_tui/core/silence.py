@@ -12,18 +12,16 @@ from statistics import median
 
 from mathrl_tui.core import text
 from mathrl_tui.core.panels import GPU_METRIC
-from store.records import Event, Record, Scalar
+from store.records import Event, Part, Record, Scalar
 
 # Seconds of silence that are nobody's fault:
 SHORTEST = 600.0  # a checkpoint on a slow disk, a validation, a server that is asked again
-STARTING = 1800.0  # a model is fetched, loaded, compiled; also as long as nothing usual is known
-SHARD = 3600.0  # one lm-eval task is one step, and the longest of them asks 56,168 questions
+STARTING = 1800.0  # a model or a task's rows are fetched, loaded, compiled; also while nothing usual is known
 TIMES = 5  # how many usual intervals
 TWICE = 2  # how many of the longest interval that the stage came back from
 RECENT = 50  # intervals from which the usual one is taken
 KNOWN = 3  # so many make one usual
 
-_SHARDED = "suite tasks"  # the unit of progress through lm-eval's tasks
 _ANNOUNCING = frozenset({"state", "process", "phase"})  # after these something starts, also after a pause
 
 
@@ -32,14 +30,16 @@ class Pulse:
     """What a run's stage has shown of late. Times are Unix seconds.
 
     `heard` is the last sign of all (0: none yet), `moved` when progress last stood at another figure than before (0:
-    not since something started); `gaps` are the seconds between such moves, newest last.
+    not since something started), `at` that figure: steps, and within a step its task and documents. `opening`: the
+    task has answered no document yet. `gaps` are the seconds between moves, newest last.
     """
 
     label: str = "the run"
     unit: str = ""
     heard: float = 0.0
     moved: float = 0.0
-    done: int = -1
+    at: tuple[int, str, int] = (-1, "", 0)
+    opening: bool = False
     gaps: tuple[float, ...] = ()
 
     @property
@@ -50,9 +50,8 @@ class Pulse:
     @property
     def patience(self) -> float:
         """Seconds of silence from which it is suspicious."""
-        least = SHARD if self.unit == _SHARDED else SHORTEST
-        if self.usual is None or not self.moved:
-            least = max(least, STARTING)
+        is_starting = self.usual is None or not self.moved or self.opening
+        least = STARTING if is_starting else SHORTEST
         return max(least, TIMES * (self.usual or 0.0), TWICE * max(self.gaps, default=0.0))
 
     def words(self, now: float) -> str:
@@ -61,7 +60,7 @@ class Pulse:
         if not self.heard or silent < self.patience:
             return ""
         usual = "" if self.usual is None else f", usually {text.duration(self.usual)}"
-        starting = "" if self.moved else " while it starts"
+        starting = " while it starts" if self.opening or not self.moved else ""
         return f"{self.label} silent for {text.duration(silent)}{starting}{usual}"
 
 
@@ -90,9 +89,11 @@ def _moved(pulse: Pulse, event: Event) -> Pulse:
     label, unit = event.arm or event.stage, str(event.payload.get("unit", ""))
     if (label, unit) != (pulse.label, pulse.unit):
         pulse = Pulse(label, unit, pulse.heard)  # its steps are of another length
-    done = int(event.payload.get("done", 0))
+    part = Part.of(event.payload) or Part("", "", -1, 0)
+    at = (int(event.payload.get("done", 0)), f"{part.arm} {part.name}", part.done)
     gap = event.ts - pulse.moved
-    if done == pulse.done or _later(pulse.moved, event.ts) > event.ts:
+    if at == pulse.at or _later(pulse.moved, event.ts) > event.ts:
         return pulse
     gaps = (*pulse.gaps, gap)[-RECENT:] if pulse.moved and gap >= 0 else pulse.gaps
-    return replace(pulse, heard=_later(pulse.heard, event.ts), moved=event.ts, done=done, gaps=gaps)
+    heard = _later(pulse.heard, event.ts)
+    return replace(pulse, heard=heard, moved=event.ts, at=at, opening=part.done == 0, gaps=gaps)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mathrl_tui.core import text
-from store.records import LIVE_STATES, Event
+from store.records import LIVE_STATES, Event, Part
 
+ENDED = frozenset({"finished", "skipped", "incomplete"})  # statuses of stages that ran to their end
 _UNFINISHED = frozenset({"started"})
 
 
@@ -30,7 +31,8 @@ class Stage:
     started: float = 0.0
     ended: float = 0.0
     message: str = ""
-    first: tuple[float, int] | None = None
+    first: tuple[float, float] | None = None
+    part: Part | None = None
 
     @property
     def label(self) -> str:
@@ -39,8 +41,8 @@ class Stage:
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, in [0, 1]; None where the stage has not said how much there is."""
-        return self.done / self.total if self.total > 0 else None
+        """How much is done, in [0, 1]; None if the stage has not reported how much there is."""
+        return (self.done + within(self.part)) / self.total if self.total > 0 else None
 
     def remaining(self, now: float) -> float | None:
         """Seconds to the end, counted down from what the stage last said; not up where the clock is set back."""
@@ -57,6 +59,8 @@ class Stage:
         if self.status != "started":
             return ""
         said = f"{self.done}/{self.total} {self.unit}".strip() if self.total else self.message
+        if self.part:
+            said += f", {part_words(self.part)}"
         left = self.remaining(now)
         return said if left is None else f"{said}, {text.duration(left)} left".removeprefix(", ")
 
@@ -87,17 +91,31 @@ def _told(stage: Stage, event: Event) -> Stage:
         return replace(stage, message=event.message or str(payload.get("detail") or payload.get("phase", "")))
     if event.kind == "progress":
         done, total = int(payload.get("done", 0)), int(payload.get("total") or 0)
-        first = stage.first if stage.first and event.ts >= stage.told else (event.ts, done)
-        eta = payload.get("eta_seconds", remaining(first, event.ts, done, total))
-        unit = str(payload.get("unit", ""))
-        return replace(stage, done=done, total=total, unit=unit, eta=eta, told=event.ts, first=first)
+        part, unit = Part.of(payload), str(payload.get("unit", ""))
+        reached = done + within(part)
+        goes_on = event.ts >= stage.told and unit == stage.unit
+        first = stage.first if stage.first and goes_on else (event.ts, reached)
+        eta = payload.get("eta_seconds", remaining(first, event.ts, reached, total))
+        return replace(
+            stage, done=done, total=total, unit=unit, eta=eta, told=event.ts, first=first, part=part
+        )
     status = str(payload.get("status", stage.status))
     if status == "started":
         return replace(stage, status=status, started=event.ts, ended=0.0, message=event.message, first=None)
     return replace(stage, status=status, ended=event.ts, eta=None, message=event.message)
 
 
-def remaining(first: tuple[float, int], now: float, done: int, total: int) -> float | None:
+def within(part: Part | None) -> float:
+    """Return how much of the one task at work is done, in [0, 1]."""
+    return part.done / part.total if part and part.total else 0.0
+
+
+def part_words(part: Part) -> str:
+    """Return how far the task at work is: `base mmlu 3,120/14,042`."""
+    return text.part(part.name, part.arm, part.done, part.total)
+
+
+def remaining(first: tuple[float, float], now: float, done: float, total: int) -> float | None:
     """Seconds to the end at the pace since `first`; None before there is one."""
     since, before = first
     return (now - since) / (done - before) * (total - done) if done > before else None
@@ -107,7 +125,7 @@ def settled(board: Board, run_state: str) -> Board:
     """The board as a run in `run_state` leaves it: what had started and did not end shares the run's fate."""
     if run_state == "paused":
         return tuple(replace(one, status="paused") if one.status in _UNFINISHED else one for one in board)
-    if run_state in LIVE_STATES or run_state == "done":
+    if run_state in LIVE_STATES or run_state in ("done", "done_with_failures"):
         return board
     return tuple(replace(one, status=run_state) if one.status in _UNFINISHED else one for one in board)
 
@@ -123,5 +141,5 @@ def overall(board: Board) -> float:
     """Share of the plan that is done, steps counting alike, in [0, 1]."""
     if not board:
         return 0.0
-    shares = [1.0 if one.status in ("finished", "skipped") else (one.fraction or 0.0) for one in board]
+    shares = [1.0 if one.status in ENDED else (one.fraction or 0.0) for one in board]
     return sum(shares) / len(board)

@@ -48,6 +48,12 @@ def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
+def part(name: str, arm: str, done: int, total: int) -> str:
+    """How far one task of several is: `base mmlu 3,120/14,042`; `base mmlu starts` while that is not known."""
+    label = f"{arm} {name}".strip()
+    return f"{label} {done:,}/{total:,}" if total else f"{label} starts"
+
+
 def percent(rate: float | None, digits: int = 1) -> str:
     """A rate in [0, 1] as per cent: `34.2 %`."""
     return NOTHING if rate is None or math.isnan(rate) else human(f"{100 * rate:.{digits}f} %")

@@ -75,16 +75,17 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
     def _layout(self, rows: Sequence[EvalSummary]) -> _Layout:
         """Which columns the results need, how much room is left for pictures, and without them for tasks."""
         prompted, sampled = any(self._forms.values()), any(rates.samples(row) > 1 for row in rows)
-        room = min(max(self.size.width - 126 - 16 * prompted - 22 * sampled, 0), 70)
+        suite = any(row.window_tokens is not None for row in rows)
+        room = min(max(self.size.width - 126 - 16 * prompted - 22 * sampled - 21 * suite, 0), 70)
         if room >= _LEAST_PICTURE:
-            return _Layout(prompted, sampled, room, task=40, arm=40)
+            return _Layout(prompted, sampled, suite, room, task=40, arm=40)
         prompt = max(map(len, self._forms.values())) + _APART if prompted else 0
         arm = min(max(len(row.arm) for row in rows), _ARM)
         others = (
             prompt + 2 + arm + _APART + _in_sight(rows) + 1
         )  # a mark before the arm, the scrollbar behind all
         task = self.size.width - others - _APART
-        return _Layout(prompted, sampled, 0, task=max(min(task, 16), _LEAST_TASK), arm=arm)
+        return _Layout(prompted, sampled, suite, 0, task=max(min(task, 16), _LEAST_TASK), arm=arm)
 
     def words(self, key: str) -> Text:
         chosen = self.rows.get(key)
@@ -106,13 +107,14 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The columns: whether prompt forms and several samples are told apart, and cells for the picture (0: none).
+    """The columns: whether prompt forms, several samples and a suite are shown, and cells for the picture (0: none).
 
     Names of tasks and arms are cut to `task` and `arm` cells, so that no figure with its interval scrolls out of sight.
     """
 
     prompted: bool
     sampled: bool
+    suite: bool
     room: int
     task: int
     arm: int
@@ -126,6 +128,7 @@ class _Layout:
             *(("pass@k", "majority") if self.sampled else ()),
             *("cut off", "no answer"),
             *(("tokens", "step") if self.room else ()),
+            *(("window", "prompts cut") if self.suite else ()),
         ]
 
     def axis_titles(self, scale: Scale, kind: Measure) -> list[str]:
@@ -146,6 +149,7 @@ class _Layout:
             *(_of_samples(row) if self.sampled else ()),
             *_became(row),
             *(_made(row) if self.room else ()),
+            *(_read(row) if self.suite else ()),
         )
 
 
@@ -165,27 +169,33 @@ def _reached(row: EvalSummary) -> tuple[Cell, ...]:
 
 def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
     """pass@k with its k, and the majority's rate, of what has several samples a question."""
-    several = rates.samples(row)
+    several, (best, majority) = rates.samples(row), rates.sampled(row)
     if several == 1:
         return (Text(f"{text.NOTHING:>11}", palette.DIM), Text(f"{text.NOTHING:>8}", palette.DIM))
     return (
-        Text(f"{f'@{several}':>3} {text.percent(row.pass_at_k):>7}", palette.INK),
-        Text(f"{text.percent(row.majority):>8}", palette.INK),
+        Text(f"{f'@{several}':>3} {best or text.NOTHING:>7}", palette.INK),
+        Text(f"{majority or text.NOTHING:>8}", palette.INK),
     )
 
 
 def _became(row: EvalSummary) -> tuple[Cell, ...]:
-    """Which share of the completions was cut off or holds no answer."""
-    if row.measure == "perplexity":
-        return Text(f"{text.NOTHING:>7}", palette.DIM), Text(f"{text.NOTHING:>9}", palette.DIM)
-    return _share(row.truncated, row, 7), _share(row.no_answer, row, 9)
+    """Which share of the completions was cut off, and which holds no answer."""
+    return _share(row.cut_off, row, 7), _share(row.no_answer, row, 9)
 
 
-def _share(count: int, row: EvalSummary, width: int) -> Text:
-    share = count / row.samples
-    return Text(f"{text.percent(share):>{width}}", palette.WARN if share > _AMISS else palette.DIM)
+def _share(count: int | None, row: EvalSummary, width: int) -> Text:
+    share = rates.share(count, row)
+    style = palette.WARN if share is not None and share > _AMISS else palette.DIM
+    return Text(f"{text.percent(share):>{width}}", style)
 
 
 def _made(row: EvalSummary) -> tuple[Cell, ...]:
-    tokens = f"{row.mean_tokens:.1f}" if row.mean_tokens else text.NOTHING
+    tokens = text.NOTHING if row.mean_tokens is None else f"{row.mean_tokens:.1f}"
     return Text(f"{tokens:>6}", palette.DIM), Text(f"{row.step:>5}", palette.DIM)
+
+
+def _read(row: EvalSummary) -> tuple[Cell, ...]:
+    """The window of a suite task, and the share of its prompts that did not fit."""
+    share = None if row.prompts_cut is None else row.prompts_cut / row.n
+    style = palette.WARN if share else palette.DIM
+    return Text(f"{text.count(row.window_tokens):>6}", palette.DIM), Text(f"{text.percent(share):>11}", style)

@@ -123,7 +123,10 @@ def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
     )
     cells: tuple[Cell, ...] = (
         Text(("◆ " if marked else "") + text.run_name(run.run, 44 if wide else 28), f"bold {palette.INK}"),
-        Text(f"{look.mark} {run.state}{' !' * troubled}", palette.WARN if troubled else look.colour),
+        Text(
+            f"{look.mark} {palette.word(run.state)}{' !' * troubled}",
+            palette.WARN if troubled else look.colour,
+        ),
         Text(f"{stage:<10}", palette.INK),
         progress,
         Text(f"{text.duration(at.eta) if at else '':>7}", palette.INK),
@@ -146,5 +149,5 @@ def _reason(line: RunLine) -> Text:
     """Why the run is in its state, or what it warns of."""
     if line.alarms:
         return Text(text.clip(line.alarms[0].words, 60), palette.WARN)
-    ended_badly = palette.state(line.summary.state).colour == palette.BAD
-    return Text(text.clip(line.summary.reason, 60), palette.WARN if ended_badly else palette.DIM)
+    is_notable = palette.state(line.summary.state).colour in (palette.BAD, palette.WARN)
+    return Text(text.clip(line.summary.reason, 60), palette.WARN if is_notable else palette.DIM)

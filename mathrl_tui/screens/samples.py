@@ -11,8 +11,8 @@ from textual.containers import Container, VerticalScroll
 from textual.widgets import DataTable, Input, Static
 
 from mathrl_tui import actions
+from mathrl_tui.core import answers, palette, text
 from mathrl_tui.core import completions as reading
-from mathrl_tui.core import palette, text
 from mathrl_tui.core.completions import FILTERS, MOST_LISTED, Choice, Pair
 from mathrl_tui.core.feed import WHILE_TRAINING, Feed
 from mathrl_tui.screens.base import ConsoleScreen
@@ -188,6 +188,6 @@ def _cells(pair: Pair, compared: bool, while_training: bool) -> tuple[Cell, ...]
         cells.append(Text(theirs, their_colour))
     return (
         *cells,
-        Text(text.clip(pair.mine.answer, 14), palette.INK),
+        Text(text.clip(answers.given(pair.mine), 14), palette.INK),
         Text(text.clip(pair.mine.gold, 14), palette.DIM),
     )

@@ -1,0 +1,44 @@
+"""The window of suite tasks: how many tokens of a text they read at once, whatever the hardware's own limit is.
+
+A window of N tokens reads N and predicts N, as lm-eval's Hugging Face model does with `max_length=N`. A model that
+ends sooner shortens it; hardware.max_model_len never does: a run whose hardware could not hold the window is refused.
+"""
+
+from __future__ import annotations
+
+from engine.model_folder import FolderFault, located
+from engine.model_folder.lengths import POSITIONS
+from profiles import Profile
+
+# vLLM reads the last predicted token as well and wants room for one new token.
+SPARE = 2
+
+
+def effective(window: int, positions: int) -> int:
+    """Return the window that a model with `positions` positions reads, in tokens: the same for every generator."""
+    return min(window, positions - SPARE)
+
+
+def fault(profile: Profile) -> str:
+    """Return why the profile's hardware cannot hold the window, in one line; empty if it can."""
+    window, longest = profile.eval.window, profile.hardware.max_model_len
+    if longest >= window:
+        return ""
+    needed = min(window, _positions(profile) or window)
+    if longest >= needed:
+        return ""
+    return (
+        f"eval.window: suite tasks read {needed} tokens at once, but hardware.max_model_len is {longest}; "
+        f"--set hardware.max_model_len={needed} or --set eval.window={longest}"
+    )
+
+
+def _positions(profile: Profile) -> int | None:
+    """How many positions the profile's model has; None if that is not known before the model is here."""
+    try:
+        folder = located(profile.model.source, profile.model.revision)
+    except FolderFault:
+        return None
+    if folder is None or not folder.has("config.json"):
+        return None
+    return next((count for name in POSITIONS if (count := folder.count(name)) is not None), None)
