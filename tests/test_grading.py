@@ -286,7 +286,10 @@ def test_no_answer(completion: str) -> None:
     ("completion", "outcome"),
     [
         ("so we have \\boxed{18", "truncated"),
-        ("\\boxed{17} but no, \\boxed{1", "truncated"),
+        ("\\boxed{17} but no, \\boxed{1", "wrong"),  # only what is written counts
+        ("\\boxed{18}, \\boxed{18}, \\boxed{1", "correct"),  # a loop is graded alike wherever the limit falls
+        ("The answer is 18. The answer is 1", "correct"),
+        ("#### 18\nQuestion: what\n#### 1", "correct"),
         ("#### 18", "truncated"),  # may be the start of 180
         ("The answer is 18", "truncated"),
         ("and then 9 * 2 = 18", "truncated"),
@@ -336,7 +339,7 @@ def test_pathological_input_is_bounded(completion: str) -> None:
     grade("\\boxed{\\sqrt{4}}", "2")  # the child is up
     started = time.perf_counter()
     assert not grade(completion, "17").correct
-    assert time.perf_counter() - started < 2 * grading_symbolic.DEADLINE_SECONDS
+    assert time.perf_counter() - started < 5
     assert grade("\\boxed{\\sqrt{9}}", "3").correct, "the grader lives on"
 
 
@@ -361,7 +364,7 @@ def test_a_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatc
     assert child is not None
     os.kill(child.process.pid, signal.SIGSTOP)
     with monkeypatch.context() as patch:
-        patch.setattr(grading_symbolic, "DEADLINE_SECONDS", 0.1)
+        patch.setattr(grading_symbolic, "ROW_SECONDS", 0.1)
         assert grade("\\boxed{\\sqrt{36}}", "6").outcome == "wrong"
     assert grade("\\boxed{\\sqrt{49}}", "7").correct
 

@@ -1,9 +1,23 @@
-"""The one grader: reward, validation, test and `mathrl-tui grade` all ask `grade` and nothing else.
+"""The one grader: rewards, validation, tests and `mathrl-tui grade` all call `grade`.
 
-The final answer is found (`grading_extraction`), brought into one form (`grading_text`) and compared with the gold
-one (`grading_equality`): numbers exactly, as fractions, within microseconds; lists, tuples and intervals part by
-part; what is left by math-verify in a child process under a deadline (`grading_symbolic`). Only the answer counts:
-there is nothing to gain by form, and several answers are no answer to a question that has one.
+    completion ─▶ extraction ─▶ text ─▶ numbers, clock ─▶ equality ─▶ symbolic ─▶ verdict
+                  statements    characters  repeating      units       formula
+                                markup      remarks        intervals   exact
+                                                           parts, equations, residues
+
+- **Extraction**: the last closed box or whole `####` line, else the last sentence that states an answer.
+- **Normalisation**: one spelling for what looks different and means the same; comments behind the answer go.
+- **Reading**: an exact number with its unit, a time of day, a set of reals, a collection, an equation, a residue.
+- **Comparison**: numbers as fractions, within microseconds; formulas in a child process under a deadline, exactly.
+
+Rules:
+- Only the answer counts. There is nothing to gain by form, and several answers do not answer a question with one.
+- Only what is written counts. A completion that was cut at its token limit is graded by the last answer that it
+  holds whole: a closed box, a `####` line or a sentence that text follows. If it holds none, it is `truncated`.
+- Exact values: 0.33 is not 1/3. An irrational value also accepts its decimal if both agree when rounded to six
+  decimals, and to one part in 100,000.
+- Tuples are ordered, solution sets are not; open and closed ends differ.
+- What the gold answer leaves open (a unit, the half of the day) the answer may add; units that differ conflict.
 """
 
 from __future__ import annotations
@@ -12,7 +26,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.grading.equality import Answer, read_answer, same
-from engine.grading.extraction import boxes, final_answer
+from engine.grading.extraction import boxes, final_answer, joined
+from engine.grading.symbolic import one_row
 from store.records import Outcome
 
 MAX_ANSWER = 400  # characters; nothing longer is a final answer
@@ -23,7 +38,7 @@ _CACHED_GOLDS = 20_000
 class Grade:
     """A verdict. `answer` is what was extracted, in one form ("18.00" and "$18" both give "18"); empty: none.
 
-    Outcome `truncated`: the completion ran out of tokens before it gave an answer.
+    Outcome `truncated`: the completion was cut at its token limit and holds no whole answer.
     """
 
     correct: bool
@@ -32,10 +47,11 @@ class Grade:
 
 
 def grade(completion: str, gold: str, *, truncated: bool = False) -> Grade:
-    """The verdict on `completion` against `gold` (an answer, or a solution that ends in `#### N` or a box).
+    """Grade `completion` against `gold` (an answer, or a solution that ends in `#### N` or a box).
 
-    `truncated` says that the completion was cut at its token limit: an answer at the very end may then be half of
-    one and does not count. ValueError where `gold` holds no answer.
+    Args:
+        truncated: the completion was cut at its token limit; an answer at its very end may be half of one.
+    Raises: ValueError if `gold` holds no answer.
     """
     expected = read_gold(gold)
     text = final_answer(completion, finished=not truncated)
@@ -43,20 +59,25 @@ def grade(completion: str, gold: str, *, truncated: bool = False) -> Grade:
         return Grade(False, "", "truncated" if truncated else "no_answer")
     if len(text) > MAX_ANSWER:
         return Grade(False, text[:MAX_ANSWER], "wrong")
-    answer = read_answer(text)
-    correct = same(answer, expected)
+    with one_row():
+        answer = read_answer(text)
+        correct = same(answer, expected)
     return Grade(correct, answer.canonical, "correct" if correct else "wrong")
 
 
 @lru_cache(_CACHED_GOLDS)
 def read_gold(gold: str) -> Answer:
-    """The answer that `gold` states; ValueError where it states none."""
+    """Return the answer that `gold` states. Raises: ValueError if it states none."""
     text = gold.rpartition("####")[2].strip()
     if "\\boxed" in text or "\\fbox" in text:
         found, _ = boxes(text)
-        text = found[-1].content if found else ""
+        text = joined(text, found) if found else ""
     if not text.strip():
         raise ValueError(
             f"gold answer {gold[-60:]!r} is empty; give the answer itself or a solution ending in '#### N'"
+        )
+    if len(text) > MAX_ANSWER:
+        raise ValueError(
+            f"gold answer {text[:60]!r}... has {len(text):,} characters and no box or '#### N'; give the answer itself"
         )
     return read_answer(text)

@@ -1,4 +1,4 @@
-"""Whether two answers say the same: numbers exactly, collections part by part, the rest by text, then math-verify."""
+"""Whether two answers are the same: numbers exactly, collections part by part, sets as sets, formulas by value."""
 
 from __future__ import annotations
 
@@ -7,130 +7,227 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.grading import symbolic as grading_symbolic
+from engine.grading.clock import Time, read_time
+from engine.grading.equations import Equation, read_equation
+from engine.grading.intervals import read_region
 from engine.grading.numbers import Number, read_number
-from engine.grading.text import clean
+from engine.grading.parts import Parts, read_parts
+from engine.grading.remarks import without_remark
+from engine.grading.residues import read_residue
+from engine.grading.text import clean, last_unit, unwrapped, without_units, worded
+from engine.grading.units import DEGREE, Unit, conflict, ratio, read_unit, split_unit
 
 _PLAIN = re.compile(r"-?\d{1,15}\Z")
-_CONNECTIVE = re.compile(r"\s*,?\s*(?:\b(?:or|and)\b|\\(?:lor|vee|land|wedge)(?![A-Za-z])|[∨∧])\s*|\s*;\s*")
 _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _IDLE_BRACES = re.compile(r"\{(\w)\}|(?<=_)\{(\d+)\}")  # of one character, which would stand alone; of a base
 _NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not one value
-    r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\\[lg](?:e|eq|t|eqslant|eqq)(?![A-Za-z])|\d[\s$]+\d|\\\\|&|\\c[ua]p(?![A-Za-z])"
+    r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\\[lg](?:e|eq|t|eqslant|eqq)(?![A-Za-z])|\\\\|&|\\c[ua]p(?![A-Za-z])"
+    r"|(?<![\d_^.])(?<!frac )\d+[\s$]+\d"
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
-_SHARED_NAME = re.compile(r"\A[A-Za-z](?:\([a-z]\))?\s*(?:=|\\in(?![A-Za-z]))\s*")
-_EITHER_SIGN = re.compile(r"\\pm(?![A-Za-z])")
 _MATHEMATICAL = re.compile(r"[\d\\^=<>]|\A[A-Za-z]\b")
 _MAX_PARTS = 12
 
 
 class Answer(NamedTuple):
-    """An answer in one form: its cleaned text and, where it is one number, its exact value."""
+    """An answer in one form: its cleaned text, the number that it is (if it is one), its unit and its time of day."""
 
     text: str
     number: Number | None
+    unit: str = ""
+    raw: str = ""
+    time: Time | None = None
 
     @property
     def canonical(self) -> str:
-        """What equal answers share where that can be said: the number, else the cleaned text."""
+        """What equal answers share if that can be known: the number, else the cleaned text."""
         return str(self.number) if self.number is not None else self.text
+
+    @property
+    def measure(self) -> Unit | None:
+        """The unit, if it is one that is known."""
+        return read_unit(self.unit) if self.unit else None
 
 
 @lru_cache(20_000)
 def read_answer(text: str) -> Answer:
-    """`text` as an Answer."""
-    cleaned = text.strip() if _PLAIN.match(text.strip()) else clean(text)
-    return Answer(cleaned, read_number(cleaned))
+    """Return `text` as an Answer."""
+    stripped = text.strip()
+    if _PLAIN.match(stripped):
+        return Answer(stripped, read_number(stripped), raw=stripped)
+    return _read(unwrapped(without_remark(clean(text))))
+
+
+def _read(cleaned: str) -> Answer:
+    """An Answer from cleaned text."""
+    time = read_time(worded(cleaned))
+    if time is not None and time.certain:
+        return Answer(worded(cleaned), None, raw=cleaned, time=time)
+    number = read_number(cleaned)
+    if number is not None:
+        return Answer(without_units(cleaned), number, number.unit, cleaned, time)
+    body, unit = last_unit(cleaned)
+    if not unit:
+        body, unit = split_unit(cleaned)
+    return Answer(without_units(body), None, unit, cleaned, time)
 
 
 def same(answer: Answer, gold: Answer) -> bool:
-    """Whether `answer` says what `gold` says."""
+    """Whether `answer` is what `gold` is. What gold leaves open (a unit, the half of the day) the answer may add."""
+    if answer.time is not None and gold.time is not None and (answer.time.certain or gold.time.certain):
+        return answer.time.equals(gold.time)
     if answer.number is not None and gold.number is not None:
-        return answer.number.equals(gold.number)
+        return _same_number(answer, gold)
     if gold.number is not None and _NO_VALUE.search(answer.text):
         return False
-    return answer.text == gold.text or _same_text(answer.text, gold.text)
+    if answer.number is not None and _NO_VALUE.search(gold.text):
+        return False
+    if conflict(answer.measure, gold.measure):
+        return False
+    factor, pi = ratio(answer.measure, gold.measure)
+    if factor == 1 and pi == 0:
+        if answer.text == gold.text or _same_text(answer.text, gold.text):
+            return True
+        return _same_rounded(answer, gold) or _same_angle(answer, gold)
+    scaled = f"({answer.text})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}\\cdot\\pi^{{{pi}}}"
+    return grading_symbolic.equal(scaled, gold.text)
+
+
+def _same_number(answer: Answer, gold: Answer) -> bool:
+    assert answer.number is not None
+    assert gold.number is not None
+    if conflict(answer.measure, gold.measure):
+        return False
+    names = read_equation(answer.text), read_equation(gold.text)
+    if (
+        names[0]
+        and names[1]
+        and names[0].variable
+        and names[1].variable
+        and names[0].variable != names[1].variable
+    ):
+        return False
+    factor, pi = ratio(answer.measure, gold.measure)
+    if factor != 1 and pi == 0:
+        return answer.number.value * factor == gold.number.value
+    return answer.number.equals(gold.number) and pi == 0
+
+
+def _same_rounded(answer: Answer, gold: Answer) -> bool:
+    """Whether one is an irrational value and the other its decimal, to six decimals."""
+    number, formula = (gold.number, answer.text) if gold.number is not None else (answer.number, gold.text)
+    if number is None or not number.decimal or number.percent or not _MATHEMATICAL.search(formula):
+        return False
+    equation = read_equation(formula)
+    exact = f"{float(number.value):.20f}" if number.value.denominator % 10 else _decimal(number)
+    return grading_symbolic.rounds_to(equation.value if equation else formula, exact)
+
+
+def _decimal(number: Number) -> str:
+    return str(number)
+
+
+def _same_angle(answer: Answer, gold: Answer) -> bool:
+    """Whether one is in degrees and the other the same angle in radians, written with π and without a unit."""
+    if (answer.measure == DEGREE) == (gold.measure == DEGREE) or (answer.unit and gold.unit):
+        return False
+    degrees, other = (answer, gold) if answer.measure == DEGREE else (gold, answer)
+    return "\\pi" in other.text and grading_symbolic.equal(
+        f"({degrees.text})\\cdot\\frac{{\\pi}}{{180}}", other.text
+    )
 
 
 @lru_cache(20_000)
+def _compact_same(answer: str, gold: str) -> bool:
+    return _compact(answer) == _compact(gold)
+
+
 def _same_text(answer: str, gold: str) -> bool:
-    if _compact(answer) == _compact(gold):
+    if _compact_same(answer, gold):
         return True
     if not answer or not _MATHEMATICAL.search(answer) or not _MATHEMATICAL.search(gold):
         return False
-    left, right = _parts(answer), _parts(gold)
+    residues = read_residue(answer), read_residue(gold)
+    if residues[0] or residues[1]:
+        return _same_residue(answer, gold)
+    regions = read_region(answer), read_region(gold)
+    if regions[0] and regions[1] and (regions[0].certain or regions[1].certain):
+        named = regions[0].variable, regions[1].variable
+        return not (all(named) and named[0] != named[1]) and grading_symbolic.same_region(
+            regions[0].union, regions[1].union
+        )
+    left, right = read_parts(answer), read_parts(gold)
     if len(left.items) > 1 or len(right.items) > 1 or (left.opening and right.opening):
         return _same_parts(left, right)
     if _other_base(gold) or _other_base(answer):
         return False
-    # A sign left inside would end the formula: of "17$ then $18" math-verify would read the last alone.
+    return _same_formula(answer, gold)
+
+
+def _same_residue(answer: str, gold: str) -> bool:
+    left, right = read_residue(answer), read_residue(gold)
+    if left and right and left.modulus != right.modulus:
+        return False
+    one, other = _read(left.value if left else answer), _read(right.value if right else gold)
+    if left and right and one.number and other.number:
+        modulus = _read(left.modulus).number
+        return modulus is not None and (one.number.value - other.number.value) % modulus.value == 0
+    reduced = left if left else right
+    if (
+        reduced
+        and reduced.operation
+        and one.number
+        and other.number
+        and (modulus := _read(reduced.modulus).number)
+    ):
+        value, rest = (one, other) if left else (other, one)
+        assert value.number is not None
+        assert rest.number is not None
+        return value.number.value % modulus.value == rest.number.value
+    return same(one, other)
+
+
+def _same_formula(answer: str, gold: str) -> bool:
+    """Two single formulas or equations."""
+    left, right = read_equation(answer), read_equation(gold)
+    if left and right and not left.constant and not right.constant:
+        if left.name == right.name:
+            return _same_item(left.value, right.value)
+        if left.variable and right.variable and left.variable == right.variable:
+            return _same_item(left.value, right.value)
+        return _equations_agree(left, right)
+    one, other = left.value if left else answer, right.value if right else gold
+    if (left or right) and (one, other) != (answer, gold):
+        return _same_item(one, other)
+    # A sign left inside would end the formula: of "17$ then $18" only the last would be read.
     return grading_symbolic.equal(answer.replace("$", " "), gold.replace("$", " "))
 
 
-class Parts(NamedTuple):
-    """A collection: its brackets ("" for a bare list) and what stands between the commas."""
-
-    opening: str
-    closing: str
-    items: list[str]
-
-
-def _parts(text: str) -> Parts:
-    """`text` split at the commas that no bracket encloses; a bare list may use "and", "or" and semicolons."""
-    text = _SHARED_NAME.sub("", text) if text.count("=") < 2 else text
-    text = _CONNECTIVE.sub(", ", text)
-    opening, closing = _brackets(text)
-    inner = text[len(opening) : len(text) - len(closing)] if opening else text
-    items = _split(inner)
-    if opening in ("", "\\{"):
-        items = [value for item in items for value in _both(item)]
-    return Parts(opening, closing, items)
-
-
-def _both(item: str) -> list[str]:
-    """The two values of `1 \\pm \\sqrt{2}`; anything else as it stands."""
-    parts = _EITHER_SIGN.split(item)
-    return [f"{parts[0]}{sign}{parts[1]}" for sign in "+-"] if len(parts) == 2 else [item]
-
-
-def _brackets(text: str) -> tuple[str, str]:
-    """The brackets around the whole of `text`, or two empty strings."""
-    if text.startswith("\\{") and text.endswith("\\}"):
-        return "\\{", "\\}"
-    if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]" or "," not in text:
-        return "", ""
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        if depth == 0 and place < len(text) - 1:
-            return "", ""
-    return text[0], text[-1]
-
-
-def _split(text: str) -> list[str]:
-    items, depth, start = [], 0, 0
-    for place, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0 and not _groups_thousands(text, place):
-            items.append(text[start:place].strip())
-            start = place + 1
-    return [item for item in (*items, text[start:].strip()) if item]
-
-
-def _groups_thousands(text: str, comma: int) -> bool:
-    return re.match(r"\d{3}(?!\d)", text[comma + 1 :]) is not None and text[comma - 1 : comma].isdigit()
+def _equations_agree(left: Equation, right: Equation) -> bool:
+    if left.words or right.words:
+        return _same_item(left.value, right.value)
+    return grading_symbolic.same_equation((left.name, left.value), (right.name, right.value))
 
 
 def _same_parts(left: Parts, right: Parts) -> bool:
     """Tuples and intervals in order under the same brackets; sets and bare lists in any order.
 
-    One value in several forms ("15.975, or 639/40") is that value.
+    One value in several forms ("15.975, or 639/40") is that value. Labels that differ ("x = 1, y = 2") set the order.
     """
     if not left.opening and not right.opening and len(right.items) == 1:
         return all(_same_item(item, right.items[0]) for item in left.items[:_MAX_PARTS])
     if len(left.items) != len(right.items) or len(left.items) > _MAX_PARTS:
         return False
-    ordered = "(" in left.opening + right.opening or "[" in left.opening + right.opening
+    if left.labels and right.labels:
+        if sorted(left.labels) != sorted(right.labels):
+            return False
+        places = [left.labels.index(label) for label in right.labels]
+        return all(
+            _same_item(left.items[place], item) for place, item in zip(places, right.items, strict=True)
+        )
+    ordered = (
+        any(opening in ("(", "[") for opening in (left.opening, right.opening)) or left.labels or right.labels
+    )
     if ordered:
         bare = not left.opening or not right.opening
         brackets_agree = bare or (left.opening, left.closing) == (right.opening, right.closing)
@@ -145,7 +242,7 @@ def _same_parts(left: Parts, right: Parts) -> bool:
 
 
 def _same_item(left: str, right: str) -> bool:
-    return same(Answer(left, read_number(left)), Answer(right, read_number(right)))
+    return same(_read(left), _read(right))
 
 
 def _compact(text: str) -> str:
@@ -158,4 +255,4 @@ def _compact(text: str) -> str:
 
 def _other_base(text: str) -> bool:
     """A numeral with its base, 52_8: its digits alone are another number, so characters decide."""
-    return re.search(r"\d\s*_\s*\{?\s*\d", text) is not None
+    return re.search(r"(?<![A-Za-z])\d\s*_\s*\{?\s*\d", text) is not None and "log" not in text

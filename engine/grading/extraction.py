@@ -1,8 +1,9 @@
 """Where a completion states its final answer.
 
-In order: the last `\\boxed{...}` or `#### N`, whichever stands later; the last "the answer is ..."; a last sentence
-that holds one number. Thinking (`...</think>`) is left out. One pass over the text, so that no input takes more
-than linear time.
+In order: the last closed `\\boxed{...}` or whole `#### N` line, whichever stands later; the last whole "the answer
+is ..."; a last sentence that holds one number. Thinking (`...</think>`) is left out. Only what is written counts: an
+answer that the token limit left open is not there, and the last whole one before it stands. One pass over the
+text, so that no input takes more than linear time.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from engine.grading.statements import MAX_TAIL, last_sentence, stated
+
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)\s+(?P<bare>-?[\w.]+)|\\[{}\\]|[{}]")
-_BETWEEN_BOXES = re.compile(r"[\s$.,;]*(?:\\text\{\s*)?(?:or|and|,|;)?(?:\s*\})?[\s$,;]*\Z")
-_STATED = re.compile(
-    r"\b(?:final\s+answer|answer|result)\b[\s*_]*(?:(?:is|are|equals|will\s+be|would\s+be)\b|[:=])"
-    r"[\s*_]*:?[\s*_]*",
-    re.IGNORECASE,
+_SPACE = r"(?:[\s$]|\\[,;:! ()\[\]]|\\q?quad(?![a-z])|\\\\|&|\\(?:hspace|vspace)\{[^{}]*\})*"
+_BETWEEN_BOXES = re.compile(
+    rf"{_SPACE}(?P<first>[.,;]?){_SPACE}(?:\\(?:text|textrm|mathrm|mbox)\{{\s*)?(?P<word>,?\s*(?:or|and|also)\b|,|;|、|和|と|와|과|及|或)?"
+    rf"\s*(?:\}})?{_SPACE}(?:[A-Za-z](?:_\{{?\w\}}?)?\s*={_SPACE})?\Z"
 )
-_SENTENCE_END = re.compile(r"(?<![A-Z\s])[.!?](?=\s|\*|$)")
-_NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?![\w])")
-_ALTERNATIVE = re.compile(r"\b(?:or|either|maybe|perhaps|between|not)\b", re.IGNORECASE)
-_CALCULATION = re.compile(r"<<[^<>\n]*>>")
-_MAX_TAIL = 4000  # characters from the end in which an answer without a marker is looked for
+_LABEL_BEFORE = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=[\s$]*\Z")
+_MAX_BETWEEN = 60
 
 
 class Box(NamedTuple):
@@ -33,17 +32,17 @@ class Box(NamedTuple):
 
 
 def final_answer(completion: str, finished: bool = True) -> str:
-    """The text of the final answer, or "" where there is none.
+    """The text of the final answer, or "" if there is none.
 
-    Where the completion did not end by itself, only an answer that is certainly whole counts: a closed box that no
-    open one follows, a `####` line or a sentence with more text behind it.
+    `finished` False: the completion was cut at its token limit. A closed box counts all the same; a `####` line or a
+    sentence counts if text follows it.
     """
     text = spoken(completion)
     marked = _marked(text, finished)
-    if marked is not None:
+    if marked:
         return marked
-    tail = text[-_MAX_TAIL:]
-    return _stated(tail, finished) or (_last_sentence(tail) if finished else "")
+    tail = text[-MAX_TAIL:]
+    return stated(tail, finished) or (last_sentence(tail) if finished and marked is None else "")
 
 
 def spoken(completion: str) -> str:
@@ -81,55 +80,54 @@ def boxes(text: str) -> tuple[list[Box], bool]:
 
 
 def _marked(text: str, finished: bool) -> str | None:
-    """The answer under the last marker; None where there is no marker, "" where it is cut off."""
+    """The answer under the last whole marker; None if there is no marker, "" if none is whole."""
     found: list[Box] = []
+    left_open = False
     if "\\boxed" in text or "\\fbox" in text:
         found, left_open = boxes(text)
-        if left_open and not (finished and found):
-            return ""
-    hash_at = text.rfind("####")
-    if hash_at >= 0 and not (found and found[-1].end > hash_at):
-        line, newline, _ = text[hash_at + 4 :].lstrip(" \t*#").partition("\n")
+    line = _hash_line(text, found, finished)
+    if line:
+        return line
+    if found:
+        return joined(text, found)
+    return "" if left_open or line == "" else None
+
+
+def _hash_line(text: str, found: list[Box], finished: bool) -> str | None:
+    """The last whole `#### N` line behind the last box; "" if the only one is cut off, None if there is none."""
+    cut = None
+    start = found[-1].end if found else 0
+    end = len(text)
+    while (hash_at := text.rfind("####", start, end)) >= 0:
+        line, newline, _ = text[hash_at + 4 : end].lstrip(" \t*#").partition("\n")
         # "#### Conclusion" is a heading: it does not outdo a box.
         if line.strip() and (not found or any(map(str.isdigit, line))):
-            return line.strip(" \t*") if finished or newline else ""
-    return _joined(text, found) if found else None
+            if finished or newline or end < len(text):
+                return line.strip(" \t*")
+            cut = ""
+        end = hash_at
+    return cut
 
 
-def _joined(text: str, found: list[Box]) -> str:
+def joined(text: str, found: list[Box]) -> str:
     """The last box, with those before it that only "and", "or" or a comma parts from it: they are one statement."""
     first = len(found) - 1
     while first and _parts_of_one(text, found[first - 1], found[first]):
         first -= 1
+    if first == len(found) - 1:
+        return found[-1].content
+    labels = [_LABEL_BEFORE.search(text[max(0, box.start - 12) : box.start]) for box in found[first:]]
+    names = {label[1] for label in labels if label}
+    if len(names) == len(labels):
+        return ", ".join(
+            f"{label[1]} = {box.content}" for label, box in zip(labels, found[first:], strict=True) if label
+        )
     return ", ".join(box.content for box in found[first:])
 
 
 def _parts_of_one(text: str, left: Box, right: Box) -> bool:
     between = text[left.end : right.start]
-    joins = any(word in between for word in ("or", "and", ",", ";"))
-    return joins and len(between) <= 24 and _BETWEEN_BOXES.match(between) is not None
-
-
-def _stated(tail: str, finished: bool) -> str:
-    stated = list(_STATED.finditer(tail))
-    if not stated:
-        return ""
-    line, newline, _ = tail[stated[-1].end() :].partition("\n")
-    end = _SENTENCE_END.search(line)
-    if not finished and end is None and not newline:
-        return ""
-    return (line[: end.start()] if end else line).strip(" *_")
-
-
-def _last_sentence(tail: str) -> str:
-    """The one number of the last sentence (of its part after the last "="), or ""."""
-    lines = tail.strip().splitlines()
-    if not lines:
-        return ""
-    line = _CALCULATION.sub("", lines[-1]).strip(" *")
-    sentence = [part for part in re.split(r"(?<=[.!?])\s+", line) if part][-1:] or [""]
-    statement = sentence[0].rpartition("=")[2]
-    numbers = {number.group() for number in _NUMBER.finditer(statement)}
-    if len(numbers) != 1 or _ALTERNATIVE.search(sentence[0]):
-        return ""
-    return numbers.pop().rstrip(",")
+    if len(between) > _MAX_BETWEEN:
+        return False
+    match = _BETWEEN_BOXES.match(between)
+    return match is not None and bool(match["word"] or match["first"] in (",", ";"))

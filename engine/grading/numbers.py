@@ -1,4 +1,8 @@
-"""One exact number from an answer's text, or none: "18.00", "$1,000", "1\\frac{4}{5}", "18 dollars", "20%"."""
+"""One exact number from an answer's text, or none: "18.00", "$1,000", "1\\frac{4}{5}", "0.\\overline{27}", "20%".
+
+Digit groups: commas or spaces in threes, Indian groups (1,00,000), apostrophes, and dots only when they cannot be
+a decimal point (1.234.567 or 1.234,56). "1.000" is one, "3,14" is two numbers: what is ambiguous stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -7,57 +11,78 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from engine.grading.text import MULTIPLIERS
+from engine.grading import repeating
+from engine.grading.text import MULTIPLIERS, last_unit
+from engine.grading.units import CJK_NO_UNIT, NO_UNIT
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[ ]\d{3})+(?![ ]?\d)|\d+)"
-_DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
-_EXPONENT = (
-    r"[eE](?P<e>[-+]?\d{1,3})(?!\w)|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{?\s*(?P<p>-?\d{1,3})\s*\}?"
+_DIGITS = (
+    r"(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,\d)|\d{1,3}(?:'\d{3})+(?!\d)"
+    r"|\d{1,3}(?:[ ]\d{3})+(?![ ]?\d)|\d+)"
+)
+_DECIMAL = rf"(?:{_DIGITS}(?:\.\d{{3}}(?:[ ]\d{{3}})+(?![ ]?\d)|\.\d*)?|\.\d+)"
+_EUROPEAN = (
+    r"\d{1,3}(?:\.\d{3})+,\d+(?![\d,])|\d{1,3}(?:\.\d{3}){2,}(?![\d.,])|\d{1,3}(?:[ ]\d{3})+,\d{1,2}(?![\d,])"
+)
+_EXPONENT = r"[eE](?P<e>[-+]?\d{1,3})(?!\w)|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<p>-?\d{1,3})\s*\}|(?P<p2>-?\d{1,3}))"
+_SCALE = "万萬만亿億억兆조千천百백"
+_SCALES = dict(
+    zip(_SCALE, (10**4,) * 3 + (10**8,) * 3 + (10**12,) * 2 + (1000,) * 2 + (100,) * 2, strict=True)
 )
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[-+]?|negative\ |minus\ )\s*
-    (?P<currency>[$€£¥₹]|(?:usd|eur|gbp|rs\.?|us\$)\s)?\s*
+    (?P<currency>[$€£¥₹₩]|(?:usd|eur|gbp|inr|rs\.?|us\$)\s)?\s*
     (?P<sign2>[-+]?)\s*
     (?:
-        (?:(?P<whole>\d+)(?:\s*|\s*\+\s*)(?=\\frac))?
+        (?P<repeat>{repeating.PATTERN})
+      | (?:(?P<whole>\d+)(?:\s*|\s*\+\s*)(?=\\frac))?
         \\frac\s*(?:\{{\s*(?P<n1>-?{_DECIMAL})\s*\}}|(?P<n2>\d))
               \s*(?:\{{\s*(?P<d1>-?{_DECIMAL})\s*\}}|(?P<d2>\d))
       | (?:(?P<whole2>\d+)\s+)?(?P<n3>\d+)\s*/\s*(?P<d3>\d+)(?![\d./])
-      | (?P<decimal>{_DECIMAL})(?:{_EXPONENT})?
+      | (?P<part>\d+)\s*(?:分之|분의|分の)\s*(?P<over>\d+)
+      | (?P<east>(?:\d+(?:\.\d+)?\s?[{_SCALE}]+)+(?:\d+)?)
+      | (?P<european>{_EUROPEAN})
+      | (?P<base>-?\d{{1,10}})\s*\^\s*(?:\{{\s*(?P<power>-?\d{{1,3}})\s*\}}|(?P<power2>-?\d{{1,3}}))(?![\d.{{^])
+      | (?P<decimal>{_DECIMAL})(?P<cut>\s*(?:\.\.\.+|\\[lc]?dots))?(?:{_EXPONENT})?
     )
     (?P<rest>.*)\Z
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _UNIT = re.compile(
-    r"""
-    (?P<percent>\s*(?:%|percent(?:age)?(?:\ points?)?\b|per\ cent\b))?
-    (?:\s*[$€£¥₹])?
-    (?P<unit>(?:st|nd|rd|th|cm|km|mm|kg|mg|ml|kW|lb|ft|oz|hr|mi|in|gb|mb|[A-Za-z]{3,}|\s+[A-Za-z][A-Za-z'’]+|\s+[mgslLhA]\b)
-        (?:[\s/.*-]+[A-Za-z'’]+|\s*\^\s*\{?[23]\}?|(?<=[mt])[23]\b)*)?
+    rf"""
+    (?P<percent>\s*(?:%|percent(?:age)?(?:\ points?)?\b|per\ cent\b|퍼센트|プロ?パーセント|パーセント))?
+    (?P<money>\s*[$€£¥₹¢₩])?
+    (?P<unit>(?:st|nd|rd|th|cm|km|mm|kg|mg|ml|kW|lb|ft|oz|hr|mi|in|gb|mb|[A-Za-z]{{3,}}|\s+[A-Za-z][A-Za-z'’]+|\s+[mgslLhA]\b
+          |\s*/\s*[A-Za-z]+|\s*[{_CJK}]+)
+        (?:[\s/.*-]+[A-Za-z'’]+|\s*\^\s*\{{?[23]\}}?|(?<=[mt])[23]\b|\s*[{_CJK}]+)*)?
     \s*\.?\s*\Z
     """,
     re.VERBOSE,
 )
-_LEAD = re.compile(r"\A(?:\\?[A-Za-z][A-Za-z _]{0,40}|\([^()]{0,20}\))?\s*(?:=|:|\\approx)\s*(?=\S)")
-# Words that make what follows a number more than a unit: other answers, arithmetic, functions and constants.
-_NO_UNIT = re.compile(
-    r"\b(?:or|and|to|not|nor|either|maybe|than|if|minus|plus|times|through|over|divided|choose|mod|below|negative"
-    r"|pi|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|infinity|i)\b",
-    re.IGNORECASE,
+_LEAD = re.compile(
+    r"\A(?:\\?[A-Za-z][A-Za-z _]{0,40}(?:_\{?\w{1,3}\}?)?|[A-Za-z]\([^()]{0,12}\)|\([^()]{0,20}\))?"
+    r"\s*(?:=|:|\\approx)\s*(?=\S)"
 )
 MAX_NUMBER = 120  # characters
+_MAX_POWER = 4000  # decimal digits of a power that is computed here
 
 
 class Number(NamedTuple):
-    """An exact value; `percent` where it stood with a percent sign ("20%" is 20, and also one fifth)."""
+    """An exact value.
+
+    `percent`: it was written with a percent sign ("20%" is 20, and also one fifth). `decimal`: it was written with
+    a decimal point, so that it may be the rounded form of an irrational number. `unit`: the words behind it.
+    """
 
     value: Fraction
     percent: bool
+    decimal: bool = False
+    unit: str = ""
 
     def equals(self, other: Number) -> bool:
-        """Exact equality; where one of the two is a percentage the other may be its value as a share."""
+        """Exact equality; if one of the two is a percentage the other may be its value as a share."""
         if self.value == other.value:
             return True
         if self.percent == other.percent:
@@ -78,15 +103,19 @@ class Number(NamedTuple):
 
 
 def read_number(text: str) -> Number | None:
-    """The one number that the cleaned `text` states; None where it states none, several, or more than a number.
+    """The one number that the cleaned `text` states; None if it states none, several, or more than a number.
 
     A unit, a currency and a "name =" in front are allowed; "million" and the like multiply.
     """
     if len(text) > MAX_NUMBER:
         return None
+    text, marked = last_unit(text)
     lead = _LEAD.match(text)
     body = text[lead.end() :] if lead and "not" not in lead.group() else text
-    match = _NUMBER.match(body.strip("$ "))
+    body = body.strip("$ ") if body.endswith("$") else body.strip()
+    if body.startswith("(") and body.endswith(")") and body.count("(") == 1 and "," not in body:
+        body = body[1:-1].strip()
+    match = _NUMBER.match(body)
     if match is None:
         return None
     value = _value(match)
@@ -94,31 +123,72 @@ def read_number(text: str) -> Number | None:
         return None
     scale, rest = _multiplier(match["rest"])
     unit = _UNIT.match(rest)
-    if unit is None or _NO_UNIT.search(unit["unit"] or ""):
+    if unit is None or not _is_unit(unit["unit"] or ""):
         return None
-    return Number(value * scale, bool(unit["percent"]))
+    decimal = bool((match["decimal"] and "." in match["decimal"]) or match["european"] or _is_cut(match))
+    words = " ".join(filter(None, (match["currency"], unit["money"], unit["unit"], marked)))
+    return Number(value * scale, bool(unit["percent"]), decimal, words.strip())
+
+
+def _is_unit(words: str) -> bool:
+    return not NO_UNIT.search(words) and not CJK_NO_UNIT.search(words)
+
+
+def _is_cut(match: re.Match[str]) -> bool:
+    return match["repeat"] is not None and "dots" in match["repeat"].replace("...", "dots")
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    negative = (match["sign"].strip() in ("-", "negative", "minus")) != (match["sign2"] == "-")
+    negative = (match["sign"].strip().lower() in ("-", "negative", "minus")) != (match["sign2"] == "-")
     sign = -1 if negative else 1
+    if match["repeat"] is not None:
+        exact = repeating.value(match)
+        return None if exact is None else sign * exact
     if match["decimal"] is not None:
-        power = int(match["e"] or match["p"] or 0)
+        power = int(match["e"] or match["p"] or match["p2"] or 0)
         return sign * _decimal(match["decimal"]) * Fraction(10) ** power
-    below = _decimal(match["d1"] or match["d2"] or match["d3"])
+    if match["base"] is not None:
+        return _power(sign, match["base"], int(match["power"] or match["power2"]))
+    if match["european"] is not None:
+        return sign * Fraction(match["european"].replace(".", "").replace(" ", "").replace(",", "."))
+    if match["east"] is not None:
+        return _eastern(sign, match["east"])
+    below = _decimal(match["d1"] or match["d2"] or match["d3"] or match["part"])
     if below == 0:
         return None
     whole = int(match["whole"] or match["whole2"] or 0)
-    return sign * (whole + _decimal(match["n1"] or match["n2"] or match["n3"]) / below)
+    return sign * (whole + _decimal(match["n1"] or match["n2"] or match["n3"] or match["over"]) / below)
+
+
+def _power(sign: int, base: str, exponent: int) -> Fraction | None:
+    """A power of an integer: −2² is −4."""
+    if len(base) * abs(exponent) > _MAX_POWER or (exponent < 0 and int(base) == 0):
+        return None
+    if base.startswith("-"):
+        return -sign * Fraction(int(base[1:])) ** exponent
+    return sign * Fraction(int(base)) ** exponent
 
 
 def _decimal(text: str) -> Fraction:
-    digits = text.replace(",", "").replace(" ", "")
+    digits = re.sub(r"[, ']", "", text)
     return (
         Fraction(int(digits))
         if digits.isdigit()
         else Fraction(f"0{digits}" if digits[0] == "." else digits.rstrip("."))
     )
+
+
+def _eastern(sign: int, text: str) -> Fraction | None:
+    """3万5千, 1億2000万: groups of falling size."""
+    total, last = Fraction(0), None
+    for group in re.finditer(rf"(\d+(?:\.\d+)?)\s?([{_SCALE}]*)", text):
+        size = 1
+        for character in group[2]:
+            size *= _SCALES[character]
+        if last is not None and size >= last:
+            return None
+        total, last = total + Fraction(group[1]) * size, size
+    return sign * total
 
 
 def _multiplier(rest: str) -> tuple[int, str]:

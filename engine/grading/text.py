@@ -1,96 +1,85 @@
-"""One form for an answer's text: Unicode and LaTeX spellings of the same thing become the same characters."""
+"""One form for an answer's text: spellings and markup that mean the same become the same characters.
+
+Units that stand in `\\text{...}` behind a value, and degree signs, become `\\unit{...}`, which the readers of numbers
+and expressions take off. Words in `\\text{...}` elsewhere stay as words.
+"""
 
 from __future__ import annotations
 
 import re
 
-_CHARACTERS = str.maketrans(
-    {
-        **dict.fromkeys("−–—‐‑‒﹣－", "-"),
-        **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\u2007\u2008\u205f\u3000~", " "),
-        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
-        **{
-            vulgar: f"\\frac{{{a}}}{{{b}}}"
-            for vulgar, a, b in (("½", 1, 2), ("¼", 1, 4), ("¾", 3, 4), ("⅓", 1, 3))
-        },
-        **{
-            vulgar: f"\\frac{{{a}}}{{{b}}}"
-            for vulgar, a, b in (("⅔", 2, 3), ("⅕", 1, 5), ("⅛", 1, 8), ("⅜", 3, 8))
-        },
-        "\u200b": None,
-        "\ufeff": None,
-        "，": ",",
-        "．": ".",
-        "％": "%",
-        "⁄": "/",
-        "∕": "/",
-        "÷": "/",
-        "×": "\\times ",
-        "·": "\\cdot ",
-        "π": "\\pi ",
-        "∞": "\\infty ",
-        "∪": "\\cup ",
-        "≤": "\\le ",
-        "≥": "\\ge ",
-        "±": "\\pm ",
-        "√": "\\sqrt ",
-        "∈": "\\in ",
-        "≈": "\\approx ",
-        "²": "^2",
-        "³": "^3",
-        "°": "^\\circ ",
-        "º": "^\\circ ",
-        "′": "'",
-    }
-)
-_ROOT = re.compile(
-    r"√\s*(?:(\d+(?:\.\d+)?)|\(([^()]*)\))"
-)  # a sign is over the whole number, \sqrt over one digit
+from engine.grading.characters import plain
+from engine.grading.markup import braced, without_markup
+from engine.grading.units import NO_UNIT
+
 _ENVIRONMENTS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"))
-_SPACING = re.compile(
-    r"(?<!\\)\\[,;: ]|\\q?quad|\\hspace\{[^{}]*\}|\\hfill|\\displaystyle"
-    r"|\\(?:left|right|[Bb]igg?[lr]?)(?![A-Za-z])\.?"
+_TEXT = re.compile(r"\\(?:text|textrm|textnormal|mbox|hbox|mathrm|operatorname\*?)\s*(?=\{)")
+_FUNCTION_NAME = re.compile(
+    r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|lg|log|exp|gcd|lcm|max|min|det|mod|bmod|pmod|floor|ceil|sqrt"
 )
-_THOUSANDS = re.compile(r"(?<=\d),\s*\\!\s*(?=\d{3})|(?<=\d)\{,\}(?=\d{3})")
-_FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-_STYLE = re.compile(
-    r"\\(?:mathbf|textbf|mathit|textit|boldsymbol|emph|mathsf|mathtt|boxed|fbox)\s*\{([^{}]*)\}"
+_SYMBOL = re.compile(r"[A-Za-z]\Z")
+_AFTER_VALUE = re.compile(r"(?:[\w}%.)!\]']|\\[a-z]+)\s*\Z")
+_AFTER_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|ln|lg|log|exp|sqrt|frac)\s*\Z")
+_CIRC = r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degrees?(?![A-Za-z])"
+_DEGREES = re.compile(
+    rf"\s*(?:{_CIRC})\s*(?:(?:\\(?:text|mathrm|textrm|mbox)\s*\{{\s*)?([CF])(?![A-Za-z])\s*\}}?)?"
 )
-_TEXT = re.compile(r"\\(?:text|textrm|textnormal|mbox|hbox|mathrm|operatorname)\s*\{([^{}]*)\}")
-_AFTER_VALUE = re.compile(r"[\d}%.)]\s*\Z")
-_DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_UNIT_POWER = re.compile(r"\s*\^\s*(?:\{\s*-?\d\s*\}|\d)")
+_MERIDIEM = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|o'?clock|noon|midnight)", re.IGNORECASE)
+_ORDINAL = re.compile(
+    r"(?<=\d)\s*\^\s*\{?\s*(?:\\(?:text|mathrm|textrm|rm)\s*\{?)?\s*(?:st|nd|rd|th)(?![A-Za-z])\s*\}{0,2}"
+)
+_LATIN_ORDINAL = re.compile(r"(?<=\d)\\(?:text|mathrm|textrm)\s*\{\s*(?:st|nd|rd|th)\s*\}")
+_UNIT = re.compile(r"\s*\\unit\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
+_LAST_UNIT = re.compile(rf"{_UNIT.pattern}\s*([.)]?)\s*\Z")
+_NOT_IN_UNIT = re.compile(r"(?<![A-Za-z])\d|\d\d|[,;=<>(\\]")
 _SPACES = re.compile(r"\s+")
+_EASY = re.compile(r"[^\\{}$*`^<_~]*\Z")  # nothing of LaTeX, Markdown or HTML
 
 MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-CONNECTIVES = frozenset({"or", "and"})
-_UNIT_POWER = re.compile(r"\s*\^\s*\{?[23]\}?")
 
 
 def clean(text: str) -> str:
-    """`text` with plain characters, no math delimiters, no spacing commands, units in `\\text` removed.
-
-    Degree signs go: they are a unit. `\\text{or}` and `\\text{and}` become words.
-    """
-    text = _ROOT.sub(r"\\sqrt{\1\2}", text).translate(_CHARACTERS)
-    text = _unwrapped(text)
-    text = _THOUSANDS.sub(",", text).replace("\\!", "")
-    text = _SPACING.sub(" ", text)
-    text = _FRACTION.sub(r"\\frac", text)
-    text = _STYLE.sub(r"\1", _STYLE.sub(r"\1", text))
-    text = _DEGREES.sub("", text)
-    text = text.replace("\\%", "%").replace("\\$", "$").replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
-    text = _without_units(text)
-    return _unwrapped(_SPACES.sub(" ", text))
+    """Return `text` with plain characters and without markup, delimiters or spacing; units as `\\unit{...}`."""
+    text = plain(text)
+    if not _EASY.match(text):
+        text = unwrapped(text)
+        text = without_markup(text)
+        text = _LATIN_ORDINAL.sub("", _ORDINAL.sub("", text))
+        text = _degrees(text)
+        text = _texts(text)
+        text = text.replace("\\%", "%").replace("\\$", "$").replace("\\&", "&").replace("\\#", "#")
+        text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
+    return unwrapped(_SPACES.sub(" ", text))
 
 
-def _unwrapped(text: str) -> str:
-    """Without the delimiters that enclose the whole of `text`, and without the full stop behind it."""
+def without_units(text: str) -> str:
+    """`text` without its `\\unit{...}`."""
+    return _SPACES.sub(" ", _UNIT.sub(" ", text)).strip() if "\\unit" in text else text
+
+
+def last_unit(text: str) -> tuple[str, str]:
+    """`text` without the `\\unit{...}` at its end, and what they hold ("" if there is none)."""
+    units: list[str] = []
+    while found := _LAST_UNIT.search(text):
+        units.insert(0, found[1].strip())
+        text = (text[: found.start()] + found[2]).strip()
+    return text, " ".join(units)
+
+
+def worded(text: str) -> str:
+    """`text` with its units as plain words again."""
+    return _UNIT.sub(lambda unit: f" {unit[1]}", text) if "\\unit" in text else text
+
+
+def unwrapped(text: str) -> str:
+    """`text` without the delimiters that enclose all of it, and without the full stop behind it."""
     previous = None
     while text != previous:
         previous = text
         text = text.strip()
-        if text.endswith((".", ",", ";")) and not text.endswith("\\,"):
+        if text.endswith((".", ",", ";", "。")) and not text.endswith(("\\,", "..", "\\;")):
             text = text[:-1].rstrip()
         for opening, closing in _ENVIRONMENTS:
             if (
@@ -101,39 +90,70 @@ def _unwrapped(text: str) -> str:
                 inner = text[len(opening) : -len(closing)]
                 if opening not in inner and not inner.endswith("\\"):
                     text = inner
-        if _in_braces(text):
+        if text.startswith("{") and braced(text, 0) == len(text):
             text = text[1:-1]
     return text
 
 
-def _in_braces(text: str) -> bool:
-    """Whether one pair of braces encloses the whole of `text`."""
-    if not (text.startswith("{") and text.endswith("}")):
-        return False
-    depth = 0
-    for brace in _BRACE.finditer(text):
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth <= 0:
-            return brace.end() == len(text)
-    return False
+def _degrees(text: str) -> str:
+    """Degree signs as units; in a formula with trigonometric functions they stay, as factors of π/180."""
+    if "circ" not in text and "degree" not in text:
+        return text
+    head, equals, tail = text.rpartition("=")
+    angle_of_function = _TRIGONOMETRY.search(tail) is not None
+
+    def unit(match: re.Match[str]) -> str:
+        if match[1]:
+            return f" \\unit{{^\\circ {match[1]}}}"
+        return "^{\\circ}" if angle_of_function else " \\unit{^\\circ}"
+
+    return head + equals + _DEGREES.sub(unit, tail) if not angle_of_function else text
 
 
-def _without_units(text: str) -> str:
-    """`\\text{...}` behind a value is a unit and goes, power and all; elsewhere its words stay."""
+def _texts(text: str) -> str:
+    """`\\text{...}` as a unit behind a value, as a function's name, or as plain words."""
+    if "\\" not in text:
+        return text
     out: list[str] = []
     at = 0
     for match in _TEXT.finditer(text):
         if match.start() < at:
             continue
-        out.append(text[at : match.start()])
-        at = match.end()
-        words = match[1].replace(".", "").lower().split()
-        unit = _AFTER_VALUE.search("".join(out[-1:])) and not any(map(str.isdigit, match[1]))
-        if unit and not (CONNECTIVES | MULTIPLIERS.keys() | {"percent"}).intersection(words):
+        end = braced(text, match.end())
+        if end < 0:
+            continue
+        content = text[match.end() + 1 : end - 1].replace("~", " ")
+        before = text[at : match.start()]
+        out.append(before)
+        at = end
+        words = content.strip()
+        if _FUNCTION_NAME.fullmatch(words):
+            out.append(f"\\{words} ")
+        elif (
+            _SYMBOL.match(words)
+            and match.group().startswith(("\\mathrm", "\\operatorname"))
+            and words in "eid"
+        ):
+            out.append(words)
+        elif _is_unit(content, "".join(out[-2:])):
             power = _UNIT_POWER.match(text, at)
             at = power.end() if power else at
-            out.append(" ")
+            out.append(f" \\unit{{{words}{power.group().strip() if power else ''}}}")
         else:
-            out.append(f" {match[1]} " if words else " ")
+            out.append(f" {_texts(content)} " if words else " ")
     out.append(text[at:])
     return "".join(out)
+
+
+def _is_unit(content: str, before: str) -> bool:
+    words = content.strip()
+    return (
+        bool(words)
+        and not _NOT_IN_UNIT.search(words)
+        and not NO_UNIT.search(words)
+        and not _MERIDIEM.match(words)
+        and not {*MULTIPLIERS, "percent", "percentage"}.intersection(words.lower().split())
+        and words not in ("st", "nd", "rd", "th")
+        and _AFTER_VALUE.search(before) is not None
+        and not _AFTER_FUNCTION.search(before)
+    )

@@ -1,0 +1,53 @@
+"""Times of day: "3:30 p.m.", "15:30", "noon", "下午3:30" as minutes after midnight."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_TIME = re.compile(
+    r"(?:(?:at|by|around)\s+)?(?P<half>上午|下午|午前|午後|오전|오후)?\s*(?P<hour>\d{1,2})"
+    r"(?:\s*(?::|時|时|點|点|시)\s*(?P<minute>\d{2}|\d(?=\s*[分분]))?(?:\s*[分분])?(?::(?P<second>\d{2}))?)?"
+    r"\s*(?:(?P<meridiem>[ap])\.?\s?m\b\.?|(?P<noon>noon)|(?P<midnight>midnight)|o'?clock(?:\s+(?P<meridiem2>[ap])\.?\s?m\b\.?)?"
+    r"|hours|hrs?)?\s*\.?\Z",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(r"\A(?:[A-Za-z ]{1,30}(?:=|\bis\b|\bat\b))\s*(?=\d)")
+_NAMED = {"noon": 720, "midday": 720, "midnight": 0}
+
+
+class Time(NamedTuple):
+    """Seconds after midnight; `half_known`: whether before or after noon was stated or follows from the hour."""
+
+    seconds: int
+    half_known: bool
+    certain: bool
+
+    def equals(self, gold: Time) -> bool:
+        """Whether this is the time `gold`. If `gold` leaves the half of the day open, either half will do."""
+        if gold.half_known:
+            return self.half_known and self.seconds == gold.seconds
+        return self.seconds % 43_200 == gold.seconds % 43_200
+
+
+def read_time(text: str) -> Time | None:
+    """The time of day that the whole of `text` states, or None. `certain`: it can be nothing else."""
+    name = text.strip().casefold().rstrip(".")
+    if name.removeprefix("12 ") in _NAMED:
+        return Time(_NAMED[name.removeprefix("12 ")] * 60, True, True)
+    if ":" not in text and not re.search(r"[ap]\.?\s?m|o'?clock|[時时點点시]|noon", text, re.IGNORECASE):
+        return None
+    match = _TIME.match(_LEAD.sub("", text.strip()))
+    if match is None:
+        return None
+    hour, minute, second = (int(match[part] or 0) for part in ("hour", "minute", "second"))
+    half = (match["meridiem"] or match["meridiem2"] or "").lower() or {
+        "上午": "a", "午前": "a", "오전": "a", "下午": "p", "午後": "p", "오후": "p"
+    }.get(match["half"] or "", "")  # fmt: skip
+    half = "p" if match["noon"] else "a" if match["midnight"] else half
+    if hour > 23 or minute > 59 or second > 59 or (half and not 1 <= hour <= 12 and not match["half"]):
+        return None
+    if half:
+        hour = hour % 12 + (12 if half == "p" else 0)
+    certain = bool(half) or match.group().rstrip(".").lower().endswith("clock")
+    return Time(hour * 3600 + minute * 60 + second, bool(half) or hour > 12 or hour == 0, certain)

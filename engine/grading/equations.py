@@ -1,0 +1,59 @@
+"""Equations: what is named or computed on the left and the value on the right."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
+_APPROX = re.compile(r"\\approx(?![A-Za-z])|\\simeq(?![A-Za-z])|\\doteq(?![A-Za-z])|≈")
+_VARIABLE = re.compile(
+    r"\A\s*\\?[A-Za-z](?:_\{?\w{1,3}\}?)?'?\s*\Z|\A\s*\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega|rho)\s*\Z"
+)
+_APPLIED = re.compile(r"\A\s*[A-Za-z](?:\^\{-1\})?'?\s*\([A-Za-z0-9, ]{1,8}\)\s*\Z")
+_WORDS = re.compile(r"\A\s*\\?[A-Za-z][A-Za-z ]+(?:\([^()]*\))?\s*\Z")
+_HAS_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+
+
+class Equation(NamedTuple):
+    """`name` = ... = `value`.
+
+    `variable`: the name if it is one letter; `words`: the name is words, or a function applied; `constant`: both
+    sides are numbers, as in 9 · 2 = 18, so that the left one names nothing.
+    """
+
+    name: str
+    value: str
+    variable: str
+    words: bool
+    constant: bool
+
+
+def read_equation(text: str) -> Equation | None:
+    """Return the outer equation of `text`, or None. Of `x = 1/3 ≈ 0.33` the value is the exact side."""
+    if "=" not in text and "approx" not in text:
+        return None
+    if re.search(r"[<>]|\\(?:le|ge|lt|gt|ne|equiv)(?![A-Za-z])", text):
+        return None
+    exact = [side.strip() for side in _APPROX.split(text)]
+    kept = next((side for side in exact if side), "")
+    if _VARIABLE.match(kept) and len(exact) > 1:
+        return Equation(kept, exact[1], kept, False, False)
+    sides = _split(kept)
+    if len(sides) < 2:
+        return Equation("", kept, "", False, True) if len(exact) > 1 and kept else None
+    name, value = sides[0], sides[-1]
+    variable = re.sub(r"[\s{}\\]", "", name) if _VARIABLE.match(name) else ""
+    words = bool(_APPLIED.match(name) or _WORDS.match(name)) and not variable
+    return Equation(name, value, variable, words, not variable and not words and not _HAS_LETTER.search(name))
+
+
+def _split(text: str) -> list[str]:
+    sides, start = [], 0
+    for match in _EQUALS.finditer(text):
+        head = text[start : match.start()]
+        if sum(map(head.count, "([{")) == sum(map(head.count, ")]}")):
+            sides.append(head.strip())
+            start = match.end()
+    sides.append(text[start:].strip())
+    return [side for side in sides if side]

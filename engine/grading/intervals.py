@@ -1,0 +1,174 @@
+"""Sets of real numbers: intervals, unions and inequalities in one variable as one kind of thing.
+
+A region is a union of intersections of pieces. Ends stay text here; the child process gives them their value.
+"(1,2)" alone may be a point: it is read as an interval only against something that can be nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_RELATION = re.compile(r"\\(?:le|ge|lt|gt|ne)(?![A-Za-z])|<=|>=|!=|[<>]|(?<![<>!=])=(?!=)")
+_SIGN = {"\\le": "<=", "\\ge": ">=", "\\lt": "<", "\\gt": ">", "\\ne": "!=", "=": "=="}
+_MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "==": "=="}
+_VARIABLE = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|varphi|omega|gamma|delta|epsilon|tau|rho|psi|xi))(?:_\{?\w\}?)?"
+_MEMBER = re.compile(rf"\A\s*({_VARIABLE})\s*\\in(?![A-Za-z])\s*")
+_BUILDER = re.compile(
+    rf"\A\\\{{\s*({_VARIABLE})\s*(?:\\in\s*(?:\\mathbb\{{R\}}|R))?\s*(?:\\mid(?![a-z])|\||:)\s*(.*)\\\}}\Z"
+)
+_UNION = re.compile(r"\\cup(?![A-Za-z])|\\lor(?![A-Za-z])|\\vee(?![A-Za-z])|\bU\b|\bor\b|\bunion\b")
+_MEET = re.compile(r"\\land(?![A-Za-z])|\\wedge(?![A-Za-z])|\band\b|,|;")
+_INTERVAL = re.compile(r"\A\s*([\[(\]])(.*)([\])\[])\s*\Z", re.DOTALL)
+_ALL = re.compile(r"\A\s*(?:\\mathbb\{R\}|\\Re|all\s+real\s+numbers|all\s+reals)\s*\Z", re.IGNORECASE)
+_MINUS = re.compile(r"\A\s*(?:\\mathbb\{R\})\s*(?:\\setminus|-|\\)\s*\\\{(.*)\\\}\s*\Z")
+_VARIABLE_ALONE = re.compile(rf"\A\s*({_VARIABLE})\s*\Z")
+_INFINITE = re.compile(r"\\infty|\binfinity\b|\binf\b|\boo\b")
+_MAX_PIECES = 16
+
+
+class Piece(NamedTuple):
+    """{x : low < x < high} (each end open or closed), a point, or {x : x ≠ point}: kind "span", "point", "not".
+
+    Kind "relation": an inequality that is still to be solved, in `low`.
+    """
+
+    kind: str
+    low: str
+    low_open: bool
+    high: str
+    high_open: bool
+
+
+class Region(NamedTuple):
+    """A union of intersections of pieces; the variable that it bounds, if named; whether it can be nothing else."""
+
+    union: tuple[tuple[Piece, ...], ...]
+    variable: str
+    certain: bool
+
+
+_LINE = Piece("span", "-\\infty", True, "\\infty", True)
+
+
+def read_region(text: str) -> Region | None:
+    """Return `text` as a set of real numbers; None if it is none that can be read."""
+    variable, certain = "", False
+    if match := _MEMBER.match(text):
+        variable, text, certain = match[1], text[match.end() :], True
+    elif match := _BUILDER.match(text):
+        variable, text, certain = match[1], match[2], True
+    union: list[tuple[Piece, ...]] = []
+    pieces = _split(_UNION, text)
+    for part in pieces:
+        read = _member(part)
+        if read is None or (read.variable and variable and read.variable != variable):
+            return None
+        union.extend(read.union)
+        variable, certain = variable or read.variable, certain or read.certain
+    if len(union) > _MAX_PIECES:
+        return None
+    return Region(tuple(union), variable, certain or len(pieces) > 1)
+
+
+def _member(text: str) -> Region | None:
+    """One member of a union: an interval, points, or inequalities that hold together."""
+    if match := _MEMBER.match(text):
+        inner = read_region(text[match.end() :])
+        return inner._replace(variable=match[1], certain=True) if inner else None
+    if _ALL.match(text):
+        return Region(((_LINE,),), "", True)
+    if match := _MINUS.match(text):
+        points = tuple(Piece("not", point, False, point, False) for point in _split(_MEET, match[1]))
+        return Region((points,), "", True)
+    text = text.strip()
+    if text.startswith("\\{") and text.endswith("\\}"):
+        points = tuple(Piece("point", point, False, point, False) for point in _split(_MEET, text[2:-2]))
+        return Region(tuple((point,) for point in points), "", False)
+    if interval := _interval(text):
+        certain = interval.low_open != interval.high_open or bool(_INFINITE.search(text))
+        return Region(((interval,),), "", certain)
+    return _inequalities(text)
+
+
+def _interval(text: str) -> Piece | None:
+    match = _INTERVAL.match(text)
+    if match is None:
+        return None
+    ends = _split(re.compile(r",|;"), match[2])
+    if len(ends) != 2 or match[1] + match[3] in ("([", "])"):
+        return None
+    return Piece("span", ends[0].strip(), match[1] != "[", ends[1].strip(), match[3] != "]")
+
+
+def _inequalities(text: str) -> Region | None:
+    """Inequalities in one variable, joined by "and" or commas: all of them hold."""
+    pieces: list[Piece] = []
+    variable = ""
+    for part in _split(_MEET, text):
+        read = _chain(part)
+        if read is None or (variable and read[0] != variable):
+            return None
+        variable = read[0]
+        pieces.extend(read[1])
+    return Region((tuple(pieces),), variable, True) if pieces else None
+
+
+def _chain(text: str) -> tuple[str, list[Piece]] | None:
+    """The variable and the bounds of `a < x`, `x < b`, `a < x < b` or `x ≠ a`."""
+    signs = [_SIGN.get(sign.group(), sign.group()) for sign in _RELATION.finditer(text)]
+    sides = [side.strip() for side in _RELATION.split(text)]
+    if not 1 <= len(signs) <= 2 or not all(sides) or set(signs) == {"=="}:
+        return None
+    places = [place for place, side in enumerate(sides) if _VARIABLE_ALONE.match(side)]
+    if len(signs) == 2 and 1 in places:
+        places = [1]
+    if len(places) != 1 or (len(signs) == 2 and places != [1]):
+        return _unsolved(text)
+    place = places[0]
+    variable = sides[place]
+    pieces = []
+    for number, sign in enumerate(signs):
+        bound = sides[number] if number < place else sides[number + 1]
+        if _mentions(bound, variable):
+            return _unsolved(text)
+        pieces.append(_bound(_MIRROR[sign] if number < place else sign, bound))
+    return variable, pieces
+
+
+def _unsolved(text: str) -> tuple[str, list[Piece]] | None:
+    """An inequality in one variable that does not stand alone on its side."""
+    letters = set(re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", text))) - {"e"}
+    if len(letters) != 1 or len(_RELATION.findall(text)) != 1:
+        return None
+    return letters.pop(), [Piece("relation", text, False, "", False)]
+
+
+def _mentions(bound: str, variable: str) -> bool:
+    return re.search(rf"(?<![A-Za-z\\]){re.escape(variable)}(?![A-Za-z])", bound) is not None
+
+
+def _bound(sign: str, bound: str) -> Piece:
+    """{x : x `sign` bound}."""
+    if sign in ("<", "<="):
+        return Piece("span", "-\\infty", True, bound, sign == "<")
+    if sign in (">", ">="):
+        return Piece("span", bound, sign == ">", "\\infty", True)
+    return Piece("not" if sign == "!=" else "point", bound, False, bound, False)
+
+
+def _split(separator: re.Pattern[str], text: str) -> list[str]:
+    """`text` split at each `separator` that no bracket encloses; brackets of half-open intervals count as pairs."""
+    parts, start = [], 0
+    for match in separator.finditer(text):
+        head = text[start : match.start()]
+        opened = sum(map(head.count, "([{")) - sum(map(head.count, ")]}"))
+        if opened <= 0 or (opened and _french(head)):
+            parts.append(head.strip())
+            start = match.end()
+    return [part for part in (*parts, text[start:].strip()) if part]
+
+
+def _french(head: str) -> bool:
+    """Whether `head` is a whole interval in the notation ]a, b[."""
+    return re.fullmatch(r"\s*[\[\]][^\[\]()]*,[^\[\]()]*[\[\]]\s*", head) is not None

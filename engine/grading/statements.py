@@ -1,0 +1,111 @@
+"""Sentences that state an answer without a box: "The answer is 42.", "答案是42。", "Final Answer: n is 34." """
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from engine.grading.clock import read_time
+
+STATED = re.compile(
+    r"""
+    (?:
+      \b(?:final\s+answers?|answers?|result|ans)\b[\s*_)}]*
+        (?:(?:is|are|equals|will\s+be|would\s+be|must\s+be|should\s+be|comes\s+(?:out\s+)?to|(?:is|turns\s+out)\s+to\s+be)\b|[:=：])
+      | \bfinal\s+answers?\b[\s*_)}]*\n
+      | (?:答案|结果|結果)\s*(?:应该|應該|應|应)?(?:就?是|为|為|等于|等於|[:：=])
+      | (?<![\w问問回])答\s*[:：]
+      | (?:答え|答|解答|正解)\s*(?:は|[:：=])
+      | (?:정답|해답|답)\s*(?:은|는|이|[:：=])
+    )
+    [\s*_]*[:：、]?[\s*_]*(?:(?:therefore|thus|then|simply|just|indeed|clearly|exactly|equal\s+to|given\s+by)\b[\s:]*)?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_SENTENCE_END = re.compile(
+    r"(?<![A-Z\s.])(?<!\bRs)(?<!\bNo)(?<!\bi\.e)(?<!\be\.g)(?<!\b[ap])[.!?](?=\s|\*|$)|(?<=m)\.(?=\s+[A-Z]|\s*$)|[。！？]"
+)
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.])[-−]?[$€£¥₹]?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?"
+    r"(?:\s*(?:hundred|thousand|million|billion|trillion)\b|[万萬亿億만억]\d*)?(?![A-Za-z0-9_])"
+)
+_ALTERNATIVE = re.compile(
+    r"\b(?:or|either|maybe|perhaps|between|not|at\s+(?:least|most)|less\s+than|more\s+than)\b"
+    r"|或|不是|または|ではな|ではあり|또는|이나|아니|아닙",
+    re.IGNORECASE,
+)
+_CALCULATION = re.compile(r"<<[^<>\n]*>>")
+_DISPLAY = (("\\[", "\\]"), ("$$", "$$"), ("\\begin{equation}", "\\end{equation}"))
+_WORDS = re.compile(r"[A-Za-z][A-Za-z'’]+")
+_COPULA = re.compile(
+    r"\b(?:is|are|was|were|equals|will\s+be|would\s+be|must\s+be|be|becomes)\b\s*(?:equal\s+to\b)?[\s:]*"
+)
+_POLITE = re.compile(
+    r"\s*(?:です|だ|である|になります|となります|입니다|이다|이에요|예요|이예요|임|입니당)\s*\Z"
+)
+_EASTERN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_BOLD = re.compile(r"\*\*(?!\w)|(?<!\w)\*\*")
+MAX_TAIL = 4000  # characters from the end in which an answer without a marker is looked for
+
+
+def stated(tail: str, finished: bool) -> str:
+    """What the last whole "the answer is ..." of `tail` states, or "".
+
+    A statement is whole if its sentence or line ends; at the end of a text that ended by itself it is whole too.
+    """
+    for match in reversed(list(STATED.finditer(tail))):
+        text, whole = _sentence(tail[match.end() :])
+        if text and (whole or finished) and "\\boxed" not in text:
+            return value_of(text)
+    return ""
+
+
+def _sentence(text: str) -> tuple[str, bool]:
+    """The rest of the sentence that `text` begins with, and whether it ends there; a displayed formula is whole."""
+    for opening, closing in _DISPLAY:
+        if text.startswith(opening) and closing in text[len(opening) :]:
+            inner = text[len(opening) :].partition(closing)[0]
+            return inner.strip(), True
+    line, newline, _ = text.partition("\n")
+    end = _SENTENCE_END.search(line)
+    return _BOLD.sub("", line[: end.start()] if end else line).strip(" *_"), bool(end or newline)
+
+
+def value_of(sentence: str) -> str:
+    """The value in a sentence: "The largest $n$ is 34" states 34; a sentence that is a value is returned as it is."""
+    sentence = _POLITE.sub("", sentence)
+    if _EASTERN.match(sentence) and read_time(sentence) is None:
+        return only_number(sentence) or sentence
+    if len(_WORDS.findall(_leading_prose(sentence))) < 2:
+        return sentence
+    copulas = list(_COPULA.finditer(sentence))
+    if copulas and copulas[0].end() < len(sentence):
+        return sentence[copulas[0].end() :].strip()
+    return only_number(sentence) or sentence
+
+
+def _leading_prose(sentence: str) -> str:
+    """What stands before the first digit, formula or bracket."""
+    return re.split(r"[\d\\([{=]|\$(?![A-Za-z]\$)", sentence, maxsplit=1)[0]
+
+
+def last_sentence(tail: str) -> str:
+    """The one number of the last sentence (of its part after the last "="), or ""."""
+    lines = tail.strip().splitlines()
+    if not lines:
+        return ""
+    line = _CALCULATION.sub("", lines[-1]).strip(" *")
+    sentence = [part for part in re.split(r"(?<=[.!?])\s+|(?<=[。！？])", line) if part.strip()][-1:] or [""]
+    return only_number(sentence[0])
+
+
+def only_number(sentence: str) -> str:
+    """The one number of `sentence` (of its part after the last "="); "" if it holds several, or offers a choice."""
+    numbers = set(_found(sentence.rpartition("=")[2]))
+    if len(numbers) != 1 or _ALTERNATIVE.search(sentence):
+        return ""
+    return numbers.pop().rstrip(",")
+
+
+def _found(statement: str) -> Iterator[str]:
+    return (number.group() for number in _NUMBER.finditer(statement))
