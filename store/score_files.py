@@ -36,6 +36,8 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
     samples: dict[str, dict[str, dict[str, float]]] = {}
     lines: dict[tuple[str, str, str], int] = {}
     for number, row in read_objects(path):
+        if row.get("outcome") == "invalid_gold":  # `grade` gave it no verdict, and named it
+            continue
         task, question, sample = (
             str(row.get("task", "")),
             _identity(path, number, row),

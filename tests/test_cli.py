@@ -218,7 +218,13 @@ def test_grade_writes_verdicts_and_a_summary(home: Path, tmp_path: Path) -> None
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = mathrl(home, "grade", file, "--out", out, "--json")
-    assert json.loads(done.stdout)["outcomes"] == {"correct": 2, "wrong": 1, "no_answer": 1, "truncated": 1}
+    assert json.loads(done.stdout)["outcomes"] == {
+        "correct": 2,
+        "wrong": 1,
+        "no_answer": 1,
+        "truncated": 1,
+        "invalid_gold": 0,
+    }
     verdicts = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["id"], row["outcome"], row["extracted"]) for row in verdicts] == [
         ("a", "correct", "18"),
@@ -235,7 +241,7 @@ def test_grade_writes_verdicts_and_a_summary(home: Path, tmp_path: Path) -> None
     [
         ("{oops", "not JSON"),
         ('{"completion": "x"}', "`answer`"),
-        ('{"completion": "x", "answer": "####"}', "empty"),
+        ('{"completion": 5, "answer": "1"}', "`completion`"),
         ('{"completion": "x", "answer": NaN}', "`answer` is nan"),  # pandas' missing value
     ],
 )

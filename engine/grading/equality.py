@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal, localcontext
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,7 +26,10 @@ _NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not on
     r"|(?<![\d_^.])(?<!frac )\d+[\s$]+\d"
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
-_MATHEMATICAL = re.compile(r"[\d\\^=<>]|\A[A-Za-z]\b")
+_MATHEMATICAL = re.compile(
+    r"[\d\\^=<>]|\A[A-Za-z]\b|(?<![A-Za-z])(?:[A-Za-z]\s*[-+*/]|(?:pi|sqrt|infinity)(?![a-z]))"
+)
+_ANGLE = re.compile(r"\\pi|\\arc|\^\s*\{\s*-1\s*\}")  # in what states an angle in radians
 _MAX_PARTS = 12
 
 
@@ -119,12 +123,11 @@ def _same_rounded(answer: Answer, gold: Answer) -> bool:
     if number is None or not number.decimal or number.percent or not _MATHEMATICAL.search(formula):
         return False
     equation = read_equation(formula)
-    exact = f"{float(number.value):.20f}" if number.value.denominator % 10 else _decimal(number)
-    return grading_symbolic.rounds_to(equation.value if equation else formula, exact)
-
-
-def _decimal(number: Number) -> str:
-    return str(number)
+    value = number.value
+    with localcontext() as context:
+        context.prec = 60
+        decimal = str(Decimal(value.numerator) / Decimal(value.denominator))
+    return grading_symbolic.rounds_to(equation.value if equation else formula, decimal)
 
 
 def _same_angle(answer: Answer, gold: Answer) -> bool:
@@ -132,7 +135,7 @@ def _same_angle(answer: Answer, gold: Answer) -> bool:
     if (answer.measure == DEGREE) == (gold.measure == DEGREE) or (answer.unit and gold.unit):
         return False
     degrees, other = (answer, gold) if answer.measure == DEGREE else (gold, answer)
-    return "\\pi" in other.text and grading_symbolic.equal(
+    return _ANGLE.search(other.text) is not None and grading_symbolic.equal(
         f"({degrees.text})\\cdot\\frac{{\\pi}}{{180}}", other.text
     )
 
@@ -196,7 +199,9 @@ def _same_formula(answer: str, gold: str) -> bool:
         if left.variable and right.variable and left.variable == right.variable:
             return _same_item(left.value, right.value)
         return _equations_agree(left, right)
-    one, other = left.value if left else answer, right.value if right else gold
+    # The value of a named quantity is its right side; that of an equation such as 2x + z = 1 is not.
+    one = left.value if left else answer
+    other = right.value if right and right.states_value else gold
     if (left or right) and (one, other) != (answer, gold):
         return _same_item(one, other)
     # A sign left inside would end the formula: of "17$ then $18" only the last would be read.

@@ -12,6 +12,7 @@ _VARIABLE = re.compile(
 )
 _APPLIED = re.compile(r"\A\s*[A-Za-z](?:\^\{-1\})?'?\s*\([A-Za-z0-9, ]{1,8}\)\s*\Z")
 _WORDS = re.compile(r"\A\s*\\?[A-Za-z][A-Za-z ]+(?:\([^()]*\))?\s*\Z")
+_NUMERAL = re.compile(r"(?<![_\d])(?<!_\{)\d")  # outside an index
 _HAS_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 
 
@@ -27,6 +28,11 @@ class Equation(NamedTuple):
     variable: str
     words: bool
     constant: bool
+
+    @property
+    def states_value(self) -> bool:
+        """Whether the right side is the value of what the left side names: a + b = 5, but not 2x + z = 5."""
+        return not _NUMERAL.search(self.name) or self.words or self.constant
 
 
 def read_equation(text: str) -> Equation | None:
@@ -44,8 +50,9 @@ def read_equation(text: str) -> Equation | None:
         return Equation("", kept, "", False, True) if len(exact) > 1 and kept else None
     name, value = sides[0], sides[-1]
     variable = re.sub(r"[\s{}\\]", "", name) if _VARIABLE.match(name) else ""
-    words = bool(_APPLIED.match(name) or _WORDS.match(name)) and not variable
-    return Equation(name, value, variable, words, not variable and not words and not _HAS_LETTER.search(name))
+    words = not variable and bool(_APPLIED.match(name) or _WORDS.match(name))
+    constant = not variable and not words and not _HAS_LETTER.search(name + value)
+    return Equation(name, value, variable, words, constant)
 
 
 def _split(text: str) -> list[str]:

@@ -21,6 +21,7 @@ _BETWEEN_BOXES = re.compile(
 )
 _LABEL_BEFORE = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=[\s$]*\Z")
 _MAX_BETWEEN = 60
+MAX_TEXT = 1_000_000  # characters from the end in which a marked answer is looked for
 
 
 class Box(NamedTuple):
@@ -37,7 +38,7 @@ def final_answer(completion: str, finished: bool = True) -> str:
     `finished` False: the completion was cut at its token limit. A closed box counts all the same; a `####` line or a
     sentence counts if text follows it.
     """
-    text = spoken(completion)
+    text = spoken(completion)[-MAX_TEXT:]
     marked = _marked(text, finished)
     if marked:
         return marked

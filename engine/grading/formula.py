@@ -44,6 +44,7 @@ _GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _COMBINATIONS = re.compile(
     r"(?<![A-Za-z])C\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)|(?:\{\})?_\{?(\w+)\}?\s*C\s*_\{?(\w+)\}?|\^\{?(\w+)\}?\s*C\s*_\{?(\w+)\}?"
 )
+_BRACED_LIST = re.compile(r"\\(max|min|gcd|lcm)\s*\\\{([^{}]*)\\\}")
 _LOG_BASE = re.compile(r"\\log\s*_\s*(\d)(\d+)\s*\Z")  # \log_28 is \log_2 8
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))")
 _DOUBLE_FACTORIAL = re.compile(r"(?<![\w.])(\d{1,3})!!(?!!)")
@@ -92,6 +93,7 @@ def written_out(text: str, base: str = "10") -> str:
         raise NotRead("too long or too deep")
     text = _GROUPED.sub(lambda number: number.group().replace(",", ""), text)
     text = as_fractions(text).replace("**", "^").replace("$", " ")
+    text = _BRACED_LIST.sub(r"\\\1(\2)", text)
     text = _DOUBLE_FACTORIAL.sub(lambda match: str(sympy.factorial2(int(match[1]))), text)
     text = _DEGREES.sub(
         r"(\\frac{\\pi}{180})", _LOG_BASE.sub(r"\\log_\1 \2", _COMBINATIONS.sub(_binomial, text))

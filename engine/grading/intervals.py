@@ -12,7 +12,8 @@ from typing import NamedTuple
 _RELATION = re.compile(r"\\(?:le|ge|lt|gt|ne)(?![A-Za-z])|<=|>=|!=|[<>]|(?<![<>!=])=(?!=)")
 _SIGN = {"\\le": "<=", "\\ge": ">=", "\\lt": "<", "\\gt": ">", "\\ne": "!=", "=": "=="}
 _MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "==": "=="}
-_VARIABLE = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|varphi|omega|gamma|delta|epsilon|tau|rho|psi|xi))(?:_\{?\w\}?)?"
+_GREEK = "theta|alpha|beta|lambda|mu|phi|varphi|omega|gamma|delta|epsilon|tau|rho|psi|xi"
+_VARIABLE = rf"(?:[A-Za-z]|\\(?:{_GREEK}))(?:_\{{?\w\}}?)?(?:\([a-z]\))?"
 _MEMBER = re.compile(rf"\A\s*({_VARIABLE})\s*\\in(?![A-Za-z])\s*")
 _BUILDER = re.compile(
     rf"\A\\\{{\s*({_VARIABLE})\s*(?:\\in\s*(?:\\mathbb\{{R\}}|R))?\s*(?:\\mid(?![a-z])|\||:)\s*(.*)\\\}}\Z"
@@ -20,7 +21,7 @@ _BUILDER = re.compile(
 _UNION = re.compile(r"\\cup(?![A-Za-z])|\\lor(?![A-Za-z])|\\vee(?![A-Za-z])|\bU\b|\bor\b|\bunion\b")
 _MEET = re.compile(r"\\land(?![A-Za-z])|\\wedge(?![A-Za-z])|\band\b|,|;")
 _INTERVAL = re.compile(r"\A\s*([\[(\]])(.*)([\])\[])\s*\Z", re.DOTALL)
-_ALL = re.compile(r"\A\s*(?:\\mathbb\{R\}|\\Re|all\s+real\s+numbers|all\s+reals)\s*\Z", re.IGNORECASE)
+_ALL = re.compile(r"\A\s*(?:\\mathbb\{R\}|\\Re)\s*\Z", re.IGNORECASE)
 _MINUS = re.compile(r"\A\s*(?:\\mathbb\{R\})\s*(?:\\setminus|-|\\)\s*\\\{(.*)\\\}\s*\Z")
 _VARIABLE_ALONE = re.compile(rf"\A\s*({_VARIABLE})\s*\Z")
 _INFINITE = re.compile(r"\\infty|\binfinity\b|\binf\b|\boo\b")

@@ -13,7 +13,7 @@ _COLOURED = re.compile(
     r"\\(?:textcolor|colorbox|color)\s*(?:\[[^][]*\])?\s*\{[^{}]*\}|\\fcolorbox\s*(?:\{[^{}]*\}\s*){2}"
 )
 _LOOKS = re.compile(rf"\\(?:{_LOOK})\s*(?:\[[^][]*\]\s*)?(?=\{{)")
-_LOOKS_AT_ONE = re.compile(r"\\(?:mathbf|boldsymbol|bm|pmb|mathit|mathsf)\s*(?=[A-Za-z0-9])")
+_LOOKS_AT_ONE = re.compile(r"\\(?:mathbf|boldsymbol|bm|pmb|mathit|mathsf)(?![A-Za-z])\s*(?=[A-Za-z0-9])")
 _UNSEEN = re.compile(
     r"\\(?:phantom|hphantom|vphantom|label|tag\*?|hspace\*?|vspace\*?|kern|mkern|mskip|hskip|vskip|rule|require|cite|ref)"
     r"\s*(?:(?=\{)|-?[\d.]+\s*(?:pt|em|ex|mu|cm|mm|in))"
@@ -21,7 +21,7 @@ _UNSEEN = re.compile(
 _SWITCHES = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|displaylimits|limits|nolimits|strut|mathstrut|noindent"
     r"|centering|nonumber|notag|normalsize|small|footnotesize|tiny|large|Large|LARGE|huge|Huge|bf|rm|it|sf|tt|bfseries"
-    r"|itshape|mdseries|normalfont|upshape|allowbreak|relax|hfill|hfil|null|q?quad|enspace|enskip|thinspace|negthinspace"
+    r"|itshape|mdseries|normalfont|upshape|allowbreak|relax|hfill|hfil|null|q?quad|enspace|enskip|thinspace|negthinspace|checkmark"
     r"|medspace|thickspace|space|nobreak|nobreakspace|left|right|middle|[Bb]igg?[lrm]?)(?![A-Za-z])"
 )
 _EMPTY_DELIMITER = re.compile(r"(\\(?:left|right|middle|[Bb]igg?[lrm]?))\s*\.")
@@ -36,10 +36,13 @@ _HTML = re.compile(
 )
 _HTML_SCRIPT = re.compile(r"<(su[pb])>([^<>]*)</su[pb]>", re.IGNORECASE)
 _MARKDOWN = re.compile(r"(?<![\w)}])(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?![\w({])")
+_INNER_MATH = re.compile(r"(?<!\\)\$([^$]*?)(?<!\\)\$")
 _ELLIPSIS = re.compile(r"\.{3,}")
+_MAX_NESTED = 50
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
 _NAMES = (  # names of one thing
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset"),
+    (re.compile(r"\\\{\s*\\\}"), r"\\emptyset"),
     (re.compile(r"\\(?:R|reals)(?![A-Za-z])"), r"\\mathbb{R}"),
     (re.compile(r"\\l?angle(?![A-Za-z])(?=.*\\r?angle)"), "("),
     (re.compile(r"\\rangle(?![A-Za-z])"), ")"),
@@ -74,13 +77,14 @@ def without_markup(text: str) -> str:
     """Return `text` without colours, fonts, frames, invisible parts, spacing and size commands."""
     text = _HTML_SCRIPT.sub(lambda tag: f"{'^' if tag[1].lower() == 'sup' else '_'}{{{tag[2]}}}", text)
     text = _MARKDOWN.sub(r"\2", _HTML.sub(" ", text))
+    text = _INNER_MATH.sub(r" \1 ", text)
     text = _ELLIPSIS.sub(r"\\ldots ", text)
     text = _THIN.sub(" ", _THOUSANDS.sub(",", text)).replace("\\!", "")
     text = _without_arguments(_UNSEEN, text)
-    text = _COLOURED.sub(" ", text)
+    text = _bare(_COLOURED, text)
     text = _SPACING.sub(" ", _SWITCHES.sub(" ", _EMPTY_DELIMITER.sub(r"\1 ", text)))
     text = _BINOMIAL.sub(r"\\binom", _FRACTION.sub(r"\\frac", text))
-    text = _LOOKS_AT_ONE.sub("", _LOOKS.sub("", text))
+    text = _LOOKS_AT_ONE.sub("", _bare(_LOOKS, text))
     for pattern, name in _NAMES:
         text = pattern.sub(name, text)
     return _without_idle_braces(text)
@@ -100,6 +104,21 @@ def _without_arguments(command: re.Pattern[str], text: str) -> str:
     return "".join(out) + text[at:]
 
 
+def _bare(command: re.Pattern[str], text: str) -> str:
+    """`text` without each `command`, and without the braces of its argument unless a power or an index needs them."""
+    for _ in range(_MAX_NESTED):
+        match = command.search(text)
+        if match is None:
+            return text
+        end = braced(text, match.end()) if text.startswith("{", match.end()) else -1
+        head, tail = text[: match.start()], text[match.end() :]
+        if end < 0 or head.rstrip().endswith(("^", "_")):
+            text = f"{head} {tail}"
+        else:
+            text = head + text[match.end() + 1 : end - 1] + text[end:]
+    return text
+
+
 def _without_idle_braces(text: str) -> str:
     """`text` without the braces that group nothing: those that are no argument of a command, power or index."""
     if "{" not in text:
@@ -114,7 +133,7 @@ def _without_idle_braces(text: str) -> str:
             inner = text[opened + 1 : brace.start()]
             if not argument and "\\choose" not in inner and inner.strip():
                 drop |= {opened, brace.start()}
-    return "".join(" " if place in drop else character for place, character in enumerate(text))
+    return "".join(character for place, character in enumerate(text) if place not in drop)
 
 
 _COMMAND_BEFORE = re.compile(r"\\[A-Za-z]+\*?\s*\Z")

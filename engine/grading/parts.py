@@ -45,9 +45,10 @@ def read_parts(text: str) -> Parts:
     items = _split(text[len(opening) : len(text) - len(closing)] if opening else text)
     if opening in ("", "\\{"):
         items = [value for item in items for value in _both(item)]
+    named = bool(labels)
     if not labels and len(items) > 1:
         items, labels = _labelled(items)
-    if len(labels) != len(items) or len(set(labels)) != len(labels):
+    if len(labels) != len(items) or len(set(labels)) != len(labels) or (named and opening not in ("(", "[")):
         labels = []
     return Parts(opening, closing, items, labels)
 

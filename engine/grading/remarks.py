@@ -12,11 +12,14 @@ _OPENERS = re.compile(
     r"""
       \s*[,;:]?\s*\b(?:because|since|which|whereas|whereby)\b
     | \s*[,;]\s*(?:so|as|where|meaning|making|giving|hence|thus|therefore|being|namely|given|after|when|that\ is
-        |i\.e\.?|e\.g\.?|leaving|representing|obtained|showing|in\ (?:other\ words|total|all)|with|because
-        |the|an?|this|it|we|they|he|she|for)
-        (?![A-Za-z])
+        |i\.e\.?|e\.g\.?|leaving|representing|obtained|showing|in\ (?:other\ words|total|all)|with|because)(?=[\s,:])
+    | \s*[,;]\s*(?:the|an?|this|it|we|they|he|she|for)\s+(?=[A-Za-z]{2})
     | \s*[,;]?\s*\b(?:as\ (?:required|desired|needed|shown|expected|claimed)|i\.e\.|in\ total|altogether)(?![A-Za-z])
-    | \s*,?\s*\b(?:not|rather\ than|instead\ of)\s+(?=[\\$\d-])
+    | \s*,?\s*\b(?:(?:and\s+|but\s+)?not|rather\ than|instead\ of)\s+(?=[\\$\d-])
+    | \s+as\s+(?=[\\$\d])
+    | (?<=[\d}$)])\s*:\s+(?=[A-Za-z]{3})
+    | \s*,\s*and\s+(?:we|this|that|so|it|hence|thus|therefore)\b
+    | \s*[,、]\s*而?(?:不是|并非)(?=\s*[\\$\d-])
     | \s*;\s+(?=[A-Za-z]{2})(?!(?:or|and)\b)
     | \s+[-]{1,2}\s+(?=[A-Za-z]{3})
     | \s*,?\s*(?:or|and)?\s*\bequivalently\b
@@ -48,7 +51,7 @@ def without_remark(text: str) -> str:
     alternative = _ALTERNATIVE.search(text)
     if alternative and not _EQUIVALENT.match(alternative.group().strip(" (")):
         return f"{text[: alternative.start()]}, or {alternative['other']}"
-    at = _first_comment(text)
+    at = comment_at(text)
     if at is None:
         return text
     head, comment = text[:at].rstrip(" ,;"), text[at:]
@@ -58,7 +61,8 @@ def without_remark(text: str) -> str:
     return text if _DOUBT.search(said) else head
 
 
-def _first_comment(text: str) -> int | None:
+def comment_at(text: str) -> int | None:
+    """The place at which the first comment at the outer level of `text` begins, or None."""
     places = [match.start() for match in _OPENERS.finditer(text) if _outside(text, match.start())]
     for match in _BRACKETED.finditer(text):
         if _outside(text, match.start()) and not _MODULUS.match(text, match.start()):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from engine.grading.clock import read_time
+from engine.grading.remarks import comment_at
 
 STATED = re.compile(
     r"""
@@ -44,6 +45,8 @@ _POLITE = re.compile(
     r"\s*(?:です|だ|である|になります|となります|입니다|이다|이에요|예요|이예요|임|입니당)\s*\Z"
 )
 _EASTERN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_VALUE = re.compile(r"[\d$\\(\[{+−-]")
 _BOLD = re.compile(r"\*\*(?!\w)|(?<!\w)\*\*")
 MAX_TAIL = 4000  # characters from the end in which an answer without a marker is looked for
 
@@ -78,9 +81,14 @@ def value_of(sentence: str) -> str:
         return only_number(sentence) or sentence
     if len(_WORDS.findall(_leading_prose(sentence))) < 2:
         return sentence
-    copulas = list(_COPULA.finditer(sentence))
-    if copulas and copulas[0].end() < len(sentence):
-        return sentence[copulas[0].end() :].strip()
+    copulas = [
+        match.end()
+        for match in _COPULA.finditer(sentence)
+        if match.end() < (comment_at(sentence) or len(sentence))
+    ]
+    if copulas:
+        valued = [end for end in copulas if _VALUE.match(sentence, end)]
+        return sentence[valued[-1] if valued else copulas[0] :].strip()
     return only_number(sentence) or sentence
 
 
@@ -96,7 +104,18 @@ def last_sentence(tail: str) -> str:
         return ""
     line = _CALCULATION.sub("", lines[-1]).strip(" *")
     sentence = [part for part in re.split(r"(?<=[.!?])\s+|(?<=[。！？])", line) if part.strip()][-1:] or [""]
-    return only_number(sentence[0])
+    return _only_formula(sentence[0]) or only_number(sentence[0])
+
+
+def _only_formula(sentence: str) -> str:
+    """The one formula of `sentence` that is more than a letter, if no number stands outside it; else ""."""
+    formulas = [next(filter(None, match.groups())) for match in _FORMULA.finditer(sentence)]
+    outside = _FORMULA.sub(" ", sentence)
+    if len(formulas) > 1:
+        formulas = [formula for formula in formulas if len(formula.strip()) > 1]
+    if len(formulas) != 1 or re.search(r"\d", outside) or _ALTERNATIVE.search(outside):
+        return ""
+    return formulas[0].strip()
 
 
 def only_number(sentence: str) -> str:

@@ -12,7 +12,15 @@ from engine.grading.characters import plain
 from engine.grading.markup import braced, without_markup
 from engine.grading.units import NO_UNIT
 
-_ENVIRONMENTS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"))
+_ENVIRONMENTS = (
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("$$", "$$"),
+    ("$", "$"),
+    ("**", "**"),
+    ("*", "*"),
+    ("`", "`"),
+)
 _TEXT = re.compile(r"\\(?:text|textrm|textnormal|mbox|hbox|mathrm|operatorname\*?)\s*(?=\{)")
 _FUNCTION_NAME = re.compile(
     r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|lg|log|exp|gcd|lcm|max|min|det|mod|bmod|pmod|floor|ceil|sqrt"
@@ -24,7 +32,9 @@ _CIRC = r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degrees?(?![A-Za-z])"
 _DEGREES = re.compile(
     rf"\s*(?:{_CIRC})\s*(?:(?:\\(?:text|mathrm|textrm|mbox)\s*\{{\s*)?([CF])(?![A-Za-z])\s*\}}?)?"
 )
-_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_TRIGONOMETRY = re.compile(
+    r"(?:\\|\\(?:text|mathrm|operatorname)\s*\{\s*)(?:sin|cos|tan|cot|sec|csc)(?![a-z])"
+)
 _UNIT_POWER = re.compile(r"\s*\^\s*(?:\{\s*-?\d\s*\}|\d)")
 _MERIDIEM = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|o'?clock|noon|midnight)", re.IGNORECASE)
 _ORDINAL = re.compile(
@@ -34,6 +44,9 @@ _LATIN_ORDINAL = re.compile(r"(?<=\d)\\(?:text|mathrm|textrm)\s*\{\s*(?:st|nd|rd
 _UNIT = re.compile(r"\s*\\unit\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _LAST_UNIT = re.compile(rf"{_UNIT.pattern}\s*([.)]?)\s*\Z")
 _NOT_IN_UNIT = re.compile(r"(?<![A-Za-z])\d|\d\d|[,;=<>(\\]")
+_REALS = re.compile(
+    r"(?:\(?the (?:set of )?)?all real (?:numbers|values)(?: of [a-z])?\Z|all reals\Z", re.IGNORECASE
+)
 _SPACES = re.compile(r"\s+")
 _EASY = re.compile(r"[^\\{}$*`^<_~]*\Z")  # nothing of LaTeX, Markdown or HTML
 
@@ -51,7 +64,8 @@ def clean(text: str) -> str:
         text = _texts(text)
         text = text.replace("\\%", "%").replace("\\$", "$").replace("\\&", "&").replace("\\#", "#")
         text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
-    return unwrapped(_SPACES.sub(" ", text))
+    text = unwrapped(_SPACES.sub(" ", text))
+    return "\\mathbb{R}" if _REALS.match(text) else text
 
 
 def without_units(text: str) -> str:

@@ -99,7 +99,7 @@ _TOKEN = re.compile(
 )
 _POWER_BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3, "제곱": 2, "세제곱": 3}
 _POWER_BEHIND = {"squared": 2, "cubed": 3}
-_EMPTY_WORDS = frozenset({"unit", "of", "in", "the", "a", "an"})
+_EMPTY_WORDS = frozenset({"unit", "of"})
 # Words that make what stands before them more than a value with a unit: alternatives, arithmetic, conditions, doubt.
 NO_UNIT = re.compile(
     r"\b(?:or|and|to|not|nor|either|neither|maybe|perhaps|probably|possibly|unless|than|if|when|where|for\s+all|is|are|was"

@@ -17,7 +17,8 @@ from mathrl_tui.commands.options import AsJson
 from mathrl_tui.commands.printing import print_json
 from mathrl_tui.core.text import percent
 
-OUTCOMES = ("correct", "wrong", "no_answer", "truncated")
+OUTCOMES = ("correct", "wrong", "no_answer", "truncated", "invalid_gold")
+SHOWN = 5  # rows with an invalid gold answer that the summary names
 
 
 def grade(
@@ -29,18 +30,27 @@ def grade(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Grade completions: `correct`, `extracted` and `outcome` for each row, a summary of all."""
+    """Grade completions: `correct`, `extracted` and `outcome` for each row, a summary of all.
+
+    A row whose `answer` holds no gold answer gets the outcome `invalid_gold` and no verdict.
+    """
     if out is not None and not out.parent.is_dir():
         raise WrongInput(f"--out {out}: there is no folder {out.parent}; make it first")
-    graded = list(_graded(file))
+    invalid: list[dict[str, Any]] = []
+    graded = list(_graded(file, invalid))
     if not graded:
         raise WrongInput(f"{file}: holds no rows; expected one object a line with `completion` and `answer`")
+    if len(invalid) == len(graded):
+        raise WrongInput(
+            f"{file}:{invalid[0]['line']}: {invalid[0]['reason']}; no row has an answer to grade against"
+        )
     if out is not None:
         _write(out, graded)
-    _summarise(graded, as_json)
+    _summarise(graded, invalid, as_json)
 
 
-def _graded(file: Path) -> Iterator[dict[str, Any]]:
+def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of `file` with their verdicts; those whose gold answer cannot be read are added to `invalid`."""
     from engine.grading import grade as verdict
     from store.score_files import read_objects
 
@@ -50,7 +60,9 @@ def _graded(file: Path) -> Iterator[dict[str, Any]]:
         try:
             found = verdict(completion, answer, truncated=truncated)
         except ValueError as error:
-            raise WrongInput(f"{file}:{number}: {error}") from None
+            invalid.append({"line": number, "id": row.get("id"), "reason": str(error)})
+            yield {**row, "correct": None, "extracted": "", "outcome": "invalid_gold"}
+            continue
         yield {**row, "correct": found.correct, "extracted": found.answer, "outcome": found.outcome}
 
 
@@ -84,18 +96,32 @@ def _line(row: dict[str, Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
-def _summarise(rows: list[dict[str, Any]], as_json: bool) -> None:
+def _summarise(rows: list[dict[str, Any]], invalid: list[dict[str, Any]], as_json: bool) -> None:
+    """Print the rate over the rows that have a verdict, the outcomes, and the rows that have none."""
     from store.statistics.rates import wilson
 
     outcomes = Counter(row["outcome"] for row in rows)
     counts = {outcome: outcomes[outcome] for outcome in OUTCOMES}
-    interval = wilson(outcomes["correct"], len(rows))
+    n = len(rows) - len(invalid)
+    interval = wilson(outcomes["correct"], n)
     if as_json:
         rate = {"rate": interval.estimate, "ci_low": interval.low, "ci_high": interval.high}
-        print_json({"n": len(rows), **rate, "confidence": interval.confidence, "outcomes": counts})
+        facts = {
+            "n": n,
+            **rate,
+            "confidence": interval.confidence,
+            "outcomes": counts,
+            "invalid_gold": invalid,
+        }
+        print_json(facts)
         return
     print(
-        f"{percent(interval.estimate)} of {len(rows)} correct, "
+        f"{percent(interval.estimate)} of {n} correct, "
         f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
     )
     print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+    for row in invalid[:SHOWN]:
+        name = f"line {row['line']}" + (f" (id {row['id']})" if row["id"] is not None else "")
+        print(f"{name} not graded: {row['reason']}")
+    if len(invalid) > SHOWN:
+        print(f"and {len(invalid) - SHOWN} more rows not graded; --json lists all")

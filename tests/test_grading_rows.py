@@ -1,0 +1,131 @@
+"""The grader on rows of every kind of answer: labelled by hand from mathematics, correct and incorrect ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from engine.bench.grader import Case, math_verify, measure, ours, read_cases
+from engine.grading import grade
+from engine.grading import symbolic as grading_symbolic
+
+FILE = Path(__file__).with_name("grader_rows.jsonl")
+
+
+def _rows() -> dict[str, list[dict[str, str]]]:
+    kinds: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for line in FILE.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        kinds[row["kind"]].append(row)
+    return kinds
+
+
+ROWS = _rows()
+
+
+@pytest.mark.parametrize("kind", sorted(ROWS))
+def test_every_row_of_a_kind_gets_the_right_verdict(kind: str) -> None:
+    wrong = []
+    for row in ROWS[kind]:
+        started = time.monotonic()
+        verdict = grade(row["completion"], row["answer"])
+        assert time.monotonic() - started < 5, row
+        if verdict.correct is not row["expected_correct"]:
+            wrong.append((row["completion"], row["answer"], verdict))
+    assert wrong == []
+
+
+def test_every_kind_holds_both_verdicts() -> None:
+    for kind, rows in ROWS.items():
+        share = sum(bool(row["expected_correct"]) for row in rows) / len(rows)
+        assert 0.25 < share < 0.75, kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9^{9^{9^9}}",
+        "9^{9^{9}}",
+        "(10^{9})!",
+        "100000!",
+        "\\binom{1000000000}{500000000}",
+        "\\sum_{k=1}^{10^{9}}\\frac{1}{k}",
+        "e^{e^{e^{e^{e}}}}",
+        "\\sqrt{" * 50 + "2" + "}" * 50,
+        "{" * 190 + "1" + "}" * 190,
+        "\\frac{1}{0}",
+        "\\tan(10^{15000})",
+    ],
+)
+def test_a_hostile_answer_takes_less_than_five_seconds(text: str) -> None:
+    grade("\\boxed{\\sqrt{4}}", "2")  # the child is up
+    started = time.monotonic()
+    assert not grade(f"\\boxed{{{text}}}", "\\sqrt{17}").correct
+    assert time.monotonic() - started < 5
+    assert grade("\\boxed{\\sqrt{9}}", "3").correct, "the grader lives on"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "\\boxed{1}" * 1_200_000,
+        "the answer is 5. " * 600_000,
+        "{" * 10_000_000,
+        "#### " * 2_000_000,
+        "**" * 5_000_000,
+    ],
+)
+def test_ten_megabytes_take_less_than_five_seconds(completion: str) -> None:
+    started = time.monotonic()
+    assert not grade(completion, "17").correct
+    assert time.monotonic() - started < 5
+
+
+def test_many_questions_of_one_row_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve parts against twelve others are up to 144 questions."""
+    hard = ", ".join(f"\\sum_{{k=1}}^{{10^{{9}}}}\\frac{{{n}}}{{k}}" for n in range(1, 5))
+    monkeypatch.setattr(grading_symbolic, "ROW_SECONDS", 1.0)
+    grade("\\boxed{\\sqrt{4}}", "2")
+    started = time.monotonic()
+    assert not grade(f"\\boxed{{{hard}}}", "\\sqrt{2}, \\sqrt{3}, \\sqrt{5}, \\sqrt{7}").correct
+    assert time.monotonic() - started < 3
+
+
+def test_an_undecided_verdict_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(grading_symbolic, "ROW_SECONDS", 0.0)
+        assert not grade("\\boxed{\\sqrt{1225}}", "35").correct
+    assert grade("\\boxed{\\sqrt{1225}}", "35").correct
+
+
+def test_the_table_counts_false_verdicts_of_both_graders(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"completion": "\\\\boxed{2^{-60}}", "answer": "2^{-61}", "expected_correct": false}\n'
+        '{"completion": "\\\\boxed{5}", "answer": "5", "expected_correct": true}\n'
+    )
+    cases = read_cases(path)
+    assert measure(cases, ours).line("rows", "ours").startswith("| rows | 2 | ours | 2 (100.00%) | 0 | 0 |")
+    assert (
+        measure(cases, math_verify)
+        .line("rows", "theirs")
+        .startswith("| rows | 2 | theirs | 1 (50.00%) | 1 | 0 |")
+    )
+
+
+def test_solutions_are_paired_with_their_own_answer_and_another(tmp_path: Path) -> None:
+    path = tmp_path / "solutions.jsonl"
+    path.write_text(
+        '{"question": "?", "answer": "so\\n#### 4"}\n{"question": "?", "answer": "so\\n#### 4"}\n'
+        '{"question": "?", "answer": "so\\n#### 5"}\n'
+    )
+    assert read_cases(path)[:4] == [
+        Case("so\n#### 4", "4", True),
+        Case("so\n#### 4", "5", False),
+        Case("so\n#### 4", "4", True),
+        Case("so\n#### 4", "5", False),
+    ]
