@@ -18,6 +18,7 @@ from typing import Any
 
 from engine.data.columns import ANSWER, QUESTION, SOLUTION, as_text, columns_of, solution_and_gold
 from engine.data.files import Fault, InputError, records
+from engine.grading import read_gold
 
 __all__ = ["InputError", "Row", "checked_rows", "read_rows", "read_split", "write_jsonl"]
 
@@ -106,6 +107,10 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row |
         return Fault(
             place, f"the {names.solution} ends in no boxed answer or '#### N', and no column states it"
         )
+    try:
+        read_gold(gold)
+    except ValueError as error:
+        return Fault(place, str(error))
     named = (record.get(name) for name in ("id", "unique_id"))
     ex_id = next((found for found in named if found is not None), default_id)  # pandas writes null for none
     return Row(str(ex_id), question, solution, gold)

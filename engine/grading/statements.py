@@ -109,7 +109,7 @@ def last_sentence(tail: str) -> str:
 
 def _only_formula(sentence: str) -> str:
     """The one formula of `sentence` that is more than a letter, if no number stands outside it; else ""."""
-    formulas = [next(filter(None, match.groups())) for match in _FORMULA.finditer(sentence)]
+    formulas = [str(match[match.lastindex or 0]) for match in _FORMULA.finditer(sentence)]
     outside = _FORMULA.sub(" ", sentence)
     if len(formulas) > 1:
         formulas = [formula for formula in formulas if len(formula.strip()) > 1]
