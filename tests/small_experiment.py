@@ -120,12 +120,13 @@ def _make_rows(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _make_model(folder: Path) -> None:
-    words = ["<end>", "<other>", "Question:", "Answer:", "+", "####", *map(str, range(31))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<other>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    config = Qwen2Config(
-        vocab_size=len(words),
+WORDS = ["<end>", "<other>", "Question:", "Answer:", "+", "####", *map(str, range(31))]
+
+
+def model_config() -> Qwen2Config:
+    """The experiment's model."""
+    return Qwen2Config(
+        vocab_size=len(WORDS),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -137,8 +138,13 @@ def _make_model(folder: Path) -> None:
         bos_token_id=None,
         pad_token_id=None,
     )
+
+
+def _make_model(folder: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<other>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    Qwen2ForCausalLM(model_config()).save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<end>", unk_token="<other>"
     ).save_pretrained(folder)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from small_experiment import make_inputs
+from small_experiment import make_inputs, model_config
 from stage_context import NoCommands, make_context
+from transformers import Qwen2ForCausalLM
 
 from engine.context import Context, Control, StopRequested
+from engine.data.sequence import Sequence
 from engine.generators.checkpoint import named_tensors
 from engine.handover.weights import WeightReader
+from engine.learning.own_forward import own_logprobs
 from engine.messages import Completion, Job, JobDone, Result, Work
 from engine.stages import stage
 from profiles import load
@@ -57,12 +61,14 @@ def answer(job: Job) -> list[Result]:
     digest = zlib.crc32(b"".join(tensors[name].view(torch.uint8).numpy().data for name in sorted(tensors)))
     prompts = job.prompts[: job.wanted or None]
     version, length = job.weights.version, min(3, job.sampling.max_new_tokens)
+    model = model_with(tensors)
     results: list[Result] = []
     for prompt in prompts:
         for sample in range(job.samples):
             rng = np.random.default_rng([job.seed % 2**32, job.step, prompt.index, sample, digest])
             ids = np.array([*rng.integers(6, 30, size=length - 1), 0], dtype=np.int32)
-            logprobs = np.full(length, -3.0, dtype=np.float32)
+            whole = Sequence(np.concatenate([prompt.token_ids, ids]), len(prompt.token_ids), finished=True)
+            (logprobs,) = own_logprobs(model, [whole])
             outcome = "correct" if rng.random() < 0.5 else "wrong"
             results.append(
                 Completion(
@@ -81,6 +87,18 @@ def answer(job: Job) -> list[Result]:
             )
     kept = tuple(prompt.index for prompt in prompts)
     return [*results, JobDone(job.job_id, job.kind, version, kept, 1, 1, 0.1, 0.0, 0.0)]
+
+
+@cache
+def untrained() -> Qwen2ForCausalLM:
+    return Qwen2ForCausalLM(model_config())
+
+
+def model_with(tensors: Mapping[str, torch.Tensor]) -> Qwen2ForCausalLM:
+    """The experiment's model with the weights `tensors`, for transformers' own forward."""
+    model = untrained()
+    model.load_state_dict(dict(tensors), strict=False)  # the head is the embedding
+    return model
 
 
 class StopsAt(NoCommands):

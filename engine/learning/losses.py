@@ -143,20 +143,23 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
 def importance_weights(
     old: Tensor, sampler: Tensor, mask: Tensor, cap: float, totals: Totals
 ) -> tuple[Tensor, Metrics]:
-    """Truncated weights min(π_old / π_sampler, cap) per token, 1 where the mask is false, and what they say.
+    """Compute truncated weights min(π_old / π_sampler, cap) per token, 1 where the mask is false, and their metrics.
 
     They correct for a sampler of another version or another arithmetic (truncated importance sampling).
     """
-    difference = (old - sampler).masked_fill(~mask, 0.0)
-    ratio = torch.exp(difference)
+    ratio = torch.exp((old - sampler).masked_fill(~mask, 0.0))
     weights = ratio.clamp(max=cap)
     metrics = {
         "sampling/importance_sampling_ratio/mean": (weights * mask).sum() / totals.tokens,
         "sampling/importance_sampling_ratio/max": ratio.max(),
-        "sampling/logprob_difference/mean": difference.abs().sum() / totals.tokens,
-        "sampling/logprob_difference/max": difference.abs().max(),
     }
     return weights, metrics
+
+
+def difference(name: str, one: Tensor, other: Tensor, mask: Tensor, totals: Totals) -> Metrics:
+    """Compute `NAME/mean` and `NAME/max` of |log-prob difference| per token; all tensors are `(tokens,)`."""
+    apart = (one - other).masked_fill(~mask, 0.0).abs()
+    return {f"{name}/mean": apart.sum() / totals.tokens, f"{name}/max": apart.max()}
 
 
 def per_token(values: Tensor, terms: Terms) -> Tensor:

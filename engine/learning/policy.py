@@ -117,13 +117,7 @@ class Policy:
 
         Raises: NoWeights if a folder holds none; UnsupportedModel if this project cannot compute the model exactly.
         """
-        folder = Path(source)
-        if folder.is_dir() and not any((folder / name).is_file() for name in WEIGHT_FILES):
-            raise NoWeights(
-                f"{folder}: no {' or '.join(WEIGHT_FILES)} here; name a folder with a whole model"
-            )
-        model = load_model(source, torch.float32, revision)
-        return cls(model, device, compute_dtype, gradient_checkpointing, frozen)
+        return cls(read_model(source, revision), device, compute_dtype, gradient_checkpointing, frozen)
 
     def _masters(self) -> Precision:
         if not dist.is_initialized():
@@ -168,3 +162,14 @@ class Policy:
         config.save_pretrained(folder)
         if self.model.generation_config is not None:
             self.model.generation_config.save_pretrained(folder)
+
+
+def read_model(source: str | Path, revision: str = "main") -> PreTrainedModel:
+    """Load the model in folder or hub name `source` in float32, on the CPU.
+
+    Raises: NoWeights if a folder holds none; UnsupportedModel if a parameter is missing.
+    """
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / name).is_file() for name in WEIGHT_FILES):
+        raise NoWeights(f"{folder}: no {' or '.join(WEIGHT_FILES)} here; name a folder with a whole model")
+    return load_model(source, torch.float32, revision)

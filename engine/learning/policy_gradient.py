@@ -2,19 +2,35 @@
 
 It takes `replay.Rollouts`, so training from a live worker and training from a record are the same arithmetic. Of
 several ranks each takes its share of the microbatches; counts, metrics and old log-probs are the whole step's.
+
+Two metrics compare log-probs, and they answer different questions:
+
+    sampling/logprob_difference   sampler against trainer, both at the weights that sampled: an error of arithmetic
+    policy/logprob_change         policy at each update against the ratio's denominator: how far it has moved
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.learning.losses import LOSSES, Metrics, Settings, Terms, Totals, importance_weights, merge
+from engine.context import StageFailed
+from engine.learning.losses import (
+    LOSSES,
+    Metrics,
+    Settings,
+    Terms,
+    Totals,
+    difference,
+    importance_weights,
+    merge,
+)
 from engine.learning.packing import Packed, pack, spread
 from engine.learning.replay import Rollouts, with_blank
 from engine.learning.training import Training
@@ -22,7 +38,19 @@ from engine.messages import derived_seed
 from engine.ranks import merged, share, united
 from profiles.schema import Grpo
 
+MISMATCH = "sampling/logprob_difference"
+MOVEMENT = "policy/logprob_change"
+
 Logprobs = dict[int, NDArray[np.float32]]  # row of the rollouts → (response tokens,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What all updates of one step share."""
+
+    rollouts: Rollouts
+    old: Logprobs
+    sampled_here: bool
 
 
 class PolicyGradient:
@@ -31,21 +59,31 @@ class PolicyGradient:
     def __init__(self, training: Training, settings: Grpo) -> None:
         self._training = training
         self._settings = settings
+        self._sampler_checked = False
         self._loss = LOSSES[settings.loss]
         self._loss_settings = Settings(settings.clip_low, settings.clip_high, settings.kl_coefficient)
         if settings.kl_coefficient > 0:
-            training.reference = training.load_policy(training.origin.location, frozen=True)
+            training.load_reference()
 
-    def train_on(self, rollouts: Rollouts) -> dict[str, float]:
-        """The step's metrics: sums over microbatches, means over optimizer steps."""
+    def train_on(self, rollouts: Rollouts, sampled_here: bool = False) -> dict[str, float]:
+        """Train on one step; return its metrics: sums over microbatches, means over the optimizer steps that have them.
+
+        `sampled_here`: the worker sampled `rollouts` at the weights that the policy has now. Only then is the sampler
+        compared with the trainer.
+
+        Raises: StageFailed before anything moves, if the sampler computes another distribution than the trainer.
+        """
         chosen = self._trainable(rollouts)
         if self._settings.mask_truncated and not rollouts.sequences[chosen[0]].finished:
             rollouts = replace(rollouts, advantages=np.zeros_like(rollouts.advantages))
         rollouts = with_blank(rollouts)
-        old = self._old_logprobs(rollouts, chosen)
-        steps = [self._update(rollouts, old, rows) for rows in self._minibatches(rollouts.step, chosen)]
-        keys = steps[0].keys()
-        metrics = {key: (max if key.endswith("/max") else _mean)(step[key] for step in steps) for key in keys}
+        batch = _Batch(rollouts, self._old_logprobs(rollouts, chosen), sampled_here)
+        minibatches = self._minibatches(rollouts.step, chosen)
+        steps = [self._update(batch, rows, is_first=place == 0) for place, rows in enumerate(minibatches)]
+        metrics = {
+            key: (max if key.endswith("/max") else _mean)(step[key] for step in steps if key in step)
+            for key in {key: None for step in steps for key in step}
+        }
         metrics["train/tokens"] = float(sum(len(rollouts.sequences[row].token_ids) for row in chosen))
         return metrics
 
@@ -88,8 +126,9 @@ class PolicyGradient:
             old |= zip(members, np.split(pieces, np.cumsum(lengths)[:-1]), strict=True)
         return old
 
-    def _update(self, rollouts: Rollouts, old: Logprobs, rows: list[int]) -> dict[str, float]:
-        """One optimizer step on `rows`."""
+    def _update(self, batch: _Batch, rows: list[int], is_first: bool) -> dict[str, float]:
+        """One optimizer step on `rows`. The first of a step is at the weights from before the step."""
+        rollouts = batch.rollouts
         totals = Totals(
             tokens=sum(rollouts.sequences[row].response_length for row in rows),
             sequences=len(rows),
@@ -98,12 +137,14 @@ class PolicyGradient:
         parts = self._training.budget.run(
             self._training.step,
             lambda budget: [
-                self._backward(packed, members, rollouts, old, totals)
+                self._backward(packed, members, batch, totals, is_first)
                 for packed, members in self._microbatches(rollouts, rows, budget)
             ],
             self._training.policy.clear_gradients,
         )
         metrics = merged(merge(parts))
+        if is_first and batch.sampled_here:
+            self._check_sampler(metrics)
         update = self._training.move()
         return {
             **{key: value for key, value in metrics.items() if key != "loss"},
@@ -113,34 +154,57 @@ class PolicyGradient:
         }
 
     def _backward(
-        self,
-        packed: Packed,
-        members: list[int],
-        rollouts: Rollouts,
-        old: Logprobs,
-        totals: Totals,
+        self, packed: Packed, members: list[int], batch: _Batch, totals: Totals, is_first: bool
     ) -> Metrics:
-        settings, device = self._settings, self._training.device
+        settings, rollouts = self._settings, batch.rollouts
         logprobs, entropy = self._training.policy.logprobs(packed, settings.temperature)
         sampler = spread(packed, [rollouts.logprobs[row] for row in members])
-        before = spread(packed, [old[row] for row in members])
-        weigher = before if settings.old_logprobs == "trainer" else logprobs.detach()
-        importance, metrics = importance_weights(
-            weigher, sampler, packed.mask, settings.importance_cap, totals
-        )
+        before = spread(packed, [batch.old[row] for row in members])
+        corrects = settings.old_logprobs == "trainer"
+        advantages = rollouts.advantages[members]
+        metrics: Metrics = {}
+        importance = None
+        if corrects or is_first:
+            # Log-probs at the weights from before the step, of the trainer itself.
+            own = before if corrects else logprobs.detach()
+            importance, metrics = importance_weights(
+                own, sampler, packed.mask, settings.importance_cap, totals
+            )
+            if batch.sampled_here:
+                metrics |= difference(MISMATCH, own, sampler, packed.mask, totals)
         terms = Terms(
             logprobs=logprobs,
             old_logprobs=before,
-            advantages=torch.tensor(rollouts.advantages[members], dtype=torch.float32, device=device),
+            advantages=torch.tensor(advantages, dtype=torch.float32, device=self._training.device),
             mask=packed.mask,
             sequence=packed.sequence,
-            importance=importance if settings.old_logprobs == "trainer" else None,
+            importance=importance if corrects else None,
             reference_logprobs=self._reference_logprobs(packed),
         )
         output = self._loss(terms, self._loss_settings, totals)
         torch.autograd.backward(output.loss)
+        metrics |= difference(MOVEMENT, logprobs.detach(), before, packed.mask, totals)
         metrics["train/entropy"] = (entropy * packed.mask).sum() / totals.tokens
         return metrics | output.metrics
+
+    def _check_sampler(self, metrics: dict[str, float]) -> None:
+        """Compare sampler and trainer once, at the first rollouts that allow it.
+
+        Later differences are shown and do not stop a run: rounding weighs more as a policy sharpens.
+        """
+        if self._sampler_checked:
+            return
+        self._sampler_checked = True
+        # Both sides round, and log-probs under top-p are higher by what renormalising adds, at most −log(top_p).
+        allowed = 2.0 * self._training.allowed.mean - math.log(self._settings.top_p)
+        mean, largest = metrics[f"{MISMATCH}/mean"], metrics[f"{MISMATCH}/max"]
+        if not mean <= allowed:
+            generator = self._training.context.profile.hardware.generator
+            raise StageFailed(
+                f"hardware.generator {generator!r} does not compute this model as the trainer does: "
+                f"at the same weights mean |Δ log-prob| {mean:.3g}, max {largest:.3g}, allowed mean {allowed:.2g}; "
+                "use the other generator, or another model"
+            )
 
     def _reference_logprobs(self, packed: Packed) -> Tensor | None:
         reference = self._training.reference

@@ -31,7 +31,9 @@ from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
 from engine.learning.policy import Policy
+from engine.learning.self_check import Tolerance
 from engine.learning.shortage import fail_if_half_was_too_much
+from engine.learning.stage_check import checked_policy
 from engine.learning.unsupported import UnsupportedModel
 from engine.messages import WeightRef
 from engine.ranks import own_device, world
@@ -67,9 +69,10 @@ class Training:
         fail_if_half_was_too_much(self.root, context.stage)
         self.device = own_device(context.profile.hardware.trainer)
         self.origin = WeightRef(self.arm.name, 0, parent_model(context.folder, context.profile, self.arm))
+        # How far log-probs that are computed in another way may be from the policy's own.
+        self.allowed: Tolerance
+        self.policy = self.load_policy()
         resumed = checkpoint.latest(self.root)
-        with reading(resumed):
-            self.policy = self.load_policy(resumed or self.origin.location)
         self.reference: Policy | None = None  # what a KL penalty is to, where there is one
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
@@ -96,21 +99,34 @@ class Training:
             )
         self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
 
-    def load_policy(self, source: str | Path, frozen: bool = False) -> Policy:
-        """A policy from a model folder or hub name on the trainer's device."""
-        model = self.context.profile.model
-        try:
-            return Policy.load(
-                source,
-                str(self.device),
-                model.compute_dtype,
+    def load_policy(self) -> Policy:
+        """Load the arm's policy from its newest checkpoint or its parent, and compare it with the model's own forward.
+
+        Raises: StageFailed if the checkpoint is damaged, or if this project cannot compute the model exactly.
+        """
+        resumed = checkpoint.latest(self.root)
+        wanted = self.context.profile.model
+        with reading(resumed), refusing():
+            policy, self.allowed = checked_policy(
+                resumed or self.origin.location,
+                self.device,
+                wanted.compute_dtype,
                 self.settings.gradient_checkpointing,
-                revision=model.revision,
-                frozen=frozen,
+                wanted.revision,
             )
-        except UnsupportedModel as error:
-            # Another trainer would come to the same.
-            raise StageFailed(str(error)) from error
+        return policy
+
+    def load_reference(self) -> None:
+        """Load the model that the arm started from, frozen, as what a KL penalty is measured against."""
+        wanted = self.context.profile.model
+        with refusing():
+            self.reference = Policy.load(
+                self.origin.location,
+                str(self.device),
+                wanted.compute_dtype,
+                revision=wanted.revision,
+                frozen=True,
+            )
 
     def move(self) -> Update:
         """One optimizer step on the gradients gathered; warns where their norm is not finite, as nothing moved."""
@@ -237,6 +253,15 @@ def reading(folder: Path | None) -> Iterator[None]:
             f"{folder}: this checkpoint cannot be read ({fault_of(error)}); move it away, "
             "and a resume goes on from the one before it"
         ) from error
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Raise StageFailed for a model that this project cannot compute: another trainer would come to the same."""
+    try:
+        yield
+    except UnsupportedModel as error:
+        raise StageFailed(str(error)) from error
 
 
 class Clock:

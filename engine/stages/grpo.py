@@ -100,8 +100,9 @@ def _train(
         wait_for_rollouts()
         rollouts = source.take(training.step + 1)
         metrics = source.report(rollouts)
+        sampled_here = not training.context.profile.grpo.replay and rollouts.version == training.step
         with clock.measure("train"):
-            metrics |= gradient.train_on(rollouts)
+            metrics |= gradient.train_on(rollouts, sampled_here)
         source.trained(rollouts.step)
         training.step = rollouts.step
         last = training.step == training.total_steps
