@@ -49,7 +49,7 @@ def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
     The last checkpoint, or the best one by validation where the profile's eval.checkpoint says so.
     """
     if arm.stage == "none":
-        return standing(folder, profile, profile.arm(arm.parent)) if arm.parent else (_base_model(profile), 0)
+        return standing(folder, profile, profile.arm(arm.parent)) if arm.parent else (base_model(profile), 0)
     found = checkpoints(folder, arm.name)
     if not found:
         raise StageFailed(
@@ -64,7 +64,7 @@ def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
 
 def parent_model(folder: RunFolder, profile: Profile, arm: Arm) -> str:
     """The model folder or hub name that `arm` starts from."""
-    return standing(folder, profile, profile.arm(arm.parent))[0] if arm.parent else _base_model(profile)
+    return standing(folder, profile, profile.arm(arm.parent))[0] if arm.parent else base_model(profile)
 
 
 def tokenizer_source(folder: RunFolder, profile: Profile) -> str:
@@ -72,7 +72,7 @@ def tokenizer_source(folder: RunFolder, profile: Profile) -> str:
     return standing(folder, profile, profile.arms[0])[0]
 
 
-def _base_model(profile: Profile) -> str:
+def base_model(profile: Profile) -> str:
     """model.source: a hub name, or a folder, whose ~ stands for the person's home."""
     source = profile.model.source
     return str(Path(source).expanduser()) if source.startswith("~") else source

@@ -24,6 +24,7 @@ from typing import Any, get_args
 from engine import control, gpus, preflight
 from engine.control import Command, NotLive, Reply
 from engine.handover.slots import remove_slots
+from engine.model_check import Tell, check_model, environment, quiet
 from engine.plan import PlanError, Step, extended, make_plan
 from engine.preflight import LaunchError
 from engine.processes.pidfile import end_unattended, lock_path
@@ -62,13 +63,14 @@ def start_run(
     seed: int,
     name: str = "",
     changed: Changes | None = None,
+    tell: Tell = quiet,
 ) -> str:
     """Start `stages` (as engine.plan.parse_stages returns them); return the run's id once a supervisor holds it.
 
-    `changed` are the settings that differ from the named profile, for reports (profiles.changed_settings).
-    Raises LaunchError before anything is written.
+    `changed` are the settings that differ from the named profile, for reports (profiles.changed_settings). `tell` is
+    called with one line on each check that takes seconds. Raises LaunchError before anything is written.
     """
-    plan, found = _checked(home, profile, stages)
+    plan, found = _checked(home, profile, stages, tell)
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:
@@ -105,8 +107,11 @@ def start_run(
     return folder.run_id
 
 
-def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
-    """Goes on with a run that no supervisor holds; `stages` are added to its plan. Returns `run_id`; LaunchError."""
+def resume_run(home: Path, run_id: str, stages: Sequence[str] = (), tell: Tell = quiet) -> str:
+    """Resume a run that no supervisor holds, with `stages` added to its plan, and return `run_id`.
+
+    `tell` is as for `start_run`. Raises: LaunchError.
+    """
     folder = RunFolder(home.absolute(), run_id)
     if is_alive(home, run_id):
         raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` follows it")
@@ -116,6 +121,7 @@ def resume_run(home: Path, run_id: str, stages: Sequence[str] = ()) -> str:
     try:
         with chdir(config["folder"]):
             preflight.check(folder.home, profile, plan, _visible_gpus())
+            check_model(folder.home, profile, plan, tell)
         if plan != steps:
             _grow(folder, config, plan, stages)
         _supervise(folder, Path(config["folder"]))
@@ -179,7 +185,9 @@ def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stage
     _write(folder.config, config | {"plan": grown, "stages": [*config["stages"], *more]})
 
 
-def _checked(home: Path, profile: Profile, stages: Sequence[str]) -> tuple[list[Step], list[gpus.Gpu]]:
+def _checked(
+    home: Path, profile: Profile, stages: Sequence[str], tell: Tell
+) -> tuple[list[Step], list[gpus.Gpu]]:
     """The plan of a new run, for which all is there, and the machine's GPUs."""
     try:
         plan = make_plan(profile, stages)
@@ -187,6 +195,7 @@ def _checked(home: Path, profile: Profile, stages: Sequence[str]) -> tuple[list[
         raise LaunchError(str(error)) from None
     found = _visible_gpus()
     preflight.check(home.absolute(), profile, plan, found)
+    check_model(home.absolute(), profile, plan, tell)
     return plan, found
 
 
@@ -220,7 +229,7 @@ def _supervise(folder: RunFolder, where: Path) -> None:
             start_new_session=True,
             pass_fds=(writer,),
             cwd=where,
-            env=_environment(),
+            env=environment(),
         )
     os.close(writer)
     try:
@@ -236,15 +245,6 @@ def _supervise(folder: RunFolder, where: Path) -> None:
     raise LaunchError(
         lines[-1] if lines else f"run {folder.run_id}: its supervisor did not start in {START_SECONDS:.0f} s"
     )
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a supervisor. Run from a source tree, it must find the packages where we found them."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    root = Path(__file__).resolve().parents[1]
-    if root.name not in ("site-packages", "dist-packages"):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    return environment
 
 
 def _end_unattended(folder: RunFolder) -> None:

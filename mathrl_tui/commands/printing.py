@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,11 @@ from typing import Any
 def print_json(value: Any) -> None:
     """`value` as indented JSON; what JSON does not know (times, decimals) as text, and null for what is no number."""
     print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False))
+
+
+def print_notice(line: str) -> None:
+    """Print `line` to stderr: it is for a person who waits, not for a program that reads stdout."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _finite(value: Any) -> Any:

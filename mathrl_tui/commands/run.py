@@ -9,6 +9,7 @@ import typer
 
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home, Overrides
+from mathrl_tui.commands.printing import print_notice
 from mathrl_tui.commands.seeds import Experiment, follow_and_report, run_seeds, start_detached
 
 DEFAULT_PROFILE = "qwen2.5-math-1.5b"
@@ -74,7 +75,7 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
 
     run_id = Store(home).resolve(resume)
     past = end_of(RunFolder(home, run_id).journal)
-    resume_run(home, run_id, parse_stages(stages) if stages else ())
+    resume_run(home, run_id, parse_stages(stages) if stages else (), tell=print_notice)
     print(run_id, flush=True)
     if not detach:
         follow_and_report(home, run_id, past)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mathrl_tui.commands.errors import CommandFailed, EndedWithFailures, WrongInput
+from mathrl_tui.commands.printing import print_notice
 from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _each_once(seeds: Sequence[int]) -> list[int]:
 def _started(home: Path, experiment: Experiment, seed: int) -> str:
     from engine.launch import start_run
 
-    run_id = start_run(home, experiment.profile, experiment.stages, seed, experiment.name, experiment.changed)
+    run_id = start_run(
+        home, experiment.profile, experiment.stages, seed, experiment.name, experiment.changed, print_notice
+    )
     print(run_id, flush=True)
     return run_id
 

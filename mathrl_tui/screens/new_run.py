@@ -114,7 +114,7 @@ class NewRun(ModalScreen[str]):
         self._starting = True
         draft, name = self._draft, self._run_name
         self.query_one("#start", Button).disabled = True
-        self._say("starting…", wrong=False)
+        self._say("checking the model, then starting…", wrong=False)
         started = ""
         for seed in draft.seeds:
             told = await asyncio.to_thread(

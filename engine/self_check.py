@@ -1,0 +1,174 @@
+"""The self-check: a process that loads a model once and compares the run's paths with the model's own forward.
+
+    python -m engine.self_check '{"source": …}'     as engine.model_check starts it
+
+It answers on stdout, one JSON object a line: `progress` while it works, then `fault`, which is "" if all is well. It
+ends when its stdin does, so that it does not outlive the process that waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.context import fault_of
+from engine.data.sequence import Sequence
+from engine.generators.checkpoint import model_folder
+from engine.generators.interface import Generated, GenerationRequest, JobRefused
+from engine.generators.scoring import ScoringRequest
+from engine.generators.transformers import TransformersGenerator
+from engine.learning.own_forward import packed_logprobs
+from engine.learning.policy import NoWeights, Policy
+from engine.learning.self_check import Reference, compare, probes, reference
+from engine.learning.unsupported import UnsupportedModel
+from engine.messages import Sampling, WeightRef
+from engine.model_folder import FolderFault, ModelFolder, check_folder
+
+# Prompts of a generation check, in tokens.
+PROMPTS = (2, 9, 24)
+# Temperature, samples of a prompt (which share its keys and values) and new tokens of each pass.
+PASSES = ((1.0, 2, 8), (0.0, 1, 4))
+ALREADY_ONE_LINE = (FolderFault, JobRefused, NoWeights, UnsupportedModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to check: `trains` the packed path, `generates` the transformers generator."""
+
+    source: str
+    revision: str
+    trains: bool
+    generates: bool
+    gradient_checkpointing: bool
+    max_model_len: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a generator gave: sequences, its log-probs of their response tokens, and its score of each response."""
+
+    sequences: list[Sequence]
+    logprobs: list[NDArray[np.float32]]  # (response tokens,) each
+    scores: list[float]
+
+    def fault(self, expected: Reference) -> str:
+        """Return "" if these are the model's own log-probs, else the figures; `expected` ends with the sequences."""
+        if not self.sequences:
+            return ""
+        own = expected.logprobs[-len(self.sequences) :]
+        scores = [
+            np.array([score / len(part)], np.float32) for score, part in zip(self.scores, own, strict=True)
+        ]
+        means = [part.mean(keepdims=True) for part in own]
+        generated, scored = compare(self.logprobs, own), compare(scores, means)
+        return generated.fault(expected.allowed) or scored.fault(expected.allowed)
+
+
+def fault(request: Request) -> str:
+    """Return one line on the first path that does not compute the model, "" if all do.
+
+    Raises: whatever loading or running the model raises.
+    """
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    model = f"model.source {request.source}"
+    if not Path(request.source).is_dir():
+        tell(progress=f"{model}: fetching from the hub what is not on this machine yet")
+    folder = model_folder(request.source, request.revision)
+    check_folder(ModelFolder(folder))
+    tell(progress=f"{model}: comparing what the run will compute with the model's own forward pass")
+    sampled = sample(folder, request.max_model_len) if request.generates else Sampled([], [], [])
+    policy = Policy.load(folder, gradient_checkpointing=request.gradient_checkpointing)
+    expected = reference(policy.model, [*probes(policy.model), *sampled.sequences], torch.float32)
+    if request.trains:
+        figures = expected.fault(packed_logprobs(policy, expected.sequences))
+        if figures:
+            return f"{model}: the packed path does not compute this model: {figures}; choose another model"
+    figures = sampled.fault(expected)
+    if figures:
+        return (
+            f"{model}: hardware.generator 'transformers' does not compute this model: {figures}; "
+            "choose another model, or --set hardware.generator=vllm"
+        )
+    return ""
+
+
+def sample(folder: Path, max_model_len: int) -> Sampled:
+    """Generate at temperature 1 and greedily with the model in `folder`, and score what came."""
+    generator = TransformersGenerator(folder, "cpu", torch.float32, 2 * len(PROMPTS), max_model_len)
+    generator.load(WeightRef("", 0, str(folder)))  # as the worker does for the model that the arms start from
+    rng = np.random.default_rng(0)
+    room = max(generator.longest - PASSES[0][2], 1)
+    prompts = [
+        rng.integers(0, generator.vocabulary, min(length, room)).astype(np.int32) for length in PROMPTS
+    ]
+    made: list[Generated] = []
+    for temperature, samples, new_tokens in PASSES:
+        waiting = deque(
+            GenerationRequest(place, sample, ids, seed=place * samples + sample)
+            for place, ids in enumerate(prompts)
+            for sample in range(samples)
+        )
+        sampling = Sampling(temperature, new_tokens)
+        made += [each for batch in generator.generate(waiting, sampling) for each in batch]
+    sequences = [
+        Sequence(
+            np.concatenate([prompts[each.prompt], each.token_ids]), len(prompts[each.prompt]), finished=True
+        )
+        for each in made
+    ]
+    requests = [ScoringRequest(item.token_ids, item.prompt_length) for item in sequences]
+    scored = sorted(
+        (each for batch in generator.score(requests) for each in batch), key=lambda each: each.place
+    )
+    generator.close()
+    return Sampled(sequences, [each.logprobs for each in made], [each.logprob for each in scored])
+
+
+def tell(**words: str) -> None:
+    """Send one JSON object to the process that waits."""
+    print(json.dumps(words), file=_answers, flush=True)
+
+
+def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Answer with an error that nothing has caught: a model that cannot be loaded or run is a fault as well."""
+    sys.__excepthook__(kind, error, trace)
+    line = str(error).partition("\n")[0] if isinstance(error, ALREADY_ONE_LINE) else fault_of(error)
+    source = json.loads(sys.argv[1])["source"]
+    tell(fault=f"model.source {source}: {line.removeprefix(f'{source}: ')}; choose another model")
+
+
+def end_with_stdin() -> None:
+    """End this process at once when the one that holds its stdin is gone."""
+
+    def watch() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
+def main() -> None:
+    """Check what the first argument asks for."""
+    sys.excepthook = unhandled
+    end_with_stdin()
+    os.dup2(2, 1)  # what libraries print goes to the log
+    tell(fault=fault(Request(**json.loads(sys.argv[1]))))
+
+
+# The stdout that the process was started with.
+_answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+
+if __name__ == "__main__":
+    main()
