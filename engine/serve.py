@@ -25,12 +25,14 @@ from engine import arms
 from engine.context import StageFailed
 from engine.gpus import GpuClaim, GpuQueue, visible_gpus
 from engine.preflight import LaunchError, checked_model
+from engine.processes.no_bars import NO_BARS
 from engine.processes.pidfile import Process
 from engine.served import served_names
 from profiles import Profile
 from store.home import RunFolder
 
 HOST = "127.0.0.1"
+NO_BAR = "--no-use-tqdm-on-load"
 LOOK_SECONDS = 0.5
 END_SECONDS = 15.0
 CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
@@ -105,7 +107,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=claim.descriptors,
-            env={**os.environ, **environment},
+            env={**os.environ, **NO_BARS, **environment},
         )
     claim.release()
     server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log))
@@ -116,7 +118,16 @@ def start(
 def command(model: str, name: str, port: int) -> list[str]:
     """The command line of vLLM's own server."""
     where = ["--host", HOST, "--port", str(port), "--served-model-name", name]
-    return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", model, *where]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        model,
+        *where,
+        NO_BAR,
+    ]
 
 
 def await_ready(server: Server, seconds: float) -> None:

@@ -101,6 +101,13 @@ def until(true: Callable[[], object], what: str) -> None:
         select.select([], [], [], 0.02)
 
 
+def bars(folder: RunFolder) -> list[str]:
+    """Logs of the run that hold a library's progress bar: a line that is redrawn, or a rate."""
+    marks = ("\r", "it/s", "s/it", "%|")
+    texts = {path.name: path.read_bytes().decode() for path in folder.logs.iterdir()}
+    return [name for name, text in texts.items() if any(mark in text for mark in marks)]
+
+
 def scalars(folder: RunFolder) -> list[Scalar]:
     """What the run has journaled of its metrics."""
     return [record for record in read(folder.journal)[0] if isinstance(record, Scalar)]

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from small_experiment import examples, finish, make_inputs, scalars, start, until
+from small_experiment import bars, examples, finish, make_inputs, scalars, start, until
 
 from engine import launch
 from store.comparison import run_comparisons
@@ -51,6 +51,11 @@ def test_every_stage_ends_and_every_question_is_judged(straight: RunFolder) -> N
     assert rows == {(arm, "rows"): len(held_out) for arm in ("base", "sft", "sft+grpo")}
     identities = Counter((e.arm, e.step, e.task, e.ex_id, e.sample) for e in examples(straight))
     assert max(identities.values()) == 1
+
+
+def test_no_log_holds_a_progress_bar(straight: RunFolder) -> None:
+    assert {path.name for path in straight.logs.iterdir()} >= {"trainer.log", "worker.log"}
+    assert bars(straight) == []
 
 
 def test_sft_learns_and_the_comparison_says_so(straight: RunFolder) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from command_line import mathrl
+from fake_hub import hub
 from folder_forms import (
     CHAT,
     CONFIG,
@@ -231,7 +232,7 @@ def test_a_hub_name_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(LaunchError, match="not in the hub's cache, and HF_HUB_OFFLINE"):
         preflight(tmp_path / "home", profile("some/model"))
     preflight(tmp_path / "home", profile("some/model"), ("data", "traces"))
-    with pytest.raises(LaunchError, match="no such folder and no name of the hub's"):
+    with pytest.raises(LaunchError, match="no such folder, and no name of the hub's"):
         preflight(tmp_path / "home", profile("some model"))
 
 
@@ -267,3 +268,44 @@ def test_templates_and_ids_are_those_of_transformers(tmp_path: Path) -> None:
     ids = token_ids(folder) or {}
     assert ids.keys() == oracle.get_vocab().keys()
     assert max(ids.values()) == max(oracle.get_vocab().values())
+
+
+FETCH = """
+import sys
+from engine.model_folder import FolderFault, check_folder, small_files
+try:
+    folder = small_files(sys.argv[1], "main")
+    check_folder(folder)
+    print(sorted(path.name for path in folder.path.iterdir()))
+except FolderFault as error:
+    print(error)
+"""
+
+
+def _fetched(tmp_path: Path, endpoint: str, name: str = "some/model") -> str:
+    """What a process prints that fetches `name` from a hub."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    command = [sys.executable, "-c", FETCH, name]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_hub_model_is_checked_before_its_weights_are_downloaded(tmp_path: Path) -> None:
+    folder = good_folder(tmp_path / "model")
+    with hub(folder) as (endpoint, taken):
+        small = ["config.json", "tokenizer.json", "tokenizer_config.json"]
+        assert _fetched(tmp_path, endpoint) == str(small)
+        assert sorted(taken) == small
+        taken.clear()
+        FAULTS["pickled weights"].spoil(folder)
+        assert _fetched(tmp_path, endpoint).startswith("pytorch_model.bin: weights in pickled form")
+        assert taken == []
+        assert "the hub does not give it" in _fetched(tmp_path, endpoint, "some/other")

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from small_experiment import examples, finish, until
+from small_experiment import bars, examples, finish, until
 
 from engine import launch
 from engine.data.tiny_model import make_model, make_tokenizer
@@ -166,6 +166,10 @@ def test_every_task_has_a_row_a_document_for_both_arms(straight: RunFolder) -> N
     assert "truncated" in {row.outcome for row in written if row.tokens == 6}
     fractions = [score for (_, task, _), (score, _, _) in rows.items() if task == "truthfulqa_mc2"]
     assert any(0.0 < score < 1.0 for score in fractions)
+
+
+def test_no_log_of_the_suite_holds_a_progress_bar(straight: RunFolder) -> None:
+    assert bars(straight) == []
 
 
 def test_the_few_shot_examples_are_named(straight: RunFolder) -> None:

@@ -202,6 +202,7 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
         "tensor_parallel_size": hardware.worker_tensor_parallel,
         "enforce_eager": hardware.enforce_eager or hardware.worker == "cpu",
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
     if hardware.worker == "cpu":
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -6,6 +6,7 @@ Each check reads a few small files and raises FolderFault with one line: the fil
 """
 
 from engine.model_folder.check import check_folder, check_use, located
+from engine.model_folder.hub import small_files
 from engine.model_folder.reading import FolderFault, ModelFolder, Unavailable
 
-__all__ = ["FolderFault", "ModelFolder", "Unavailable", "check_folder", "check_use", "located"]
+__all__ = ["FolderFault", "ModelFolder", "Unavailable", "check_folder", "check_use", "located", "small_files"]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from engine.model_folder.architecture import check_architecture
 from engine.model_folder.chat_template import check_chat_template
+from engine.model_folder.hub import cached
 from engine.model_folder.lengths import check_lengths
-from engine.model_folder.reading import FolderFault, ModelFolder, Unavailable, read_object
+from engine.model_folder.reading import FolderFault, ModelFolder, read_object
 from engine.model_folder.vocabulary import check_vocabulary
 from engine.model_folder.weights import check_presence, check_weights
 from profiles import Profile
@@ -27,7 +28,7 @@ def located(source: str, revision: str = "main") -> ModelFolder | None:
         raise FolderFault("a file; give the folder with config.json and weights in it")
     if source.startswith(("/", "./", "../", "~")):
         raise FolderFault("no such folder; give a checkpoint folder or a hub name")
-    return _snapshot(source, revision)
+    return cached(source, revision)
 
 
 def check_folder(folder: ModelFolder) -> None:
@@ -70,21 +71,3 @@ def _merge(folder: ModelFolder) -> str:
         f"{ADAPTER}: an adapter (LoRA) of {base}, not a whole model; merge them and give the merged folder: "
         f'python -c "{command}"'
     )
-
-
-def _snapshot(name: str, revision: str) -> ModelFolder | None:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(name, revision=revision, local_files_only=True)
-    except HFValidationError:
-        raise FolderFault("no such folder and no name of the hub's; give a checkpoint folder") from None
-    except LocalEntryNotFoundError:
-        if constants.HF_HUB_OFFLINE:
-            raise Unavailable(
-                "not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub; unset it, or give a folder"
-            ) from None
-        return None
-    # Without the hub nothing can be added to what is cached.
-    return ModelFolder(Path(found), partial=not constants.HF_HUB_OFFLINE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from engine.model_folder.reading import FolderFault, ModelFolder, Tensor, read_header, read_object
 
@@ -17,8 +18,24 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgp
 
 def check_presence(folder: ModelFolder) -> None:
     """Raise FolderFault unless the folder holds weights under a name by which they are loaded."""
-    if not folder.has(SINGLE) and not folder.has(INDEX):
-        raise FolderFault(_without_weights(folder.path))
+    refuse_unknown_names(sorted(found.name for found in folder.path.iterdir()), str(folder.path))
+
+
+def refuse_unknown_names(names: Sequence[str], place: str) -> None:
+    """Raise FolderFault unless weights are among the files `names` of a folder or hub repository `place`."""
+    if SINGLE in names or INDEX in names:
+        return
+    if any(name.startswith(PICKLED) for name in names):
+        raise FolderFault(
+            f"{PICKLED}.bin: weights in pickled form, which may run code when they are loaded; convert them once: "
+            'python -c "from transformers import AutoModelForCausalLM as M; '
+            f"M.from_pretrained('{place}').save_pretrained('{place}')\""
+        )
+    others = [name for name in names if name.endswith(WEIGHT_SUFFIXES)]
+    held = f" (it holds {others[0]}, which transformers does not look for)" if others else ""
+    raise FolderFault(
+        f"a checkpoint folder with no weights: neither {SINGLE} nor {INDEX}{held}; copy them there"
+    )
 
 
 def check_weights(folder: ModelFolder) -> None:
@@ -97,18 +114,3 @@ def _shards(folder: ModelFolder) -> dict[str, set[str]]:
             "copy it there"
         )
     return shards
-
-
-def _without_weights(path: Path) -> str:
-    names = sorted(found.name for found in path.iterdir())
-    if any(name.startswith(PICKLED) for name in names):
-        convert = (
-            "from transformers import AutoModelForCausalLM as M; M.from_pretrained('.').save_pretrained('.')"
-        )
-        return (
-            f"{PICKLED}.bin: weights in pickled form, which may run code when they are loaded; convert them: "
-            f'cd {path} && python -c "{convert}"'
-        )
-    others = [name for name in names if name.endswith(WEIGHT_SUFFIXES)]
-    held = f" (it holds {others[0]}, which transformers does not look for)" if others else ""
-    return f"a checkpoint folder with no weights: neither {SINGLE} nor {INDEX}{held}; copy them there"

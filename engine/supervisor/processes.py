@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from engine.processes.child import run_trainer, run_worker
 from engine.processes.faults import last_error, written_since
+from engine.processes.no_bars import NO_BARS
 from engine.processes.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
 from engine.processes.process_tree import kill_marked, marks
 from store.home import RunFolder
@@ -162,7 +163,8 @@ def _start(
 @contextmanager
 def _environment(marks: dict[str, str], threads: int) -> Iterator[None]:
     """What must stand in the environment before the child's libraries are loaded."""
-    wanted = {**marks, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # so that cuda:N is the N that the locks are for
+    # By bus, so that cuda:N is the N that the locks are for.
+    wanted = {**marks, **NO_BARS, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     if threads:
         wanted["OMP_NUM_THREADS"] = str(threads)
     before = dict(os.environ)
