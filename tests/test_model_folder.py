@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -156,8 +157,8 @@ def test_the_command_refuses_with_status_2(name: str, tmp_path: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
 def test_serve_refuses_the_same_folders(tmp_path: Path) -> None:
-    pytest.importorskip("vllm")
     folder = good_folder(tmp_path / "model")
     FAULTS["GPTQ"].spoil(folder)
     done = mathrl(tmp_path / "home", "serve", folder)
