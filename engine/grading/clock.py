@@ -9,7 +9,8 @@ _TIME = re.compile(
     r"(?:(?:at|by|around)\s+)?(?P<half>上午|下午|午前|午後|오전|오후)?\s*(?P<hour>\d{1,2})"
     r"(?:\s*(?::|時|时|點|点|시)\s*(?P<minute>\d{2}|\d(?=\s*[分분]))?(?:\s*[分분])?(?::(?P<second>\d{2}))?)?"
     r"\s*(?:(?P<meridiem>[ap])\.?\s?m\b\.?|(?P<noon>noon)|(?P<midnight>midnight)|o'?clock(?:\s+(?P<meridiem2>[ap])\.?\s?m\b\.?)?"
-    r"|hours|hrs?)?\s*\.?\Z",
+    r"|hours|hrs?"
+    r"|in\s+the\s+(?:(?P<morning>morning)|afternoon|evening))?\s*\.?\Z",
     re.IGNORECASE,
 )
 _LEAD = re.compile(r"\A(?:[A-Za-z ]{1,30}(?:=|\bis\b|\bat\b))\s*(?=\d)")
@@ -44,10 +45,12 @@ def read_time(text: str) -> Time | None:
     half = (match["meridiem"] or match["meridiem2"] or "").lower() or {
         "上午": "a", "午前": "a", "오전": "a", "下午": "p", "午後": "p", "오후": "p"
     }.get(match["half"] or "", "")  # fmt: skip
+    if " the " in match.group() and not half:
+        half = "a" if match["morning"] else "p"
     half = "p" if match["noon"] else "a" if match["midnight"] else half
     if hour > 23 or minute > 59 or second > 59 or (half and not 1 <= hour <= 12 and not match["half"]):
         return None
     if half:
         hour = hour % 12 + (12 if half == "p" else 0)
-    certain = bool(half) or match.group().rstrip(".").lower().endswith("clock")
+    certain = bool(half or re.search(r"clock|[時时點点시]", match.group(), re.IGNORECASE))
     return Time(hour * 3600 + minute * 60 + second, bool(half) or hour > 12 or hour == 0, certain)

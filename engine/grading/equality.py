@@ -15,6 +15,7 @@ from engine.grading.numbers import Number, read_number
 from engine.grading.parts import Parts, read_parts
 from engine.grading.remarks import without_remark
 from engine.grading.residues import read_residue
+from engine.grading.statements import STATED
 from engine.grading.text import clean, last_unit, unwrapped, without_units, worded
 from engine.grading.units import DEGREE, Unit, conflict, ratio, read_unit, split_unit
 
@@ -27,7 +28,7 @@ _NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not on
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
 _MATHEMATICAL = re.compile(
-    r"[\d\\^=<>]|\A[A-Za-z]\b|(?<![A-Za-z])(?:[A-Za-z]\s*[-+*/]|(?:pi|sqrt|infinity)(?![a-z]))"
+    r"[\d\\^=<>]|\A[-+(\[]*[A-Za-z]\b|(?<![A-Za-z])(?:[A-Za-z]\s*[-+*/]|(?:pi|sqrt|infinity)(?![a-z]))"
 )
 _ANGLE = re.compile(r"\\pi|\\arc|\^\s*\{\s*-1\s*\}")  # in what states an angle in radians
 _MAX_PARTS = 12
@@ -59,7 +60,9 @@ def read_answer(text: str) -> Answer:
     stripped = text.strip()
     if _PLAIN.match(stripped):
         return Answer(stripped, read_number(stripped), raw=stripped)
-    return _read(unwrapped(without_remark(clean(text))))
+    cleaned = clean(text)
+    stated = STATED.match(cleaned) or STATED.match(cleaned.removeprefix("The ").removeprefix("the "))
+    return _read(unwrapped(without_remark(stated.string[stated.end() :] if stated else cleaned)))
 
 
 def _read(cleaned: str) -> Answer:

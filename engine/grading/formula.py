@@ -323,8 +323,34 @@ def _exact(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.MatrixBa
     counters = {
         symbol for node in tree.atoms(sympy.Sum, sympy.Product, sympy.Integral) for symbol in node.variables
     }
+    tree = _real_roots(tree)
     imaginary = [symbol for symbol in tree.free_symbols if str(symbol) == "i" and symbol not in counters]
     return _replaced(tree, dict.fromkeys(imaginary, sympy.I)) if imaginary else tree
+
+
+def _real_roots(tree: sympy.Basic) -> sympy.Basic:
+    """`tree` with odd roots of negative numbers as real numbers: the cube root of −8 is −2."""
+    if not tree.args:
+        return tree
+    arguments = [_real_roots(argument) for argument in tree.args]
+    if isinstance(tree, sympy.Pow) and isinstance(arguments[1], sympy.Rational) and arguments[1].q % 2:
+        base, power = arguments
+        if (
+            power.q > 1
+            and not base.free_symbols
+            and not base.has(sympy.factorial)
+            and base.doit().is_negative
+        ):
+            root = sympy.Pow(sympy.Mul(-1, base, evaluate=False), power, evaluate=False)
+            return sympy.Mul((-1) ** power.p, root, evaluate=False)
+    return _rebuilt(tree, arguments)
+
+
+def _rebuilt(tree: sympy.Basic, arguments: list[sympy.Basic]) -> sympy.Basic:
+    try:
+        return tree.func(*arguments, evaluate=False)
+    except TypeError:
+        return tree.func(*arguments)
 
 
 def _replaced(tree: sympy.Basic, values: dict[sympy.Basic, sympy.Basic]) -> sympy.Basic:
@@ -333,8 +359,4 @@ def _replaced(tree: sympy.Basic, values: dict[sympy.Basic, sympy.Basic]) -> symp
         return values[tree]
     if not tree.args:
         return tree
-    arguments = [_replaced(argument, values) for argument in tree.args]
-    try:
-        return tree.func(*arguments, evaluate=False)
-    except TypeError:
-        return tree.func(*arguments)
+    return _rebuilt(tree, [_replaced(argument, values) for argument in tree.args])

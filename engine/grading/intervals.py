@@ -69,7 +69,10 @@ def read_region(text: str) -> Region | None:
         variable, certain = variable or read.variable, certain or read.certain
     if len(union) > _MAX_PIECES:
         return None
-    return Region(tuple(union), variable, certain or len(pieces) > 1)
+    spread = len(pieces) > 1 and (
+        "\\cup" in text or any(piece.kind != "point" for part in union for piece in part)
+    )
+    return Region(tuple(union), variable, certain or spread)
 
 
 def _member(text: str) -> Region | None:
@@ -108,18 +111,22 @@ def _inequalities(text: str) -> Region | None:
     variable = ""
     for part in _split(_MEET, text):
         read = _chain(part)
+        if read is None and pieces and pieces[-1].kind == "not" and not _RELATION.search(part):
+            pieces.append(_bound("!=", part))  # x ≠ 1, 2
+            continue
         if read is None or (variable and read[0] != variable):
             return None
         variable = read[0]
         pieces.extend(read[1])
-    return Region((tuple(pieces),), variable, True) if pieces else None
+    certain = any(piece.kind != "point" for piece in pieces)
+    return Region((tuple(pieces),), variable, certain) if pieces else None
 
 
 def _chain(text: str) -> tuple[str, list[Piece]] | None:
     """The variable and the bounds of `a < x`, `x < b`, `a < x < b` or `x ≠ a`."""
     signs = [_SIGN.get(sign.group(), sign.group()) for sign in _RELATION.finditer(text)]
     sides = [side.strip() for side in _RELATION.split(text)]
-    if not 1 <= len(signs) <= 2 or not all(sides) or set(signs) == {"=="}:
+    if not 1 <= len(signs) <= 2 or not all(sides) or (len(signs) == 2 and "==" in signs):
         return None
     places = [place for place, side in enumerate(sides) if _VARIABLE_ALONE.match(side)]
     if len(signs) == 2 and 1 in places:
@@ -139,6 +146,8 @@ def _chain(text: str) -> tuple[str, list[Piece]] | None:
 
 def _unsolved(text: str) -> tuple[str, list[Piece]] | None:
     """An inequality in one variable that does not stand alone on its side."""
+    if "=" in text and not re.search(r"[<>!]=", text):
+        return None
     letters = set(re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", text))) - {"e"}
     if len(letters) != 1 or len(_RELATION.findall(text)) != 1:
         return None

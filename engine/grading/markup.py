@@ -124,6 +124,7 @@ def _without_idle_braces(text: str) -> str:
     if "{" not in text:
         return text
     drop: set[int] = set()
+    keep: set[int] = set()  # as the braces of a set
     stack: list[tuple[int, bool]] = []
     for brace in _BRACE.finditer(text):
         if brace.group() == "{":
@@ -131,12 +132,21 @@ def _without_idle_braces(text: str) -> str:
         elif brace.group() == "}" and stack:
             opened, argument = stack.pop()
             inner = text[opened + 1 : brace.start()]
-            if not argument and "\\choose" not in inner and inner.strip():
-                drop |= {opened, brace.start()}
-    return "".join(character for place, character in enumerate(text) if place not in drop)
+            if argument or "\\choose" in inner or not inner.strip():
+                continue
+            drop |= {opened, brace.start()}
+            if "\\cup" in text or _LISTED.match(inner):
+                keep |= {opened, brace.start()}
+    return "".join(
+        f"\\{character}" if place in keep else "" if place in drop else character
+        for place, character in enumerate(text)
+    )
 
 
-_COMMAND_BEFORE = re.compile(r"\\[A-Za-z]+\*?\s*\Z")
+_LISTED = re.compile(r"[^(){}\[\]]+,[^(){}\[\]]+\Z")
+_COMMAND_BEFORE = re.compile(
+    r"\\(?!(?:cup|cap|times|cdot|div|pm|mp|le|ge|lt|gt|ne|in|setminus|to)\s*\Z)[A-Za-z]+\*?\s*\Z"
+)
 
 
 def _is_argument(text: str, at: int) -> bool:

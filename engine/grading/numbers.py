@@ -34,7 +34,7 @@ _SCALES = dict(
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[-+]?|negative\ |minus\ )\s*
-    (?P<currency>[$€£¥₹₩]|(?:usd|eur|gbp|inr|rs\.?|us\$)\s)?\s*
+    (?P<currency>[$€£¥₹₩]|(?:usd|eur|gbp|inr|rs|us\$)(?:\s|\.\s?))?\s*
     (?P<sign2>[-+]?)\s*
     (?:
         (?P<repeat>{repeating.PATTERN})

@@ -12,13 +12,16 @@ _OPENERS = re.compile(
     r"""
       \s*[,;:]?\s*\b(?:because|since|which|whereas|whereby)\b
     | \s*[,;]\s*(?:so|as|where|meaning|making|giving|hence|thus|therefore|being|namely|given|after|when|that\ is
-        |i\.e\.?|e\.g\.?|leaving|representing|obtained|showing|in\ (?:other\ words|total|all)|with|because)(?=[\s,:])
+        |i\.e\.?|e\.g\.?|leaving|representing|obtained|showing|in\ (?:other\ words|total|all)|with|because
+        |that['’]s|it['’]s)(?=[\s,:])
     | \s*[,;]\s*(?:the|an?|this|it|we|they|he|she|for)\s+(?=[A-Za-z]{2})
     | \s*[,;]?\s*\b(?:as\ (?:required|desired|needed|shown|expected|claimed)|i\.e\.|in\ total|altogether)(?![A-Za-z])
     | \s*,?\s*\b(?:(?:and\s+|but\s+)?not|rather\ than|instead\ of)\s+(?=[\\$\d-])
     | \s+as\s+(?=[\\$\d])
     | (?<=[\d}$)])\s*:\s+(?=[A-Za-z]{3})
     | \s*,\s*and\s+(?:we|this|that|so|it|hence|thus|therefore)\b
+    | (?P<valued>\s*,\s+(?=[a-z][a-z'’]*(?:\s+[A-Za-z'’]+)+\s*\Z|[a-z]+ly\s*\Z)
+        |\s+(?:is|are|was)\s+(?:the|an?|our|my|its|indeed|correct|right)\b)
     | \s*[,、]\s*而?(?:不是|并非)(?=\s*[\\$\d-])
     | \s*;\s+(?=[A-Za-z]{2})(?!(?:or|and)\b)
     | \s+[-]{1,2}\s+(?=[A-Za-z]{3})
@@ -41,6 +44,7 @@ _HANGING = re.compile(
     re.IGNORECASE,
 )
 _WORD_BEFORE = re.compile(r"\A(?:[A-Za-z][a-z']+\s+){4,}")
+_VALUE = re.compile(r"[\d\\]")
 _MAX = 2000
 
 
@@ -63,7 +67,12 @@ def without_remark(text: str) -> str:
 
 def comment_at(text: str) -> int | None:
     """The place at which the first comment at the outer level of `text` begins, or None."""
-    places = [match.start() for match in _OPENERS.finditer(text) if _outside(text, match.start())]
+    places = [
+        match.start()
+        for match in _OPENERS.finditer(text)
+        if _outside(text, match.start())
+        and (match["valued"] is None or _VALUE.search(text, 0, match.start()))
+    ]
     for match in _BRACKETED.finditer(text):
         if _outside(text, match.start()) and not _MODULUS.match(text, match.start()):
             places.append(match.start())

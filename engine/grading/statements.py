@@ -31,15 +31,15 @@ _NUMBER = re.compile(
     r"(?:\s*(?:hundred|thousand|million|billion|trillion)\b|[万萬亿億만억]\d*)?(?![A-Za-z0-9_])"
 )
 _ALTERNATIVE = re.compile(
-    r"\b(?:or|either|maybe|perhaps|between|not|at\s+(?:least|most)|less\s+than|more\s+than)\b"
-    r"|或|不是|または|ではな|ではあり|또는|이나|아니|아닙",
+    r"\b(?:or|either|maybe|perhaps|between|not|cannot|never|\w+n['’]t|at\s+(?:least|most)|less\s+than|more\s+than)\b"
+    r"|或|不是|または|ではな|ではあり|또는|이나|아니|아닙|보다|より|大于|小于|大於|小於|超过|超過|至少|最多|不到",
     re.IGNORECASE,
 )
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")
 _DISPLAY = (("\\[", "\\]"), ("$$", "$$"), ("\\begin{equation}", "\\end{equation}"))
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’]+")
 _COPULA = re.compile(
-    r"\b(?:is|are|was|were|equals|will\s+be|would\s+be|must\s+be|be|becomes)\b\s*(?:equal\s+to\b)?[\s:]*"
+    r"\b(?:is|are|was|were|equals|will\s+be|would\s+be|must\s+be|be|becomes)\b\s*(?:(?:equal\s+to|at|given\s+by)\b)?[\s:]*"
 )
 _POLITE = re.compile(
     r"\s*(?:です|だ|である|になります|となります|입니다|이다|이에요|예요|이예요|임|입니당)\s*\Z"
@@ -47,6 +47,12 @@ _POLITE = re.compile(
 _EASTERN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _VALUE = re.compile(r"[\d$\\(\[{+−-]")
+_LETTER_IN_MATH = re.compile(r"\$([A-Za-z])\$")
+_OPERATED = re.compile(
+    r"\b(?:close|near|nearly|almost|half|twice|double|triple|squared?|cubed?|root|factorial|times|plus|minus|sum|product"
+    r"|difference|than)\b",
+    re.IGNORECASE,
+)
 _BOLD = re.compile(r"\*\*(?!\w)|(?<!\w)\*\*")
 MAX_TAIL = 4000  # characters from the end in which an answer without a marker is looked for
 
@@ -71,12 +77,14 @@ def _sentence(text: str) -> tuple[str, bool]:
             return inner.strip(), True
     line, newline, _ = text.partition("\n")
     end = _SENTENCE_END.search(line)
+    if end and end.group() in "?？":  # a question states nothing
+        return "", True
     return _BOLD.sub("", line[: end.start()] if end else line).strip(" *_"), bool(end or newline)
 
 
 def value_of(sentence: str) -> str:
     """The value in a sentence: "The largest $n$ is 34" states 34; a sentence that is a value is returned as it is."""
-    sentence = _POLITE.sub("", sentence)
+    sentence = _LETTER_IN_MATH.sub(r"\1", _POLITE.sub("", sentence))
     if _EASTERN.match(sentence) and read_time(sentence) is None:
         return only_number(sentence) or sentence
     if len(_WORDS.findall(_leading_prose(sentence))) < 2:
@@ -89,7 +97,7 @@ def value_of(sentence: str) -> str:
     if copulas:
         valued = [end for end in copulas if _VALUE.match(sentence, end)]
         return sentence[valued[-1] if valued else copulas[0] :].strip()
-    return only_number(sentence) or sentence
+    return sentence if _OPERATED.search(sentence) else only_number(sentence) or sentence
 
 
 def _leading_prose(sentence: str) -> str:

@@ -43,7 +43,7 @@ _ORDINAL = re.compile(
 _LATIN_ORDINAL = re.compile(r"(?<=\d)\\(?:text|mathrm|textrm)\s*\{\s*(?:st|nd|rd|th)\s*\}")
 _UNIT = re.compile(r"\s*\\unit\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _LAST_UNIT = re.compile(rf"{_UNIT.pattern}\s*([.)]?)\s*\Z")
-_NOT_IN_UNIT = re.compile(r"(?<![A-Za-z])\d|\d\d|[,;=<>(\\]")
+_NOT_IN_UNIT = re.compile(r"(?<![A-Za-z^{-])\d|\d\d|[,;=<>(\\]")
 _REALS = re.compile(
     r"(?:\(?the (?:set of )?)?all real (?:numbers|values)(?: of [a-z])?\Z|all reals\Z", re.IGNORECASE
 )
@@ -160,7 +160,7 @@ def _texts(text: str) -> str:
 
 
 def _is_unit(content: str, before: str) -> bool:
-    words = content.strip()
+    words = content.strip().replace("\\cdot", "*")
     return (
         bool(words)
         and not _NOT_IN_UNIT.search(words)

@@ -102,13 +102,14 @@ _POWER_BEHIND = {"squared": 2, "cubed": 3}
 _EMPTY_WORDS = frozenset({"unit", "of"})
 # Words that make what stands before them more than a value with a unit: alternatives, arithmetic, conditions, doubt.
 NO_UNIT = re.compile(
-    r"\b(?:or|and|to|not|nor|either|neither|maybe|perhaps|probably|possibly|unless|than|if|when|where|for\s+all|is|are|was"
+    r"\A\s*(?:squared|cubed|factorial|doubled|tripled|halved)\b"
+    r"|\b(?:or|and|to|not|nor|either|neither|maybe|perhaps|probably|possibly|unless|than|if|when|where|for\s+all|is|are|was"
     r"|minus|plus|times|through|over|divided|choose|mod|modulo|below|negative|pi|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp"
     r"|infinity|i|at\s+(?:least|most)|but|otherwise|with|then|so|because|since|which|such|that|only|true|false)\b",
     re.IGNORECASE,
 )
 CJK_NO_UNIT = re.compile(
-    r"或|和|不|または|ではな|じゃな|ではあり|또는|이나|아니|아닙|以上|以下|未満|이상|이하|미만|分之|분의|分の"
+    r"或|和|不|または|ではな|じゃな|ではあり|또는|이나|아니|아닙|以上|以下|未満|이상|이하|미만|보다|より|大于|小于|分之|분의|分の"
 )
 
 
@@ -180,6 +181,9 @@ _WORDS_BEHIND = re.compile(
     r"(?P<body>.*?[\w})\]!])\s+(?P<unit>[A-Za-z]{2,}(?:[\s/*.]+[A-Za-z]+)*(?:\s*\^\s*\{?[23]\}?)?)\.?\s*\Z",
     re.DOTALL,
 )
+_EASTERN_BEHIND = re.compile(
+    r"(?P<body>.*[A-Za-z0-9})\]!])\s*(?P<unit>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)\Z", re.DOTALL
+)
 _FUNCTION_BEHIND = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|ln|lg|log|exp|sqrt)\s*\Z|[-+*/^_=<>(]\s*\Z")
 _CURRENCY = re.compile(r"\A\s*([$€£¥₹])\s*(?=[\w\\(])")
 
@@ -189,6 +193,9 @@ def split_unit(text: str) -> tuple[str, str]:
     currency = _CURRENCY.match(text)
     if currency and "$" not in text[currency.end() :]:
         return text[currency.end() :], currency[1]
+    eastern = _EASTERN_BEHIND.match(text)
+    if eastern and not CJK_NO_UNIT.search(eastern["unit"]):
+        return eastern["body"], eastern["unit"]
     match = _WORDS_BEHIND.match(text) if len(text) <= 200 else None
     if match is None or NO_UNIT.search(match["unit"]) or not re.search(r"\d|\\", match["body"]):
         return text, ""
