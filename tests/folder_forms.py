@@ -311,6 +311,17 @@ FAULTS: dict[str, Form] = {
     ),
     "more ids than rows": _form(with_tokens(extra=ROWS), f"'extra' has the id {ROWS}", f"{ROWS} rows"),
     "more words than rows": _form(config(vocab_size=20), "'w29' has the id 29", "20 rows"),
+    "more special tokens than rows": _form(
+        _all(with_tokens(extra=ROWS), tokenizer_config(extra_special_tokens=["extra"])),
+        f"'extra' has the id {ROWS}",
+    ),
+    "image token in the template": _form(
+        _all(
+            with_tokens(image=ROWS),
+            tokenizer_config(image_token="image", chat_template=TEMPLATE + "image"),
+        ),
+        f"'image' has the id {ROWS}",
+    ),
     "EOS that is added": _form(
         _all(tokenizer_config(eos_token="</s>"), config(vocab_size=30)), "'</s>' has the id 30", "30 rows"
     ),

@@ -17,11 +17,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.data.prompts import prompt_text
 from engine.data.rows import Row
-from engine.model_folder.reading import FolderFault, ModelFolder, read_text
-from engine.model_folder.vocabulary import special_tokens
+from engine.model_folder.reading import FolderFault, ModelFolder
+from engine.model_folder.tokenizer_settings import chat_template, special_tokens
 from profiles import Profile
 
-FILE = "chat_template.jinja"
 QUESTION = "What is 90817 plus 26354?"
 # What a template can raise besides its own errors, by what it does with the messages.
 ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -66,17 +65,6 @@ class TemplateAlone:
         made = _environment().from_string(self.chat_template)
         wanted = {"tools": None, "documents": None, "add_generation_prompt": options["add_generation_prompt"]}
         return made.render(messages=list(messages), **wanted, **self._special)
-
-
-def chat_template(folder: ModelFolder) -> str | None:
-    """Return the folder's default template: that of a file before that of tokenizer_config.json; None without one."""
-    if folder.has(FILE):
-        return read_text(folder.path / FILE)
-    found = folder.tokenizer_config.get("chat_template")
-    if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) and found else None
 
 
 class _Generation(Extension):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.model_folder.reading import FolderFault, ModelFolder, read_object, read_text
+from engine.model_folder.tokenizer_settings import content_of, foreign_tokens, special_tokens
 
 TOKENIZER = "tokenizer.json"
 # What transformers builds a tokenizer from: any one of these sets is enough.
@@ -21,22 +22,45 @@ VOCABULARIES = (
 )
 # Classes that stand for no model's own tokenizer, and have no tokens or files of their own.
 GENERAL_CLASSES = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
-SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+NO_END = (
+    "tokenizer_config.json: has no eos_token, so that no answer could end; name the token that ends an answer"
+)
+PROBE = "What is 17 plus 4?"
 
 
 def check_vocabulary(folder: ModelFolder) -> None:
     """Raise FolderFault unless the folder has a tokenizer, an end-of-sequence token, and a row for each id."""
     if not _has_tokenizer(folder):
         return
-    rows = folder.count("vocab_size")
-    _check_end(folder, rows)
+    _check_end(folder)
     ids = token_ids(folder)
-    if not ids or rows is None:
-        return
-    largest = max(ids, key=ids.__getitem__)
-    if ids[largest] >= rows:
+    if ids is not None:
+        check_ids(folder, ids)
+
+
+def check_loaded(folder: ModelFolder, tokenizer: Any) -> None:
+    """Raise FolderFault unless a tokenizer, as transformers has loaded it, fits the model.
+
+    Its class may bring tokens of its own, which no file of the folder names.
+    """
+    if tokenizer.eos_token_id is None:
+        raise FolderFault(NO_END)
+    check_ids(folder, tokenizer.get_vocab())
+    if not tokenizer(PROBE, add_special_tokens=False)["input_ids"]:
         raise FolderFault(
-            f"{TOKENIZER}: token {largest!r} has the id {ids[largest]}, but the embedding has {rows} rows "
+            "tokenizer: it makes no tokens of a question; copy the base model's tokenizer files"
+        )
+
+
+def check_ids(folder: ModelFolder, ids: Mapping[str, int]) -> None:
+    """Raise FolderFault if a token that a text may hold has an id without a row in the embedding."""
+    rows = folder.count("vocab_size")
+    if rows is None:
+        return
+    beyond = {token: number for token, number in ids.items() if number >= rows}
+    for token in sorted(beyond.keys() - foreign_tokens(folder), key=beyond.__getitem__, reverse=True):
+        raise FolderFault(
+            f"tokenizer: token {token!r} has the id {beyond[token]}, but the embedding has {rows} rows "
             "(vocab_size); give the tokenizer that the model was trained with, or resize the embedding"
         )
 
@@ -55,15 +79,6 @@ def token_ids(folder: ModelFolder) -> dict[str, int] | None:
     return ids
 
 
-def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
-    """Return what the folder's files name as special tokens; None for one that is switched off explicitly."""
-    tables: list[Mapping[str, Any]] = [folder.tokenizer_config]
-    if "added_tokens_decoder" not in folder.tokenizer_config:
-        tables.append(folder.optional("special_tokens_map.json"))
-    merged = {key: value for table in tables for key, value in table.items()}
-    return {name: _content(merged[name]) for name in SPECIAL if name in merged}
-
-
 def _has_tokenizer(folder: ModelFolder) -> bool:
     """Return False if the tokenizer is still to be downloaded. Raises FolderFault if there is none to be had."""
     general = folder.tokenizer_config.get("tokenizer_class") in GENERAL_CLASSES
@@ -80,8 +95,9 @@ def _has_tokenizer(folder: ModelFolder) -> bool:
     )
 
 
-def _check_end(folder: ModelFolder, rows: int | None) -> None:
+def _check_end(folder: ModelFolder) -> None:
     """Raise FolderFault if no token ends an answer, or an id that shall end one has no row."""
+    rows = folder.count("vocab_size")
     tables = {
         "config.json": folder.config,
         "generation_config.json": folder.optional("generation_config.json"),
@@ -96,9 +112,7 @@ def _check_end(folder: ModelFolder, rows: int | None) -> None:
     # Classes of one model's tokenizer have an end token of their own, which no file needs to name.
     general = folder.tokenizer_config.get("tokenizer_class") in GENERAL_CLASSES
     if named.get("eos_token") is None and ("eos_token" in named or general or not ends):
-        raise FolderFault(
-            "tokenizer_config.json: has no eos_token, so that no answer could end; name the token that ends an answer"
-        )
+        raise FolderFault(NO_END)
 
 
 def _declared(folder: ModelFolder) -> list[str]:
@@ -106,7 +120,7 @@ def _declared(folder: ModelFolder) -> list[str]:
     decoder = folder.tokenizer_config.get("added_tokens_decoder")
     extra = folder.tokenizer_config.get("additional_special_tokens")
     found = [*(decoder.values() if isinstance(decoder, dict) else ()), *_as_list(extra)]
-    texts = [*(_content(entry) for entry in found), *special_tokens(folder).values()]
+    texts = [*(content_of(entry) for entry in found), *special_tokens(folder).values()]
     return [text for text in texts if text]
 
 
@@ -126,12 +140,6 @@ def _tokenizer_json(table: Mapping[str, Any]) -> dict[str, int]:
 
 def _numbered(vocabulary: Mapping[str, Any]) -> dict[str, int]:
     return {token: number for token, number in vocabulary.items() if type(number) is int}
-
-
-def _content(value: object) -> str | None:
-    """Return the text of a token, which files write as it is or in a table."""
-    found = value.get("content") if isinstance(value, dict) else value
-    return found if isinstance(found, str) else None
 
 
 def _as_list(value: object) -> list[Any]:
