@@ -24,6 +24,7 @@ from engine.data.cache import content_key
 from engine.model_folder import located
 from engine.plan import Step, needs_worker
 from engine.preflight import LaunchError
+from engine.processes.no_bars import NO_BARS
 from profiles import Profile
 
 Tell = Callable[[str], object]
@@ -47,15 +48,16 @@ def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell =
     """
     wanted = request(profile, plan)
     folder = _located(wanted)
+    if folder is None and (wanted["trains"] or wanted["generates"]):
+        tell(f"model.source {wanted['source']}: fetching its configuration and tokenizer from the hub")
+        preflight.check_hub_model(profile, plan)
+        folder = _located(wanted)
     asked = wanted if folder is None else _unknown(home, wanted, folder)
     if not (asked["trains"] or asked["generates"]):
         return
     fault = _ask(asked, tell)
     if fault:
         raise LaunchError(fault)
-    if folder is None:  # its files could not be looked at before
-        preflight.check_model(profile, plan)
-        folder = _located(wanted)
     for path in PATHS:
         if asked[path] and folder is not None:
             _remember(_record(home, wanted, path, folder))
@@ -150,7 +152,7 @@ def _ask(wanted: dict[str, Any], tell: Tell) -> str:
             text=True,
             encoding="utf-8",
             start_new_session=True,
-            env=environment(),
+            env={**environment(), **NO_BARS},
         )
         try:
             assert process.stdout is not None

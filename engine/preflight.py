@@ -161,6 +161,21 @@ def check_model(profile: Profile, plan: Sequence[Step]) -> None:
         raise LaunchError(f"model.source {source}: {error}") from None
 
 
+def check_hub_model(profile: Profile, plan: Sequence[Step]) -> None:
+    """Download the configuration and tokenizer of a hub model that is not on this machine, and check them.
+
+    Raises: LaunchError.
+    """
+    from engine.model_folder import FolderFault, small_files
+
+    source = profile.model.source
+    try:
+        small_files(source, profile.model.revision)
+    except FolderFault as error:
+        raise LaunchError(f"model.source {source}: {error}") from None
+    check_model(profile, plan)
+
+
 def checked_model(
     source: str, revision: str = "main", field: str = "", is_used: bool = True
 ) -> ModelFolder | None:

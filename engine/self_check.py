@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from engine.context import fault_of
 from engine.data.sequence import Sequence
+from engine.data.tokenizer import load_tokenizer
 from engine.generators.checkpoint import model_folder
 from engine.generators.interface import Generated, GenerationRequest, JobRefused
 from engine.generators.scoring import ScoringRequest
@@ -32,7 +33,7 @@ from engine.learning.policy import NoWeights, Policy
 from engine.learning.self_check import Reference, compare, probes, reference
 from engine.learning.unsupported import UnsupportedModel
 from engine.messages import Sampling, WeightRef
-from engine.model_folder import FolderFault, ModelFolder, check_folder
+from engine.model_folder import FolderFault, ModelFolder, check_folder, check_loaded
 
 # Prompts of a generation check, in tokens.
 PROMPTS = (2, 9, 24)
@@ -86,7 +87,9 @@ def fault(request: Request) -> str:
     if not Path(request.source).is_dir():
         tell(progress=f"{model}: fetching from the hub what is not on this machine yet")
     folder = model_folder(request.source, request.revision)
-    check_folder(ModelFolder(folder))
+    described = ModelFolder(folder)
+    check_folder(described)
+    check_loaded(described, load_tokenizer(folder))
     tell(progress=f"{model}: comparing what the run will compute with the model's own forward pass")
     sampled = sample(folder, request.max_model_len) if request.generates else Sampled([], [], [])
     policy = Policy.load(folder, gradient_checkpointing=request.gradient_checkpointing)

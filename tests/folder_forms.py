@@ -302,6 +302,14 @@ FAULTS: dict[str, Form] = {
         without("tokenizer.json"), "no tokenizer: the folder has no tokenizer.json"
     ),
     "tokenizer is a pointer": _form(replaced("tokenizer.json", POINTER), "tokenizer.json: a Git-LFS pointer"),
+    "sentencepiece is a pointer": _form(
+        _all(
+            without("tokenizer.json"),
+            tokenizer_config(tokenizer_class="LlamaTokenizer"),
+            replaced("tokenizer.model", POINTER),
+        ),
+        "tokenizer.model: a Git-LFS pointer",
+    ),
     "tokenizer is no JSON": _form(replaced("tokenizer.json", "{"), "tokenizer.json: not valid JSON"),
     "tokenizer without words": _form(
         replaced("tokenizer.json", '{"model": {}}'), "has no tokens in model.vocab"

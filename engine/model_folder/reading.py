@@ -98,6 +98,15 @@ def read_text(path: Path) -> str:
         raise FolderFault(f"{path.name}: not UTF-8 text ({error.reason}); {COPY_AGAIN}") from None
 
 
+def check_start(path: Path) -> None:
+    """Raise FolderFault if `path` cannot be read or is a Git-LFS pointer."""
+    try:
+        with path.open("rb") as file:
+            refuse_pointer(path.name, file.read(len(LFS_POINTER)))
+    except OSError as error:
+        raise FolderFault(_unreadable(path.name, error)) from None
+
+
 def read_header(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name. Raises FolderFault unless header and size fit together."""
     try:

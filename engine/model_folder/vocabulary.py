@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.model_folder.reading import FolderFault, ModelFolder, read_object, read_text
+from engine.model_folder.reading import FolderFault, ModelFolder, check_start, read_object
 from engine.model_folder.tokenizer_settings import content_of, foreign_tokens, special_tokens
 
 TOKENIZER = "tokenizer.json"
@@ -85,8 +85,8 @@ def _has_tokenizer(folder: ModelFolder) -> bool:
     wanted = [(TOKENIZER,)] if general else VOCABULARIES
     found = next((names for names in wanted if all(folder.has(name) for name in names)), None)
     if found is not None:
-        if not found[0].endswith(".model"):
-            read_text(folder.path / found[0])
+        for name in found:
+            check_start(folder.path / name)
         return True
     if folder.partial:
         return False
