@@ -64,6 +64,17 @@ def test_a_killed_worker_takes_its_daemon_along(tmp_path: Path) -> None:
     assert not folder.exists() and living.exists()
 
 
+def test_an_ending_worker_removes_its_directory(tmp_path: Path) -> None:
+    daemon = tmp_path / mps.DAEMON
+    daemon.write_text(DAEMON)
+    daemon.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NOTE": str(tmp_path / "note")}
+    worker = [sys.executable, "-c", WORKER, str(tmp_path)]
+    done = subprocess.run(worker, env=environment, input="", capture_output=True, text=True, check=True)
+    assert "mathrl-mps-" in done.stdout
+    assert list(tmp_path.glob("mathrl-mps-*")) == []
+
+
 def test_without_the_drivers_tools_there_is_no_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

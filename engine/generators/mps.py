@@ -9,6 +9,7 @@ whatever ends the worker.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import shutil
@@ -36,6 +37,7 @@ def start_mps(root: Path = Path("/tmp")) -> dict[str, str]:
     folder = root / DIRECTORY.format(pid=os.getpid())
     (folder / "log").mkdir(parents=True, exist_ok=True)
     reach = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # The daemon must see every GPU: its clients number theirs among the ones it sees.
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     subprocess.Popen(
