@@ -129,7 +129,21 @@ def compare_arms(
     scores = [arm_scores(store, side) for side in sides]
     documents = [arm_documents(store, side) for side in sides]
     _shared({**scores[0], **documents[0]}, {**scores[1], **documents[1]}, (a, b))
+    _refuse_other_windows([newest(evaluated(store, side)) for side in sides], (a, b))
     return corrected(_pair(scores, documents, (a, b), method))
+
+
+def _refuse_other_windows(sides: Sequence[Sequence[EvalSummary]], labels: tuple[str, str]) -> None:
+    """Raise InputError if a figure that depends on the window was measured in another one on each side."""
+    a_rows, b_rows = ({row.task: row for row in rows if row.window_tokens} for rows in sides)
+    for task, row in a_rows.items():
+        other = b_rows.get(task, row)
+        depends = row.measure == "perplexity" or row.prompts_cut or other.prompts_cut
+        if depends and row.window_tokens != other.window_tokens:
+            raise InputError(
+                f"task {task}: {labels[0]} read windows of {row.window_tokens} tokens and {labels[1]} of "
+                f"{other.window_tokens}; evaluate both with the same eval.window"
+            )
 
 
 def run_comparisons(store: Store, run_id: str) -> list[Comparison]:

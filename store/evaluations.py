@@ -95,7 +95,7 @@ def _summary(
         measure="perplexity" if likelihood else "accuracy",
         pass_at_k=best,
         majority=majority,
-        prompts_cut=row["prompts_cut"] if row["window_tokens"] else None,
+        prompts_cut=row["prompts_cut"] if row["window_tokens"] and not likelihood else None,
         window_tokens=row["window_tokens"] or None,
     )
 

@@ -91,12 +91,13 @@ class EvalSummary:
     measured by perplexity, `rate` is the perplexity, and `low` and `high` its BCa interval over documents.
 
     What does not apply is None. `correct` needs verdicts; `mean_tokens`, `cut_off`, `no_answer`, `pass_at_k` and
-    `majority` need completions; `mean_words` (a document) needs a perplexity; `prompts_cut` and `window_tokens` need
-    a suite task. `cut_off` counts completions that ran into the token limit, with an answer or without, as GRPO's
+    `majority` need completions; `mean_words` (a document) needs a perplexity; `window_tokens` needs a suite task, and
+    `prompts_cut` one that is asked and not only read.
+    `cut_off` counts completions that ran into the token limit, with an answer or without, as GRPO's
     `completions/clipped_ratio` does; it is also None for rows of versions that did not record it. `no_answer` counts
     completions without a readable answer, cut off or not. `pass_at_k` is the share of questions with a right sample
     among their k = samples / n, `majority` that with the most frequent answer right. `prompts_cut` counts questions
-    whose prompt did not fit into the window and lost its start.
+    with a prompt that did not fit into the window and lost its start.
     """
 
     run: str

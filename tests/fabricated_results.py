@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from fabricated import TASK, FabricatedRun
@@ -18,6 +19,7 @@ ARC = {"sft": (5, 4), "grpo": (6, 6)}  # not settled
 WORDS = 500  # a document
 NATS = {"base": 2.50, "sft": 2.55, "grpo": 2.48}  # a word: perplexities 12.18, 12.81, 11.94
 DOCUMENTS = 24
+WINDOW = 2048  # tokens that suite tasks read at once
 
 
 def results_run(home: Path, run_id: str = RUN) -> FabricatedRun:
@@ -55,8 +57,23 @@ def _watched(run: FabricatedRun, arm: str) -> list[Example]:
                 index < WATCHED // 2
             )  # of base; the first of these are lost, the first of the others gained
             flipped = index < lost if right else index < WATCHED // 2 + gained
-            rows.append(_row(run, arm, task, index, 0, right != flipped))
+            rows.append(_chosen(_row(run, arm, task, index, 0, right != flipped), index))
     return rows
+
+
+def _chosen(row: Example, index: int) -> Example:
+    """The row of a choice: nothing was generated. Three prompts did not fit into the window."""
+    choice = "B" if row.correct else "A"
+    return replace(
+        row,
+        output=choice,
+        answer=choice,
+        gold="B",
+        tokens=0,
+        finish="",
+        window_tokens=WINDOW,
+        prompt_cut=9 * (index < 3),
+    )
 
 
 def _documents(run: FabricatedRun, arm: str) -> list[Example]:
@@ -75,6 +92,7 @@ def _documents(run: FabricatedRun, arm: str) -> list[Example]:
             output="",
             tokens=WORDS,
             ts=run.now,
+            window_tokens=WINDOW,
         )
         for index in range(DOCUMENTS)
     ]
@@ -97,4 +115,5 @@ def _row(run: FabricatedRun, arm: str, task: str, index: int, sample: int, corre
         gold=str(index + 1),
         answer="" if not correct and sample == SAMPLES - 1 else answer,
         ts=run.now,
+        finish="stop",
     )

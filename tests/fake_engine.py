@@ -11,6 +11,7 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     crash-ROLE       that process raises whenever it comes to a step
     helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
+    incomplete       the trainer goes to its end, and returns there that parts of a stage failed
     trained-after    from this step on nothing trains any more (default: never)
     for-the-end      the worker leaves something for its end: a temporary folder in the run folder, a line in C's stdout
 
@@ -36,6 +37,7 @@ from engine.context import StopRequested
 from engine.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef
 from engine.processes.channels import ChannelClosed
 from engine.processes.child import TrainerChild, WorkerChild
+from engine.processes.orders import INCOMPLETE
 from store.home import RunFolder
 from store.records import Event, Example, Scalar
 
@@ -101,6 +103,9 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
     except _Failed:
         return 1
     save()
+    if (folder.path / "incomplete").exists():
+        child.emit(Event("stage", "1 of 2 parts failed", "eval", payload={"status": "incomplete"}))
+        return INCOMPLETE
     return 0
 
 

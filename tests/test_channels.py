@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 from engine.context import StopRequested
-from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Request, Result, Sampling, WeightRef
+from engine.messages import (
+    Completion,
+    Job,
+    JobDone,
+    JobFailed,
+    Prompt,
+    Request,
+    Result,
+    Sampling,
+    SuiteJob,
+    SuiteProgress,
+    SuiteTask,
+    WeightRef,
+)
 from engine.processes.channels import ChannelClosed, Receiver, Sender
 from engine.processes.link import Link
 from engine.processes.orders import Flush, FromChild, Outcome
@@ -130,6 +143,19 @@ def test_a_new_worker_gets_every_unfinished_job_whole_and_in_order() -> None:
     second = Worker(link)
     assert [second.jobs.get(SECONDS).job_id for _ in range(2)] == [j.job_id for j in jobs[1:]]  # type: ignore[union-attr]
     assert second.jobs.get(0.0) is None
+
+
+def test_progress_leaves_a_job_on_the_books_for_the_next_worker() -> None:
+    link = Link()
+    asked = SuiteJob(
+        link.next_job_id(), 0, WeightRef("a", 0, ""), SuiteTask("mmlu", "mmlu", 0, 0, 8, 0, 0, "", 512)
+    )
+    link.submit(asked)
+    first = Worker(link)
+    first.results.put(SuiteProgress(asked.job_id, asked.kind, 3, 9))
+    assert poll_for(link, 1) == [SuiteProgress(asked.job_id, asked.kind, 3, 9)]
+    first.die()
+    assert Worker(link).jobs.get(SECONDS) == asked
 
 
 def test_what_a_dead_worker_sent_unread_and_what_nobody_asked_for_is_dropped_and_counted() -> None:

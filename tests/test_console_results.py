@@ -162,6 +162,22 @@ async def test_rate_interval_and_questions_stay_in_sight_at_80_columns(tmp_path:
         assert "ppl 12.06" in document and document.split()[-1] == "24"
 
 
+async def test_what_does_not_apply_to_a_task_is_left_open(tmp_path: Path) -> None:
+    results_run(tmp_path)
+    async with console(tmp_path, LARGE) as (app, pilot):
+        await opened(pilot, "3", RUN)
+        shown = await sees(pilot, "window", "prompts cut", "wikitext")
+        (choices,) = (line for line in shown.splitlines() if "mmlu" in line and "■ grpo" in line)
+        # pass@k, majority, cut off, no answer, tokens: nothing was generated; then step, window, 3 of 200 prompts
+        assert choices.split()[-9:] == ["–", "–", "–", "–", "–", "50", "2,048", "1.5", "%"]
+        (document,) = (line for line in shown.splitlines() if "wikitext" in line and "■ grpo" in line)
+        assert document.split()[-8:] == ["–", "–", "–", "–", "–", "50", "2,048", "–"]
+        app.screen.query_one(KeyedTable).choose("mmlu/grpo")
+        await sees(pilot, "200 questions, window 2,048 tokens, 3 prompts cut at their start")
+        await pilot.press("enter")
+        await sees(pilot, "Right choice", "chosen A", "prompt cut by 9 tokens at its start")
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_comparison_keeps_perplexity_off_the_axis_of_points(
     tmp_path: Path, size: tuple[int, int]

@@ -298,6 +298,14 @@ def test_a_failed_stage_is_not_tried_again(tmp_path: Path) -> None:
     assert last_reason(folder) == "sft: no such thing"
 
 
+def test_a_run_with_parts_that_failed_ends_as_done_with_failures_and_status_1(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder.path / "incomplete").touch()
+    assert supervise(folder).wait(PATIENCE) == 1
+    assert states(folder) == ["queued", "running", "done_with_failures"]
+    assert last_reason(folder) == "eval: 1 of 2 parts failed"
+
+
 def test_a_crash_is_tried_again_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder.path / "crash").touch()

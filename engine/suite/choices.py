@@ -47,9 +47,9 @@ class Choices:
         return [number for number in found if number is not None]
 
     def _number(self, gold: Any) -> int | None:
-        """The number of the choice that `gold` names, by its text or by its number."""
+        """The number of the choice that `gold` is, or that it names by its text, or by its number as text."""
         text = str(gold).strip()
-        if text in self.texts:
+        if isinstance(gold, str) and text in self.texts:
             return self.texts.index(text)
         return int(text) if text.isdecimal() and int(text) < len(self.texts) else None
 

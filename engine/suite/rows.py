@@ -168,6 +168,8 @@ def _row(
     else:
         extracted, gold = _chosen(choices, measure, sample, outcome)
         output = extracted if is_first else ""
+    if outcome == LOGLIKELIHOOD and gold == prompt[0]:
+        gold = ""  # the document itself, which is not kept twice
     whole = is_first or answer is not None
     return Example(
         arm=leaf.arm,

@@ -117,12 +117,18 @@ def detail(pair: Pair, choice: Choice) -> list[Span]:
         (f"{mine.ex_id}", f"bold {palette.INK}"),
         (f"  sample {mine.sample}, step {mine.step}\n\n", palette.DIM),
         *_headed("Question", mine.prompt.strip()),
-        *_headed("Gold answer", mine.gold or text.NOTHING),
+        *_headed(*_right(mine)),
         *_completion(choice.arm, mine),
     ]
     if pair.theirs is not None:
         spans += _completion(choice.other, pair.theirs)
     return spans
+
+
+def _right(example: Example) -> tuple[str, str]:
+    """Title and words of the right answer, or of the right choice."""
+    is_choice = not example.is_generated and example.outcome not in (LOGLIKELIHOOD, "error")
+    return "Right choice" if is_choice else "Gold answer", example.gold or text.NOTHING
 
 
 def _headed(title: str, body: str) -> list[Span]:
