@@ -111,7 +111,7 @@ def main() -> None:
         cases = read_cases(path)
         for name, verdict in (("ours", ours), ("math-verify", math_verify)):
             result = measure(cases, verdict)
-            print(result.line(path.stem, name), flush=True)
+            print(result.line(f"{path.parent.name}/{path.stem}", name), flush=True)
             if arguments.show and verdict is ours:
                 for case, given in zip(cases, result.verdicts, strict=True):
                     if given != case.correct:

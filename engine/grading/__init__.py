@@ -17,7 +17,9 @@ Rules:
 - Exact values: 0.33 is not 1/3. An irrational value also accepts its decimal if both agree when rounded to six
   decimals, and to one part in 100,000.
 - Tuples are ordered, solution sets are not; open and closed ends differ.
-- What the gold answer leaves open (a unit, the half of the day) the answer may add; units that differ conflict.
+- A unit counts if both sides state one: 100 cm is 1 m, 25 °C is not 25 °F. The half of the day must be stated if
+  the gold answer states it.
+- A digit group or a decimal comma that can be read in two ways stays as it is: "1.000" is one, "3,14" is two numbers.
 """
 
 from __future__ import annotations

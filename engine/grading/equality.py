@@ -105,14 +105,10 @@ def _same_number(answer: Answer, gold: Answer) -> bool:
     assert gold.number is not None
     if conflict(answer.measure, gold.measure):
         return False
-    names = read_equation(answer.text), read_equation(gold.text)
-    if (
-        names[0]
-        and names[1]
-        and names[0].variable
-        and names[1].variable
-        and names[0].variable != names[1].variable
-    ):
+    names = {equation.variable for equation in map(read_equation, (answer.text, gold.text)) if equation} - {
+        ""
+    }
+    if len(names) > 1:
         return False
     factor, pi = ratio(answer.measure, gold.measure)
     if factor != 1 and pi == 0:

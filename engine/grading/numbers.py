@@ -69,7 +69,7 @@ _LEAD = re.compile(
     r"\s*(?:=|:|\\approx)\s*(?=\S)"
 )
 MAX_NUMBER = 120  # characters
-_MAX_POWER = 4000  # decimal digits of a power that is computed here
+_MAX_POWER = 24  # decimal digits, about, of a power that is computed here; the child process computes others
 
 
 class Number(NamedTuple):

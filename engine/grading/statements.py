@@ -24,11 +24,12 @@ STATED = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _SENTENCE_END = re.compile(
-    r"(?<![A-Z\s.])(?<!\bRs)(?<!\bNo)(?<!\bi\.e)(?<!\be\.g)(?<!\b[ap])[.!?](?=\s|\*|$)|(?<=m)\.(?=\s+[A-Z]|\s*$)|[。！？]"
+    r"(?<![A-Z\s.])(?<!\bRs)(?<!\bNo)(?<!\bi\.e)(?<!\be\.g)(?<!\b[ap])(?:[.?](?=\s|\*|$)|(?<!\\)!(?=\s+[A-Z]|\*|\s*$))|(?<=m)\.(?=\s+[A-Z]|\s*$)"
+    r"|(?<=^[A-Z])\.(?=\s)|[。！？]"
 )
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9_.])[-−]?[$€£¥₹]?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?"
-    r"(?:\s*(?:hundred|thousand|million|billion|trillion)\b|[万萬亿億만억]\d*)?(?![A-Za-z0-9_])"
+    r"(?:\s*(?:hundred|thousand|million|billion|trillion)\b|[万萬亿億만억]\d*)?(?![A-Za-z0-9_]|!(?!\s*\Z))"
 )
 _ALTERNATIVE = re.compile(
     r"\b(?:or|either|maybe|perhaps|between|not|cannot|never|\w+n['’]t|at\s+(?:least|most)|less\s+than|more\s+than)\b"
@@ -111,7 +112,11 @@ def last_sentence(tail: str) -> str:
     if not lines:
         return ""
     line = _CALCULATION.sub("", lines[-1]).strip(" *")
-    sentence = [part for part in re.split(r"(?<=[.!?])\s+|(?<=[。！？])", line) if part.strip()][-1:] or [""]
+    sentence = [
+        part
+        for part in re.split(r"(?<=[.?])\s+|(?<=!)(?<!\\!)\s+(?=[A-Z])|(?<=[。！？])", line)
+        if part.strip()
+    ][-1:] or [""]
     return _only_formula(sentence[0]) or only_number(sentence[0])
 
 
