@@ -56,9 +56,9 @@ class Hardware(Section):
     worker_data_parallel: Positive = Field(
         1, description="GPUs (or groups of worker_tensor_parallel GPUs) that each generate on their own"
     )
-    worker_copies: Positive = Field(
-        1,
-        description="copies of the worker's model on each of its GPUs, which share its memory and max_sequences",
+    worker_copies: Count = Field(
+        0,
+        description="copies of vLLM's model on each GPU; they share memory and max_sequences (0: found from memory)",
     )
     trainer_threads: Count = Field(0, description="CPU threads of the trainer (0: the library's choice)")
     worker_threads: Count = Field(0, description="CPU threads of the worker (0: the library's choice)")

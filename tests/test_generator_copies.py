@@ -14,11 +14,12 @@ import pytest
 import tiny_qwen2
 
 import profiles
-from engine.generators.build import build, visible_devices
+from engine.bench.shapes import QWEN_1_5B
+from engine.generators.build import build, visible_devices, with_copies
 from engine.generators.copies import Copies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.generators.placement import at_device, placements
-from engine.generators.shared_gpu import cache_bytes
+from engine.generators.shared_gpu import cache_bytes, found_copies
 from engine.messages import Sampling, WeightRef
 
 SAMPLING = Sampling(1.0, 20)
@@ -149,3 +150,25 @@ def test_a_copy_without_room_for_its_cache_is_refused() -> None:
     assert bytes_left == pytest.approx(18e9 - 3e9 - 128 * 150_000 * 10 - 2.5 * 2**30)
     with pytest.raises(WeightsRefused, match=r"worker_copies=4.* lower it"):
         cache_bytes(24 * 10**9, part, 2, shapes, 128 * 150_000)
+
+
+def test_as_many_copies_as_have_room_for_their_sequences() -> None:
+    """1.5 B weights in bf16 (3.1 GB), 28 layers × 2 heads × 128: 28,672 bytes a token; 2,048 tokens a sequence."""
+    config = QWEN_1_5B.config()
+    shapes = {"every": (1_543_714_304,)}
+
+    def found(gigabytes: float, *settings: str) -> int:
+        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        return found_copies(int(gigabytes * 1e9), hardware, 2, shapes, config)
+
+    # Four copies need 4 × (3.1 + 7.5 + 0.2 + 2.7) GB of the 90 %, two need 2 × (3.1 + 15.0 + 0.4 + 2.7).
+    assert (found(62), found(59), found(48), found(46), found(24)) == (4, 2, 2, 1, 1)
+    assert found(24, "hardware.max_sequences=64", "hardware.max_model_len=2048") == 2
+
+
+def test_a_generator_without_a_gpu_is_one_copy(folder: Path) -> None:
+    for settings in ([], ["hardware.generator=vllm"], ["hardware.worker_copies=3"]):
+        assert (
+            with_copies(profiles.load("demo", settings).hardware, folder / "base", "float32").worker_copies
+            == 1
+        )

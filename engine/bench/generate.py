@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--worker", default="cuda:0", help="device of the generator")
     parser.add_argument("--generator", default="vllm", choices=("vllm", "transformers"))
     parser.add_argument("--tensor-parallel", type=int, default=1)
-    parser.add_argument("--copies", type=int, default=1, help="of the model on the worker's GPU")
+    parser.add_argument("--copies", type=int, default=0, help="of the model on the worker's GPU (0: found)")
     parser.add_argument(
         "--gpu-memory-fraction", type=float, default=0.7, help="of the worker's GPU, for vLLM"
     )

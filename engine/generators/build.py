@@ -12,6 +12,8 @@ from engine.generators.copies import Copies
 from engine.generators.interface import Generator, WeightsRefused
 from engine.generators.mps import start_mps
 from engine.generators.placement import placements
+from engine.generators.shared_gpu import found_copies
+from engine.gpus import shared, visible_gpus
 from profiles import Profile
 from profiles.schema import Hardware
 
@@ -23,18 +25,41 @@ def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = Fals
 
     Where it has room on several devices (engine.generators.placement) it is as many copies.
     """
-    hardware, dtype = profile.hardware, profile.model.compute_dtype
+    dtype = profile.model.compute_dtype
     phase("loading", source)
     folder = model_folder(source, profile.model.revision)
+    hardware = with_copies(profile.hardware, folder, dtype)
     placed = placements(hardware, trainer_idle)
     if len(placed) == 1:
         generator = one(folder, placed[0], dtype, phase)
     else:
-        if hardware.worker_copies > 1 and hardware.worker != "cpu":
+        if hardware.worker_copies > 1:
             os.environ.update(start_mps())
         generator = Copies([partial(one, folder, each, dtype, _to_log) for each in placed])
     phase("ready", "")
     return generator
+
+
+def with_copies(hardware: Hardware, folder: Path, dtype: str) -> Hardware:
+    """Return `hardware` with a number of copies for each GPU; with worker_copies = 0 it is found."""
+    if hardware.generator != "vllm" or hardware.worker == "cpu":
+        return hardware.model_copy(update={"worker_copies": 1})
+    if hardware.worker_copies:
+        return hardware
+    copies = 1
+    # A trainer on the same GPU, or a model that is split over several, leaves one copy.
+    if hardware.worker_tensor_parallel == 1 and not shared(hardware):
+        from transformers import AutoConfig
+
+        from engine.generators.vllm import weight_shapes
+
+        config = AutoConfig.from_pretrained(folder)
+        memory = {gpu.index: gpu.memory_gib for gpu in visible_gpus()}[
+            int(hardware.worker.removeprefix("cuda:"))
+        ]
+        item = torch_dtype(dtype).itemsize
+        copies = found_copies(int(memory * 2**30), hardware, item, weight_shapes(config), config)
+    return hardware.model_copy(update={"worker_copies": copies})
 
 
 def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator:

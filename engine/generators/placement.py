@@ -35,8 +35,11 @@ def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
 
 
 def shares(hardware: Hardware) -> list[Hardware]:
-    """Split one device between its copies: each gets its part of the memory and of the sequences."""
-    copies = hardware.worker_copies
+    """Split one device between its copies: each gets its part of the memory and of the sequences.
+
+    A number of copies that is still to be found (0) counts as one.
+    """
+    copies = max(1, hardware.worker_copies)
     part = hardware.model_copy(
         update={
             "gpu_memory_fraction": hardware.gpu_memory_fraction / copies,

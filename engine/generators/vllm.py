@@ -32,7 +32,7 @@ from engine.generators.checkpoint import (
 from engine.generators.heap import settle_heap
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
-from engine.generators.shared_gpu import cache_bytes
+from engine.generators.shared_gpu import cache_bytes, token_bytes
 from engine.handover.weights import WeightReader
 from engine.messages import Finish, Sampling, WeightRef
 from profiles.schema import Hardware
@@ -70,7 +70,7 @@ class VllmGenerator:
         self.vocabulary: int = self._config.vocab_size
         self.longest = longest_sequence(self._config, hardware.max_model_len)
         self.positions = positions_of(self._config)
-        self._expected = _shapes(self._config)
+        self._expected = weight_shapes(self._config)
         arguments = _engine_arguments(hardware, self._config, self.longest)
         if hardware.worker_copies > 1 and hardware.worker != "cpu":
             memory = torch.cuda.get_device_properties(0).total_memory
@@ -205,17 +205,15 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
         "use_tqdm_on_load": False,
     }
     if hardware.worker == "cpu":
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        token_bytes = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head_dim
         arguments["kv_cache_memory_bytes"] = max(
-            CPU_CACHE_BYTES, 2 * token_bytes * arguments["max_model_len"]
+            CPU_CACHE_BYTES, 2 * token_bytes(config, 4) * arguments["max_model_len"]
         )
     else:
         arguments["gpu_memory_utilization"] = hardware.gpu_memory_fraction
     return arguments
 
 
-def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
+def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the model's weights, by transformers; a head that shares the embedding is not among them."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
