@@ -21,7 +21,8 @@ exec sleep 600
 WORKER = """
 import pathlib, sys
 from engine.generators.mps import start_mps
-print(start_mps(pathlib.Path(sys.argv[1])), flush=True)
+reach = start_mps("1", pathlib.Path(sys.argv[1]), lambda environment: "CUDA_MPS_PIPE_DIRECTORY" in environment)
+print(reach, flush=True)
 sys.stdin.read()
 """
 
@@ -79,5 +80,19 @@ def test_without_the_drivers_tools_there_is_no_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert mps.start_mps(tmp_path) == {}
+    assert mps.start_mps("0", tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_daemon_that_does_not_serve_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = tmp_path / mps.DAEMON
+    daemon.write_text(DAEMON)
+    daemon.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("NOTE", str(tmp_path / "note"))
+    before = psutil.Process().children()
+    assert mps.start_mps("0", tmp_path, lambda environment: False) == {}
+    gone, alive = psutil.wait_procs(
+        [each for each in psutil.Process().children() if each not in before], timeout=30
+    )
+    assert not alive

@@ -34,7 +34,8 @@ def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = Fals
         generator = one(folder, placed[0], dtype, phase)
     else:
         if hardware.worker_copies > 1:
-            os.environ.update(start_mps())
+            device = visible_devices(hardware.worker, 1, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+            os.environ.update(start_mps(device))
         generator = Copies([partial(one, folder, each, dtype, _to_log) for each in placed])
     phase("ready", "")
     return generator

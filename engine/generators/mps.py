@@ -15,6 +15,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +26,37 @@ DAEMON = "nvidia-cuda-mps-control"
 DIRECTORY = "mathrl-mps-{pid}"
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
+# A client's first steps, by the driver's own library: connect to the service and create a context.
+CLIENT = """
+import ctypes, pathlib, os, sys, time
+pipe = pathlib.Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"], "control")
+end = time.monotonic() + 10
+while not pipe.exists() and time.monotonic() < end:
+    time.sleep(0.05)
+cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
+sys.exit(cuda.cuInit(0) or cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0) or not pipe.exists())
+"""
 
-def start_mps(root: Path = Path("/tmp")) -> dict[str, str]:
+
+def _serves(environment: dict[str, str]) -> bool:
+    """Return True if a client can use the service."""
+    client = [sys.executable, "-I", "-c", CLIENT]
+    try:
+        done = subprocess.run(client, env=environment, capture_output=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def start_mps(
+    device: str, root: Path = Path("/tmp"), serves: Callable[[dict[str, str]], bool] = _serves
+) -> dict[str, str]:
     """Start the service for this process's children.
 
-    Returns: the environment variables by which a child reaches it; empty if the driver's daemon is not installed.
+    Args:
+        device: a GPU that they will use, as in CUDA_VISIBLE_DEVICES. The service is tried on it.
+    Returns: the environment variables by which a child reaches it; empty if the driver's daemon is not installed, or
+        does not serve here (some containers do not permit it). The copies then take turns.
     """
     daemon = shutil.which(DAEMON)
     if daemon is None:
@@ -40,13 +68,16 @@ def start_mps(root: Path = Path("/tmp")) -> dict[str, str]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # The daemon must see every GPU: its clients number theirs among the ones it sees.
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    subprocess.Popen(
+    process = subprocess.Popen(
         [daemon, "-f"],
         env=environment | reach,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=partial(_end_with, os.getpid(), ctypes.CDLL(None)),
     )
+    if not serves(os.environ | reach | {"CUDA_VISIBLE_DEVICES": device}):
+        process.terminate()
+        return {}
     return reach
 
 
