@@ -52,8 +52,8 @@ def test_a_killed_worker_takes_its_daemon_along(tmp_path: Path) -> None:
     assert len(started) == 1
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    gone, alive = psutil.wait_procs(started, timeout=30)
-    assert not alive and len(gone) == 1
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
     if note.exists():  # the daemon may have been ended before it wrote
         pid, foreground, pipe, devices = note.read_text().split()
         assert (int(pid), foreground, pipe, devices) == (started[0].pid, "-f", str(folder), "every")
@@ -92,7 +92,7 @@ def test_a_daemon_that_does_not_serve_is_ended(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("NOTE", str(tmp_path / "note"))
     before = psutil.Process().children()
     assert mps.start_mps("0", tmp_path, lambda environment: False) == {}
-    gone, alive = psutil.wait_procs(
+    _, alive = psutil.wait_procs(
         [each for each in psutil.Process().children() if each not in before], timeout=30
     )
     assert not alive
