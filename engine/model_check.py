@@ -21,7 +21,6 @@ from typing import IO, Any
 
 from engine import preflight
 from engine.data.cache import content_key
-from engine.model_folder import located
 from engine.plan import Step, needs_worker
 from engine.preflight import LaunchError
 from engine.processes.no_bars import NO_BARS
@@ -90,6 +89,8 @@ def _located(wanted: dict[str, Any]) -> Path | None:
     """The model's folder, None if nothing is wanted of it or if it must be downloaded first."""
     if not (wanted["trains"] or wanted["generates"]):
         return None
+    from engine.model_folder import located  # commands to a live run need none of it
+
     folder = located(wanted["source"], wanted["revision"])
     return None if folder is None else folder.path
 
