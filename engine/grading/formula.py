@@ -64,6 +64,7 @@ _ENDS_ARGUMENT = frozenset("+-=<>,;)]}|&/*:") | {
 _ENDS_ARGUMENT |= {"\\}", "\\rfloor", "\\rceil", "\\to"}
 _MAX_DEPTH = 40
 _MAX_LENGTH = 500
+_MAX_BINOMIAL_DIGITS = 4  # of its upper number
 
 
 class NotRead(ValueError):
@@ -98,6 +99,7 @@ def written_out(text: str, base: str = "10") -> str:
     text = _DEGREES.sub(
         r"(\\frac{\\pi}{180})", _LOG_BASE.sub(r"\\log_\1 \2", _COMBINATIONS.sub(_binomial, text))
     )
+    _refuse_large_binomials(text)
     text = _AROUND_MATRIX.sub("", _MATRIX.sub(r"\\\1{pmatrix}", text))
     tokens = [token for found in _TOKEN.findall(text) for token in _spelled(found, base)]
     return "".join(_with_arguments(_braced_scripts(tokens)))
@@ -109,6 +111,12 @@ def _depth(text: str) -> int:
         depth += (character in "({[") - (character in ")}]")
         deepest = max(deepest, depth)
     return deepest
+
+
+def _refuse_large_binomials(text: str) -> None:
+    """Raise NotRead for a binomial that the library would compute at once with more digits than can be compared."""
+    if any(len(top) > _MAX_BINOMIAL_DIGITS for top in re.findall(r"binom\s*\{?\s*(\d+)", text)):
+        raise NotRead("a binomial of large numbers")
 
 
 def _binomial(match: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from engine.grading.remarks import comment_at
 
 STATED = re.compile(
     r"""
+    (?=[FARfar答结結解正정해답])  # most places are passed over at once
     (?:
       \b(?:final\s+answers?|answers?|result|ans)\b[\s*_)}]*
         (?:(?:is|are|equals|will\s+be|would\s+be|must\s+be|should\s+be|comes\s+(?:out\s+)?to|(?:is|turns\s+out)\s+to\s+be)\b|[:=：])

@@ -23,7 +23,7 @@ from functools import lru_cache
 from multiprocessing.connection import wait
 from typing import Any
 
-ROW_SECONDS = 3.5  # for all questions of one row together
+ROW_SECONDS = 3.0  # for all questions of one row together
 CPU_SECONDS = 1.5  # of the child, for one question
 START_SECONDS = 60.0  # importing sympy on a busy machine
 MEMORY_BYTES = 4 << 30  # address space of the child
