@@ -57,9 +57,11 @@ def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell =
     fault = _ask(asked, tell)
     if fault:
         raise LaunchError(fault)
+    # The process may have downloaded weights, or a newer snapshot.
+    checked = _located(wanted)
     for path in PATHS:
-        if asked[path] and folder is not None:
-            _remember(_record(home, wanted, path, folder))
+        if asked[path] and checked is not None:
+            _remember(_record(home, wanted, path, checked))
 
 
 def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
@@ -125,7 +127,11 @@ def _sources() -> str:
     engine = Path(__file__).parent
     paths = [
         engine / "self_check.py",
-        *(path for part in ("generators", "learning") for path in (engine / part).glob("*.py")),
+        *(
+            path
+            for part in ("generators", "learning", "model_folder")
+            for path in (engine / part).glob("*.py")
+        ),
     ]
     digest = hashlib.blake2b()
     for path in sorted(paths):

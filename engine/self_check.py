@@ -149,7 +149,8 @@ def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackT
     sys.__excepthook__(kind, error, trace)
     line = str(error).partition("\n")[0] if isinstance(error, ALREADY_ONE_LINE) else fault_of(error)
     source = json.loads(sys.argv[1])["source"]
-    tell(fault=f"model.source {source}: {line.removeprefix(f'{source}: ')}; choose another model")
+    remedy = "" if ";" in line else "; choose another model"
+    tell(fault=f"model.source {source}: {line.removeprefix(f'{source}: ')}{remedy}")
 
 
 def end_with_stdin() -> None:
