@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.bench import families
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
-from engine.learning.loading import load_model
+from engine.learning.loading import as_in_files, empty_model, load_model
 from engine.learning.policy import Policy
 from engine.learning.unsupported import UnsupportedModel
 
@@ -102,3 +102,16 @@ def test_names_that_transformers_converts_load_as_it_loads_them(family: str, tmp
         assert set(names) != set(expected), "the test needs names that differ"
     for name, parameter in Policy.load(tmp_path).model.named_parameters():
         assert torch.equal(parameter, expected[name]), name
+
+
+@pytest.mark.parametrize("family", ["OLMoE", "Mixtral"])
+def test_saved_weights_have_the_names_of_the_folder_they_came_from(family: str, tmp_path: Path) -> None:
+    renamed(tmp_path, family)
+    stored = load_file(tmp_path / FILE)
+    saved = Policy.load(tmp_path).file_weights()
+    assert saved.keys() == stored.keys()
+    for name, tensor in saved.items():
+        assert torch.equal(tensor, stored[name]), name
+    # A process that never loaded the weights knows the same names from the config alone.
+    in_memory = dict(load_model(tmp_path, "auto").named_parameters())
+    assert as_in_files(empty_model(AutoConfig.from_pretrained(tmp_path)), in_memory).keys() == stored.keys()

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,8 @@ class Blank:
     def save_config(self, folder: Path) -> None:
         (folder / "config.json").write_text("{}")
 
-    def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return iter(())
+    def file_weights(self) -> dict[str, torch.Tensor]:
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from engine.context import fault_of
 from engine.generators.interface import WeightsRefused
@@ -65,12 +65,26 @@ def verify(weights: WeightRef, reader: WeightReader) -> None:
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
     """Load a model folder's parameters by the names that transformers uses in memory; a tied head is left out.
 
+    Raises: WeightsRefused, see `folder_model`.
+    """
+    return parameters(folder_model(folder))
+
+
+def folder_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+    """Load the model in `folder`, by default in the dtype of its files.
+
     Raises: WeightsRefused if files are missing, or do not provide exactly the model's parameters.
     """
     try:
-        model = load_model(folder, "auto")
-    except (UnsupportedModel, OSError) as error:
+        return load_model(folder, dtype)
+    except UnsupportedModel as error:
+        raise WeightsRefused(str(error)) from error
+    except OSError as error:
         raise WeightsRefused(f"{folder}: its weights cannot be loaded: {fault_of(error)}") from error
+
+
+def parameters(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the parameters of `model` by name."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.context import fault_of
 from engine.data.tokenizer import load_tokenizer
 from engine.generators import prefix
 from engine.generators.body import hidden_states, prepared
 from engine.generators.checkpoint import (
     check_fit,
     end_ids,
+    folder_model,
     longest_sequence,
     named_tensors,
     positions_of,
@@ -34,7 +34,6 @@ from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.handover.weights import WeightReader
 from engine.learning.head_form import head_of
-from engine.learning.loading import load_model
 from engine.learning.unsupported import UnsupportedModel
 from engine.messages import Finish, Sampling, WeightRef
 
@@ -55,10 +54,11 @@ class TransformersGenerator:
         self, folder: Path, device: str, dtype: torch.dtype, max_sequences: int, max_model_len: int
     ) -> None:
         self._device = torch.device(device)
+        model = folder_model(folder, dtype)
         try:
-            self._model, form = prepared(load_model(folder, dtype), self._device)
-        except (UnsupportedModel, OSError) as error:
-            raise WeightsRefused(f"{folder}: this model cannot be run: {fault_of(error)}") from error
+            self._model, form = prepared(model, self._device)
+        except UnsupportedModel as error:
+            raise WeightsRefused(f"{folder}: {error}") from error
         self.longest = longest_sequence(self._model.config, max_model_len)
         self.positions = positions_of(self._model.config)
         self._head = head_of(self._model, form)

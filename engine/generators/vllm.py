@@ -18,22 +18,28 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
+from engine.context import fault_of
 from engine.data.tokenizer import load_tokenizer
+from engine.generators.agreement import check_agreement
 from engine.generators.checkpoint import (
     check_fit,
     end_ids,
+    folder_model,
+    is_slot,
     longest_sequence,
     named_tensors,
+    parameters,
     positions_of,
     torch_dtype,
 )
 from engine.generators.heap import settle_heap
-from engine.generators.interface import Generated, GenerationRequest, Tokenizer
+from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.generators.shared_gpu import cache_bytes, token_bytes
 from engine.handover.weights import WeightReader
+from engine.learning.loading import empty_model
 from engine.messages import Finish, Sampling, WeightRef
 from profiles.schema import Hardware
 
@@ -81,17 +87,28 @@ class VllmGenerator:
         with _phases_told(phase, arguments["enforce_eager"]):
             self._llm: Any = LLM(model=str(folder), dtype=dtype, **arguments)
         self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
+        self._dtype = torch_dtype(dtype)
         self._end_ids = sorted(end_ids(folder))
         self._reader = WeightReader()
         self._numbers = itertools.count()
         settle_heap()
 
     def load(self, weights: WeightRef) -> None:
-        """See the interface. The check comes first: a reload that fails half-way would ruin the engine."""
-        check_fit(named_tensors(weights, self._reader), self._expected, weights)
-        self._llm.collective_rpc("load_version", args=(weights.arm, weights.version, weights.location))
+        """See the interface. The check comes first: a reload that fails half-way would ruin the engine.
+
+        A version that comes as a folder is compared with transformers. Later versions have the same names.
+        """
+        model = None if is_slot(weights) else folder_model(Path(weights.location))
+        tensors = named_tensors(weights, self._reader) if model is None else parameters(model)
+        check_fit(tensors, self._expected, weights)
+        try:
+            self._llm.collective_rpc("load_version", args=(weights.arm, weights.version, weights.location))
+        except (ValueError, KeyError, AssertionError) as error:
+            raise WeightsRefused(f"vLLM cannot take the weights of this model: {fault_of(error)}") from error
         if not self._llm.reset_prefix_cache(reset_running_requests=True):
             raise RuntimeError("vLLM kept its prefix cache: answers would mix old and new weights")
+        if model is not None:
+            check_agreement(self.score, model, self.vocabulary, self._dtype)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
         """See the interface. Each completion is a request of its own; the engine batches them."""
@@ -215,9 +232,7 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
 
 def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the model's weights, by transformers; a head that shares the embedding is not among them."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return {name: tuple(parameter.shape) for name, parameter in empty_model(config).named_parameters()}
 
 
 @contextmanager

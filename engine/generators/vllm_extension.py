@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel
 
 from engine.generators.checkpoint import named_tensors, verify
 from engine.handover.weights import WeightReader
+from engine.learning.loading import as_in_files, empty_model
 from engine.messages import WeightRef
 
 
@@ -31,7 +33,7 @@ class WeightVersions:
         """Loads a version whose names and shapes have been checked. WeightsRefused where it is not whole (any more)."""
         weights = WeightRef(arm, version, location)
         reader = self._weight_reader()
-        tensors = named_tensors(weights, reader)
+        tensors = as_in_files(self._names(), named_tensors(weights, reader))
         self.reload_weights(
             weights_iterator=(
                 (name, tensor.to(self.device, non_blocking=True)) for name, tensor in tensors.items()
@@ -42,6 +44,13 @@ class WeightVersions:
         else:
             self._renew_tied_head()
         verify(weights, reader)
+
+    def _names(self) -> PreTrainedModel:
+        """A model without weights that knows how transformers renames this family's parameters."""
+        if not hasattr(self, "_mathrl_names"):
+            config = AutoConfig.from_pretrained(self.model_runner.model_config.model)
+            self._mathrl_names = empty_model(config)
+        return self._mathrl_names
 
     def _weight_reader(self) -> WeightReader:
         """One reader for the life of the process: slots stay mapped and page-locked from version to version."""

@@ -32,7 +32,7 @@ class Model(Protocol):
 
     def save_config(self, folder: Path) -> None: ...
 
-    def named_weights(self) -> Any: ...
+    def file_weights(self) -> dict[str, Tensor]: ...
 
 
 class Tokenizer(Protocol):
@@ -160,7 +160,7 @@ class CheckpointWriter:
         self, policy: Model, optimizer: Optimizer
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """The tensors to save by file, and the optimizer's state without them."""
-        weights, tensors = dict(policy.named_weights()), dict[str, Tensor]()
+        weights, tensors = policy.file_weights(), dict[str, Tensor]()
         skeleton = without_tensors(optimizer.state_dict(), tensors)
         parts = {checkpoint.tensor_file(place): part for place, part in enumerate(in_parts(tensors))}
         return parts | ({checkpoint.WEIGHTS: weights} if rank() == 0 else {}), skeleton

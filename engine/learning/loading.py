@@ -5,12 +5,14 @@ transformers fills a parameter that the checkpoint lacks with random numbers and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 from engine.learning.unsupported import UnsupportedModel
 
@@ -45,6 +47,21 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
         )
     _check_tie(model, source)
     return model
+
+
+def empty_model(config: Any) -> PreTrainedModel:
+    """Build a model without weights, for its names and shapes."""
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
+def as_in_files(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring `tensors` from the names of `model` in memory to those of model folders, which other programs read.
+
+    transformers fuses the experts of a mixture into one tensor, for instance, and its files hold each by itself.
+    """
+    return dict(revert_weight_conversion(model, dict(tensors)))
 
 
 def _belongs(model: Any, name: str) -> bool:

@@ -20,7 +20,7 @@ from engine.learning import attention, head
 from engine.learning.checkpointing import checkpoint_layers, decoder_layers
 from engine.learning.head_form import body_of, head_of, observed_form
 from engine.learning.kernels import use_fused_kernels
-from engine.learning.loading import load_model
+from engine.learning.loading import as_in_files, load_model
 from engine.learning.packing import Packed
 from engine.learning.packing_check import check_packing
 from engine.learning.precision import Precision, cast_parameters, master_precision
@@ -150,9 +150,13 @@ class Policy:
         return cast(Tensor, self.network(packed, head.cross_entropy)), len(packed.trained)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight once (a tied head goes with its embedding), by Hugging Face name, in the compute dtype."""
+        """Yield every weight once, by its name in memory, in the compute dtype; a tied head goes with its embedding."""
         for name, weight in self.model.named_parameters():
             yield name, whole(weight.detach()).to(self.compute_dtype)
+
+    def file_weights(self) -> dict[str, Tensor]:
+        """Return the same weights by the names that model folders use."""
+        return as_in_files(self.model, dict(self.named_weights()))
 
     def save_config(self, folder: Path) -> None:
         """Writes what transformers and vLLM need beside the weights, in the compute dtype, to build the model."""
