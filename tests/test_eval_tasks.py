@@ -6,17 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import test_eval_measures as measures
 from stage_context import gsm_row, lines_of, make_context, write_source
 from test_preprocess import make_tokenizer, run_all
 
-from engine.messages import Completion, Job, JobDone, Result, SuiteTask, WeightRef, Work
+from engine.context import StageFailed, StageIncomplete
+from engine.messages import Completion, Job, JobDone, JobFailed, Result, SuiteTask, WeightRef, Work
 from engine.stages import stage
 from engine.stages.eval import is_long, tasks
 from engine.suite.units import units
 from mathrl_tui.commands.report import results
 from profiles import load
-from store.records import Event, Record
+from store.records import Event, Example, Record
 
 
 def test_every_form_and_split_is_a_task_of_its_own(tmp_path: Path) -> None:
@@ -106,6 +108,52 @@ def test_progress_is_told_only_where_it_moves(tmp_path: Path) -> None:
     stage("eval")(replace(context, profile=profile, stage="eval", generation=Halting()))
     progress = [event for event in lines_of(told, "progress") if event.stage == "eval"]
     assert [event.payload["done"] for event in progress] == [*range(11), 10]  # and when all is recorded
+
+
+class Refusing(Halting):
+    """Answers the jobs whose number is not among `refused`."""
+
+    def __init__(self, refused: tuple[int, ...]) -> None:
+        super().__init__()
+        self.refused, self.asked = refused, 0
+
+    def next_job_id(self) -> int:
+        self.asked += 1
+        return self.asked
+
+    def submit(self, job: Work) -> None:
+        if job.job_id in self.refused:
+            self.left.append(JobFailed(job.job_id, job.kind, "WeightsRefused: a bad file"))
+        else:
+            super().submit(job)
+
+    def poll(self, timeout: float) -> list[Result]:
+        return [self.left.pop(0)] if self.left else []
+
+
+def test_a_task_that_fails_leaves_the_others_and_is_repeated_alone(tmp_path: Path) -> None:
+    questions = [gsm_row(n) for n in range(16)]
+    source = write_source(tmp_path / "source", questions[:12], questions[12:])
+    model = make_tokenizer(tmp_path / "model", [row["question"] for row in questions], 300)
+    settings = ("eval.shots=[0, 1]", "eval.suite=[]")
+    context, told = run_all(tmp_path / "home", model, source, *settings)
+    context = replace(context, stage="eval")
+
+    def evaluate(refused: tuple[int, ...]) -> Refusing:
+        worker = Refusing(refused)
+        stage("eval")(replace(context, generation=worker))
+        return worker
+
+    with pytest.raises(
+        StageFailed, match=r"^nothing was measured: 2 of 2 tasks failed: source: .*; source/1-shot: "
+    ):
+        evaluate((1, 2))
+    fault = r"^1 of 2 tasks failed: source: WeightsRefused: a bad file \(base\)$"
+    with pytest.raises(StageIncomplete, match=fault):
+        evaluate((1,))
+    assert {row.task for row in told if isinstance(row, Example)} == {"source/1-shot"}
+    assert evaluate(()).asked == 1
+    assert {row.task for row in told if isinstance(row, Example)} == {"source", "source/1-shot"}
 
 
 def test_the_answer_names_samples_perplexity_watch_and_worked_examples(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from engine.data import inputs
 from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
 from engine.learning.validation import example
-from engine.messages import Job, Prompt, Sampling, WeightRef, derived_seed
+from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.served import Served, only_model
 from engine.server_tokenizer import ServerTokenizer
 from engine.suite import units as suite
+from engine.unmeasured import Failure, Tried, judge, refuse_nothing
 from profiles import Arm
 from store.records import Event, Scalar
 
@@ -47,7 +48,7 @@ def run(context: Context) -> None:
     """Ask every arm that has a model; arms without one are left out and named.
 
     Raises: StageFailed if nothing of the run's own tasks or nothing of the suite could be measured; StageIncomplete
-    if some tasks of the suite could not.
+    if some tasks could not. A resume repeats those.
     """
     url = context.profile.eval.server.rstrip("/")
     if url:
@@ -61,9 +62,11 @@ def run(context: Context) -> None:
     if is_long(context, arms):
         context.control.trained()
     collector = Collector(context.generation)
-    _ask(context, collector, arms)
+    own = _ask(context, collector, arms)
+    refuse_nothing(own)
     every = suite.units(context, arms, [task.name for task in tasks(context)])
-    suite.judge(every, suite.run(context, collector, suite.unfinished(context, every)))
+    failures = suite.run(context, collector, suite.unfinished(context, every))
+    judge(own, Tried("suite tasks", len(every), failures))
 
 
 def _ask_server(context: Context, url: str) -> None:
@@ -80,7 +83,7 @@ def _ask_server(context: Context, url: str) -> None:
         )
         context.emit(Event("log", left_out, "eval", arm.name, payload={"level": "warning"}))
     encode = None if by_ids else _server_encoder(context, url, model.name, arm)
-    _ask(context, Collector(Served(url, model, by_ids, encode)), [(arm, weights)])
+    judge(_ask(context, Collector(Served(url, model, by_ids, encode)), [(arm, weights)]))
 
 
 def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callable[[Prompt], list[int]] | None:
@@ -96,8 +99,9 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
         return None
 
 
-def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> None:
-    """The run's own tasks, for every arm."""
+def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> Tried:
+    """Ask the run's own tasks of every arm. A task that fails leaves the others' results alone."""
+    failures: list[Failure] = []
     work = _unfinished(context, arms)
     prompts = {task: tuple(_prompts(context, task)) for task in tasks(context)}
     jobs = [
@@ -113,8 +117,16 @@ def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, Weigh
                 told = arrived
                 _progress(context, arrived, total)
             collector.wait()
-        done += _record(context, collector, arm, task, job)
+        answer = collector.close(job.job_id)
+        done += len(job.prompts) * job.samples
+        if answer.failed:
+            failures.append(Failure(arm.name, f"{task.name}: {answer.failed}"))
+            message = f"task failed: {task.name}: {answer.failed}"
+            context.emit(Event("log", message, "eval", arm.name, payload={"level": "error"}))
+        else:
+            _record(context, arm, task, job, answer.completions)
     _progress(context, total, total)
+    return Tried("tasks", len(arms) * len(tasks(context)), failures)
 
 
 def _unfinished(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> list[tuple[Arm, WeightRef, Task]]:
@@ -196,9 +208,7 @@ def _submit(
     return job
 
 
-def _record(context: Context, collector: Collector, arm: Arm, task: Task, job: Job) -> int:
-    answer = collector.take(job.job_id)
-    completions = answer.completions
+def _record(context: Context, arm: Arm, task: Task, job: Job, completions: Sequence[Completion]) -> None:
     for completion in completions:
         context.emit(example(completion, job.prompts[completion.prompt], arm.name, job.step, task.name))
     rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
@@ -207,7 +217,6 @@ def _record(context: Context, collector: Collector, arm: Arm, task: Task, job: J
     mark = _mark(context, arm, task)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    return len(completions)
 
 
 def _mark(context: Context, arm: Arm, task: Task) -> Path:

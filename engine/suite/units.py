@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from engine.collector import Collector
-from engine.context import Context, StageFailed, StageIncomplete
+from engine.context import Context
 from engine.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
+from engine.unmeasured import Failure
 from profiles import Arm
 from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
 
@@ -30,14 +31,6 @@ class Unit:
     def label(self) -> str:
         """How the unit is named in marks and messages."""
         return f"{self.arm}-{self.task.recorded.replace('/', '-')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A unit that could not be measured, and why."""
-
-    unit: Unit
-    reason: str
 
 
 def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
@@ -66,24 +59,6 @@ def unfinished(context: Context, every: Sequence[Unit]) -> list[Unit]:
     return [unit for unit in every if not _mark(context, unit).is_file()]
 
 
-def judge(every: Sequence[Unit], failures: Sequence[Failure]) -> None:
-    """Raise StageFailed if no unit could be measured and StageIncomplete if some could not."""
-    if not failures:
-        return
-    fault = f"{len(failures)} of {len(every)} suite tasks failed: {_named(failures)}"
-    if len(failures) == len(every):
-        raise StageFailed(f"eval.suite measured nothing: {fault}")
-    raise StageIncomplete(fault)
-
-
-def _named(failures: Sequence[Failure]) -> str:
-    """The reasons, each once, with the arms that it holds for."""
-    arms: dict[str, list[str]] = {}
-    for failure in failures:
-        arms.setdefault(failure.reason, []).append(failure.unit.arm)
-    return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in arms.items())
-
-
 def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Failure]:
     """Ask the worker for every unit and record each as it comes. Return those that failed."""
     failures: list[Failure] = []
@@ -95,7 +70,7 @@ def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Fa
         _await(context, collector, job.job_id, partial(_progress, unit, done, len(work)))
         answer = collector.close(job.job_id)
         if answer.failed:
-            failures.append(Failure(unit, answer.failed))
+            failures.append(Failure(unit.arm, answer.failed))
             message = f"suite task failed: {answer.failed}"
             context.emit(Event("log", message, "eval", unit.arm, payload={"level": "error"}))
             continue

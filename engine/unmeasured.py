@@ -1,0 +1,49 @@
+"""What an evaluation could not measure: nothing at all fails its stage, a part of it leaves the stage incomplete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.context import StageFailed, StageIncomplete
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task of an arm that could not be measured, and why."""
+
+    arm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Tasks of one kind: how many there are, and which of them failed."""
+
+    kind: str  # `tasks` or `suite tasks`
+    count: int
+    failures: Sequence[Failure]
+
+    @property
+    def fault(self) -> str:
+        """How many failed and why; each reason once, with the arms that it holds for."""
+        arms: dict[str, list[str]] = {}
+        for failure in self.failures:
+            arms.setdefault(failure.reason, []).append(failure.arm)
+        reasons = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in arms.items())
+        return f"{len(self.failures)} of {self.count} {self.kind} failed: {reasons}"
+
+
+def refuse_nothing(tried: Tried) -> None:
+    """Raise StageFailed if there are tasks of this kind and none could be measured."""
+    if tried.count and len(tried.failures) == tried.count:
+        raise StageFailed(f"nothing was measured: {tried.fault}")
+
+
+def judge(*kinds: Tried) -> None:
+    """Raise StageFailed if nothing of a kind could be measured, and StageIncomplete if a part could not."""
+    for tried in kinds:
+        refuse_nothing(tried)
+    faults = [tried.fault for tried in kinds if tried.failures]
+    if faults:
+        raise StageIncomplete("; ".join(faults))
