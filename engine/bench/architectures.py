@@ -160,7 +160,9 @@ def table(rows: Items[Row]) -> str:
         numbers = [f"{row.reference:.4f}", f"{row.loss:.4f}"]
         numbers += [f"{value:.1e}" for value in (row.trained, row.gradient, row.sampled)]
         cells = ["–" if number == "nan" else number for number in numbers]
-        result = f"refused: {row.refusals[0].partition(': ')[2]}" if row.refusals else row.verdict
+        # The reason stands behind the folder, which is temporary, and the model type, which has a column.
+        reason = row.refusals[0].partition(f"model type {row.model_type!r}: ")[2] if row.refusals else ""
+        result = f"refused: {reason}" if reason else row.verdict
         lines.append(f"| {row.family} | `{row.model_type}` | {' | '.join(cells)} | {result} |")
     return "\n".join(lines)
 
