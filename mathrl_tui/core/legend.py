@@ -55,11 +55,12 @@ def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
 def mark_rows() -> list[Row]:
     """The states' marks, three rows of them, the arms', and those of results."""
     rows: list[Row] = [[("Marks", f"bold {palette.ACCENT}")]]
-    for part in (_STATES[:5], _STATES[5:10], _STATES[10:]):
+    for part in (_STATES[:4], _STATES[4:8], _STATES[8:]):
         row: Row = [("  ", "")]
         for name in part:
             look = palette.state(name)
-            row.append((f"{look.mark} {palette.word(name):<12}", look.colour))
+            words = palette.word(name)
+            row.append((f"{look.mark} {words:<{max(12, len(words) + 3)}}", look.colour))
         rows.append(row)
     row = [("  ", "")]
     for name, look in palette.arms(("first arm", "second", "third", "fourth", "fifth")).items():
