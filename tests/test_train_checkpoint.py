@@ -17,6 +17,7 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
+from engine.digests import Digest
 from engine.handover.weights import WeightPublisher, read_weights
 from engine.learning import checkpoint, checkpoint_writer, tensor_image
 from engine.learning.checkpoint_writer import CheckpointWriter
@@ -348,9 +349,10 @@ def test_a_part_is_written_while_the_next_is_copied(tmp_path: Path, monkeypatch:
     written = threading.Event()
     take = TensorImage.take
 
-    def write(path: Path, parts: Sequence[memoryview]) -> None:
-        write_durably(path, parts)
+    def write(path: Path, parts: Sequence[memoryview]) -> Digest:
+        found = write_durably(path, parts)
         written.set()
+        return found
 
     def take_later(image: TensorImage, tensors: dict[str, torch.Tensor]) -> None:
         assert "/first" in tensors or written.wait(60)
@@ -362,8 +364,8 @@ def test_a_part_is_written_while_the_next_is_copied(tmp_path: Path, monkeypatch:
     writer = CheckpointWriter(tmp_path, 1)
     writer.save(50, Blank(), None, OfTwoParts(), {})
     writer.close()
-    files = sorted(path.name for path in checkpoint.path_of(tmp_path, 50).glob("*.safetensors"))
-    assert files == ["model.safetensors", "trainer_0_000.safetensors", "trainer_0_001.safetensors"]
+    files = sorted(path.name for path in checkpoint.path_of(tmp_path, 50).glob("*_00?.safetensors"))
+    assert files == ["trainer_0_000.safetensors", "trainer_0_001.safetensors"]
 
 
 def test_a_checkpoint_that_lacks_a_part_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

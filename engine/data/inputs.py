@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine import digests
 from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import dataset, locations
@@ -88,7 +89,11 @@ def _tokenizer(source: str, revision: str) -> Any:
     from engine.data.tokenizer import load_tokenizer
 
     try:
+        if Path(source).is_dir():
+            digests.check(Path(source), digests.of_tokenizer)
         return load_tokenizer(source, revision)
+    except digests.DamagedFile as error:
+        raise StageFailed(str(error)) from None
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise StageFailed(

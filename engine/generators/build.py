@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from engine import digests
 from engine.generators.checkpoint import model_folder, torch_dtype
 from engine.generators.copies import Copies
 from engine.generators.interface import Generator, WeightsRefused
@@ -72,6 +73,10 @@ def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             devices = visible_devices(hardware.worker, hardware.worker_tensor_parallel, visible)
             os.environ["CUDA_VISIBLE_DEVICES"] = devices
+        try:
+            digests.check(folder, digests.of_model)
+        except digests.DamagedFile as error:
+            raise WeightsRefused(str(error)) from error
         from engine.generators.vllm import VllmGenerator
 
         return VllmGenerator(folder, hardware, dtype, phase)

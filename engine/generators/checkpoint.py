@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from engine.context import fault_of
+from engine.digests import DamagedFile
 from engine.generators.interface import WeightsRefused
 from engine.handover.slots import TornWeights
 from engine.handover.weights import WeightReader
@@ -73,11 +74,11 @@ def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
 def folder_model(folder: Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
     """Load the model in `folder`, by default in the dtype of its files.
 
-    Raises: WeightsRefused if files are missing, or do not provide exactly the model's parameters.
+    Raises: WeightsRefused if files are missing or damaged, or do not provide exactly the model's parameters.
     """
     try:
         return load_model(folder, dtype)
-    except UnsupportedModel as error:
+    except (UnsupportedModel, DamagedFile) as error:
         raise WeightsRefused(str(error)) from error
     except OSError as error:
         raise WeightsRefused(f"{folder}: its weights cannot be loaded: {fault_of(error)}") from error

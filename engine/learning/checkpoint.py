@@ -1,14 +1,17 @@
 """Checkpoints: immutable folders `step_000050`, each a Hugging Face model plus what exact resumption needs.
 
     ROOT/step_000050/        config, weights in the compute dtype, tokenizer;
-                             trainer_0_000.safetensors, …: masters, moments; trainer_0.pt: RNG, state;
-                             weights_000049.slot: older weights that the worker had not done with
+                             trainer_0_000.safetensors, …: masters, moments;
+                             trainer_0.json, trainer_0.safetensors: RNG and state, and the arrays in them;
+                             weights_000049.slot: older weights that the worker still needs;
+                             digests.json: size and digest of every other file (engine/digests.py)
     ROOT/best -> step_…      the highest score so far, replaced atomically
+    ROOT/damaged-step_…      set aside, because a file is missing or changed (engine/learning/fallback.py)
 
 A folder is written under a temporary name, synced and renamed, so a reader never sees a torn one and a crash leaves
 at most a temporary folder that the next save removes. Nothing in a finished folder changes, except that `score` is
-added once a validation that ran beside training has come in, and that older weights go when nobody waits for them.
-`engine.learning.checkpoint_writer` writes them.
+added once a validation that ran beside training has come in, and that older weights go when no job needs them.
+`engine.learning.checkpoint_writer` writes them. No file of a checkpoint can run code when it is read.
 """
 
 from __future__ import annotations
@@ -16,32 +19,32 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine import digests
+from engine.digests import DamagedFile, Digest
+from engine.learning.pickled_state import read_pickled_state
+from engine.learning.plain import Arrays, Stored, decode, encode
 from engine.ranks import by_rank_zero, rank
 
 SCORE = "score.json"
+_NAME = re.compile(r"step_\d+")
 WEIGHTS = "model.safetensors"
 
 
 class CheckpointError(ValueError):
     """A folder that is no checkpoint to go on from; the message names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Stands in the pickled state for a tensor that lies in the tensor file under `name`."""
-
-    name: str
 
 
 class Stateful(Protocol):
@@ -61,8 +64,18 @@ def draft_of(final: Path) -> Path:
 
 
 def trainer_file() -> str:
-    """Where this rank's RNG and state lie in a checkpoint."""
+    """Return the name of the file of this rank's RNG and state in a checkpoint."""
+    return f"trainer_{rank()}.json"
+
+
+def older_trainer_file() -> str:
+    """Return the name that older versions gave to the file of this rank's RNG and state."""
     return f"trainer_{rank()}.pt"
+
+
+def arrays_file() -> str:
+    """Return the name of the file of the arrays in this rank's RNG and state."""
+    return f"trainer_{rank()}.safetensors"
 
 
 def tensor_file(part: int) -> str:
@@ -83,8 +96,18 @@ def carried(folder: Path) -> dict[int, Path]:
 
 @by_rank_zero
 def drop_carried(root: Path) -> None:
-    """Removes the older weights from every checkpoint, when nobody will ask for them again."""
-    for path in root.glob("step_*/weights_*.slot"):
+    """Remove the older weights from the newest checkpoint, when its training is done and no job needs them.
+
+    Those before it keep theirs: if the newest turns out to be damaged, training resumes from one of them.
+    """
+    folder = latest(root)
+    if folder is None:
+        return
+    paths = carried(folder).values()
+    listed = digests.without(folder, {path.name for path in paths}) if paths else None
+    if listed is not None:
+        _replace(folder / digests.LIST, listed)
+    for path in paths:
         path.unlink()
 
 
@@ -95,10 +118,14 @@ def begin(draft: Path) -> None:
     draft.mkdir()
 
 
-def finish(draft: Path, final: Path, synced: Collection[Path] = ()) -> None:
-    """Makes a written folder durable, of which the files `synced` are so already, and gives it its name."""
+def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
+    """List the digests of a written folder, make it durable and give it its name.
+
+    `durable` files are on the disk already, and have these digests.
+    """
+    digests.write_list(draft, durable)
     for path in draft.rglob("*"):
-        if path not in synced:
+        if path.relative_to(draft).as_posix() not in durable:
             sync(path)
     sync(draft)
     draft.rename(final)
@@ -113,24 +140,63 @@ def set_score(root: Path, step: int, score: float) -> None:
     folder = path_of(root, step)
     if not folder.is_dir():
         return
-    draft = folder / f".{SCORE}"
-    draft.write_text(json.dumps({"score": score}))
-    sync(draft)
-    draft.replace(folder / SCORE)
-    sync(folder)
+    _replace(folder / SCORE, _score_text(score))
     leader = best(root)
     if leader is None or score > score_of(leader):
-        link = root / ".best"
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)
-        link.replace(root / "best")
-        sync(root)
+        _point_best(root, folder)
 
 
 def score_of(folder: Path) -> float:
-    """The score that `set_score` noted; −inf where there is none."""
+    """Return the score that `set_score` wrote, −inf if there is none. Raises: DamagedFile if it was changed."""
     path = folder / SCORE
-    return float(json.loads(path.read_text())["score"]) if path.is_file() else float("-inf")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return float("-inf")
+    except UnicodeDecodeError:
+        raise DamagedFile(path, "it is not as it was written") from None
+    try:
+        content = json.loads(text)
+        score = float(content["score"])
+    except (ValueError, LookupError, TypeError):
+        raise DamagedFile(path, "it is not as it was written") from None
+    # Older versions wrote no digest.
+    if text not in (_score_text(score), json.dumps({"score": score})):
+        raise DamagedFile(path, "it is not as it was written")
+    return score
+
+
+def _score_text(score: float) -> str:
+    """Return the only spelling of a score, with its own digest."""
+    return json.dumps({"score": score, "xxh3": digests.digest([repr(score).encode()]).xxh3})
+
+
+def choose_best(root: Path) -> None:
+    """Point `best` to the highest score among the checkpoints there are, if it points to none of them any more."""
+    if best(root) is not None:
+        return
+    (root / "best").unlink(missing_ok=True)
+    scored = [folder for folder in steps(root) if score_of(folder) > float("-inf")]
+    if scored:
+        # `max` returns the first of equal ones, which is the earliest.
+        _point_best(root, max(scored, key=score_of))
+
+
+def _point_best(root: Path, folder: Path) -> None:
+    link = root / ".best"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(root / "best")
+    sync(root)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a small file of a finished checkpoint, durably and at once."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    sync(draft)
+    draft.replace(path)
+    sync(path.parent)
 
 
 def prune(root: Path, keep: int) -> None:
@@ -143,8 +209,11 @@ def prune(root: Path, keep: int) -> None:
 
 
 def steps(root: Path) -> list[Path]:
-    """The whole checkpoints in `root`, oldest first."""
-    return sorted(root.glob("step_[0-9]*"))
+    """Return the checkpoints in `root`, oldest first. Raises: OSError if `root` is there and cannot be read."""
+    try:
+        return sorted(path for path in root.iterdir() if _NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
 
 
 def latest(root: Path) -> Path | None:
@@ -164,12 +233,7 @@ def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
 
     CheckpointError where the folder holds no trainer state (a bare model, say).
     """
-    path = folder / trainer_file()
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder}: no {path.name} here to go on from; name a checkpoint of as many trainers"
-        )
-    trainer: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    trainer = _read_trainer(folder)
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob(f"trainer_{rank()}_*.safetensors")):
         tensors |= load_file(file)
@@ -177,6 +241,27 @@ def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
     restore_rng(trainer["rng"])
     state: dict[str, Any] = trainer["state"]
     return state
+
+
+def write_trainer(folder: Path, trainer: Mapping[str, Any]) -> None:
+    """Write this rank's RNG and state, without the optimizer's tensors."""
+    arrays: Arrays = {}
+    plain = encode(trainer, arrays)
+    save_arrays(arrays, folder / arrays_file())
+    (folder / trainer_file()).write_text(json.dumps(plain), encoding="utf-8")
+
+
+def _read_trainer(folder: Path) -> dict[str, Any]:
+    path, pickled = folder / trainer_file(), folder / older_trainer_file()
+    if path.is_file():
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        trainer: dict[str, Any] = decode(plain, load_arrays(folder / arrays_file()))
+        return trainer
+    if pickled.is_file():
+        return read_pickled_state(pickled)
+    raise CheckpointError(
+        f"{folder}: it has no {path.name}; name a checkpoint that was written by as many trainer processes"
+    )
 
 
 def with_tensors(skeleton: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:

@@ -2,27 +2,32 @@
 
 The copy is made in parts, and each is written while the next is copied. One checkpoint at a time: the next save, and
 `close`, wait for the last and raise what went wrong with it. Older weights that the worker still works with are lent by
-their publisher and written from where they lie. Under several ranks every rank must call and the writing is waited for
-at once, as the ranks' barriers belong to their main threads.
+their publisher and written from where they lie. The digest of
+a file is computed while it is written, from the same memory. Under several ranks every rank must call and the writing
+is waited for at once, as the ranks' barriers belong to their main threads.
 """
 
 from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from engine.digests import Digest
 from engine.handover.weights import Lent
 from engine.learning import checkpoint
 from engine.learning.direct_io import write_durably
+from engine.learning.plain import Stored
 from engine.learning.tensor_image import TensorImage
-from engine.ranks import barrier, by_rank_zero, rank, world
+from engine.ranks import barrier, by_rank_zero, rank, united, world
 
 PART_BYTES = 2 << 30  # of what is copied, and then written, at a time
 
@@ -79,7 +84,7 @@ class CheckpointWriter:
     ) -> None:
         """Begins to write `root/step_NNNNNN`; what it holds is as it is now. A step that exists is left alone.
 
-        `state` is whatever the stage needs to go on (picklable, arrays welcome); the RNG states are added. `lent`
+        `state` is whatever the stage needs to resume (see engine/learning/plain.py); the RNG states are added. `lent`
         weights are given back when they are written.
         """
         self.wait()
@@ -90,12 +95,13 @@ class CheckpointWriter:
         if rank() == 0:
             checkpoint.begin(draft)
         barrier()
-        files = self._take(draft, policy, tokenizer, optimizer, {"step": step, "state": state})
-        files += self._write_lent(draft, lent)
+        durable: dict[str, Digest] = {}
+        self._take(draft, policy, tokenizer, optimizer, {"step": step, "state": state}, durable)
+        self._write_lent(draft, lent, durable)
         if world() > 1:
             self.wait()
-            return self._finish(step, draft, final, files, [])
-        return self._begin(self._finish, step, draft, final, files, tuple(self._under_way))
+            return self._finish(step, draft, final, durable, [])
+        return self._begin(self._finish, step, draft, final, durable, tuple(self._under_way))
 
     def prepare(self, policy: Model, optimizer: Optimizer, device: torch.device) -> None:
         """Begins to make room for the copies from `device`, so that the first save need not; waits for nothing."""
@@ -141,11 +147,15 @@ class CheckpointWriter:
         tokenizer: Tokenizer | None,
         optimizer: Optimizer,
         trainer: dict[str, Any],
-    ) -> list[Path]:
-        """Copies all that training changes, part by part, and begins to write each; the files they go to."""
+        durable: dict[str, Digest],
+    ) -> None:
+        """Copy all that training changes, part by part, and begin to write each.
+
+        A file that is on the disk is added to `durable`, by name, with its digest.
+        """
         parts, skeleton = self._parts(policy, optimizer)
         trainer |= {"optimizer": skeleton, "rng": checkpoint.rng_state()}
-        torch.save(trainer, draft / checkpoint.trainer_file())
+        checkpoint.write_trainer(draft, trainer)
         if rank() == 0:
             policy.save_config(draft)
             if tokenizer is not None:
@@ -153,8 +163,7 @@ class CheckpointWriter:
         for name, part in parts.items():
             image = self._images.setdefault(name, TensorImage())
             image.take(part)
-            self._begin(image.write, draft / name)
-        return [draft / name for name in parts]
+            self._begin(_write, durable, draft / name, image.write)
 
     def _parts(
         self, policy: Model, optimizer: Optimizer
@@ -169,30 +178,32 @@ class CheckpointWriter:
         if not self._closing:
             self._images.setdefault(name, TensorImage()).prepare(size, device)
 
-    def _write_lent(self, draft: Path, lent: Sequence[Lent]) -> list[Path]:
+    def _write_lent(self, draft: Path, lent: Sequence[Lent], durable: dict[str, Digest]) -> None:
         if rank() > 0:
-            _give_back(lent)
-            return []
-        paths = [draft / checkpoint.carried_file(each.weights.version) for each in lent]
-        for path, each in zip(paths, lent, strict=True):
-            self._begin(write_durably, path, [each.memory])
+            return _give_back(lent)
+        for each in lent:
+            path = draft / checkpoint.carried_file(each.weights.version)
+            self._begin(_write, durable, path, partial(write_durably, parts=[each.memory]))
             self._begin(each.give_back)
-        return paths
+        return None
 
     def _finish(
-        self, step: int, draft: Path, final: Path, synced: Sequence[Path], written: Sequence[Future[None]]
+        self,
+        step: int,
+        draft: Path,
+        final: Path,
+        durable: Mapping[str, Digest],
+        written: Sequence[Future[None]],
     ) -> None:
-        """Gives the checkpoint its name, once all of it is `written`; a disk that is full gets its room back."""
-        try:
+        """Give the checkpoint its name, once all of it is `written`. A disk that is full gets its room back."""
+        with _removed_if_it_fails(draft):
             for each in written:
                 each.result()
-        except OSError:
-            shutil.rmtree(draft)
-            raise
-        barrier()
+        everything = united(durable)
         if rank() == 0:
             with self._naming:
-                checkpoint.finish(draft, final, synced)
+                with _removed_if_it_fails(draft):
+                    checkpoint.finish(draft, final, everything)
                 if step in self._scores:
                     checkpoint.set_score(self._root, step, self._scores[step])
                 checkpoint.prune(self._root, self._keep)
@@ -216,6 +227,19 @@ def in_parts(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     return parts
 
 
+def _write(durable: dict[str, Digest], path: Path, write: Callable[[Path], Digest]) -> None:
+    durable[path.name] = write(path)
+
+
+@contextmanager
+def _removed_if_it_fails(draft: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
 def _give_back(lent: Sequence[Lent]) -> None:
     for each in lent:
         each.give_back()
@@ -228,7 +252,7 @@ def without_tensors(state: Mapping[Any, Any], tensors: dict[str, Tensor], path: 
         name = f"{path}/{key}"
         if isinstance(value, Tensor):
             tensors[name] = value
-            value = checkpoint.Stored(name)
+            value = Stored(name)
         elif isinstance(value, Mapping):
             value = without_tensors(value, tensors, name)
         skeleton[key] = value

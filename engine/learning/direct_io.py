@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from engine.digests import Digest, digest
+
 BLOCK = 4096  # bytes; what addresses, offsets and lengths of a direct write are multiples of
 CHUNK = 16 << 20  # bytes a write
 IN_FLIGHT = 4  # writes under way at a time: as fast as one where the disk is one, faster where it is many
@@ -28,9 +30,11 @@ def aligned(size: int) -> Tensor:
     return room[start : start + size]
 
 
-def write_durably(path: Path, parts: Sequence[memoryview]) -> None:
-    """Makes the file of `parts`, end to end, and returns when it is on the disk. Lets other threads run meanwhile.
+def write_durably(path: Path, parts: Sequence[memoryview]) -> Digest:
+    """Write `parts`, end to end, to a file, and return their digest when it is on the disk.
 
+    Other threads run meanwhile.
+    The digest is computed beside the writes: it tells what should be on the disk, whatever becomes of it there.
     Every part lies in `aligned` or mapped memory, and all but the last are as long as a number of BLOCKs. Where the
     file system knows no direct writing (tmpfs), it is written as any file.
     """
@@ -38,11 +42,13 @@ def write_durably(path: Path, parts: Sequence[memoryview]) -> None:
     try:
         size = sum(len(part) for part in parts)
         os.ftruncate(descriptor, size)  # so that writes in any order lie within the file
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        with ThreadPoolExecutor(IN_FLIGHT + 1) as pool:
+            found = pool.submit(digest, parts)
             for _ in pool.map(lambda chunk: _write(descriptor, *chunk), _chunks(parts)):
                 pass
         os.ftruncate(descriptor, size)  # the last block was filled up
         os.fsync(descriptor)
+        return found.result()
     finally:
         os.close(descriptor)
 

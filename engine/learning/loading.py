@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from engine import digests
 from engine.learning.unsupported import UnsupportedModel
 
 
@@ -22,9 +23,12 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
 
     Names that transformers converts as it loads (fused experts, legacy names) are converted.
 
+    Raises: DamagedFile if the folder has digests and a file of the model differs from its own.
     Raises: UnsupportedModel, naming the parameter, if the checkpoint lacks one that is not tied, holds one of another
         shape, holds one for a layer that has no place for it, or holds two different weights for a tied head.
     """
+    if Path(source).is_dir():
+        digests.check(Path(source), digests.of_model)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         str(source), revision=revision, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )

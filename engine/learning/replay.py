@@ -86,7 +86,7 @@ def record(folder: Path, rollouts: Rollouts) -> None:
 def read(folder: Path, step: int) -> Rollouts:
     """Return the rollouts of `step`. Raises FileNotFoundError if it was not recorded, one of DAMAGE for a bad file."""
     path = recorded_path(folder, step)
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         lengths, prompts = file["lengths"], file["prompt_lengths"]
         token_ids = _split(file["token_ids"], lengths)
         columns = zip(token_ids, prompts.tolist(), file["finished"].tolist(), strict=True)

@@ -1,7 +1,7 @@
 """Tensors on their way to a file: copied once into host memory, end to end as safetensors lays them out, then written.
 
 The copy holds whoever computes on the tensors; the writing may go on beside him. A checkpoint is 14 bytes a parameter:
-no pickling, no checksum, and the same host memory is used again each time, page-locked for a GPU after its first use.
+no pickling, and the same host memory is used again each time, page-locked for a GPU after its first use.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.digests import Digest
 from engine.handover.pages import pin_memory, unpin
 from engine.learning.direct_io import BLOCK, aligned, write_durably
 
@@ -63,11 +64,14 @@ class TensorImage:
         self._content.zero_()
         self.lock_pages()
 
-    def write(self, path: Path) -> None:
-        """Writes what was taken as a safetensors file, to the disk. Lets other threads run meanwhile."""
+    def write(self, path: Path) -> Digest:
+        """Write what was taken as a safetensors file and return its digest when it is on the disk.
+
+        Other threads run meanwhile.
+        """
         header = aligned(len(self._header))
         header.numpy()[:] = np.frombuffer(self._header, dtype=np.uint8)
-        write_durably(path, [header.numpy().data, self._content.numpy().data[: self._size]])
+        return write_durably(path, [header.numpy().data, self._content.numpy().data[: self._size]])
 
     def lock_pages(self) -> None:
         """Makes later copies from a GPU several times as fast. After a first use, when the pages are there already."""

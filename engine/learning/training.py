@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from engine.arms import parent_model
 from engine.context import Context, StageFailed, StopRequested, fault_of
 from engine.data import inputs
+from engine.digests import DamagedFile
 from engine.gpus import left_to_trainer
 from engine.handover.pages import leave
 from engine.handover.publisher import Publisher
@@ -28,8 +29,10 @@ from engine.handover.slots import TornWeights
 from engine.handover.weights import Lent, read_weights
 from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.fallback import newest_whole, whole_model
 from engine.learning.memory import TokenBudget, found_budget
 from engine.learning.optimizer import Optimizer, Update
+from engine.learning.pickled_state import Refused
 from engine.learning.policy import Policy
 from engine.learning.self_check import Tolerance
 from engine.learning.shortage import fail_if_half_was_too_much
@@ -68,11 +71,11 @@ class Training:
         self.root = context.folder.checkpoints(self.arm.name)
         fail_if_half_was_too_much(self.root, context.stage)
         self.device = own_device(context.profile.hardware.trainer)
-        self.origin = WeightRef(self.arm.name, 0, parent_model(context.folder, context.profile, self.arm))
+        resumed = newest_whole(context, self.root)
+        self.origin = WeightRef(self.arm.name, 0, self._parent(checked=resumed is None))
         # How far log-probs that are computed in another way may be from the policy's own.
         self.allowed: Tolerance
-        self.policy = self.load_policy()
-        resumed = checkpoint.latest(self.root)
+        self.policy = self.load_policy(resumed)
         self.reference: Policy | None = None  # what a KL penalty is to, where there is one
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
@@ -99,12 +102,18 @@ class Training:
             )
         self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
 
-    def load_policy(self) -> Policy:
-        """Load the arm's policy from its newest checkpoint or its parent, and compare it with the model's own forward.
+    def _parent(self, checked: bool) -> str:
+        """Return the model folder or hub name that the arm starts from, if wanted only if its files are whole."""
+        context = self.context
+        if checked and self.arm.parent:
+            return whole_model(context, context.profile.arm(self.arm.parent))[0]
+        return parent_model(context.folder, context.profile, self.arm)
 
-        Raises: StageFailed if the checkpoint is damaged, or if this project cannot compute the model exactly.
+    def load_policy(self, resumed: Path | None) -> Policy:
+        """Load the arm's policy from a checkpoint or its parent, and compare it with the model's own forward.
+
+        Raises: StageFailed if a file is damaged, or if this project cannot compute the model exactly.
         """
-        resumed = checkpoint.latest(self.root)
         wanted = self.context.profile.model
         with reading(resumed), refusing():
             policy, self.allowed = checked_policy(
@@ -249,6 +258,8 @@ def reading(folder: Path | None) -> Iterator[None]:
             or isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
         ):
             raise
+        if isinstance(error, (checkpoint.CheckpointError, Refused)):
+            raise StageFailed(str(error)) from error
         raise StageFailed(
             f"{folder}: this checkpoint cannot be read ({fault_of(error)}); move it away, "
             "and a resume goes on from the one before it"
@@ -257,10 +268,10 @@ def reading(folder: Path | None) -> Iterator[None]:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Raise StageFailed for a model that this project cannot compute: another trainer would come to the same."""
+    """Raise StageFailed for a model that is damaged or cannot be computed: another trainer would come to the same."""
     try:
         yield
-    except UnsupportedModel as error:
+    except (UnsupportedModel, DamagedFile) as error:
         raise StageFailed(str(error)) from error
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import pickle
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -49,6 +49,10 @@ class Part:
     arm: Arm | None
     has_worker: bool
     meeting: Path  # the file in which the ranks find each other
+
+    def error_file(self, rank: int) -> Path:
+        """Return where a further rank leaves the traceback that ended it."""
+        return self.meeting.with_name(f"rank_{rank}.error")
 
     def join(self, rank: int) -> None:
         """Makes this process rank `rank` of the profile's."""
@@ -87,12 +91,12 @@ class FurtherRanks:
 
     def __init__(self, part: Part, report: Callable[[str], None]) -> None:
         self._report = report
-        part.meeting.unlink(missing_ok=True)  # of a trainer that was killed
-        self._meeting = part.meeting
+        self._part = part
+        # A trainer that was killed leaves them behind.
+        self._remove_files()
         count = part.profile.hardware.trainer_processes - 1
         started = start_processes(follow, (part,), nprocs=count, join=False)  # type: ignore[no-untyped-call]
         self._processes: list[SpawnProcess] = started.processes
-        self._errors: list[str] = started.error_files  # where the launcher leaves the traceback of each
         self._parted = threading.Event()
         self._watch = threading.Thread(target=self._end_with_them, name="ranks", daemon=True)
 
@@ -120,7 +124,13 @@ class FurtherRanks:
         for process in self._processes:
             process.kill()
         self._watch.join()
-        self._meeting.unlink(missing_ok=True)
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        part = self._part
+        for rank in range(1, part.profile.hardware.trainer_processes):
+            part.error_file(rank).unlink(missing_ok=True)
+        part.meeting.unlink(missing_ok=True)
 
     def _end_with_them(self) -> None:
         """Ends this process at once when one of them dies: everybody would wait for it for ever."""
@@ -138,8 +148,8 @@ class FurtherRanks:
 
     def _error_of(self, rank: int) -> str:
         """Return the error that ended a further rank, in one line; empty if it was none of Python's."""
-        path = Path(self._errors[rank - 1])
-        return last_error(pickle.loads(path.read_bytes())) if path.is_file() and path.stat().st_size else ""
+        path = self._part.error_file(rank)
+        return last_error(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
 
 
 def follow(place: int, part: Part) -> None:
@@ -147,20 +157,24 @@ def follow(place: int, part: Part) -> None:
     faulthandler.enable()
     end_with_parent()
     with ExitStack() as on_exit:
-        on_exit.push(write_to_log)
+        on_exit.push(partial(write_error, part.error_file(place + 1)))
         part.join(place + 1)
         with suppress(StopRequested, StageFailed):  # rank 0 has met the same, and says so
             stage(part.stage)(part.context())
         ranks.leave()
 
 
-def write_to_log(
-    kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+def write_error(
+    path: Path, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """Writes out the error that ends a `with`: the launcher keeps it for a parent that joins, and rank 0 does not
-    live so long."""
+    """Write the error that ends a `with` to the log, and to `path` for rank 0.
+
+    PyTorch's launcher keeps it too, but as a pickle.
+    """
     if error is not None:
-        traceback.print_exception(error)
+        text = "".join(traceback.format_exception(error))
+        print(text, file=sys.stderr, flush=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def end_with_parent() -> None:

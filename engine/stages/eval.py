@@ -18,6 +18,7 @@ from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
+from engine.learning.fallback import whole_model
 from engine.learning.validation import example
 from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.served import Served, only_model
@@ -165,10 +166,11 @@ def tasks(context: Context) -> list[Task]:
 def _arms_with_models(context: Context) -> Iterator[tuple[Arm, WeightRef]]:
     for arm in context.profile.arms:
         try:
-            location, step = standing(context.folder, context.profile, arm)
+            standing(context.folder, context.profile, arm)
         except StageFailed as error:
             context.emit(Event("log", f"left out: {error}", "eval", arm.name, payload={"level": "warning"}))
             continue
+        location, step = whole_model(context, arm)
         yield arm, WeightRef(arm.name, step, location)
 
 

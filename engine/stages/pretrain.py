@@ -24,8 +24,8 @@ from engine.data.prompts import answer_text, prompt_end, prompt_text
 from engine.data.sequence import Sequence
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.word_problems import Problem, endless
-from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
+from engine.learning.fallback import newest_whole
 from engine.learning.optimizer import Optimizer
 from engine.learning.policy import Policy
 from engine.learning.training import Clock, Training
@@ -42,7 +42,7 @@ def run(context: Context) -> None:
         raise StageFailed("pretrain: it makes an arm, and none was named")
     shape, hardware = context.profile.pretrain, context.profile.hardware
     root = context.folder.checkpoints(context.arm.name)
-    if checkpoint.latest(root) is None:
+    if newest_whole(context, root) is None:
         _make(root, shape, context.seed, str(own_device(hardware.trainer)))
     with Training(context, recipe(shape), shape.steps) as training:
         _train(training, shape)

@@ -1,0 +1,198 @@
+"""The newest whole checkpoint of an arm. Damaged ones are set aside and reported.
+
+    newest whole?  ── yes ─▶ resume from it
+        │ no: renamed to damaged-step_…, reported
+        ▼
+    the one before it, and so on; none left: training starts from its beginning
+
+A file that is missing, or differs from its digest, is damage. A file that the system does not let this process read
+(permissions, a disk that fails or is away) is not: nothing is known about its content then, and nothing is renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from engine import digests
+from engine.arms import standing, step_of
+from engine.context import Context, StageFailed
+from engine.digests import DamagedFile
+from engine.learning import checkpoint
+from engine.ranks import rank, told
+from profiles import Arm
+from store.records import Event
+
+ASIDE = "damaged-"
+
+
+def newest_whole(context: Context, root: Path) -> Path | None:
+    """Return the newest checkpoint in `root` that is whole, or None; damaged ones are set aside. Every rank must call.
+
+    If no whole one is left, training starts from its beginning, with a warning. The hours that made the damaged ones
+    are paid for either way, the same steps give the same arm again, and a run that ends here would leave its machine
+    idle, but not free, until somebody looks. The damaged folders are kept.
+
+    Raises: StageFailed, on every rank, if a checkpoint cannot be read, or a damaged one cannot be renamed.
+    """
+    found, failure = told(_newest_whole(context, root) if rank() == 0 else (None, ""))
+    if failure:
+        raise StageFailed(failure)
+    return found
+
+
+def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
+    """Return what stands for `arm` (see engine.arms.standing) if its files are as they were written.
+
+    A damaged checkpoint of this run is set aside, and the arm that it belongs to is no longer marked as finished: a
+    resume repeats the steps that are lost. Every rank of a training stage must call.
+
+    Raises: StageFailed, on every rank, if the model is damaged or cannot be read.
+    """
+    found, failure = told(_whole_model(context, arm) if rank() == 0 else (("", 0), ""))
+    if failure:
+        raise StageFailed(failure)
+    return found
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint, so that nothing takes it for a whole one, and return its new path."""
+    path = folder.with_name(f"{ASIDE}{folder.name}")
+    number = 2
+    while path.exists():
+        path = folder.with_name(f"{ASIDE}{folder.name}-{number}")
+        number += 1
+    folder.rename(path)
+    checkpoint.sync(path.parent)
+    return path
+
+
+def check(folder: Path) -> None:
+    """Raise DamagedFile if a file of the checkpoint is missing or changed, OSError if one cannot be read.
+
+    A checkpoint of an older version has no digests. Its files are opened, which finds those that were cut short.
+    """
+    checkpoint.score_of(folder)
+    if digests.read_list(folder) is not None:
+        digests.check(folder)
+    elif (folder / checkpoint.trainer_file()).is_file():
+        raise DamagedFile(folder / digests.LIST, "the file is missing")
+    else:
+        _check_form(folder)
+
+
+def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
+    newest: Path | None = None
+    lost: list[str] = []
+    folder = root
+    try:
+        for folder in reversed(checkpoint.steps(root)):
+            try:
+                if newest is None:
+                    check(folder)
+                    newest = folder
+                else:
+                    checkpoint.score_of(folder)
+            except DamagedFile as error:
+                lost.append(_set_aside(folder, error))
+        if lost:
+            checkpoint.choose_best(root)
+    except _Stuck as error:
+        return None, str(error)
+    except OSError as error:
+        return None, _unreadable(folder, error)
+    onward = f"step {step_of(newest)}" if newest is not None else "its beginning: no whole checkpoint is left"
+    for words in lost:
+        _warn(context, f"{words}; training goes on from {onward}")
+    return newest, ""
+
+
+def _whole_model(context: Context, arm: Arm) -> tuple[tuple[str, int], str]:
+    nothing = ("", 0)
+    try:
+        found = standing(context.folder, context.profile, arm)
+    except StageFailed as error:
+        return nothing, str(error)
+    folder = Path(found[0])
+    try:
+        digests.check(folder, digests.of_model)
+    except DamagedFile as error:
+        return nothing, _reopened(context, folder, error)
+    except OSError as error:
+        return nothing, _unreadable(folder, error)
+    return found, ""
+
+
+def _reopened(context: Context, folder: Path, error: DamagedFile) -> str:
+    """Set a damaged checkpoint of the run aside and let its arm train again; return what to do."""
+    owner = folder.parent.name
+    if folder.parent != context.folder.checkpoints(owner):
+        return f"{error}; put a whole copy of {folder} in its place"
+    was_newest = folder == checkpoint.latest(folder.parent)
+    try:
+        words = _set_aside(folder, error)
+        checkpoint.choose_best(folder.parent)
+    except (_Stuck, OSError) as stuck:
+        return str(stuck)
+    if not was_newest:
+        return f"{words}; resume the run to go on with the best of the other checkpoints of arm {owner}"
+    (context.folder.path / "finished" / owner).unlink(missing_ok=True)
+    return f"{words}; resume the run: it repeats the steps of arm {owner} that are lost, then goes on"
+
+
+class _Stuck(Exception):
+    """A damaged checkpoint cannot be renamed."""
+
+
+def _set_aside(folder: Path, error: DamagedFile) -> str:
+    try:
+        aside = set_aside(folder)
+    except OSError as fault:
+        raise _Stuck(
+            f"{error}, and {folder} cannot be renamed ({fault.strerror}); make the disk writable, "
+            "then resume the run: it goes on from the checkpoint before it"
+        ) from fault
+    return f"{error}; that checkpoint is now {aside.name}"
+
+
+def _unreadable(folder: Path, error: OSError) -> str:
+    return (
+        f"{error.filename or folder} cannot be read: {error.strerror or error}; this is no damage to the checkpoint: "
+        "put permissions or disk right, then resume the run"
+    )
+
+
+def _warn(context: Context, message: str) -> None:
+    arm = context.arm.name if context.arm is not None else ""
+    context.emit(Event("log", message, context.stage, arm, payload={"level": "warning"}))
+
+
+def _check_form(folder: Path) -> None:
+    for name in (checkpoint.older_trainer_file(), "config.json"):
+        if not (folder / name).is_file():
+            raise DamagedFile(folder / name, "the file is missing")
+    if not any(folder.glob("*.safetensors")):
+        raise DamagedFile(folder / checkpoint.WEIGHTS, "the file is missing")
+    for path in sorted(folder.iterdir()):
+        with path.open("rb"):
+            pass  # an OSError here says nothing about the content
+        try:
+            _open(path)
+        except (ValueError, EOFError, SafetensorError, zipfile.BadZipFile, zlib.error) as error:
+            raise DamagedFile(path, f"it cannot be opened ({error})") from error
+
+
+def _open(path: Path) -> None:
+    if path.suffix == ".json":
+        json.loads(path.read_bytes())
+    elif path.suffix == ".safetensors":
+        with safe_open(path, "pt"):
+            pass
+    elif path.suffix == ".pt":
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{name} differs from its checksum")
