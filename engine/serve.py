@@ -2,10 +2,14 @@
 
 What is known of a server stands in HOME/servers/PORT.json, its output in PORT.log beside it. It has a session of its
 own, so that it outlives the terminal and ends as a whole: vLLM's processes would outlive one another.
+
+It listens on this machine alone. On another address it needs a key, which goes to vLLM by the environment: a command
+line is there for every user of the machine to read.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import select
@@ -21,13 +25,13 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine import arms
+from engine import arms, digests
 from engine.context import StageFailed
 from engine.gpus import GpuClaim, GpuQueue, visible_gpus
 from engine.preflight import LaunchError, checked_model
 from engine.processes.no_bars import NO_BARS
 from engine.processes.pidfile import Process
-from engine.served import served_names
+from engine.served import KEY_VARIABLE, served_names, server_key
 from profiles import Profile
 from store.home import RunFolder
 
@@ -53,11 +57,12 @@ class Server:
     pid: int
     started: int
     log: str
+    host: str = HOST  # what it listens on
 
     @property
     def url(self) -> str:
-        """Where OpenAI's protocol is spoken."""
-        return f"http://{HOST}:{self.port}/v1"
+        """Return the base URL of OpenAI's protocol, as this machine reaches it."""
+        return _url(self.host, self.port)
 
     @property
     def process(self) -> Process:
@@ -81,17 +86,28 @@ def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
 
 
 def start(
-    home: Path, model: str, name: str, port: int, gpu: int = 0, arguments: Sequence[str] = ()
+    home: Path,
+    model: str,
+    name: str,
+    port: int,
+    gpu: int = 0,
+    arguments: Sequence[str] = (),
+    host: str = HOST,
 ) -> Server:
-    """Starts a server of `model` under `name` on GPU `gpu`, on a machine without any on the CPU.
+    """Start a server of `model` under `name` on GPU `gpu`, on a machine without any on the CPU.
 
-    `arguments` go to vLLM as they are. It holds the GPU as a run does. LaunchError where it cannot be.
+    `arguments` go to vLLM as they are. It holds the GPU as a run does.
+
+    Raises: LaunchError if it cannot be started, if `host` is not this machine's own and there is no key, or if a file
+    of the model is damaged.
     """
+    _check_address(host, arguments)
     if find_spec("vllm") is None:
         raise LaunchError("serve: vLLM is not installed; pip install 'mathrl-tui[gpu]'")
-    if _is_taken(port):
+    if _is_taken(host, port):
         raise LaunchError(f"port {port}: something answers there already; give another --port")
     checked_model(model, field="serve ", is_used=False)  # vLLM says itself what it cannot download
+    _check_files(model)
     claim = _claimed(gpu)
     folder = home / "servers"
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +117,8 @@ def start(
         own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command(model, name, port), *own, *arguments],
+            # The address comes last: of an option that is given twice, vLLM takes the later one.
+            [*command(model, name), *own, *arguments, "--host", host, "--port", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -110,24 +127,48 @@ def start(
             env={**os.environ, **NO_BARS, **environment},
         )
     claim.release()
-    server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log))
+    server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log), host)
     (folder / f"{port}.json").write_text(json.dumps(asdict(server)), encoding="utf-8")
     return server
 
 
-def command(model: str, name: str, port: int) -> list[str]:
-    """The command line of vLLM's own server."""
-    where = ["--host", HOST, "--port", str(port), "--served-model-name", name]
-    return [
-        sys.executable,
-        "-P",
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        model,
-        *where,
-        NO_BAR,
-    ]
+def command(model: str, name: str) -> list[str]:
+    """Return the command line of vLLM's own server, without its address."""
+    program = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
+    return [*program, "--model", model, "--served-model-name", name, NO_BAR]
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if only this machine reaches a server on `host`. A name other than localhost may mean anything."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_address(host: str, arguments: Sequence[str]) -> None:
+    own = {"--host": "--host", "--port": "--port", "--api-key": f"the variable {KEY_VARIABLE}"}
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        if option in own:
+            raise LaunchError(f"serve --vllm {option}: use {own[option]} of `serve` instead")
+    if not is_loopback(host) and not server_key():
+        raise LaunchError(
+            f"serve --host {host}: other machines could use the server without a key; set one in {KEY_VARIABLE}, "
+            "or leave --host out"
+        )
+
+
+def _check_files(model: str) -> None:
+    """Raise LaunchError if a file of the model differs from its digest."""
+    if not Path(model).is_dir():
+        return
+    try:
+        digests.check(Path(model), digests.of_model)
+    except digests.DamagedFile as error:
+        raise LaunchError(f"serve: {error}") from None
+    except OSError as error:
+        raise LaunchError(f"serve: {error.filename or model} cannot be read: {error.strerror}") from None
 
 
 def await_ready(server: Server, seconds: float) -> None:
@@ -185,7 +226,8 @@ def lm_eval_command(server: Server, task: str = "gsm8k", shots: int = 8, limit: 
     words = ["lm-eval", "run", "--model", "local-completions"]
     words += ["--model_args", f"{model},num_concurrent=32,max_retries=3,tokenized_requests=False"]
     words += ["--tasks", task, "--num_fewshot", str(shots), "--gen_kwargs", f"max_gen_toks={limit}"]
-    return shlex.join([*words, "--log_samples", "--output_path", "lm-eval-results"])
+    line = shlex.join([*words, "--log_samples", "--output_path", "lm-eval-results"])
+    return f'OPENAI_API_KEY="${KEY_VARIABLE}" {line}' if server_key() else line
 
 
 def _claimed(gpu: int) -> GpuClaim:
@@ -207,9 +249,28 @@ def _device(gpu: int) -> str:
     return str(gpu) if visible is None else visible.split(",")[gpu].strip()
 
 
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+def _is_taken(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((_reached(host), port), timeout=LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _url(host: str, port: int) -> str:
+    name = _reached(host)
+    return f"http://[{name}]:{port}/v1" if ":" in name else f"http://{name}:{port}/v1"
+
+
+def _reached(host: str) -> str:
+    """Return the address by which this machine reaches a server on `host`, which may stand for all of its own."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host or HOST
+    if address.is_unspecified:
+        return HOST if address.version == 4 else "::1"
+    return host
 
 
 def _signalled(server: Server, number: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import os
 import queue
 import threading
 import time
@@ -31,6 +32,8 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # before another try, doubled each time
 ANSWER_SECONDS = 600.0  # longest wait for one answer
 LIST_SECONDS = 10.0
+KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own
+REFUSED = (401, 403)  # HTTP statuses: no key, or a wrong one
 TOO_MANY = 429  # HTTP status: ask again later
 UNKNOWN_ID = -1  # stands for the token ids of an answer, which the protocol does not tell
 
@@ -61,7 +64,8 @@ class _Answer:
 def served_models(url: str) -> list[ServedModel]:
     """What the server at `url` (…/v1) lists. OSError or ValueError where there is no such server."""
     try:
-        with urllib.request.urlopen(f"{url}/models", timeout=LIST_SECONDS) as response:
+        request = urllib.request.Request(f"{url}/models", headers=_headers())
+        with urllib.request.urlopen(request, timeout=LIST_SECONDS) as response:
             found = json.load(response)
     except http.client.HTTPException as error:
         raise ValueError(f"no HTTP: {type(error).__name__}") from None
@@ -83,6 +87,9 @@ def only_model(url: str) -> ServedModel:
     """The model of a server that serves one; StageFailed otherwise."""
     try:
         models = served_models(url)
+    except urllib.error.HTTPError as error:
+        remedy = f"; set its key in {KEY_VARIABLE}" if error.code in REFUSED else ""
+        raise StageFailed(f"eval.server {url}: HTTP {error.code} {error.reason}{remedy}") from None
     except (OSError, ValueError) as error:
         raise StageFailed(f"eval.server {url}: no OpenAI-compatible server answers there: {error}") from None
     if len(models) != 1:
@@ -192,10 +199,21 @@ class Served:
 
 def post_json(url: str, body: dict[str, Any]) -> Any:
     """POST `body` as JSON and return the JSON that comes back. Raises OSError (HTTPError is one) or ValueError."""
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json", **_headers()}
+    )
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
         return json.load(response)
+
+
+def server_key() -> str:
+    """Return the key that servers started here demand, and that a server is asked with; empty for none."""
+    return os.environ.get(KEY_VARIABLE, "").strip()
+
+
+def _headers() -> dict[str, str]:
+    key = server_key()
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _completion(ask: _Ask, found: Any) -> Completion:

@@ -15,23 +15,28 @@ import pytest
 from command_line import mathrl
 from small_experiment import examples, finish, make_inputs
 
-from engine import launch, serve
+from engine import digests, launch, serve
+from engine.context import StageFailed
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.gpus import Gpu, GpuQueue
 from engine.preflight import LaunchError
+from engine.served import only_model
 from profiles import load
 from profiles.schema import Pretrain
 from store.home import RunFolder
 
 FAKE = """
-import http.server, json, subprocess, sys
+import http.server, json, os, subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])  # like vLLM's engine: a process of its own
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        text = json.dumps({"data": [{"id": sys.argv[2], "root": "x"}]}).encode()
+        key = os.environ.get("VLLM_API_KEY")
+        if key and self.headers["Authorization"] != f"Bearer {key}":
+            return self.send_error(401)
+        text = json.dumps({"data": [{"id": sys.argv[1], "root": "x"}]}).encode()
         self.send_response(200); self.send_header("Content-Length", str(len(text))); self.end_headers()
         self.wfile.write(text)
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+http.server.HTTPServer((sys.argv[-3], int(sys.argv[-1])), Handler).serve_forever()
 """
 
 
@@ -47,14 +52,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "find_spec", lambda name: True)
     monkeypatch.setattr(serve, "CPU_ARGUMENTS", [])
 
-    def command(model: str, name: str, port: int) -> list[str]:
-        return [
-            sys.executable,
-            "-c",
-            "raise ValueError('no such model')" if model == "bad" else FAKE,
-            str(port),
-            model,
-        ]
+    def command(model: str, name: str) -> list[str]:
+        program = "raise ValueError('no such model')" if model == "bad" else FAKE
+        return [sys.executable, "-c", program, Path(model).name]
 
     monkeypatch.setattr(serve, "command", command)
 
@@ -85,6 +85,56 @@ def test_another_model_in_its_place_and_an_end_before_it_is_ready_are_told(
         serve.ServerFailed, match="serve bad: vLLM ended: ValueError: no such model; its log is"
     ):
         serve.await_ready(server, 60.0)
+
+
+def test_another_address_needs_a_key_which_no_command_line_shows(
+    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    for host in ("0.0.0.0", "::", "10.0.0.7", "", "gpu-box"):
+        with pytest.raises(LaunchError, match=f"^serve --host {host}: other machines could .* VLLM_API_KEY"):
+            serve.start(tmp_path, "tuned", "tuned", free_port(), host=host)
+    assert all(map(serve.is_loopback, ("127.0.0.1", "127.8.0.1", "::1", "localhost")))
+    monkeypatch.setenv("VLLM_API_KEY", "a-secret")
+    server = serve.start(tmp_path, "tuned", "tuned", free_port(), host="0.0.0.0")
+    try:
+        serve.await_ready(server, 60.0)
+        assert server.url == f"http://127.0.0.1:{server.port}/v1"
+        assert serve.servers(tmp_path) == [server]
+        assert b"a-secret" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        assert "a-secret" not in (tmp_path / "servers" / f"{server.port}.json").read_text()
+        assert serve.lm_eval_command(server).startswith('OPENAI_API_KEY="$VLLM_API_KEY" lm-eval run')
+        assert only_model(server.url).name == "tuned"
+        monkeypatch.delenv("VLLM_API_KEY")
+        with pytest.raises(StageFailed, match="HTTP 401 Unauthorized; set its key in VLLM_API_KEY"):
+            only_model(server.url)
+    finally:
+        serve.stop(server)
+
+
+def test_the_address_is_given_to_serve_and_not_past_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for argument in ("--host=0.0.0.0", "--port", "--api-key=x"):
+        with pytest.raises(LaunchError, match=f"^serve --vllm {argument.partition('=')[0]}: use "):
+            serve.start(tmp_path, "tuned", "tuned", free_port(), arguments=[argument])
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    found = mathrl(tmp_path, "serve", "tuned", "--host", "0.0.0.0")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert len(found.stderr.splitlines()) == 1 and "serve --host 0.0.0.0: other machines" in found.stderr
+
+
+def test_a_damaged_checkpoint_is_not_served(fake: None, tmp_path: Path) -> None:
+    folder = tmp_path / "step_000001"
+    make_model(Pretrain(layers=1), make_tokenizer(512), 0).save_pretrained(folder)
+    make_tokenizer(512).save_pretrained(folder)
+    digests.write_list(folder, {})
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LaunchError, match=f"^serve: {path} is damaged"):
+        serve.start(tmp_path, str(folder), "tuned", free_port())
 
 
 @pytest.mark.parametrize(("visible", "device"), [(None, "1"), ("2, 3", "3"), ("GPU-c,GPU-d", "GPU-d")])

@@ -15,6 +15,9 @@ def serve(
     home: Home,
     model: Annotated[str, typer.Argument(help="RUN/ARM, RUN/ARM@STEP, a model folder or a hub name")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; other than this machine's own needs VLLM_API_KEY")
+    ] = "127.0.0.1",
     gpu: Annotated[int, typer.Option(min=0, help="which GPU, where there is one")] = 0,
     name: Annotated[str, typer.Option(help="how the server calls it [default: as given]")] = "",
     wait: Annotated[float, typer.Option(min=1, help="longest wait until it is ready, seconds")] = 600.0,
@@ -30,7 +33,7 @@ def serve(
     if stop:
         _stop(home, called)
         return
-    server = serving.start(home, _found(home, model), called, port, gpu, vllm or ())
+    server = serving.start(home, _found(home, model), called, port, gpu, vllm or (), host)
     print(f"starting; its log is {server.log}", flush=True)
     serving.await_ready(server, wait)
     print(f"{server.name} answers at {server.url} (pid {server.pid}); it goes on when this terminal is gone")
