@@ -83,10 +83,11 @@ class Data(Section):
     source: str = Field(
         "openai/gsm8k",
         description="hub name, 'word-problems', or a folder or file of rows: train and test as JSON lines, JSON array, "
-        "CSV, TSV, Parquet or Arrow, in files or folders called like their split. A row has a question (question, "
-        "problem, prompt, query, input) and an answer (answer, final_answer, expected_answer, ground_truth, gold, "
-        "target, label: a number, one short line, or text ending in '#### N' or a box), a worked solution (solution, "
-        "generated_solution, rationale, explanation, reasoning), or both; an answer is enough for grpo and eval",
+        "CSV, TSV, Parquet or Arrow, in files or folders called like their split. A row has a question (problem, "
+        "question, prompt, query, input, instruction; a context, passage, body or instruction stands before it) and an "
+        "answer (answer, final_answer, expected_answer, ground_truth, gold, target, label, result: a number, one short "
+        "line, or text ending in '#### N' or a box), a worked solution (solution, worked_solution, generated_solution, "
+        "rationale, explanation, reasoning, response, output), or both; an answer is enough for grpo and eval",
     )
     config: tuple[str, ...] = Field(
         (),
@@ -162,7 +163,7 @@ class Traces(Section):
         50.0, description="stop before spending more, dollars"
     )
     wrong_answers: Literal["keep", "drop", "mark"] = Field(
-        "drop", description="what becomes of traces with a wrong answer"
+        "drop", description="what becomes of traces, or of the data set's own solutions, with a wrong answer"
     )
 
 

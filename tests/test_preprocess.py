@@ -198,15 +198,15 @@ def test_an_unfinished_trace_has_no_end(tmp_path: Path, tokenizer: Path, source:
 
 
 def test_marked_traces_are_kept_and_not_trained_on(tmp_path: Path, tokenizer: Path, source: Path) -> None:
-    context, _ = run_all(tmp_path / "home", tokenizer, source, "traces.wrong_answers=keep")
-    path = inputs.traces_folder(context) / "traces.jsonl"
-    lines = [json.loads(line) for line in path.open()]
-    lines[3]["correct"] = False
-    write_lines(path, lines)
     counts = {}
-    for choice, most in (("keep", 2047), ("mark", 2048)):
-        overrides = (f"traces.wrong_answers={choice}", f"preprocess.max_tokens={most}")
+    for choice in ("keep", "mark"):
+        overrides = (f"traces.wrong_answers={choice}", "preprocess.max_tokens=2047")
         context, _ = run_all(tmp_path / "home", tokenizer, source, *overrides)
+        path = inputs.traces_folder(context) / "traces.jsonl"
+        lines = [json.loads(line) for line in path.open()]
+        lines[3]["correct"] = False
+        write_lines(path, lines)
+        context, _ = run_all(tmp_path / "home", tokenizer, source, overrides[0])
         report = json.loads((inputs.preprocess_folder(context) / "report.json").read_text())
         counts[choice] = (len(inputs.traces(context)), len(inputs.sequences(context)), report["marked_wrong"])
     assert counts == {"keep": (35, 35, 0), "mark": (35, 34, 1)}

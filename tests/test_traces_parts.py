@@ -266,6 +266,15 @@ BODIES = [
     ),
     (f"<think>{REASONED}", "", "length", "reasoning", (REASONED, "", False)),
     (
+        "<think>a\n\n</think>\n\nb <think>c</think>\\boxed{6}",
+        "",
+        "stop",
+        "reasoning",
+        ("a\nb\nc", "6", False),
+    ),
+    ("<think>a</think> b <think>c \\boxed{6}", "", "stop", "reasoning", ("a\nb\nc \\boxed{6}", "6", False)),
+    ("<think>\n\n</think>\n\n\\boxed{6}", "", "stop", "reasoning", ("\\boxed{6}", "6", True)),
+    (
         "It is 7. \\boxed{7}",
         "It may be \\boxed{6}.",
         "stop",

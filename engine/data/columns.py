@@ -2,26 +2,35 @@
 
 The rule: upper and lower case, spaces, `_` and `-` in a column's name do not count, and the first name of a list that a
 record has is taken. The gold answer is, in this order: what stands behind `####` or in the last box of the answer
-column, that column itself if it is a number or one short line, else the `####` or box that the solution ends in.
+column, that column itself if it is a number or one short line, else the `####` or box that the solution ends in. An
+answer column that states no answer is the worked solution of one that does (`answer` next to `final_answer`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from engine.grading.extraction import boxes
 
-QUESTION = ("problem", "question", "prompt", "query", "input")
-SOLUTION = ("solution", "worked solution", "generated solution", "rationale", "explanation", "reasoning")
-ANSWER = ("answer", "final answer", "expected answer", "ground truth", "gold", "target", "label", "result")
+QUESTION = ("problem", "question", "prompt", "query", "input", "instruction")
+# Text that a question refers to, and that stands before it.
+CONTEXT = ("instruction", "context", "passage", "body")
+SOLUTION = (
+    *("solution", "worked solution", "generated solution", "rationale", "explanation", "reasoning"),
+    *("response", "output"),
+)
+# Names that mean a final answer in every data set. Those that follow may mean something else.
+FINAL = ("answer", "final answer", "expected answer", "ground truth", "gold")
+ANSWER = (*FINAL, "target", "label", "result")
 
 # A bare answer is one line without the words of a sentence: "3/4", "x = 2 or x = -2", "18 square feet".
 _LONGEST_ANSWER = 200
 _MOST_WORDS = 5
+_MOST_WORDS_OF_A_SOLUTION = 1
 _WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
 # What a solution column must hold to be taken for an answer alone.
 _VALUE = re.compile(r"[\d\\]")
@@ -31,6 +40,7 @@ _SEPARATORS = re.compile(r"[\s_-]+")
 class Columns(NamedTuple):
     """Names of a record's columns; "" for one that it does not have."""
 
+    context: str
     question: str
     solution: str
     answer: str
@@ -44,12 +54,25 @@ def columns_of(record: Mapping[str, Any]) -> Columns:
         if value is not None and not (isinstance(value, str) and not value.strip())
     }
     compact = {name.replace(" ", ""): original for name, original in names.items()}
-    return Columns(
-        *(
-            next((compact[key] for known in group if (key := known.replace(" ", "")) in compact), "")
-            for group in (QUESTION, SOLUTION, ANSWER)
-        )
+    question, solution, answer, context = (
+        _present(compact, group) for group in (QUESTION, SOLUTION, ANSWER, CONTEXT)
     )
+    named = [compact[key] for known in FINAL if (key := known.replace(" ", "")) in compact]
+    stated = next((name for name in named if _states(record[name])), answer)
+    if stated != answer and not solution:
+        solution = answer
+    return Columns("" if context == question else context, question, solution, stated)
+
+
+def _present(compact: Mapping[str, str], group: Sequence[str]) -> str:
+    """Return the record's own name for the first column of `group` that it has, or ""."""
+    return next((compact[key] for known in group if (key := known.replace(" ", "")) in compact), "")
+
+
+def _states(value: Any) -> bool:
+    """Return True if an answer column holds an answer, not only a text that leads to one."""
+    text = as_text(value)
+    return text is None or bool(gold_in(text)) or is_bare(text)
 
 
 def as_text(value: Any) -> str | None:
@@ -79,21 +102,26 @@ def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
         alone = is_bare(answer)
         gold = gold_in(answer) or (answer if solution or alone else "")
         return solution or ("" if alone else answer), gold
-    if not gold_in(solution) and is_bare(solution) and _VALUE.search(solution):
+    if not gold_in(solution) and is_bare(solution, _MOST_WORDS_OF_A_SOLUTION) and _VALUE.search(solution):
         return "", solution
     return solution, gold_in(solution)
 
 
 def gold_in(text: str) -> str:
-    """Return the answer that `text` states behind `####` or in its last box, or ""."""
-    if "####" in text:
-        return text.rpartition("####")[2].strip()
-    found, _ = boxes(text)
-    return found[-1].content.strip() if found else ""
+    """Return the answer that `text` states in the line behind its last `####`, or in its last box, or "".
+
+    A box counts before a heading, which has no digit ("#### Conclusion").
+    """
+    _, mark, tail = text.rpartition("####")
+    found = boxes(tail)[0] or boxes(text)[0]
+    line = tail.strip().partition("\n")[0].strip() if mark else ""
+    if found and (boxes(tail)[0] or not any(map(str.isdigit, line))):
+        return found[-1].content.strip()
+    return line
 
 
-def is_bare(answer: str) -> bool:
-    """Return True if `answer` is an answer alone, not a text that leads to one."""
+def is_bare(answer: str, words: int = _MOST_WORDS) -> bool:
+    """Return True if `answer` is an answer alone, of at most `words` words, not a text that leads to one."""
     if "####" in answer or "\n" in answer or len(answer) > _LONGEST_ANSWER:
         return False
-    return len(_WORD.findall(answer)) <= _MOST_WORDS
+    return len(_WORD.findall(answer)) <= words

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.rows import InputError, Row, checked_rows, read_rows, read_split, write_jsonl
-from engine.data.split_files import accepted, files_of, part_of
+from engine.data.split_files import accepted, files_of, is_one_set, part_of
 from engine.messages import derived_seed
 from profiles import Profile
 
@@ -263,7 +263,7 @@ def _local_rows(profile: Profile) -> tuple[list[Row], list[Row]]:
     hint = (
         "; its one split is 'train': data.test_split=train evaluates on it, data.train_split='train[:90%]' with "
         "data.test_split='train[90%:]' divides it"
-        if source.is_file() and train
+        if train and (source.is_file() or is_one_set(source))
         else f"; {accepted(source)}"
     )
     raise InputError(f"data.source {data.source}: no split {data.test_split!r} there{hint}")

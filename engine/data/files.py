@@ -6,6 +6,7 @@ Each record comes with its place, FILE:NUMBER (a line in text files, a row in th
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 FORMS = "JSON lines (.jsonl), a JSON array (.json), CSV, TSV, Parquet or Arrow"
+
+_SEPARATORS = (",", "\t", ";")
 
 Records = Iterator[tuple[str, Any]]
 
@@ -94,15 +97,25 @@ def _json(path: Path, max_characters: int) -> Records:
     except (ValueError, RecursionError):
         yield from _json_lines(path, max_characters)
         return
-    lists = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
+    values = whole.values() if isinstance(whole, dict) else ()
+    lists = [
+        value
+        for value in values
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value)
+    ]
     rows = lists[0] if len(lists) == 1 else whole
     for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
         yield f"{path}:{number}", row
 
 
-def _csv(path: Path, max_characters: int, delimiter: str = ",") -> Records:
+def _csv(path: Path, max_characters: int) -> Records:
+    """With the separator that the header has most of. Spreadsheets also write semicolons, tabs and UTF-16."""
     csv.field_size_limit(max(csv.field_size_limit(), 16 * max_characters))
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open("rb") as raw:
+        wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with path.open(encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="") as file:
+        delimiter = max(_SEPARATORS, key=file.readline().count)
+        file.seek(0)
         reader = csv.DictReader(file, restkey="", delimiter=delimiter, strict=True)
         try:
             for row in reader:
@@ -114,10 +127,6 @@ def _csv(path: Path, max_characters: int, delimiter: str = ",") -> Records:
         except csv.Error as error:
             place = f"{path}:{reader.reader.line_num}"
             yield place, Fault(place, f"not CSV that can be read ({error})")
-
-
-def _tsv(path: Path, max_characters: int) -> Records:
-    return _csv(path, max_characters, "\t")
 
 
 def _parquet(path: Path, max_characters: int) -> Records:
@@ -164,7 +173,7 @@ READERS: dict[str, Callable[[Path, int], Records]] = {
     ".ndjson": _json_lines,
     ".json": _json,
     ".csv": _csv,
-    ".tsv": _tsv,
+    ".tsv": _csv,
     ".parquet": _parquet,
     ".arrow": _arrow,
 }

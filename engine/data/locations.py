@@ -21,7 +21,7 @@ from profiles import Profile
 from store.home import RunFolder
 
 # The format of the files in these folders; a new number makes new folders.
-_FORMAT = 2
+_FORMAT = 3
 # Answers that were paid for stay where they are as long as they can be read.
 _ANSWERS_FORMAT = 1
 TOKENIZER_FILES = (
@@ -100,7 +100,7 @@ def traces_key(profile: Profile) -> str:
     settings = profile.traces
     if settings.source == "solutions":
         before = [data_key(profile), profile.preprocess.system_prompt]
-        return content_key([_FORMAT, "solutions", before, settings.limit])
+        return content_key([_FORMAT, "solutions", before, settings.limit, settings.wrong_answers])
     made = settings.model_dump(include={"body", "samples", "limit", "wrong_answers", "max_failed"})
     return content_key([_FORMAT, data_key(profile), answers_key(profile), made])
 

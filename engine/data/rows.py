@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.data.columns import ANSWER, QUESTION, SOLUTION, as_text, columns_of, solution_and_gold
+from engine.data.columns import ANSWER, QUESTION, SOLUTION, Columns, as_text, columns_of, solution_and_gold
 from engine.data.files import Fault, InputError, records
-from engine.grading import read_gold
+from engine.grading import MAX_ANSWER, grade
 
 __all__ = ["InputError", "Row", "checked_rows", "read_rows", "read_split", "write_jsonl"]
 
@@ -95,10 +95,11 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row |
     if not isinstance(record, Mapping):
         return Fault(place, f"a JSON {type(record).__name__}, not an object with question and answer")
     names = columns_of(record)
-    reason = next(_faults(record, names.question, names.solution, names.answer, max_characters), "")
+    reason = next(_faults(record, names, max_characters), "")
     if reason:
         return Fault(place, reason)
-    question, solution, answer = (as_text(record[name]) or "" if name else "" for name in names)
+    context, question, solution, answer = (as_text(record[name]) or "" if name else "" for name in names)
+    question = f"{context}\n\n{question}" if context else question
     solution, gold = solution_and_gold(solution, answer)
     if not gold and answer:
         told = f"{names.answer} has no '#### N' or box at its end and is no answer alone (one short line)"
@@ -107,23 +108,35 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row |
         return Fault(
             place, f"the {names.solution} ends in no boxed answer or '#### N', and no column states it"
         )
-    try:
-        read_gold(gold)
-    except ValueError as error:
-        return Fault(place, str(error))
+    reason = _fault_in_gold(gold)
+    if reason:
+        return Fault(place, reason)
     named = (record.get(name) for name in ("id", "unique_id"))
-    ex_id = next((found for found in named if found is not None), default_id)  # pandas writes null for none
-    return Row(str(ex_id), question, solution, gold)
+    # Tables hold null, NaN or an empty text for a row that has no id.
+    ex_id = next((text for found in named if (text := as_text(found))), default_id)
+    return Row(ex_id, question, solution, gold)
 
 
-def _faults(
-    record: Mapping[str, Any], question: str, solution: str, answer: str, max_characters: int
-) -> Iterator[str]:
+def _fault_in_gold(gold: str) -> str:
+    """Return why a completion that gives `gold` would not be graded as correct, or ""."""
+    try:
+        verdict = grade(f"\\boxed{{{gold}}}", gold)
+    except ValueError as error:
+        return str(error)
+    if verdict.correct and verdict.answer:
+        return ""
+    return (
+        f"the answer {gold[:40]!r} cannot be graded: it would not be found right if a model gave it; an answer has "
+        f"at most {MAX_ANSWER} characters and closes its braces"
+    )
+
+
+def _faults(record: Mapping[str, Any], names: Columns, max_characters: int) -> Iterator[str]:
     """Yield what is wrong with the columns of a record."""
-    for group, name in ((QUESTION, question), (ANSWER, answer or solution)):
+    for group, name in ((QUESTION, names.question), (ANSWER, names.answer or names.solution)):
         if not name:
             yield _missing(record, group)
-    for name in filter(None, (question, solution, answer)):
+    for name in filter(None, names):
         fault = _fault_in_value(record[name], name, max_characters)
         if fault:
             yield fault
@@ -167,6 +180,14 @@ def _repeats(row: Row, place: str, seen: dict[str, str]) -> Fault | None:
 
 
 def _summary(faults: list[Fault]) -> str:
-    shown = "; ".join(map(str, faults[:SHOWN_FAULTS]))
-    more = f"; and {len(faults) - SHOWN_FAULTS} more faulty lines" if len(faults) > SHOWN_FAULTS else ""
-    return f"{shown}{more} (mend or remove)"
+    """Return one line with each reason once: where it is found first, and in how many more lines."""
+    places: dict[str, list[str]] = {}
+    for fault in faults:
+        places.setdefault(fault.reason, []).append(fault.place)
+    reasons = [
+        f"{found[0]}{f' and {len(found) - 1:,} more lines' if len(found) > 1 else ''}: {reason}"
+        for reason, found in places.items()
+    ]
+    shown = "; ".join(reasons[:SHOWN_FAULTS])
+    more = f"; and {len(reasons) - SHOWN_FAULTS} more faults" if len(reasons) > SHOWN_FAULTS else ""
+    return f"{shown}{more} (correct or remove)"

@@ -2,11 +2,13 @@
 
 A split is named as on the hub: `train`, `test`, or a part, `train[:90%]`, `train[500:]`. Its files are, in this order:
 SPLIT.jsonl in the folder; files and folders there that are called like the split (`test.csv`, `gsm8k_test.parquet`,
-`test/part-0.json`); the same in nested folders. Of a path the name closest to the rows decides.
+`test/part-0.json`); the same in nested folders. Of a path the name closest to the rows decides. A folder
+that `save_to_disk` made of one data set is `train`. Hidden files and the caches in such a folder are not read.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +27,8 @@ _WORDS = {
     "test": frozenset({"test", "testing", "eval", "evaluation"}),
 }
 # What `datasets.save_to_disk` writes beside the rows.
-_NO_ROWS = frozenset({"state.json", "dataset_info.json", "dataset_dict.json", "dataset_infos.json"})
+STATE = "state.json"
+_NO_ROWS = frozenset({STATE, "dataset_info.json", "dataset_dict.json", "dataset_infos.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,10 @@ def _in_folder(folder: Path, split: str) -> list[Path]:
     for path in usual:
         if path.is_file():
             return [path]
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in READERS and path.name not in _NO_ROWS and path.is_file()
-    ]
+    files = [path for path in sorted(folder.rglob("*")) if _has_rows(path, path.relative_to(folder))]
     held = [path for path in files if _holds(path.relative_to(folder), split)]
+    if split == "train" and is_one_set(folder):
+        held = files
     depth = min((len(path.parts) for path in held), default=0)
     nearest = [path for path in held if len(path.parts) == depth]
     forms = sorted({path.suffix for path in nearest})
@@ -94,10 +95,37 @@ def _in_folder(folder: Path, split: str) -> list[Path]:
     return nearest
 
 
+def _has_rows(path: Path, inside: Path) -> bool:
+    """Return True if `path`, `inside` relative to its folder, holds rows and is neither hidden nor a cache."""
+    is_hidden = any(part.startswith((".", "__")) for part in inside.parts)
+    is_rows = path.suffix.lower() in READERS and path.name not in _NO_ROWS and path.is_file()
+    return is_rows and not is_hidden and not _is_cache(path)
+
+
+def _is_cache(path: Path) -> bool:
+    """Return True if the state file next to an Arrow file lists the data set's files, and it is none of them.
+
+    `datasets` writes the result of each `map` and `filter` next to the rows that it was made from.
+    """
+    state = path.with_name(STATE)
+    if path.suffix.lower() != ".arrow" or not state.is_file():
+        return False
+    try:
+        listed = json.loads(state.read_text(encoding="utf-8"))["_data_files"]
+        return path.name not in {entry["filename"] for entry in listed}
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
 def _holds(path: Path, split: str) -> bool:
     """Return True if the path's own names, the innermost first, name the split."""
     names = [path.stem, *reversed(path.parts[:-1])]
     return split in names or _split_in(names) == split
+
+
+def is_one_set(folder: Path) -> bool:
+    """Return True if `datasets` saved one data set in `folder`, without splits."""
+    return (folder / STATE).is_file()
 
 
 def _split_in(names: Sequence[str]) -> str:

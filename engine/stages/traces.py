@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.context import Context
+from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.cache import building
 from engine.data.token_rows import write_lines
@@ -36,14 +36,24 @@ def run(context: Context) -> None:
 def _own(context: Context, folder: Path) -> None:
     rows = chosen(inputs.rows(context, "train"), context.profile.traces.limit, context.profile.data.seed)
     found = own_solutions(rows, context.profile.preprocess.system_prompt)
-    name = context.profile.data.source
-    report = {"source": "solutions", "rows": len(rows), "traces": len(found)}
-    left = f"; {len(rows) - len(found):,} rows have an answer alone" if len(found) < len(rows) else ""
-    _write(
-        folder,
-        found,
-        report | {"summary": f"{len(found):,} traces: {name}'s own solutions, no teacher's{left}"},
-    )
+    settings, name = context.profile.traces, context.profile.data.source
+    contradict = [trace.ex_id for trace in found if not trace.correct]
+    dropped = set(contradict) if settings.wrong_answers == "drop" else set()
+    kept = [trace for trace in found if trace.ex_id not in dropped]
+    report = {"source": "solutions", "rows": len(rows), "traces": len(kept), "wrong": contradict}
+    summary = f"{len(kept):,} traces: {name}'s own solutions, no teacher's"
+    if len(found) < len(rows):
+        summary += f"; {len(rows) - len(found):,} rows have an answer alone"
+    if contradict:
+        fate = {"drop": "dropped", "keep": "kept", "mark": "marked as wrong"}[settings.wrong_answers]
+        summary += (
+            f"; {len(contradict):,} state another answer than their row's ({fate}; first: {contradict[0]})"
+        )
+    if not kept and found:
+        raise StageFailed(
+            f"traces: no solution of {name} states its row's answer (first: {contradict[0]}); correct the data"
+        )
+    _write(folder, kept, report | {"summary": summary})
 
 
 def _from_teacher(context: Context, folder: Path) -> None:

@@ -6,6 +6,7 @@ it, before `</think>`. Both forms give the same two parts.
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from engine.grading.extraction import final_answer
@@ -15,6 +16,8 @@ Choice = Literal["reasoning", "answer", "both"]
 
 _END = "</think>"
 _START = "<think>"
+_TAG = re.compile(r"\s*</?think>\s*")
+_BLANK = re.compile(r"\n{3,}")
 
 
 class Body(NamedTuple):
@@ -43,10 +46,18 @@ def body_of(answer: Answer, choice: Choice) -> Body:
 
 
 def parts(answer: Answer) -> tuple[str, str]:
-    """Return reasoning and content. Reasoning that never ended leaves no content."""
+    """Return reasoning and content, without tags. Reasoning that never ended leaves no content.
+
+    A teacher may think several times: its content is what follows the last thought, and the text between two
+    thoughts belongs to the reasoning.
+    """
     before, end, after = answer.text.rpartition(_END)
+    content, start, thinking = after.partition(_START)
     if not end:
-        opened, start, thinking = answer.text.partition(_START)
-        before, after = (thinking, opened) if start else ("", answer.text)
-    inside = before.partition(_START)[2] if _START in before else before
-    return (answer.reasoning.strip() or inside.strip()), after.strip()
+        inside, content = (thinking, content) if start else ("", answer.text)
+    elif start:
+        inside, content = f"{before}{_END}{content}{_START}{thinking}", ""
+    else:
+        inside = before
+    inside = _TAG.sub("\n", inside)
+    return (answer.reasoning.strip() or _BLANK.sub("\n\n", inside).strip()), content.strip()

@@ -38,8 +38,10 @@ _CONNECTIONS = (
     8  # a client: its pool looks at all of them at every request, so several small pools are cheaper
 )
 TICK = 0.2  # seconds between looks at the commands, and between syncs of the journal
-# After this many questions given up with no answer in between, the teacher is taken to be absent.
+# After this many questions given up with no answer in between, the teacher is taken to be absent. One that has answered
+# others may leave more refusals to the end.
 _SILENT = 5
+_SILENT_AFTER_ANSWERS = 20
 # Each empty answer is paid for: a question that got this many is not asked again.
 _EMPTY = 3
 
@@ -180,6 +182,7 @@ class _Collection:
         self._clients: list[openai.AsyncOpenAI] = []
         self._open = True  # False while the run is paused
         self._stopping = False
+        self._failure: StageFailed | None = None
         self.faults: dict[tuple[str, int], str] = {}
         self._refusals: list[Answer] = []  # not yet in the journal
         self._in_a_row = 0  # questions given up since the last answer
@@ -191,15 +194,38 @@ class _Collection:
                 self._clients.append(await stack.enter_async_context(self._client()))
             watch = asyncio.create_task(self._watch())
             try:
-                while self._running or (self._waiting and not self._stopping):
+                # What is in flight has been paid for: it is awaited, whatever ends the stage.
+                while self._running or (self._waiting and self._goes_on()):
                     self._start()
                     await self._wait()
                     if watch.done():
                         watch.result()
+                if self._is_silent() and not self._journal.answers:
+                    self._failure = self._failure or self._silence()
+                elif not self._is_silent():
+                    self._record_refusals()
             finally:
                 await _cancelled(watch, *self._running)
         if self._stopping:
             raise StopRequested
+        if self._failure is not None:
+            raise self._failure
+
+    def _goes_on(self) -> bool:
+        """Return True if more may be asked. Set the failure if the teacher seems absent and nothing is in flight."""
+        if self._is_silent() and not self._running:
+            self._failure = self._failure or self._silence()
+        return self._failure is None and not self._stopping
+
+    def _silence(self) -> StageFailed:
+        last = next(reversed(self.faults.values()))
+        return StageFailed(
+            f"traces: {self._settings.base_url} answered none of {self._in_a_row} questions in a row (last: {last}); "
+            "check it and run again, answers are kept"
+        )
+
+    def _is_silent(self) -> bool:
+        return self._in_a_row >= (_SILENT_AFTER_ANSWERS if self._journal.answers else _SILENT)
 
     def _client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -216,11 +242,12 @@ class _Collection:
             if reserved is None:
                 if self._running:
                     return  # what is in flight may turn out cheaper than it was reserved for
-                raise StageFailed(
+                self._failure = StageFailed(
                     f"traces: the spending cap of ${self._settings.spending_cap:,.2f} does not allow another question "
                     f"(${self._budget.spent:,.2f} spent, {len(self._waiting):,} left); raise traces.spending_cap "
                     "or set traces.limit, answers are kept"
                 )
+                return
             question = heapq.heappop(self._waiting)
             question.attempts += 1
             client = self._clients[question.place % len(self._clients)]
@@ -231,7 +258,8 @@ class _Collection:
         return self._has_room() and bool(self._waiting) and self._waiting[0].not_before <= now
 
     def _has_room(self) -> bool:
-        return self._open and not self._stopping and len(self._running) < int(self._pace.limit)
+        is_held = self._failure is not None or self._stopping or self._is_silent()
+        return self._open and not is_held and len(self._running) < int(self._pace.limit)
 
     async def _wait(self) -> None:
         """Until a request has ended, or another may start."""
@@ -243,10 +271,13 @@ class _Collection:
             return
         done, _ = await asyncio.wait(self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            self._settle(task, *self._running.pop(task))
+            try:
+                self._settle(task, *self._running.pop(task))
+            except StageFailed as error:
+                self._failure = self._failure or error
 
     def _settle(self, task: asyncio.Task[Reply], question: Question, reserved: float) -> None:
-        """Keeps the answer, or asks again later, or gives the question up; StageFailed goes on to the caller."""
+        """Keep the answer, ask again later, or give the question up. StageFailed: no more can be asked."""
         try:
             reply = task.result()
         except TryAgain as error:
@@ -284,31 +315,24 @@ class _Collection:
     def _refuse(
         self, question: Question, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> None:
-        """Give the question up for good."""
+        """Give the question up for good, once it is clear that the teacher does not refuse everything."""
         refusal = Answer(
             question.row.ex_id, question.sample, reason, "", "refused", prompt_tokens, completion_tokens
         )
         self._refusals.append(refusal)
-        is_there = bool(self._journal.answers)
-        if is_there:
-            self._record_refusals()
-        self._give_up(question, reason, is_there)
+        self._give_up(question, reason)
 
     def _record_refusals(self) -> None:
         """Journal what was refused. A teacher that has answered nothing may refuse everything for another reason."""
-        for refusal in self._refusals:
-            self._journal.append(refusal)
-        self._refusals.clear()
+        if self._journal.answers:
+            for refusal in self._refusals:
+                self._journal.append(refusal)
+            self._refusals.clear()
 
-    def _give_up(self, question: Question, reason: str, is_there: bool = False) -> None:
-        """Count a question without an answer; `is_there` if the teacher has answered others."""
+    def _give_up(self, question: Question, reason: str) -> None:
+        """Count a question that has no answer."""
         self.faults[question.row.ex_id, question.sample] = reason
-        self._in_a_row += not is_there
-        if self._in_a_row >= _SILENT:
-            raise StageFailed(
-                f"traces: {self._settings.base_url} answered none of {_SILENT} questions in a row (last: {reason}); "
-                "check it and run again, answers are kept"
-            )
+        self._in_a_row += 1
 
     async def _watch(self) -> None:
         """Looks at the commands and syncs the journal, off the loop's thread; both may take their time."""
