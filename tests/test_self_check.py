@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,3 +148,17 @@ def test_a_comparison_by_hand() -> None:
         assert compare(other, own).fault(allowed).startswith("max |Δ log-prob| ")
     with pytest.raises(ValueError, match="different tokens"):
         compare(near[:1], own)
+
+
+def test_the_benchmark_prints_what_the_tolerances_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agreement, "FAMILIES", ("llama",))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["agreement", "--out", str(tmp_path / "rows.json")])
+    agreement.main()
+    exact, rounded = json.loads((tmp_path / "rows.json").read_text())
+    assert (exact["dtype"], rounded["dtype"]) == ("float32", "bfloat16")
+    for row, most in ((exact, 1e-4), (rounded, 0.3)):
+        assert 0.0 < row["random ids"]["mean"] < row["random ids"]["allowed_mean"] <= most
+    assert capsys.readouterr().out.count("random ids") == 2

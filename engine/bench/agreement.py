@@ -24,9 +24,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from engine.context import fault_of
 from engine.data.sequence import Sequence
 from engine.data.tokenizer import load_tokenizer
-from engine.learning.own_forward import own_logprobs, packed_logprobs
-from engine.learning.policy import Policy
-from engine.learning.self_check import compare, probes
+from engine.learning.own_forward import packed_logprobs
+from engine.learning.policy import DTYPES, Policy
+from engine.learning.self_check import compare, probes, reference
 
 FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "olmo2", "gemma", "gemma2", "granite", "cohere", "phi")
 SHAPE: dict[str, Any] = {
@@ -69,9 +69,13 @@ def differences(make: Make, device: str, dtype: str, texts: list[Sequence]) -> d
     """Compare one fresh model's packed log-probs on `device` in `dtype` with its own; `texts` are measured apart."""
     model = make().to(device)  # type: ignore[arg-type]
     asked = {"random ids": probes(model), **({"text": texts} if texts else {})}
-    own = {name: own_logprobs(model, items) for name, items in asked.items()}
+    own = {name: reference(model, items, DTYPES[dtype]) for name, items in asked.items()}
     policy = Policy(model, device, dtype)
-    return {name: asdict(compare(packed_logprobs(policy, items), own[name])) for name, items in asked.items()}
+    return {
+        name: asdict(compare(packed_logprobs(policy, items), own[name].logprobs))
+        | {"allowed_mean": own[name].allowed.mean}
+        for name, items in asked.items()
+    }
 
 
 def rows(folders: list[str], devices: list[str]) -> Iterator[dict[str, Any]]:
@@ -108,7 +112,7 @@ def main() -> None:
                 figures = row[name]
                 print(
                     f"{head} {name:<10} max {figures['largest']:.2e}  mean {figures['mean']:.2e}  "
-                    f"loss {figures['loss']:.4f}  own {figures['own_loss']:.4f}  scale {figures['scale']:.1f}",
+                    f"allowed {figures['allowed_mean']:.2e}  loss {figures['loss']:.4f}  own {figures['own_loss']:.4f}",
                     flush=True,
                 )
         if "refused" in row:
