@@ -119,7 +119,8 @@ def _identity(path: Path) -> list[Any]:
     status = path.stat()
     if status.st_size <= HASHED_BYTES:
         return [hashlib.blake2b(path.read_bytes()).hexdigest()]
-    return [status.st_size, status.st_mtime_ns]
+    # A program can set the time of modification, as cp -p and rsync do, but not that of change.
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _sources() -> str:

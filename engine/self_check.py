@@ -147,7 +147,11 @@ def tell(**words: str) -> None:
 def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Answer with an error that nothing has caught: a model that cannot be loaded or run is a fault as well."""
     sys.__excepthook__(kind, error, trace)
-    line = str(error).partition("\n")[0] if isinstance(error, ALREADY_ONE_LINE) else fault_of(error)
+    line = (
+        str(error).partition("\n")[0]
+        if isinstance(error, ALREADY_ONE_LINE)
+        else f"cannot be loaded or run: {fault_of(error)}"
+    )
     source = json.loads(sys.argv[1])["source"]
     remedy = "" if ";" in line else "; choose another model"
     tell(fault=f"model.source {source}: {line.removeprefix(f'{source}: ')}{remedy}")

@@ -46,7 +46,7 @@ LAYER = "model.layers.1.self_attn.q_proj"
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"lm_head.weight": None}, "lack lm_head.weight;"),
+        ({"lm_head.weight": None}, "lack lm_head.weight, and a random .*; give"),
         ({f"{LAYER}.weight": None, "model.norm.weight": None}, f"lack {LAYER}.weight and 1 other parameters"),
         ({"model.norm.weight": torch.ones(7)}, r"model.norm.weight is \(7,\) in the weights, and \(48,\)"),
         ({f"{LAYER}.bias": torch.ones(48)}, f"hold {LAYER}.bias"),
@@ -65,6 +65,21 @@ def test_a_parameter_too_few_or_too_many_is_named(
         Policy.load(llama)
     with pytest.raises(WeightsRefused, match=reason):
         TransformersGenerator(llama, "cpu", torch.float32, 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_single_number_that_is_not_finite_is_named(
+    llama: Path, dtype: torch.dtype, value: float, kind: str
+) -> None:
+    name = "model.embed_tokens.weight"
+    rows = load_file(llama / FILE)[name].to(dtype)
+    rows[-1, 7] = value
+    change(llama, **{name: rows})
+    with pytest.raises(UnsupportedModel, match=f"{name} holds {kind} in the weights; give"):
+        load_model(llama, "auto")
 
 
 def test_a_part_of_its_own_changes_nothing(llama: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,22 @@ def test_a_model_that_has_passed_is_not_asked_about_again(
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert start(profile) == ["trains", "generates"]
+
+
+def test_weights_that_change_in_place_are_compared_again_whatever_their_size(
+    profile: Profile, asked: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_check, "HASHED_BYTES", 0)
+    weights = tmp_path / "model" / "model.safetensors"
+    plan = make_plan(profile, STAGES)
+    for changes in (0, 1):
+        if changes:
+            status, content = weights.stat(), weights.read_bytes()
+            weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+        for _ in range(2):
+            check_model(tmp_path / "home", profile, plan)
+        assert len(asked) == 1 + changes
 
 
 def test_a_model_that_fails_is_not_remembered(

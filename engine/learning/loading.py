@@ -25,7 +25,8 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
 
     Raises: DamagedFile if the folder has digests and a file of the model differs from its own.
     Raises: UnsupportedModel, naming the parameter, if the checkpoint lacks one that is not tied, holds one of another
-        shape, holds one for a layer that has no place for it, or holds two different weights for a tied head.
+        shape, holds one for a layer that has no place for it, holds two different weights for a tied head, or holds
+        NaN or infinity.
     """
     if Path(source).is_dir():
         digests.check(Path(source), digests.of_model)
@@ -37,19 +38,23 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
     missing = sorted(info["missing_keys"])
     if missing:
         raise UnsupportedModel(
-            f"{source}: the weights lack {_named(missing)}; a random value would be trained in its place"
+            f"{source}: the weights lack {_named(missing)}, and a random value would be trained in its place; "
+            "give a checkpoint that holds it"
         )
     if info["mismatched_keys"]:
         name, stored, expected = min(info["mismatched_keys"], key=str)
         raise UnsupportedModel(
-            f"{source}: {name} is {tuple(stored)} in the weights, and {tuple(expected)} by config.json"
+            f"{source}: {name} is {tuple(stored)} in the weights, and {tuple(expected)} by config.json; "
+            "give the config.json that belongs to the weights"
         )
     unused = sorted(name for name in info["unexpected_keys"] if _belongs(model, name))
     if unused:
         raise UnsupportedModel(
-            f"{source}: the weights hold {_named(unused)}, which config.json leaves no place for"
+            f"{source}: the weights hold {_named(unused)}, which config.json leaves no place for; "
+            "give the config.json that belongs to the weights"
         )
     _check_tie(model, source)
+    _check_finite(model, source)
     return model
 
 
@@ -84,6 +89,20 @@ def _check_tie(model: PreTrainedModel, source: str | Path) -> None:
             raise UnsupportedModel(
                 f"{source}: config.json ties {target} to {other}, but the weights hold two different ones; "
                 "set tie_word_embeddings to false"
+            )
+
+
+def _check_finite(model: PreTrainedModel, source: str | Path) -> None:
+    """A number that is not finite spoils only the tokens that meet it, so that a comparison of some may miss it."""
+    for name, parameter in model.named_parameters():
+        if not parameter.numel():
+            continue
+        # The extremes of a tensor are NaN if any number is. isfinite takes ten times as long.
+        extremes = torch.stack(torch.aminmax(parameter.detach()))
+        if not bool(extremes.isfinite().all()):
+            kind = "NaN" if bool(extremes.isnan().any()) else "infinity"
+            raise UnsupportedModel(
+                f"{source}: {name} holds {kind} in the weights; give a checkpoint without it"
             )
 
 
