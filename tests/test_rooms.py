@@ -30,3 +30,21 @@ def test_nothing_that_a_person_sees_loads_a_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_no_module_reads_a_pickle_from_a_disk() -> None:
+    unsafe = (
+        "pickle.load",
+        "import pickle",
+        "weights_only=False",
+        "allow_pickle=True",
+        "import dill",
+        "import shelve",
+    )
+    sources = [
+        path for room in ("mathrl_tui", "engine", "store", "profiles") for path in (ROOT / room).rglob("*.py")
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in sources}
+    assert not [(path, word) for path, text in texts.items() for word in unsafe if word in text]
+    reads = [line for text in texts.values() for line in text.splitlines() if "torch.load(" in line]
+    assert all("weights_only=True" in line for line in reads)

@@ -68,3 +68,13 @@ def test_a_record_that_counted_from_zero_is_read_and_can_go_on(tmp_path: Path) -
     replay.record(tmp_path, again)
     assert replay.read(tmp_path, 12).rewards.tolist() == [0.5, 0.5]
     assert recorded_steps(tmp_path) == [12, 13]
+
+
+def test_a_record_with_a_pickle_in_it_is_refused(tmp_path: Path) -> None:
+    replay.record(tmp_path, ROLLOUTS)
+    path = step_path(tmp_path, ROLLOUTS.step)
+    with np.load(path) as file:
+        columns = dict(file)
+    np.savez(path, **columns | {"ex_ids": np.array([{"any": "object"}], dtype=object)})
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        replay.read(tmp_path, ROLLOUTS.step)
