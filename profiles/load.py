@@ -116,7 +116,8 @@ def _first_fault(error: ValidationError) -> str:
         close = difflib.get_close_matches(where, _fields(Profile), n=1, cutoff=0.5)
         return f"{where}: no such field" + (f"; did you mean {close[0]}?" if close else "")
     message = fault["msg"].removeprefix("Value error, ")
-    if not where:
+    # Checks of a whole section name their fields themselves.
+    if fault["type"] == "value_error":
         return message
     field = fault["loc"][:2]
     form = (

@@ -341,6 +341,18 @@ class Eval(Section):
         0.02, description="largest loss on a capability task that is tolerated (non-inferiority)"
     )
 
+    @model_validator(mode="after")
+    def _asks_each_task_once(self) -> Self:
+        for field in ("shots", "templates"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):
+                raise ValueError(f"eval.{field} names a value twice: {', '.join(map(str, values))}")
+        if not self.shots and not self.suite:
+            raise ValueError(
+                "eval.shots and eval.suite are both empty, so nothing would be measured; set one"
+            )
+        return self
+
 
 class Arm(Section):
     """One subject of the comparison."""

@@ -370,6 +370,12 @@ FAULTS: dict[str, Form] = {
         "does not hold the question",
         settings=CHAT,
     ),
+    "template ends in EOS": _form(
+        replaced("chat_template.jinja", "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"),
+        "ends a prompt with the end-of-sequence token <end>",
+        "--set preprocess.template=plain",
+        settings=CHAT,
+    ),
     "template without a default": _form(
         tokenizer_config(chat_template=[{"name": "tool_use", "template": TEMPLATE}]),
         "no chat template",

@@ -174,7 +174,10 @@ def test_a_prompt_that_leaves_no_room_for_a_completion_loses_its_beginning(
     tmp_path: Path, tokenizer: Path, source: Path
 ) -> None:
     limits = ("hardware.max_model_len=50", "eval.max_new_tokens=20", "grpo.max_new_tokens=10")
-    context, _ = run_all(tmp_path / "home", tokenizer, source, *limits)
+    context, told = run_all(tmp_path / "home", tokenizer, source, *limits)
+    (warning,) = [line for line in lines_of(told, "log") if line.payload["level"] == "warning"]
+    assert "longer than 30 tokens lost their beginning" in warning.message
+    assert "10 of prompts-test-chat-0" in warning.message
     whole, _ = run_all(tmp_path / "whole", tokenizer, source)
     for prompt, full in zip(inputs.prompts(context, "test"), inputs.prompts(whole, "test"), strict=True):
         assert prompt.token_ids.tolist() == full.token_ids.tolist()[-30:]

@@ -96,6 +96,31 @@ def test_every_field_of_several_values_takes_a_comma_list() -> None:
             profiles.load("demo", [f"{name}=[[1], [2]]"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["eval.shots=0,0"], "profile demo: eval.shots names a value twice: 0, 0"),
+        (["eval.templates=chat,chat"], "profile demo: eval.templates names a value twice: chat, chat"),
+        (["eval.shots="], "eval.shots and eval.suite are both empty, so nothing would be measured; set one"),
+        (
+            ["pretrain.width=50"],
+            "profile demo: pretrain.width is 50 for 4 heads; vLLM on a CPU takes 32, 48 or 64",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_one_short_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        profiles.load("demo", overrides)
+    assert message in str(caught.value) and "given" not in str(caught.value)
+
+
+def test_r1s_pupils_are_not_cut_and_eight_examples_fit() -> None:
+    profile = profiles.load("qwen2.5-math-1.5b")
+    assert profile.eval.max_new_tokens >= profile.traces.max_tokens
+    # The longest prompt of GSM8K with eight examples takes 1,454 tokens of a tokenizer that splits numbers into digits.
+    assert profile.hardware.max_model_len - profile.eval.max_new_tokens > 1454
+
+
 def test_a_missing_profile_names_the_nearest() -> None:
     with pytest.raises(ProfileError, match="did you mean demo?"):
         profiles.load("dmo")

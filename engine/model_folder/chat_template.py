@@ -39,7 +39,8 @@ def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
             f"{' (and eval.templates)' if profile.eval.templates else ''}"
         )
     instruction = profile.preprocess.system_prompt
-    tokenizer = TemplateAlone(template, special_tokens(folder))
+    special = special_tokens(folder)
+    tokenizer, end = TemplateAlone(template, special), special.get("eos_token")
     example = Row("", "1 + 1?", "It is 2.\n#### 2", "2")
     for shots in sorted({0, *profile.eval.shots}):
         try:
@@ -50,6 +51,11 @@ def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
             raise FolderFault(
                 "chat template: the prompt that it makes does not hold the question; correct the template, or "
                 "--set preprocess.template=plain"
+            )
+        if end is not None and prompt.endswith(end):
+            raise FolderFault(
+                f"chat template: ends a prompt with the end-of-sequence token {end}, so that no answer can follow; add "
+                "a generation prompt to it, or --set preprocess.template=plain (and eval.templates)"
             )
 
 

@@ -80,6 +80,7 @@ def _make(context: Context, folder: Path) -> None:
         by_id = dict(zip((row.ex_id for row in rows["train"]), made_prompts[sets[0]], strict=True))
         report = work.report | work.sequences(made, traces, by_id) | {"marked_wrong": marked}
         report["summary"] = summary(report)
+        work.warn_of_cuts()
         (made / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
@@ -165,6 +166,17 @@ class _Work:
             "tokens": sum(len(ids) for _, ids, _, _ in made),
             "unfinished_traces": unfinished,
         }
+
+    def warn_of_cuts(self) -> None:
+        """Log which prompts lost their beginning: they are not what another program would ask."""
+        cut = {name: found["cut"] for name, found in self.report["prompts"].items() if found["cut"]}
+        if cut:
+            counts = ", ".join(f"{count:,} of {name}" for name, count in cut.items())
+            message = (
+                f"prompts longer than {self.longest_prompt:,} tokens lost their beginning: {counts}; raise "
+                "hardware.max_model_len, or lower eval.max_new_tokens and grpo.max_new_tokens"
+            )
+            self.context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
 
     def _shortened(self, ids: list[int]) -> list[int]:
         """Return the last `longest_prompt` ids; a beginning-of-sequence id stays the first one."""
