@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import queue
+import random
 import threading
 import time
 import urllib.error
@@ -28,8 +29,9 @@ from engine.grading import grade
 from engine.messages import Completion, Finish, Job, JobDone, JobFailed, Prompt, Result, Work, completion_seed
 
 CONCURRENCY = 64  # requests in flight
-ATTEMPTS = 3
-PAUSE_SECONDS = 1.0  # before another try, doubled each time
+ATTEMPTS = 3  # tries of a question while the server answers nothing else
+PAUSE_SECONDS = 1.0  # before the second try, doubled each time; a random half of it is left out
+LONGEST_PAUSE = 5  # doublings
 ANSWER_SECONDS = 600.0  # longest wait for one answer
 LIST_SECONDS = 10.0
 KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own
@@ -111,6 +113,7 @@ class Served:
         self._answered: set[int] = set()  # jobs of which a question was answered
         self._faults: dict[int, str] = {}  # the last one of a job
         self._numbers = itertools.count(1)
+        self._total = 0  # answers so far; a lost increment only costs an ask one of its tries
         for number in range(CONCURRENCY):
             threading.Thread(target=self._serve, name=f"ask {number}", daemon=True).start()
 
@@ -162,20 +165,36 @@ class Served:
             self._answers.put(self._answer(self._asks.get()))
 
     def _answer(self, ask: _Ask) -> _Answer:
-        """Asks until there is an answer, a refusal or no try left."""
-        fault = ""
-        for attempt in range(ATTEMPTS):
-            time.sleep(PAUSE_SECONDS * (2**attempt - 1))
+        """Ask until there is an answer, a refusal or no try left.
+
+        A server with a short queue resets connections while it answers others, and its overload is not the model's
+        error. So a lost connection uses up a try only if the server has answered nothing since the try before.
+        """
+        fault, used, tries = "", 0, 0
+        while used < ATTEMPTS:
+            answered = self._total
+            self._pause(tries)
+            tries += 1
             try:
-                found = post_json(f"{self._url}/completions", self._body(ask))
-                return _Answer(_completion(ask, found), "")
+                found = _completion(ask, post_json(f"{self._url}/completions", self._body(ask)))
             except urllib.error.HTTPError as error:
                 fault = f"HTTP {error.code}: {error.read(500).decode(errors='replace').strip()}"
                 if error.code < 500 and error.code != TOO_MANY:
                     break
+                used += 1
             except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
                 fault = f"{type(error).__name__}: {error}"
+                used += not (_is_lost_connection(error) and self._total > answered)
+            else:
+                self._total += 1
+                return _Answer(found, "")
         return _Answer(_unanswered(ask), fault)
+
+    @staticmethod
+    def _pause(tries: int) -> None:
+        """Wait before another try; at random, so that rejected requests do not come back all at once."""
+        if tries:
+            time.sleep(PAUSE_SECONDS * 2 ** min(tries - 1, LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
     def _body(self, ask: _Ask) -> dict[str, Any]:
         sampling = ask.job.sampling
@@ -195,6 +214,12 @@ class Served:
             ids: list[int] = prompt.token_ids.tolist()
             return ids
         return self._encode(prompt) if self._encode else prompt.text
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether the connection was refused or reset; urllib wraps what happens before the request is sent."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return isinstance(reason, ConnectionError)
 
 
 def post_json(url: str, body: dict[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from engine.context import StageFailed
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, Sampling, WeightRef
 from engine.plan import make_plan, needs_worker
 from engine.preflight import LaunchError
-from engine.served import Served, ServedModel, only_model
+from engine.served import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
 from engine.server_tokenizer import ServerTokenizer
 from profiles import load
 from store.home import RunFolder
@@ -34,6 +34,7 @@ class Server(ThreadingHTTPServer):
     """Answers `a + b` with b, a question about 13 with an error, and keeps what it was asked."""
 
     daemon_threads = True
+    request_queue_size = CONCURRENCY
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -180,6 +181,37 @@ def test_a_job_of_which_nothing_is_answered_fails(server: Server) -> None:
     *_, last = results(served)
     assert isinstance(last, JobFailed)
     assert "HTTP 400" in last.error
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_reset_connection_of_a_server_that_answers_others_is_asked_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """A short queue of connections is no wrong answer; a server that answers nothing is asked ATTEMPTS times."""
+    served = Served(server.url, ServedModel("tuned", ""), by_ids=False)
+    resets: list[str] = []
+    ended = threading.Event()
+
+    def post(url: str, body: dict[str, Any]) -> Any:
+        if body["prompt"] == "other":
+            return answer("#### 3", 3)
+        if len(resets) == ATTEMPTS + 2:
+            ended.set()
+            return answer("#### 3", 3)
+        resets.append(body["prompt"])
+        if others:
+            served.submit(replace(job(served.next_job_id(), "other"), samples=1))
+            results(served)
+        elif len(resets) == ATTEMPTS:
+            ended.set()
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr("engine.served.post_json", post)
+    (prompt,) = job(0, "1 + 3").prompts
+    served.submit(replace(job(served.next_job_id(), ""), prompts=(prompt,), samples=1))
+    assert ended.wait(60.0)
+    *_, last = results(served)
+    assert (type(last), len(resets)) == ((JobDone, ATTEMPTS + 2) if others else (JobFailed, ATTEMPTS))
 
 
 @pytest.mark.parametrize(("models", "end"), [(["tuned"], JobDone), (["other"], JobFailed), ([], JobFailed)])
