@@ -32,6 +32,11 @@ def model_name(source: str) -> str:
     return PurePosixPath(source).name or UNKNOWN
 
 
+def model_in_full(source: str) -> str:
+    """Return a model's whole hub name or folder."""
+    return "made here" if source == "made" else source or UNKNOWN
+
+
 def changes(changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one line a changed setting: `grpo.steps: 200 → 20`."""
     return [

@@ -55,6 +55,18 @@ def test_a_falling_curve_falls_and_every_extreme_is_kept() -> None:
     assert columns[rows[-1]] > columns[rows[len(rows) // 2]] > 10
 
 
+def test_the_first_line_never_cuts_a_number() -> None:
+    steps = np.arange(1.0, 4.0)
+    curves = {
+        name: Curve(steps, *[np.full(3, -0.0206)] * 3, steps) for name in ("base", "sft", "grpo", "sft+grpo")
+    }
+    for width in (60, 76, 100):
+        head = plot("train/loss by step", curves, width, 12).splitlines()[0]
+        assert len(head) <= width
+        assert head.count("−0.0206") == len(set(head) & set("●▲■◆"))
+        assert head.endswith(("−0.0206", "…"))
+
+
 def test_values_that_are_no_numbers_are_left_out() -> None:
     one = Curve.of([1, 2, 3], [1.0, float("nan"), 2.0], [1, 2, 3])
     assert "nan" not in plot("loss", {"sft": one}, 60, 12)

@@ -12,7 +12,7 @@ from console_pilot import LARGE, SMALL, console, opened, sees
 from fabricated import QUESTIONS, FabricatedRun
 
 from profiles import ProfileError, changed_settings, load
-from store.subject import model_name
+from store.subject import model_in_full, model_name
 from store.wording import human, signed, unsigned
 
 MODEL = "/models/SmolLM2-135M"
@@ -92,6 +92,11 @@ def test_changes_are_those_that_differ_from_the_profile(tmp_path: Path) -> None:
 
 
 def test_names_and_figures() -> None:
+    assert [model_in_full(source) for source in ("/a/b/Model/", "made", "")] == [
+        "/a/b/Model/",
+        "made here",
+        "–",
+    ]
     assert [model_name(source) for source in ("org/Model-1B", "/a/b/Model/", "made", "")] == [
         *("Model-1B", "Model", "made here", "–")
     ]

@@ -108,11 +108,11 @@ def _row(run: RunSummary) -> tuple[str, ...]:
 
 def _subject(run: RunSummary) -> list[str]:
     """Return the model in full, the profile, and every setting that differs from the profile's."""
-    from store.subject import UNKNOWN, changes
+    from store.subject import changes, model_in_full
 
     changed = changes(run.changed)
     count = f", {len(changed)} changed" if changed else ""
-    lines = [f"model {run.model or UNKNOWN}", f"profile {run.profile}{count}"]
+    lines = [f"model {model_in_full(run.model)}", f"profile {run.profile}{count}"]
     return [harmless(line) for line in (*lines, *(f"  {change}" for change in changed))]
 
 

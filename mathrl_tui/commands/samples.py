@@ -68,8 +68,10 @@ def samples(
     address = parse_address(arm)
     address = replace(address, step=address.step if step is None else step)
     own = _completions(store, address, split, task)
+    other_run = ""
     if flips:
         other = parse_address(flips if "/" in flips else f"{address.run}/{flips}")
+        other_run = "" if other.run == address.run else f"{other.run}/"
         found = list(_flipped(own, _completions(store, other, split, task)))
     else:
         found = [(row, None) for row in own]
@@ -79,7 +81,7 @@ def samples(
         rows = [asdict(row) | ({"other": asdict(other)} if other else {}) for row, other in shown]
         print_json({"samples": rows, "found": len(fitting)})
     else:
-        parts = [_told(row, other) for row, other in shown]
+        parts = [_told(row, other, other_run) for row, other in shown]
         print("\n\n".join([*parts, _summary(fitting, len(shown))]) if shown else "no completion fits")
 
 
@@ -90,9 +92,11 @@ def _completions(store: Store, address: Address, split: Split, task: str) -> lis
     run_id = store.resolve(address.run)
     rows = store.examples(run_id, address.arm, split.value, limit=None)
     if not rows:
-        arms = ", ".join(str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"])
+        arms = [str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"]]
+        recorded = [arm for arm in arms if store.examples(run_id, arm, split.value, limit=1)]
         raise WrongInput(
-            f"run {run_id}: no {split.value} completions of arm {address.arm} are recorded; its arms: {arms}"
+            f"run {run_id}: no {split.value} completions of arm {address.arm} are recorded; "
+            f"arms that have some: {', '.join(recorded) or 'none'}"
         )
     steps = sorted({row.step for row in rows})
     wanted = steps[-1] if address.step is None else address.step
@@ -155,7 +159,8 @@ def _summary(found: Sequence[Sample], shown: int) -> str:
     return harmless(f"{shown} of {len(found)}{by_task}{more}")
 
 
-def _told(row: Example, other: Example | None) -> str:
+def _told(row: Example, other: Example | None, other_run: str) -> str:
+    """Return a completion, and the other arm's, led by its run if that is another one."""
     about = (row.task, row.ex_id, f"sample {row.sample}", _became(row), size(row), prompt_note(row))
     lines = [
         "── " + " · ".join(filter(None, about)),
@@ -165,7 +170,7 @@ def _told(row: Example, other: Example | None) -> str:
     ]
     if other is not None:
         lines += [
-            f"{_became(other)} · {': '.join(labelled(other)[-1])}",
+            f"{other_run}{_became(other)} · {': '.join(labelled(other)[-1])}",
             _written(other),
         ]
     return harmless("\n".join(lines))

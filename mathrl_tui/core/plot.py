@@ -31,18 +31,31 @@ def plot(title: str, curves: Mapping[str, Curve], width: int, height: int, *, pe
     values = [side for one in curves.values() for side in (one.low, one.high)]
     y_axis = axis.value_axis(*_ends(values), rows, percent=percent)
     looks = palette.arms(curves)
-    head = title
+    heads = [title]
     for name, one in curves.items():
         alone = len(curves) == 1
         x, y = zigzag(one, x_axis.start, x_axis.end, (width - _GUTTER) * (2 if alone else 1))
         marker = plotext.marker("braille" if alone else looks[name].mark)
         figure.draw(figure.signal(x, y, marker=marker).lines(True))
         newest = text.percent(float(one.mean[-1])) if percent else text.number(float(one.mean[-1]))
-        head += f"   {'' if alone else looks[name].mark + ' '}{name} {newest}"
+        heads.append(f"{'' if alone else looks[name].mark + ' '}{name} {newest}")
     for side, ends in (("x", x_axis), ("y", y_axis)):
         figure.ruler(side).lim(ends.start, ends.end).ticks(list(ends.ticks), list(ends.labels))
     drawn: str = figure.build().string(colorless=True)
-    return "\n".join([head[:width], *(line.rstrip() for line in drawn.splitlines())])
+    return "\n".join([_head(heads, width), *(line.rstrip() for line in drawn.splitlines())])
+
+
+def _head(parts: Sequence[str], width: int) -> str:
+    """Return title and marks in one line; without the last ones, but never half a number, if they do not fit."""
+    head = parts[0]
+    for gap in ("   ", "  ", " "):
+        if len(gap.join(parts)) <= width:
+            return gap.join(parts)
+    for part in parts[1:]:
+        if len(head) + len(part) + 3 > width:
+            return f"{head} …"
+        head = f"{head} {part}"
+    return head[:width]
 
 
 def zigzag(one: Curve, start: float, end: float, width: int) -> tuple[list[float], list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mathrl_tui.core import palette, text
-from store.subject import UNKNOWN, changes
+from store.subject import changes, model_in_full
 
 if TYPE_CHECKING:  # NumPy comes with it, which the first paint does without
     from store.results import RunSummary
@@ -21,7 +21,7 @@ def row(run: RunSummary, width: int) -> Row:
     changed = changes(run.changed)
     count = f"  {len(changed)} changed: " if changed else ""
     about = f"  profile {run.profile}  seed {run.seed}{count}"
-    model = text.tail(text.one_line(run.model or UNKNOWN), max(width - len(about) - _LEAST_CHANGES, 24))
+    model = text.tail(text.one_line(model_in_full(run.model)), max(width - len(about) - _LEAST_CHANGES, 24))
     spans: Row = [(" model ", palette.DIM), (model, palette.ACCENT), (about, palette.DIM)]
     room = width - sum(len(words) for words, _ in spans)
     return [*spans, (text.clip("; ".join(changed), max(room, 0)), palette.WARN)]
