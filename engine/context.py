@@ -32,9 +32,10 @@ class StageIncomplete(Exception):
 
 
 def fault_of(error: BaseException) -> str:
-    """Kind and first line of `error`, for a message that is to be one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    """Kind and first line of `error`, for a message of one line; the second line too if the first ends in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {told or 'no message'}"
 
 
 class Control(Protocol):

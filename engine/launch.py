@@ -64,13 +64,18 @@ def start_run(
     name: str = "",
     changed: Changes | None = None,
     tell: Tell = quiet,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> str:
     """Start `stages` (as engine.plan.parse_stages returns them); return the run's id once a supervisor holds it.
 
     `changed` are the settings that differ from the named profile, for reports (profiles.changed_settings). `tell` is
-    called with one line on each check that takes seconds. Raises LaunchError before anything is written.
+    called with one line on each check that takes seconds. If `is_wanted()` is false after the checks, nothing starts.
+
+    Raises: LaunchError, before anything is written.
     """
     plan, found = _checked(home, profile, stages, tell)
+    if not is_wanted():
+        raise LaunchError("the start was cancelled; no run was made")
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:

@@ -6,7 +6,7 @@ first request, as nothing needs it to paint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -56,13 +56,22 @@ def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
 
 
 def start(
-    home: Path, profile: Profile, stages: Sequence[str], seed: int, name: str, changed: Changes
+    home: Path,
+    profile: Profile,
+    stages: Sequence[str],
+    seed: int,
+    name: str,
+    changed: Changes,
+    is_wanted: Callable[[], bool],
 ) -> Told:
-    """Start a run of `profile`, of which `changed` was overridden; write nothing if it cannot be started."""
+    """Start a run of `profile`, of which `changed` was overridden.
+
+    Nothing is written if it cannot be started, or if `is_wanted()` is false once it has been checked.
+    """
     from engine.launch import LaunchError, start_run
 
     try:
-        run_id = start_run(home, profile, tuple(stages), seed, name, changed)
+        run_id = start_run(home, profile, tuple(stages), seed, name, changed, is_wanted=is_wanted)
     except LaunchError as error:
         return Told(False, str(error))
     return Told(True, f"{run_id} started", run_id)

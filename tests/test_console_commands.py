@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,19 @@ def starts(monkeypatch: pytest.MonkeyPatch, go_on: threading.Event | None = None
     started: list[tuple[str, int]] = []
 
     def start(
-        home: Path, profile: Profile, stages: tuple[str, ...], seed: int, name: str, changed: Changes
+        home: Path,
+        profile: Profile,
+        stages: tuple[str, ...],
+        seed: int,
+        name: str,
+        changed: Changes,
+        is_wanted: Callable[[], bool],
     ) -> Told:
         started.append((profile.name, seed))
         assert go_on is None or go_on.wait(30)
+        if not is_wanted():
+            started.clear()
+            return Told(False, "cancelled")
         FabricatedRun(home, f"demo-s{seed}-new")
         return Told(True, "started", f"demo-s{seed}-new")
 
@@ -134,6 +144,24 @@ async def test_a_run_is_started_once_however_often_the_key_is_pressed(
         go_on.set()
         await until(pilot, lambda: getattr(app.screen, "NAME", "") == actions.RUN, "the run screen")
         assert started == [("demo", 3), ("demo", 4)]
+
+
+async def test_a_run_that_is_cancelled_while_it_is_checked_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    started = starts(monkeypatch, go_on)
+    async with console(tmp_path) as (_, pilot):
+        await sees(pilot, "No runs here yet")
+        await pilot.press("n")
+        await sees(pilot, "New run", "data → traces → base")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: len(started) == 1, "the start")
+        await pilot.press("escape")
+        await sees(pilot, "No runs here yet")
+        go_on.set()
+        await until(pilot, lambda: not started, "the cancellation")
+    assert not list(tmp_path.glob("runs/*"))
 
 
 async def test_a_list_that_is_read_late_does_not_change_the_run_in_sight(

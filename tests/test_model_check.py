@@ -112,6 +112,14 @@ def test_a_model_that_fails_is_not_remembered(
     assert not home.exists()
 
 
+def test_a_start_that_is_cancelled_during_the_check_makes_no_run(
+    profile: Profile, asked: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(LaunchError, match="^the start was cancelled"):
+        launch.start_run(tmp_path / "home", profile, STAGES, 0, is_wanted=lambda: not asked)
+    assert not (tmp_path / "home" / "runs").exists()
+
+
 def test_a_check_that_dies_is_a_refusal(
     profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

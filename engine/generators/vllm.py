@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import numpy as np
@@ -53,6 +54,7 @@ CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}
 # Model runner V2 draws seeded requests in one kernel; V1, 0.24's default for Qwen2, one by one.
 CUDA_ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "1")}
 CPU_CACHE_BYTES = 64 << 20  # vLLM would take half the machine
+LONGEST_REASON = 200  # characters of an error of vLLM, which may list every parameter
 ADDED_A_STEP = (
     64  # new requests before the engine moves on: the first ones need not wait for the last to be added
 )
@@ -104,7 +106,11 @@ class VllmGenerator:
         try:
             self._llm.collective_rpc("load_version", args=(weights.arm, weights.version, weights.location))
         except (ValueError, KeyError, AssertionError) as error:
-            raise WeightsRefused(f"vLLM cannot take the weights of this model: {fault_of(error)}") from error
+            reason = shorten(fault_of(error), LONGEST_REASON, placeholder=" …")
+            raise WeightsRefused(
+                f"vLLM cannot take the weights of this model ({reason}); "
+                "start a run with hardware.generator=transformers"
+            ) from error
         if not self._llm.reset_prefix_cache(reset_running_requests=True):
             raise RuntimeError("vLLM kept its prefix cache: answers would mix old and new weights")
         if model is not None:

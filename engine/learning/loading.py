@@ -31,7 +31,13 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
     if Path(source).is_dir():
         digests.check(Path(source), digests.of_model)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        str(source), revision=revision, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        str(source),
+        revision=revision,
+        dtype=dtype,
+        # config.json may name an implementation that is not installed; every user of the model sets its own.
+        attn_implementation="eager",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]

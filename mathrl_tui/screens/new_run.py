@@ -21,13 +21,14 @@ from mathrl_tui.widgets.tick import Tick
 class NewRun(ModalScreen[str]):
     """Gives the id of the (last) run that was started; the empty string where none was."""
 
-    BINDINGS = [("escape", "dismiss('')", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
+    BINDINGS = [("escape", "cancel", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
 
     def __init__(self, home: Path) -> None:
         super().__init__()
         self._home = home
         self._draft: Checked | None = None
         self._starting = False  # the key may come again before the first run is there
+        self._cancelled = False  # read by the thread that starts a run, whose checks may take a minute
 
     def compose(self) -> ComposeResult:
         names = profiles.names()
@@ -98,7 +99,9 @@ class NewRun(ModalScreen[str]):
         line.set_class(wrong, "wrong")
 
     @on(Button.Pressed, "#cancel")
-    def _cancelled(self) -> None:
+    def action_cancel(self) -> None:
+        """Close the dialog; a run that is still being checked is not started."""
+        self._cancelled = True
         self.dismiss("")
 
     @on(Button.Pressed, "#start")
@@ -118,7 +121,14 @@ class NewRun(ModalScreen[str]):
         started = ""
         for seed in draft.seeds:
             told = await asyncio.to_thread(
-                control.start, self._home, draft.profile, draft.stages, seed, name, draft.changed
+                control.start,
+                self._home,
+                draft.profile,
+                draft.stages,
+                seed,
+                name,
+                draft.changed,
+                lambda: not self._cancelled,
             )
             if not told.done:
                 self._say(told.words, wrong=True)
