@@ -19,7 +19,7 @@ from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.optimizer import Optimizer
 from engine.learning.policy import Policy
 from engine.messages import WeightRef
-from profiles.schema import Sft
+from profiles.training import Sft
 
 
 @pytest.fixture

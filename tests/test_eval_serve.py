@@ -22,7 +22,7 @@ from engine.gpus import Gpu, GpuQueue
 from engine.preflight import LaunchError
 from engine.served import only_model
 from profiles import load
-from profiles.schema import Pretrain
+from profiles.training import Pretrain
 from store.home import RunFolder
 
 FAKE = """

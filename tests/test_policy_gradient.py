@@ -16,7 +16,7 @@ from engine.learning.optimizer import Optimizer
 from engine.learning.policy import Policy
 from engine.learning.policy_gradient import PolicyGradient
 from engine.learning.replay import Rollouts
-from profiles.schema import Grpo
+from profiles.training import Grpo
 
 SETTINGS = Grpo(learning_rate=1e-2, warmup_steps=0, mask_truncated=True, loss="dapo", max_new_tokens=64)
 ADVANTAGES = np.array([1.0, -1.0, 0.5, -0.5])

@@ -19,7 +19,7 @@ from engine.learning import training
 from engine.stages import pretrain
 from engine.stages.pretrain import mixed_batch
 from profiles import Profile, load
-from profiles.schema import Pretrain
+from profiles.training import Pretrain
 from store.records import Record, Scalar
 
 SETTINGS = (

@@ -16,7 +16,7 @@ from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
 from engine.learning.sources import held_batches, rollout_metrics
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
-from profiles.schema import Grpo
+from profiles.training import Grpo
 
 
 class ScriptedWorker:

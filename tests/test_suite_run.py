@@ -18,7 +18,7 @@ from engine.messages import SuiteTask
 from engine.plan import STAGES
 from engine.suite.evaluate import evaluate
 from profiles import load
-from profiles.schema import Pretrain
+from profiles.training import Pretrain
 from store.comparison import run_comparisons
 from store.home import RunFolder
 from store.journal import read

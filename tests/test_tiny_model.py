@@ -16,7 +16,7 @@ from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.tokenizer import load_tokenizer
 from engine.data.word_problems import problems
 from profiles import load
-from profiles.schema import Pretrain
+from profiles.training import Pretrain
 
 SAMPLES = (
     "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs for $1,234.50.\n#### 18",

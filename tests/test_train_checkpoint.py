@@ -27,7 +27,7 @@ from engine.learning.packing import pack
 from engine.learning.policy import Policy
 from engine.learning.tensor_image import TensorImage
 from engine.messages import WeightRef
-from profiles.schema import Sft
+from profiles.training import Sft
 
 DTYPES = ("float32", "bfloat16")
 SETTINGS = Sft(learning_rate=3e-3, warmup_steps=3, schedule="cosine")

@@ -27,7 +27,7 @@ from engine.learning.losses import (
 )
 from engine.learning.packing import BLANK, lay_out, spread
 from engine.learning.policy import Policy
-from profiles.schema import LossName
+from profiles.training import LossName
 
 LENGTHS = (5, 2, 7, 4)
 LONGEST, WIDTH, WORDS = 7, 6, 11

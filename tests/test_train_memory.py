@@ -16,7 +16,7 @@ from engine.learning.packing import Packed
 from engine.learning.policy import Policy
 from engine.learning.shortage import fail_if_half_was_too_much
 from engine.stages.sft import update
-from profiles.schema import Sft
+from profiles.training import Sft
 
 
 class Trial:

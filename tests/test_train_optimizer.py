@@ -13,7 +13,7 @@ from engine.learning.optimizer import Optimizer, learning_rate
 from engine.learning.packing import lay_out
 from engine.learning.policy import Policy
 from engine.learning.precision import CopiedMasters, PlainMasters
-from profiles.schema import Sft
+from profiles.training import Sft
 
 
 def test_schedules_by_hand() -> None:

@@ -21,7 +21,7 @@ from engine.learning.packing import lay_out, pack
 from engine.learning.policy import Policy
 from engine.messages import JobFailed
 from engine.processes.mirror import FollowingControl, FollowingGeneration, LeadingControl, LeadingGeneration
-from profiles.schema import Sft
+from profiles.training import Sft
 
 SETTINGS = Sft(learning_rate=1e-2, warmup_steps=0, max_grad_norm=0.5)
 STEPS = 3

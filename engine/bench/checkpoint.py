@@ -24,7 +24,7 @@ from engine.learning import checkpoint
 from engine.learning.checkpoint_writer import CheckpointWriter
 from engine.learning.optimizer import Optimizer
 from engine.learning.policy import Policy
-from profiles.schema import Sft
+from profiles.training import Sft
 
 
 def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str, float]]:

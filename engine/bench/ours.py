@@ -22,7 +22,7 @@ from engine.learning.optimizer import Optimizer
 from engine.learning.packing import Packed, pack
 from engine.learning.policy import Policy
 from engine.processes.rank_processes import end_with_parent
-from profiles.schema import Sft
+from profiles.training import Sft
 
 WARM_UP = 2
 SETTINGS = Sft(learning_rate=1e-6, schedule="constant", warmup_steps=0)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from profiles.schema import Grpo
+from profiles.training import Grpo
 from store.home import RunFolder
 
 PREFIX = "update_"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from profiles.schema import LossName
+from profiles.training import LossName
 
 # These leave the standard deviation out by definition: dividing by it favours questions of nearly equal reward
 # (Dr. GRPO, arXiv 2503.20783), and REINFORCE has no such term.

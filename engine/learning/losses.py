@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from profiles.schema import LossName
+from profiles.training import LossName
 
 Metrics = dict[str, Tensor]
 

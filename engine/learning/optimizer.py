@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.learning.precision import Precision, gradients
-from profiles.schema import Optimizer as Settings
+from profiles.training import Optimizer as Settings
 
 
 def learning_rate(settings: Settings, step: int, total_steps: int) -> float:

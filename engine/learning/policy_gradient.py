@@ -36,7 +36,7 @@ from engine.learning.replay import Rollouts, with_blank
 from engine.learning.training import Training
 from engine.messages import derived_seed
 from engine.ranks import merged, share, united
-from profiles.schema import Grpo
+from profiles.training import Grpo
 
 # Mean |Δ log-prob| that a sampler may always have: vLLM rounds to TF32 or bfloat16 where a trainer does not. Measured:
 # 1e-7 with vLLM in float32 on a CPU, 0.041 in bfloat16 on a GPU with SmolLM2-135M, where rounding allows 0.34.

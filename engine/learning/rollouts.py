@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.collector import Answer, Collector
 from engine.data.order import batch_rows
 from engine.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef, derived_seed
-from profiles.schema import Grpo
+from profiles.training import Grpo
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from engine.learning.rollouts import RolloutBatch, RolloutSchedule, steps_on_ver
 from engine.learning.training import Training
 from engine.learning.validation import example
 from engine.messages import WeightRef
-from profiles.schema import Grpo
+from profiles.training import Grpo
 from store.records import UNANSWERED
 
 

@@ -41,7 +41,7 @@ from engine.learning.unsupported import UnsupportedModel
 from engine.messages import WeightRef
 from engine.ranks import own_device, world
 from profiles import Arm
-from profiles.schema import Optimizer as Settings
+from profiles.training import Optimizer as Settings
 from store.records import Event, Scalar
 
 DAMAGE = (  # what reading a file of a checkpoint raises that is cut short, empty or gone

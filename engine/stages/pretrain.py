@@ -32,8 +32,8 @@ from engine.learning.training import Clock, Training
 from engine.messages import derived_seed
 from engine.ranks import own_device
 from engine.stages.sft import rates, update
-from profiles.schema import Optimizer as Settings
-from profiles.schema import Pretrain
+from profiles.training import Optimizer as Settings
+from profiles.training import Pretrain
 
 
 def run(context: Context) -> None:
