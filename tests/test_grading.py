@@ -112,7 +112,8 @@ NUMBERS = [
     ("\\boxed{1 8}", "18", False),
     ("\\boxed{18.000001}", "18", False),
     ("\\boxed{17.999}", "18", False),
-    ("\\boxed{eighteen}", "18", False),
+    ("\\boxed{eighteen}", "18", True),
+    ("\\boxed{eighteen}", "80", False),
     ("\\boxed{3:30}", "330", False),
     ("\\boxed{99999999999999999999}", "99999999999999999998", False),
     ("\\boxed{99999999999999999999}", "99999999999999999999", True),
@@ -364,8 +365,9 @@ def test_a_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatc
     assert child is not None
     os.kill(child.process.pid, signal.SIGSTOP)
     with monkeypatch.context() as patch:
-        patch.setattr(grading_symbolic, "ROW_SECONDS", 0.1)
-        assert grade("\\boxed{\\sqrt{36}}", "6").outcome == "wrong"
+        patch.setattr(grading_symbolic, "STALL_SECONDS", 0.1)
+        verdict = grade("\\boxed{\\sqrt{36}}", "6")
+    assert verdict.outcome == "wrong" and verdict.undecided
     assert grade("\\boxed{\\sqrt{49}}", "7").correct
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -129,3 +134,56 @@ def test_solutions_are_paired_with_their_own_answer_and_another(tmp_path: Path) 
         Case("so\n#### 4", "4", True),
         Case("so\n#### 4", "5", False),
     ]
+
+
+def test_a_busy_machine_does_not_change_a_verdict() -> None:
+    """The child stands still for longer than any deadline and uses no CPU time."""
+    assert grade("\\boxed{\\sqrt{1681}}", "41").correct
+    child = grading_symbolic._child
+    assert child is not None
+    os.kill(child.process.pid, signal.SIGSTOP)
+    wake = threading.Timer(grading_symbolic.ROW_SECONDS + 1, os.kill, (child.process.pid, signal.SIGCONT))
+    wake.start()
+    verdict = grade("\\boxed{\\sqrt{1764}}", "42")
+    wake.join()
+    assert verdict.correct
+    assert grading_symbolic._child is child
+
+
+def test_a_verdict_at_the_deadline_is_marked() -> None:
+    hard = "\\sum_{k=1}^{100000}\\sqrt{k}"
+    assert grade(f"\\boxed{{{hard}}}", "\\frac{\\pi}{7}").undecided
+    assert not grade("\\boxed{\\sqrt{2}}", "\\sqrt{3}").undecided
+
+
+def test_files_of_the_current_directory_are_not_imported(tmp_path: Path) -> None:
+    for name in ("random.py", "sympy.py", "json.py", "engine/__init__.py", "engine/grading/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(
+            f"open({str(tmp_path / 'imported')!r}, 'w').close()\nraise ImportError\n"
+        )
+    root = str(Path(__file__).parents[1])
+    program = (
+        f"import os, sys; sys.path.insert(0, {root!r}); from engine.grading import grade\n"
+        f"os.chdir({str(tmp_path)!r}); sys.path.insert(0, '')\n"
+        "assert grade('\\\\boxed{\\\\sqrt{16}}', '4').correct\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, capture_output=True)
+    assert not (tmp_path / "imported").exists()
+
+
+def test_another_version_in_the_child_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading_symbolic, "_child", None)
+    monkeypatch.setattr(grading_symbolic, "_identity", lambda: '["elsewhere/symbolic.py", "3"]')
+    with pytest.raises(RuntimeError, match="elsewhere"):
+        grading_symbolic.equal("\\sqrt{2}", "\\sqrt{8}")
+
+
+def test_a_forked_copy_asks_a_child_of_its_own() -> None:
+    assert grade("\\boxed{\\sqrt{81}}", "9").correct
+    with grading_symbolic._LOCK:  # as if a thread were asking at the time of the fork
+        copy = os.fork()
+        if copy == 0:
+            verdict = grade("\\boxed{\\sqrt{121}}", "11").correct
+            os._exit(0 if verdict else 1)
+    assert os.waitpid(copy, 0)[1] == 0

@@ -3,7 +3,8 @@
     completion ─▶ extraction ─▶ text ─▶ numbers, clock ─▶ equality ─▶ symbolic ─▶ verdict
                   statements    characters  repeating      units       formula
                                 markup      remarks        intervals   exact
-                                                           parts, equations, residues
+                                words       dates          parts, equations, residues
+                                            compounds      choices, ratios
 
 - **Extraction**: the last closed box or whole `####` line, else the last sentence that states an answer.
 - **Normalisation**: one spelling for what looks different and means the same; comments behind the answer go.
@@ -16,7 +17,9 @@ Rules:
   holds whole: a closed box, a `####` line or a sentence that text follows. If it holds none, it is `truncated`.
 - Exact values: 0.33 is not 1/3. An irrational value also accepts its decimal if both agree when rounded to six
   decimals, and to one part in 100,000.
-- Tuples are ordered, solution sets are not; open and closed ends differ.
+- Tuples are ordered, solution sets are not; open and closed ends differ. A set holds an element once.
+- "(C) 12" is option C and it is 12. Words for numbers, dates and measures in several units count as what they mean.
+- A verdict follows CPU time, never wall time: a busy machine does not change it. `undecided` marks a deadline.
 - A unit counts if both sides state one: 100 cm is 1 m, 25 °C is not 25 °F. The half of the day must be stated if
   the gold answer states it.
 - A digit group or a decimal comma that can be read in two ways stays as it is: "1.000" is one, "3,14" is two numbers.
@@ -40,12 +43,14 @@ _CACHED_GOLDS = 20_000
 class Grade:
     """A verdict. `answer` is what was extracted, in one form ("18.00" and "$18" both give "18"); empty: none.
 
-    Outcome `truncated`: the completion was cut at its token limit and holds no whole answer.
+    Outcome `truncated`: the completion was cut at its token limit and holds no whole answer. `undecided`: it counts
+    as wrong because the comparison reached its deadline.
     """
 
     correct: bool
     answer: str
     outcome: Outcome
+    undecided: bool = False
 
 
 def grade(completion: str, gold: str, *, truncated: bool = False) -> Grade:
@@ -61,10 +66,10 @@ def grade(completion: str, gold: str, *, truncated: bool = False) -> Grade:
         return Grade(False, "", "truncated" if truncated else "no_answer")
     if len(text) > MAX_ANSWER:
         return Grade(False, text[:MAX_ANSWER], "wrong")
-    with one_row():
+    with one_row() as row:
         answer = read_answer(text)
         correct = same(answer, expected)
-    return Grade(correct, answer.canonical, "correct" if correct else "wrong")
+    return Grade(correct, answer.canonical, "correct" if correct else "wrong", row.undecided and not correct)
 
 
 @lru_cache(_CACHED_GOLDS)

@@ -48,7 +48,7 @@ def read_time(text: str) -> Time | None:
     if " the " in match.group() and not half:
         half = "a" if match["morning"] else "p"
     half = "p" if match["noon"] else "a" if match["midnight"] else half
-    if hour > 23 or minute > 59 or second > 59 or (half and not 1 <= hour <= 12 and not match["half"]):
+    if hour > 23 or minute > 59 or second > 59 or (half and hour > 12 and not match["half"]):
         return None
     if half:
         hour = hour % 12 + (12 if half == "p" else 0)

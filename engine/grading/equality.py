@@ -8,16 +8,21 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.grading import symbolic as grading_symbolic
+from engine.grading.choices import read_choice
 from engine.grading.clock import Time, read_time
+from engine.grading.compounds import read_compound
+from engine.grading.dates import Date, read_date
 from engine.grading.equations import Equation, read_equation
 from engine.grading.intervals import read_region
 from engine.grading.numbers import Number, read_number
 from engine.grading.parts import Parts, read_parts
+from engine.grading.ratios import terms, with_colons
 from engine.grading.remarks import without_remark
 from engine.grading.residues import read_residue
 from engine.grading.statements import STATED
 from engine.grading.text import clean, last_unit, unwrapped, without_units, worded
 from engine.grading.units import DEGREE, Unit, conflict, ratio, read_unit, split_unit
+from engine.grading.words import in_digits
 
 _PLAIN = re.compile(r"-?\d{1,15}\Z")
 _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
@@ -26,22 +31,28 @@ _NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not on
     r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\\[lg](?:e|eq|t|eqslant|eqq)(?![A-Za-z])|\\\\|&|\\c[ua]p(?![A-Za-z])"
     r"|(?<![\d_^.])(?<!frac )\d+[\s$]+\d"
 )
+_WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")  # a letter alone may be a variable: R is not r
+_ARTICLE = re.compile(r"\A(?:an?|the)\s+(?=[A-Za-z]{3})", re.IGNORECASE)
+_REMAINDER = re.compile(r"(\d)\s*(?:[rR]|remainder)\.?\s*(\d)")
+_TEXT_BASE = re.compile(r"(?<=\d)\s*_\s*\{\s*([a-z]+)\s*\}")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
 _MATHEMATICAL = re.compile(
-    r"[\d\\^=<>]|\A[-+(\[]*[A-Za-z]\b|(?<![A-Za-z])(?:[A-Za-z]\s*[-+*/]|(?:pi|sqrt|infinity)(?![a-z]))"
+    r"[\d\\^=<>|]|\A[-+(\[]*[A-Za-z]\b|(?<![A-Za-z])(?:[A-Za-z]{1,3}\s*[-+*/]|(?:pi|sqrt|infinity)(?![a-z]))"
 )
+_COUNTED = re.compile(r"\d\s+[A-Za-z]{3,}\s*(?:,|;|\band\b)[\sand]*\d+\s+[A-Za-z]{3,}")  # 3 red and 2 blue
 _ANGLE = re.compile(r"\\pi|\\arc|\^\s*\{\s*-1\s*\}")  # in what states an angle in radians
 _MAX_PARTS = 12
 
 
 class Answer(NamedTuple):
-    """An answer in one form: its cleaned text, the number that it is (if it is one), its unit and its time of day."""
+    """An answer in one form: its cleaned text, the number that it is (if it is one), its unit, its time or date."""
 
     text: str
     number: Number | None
     unit: str = ""
     raw: str = ""
     time: Time | None = None
+    date: Date | None = None
 
     @property
     def canonical(self) -> str:
@@ -70,9 +81,14 @@ def _read(cleaned: str) -> Answer:
     time = read_time(worded(cleaned))
     if time is not None and time.certain:
         return Answer(worded(cleaned), None, raw=cleaned, time=time)
-    number = read_number(cleaned)
+    if date := read_date(worded(cleaned)):
+        return Answer(worded(cleaned), None, raw=cleaned, date=date)
+    number = read_number(cleaned) or read_compound(worded(cleaned)) or read_number(in_digits(cleaned))
     if number is not None:
         return Answer(without_units(cleaned), number, number.unit, cleaned, time)
+    if _COUNTED.search(worded(cleaned)):
+        return Answer(worded(cleaned), None, raw=cleaned)
+    cleaned = with_colons(cleaned)
     body, unit = last_unit(cleaned)
     if not unit:
         body, unit = split_unit(cleaned)
@@ -83,6 +99,11 @@ def same(answer: Answer, gold: Answer) -> bool:
     """Whether `answer` is what `gold` is. What gold leaves open (a unit, the half of the day) the answer may add."""
     if answer.time is not None and gold.time is not None and (answer.time.certain or gold.time.certain):
         return answer.time.equals(gold.time)
+    if answer.date is not None and gold.date is not None:
+        return answer.date.equals(gold.date)
+    options = read_choice(answer.raw), read_choice(gold.raw)
+    if options[0] or options[1]:
+        return _same_choice(answer, gold)
     if answer.number is not None and gold.number is not None:
         return _same_number(answer, gold)
     if gold.number is not None and _NO_VALUE.search(answer.text):
@@ -98,6 +119,22 @@ def same(answer: Answer, gold: Answer) -> bool:
         return _same_rounded(answer, gold) or _same_angle(answer, gold)
     scaled = f"({answer.text})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}\\cdot\\pi^{{{pi}}}"
     return grading_symbolic.equal(scaled, gold.text)
+
+
+def _same_choice(answer: Answer, gold: Answer) -> bool:
+    """An option with its content is that option and that content; with both on both sides, both must agree."""
+    left, right = read_choice(answer.raw), read_choice(gold.raw)
+    if left and right:
+        contents = not (left.content and right.content) or _same_item(left.content, right.content)
+        return left.letter == right.letter and contents
+    option, other = (left, gold) if left else (right, answer)
+    assert option is not None
+    letter = _LETTER.match(other.raw.strip().rstrip("."))
+    if letter:
+        return letter[1].upper() == option.letter
+    if not option.content:
+        return False
+    return _same_item(option.content, gold.raw) if left else _same_item(answer.raw, option.content)
 
 
 def _same_number(answer: Answer, gold: Answer) -> bool:
@@ -158,12 +195,26 @@ def _same_text(answer: str, gold: str) -> bool:
         return not (all(named) and named[0] != named[1]) and grading_symbolic.same_region(
             regions[0].union, regions[1].union
         )
+    if _joined_otherwise(answer, gold):
+        return False
+    ratios = terms(answer), terms(gold)
+    if ratios[0] or ratios[1]:
+        return len(ratios[0]) == len(ratios[1]) and all(
+            grading_symbolic.equal(f"({a})\\cdot({ratios[1][0]})", f"({b})\\cdot({ratios[0][0]})")
+            for a, b in zip(*ratios, strict=True)
+        )
     left, right = read_parts(answer), read_parts(gold)
     if len(left.items) > 1 or len(right.items) > 1 or (left.opening and right.opening):
         return _same_parts(left, right)
     if _other_base(gold) or _other_base(answer):
         return False
     return _same_formula(answer, gold)
+
+
+def _joined_otherwise(answer: str, gold: str) -> bool:
+    """Whether one is an "and" of statements and the other an "or"."""
+    signs = [{sign for sign in ("\\land", "\\lor") if sign in text} for text in (answer, gold)]
+    return all(signs) and signs[0] != signs[1]
 
 
 def _same_residue(answer: str, gold: str) -> bool:
@@ -220,7 +271,15 @@ def _same_parts(left: Parts, right: Parts) -> bool:
     """
     if not left.opening and not right.opening and len(right.items) == 1:
         return all(_same_item(item, right.items[0]) for item in left.items[:_MAX_PARTS])
-    if len(left.items) != len(right.items) or len(left.items) > _MAX_PARTS:
+    if max(len(left.items), len(right.items)) > _MAX_PARTS:
+        return False
+    if left.opening == right.opening == "\\{":  # a set holds an element once
+        return all(
+            any(_same_item(item, other) for other in others)
+            for items, others in ((left.items, right.items), (right.items, left.items))
+            for item in items
+        )
+    if len(left.items) != len(right.items):
         return False
     if left.labels and right.labels:
         if sorted(left.labels) != sorted(right.labels):
@@ -238,11 +297,20 @@ def _same_parts(left: Parts, right: Parts) -> bool:
         return brackets_agree and all(map(_same_item, left.items, right.items))
     unmatched = list(right.items)
     for item in left.items:
-        twin = next((other for other in unmatched if _same_item(item, other)), None)
+        twin = next((other for other in unmatched if _same_counted(item, other)), None)
         if twin is None:
             return False
         unmatched.remove(twin)
     return True
+
+
+def _same_counted(left: str, right: str) -> bool:
+    """Two items of unordered lists: in "3 red and 2 blue" the word says which is which."""
+    one, other = _read(left), _read(right)
+    named = one.unit and other.unit and not (one.measure or other.measure)
+    if named and one.unit.casefold().rstrip("s.") != other.unit.casefold().rstrip("s."):
+        return False
+    return same(one, other)
 
 
 def _same_item(left: str, right: str) -> bool:
@@ -250,11 +318,17 @@ def _same_item(left: str, right: str) -> bool:
 
 
 def _compact(text: str) -> str:
-    """`text` for a comparison by characters: no spaces, no case, no braces that bind nothing, "(C)" as "C"."""
+    """`text` for a comparison by characters: no spaces, words in lower case, no idle braces, "(C)" as "C"."""
     letter = _LETTER.match(text.strip())
     if letter:
         return letter[1].casefold()
-    return _IDLE_BRACES.sub(r"\1\2", _LOOSE_SPACE.sub("", text)).rstrip(".").casefold()
+    text = _REMAINDER.sub(r"\1 remainder \2", _TEXT_BASE.sub(_base, text))
+    text = _WORD.sub(lambda word: word.group().casefold(), _ARTICLE.sub("", text))
+    return _IDLE_BRACES.sub(r"\1\2", _LOOSE_SPACE.sub("", text)).rstrip(".")
+
+
+def _base(match: re.Match[str]) -> str:
+    return f"_{{{in_digits(match[1])}}}"
 
 
 def _other_base(text: str) -> bool:

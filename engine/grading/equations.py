@@ -49,6 +49,8 @@ def read_equation(text: str) -> Equation | None:
     if len(sides) < 2:
         return Equation("", kept, "", False, True) if len(exact) > 1 and kept else None
     name, value = sides[0], sides[-1]
+    if len(sides) == 2 and _VARIABLE.match(value) and not _HAS_LETTER.search(name):  # 3 = x
+        name, value = value, name
     variable = re.sub(r"[\s{}\\]", "", name) if _VARIABLE.match(name) else ""
     words = not variable and bool(_APPLIED.match(name) or _WORDS.match(name))
     constant = not variable and not words and not _HAS_LETTER.search(name + value)

@@ -40,6 +40,7 @@ def equal(left: str, right: str) -> bool:
 
 def same(left: sympy.Basic | sympy.MatrixBase, right: sympy.Basic | sympy.MatrixBase) -> bool:
     """Whether two parsed formulas are equal: numbers, expressions, matrices by element."""
+    left, right = _explicit(left), _explicit(right)
     if isinstance(left, sympy.MatrixBase) or isinstance(right, sympy.MatrixBase):
         return (
             isinstance(left, sympy.MatrixBase)
@@ -50,6 +51,14 @@ def same(left: sympy.Basic | sympy.MatrixBase, right: sympy.Basic | sympy.Matrix
     if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
         return bool(left == right)
     return zero_difference(value(left), value(right))
+
+
+def _explicit(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.MatrixBase:
+    """A number times a matrix, or a sum of matrices, as one matrix."""
+    if not isinstance(tree, sympy.MatrixExpr) or isinstance(tree, sympy.MatrixBase):
+        return tree
+    _magnitude(tree)
+    return tree.doit().as_explicit()
 
 
 def value(tree: sympy.Expr) -> sympy.Expr:

@@ -20,7 +20,7 @@ from engine.grading.repeating import as_fractions
 _CONFIG = ConversionConfig(lowercase_symbols=False)
 _FUNCTION_NAMES = (
     "ln log exp sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-    "arsinh arcosh artanh arcsinh arccosh arctanh"
+    "arsinh arcosh artanh arcsinh arccosh arctanh cis"
 )
 _OTHER_NAMES = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
@@ -62,8 +62,12 @@ _ENDS_ARGUMENT = frozenset("+-=<>,;)]}|&/*:") | {
     "\\ne",
 }
 _ENDS_ARGUMENT |= {"\\}", "\\rfloor", "\\rceil", "\\to"}
-_MAX_DEPTH = 40
+_MAX_DEPTH = 20
 _MAX_LENGTH = 500
+# The library drops the sign of a transposed or conjugate matrix; ":" would divide from left to right.
+_MISREAD = re.compile(
+    r"[A-Z})\]]\s*\^\s*\{?\s*(?:T(?![A-Za-z])|\\top|\\prime|\\dagger|\\ast|\*)|:.*:", re.DOTALL
+)
 _MAX_BINOMIAL_DIGITS = 4  # of its upper number
 
 
@@ -92,6 +96,8 @@ def written_out(text: str, base: str = "10") -> str:
     """`text` in the library's own LaTeX. Raises: NotRead for what that does not hold."""
     if len(text) > _MAX_LENGTH or _depth(text) > _MAX_DEPTH:
         raise NotRead("too long or too deep")
+    if _MISREAD.search(text):
+        raise NotRead("a transpose, or a ratio of several terms")
     text = _GROUPED.sub(lambda number: number.group().replace(",", ""), text)
     text = as_fractions(text).replace("**", "^").replace("$", " ")
     text = _BRACED_LIST.sub(r"\\\1(\2)", text)
@@ -280,6 +286,10 @@ def _with_arguments(tokens: list[str]) -> list[str]:
 
 def _application(tokens: list[str], at: int) -> tuple[list[str], int]:
     """A function with its index, power and argument, from `tokens[at]`, and the place behind."""
+    if tokens[at] == "\\cis":
+        cosine, end = _application(["\\cos", *tokens[at + 1 :]], 0)
+        sine, _ = _application(["\\sin", *tokens[at + 1 :]], 0)
+        return ["(", *cosine, "+i\\cdot ", *sine, ")"], at + end
     out = [tokens[at]]
     trigonometric = tokens[at][1:] not in ("ln", "log", "exp")
     at = _spaces(tokens, at + 1)

@@ -20,6 +20,7 @@ _BUILDER = re.compile(
 )
 _UNION = re.compile(r"\\cup(?![A-Za-z])|\\lor(?![A-Za-z])|\\vee(?![A-Za-z])|\bU\b|\bor\b|\bunion\b")
 _MEET = re.compile(r"\\land(?![A-Za-z])|\\wedge(?![A-Za-z])|\band\b|,|;")
+_CAP = re.compile(r"\\cap(?![A-Za-z])|∩")
 _INTERVAL = re.compile(r"\A\s*([\[(\]])(.*)([\])\[])\s*\Z", re.DOTALL)
 _ALL = re.compile(r"\A\s*(?:\\mathbb\{R\}|\\Re)\s*\Z", re.IGNORECASE)
 _MINUS = re.compile(r"\A\s*(?:\\mathbb\{R\})\s*(?:\\setminus|-|\\)\s*\\\{(.*)\\\}\s*\Z")
@@ -80,6 +81,8 @@ def _member(text: str) -> Region | None:
     if match := _MEMBER.match(text):
         inner = read_region(text[match.end() :])
         return inner._replace(variable=match[1], certain=True) if inner else None
+    if "\\cap" in text:
+        return _intersection(text)
     if _ALL.match(text):
         return Region(((_LINE,),), "", True)
     if match := _MINUS.match(text):
@@ -90,9 +93,17 @@ def _member(text: str) -> Region | None:
         points = tuple(Piece("point", point, False, point, False) for point in _split(_MEET, text[2:-2]))
         return Region(tuple((point,) for point in points), "", False)
     if interval := _interval(text):
-        certain = interval.low_open != interval.high_open or bool(_INFINITE.search(text))
+        certain = interval.low_open != interval.high_open or text[0] == "]" or bool(_INFINITE.search(text))
         return Region(((interval,),), "", certain)
     return _inequalities(text)
+
+
+def _intersection(text: str) -> Region | None:
+    """Intervals joined by ∩."""
+    members = [_member(part) for part in _split(_CAP, text)]
+    if len(members) < 2 or not all(member is not None and len(member.union) == 1 for member in members):
+        return None
+    return Region((tuple(piece for member in members if member for piece in member.union[0]),), "", True)
 
 
 def _interval(text: str) -> Piece | None:

@@ -57,6 +57,8 @@ _NAMES = (  # names of one thing
     (re.compile(r"\\euro?(?![A-Za-z])"), "€"),
     (re.compile(r"\\(?:smallsetminus|backslash)(?![A-Za-z])"), r"\\setminus"),
     (re.compile(r"\\(?:l|r)vert(?![A-Za-z])|\\vert(?![A-Za-z])"), "|"),
+    (re.compile(r"\\hat\s*\{\s*\\?([ijk])(?:math)?\s*\}"), r"\1"),
+    (re.compile(r"\\hat\s*\\?([ijk])(?:math)?(?![A-Za-z])"), r"\1"),
     (re.compile(r"\\lbrack(?![A-Za-z])"), "["),
     (re.compile(r"\\rbrack(?![A-Za-z])"), "]"),
     (re.compile(r"\\(?:mathrm|operatorname)\s*\{\s*(e|i)\s*\}"), r"\1"),

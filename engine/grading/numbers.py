@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from engine.grading import repeating
 from engine.grading.text import MULTIPLIERS, last_unit
-from engine.grading.units import CJK_NO_UNIT, NO_UNIT
+from engine.grading.units import CJK_NO_UNIT, NO_UNIT, named_points
 
 _DIGITS = (
     r"(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,\d)|\d{1,3}(?:'\d{3})+(?!\d)"
@@ -43,7 +43,7 @@ _NUMBER = re.compile(
               \s*(?:\{{\s*(?P<d1>-?{_DECIMAL})\s*\}}|(?P<d2>\d))
       | (?:(?P<whole2>\d+)\s+)?(?P<n3>\d+)\s*/\s*(?P<d3>\d+)(?![\d./])
       | (?P<part>\d+)\s*(?:分之|분의|分の)\s*(?P<over>\d+)
-      | (?P<east>(?:\d+(?:\.\d+)?\s?[{_SCALE}]+)+(?:\d+)?)
+      | (?P<east>(?:\d+(?:\.\d+)?\s?(?:(?!千[克米瓦帕焦卡伏赫])[{_SCALE}])+)+(?:\d+)?)
       | (?P<european>{_EUROPEAN})
       | (?P<base>-?\d{{1,10}})\s*\^\s*(?:\{{\s*(?P<power>-?\d{{1,3}})\s*\}}|(?P<power2>-?\d{{1,3}}))(?![\d.{{^])
       | (?P<decimal>{_DECIMAL})(?P<cut>\s*(?:\.\.\.+|\\[lc]?dots))?(?:{_EXPONENT})?
@@ -57,9 +57,9 @@ _UNIT = re.compile(
     rf"""
     (?P<percent>\s*(?:%|percent(?:age)?(?:\ points?)?\b|per\ cent\b|퍼센트|プロ?パーセント|パーセント))?
     (?P<money>\s*[$€£¥₹¢₩])?
-    (?P<unit>(?:st|nd|rd|th|cm|km|mm|kg|mg|ml|kW|lb|ft|oz|hr|mi|in|gb|mb|[A-Za-z]{{3,}}|\s+[A-Za-z][A-Za-z'’]+|\s+[mgslLhA]\b
+    (?P<unit>(?:st|nd|rd|th|cm|km|mm|kg|mg|ml|kW|lb|ft|oz|hr|mi|in|gb|mb|[A-Za-z]{{3,}}|\s+[A-Za-z][A-Za-z'’]+|\s+(?-i:[mgslLhAKNJWV])\b
           |\s*/\s*[A-Za-z]+|\s*[{_CJK}]+)
-        (?:[\s/.*-]+[A-Za-z'’]+|\s*\^\s*\{{?[23]\}}?|(?<=[mt])[23]\b|\s*[{_CJK}]+)*)?
+        (?:[\s/.*-]+[A-Za-z'’]+|\s*\^\s*\{{?[23]\}}?|(?<=[mt])[23]\b|\s*/?\s*[{_CJK}]+)*)?
     \s*\.?\s*\Z
     """,
     re.VERBOSE,
@@ -134,7 +134,7 @@ def read_number(text: str) -> Number | None:
 
 
 def _is_unit(words: str) -> bool:
-    return not NO_UNIT.search(words) and not CJK_NO_UNIT.search(words)
+    return not (NO_UNIT.search(words) or CJK_NO_UNIT.search(words) or named_points(words))
 
 
 def _is_cut(match: re.Match[str]) -> bool:

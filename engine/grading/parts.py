@@ -14,8 +14,9 @@ _CASES = re.compile(r"\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}
 _SHARED_NAME = re.compile(
     r"\A(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?|[A-Za-z ]{2,30})\s*(?:=|:|\\in(?![A-Za-z]))\s*(?=[\\(\[\d-])"
 )
+_NAME = r"(?:[A-Za-z]|\\[A-Za-z]{2,7})(?:_\{?\w\}?)?"
 _NAMES_BEFORE = re.compile(
-    r"\A\\?[({]\s*([A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+)\s*\\?[)}]\s*(?:=|\\in|:)\s*(?=[(\[\\])"
+    rf"\A\\?[({{]\s*({_NAME}(?:\s*,\s*{_NAME})+)\s*\\?[)}}]\s*(?:=|\\in|:)\s*(?=[(\[\\])"
 )
 _POINT = re.compile(r"\A[A-Z]'?\s*(?==?\s*\([^()]*,)=?\s*")
 _EITHER_SIGN = re.compile(r"\\pm(?![A-Za-z])")

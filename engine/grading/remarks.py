@@ -18,7 +18,10 @@ _OPENERS = re.compile(
     | \s*[,;]?\s*\b(?:as\ (?:required|desired|needed|shown|expected|claimed)|i\.e\.|in\ total|altogether)(?![A-Za-z])
     | \s*,?\s*\b(?:(?:and\s+|but\s+)?not|rather\ than|instead\ of)\s+(?=[\\$\d-])
     | \s+as\s+(?=[\\$\d])
-    | (?<=[\d}$)])\s*:\s+(?=[A-Za-z]{3})
+    | (?<=[\d}$)])\s*:\s+(?=[^:]*[A-Za-z]{3})
+    | \s+(?:when|once)\ (?:rounded|simplified|reduced|written|expressed|we|you)\b
+    | \s+so\ (?=[A-Z][a-z]|(?:the|he|she|we|it|they|this|that)\b)
+    | \s*,\s*[a-z]\s*\\in\s*(?=\\mathbb\{[ZN]\})
     | \s*,\s*and\s+(?:we|this|that|so|it|hence|thus|therefore)\b
     | (?P<valued>\s*,\s+(?=[a-z][a-z'’]*(?:\s+[A-Za-z'’]+)+\s*\Z|[a-z]+ly\s*\Z)
         |\s+(?:is|are|was)\s+(?:the|an?|our|my|its|indeed|correct|right)\b)
@@ -30,7 +33,7 @@ _OPENERS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_BRACKETED = re.compile(r"\s+[(（\[](?=[^()\[\]]*(?:(?<![\\A-Za-z])[A-Za-z]{3}|=|[^\W\d_a-zA-Z]{2}))")
+_BRACKETED = re.compile(r"\s+[(（\[](?=[^()\[\]]*(?:(?<![\\A-Za-z])[A-Za-z]{3}|=|i\.e\.|[^\W\d_a-zA-Z]{2}))")
 _MODULUS = re.compile(r"\s*[(\[]\s*\\?(?:p|b)?mod")
 _DOUBT = re.compile(
     r"\b(?:or|either|maybe|perhaps|possibly|probably|might|may|could|wrong|incorrect|mistaken|unless|if|alternatively|actually"

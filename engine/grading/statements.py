@@ -20,7 +20,7 @@ STATED = re.compile(
       | (?:答え|答|解答|正解)\s*(?:は|[:：=])
       | (?:정답|해답|답)\s*(?:은|는|이|[:：=])
     )
-    [\s*_]*[:：、]?[\s*_]*(?:(?:therefore|thus|then|simply|just|indeed|clearly|exactly|equal\s+to|given\s+by)\b[\s:]*)?
+    [\s*_]*[:：、]?[\s*_]*(?:(?:therefore|thus|then|simply|just|indeed|clearly|exactly|equal\s+to|given\s+by|approximately|about|roughly|around|not\s+[^\s,.;]+,?\s+but(?:\s+rather)?)\b[\s:]*)?
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -49,6 +49,9 @@ _POLITE = re.compile(
 _EASTERN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _VALUE = re.compile(r"[\d$\\(\[{+−-]")
+_EQUATION = re.compile(
+    r"(?<![\w$\\])[A-Za-z](?:\([a-z]\))?\s*=\s*[^=\s$][^=,;$]*[A-Za-z][^=,;$]*\Z"
+)  # of a line, y = 3x - 2
 _LETTER_IN_MATH = re.compile(r"\$([A-Za-z])\$")
 _OPERATED = re.compile(
     r"\b(?:close|near|nearly|almost|half|twice|double|triple|squared?|cubed?|root|factorial|times|plus|minus|sum|product"
@@ -91,6 +94,8 @@ def value_of(sentence: str) -> str:
         return only_number(sentence) or sentence
     if len(_WORDS.findall(_leading_prose(sentence))) < 2:
         return sentence
+    if equation := _EQUATION.search(sentence):
+        return equation.group().strip()
     copulas = [
         match.end()
         for match in _COPULA.finditer(sentence)

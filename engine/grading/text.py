@@ -23,17 +23,21 @@ _ENVIRONMENTS = (
 )
 _TEXT = re.compile(r"\\(?:text|textrm|textnormal|mbox|hbox|mathrm|operatorname\*?)\s*(?=\{)")
 _FUNCTION_NAME = re.compile(
-    r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|ln|lg|log|exp|gcd|lcm|max|min|det|mod|bmod|pmod|floor|ceil|sqrt"
+    r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|cis|ln|lg|log|exp|gcd|lcm|max|min|det|mod|bmod|pmod|floor|ceil|sqrt"
+)
+_UNIT_FRACTION = re.compile(
+    r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"
 )
 _SYMBOL = re.compile(r"[A-Za-z]\Z")
 _AFTER_VALUE = re.compile(r"(?:[\w}%.)!\]']|\\[a-z]+)\s*\Z")
-_AFTER_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|ln|lg|log|exp|sqrt|frac)\s*\Z")
+_AFTER_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|cis|ln|lg|log|exp|sqrt|frac)\s*\Z")
 _CIRC = r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degrees?(?![A-Za-z])"
 _DEGREES = re.compile(
     rf"\s*(?:{_CIRC})\s*(?:(?:\\(?:text|mathrm|textrm|mbox)\s*\{{\s*)?([CF])(?![A-Za-z])\s*\}}?)?"
 )
 _TRIGONOMETRY = re.compile(
-    r"(?:\\|\\(?:text|mathrm|operatorname)\s*\{\s*)(?:sin|cos|tan|cot|sec|csc)(?![a-z])"
+    r"(?:\\|\\(?:text|mathrm|operatorname)\s*\{\s*)(?:sin|cos|tan|cot|sec|csc|cis)(?![a-z])"
+    r"|(?<![A-Za-z])(?:sin|cos|tan|cot|sec|csc|cis)\s*\("
 )
 _UNIT_POWER = re.compile(r"\s*\^\s*(?:\{\s*-?\d\s*\}|\d)")
 _MERIDIEM = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|o'?clock|noon|midnight)", re.IGNORECASE)
@@ -47,10 +51,17 @@ _NOT_IN_UNIT = re.compile(r"(?<![A-Za-z^{-])\d|\d\d|[,;=<>(\\]")
 _REALS = re.compile(
     r"(?:\(?the (?:set of )?)?all real (?:numbers|values)(?: of [a-z])?\Z|all reals\Z", re.IGNORECASE
 )
+_NONE = re.compile(
+    r"(?:(?:there (?:is|are) )?no (?:real )?(?:solutions?|roots?)(?: exists?)?|the empty set|empty set)\Z",
+    re.IGNORECASE,
+)
 _SPACES = re.compile(r"\s+")
 _EASY = re.compile(r"[^\\{}$*`^<_~]*\Z")  # nothing of LaTeX, Markdown or HTML
 
-MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+MULTIPLIERS = {
+    "hundred": 100, "thousand": 1000, "lakh": 10**5, "lakhs": 10**5, "million": 10**6, "crore": 10**7,
+    "crores": 10**7, "billion": 10**9, "trillion": 10**12,
+}  # fmt: skip
 
 
 def clean(text: str) -> str:
@@ -61,10 +72,15 @@ def clean(text: str) -> str:
         text = without_markup(text)
         text = _LATIN_ORDINAL.sub("", _ORDINAL.sub("", text))
         text = _degrees(text)
+        text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
         text = _texts(text)
         text = text.replace("\\%", "%").replace("\\$", "$").replace("\\&", "&").replace("\\#", "#")
         text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
     text = unwrapped(_SPACES.sub(" ", text))
+    if _NONE.match(text):
+        return "\\emptyset"
+    if text in ("DNE", "D.N.E"):
+        return "does not exist"
     return "\\mathbb{R}" if _REALS.match(text) else text
 
 

@@ -105,6 +105,7 @@ NO_UNIT = re.compile(
     r"\A\s*(?:squared|cubed|factorial|doubled|tripled|halved)\b"
     r"|\b(?:or|and|to|not|nor|either|neither|maybe|perhaps|probably|possibly|unless|than|if|when|where|for\s+all|is|are|was"
     r"|minus|plus|times|through|over|divided|choose|mod|modulo|below|negative|pi|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp"
+    r"|january|february|march|april|may|june|july|august|september|october|november|december"
     r"|infinity|i|at\s+(?:least|most)|but|otherwise|with|then|so|because|since|which|such|that|only|true|false)\b",
     re.IGNORECASE,
 )
@@ -185,6 +186,14 @@ _EASTERN_BEHIND = re.compile(
     r"(?P<body>.*[A-Za-z0-9})\]!])\s*(?P<unit>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)\Z", re.DOTALL
 )
 _FUNCTION_BEHIND = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|ln|lg|log|exp|sqrt)\s*\Z|[-+*/^_=<>(]\s*\Z")
+_POINTS = re.compile(r"\s*(?:[A-Z]{2,3})\b")
+
+
+def named_points(words: str) -> bool:
+    """Whether `words` name a segment or a figure by its corners, 2 AB, and are no unit such as USD or MPH."""
+    return _POINTS.match(words) is not None and read_unit(words) is None
+
+
 _CURRENCY = re.compile(r"\A\s*([$€£¥₹])\s*(?=[\w\\(])")
 
 
@@ -200,8 +209,10 @@ def split_unit(text: str) -> tuple[str, str]:
     if match is None or NO_UNIT.search(match["unit"]) or not re.search(r"\d|\\", match["body"]):
         return text, ""
     words = re.findall(r"[A-Za-z]+", match["unit"])
-    if _FUNCTION_BEHIND.search(match["body"]) or not (
-        read_unit(match["unit"]) or all(len(word) > 2 for word in words)
+    if (
+        _FUNCTION_BEHIND.search(match["body"])
+        or named_points(match["unit"])
+        or not (read_unit(match["unit"]) or all(len(word) > 2 for word in words))
     ):
         return text, ""
     return match["body"], match["unit"]

@@ -63,7 +63,9 @@ def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any
             invalid.append({"line": number, "id": row.get("id"), "reason": str(error)})
             yield {**row, "correct": None, "extracted": "", "outcome": "invalid_gold"}
             continue
-        yield {**row, "correct": found.correct, "extracted": found.answer, "outcome": found.outcome}
+        row.pop("undecided", None)  # of an earlier grading
+        graded = {**row, "correct": found.correct, "extracted": found.answer, "outcome": found.outcome}
+        yield {**graded, "undecided": True} if found.undecided else graded
 
 
 def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
@@ -103,6 +105,7 @@ def _summarise(rows: list[dict[str, Any]], invalid: list[dict[str, Any]], as_jso
     outcomes = Counter(row["outcome"] for row in rows)
     counts = {outcome: outcomes[outcome] for outcome in OUTCOMES}
     n = len(rows) - len(invalid)
+    undecided = sum(bool(row.get("undecided")) for row in rows)
     interval = wilson(outcomes["correct"], n)
     if as_json:
         rate = {"rate": interval.estimate, "ci_low": interval.low, "ci_high": interval.high}
@@ -111,6 +114,7 @@ def _summarise(rows: list[dict[str, Any]], invalid: list[dict[str, Any]], as_jso
             **rate,
             "confidence": interval.confidence,
             "outcomes": counts,
+            "undecided": undecided,
             "invalid_gold": invalid,
         }
         print_json(facts)
@@ -120,6 +124,8 @@ def _summarise(rows: list[dict[str, Any]], invalid: list[dict[str, Any]], as_jso
         f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
     )
     print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+    if undecided:
+        print(f"{undecided} of the wrong ones were not decided within the time for one row")
     for row in invalid[:SHOWN]:
         name = f"line {row['line']}" + (f" (id {row['id']})" if row["id"] is not None else "")
         print(f"{name} not graded: {row['reason']}")

@@ -1,0 +1,31 @@
+"""Options of a multiple choice: "(C) 12", "C. 12", "Option C" as a letter and what stands beside it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_NAMED = re.compile(
+    r"\A(?:the\s+)?(?:option|choice|answer)\s*\(?\s*(?P<letter>[A-Ja-j])\s*\)?\Z", re.IGNORECASE
+)
+_LETTERED = re.compile(
+    r"\A(?:\(\s*(?P<framed>[A-J])\s*\)\s*[:.]?|(?P<letter>[A-J])(?:\s*\)|:|\.)(?=\s))\s*(?P<content>\S.*)\Z",
+    re.DOTALL,
+)
+
+
+class Choice(NamedTuple):
+    """An option's letter and its content ("" if only the letter is given)."""
+
+    letter: str
+    content: str
+
+
+def read_choice(text: str) -> Choice | None:
+    """Return `text` as an option with its content, or as one that is named "option"; None for a bare letter."""
+    if match := _NAMED.match(text):
+        return Choice(match["letter"].upper(), "")
+    match = _LETTERED.match(text)
+    if match is None or match["content"][0] in "+-*/^_=<>!,)([{":
+        return None
+    return Choice(match["framed"] or match["letter"], match["content"].strip())
