@@ -109,13 +109,11 @@ def _difference(row: Comparison, on: str) -> str:
     if row.measure == "perplexity":
         word = "above" if row.difference > 0 else "below"
         return (
-            f"perplexity of {b} on {row.task} {word} that of {a} by {unsigned(row.difference)} %, "
+            f"perplexity of {b} on {row.task} {word} that of {a} by {_size(row)} %, "
             f"{_size_interval(row)}{_corrected(row)}"
         )
     high, low = (b, a) if row.difference > 0 else (a, b)
-    return (
-        f"{high} above {low}{on} by {unsigned(row.difference)} points, {_size_interval(row)}{_corrected(row)}"
-    )
+    return f"{high} above {low}{on} by {_size(row)} points, {_size_interval(row)}{_corrected(row)}"
 
 
 def _no_difference(row: Comparison, on: str) -> str:
@@ -178,6 +176,12 @@ def _corrected(row: Comparison) -> str:
     if row.p_value_holm <= 1 - row.confidence:
         return ""
     return f"; not significant after Holm's correction, p {row.p_value_holm:.2g}"
+
+
+def _size(row: Comparison) -> str:
+    """Return the size of a difference that was found; one that rounds to zero is not called zero."""
+    size = unsigned(row.difference)
+    return "less than 0.1" if size == "0.0" else size
 
 
 def _size_interval(row: Comparison) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,8 @@ def test_a_lower_perplexity_is_no_loss() -> None:
         "perplexity of SFT on wikitext below that of base by 5.0 %, 95 % interval 4.0 to 6.0; "
         "perplexity of SFT on wikitext above that of base by 5.0 %, 95 % interval 4.0 to 6.0"
     )
+    small = replace(worse, difference=0.0003, ci_low=0.0001, ci_high=0.0004)
+    assert verdict([small]).startswith("perplexity of SFT on wikitext above that of base by less than 0.1 %")
 
 
 def test_detectable_ratio_is_the_error_of_the_log_ratio() -> None:

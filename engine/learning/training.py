@@ -97,9 +97,9 @@ class Training:
                 WeightRef(self.arm.name, version, str(path))
                 for version, path in checkpoint.carried(resumed).items()
             ]
-            context.emit(
-                Event("log", f"goes on from step {self.step}", context.stage, self.arm.name, self.step)
-            )
+            if self.step:
+                text = f"goes on from step {self.step}"
+                context.emit(Event("log", text, context.stage, self.arm.name, self.step))
         self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
 
     def _parent(self, checked: bool) -> str:
