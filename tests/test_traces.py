@@ -9,13 +9,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_teacher import KEY
-from stage_context import NoCommands, gsm_row, lines_of, make_context
+from stage_context import NoCommands, lines_of, make_context
+from traced import (
+    Teacher,
+    context_for,
+    failing,
+    files_with_key,
+    key,
+    make_rows,
+    profile_for,
+    reliable,
+    source,
+)
 
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
@@ -23,83 +32,6 @@ from engine.data.rows import Row
 from engine.data.trace import Trace
 from engine.traces.collect import collect
 from engine.traces.journal import AnswerJournal
-from profiles import Profile, load
-from store.records import Record
-
-BOX = "Please reason step by step, and put your final answer within \\boxed{}."
-
-
-class Teacher:
-    """A fake teacher in a process of its own."""
-
-    def __init__(self, folder: Path, latency: float, share: float, retry_after: float) -> None:
-        self.folder = folder
-        folder.mkdir()
-        command = [sys.executable, str(Path(__file__).with_name("fake_teacher.py")), str(folder)]
-        numbers = [str(latency), str(share), str(retry_after)]
-        self.process = subprocess.Popen([*command, *numbers], stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}/v1"
-
-    def log(self) -> list[dict[str, Any]]:
-        path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def answered(self) -> Counter[str]:
-        return Counter(row["question"] for row in self.log() if row["outcome"] == "answered")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.communicate()
-
-
-@pytest.fixture
-def failing(tmp_path: Path) -> Iterator[Teacher]:
-    teacher = Teacher(tmp_path / "teacher", latency=0.02, share=0.2, retry_after=0.3)
-    yield teacher
-    teacher.stop()
-
-
-@pytest.fixture
-def reliable(tmp_path: Path) -> Iterator[Teacher]:
-    teacher = Teacher(tmp_path / "teacher", latency=0.01, share=0.0, retry_after=0.0)
-    yield teacher
-    teacher.stop()
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """The data key follows from the files, so there must be some; the rows are given to `collect` directly."""
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for name in ("train", "test"):
-        (folder / f"{name}.jsonl").write_text(json.dumps(gsm_row(0)) + "\n")
-    return folder
-
-
-def make_rows(count: int) -> list[Row]:
-    made = (gsm_row(number) for number in range(count))
-    return [Row(f"train-{n:05d}", row["question"], row["answer"], str(n + 1)) for n, row in enumerate(made)]
-
-
-def profile_for(url: str, source: Path, *overrides: str) -> Profile:
-    fixed = [f"data.source={source}", "traces.source=api", f"traces.base_url={url}", "traces.concurrency=20"]
-    return load("demo", [*fixed, f"preprocess.system_prompt={BOX}", *overrides])
-
-
-def context_for(tmp_path: Path, url: str, source: Path, *overrides: str) -> tuple[Context, list[Record]]:
-    return make_context(tmp_path / "home", profile_for(url, source, *overrides))
-
-
-def files_with_key(folder: Path) -> list[Path]:
-    parts = (KEY.encode(), KEY[-10:].encode())
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in files if any(part in path.read_bytes() for part in parts)]
 
 
 def test_a_failing_teacher_answers_every_question_once(
@@ -300,157 +232,6 @@ def test_what_the_questions_do_not_follow_from_costs_nothing_again(
     assert report["asked_now"] == 20
 
 
-def test_a_refused_question_is_reported_and_the_others_go_on(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    rows = make_rows(150)
-    rows[5] = Row("bad", "forbidden: how many?", "#### 1", "1")
-    traces, report = collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    assert len(traces) == 149
-    assert report["dropped"]["unanswered"] == {"count": 1, "examples": [{"ex_id": "bad", "text": ""}]}
-
-
-def ids_of(report: dict[str, Any]) -> list[str]:
-    return [question["ex_id"] for question in report["given_up"]]
-
-
-def test_ten_questions_with_one_refusal_finish_and_it_is_never_asked_again(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    rows = make_rows(9)
-    for number, word in enumerate(("forbidden", "filtered", "silent")):
-        asked = [*rows, Row(f"odd-{number}", f"{word}: how many, {number}?", "#### 1", "1")]
-        for attempt in range(2):
-            context, told = context_for(tmp_path, reliable.url, source)
-            traces, report = collect(context, asked)
-            assert len(traces) == 9 and ids_of(report) == [f"odd-{number}"]
-            assert report["given_up"][0]["refused"] is True
-            assert f"odd-{number} (" in report["summary"]
-            (warning,) = [line for line in lines_of(told, "log") if line.payload["level"] == "warning"]
-            assert "1 of 10 questions" in warning.message and f"odd-{number} (" in warning.message
-            assert report["asked_now"] == 0 or attempt == 0
-    asked_of = Counter(row["question"].split(":")[0] for row in reliable.log())
-    assert (asked_of["forbidden"], asked_of["filtered"], asked_of["silent"]) == (1, 1, 3)
-
-
-def test_more_refusals_than_allowed_fail_by_name_until_the_bar_is_set_lower(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    rows = [*make_rows(8), *(Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(2))]
-    for _ in range(2):
-        with pytest.raises(
-            StageFailed, match=r"2 of 10 .* 2 of them refused: bad-0 .*, bad-1 .*allows 1: raise it"
-        ):
-            collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    traces, report = collect(context_for(tmp_path, reliable.url, source, "traces.max_failed=0.2")[0], rows)
-    assert (len(traces), ids_of(report), report["asked_now"]) == (8, ["bad-0", "bad-1"], 0)
-    assert len(reliable.log()) == 10, "each was asked once"
-
-
-def test_what_failed_for_a_while_is_asked_again(tmp_path: Path, source: Path, reliable: Teacher) -> None:
-    rows = [
-        *make_rows(8),
-        *(Row(f"busy-{n}", f"later: how many, {n}?", "#### 1", str(n + 1)) for n in range(2)),
-    ]
-    once = context_for(tmp_path, reliable.url, source, "traces.attempts=1")[0]
-    with pytest.raises(
-        StageFailed, match=r"2 of 10 .* 0 of them refused.* run again to ask the others, or raise"
-    ):
-        collect(once, rows)
-    traces, report = collect(context_for(tmp_path, reliable.url, source, "traces.attempts=1")[0], rows)
-    assert (len(traces), report["given_up"], report["asked_now"]) == (10, [], 2)
-
-
-def test_a_teacher_that_refuses_everything_has_refused_nothing(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    """Such as an account that is blocked: questions stay open until some question is answered."""
-    rows = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(3)]
-    with pytest.raises(StageFailed, match="none of 3 questions got an answer: bad-0"):
-        collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    with pytest.raises(StageFailed, match="none of 3 questions"):
-        collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    assert len(reliable.log()) == 6, "asked again"
-
-
-def test_reasoning_becomes_the_trace_wherever_the_teacher_puts_it(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    words = ("boxonly", "thinks", "renamed", "plainly")
-    rows = [Row(word, f"{word}: one more than 52?", "#### 53", "53") for word in words]
-    traces, report = collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    reasoned = "52 and one is 53.\n\n\\boxed{53}"
-    said = "There are 52 and one more, so 52 + 1 = 53.\n\n\\boxed{53}"
-    assert [trace.text for trace in traces] == [reasoned, reasoned, reasoned, said]
-    assert report["without_reasoning"]["count"] == 1
-    assert report["without_reasoning"]["examples"][0]["ex_id"] == "plainly"
-    assert "1 came without reasoning and are the answer's text" in report["summary"]
-    for body, first in (("answer", "\\boxed{53}"), ("both", reasoned)):
-        context = context_for(tmp_path, reliable.url, source, f"traces.body={body}")[0]
-        traces, report = collect(context, rows)
-        assert (traces[0].text, traces[3].text, report["asked_now"]) == (first, said, 0)
-
-
-def test_answers_that_an_older_version_paid_for_are_used(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    """Its journal has the reasoning; a line without any falls back to the answer."""
-    context, _ = context_for(tmp_path, reliable.url, source)
-    folder = locations.answers_folder(context.folder.home, context.profile)
-    folder.mkdir(parents=True)
-    old = {"sample": 0, "finish": "stop", "prompt_tokens": 9, "completion_tokens": 9}
-    lines = [
-        {"ex_id": "train-00000", "text": "\\boxed{1}", "reasoning": "None and one is 1.", **old},
-        {"ex_id": "train-00001", "text": "So 1 + 1 = 2. \\boxed{2}", "reasoning": "", **old},
-        {"ex_id": "train-00001", "text": "HTTP 500", "reasoning": "", **old, "finish": "lost"},
-    ]
-    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    traces, report = collect(context, make_rows(2))
-    assert [trace.text for trace in traces] == [
-        "None and one is 1.\n\n\\boxed{1}",
-        "So 1 + 1 = 2. 2\n\n\\boxed{2}",
-    ]
-    assert (report["asked_now"], report["without_reasoning"]["count"], reliable.log()) == (0, 1, [])
-
-
-def test_refusals_that_are_left_for_the_next_attempt_do_not_hold_it_up(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    rows = make_rows(700)
-    collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    refused = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(6)]
-    traces, report = collect(context_for(tmp_path, reliable.url, source)[0], [*rows, *refused])
-    assert (len(traces), report["dropped"]["unanswered"]["count"]) == (700, 6)
-
-
-def test_refusals_before_the_first_answer_neither_end_the_stage_nor_waste_what_is_in_flight(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    """A refusal takes no time, and an answer takes long: with many in flight, refusals come first."""
-    refused = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(8)]
-    settings = ("traces.max_failed=0.5", "traces.concurrency=12")
-    for asked_now in (38, 0):
-        context, _ = context_for(tmp_path, reliable.url, source, *settings)
-        traces, report = collect(context, [*refused, *make_rows(30)])
-        assert (len(traces), len(report["given_up"]), report["asked_now"]) == (30, 8, asked_now)
-    assert set(reliable.answered().values()) == {1}
-
-
-def test_a_teacher_that_begins_to_refuse_everything_has_refused_nothing(
-    tmp_path: Path, source: Path, reliable: Teacher
-) -> None:
-    """Some providers send HTTP 400 when the balance is used up: those questions are asked again later."""
-    rows = make_rows(5)
-    collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    blocked = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(60)]
-    settings = ("traces.concurrency=2", "traces.max_failed=1")
-    with pytest.raises(StageFailed, match=r"answered none of 2\d questions in a row"):
-        collect(context_for(tmp_path, reliable.url, source, *settings)[0], [*rows, *blocked])
-    context = context_for(tmp_path, reliable.url, source)[0]
-    with AnswerJournal(locations.answers_folder(context.folder.home, context.profile)) as journal:
-        assert (len(journal.answers), journal.refused) == (5, {})
-
-
 @pytest.mark.parametrize("choice", ["drop", "keep", "mark"])
 def test_wrong_answers_by_setting(tmp_path: Path, source: Path, reliable: Teacher, choice: str) -> None:
     rows = [*make_rows(10), Row("odd", "Ann has 50 apples. How many?", "#### 50", "50")]
@@ -476,11 +257,11 @@ def test_faults_that_no_retry_mends_are_one_line(
         (reliable.url, "traces.model=other", KEY, r"answered none of \d+ questions in a row"),
         ("http://127.0.0.1:9/v1", "traces.attempts=1", KEY, r"answered none of \d+ questions in a row"),
     ]
-    for url, override, key, words in cases:
-        monkeypatch.setenv("DEEPSEEK_API_KEY", key)
+    for url, override, secret, words in cases:
+        monkeypatch.setenv("DEEPSEEK_API_KEY", secret)
         with pytest.raises(StageFailed, match=words) as caught:
             collect(context_for(tmp_path, url, source, override)[0], make_rows(20))
-        assert "\n" not in str(caught.value) and key not in str(caught.value)
+        assert "\n" not in str(caught.value) and secret not in str(caught.value)
     assert files_with_key(tmp_path) == []
 
 
