@@ -28,7 +28,7 @@ QUESTIONS = (  # of different lengths: some answers end by themselves, some are 
     "Name the days of the week in a list, one a line.",
     "A baker makes 12 loaves in the morning and half as many after lunch. How many does he make that day?",
 )
-LIMIT = 20
+LIMIT = 16
 STOPS = ("\n", " of")
 
 

@@ -18,13 +18,13 @@ from engine.messages import SuiteTask, WeightRef
 from engine.suite.evaluate import evaluate
 from engine.suite.model import GeneratorModel
 
-ROWS = Path(os.environ.get("MATHRL_SHARED", "no-rows")).resolve() / "data/lm_eval"
-DOCUMENTS = 100
-# Task, its definition in lm-eval, the split it asks, the longest row taken in characters, and worked examples.
+ROWS = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared")).resolve() / "data/lm_eval"
+# Task, its definition in lm-eval, the split it asks, documents, the longest row taken in characters, worked examples.
+# HellaSwag's documents are the longest, so it has fewer of them.
 TASKS = (
-    ("arc_challenge", "arc/arc_challenge.yaml", "test", 300, 0),
-    ("hellaswag", "hellaswag/hellaswag.yaml", "validation", 550, 0),
-    ("winogrande", "winogrande/default.yaml", "validation", 170, 1),
+    ("arc_challenge", "arc/arc_challenge.yaml", "test", 100, 300, 0),
+    ("hellaswag", "hellaswag/hellaswag.yaml", "validation", 60, 550, 0),
+    ("winogrande", "winogrande/default.yaml", "validation", 100, 170, 1),
 )
 SEED = 5
 LONGEST = 512
@@ -47,15 +47,15 @@ class Recorded(GeneratorModel):
         return self.answers
 
 
-def write_documents(folder: Path, task: str, split: str, longest: int) -> dict[str, Path]:
+def write_documents(folder: Path, task: str, split: str, count: int, longest: int) -> dict[str, Path]:
     """Write a seeded choice of a task's shorter rows to `folder`, its other splits whole; return the files."""
     lines = [line for line in (ROWS / task / f"{split}.jsonl").open() if len(line) <= longest]
-    assert len(lines) > 2 * DOCUMENTS
+    assert len(lines) > 2 * count
     (folder / task).mkdir(parents=True)
     files = {source.stem: folder / task / source.name for source in (ROWS / task).glob("*.jsonl")}
     for name, path in files.items():
         if name == split:
-            path.write_text("".join(random.Random(SEED).sample(lines, DOCUMENTS)))
+            path.write_text("".join(random.Random(SEED).sample(lines, count)))
         else:
             path.symlink_to(ROWS / task / path.name)
     return files
@@ -93,7 +93,7 @@ def theirs(
 
 
 @pytest.mark.parametrize(
-    ("task", "definition", "split", "longest", "shots"), TASKS, ids=[task for task, *_ in TASKS]
+    ("task", "definition", "split", "count", "longest", "shots"), TASKS, ids=[task for task, *_ in TASKS]
 )
 def test_every_document_is_judged_as_by_lm_evals_own_model(
     models: tuple[TransformersGenerator, Any],
@@ -101,10 +101,11 @@ def test_every_document_is_judged_as_by_lm_evals_own_model(
     task: str,
     definition: str,
     split: str,
+    count: int,
     longest: int,
     shots: int,
 ) -> None:
-    files = write_documents(tmp_path / "rows", task, split, longest)
+    files = write_documents(tmp_path / "rows", task, split, count, longest)
     generator, other = models
     model = Recorded(generator)
     asked = SuiteTask(
@@ -119,7 +120,7 @@ def test_every_document_is_judged_as_by_lm_evals_own_model(
     )
     found = list(evaluate(model, asked, "base", 0))
     samples = theirs(tmp_path / "theirs", other, task, definition, files, shots)
-    assert len(samples) == DOCUMENTS
+    assert len(samples) == count
 
     expected = [answer for sample in samples for (answer,) in sample["resps"]]
     assert [greedy for _, greedy in model.answers] == [greedy for _, greedy in expected]
@@ -129,7 +130,7 @@ def test_every_document_is_judged_as_by_lm_evals_own_model(
         recorded = task if measure == samples[0]["metrics"][0] else f"{task}/{measure}"
         scores = [row.score for row in found if row.task == recorded]
         assert scores == [sample[measure] for sample in samples], measure
-        assert 0.1 < sum(scores) / DOCUMENTS < 0.9
+        assert 0.1 < sum(scores) / count < 0.9
 
 
 @pytest.fixture(scope="module")
