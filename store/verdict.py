@@ -18,13 +18,16 @@ from store.wording import MINUS, human, is_detectable, unsigned
 
 Standing = Literal["kept", "lost", "unclear"]
 
+# A bootstrap of fewer documents is too narrow: three that hardly differ give an interval of no width.
+FEWEST = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """How b stands against a on one task that it should not lose on.
 
-    kept: the whole interval of the loss lies under the margin (b is not inferior). lost: the whole interval lies
-    above it. unclear: the interval holds the margin, so more questions are needed.
+    kept: the whole interval of the loss lies under the margin (b is not inferior), from FEWEST documents or more.
+    lost: the whole interval lies above it. unclear: neither, so more questions are needed.
     """
 
     task: str
@@ -89,7 +92,8 @@ def _is_watched(task: str, suite: Collection[str], tasks: Collection[str]) -> bo
 
 def _watched(row: Comparison, margin: float) -> Watched:
     gain, low, high = row.gain
-    standing: Standing = "kept" if -low < margin else "lost" if -high > margin else "unclear"
+    kept = -low < margin and row.n >= FEWEST
+    standing: Standing = "kept" if kept else "lost" if -high > margin else "unclear"
     return Watched(row.task, row.b, -gain, -low, margin, standing, row.measure)
 
 

@@ -23,7 +23,7 @@ from store.verdict import regression_watch
 def _comparison(low: float, high: float, measure: Measure = "accuracy", task: str = "t") -> Comparison:
     middle = (low + high) / 2
     return Comparison(
-        task, 9, "a", "b", 0.5, 0.5 + middle, middle, low, high, 0.95, 0.5, 0.5, 0.1, 1, 2, measure
+        task, 900, "a", "b", 0.5, 0.5 + middle, middle, low, high, 0.95, 0.5, 0.5, 0.1, 1, 2, measure
     )
 
 
@@ -102,6 +102,16 @@ def test_flags_say_what_the_interval_says_of_the_margin() -> None:
     assert "up to 5.0 points" in said[2]
     assert "3.0 % at least" in said[3] and "margin of 2.0 %" in said[3]
     assert "lost lost of b, worse of b; 1 not settled, 2 kept" in watch.summary(found)
+
+
+def test_a_handful_of_documents_keeps_nothing() -> None:
+    """Three documents that do not differ have a bootstrap interval of no width, which proves nothing."""
+    rows = [replace(_comparison(0.0, 0.0, "perplexity", f"of {count}"), n=count) for count in (3, 19, 20)]
+    found = watch.flags(regression_watch(rows, 0.02), rows)
+    assert [flag.look.mark for flag in found] == ["?", "?", "✓"]
+    assert watch.sentence(found[0]).endswith("3 questions are too few, 20 are needed")
+    (lost,) = regression_watch([replace(_comparison(-0.9, -0.5), n=8)], 0.02)
+    assert lost.standing == "lost"
 
 
 def test_prompt_forms_are_told_apart_only_where_there_are_several() -> None:

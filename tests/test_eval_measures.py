@@ -183,7 +183,7 @@ def test_several_samples_give_pass_at_1_pass_at_k_and_majority(tmp_path: Path) -
 
 def test_the_watch_takes_the_suite_and_not_a_task_of_ours_with_the_same_name() -> None:
     def row(task: str, a: str, b: str) -> Comparison:
-        return Comparison(task, 9, a, b, 0.5, 0.5, 0.0, -0.01, 0.01, 0.95, 1.0, 1.0, 0.1, 0, 0)
+        return Comparison(task, 900, a, b, 0.5, 0.5, 0.0, -0.01, 0.01, 0.95, 1.0, 1.0, 0.1, 0, 0)
 
     tasks = ("gsm8k", "gsm8k/lm-eval", "gsm8k/lm-eval/math_verify", "arc", "arc/acc_norm", "other")
     pairs = (("base", "sft"), ("base", "grpo"), ("sft", "grpo"))

@@ -9,7 +9,7 @@ from mathrl_tui.core import forest, measure, palette, text
 from mathrl_tui.core.palette import Look
 from store.comparison import Comparison
 from store.results import Measure
-from store.verdict import Standing, Watched
+from store.verdict import FEWEST, Standing, Watched
 
 LOOKS: dict[Standing, Look] = {
     "kept": Look("✓", palette.GOOD),
@@ -74,6 +74,11 @@ def sentence(flag: Flag) -> str:
             _, _, high = flag.comparison.gain
             least = measure.amount(-high, one.measure)
             return f"{one.arm} has lost on {one.task}: {seen}; {least} at least, above the margin of {margin}"
+        case _ if flag.comparison.n < FEWEST:
+            return (
+                f"not settled whether {one.arm} keeps {one.task}: {seen}; {flag.comparison.n} questions are too few, "
+                f"{FEWEST} are needed"
+            )
         case _:
             return (
                 f"not settled whether {one.arm} keeps {one.task}: {seen}; losses up to {most} are compatible "
