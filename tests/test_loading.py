@@ -130,3 +130,32 @@ def test_saved_weights_have_the_names_of_the_folder_they_came_from(family: str, 
     # A process that never loaded the weights knows the same names from the config alone.
     in_memory = dict(load_model(tmp_path, "auto").named_parameters())
     assert as_in_files(empty_model(AutoConfig.from_pretrained(tmp_path)), in_memory).keys() == stored.keys()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"return_dict": False},
+        {"output_attentions": True, "output_hidden_states": True},
+        {"_attn_implementation": "flash_attention_2"},
+    ],
+)
+def test_what_a_checkpoint_says_of_calls_changes_no_training_and_no_checkpoint(
+    said: dict[str, object], llama: Path, tmp_path: Path
+) -> None:
+    expected = AutoModelForCausalLM.from_pretrained(llama)
+    change(llama, said)
+    # transformers' own validation refuses to save this pair; many checkpoints have it.
+    generation = {"do_sample": False, "temperature": 0.6, "eos_token_id": [0, 5]}
+    (llama / "generation_config.json").write_text(json.dumps(generation))
+    policy = Policy.load(llama)
+    assert torch.equal(policy.model.lm_head.weight, expected.lm_head.weight)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    policy.save_config(kept)
+    written = json.loads((kept / "generation_config.json").read_text())
+    assert {name: written[name] for name in ("temperature", "eos_token_id")} == {
+        "temperature": 0.6,
+        "eos_token_id": [0, 5],
+    }
+    assert AutoConfig.from_pretrained(kept).hidden_size == 48

@@ -39,6 +39,7 @@ from engine.generators.heap import settle_heap
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.generators.shared_gpu import cache_bytes, token_bytes
+from engine.generators.vllm_extension import transformers_alone
 from engine.handover.weights import WeightReader
 from engine.learning.loading import empty_model
 from engine.messages import Finish, Sampling, WeightRef
@@ -100,7 +101,8 @@ class VllmGenerator:
 
         A version that comes as a folder is compared with transformers. Later versions have the same names.
         """
-        model = None if is_slot(weights) else folder_model(Path(weights.location))
+        with transformers_alone(self._llm.llm_engine.vllm_config):
+            model = None if is_slot(weights) else folder_model(Path(weights.location))
         tensors = named_tensors(weights, self._reader) if model is None else parameters(model)
         check_fit(tensors, self._expected, weights)
         try:

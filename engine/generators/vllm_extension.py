@@ -8,6 +8,8 @@ place of the weights travels to it. The one way that holds from vLLM 0.24 to 0.3
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +22,28 @@ from engine.learning.loading import as_in_files, empty_model
 from engine.messages import WeightRef
 
 
+@contextmanager
+def transformers_alone(config: Any) -> Iterator[None]:
+    """Build transformers' models inside as if vLLM, whose configuration is `config`, were not loaded.
+
+    vLLM runs a family that it has no class for by transformers' own, whose constructor it replaces: it raises without
+    a current configuration, and by the engine's own it would compile the model.
+    """
+    from vllm.config import CompilationConfig, CompilationMode, set_current_vllm_config
+
+    uncompiled = copy(config)
+    uncompiled.compilation_config = CompilationConfig(mode=CompilationMode.NONE)
+    with set_current_vllm_config(uncompiled):
+        yield
+
+
 class WeightVersions:
-    """Methods of a vLLM worker: `device`, `model_runner` and `reload_weights` are vLLM's."""
+    """Methods of a vLLM worker: `device`, `model_runner`, `vllm_config` and `reload_weights` are vLLM's."""
 
     if TYPE_CHECKING:
         device: torch.device
         model_runner: Any
+        vllm_config: Any
 
         def reload_weights(self, *, weights_iterator: Iterator[tuple[str, Tensor]]) -> None: ...
 
@@ -33,7 +51,8 @@ class WeightVersions:
         """Loads a version whose names and shapes have been checked. WeightsRefused where it is not whole (any more)."""
         weights = WeightRef(arm, version, location)
         reader = self._weight_reader()
-        tensors = as_in_files(self._names(), named_tensors(weights, reader))
+        with transformers_alone(self.vllm_config):
+            tensors = as_in_files(self._names(), named_tensors(weights, reader))
         self.reload_weights(
             weights_iterator=(
                 (name, tensor.to(self.device, non_blocking=True)) for name, tensor in tensors.items()
@@ -60,6 +79,11 @@ class WeightVersions:
 
     def _renew_tied_head(self) -> None:
         """On a CPU a head that shares the embedding keeps a repacked copy, which a reload does not renew."""
+        from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
         model = self.model_runner.get_model()
         if model.config.tie_word_embeddings:
-            model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+            # Which of them is the head differs between vLLM's classes: some have no module of their own for it.
+            for module in model.modules():
+                if isinstance(module, VocabParallelEmbedding):
+                    module.quant_method.process_weights_after_loading(module)

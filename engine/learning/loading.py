@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from engine import digests
@@ -32,10 +32,9 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
         digests.check(Path(source), digests.of_model)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         str(source),
+        config=_config(source, revision),
         revision=revision,
         dtype=dtype,
-        # config.json may name an implementation that is not installed; every user of the model sets its own.
-        attn_implementation="eager",
         output_loading_info=True,
         ignore_mismatched_sizes=True,
     )
@@ -62,6 +61,19 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
     _check_tie(model, source)
     _check_finite(model, source)
     return model
+
+
+def _config(source: str | Path, revision: str) -> PretrainedConfig:
+    """Read config.json without what it says of a program's calls, not of the model.
+
+    An attention implementation may not be installed, and every user of the model sets its own. Outputs of a call are
+    expected in transformers' usual form.
+    """
+    config: PretrainedConfig = AutoConfig.from_pretrained(str(source), revision=revision)
+    config._attn_implementation = "eager"
+    config.output_attentions = config.output_hidden_states = False
+    config.return_dict = True
+    return config
 
 
 def empty_model(config: Any) -> PreTrainedModel:

@@ -165,7 +165,8 @@ class Policy:
         config.architectures = [type(self.model).__name__]
         config.save_pretrained(folder)
         if self.model.generation_config is not None:
-            self.model.generation_config.save_pretrained(folder)
+            # Without the validation of save_pretrained, which refuses settings that many checkpoints come with.
+            self.model.generation_config.to_json_file(folder / "generation_config.json")
 
 
 def read_model(source: str | Path, revision: str = "main") -> PreTrainedModel:
