@@ -25,6 +25,12 @@ from engine.messages import WeightRef
 from engine.stages.sft import rates
 from store.records import Event
 
+# Group advantages are differences within a question, so equal rewards give no gradient.
+NOTHING_TO_LEARN = (
+    "the policy did not move in any of {steps} steps: all completions of each question had the same reward; "
+    "use easier questions, a larger grpo.group_size, another model or grpo.format_reward"
+)
+
 
 def run(context: Context) -> None:
     """Trains the context's arm to its last step, from its newest checkpoint where there is one."""
@@ -92,6 +98,7 @@ def _train(
                 is_there = source.arrived(training.step + 1)
             training.context.control.boundary(save)
 
+    first, moved = training.step, False
     validating = training.resumed.get("validating", [0])
     for weights in training.publish_carried(publisher):
         offer(weights, weights.version in validating)
@@ -105,6 +112,7 @@ def _train(
             metrics |= gradient.train_on(rollouts, sampled_here)
         source.trained(rollouts.step)
         training.step = rollouts.step
+        moved |= metrics["train/grad_norm"] != 0.0
         last = training.step == training.total_steps
         publish(training.is_due(settings.validate_every) or last)
         metrics["staleness"] = rollouts.step - 1 - rollouts.version
@@ -114,5 +122,7 @@ def _train(
             validation.collect()
         if training.is_due(settings.checkpoint_every) or last:
             save()
+    if not moved and training.step > first:
+        training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
     if validation is not None:
         validation.finish(lambda: training.context.control.boundary(save))
