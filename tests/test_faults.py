@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from engine.processes import rank_processes
 from engine.processes.faults import LONGEST, fault_line, last_error, written_since
-from engine.processes.rank_processes import FurtherRanks, Part
+from engine.processes.rank_processes import FurtherRanks, Part, write_error
 from profiles import load
 from store.home import RunFolder
 
@@ -79,4 +81,7 @@ def _lead(folder: Path, echoed: bool) -> None:
 
 
 def _breaks(place: int, part: Part) -> None:
-    raise ValueError("head.weight: no such tensor")
+    """A rank that ends as `follow` lets it end."""
+    with ExitStack() as on_exit:
+        on_exit.push(partial(write_error, part.error_file(place + 1)))
+        raise ValueError("head.weight: no such tensor")

@@ -163,7 +163,8 @@ def test_as_many_copies_as_have_room_for_their_sequences() -> None:
 
     # Four copies need 4 × (3.1 + 7.5 + 0.2 + 2.7) GB of the 90 %, two need 2 × (3.1 + 15.0 + 0.4 + 2.7).
     assert (found(62), found(59), found(48), found(46), found(24)) == (4, 2, 2, 1, 1)
-    assert found(24, "hardware.max_sequences=64", "hardware.max_model_len=2048") == 2
+    short = ("grpo.max_new_tokens=512", "eval.max_new_tokens=512", "hardware.max_model_len=2048")
+    assert found(24, "hardware.max_sequences=64", *short) == 2
 
 
 def test_a_generator_without_a_gpu_is_one_copy(folder: Path) -> None:
