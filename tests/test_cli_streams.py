@@ -73,7 +73,7 @@ def test_reports_hold_no_control_characters_whatever_a_model_wrote(tmp_path: Pat
     run.write(replace(run.example("sft", 0, True), output=output))
     text = shell(home, f"{PROGRAM} samples demo/sft").stdout
     written = [r"  [red]2\x1b[31m + 2\x1b]52;c;cm0=\x07", r"  = 4\x9b2J", "  \tso\\x00 4"]
-    assert text.split("\n")[-5:] == [*written, "1 of 1", ""]
+    assert text.split("\n")[-6:] == [*written, "", "1 of 1", ""]
     (row,) = json.loads(mathrl(home, "samples", "demo/sft", "--json").stdout)["samples"]
     assert row["output"] == output
     told = mathrl(home, "sql", "SELECT output FROM eval_row").stdout
