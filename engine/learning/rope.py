@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-BY_BATCH = frozenset({"dynamic", "longrope", "su"})
+from engine.model_folder.lengths import DEPENDENT
 
 
 def rope_limit(config: Mapping[str, Any]) -> int | None:
@@ -17,7 +17,7 @@ def rope_limit(config: Mapping[str, Any]) -> int | None:
     text = config.get("text_config") or config
     for settings in _settings(text):
         kind = str(settings.get("rope_type") or settings.get("type"))
-        if kind in BY_BATCH:
+        if kind in DEPENDENT:
             name = "original_max_position_embeddings"
             original = settings.get(name) or text.get(name) or text.get("max_position_embeddings")
             return None if original is None else int(original)

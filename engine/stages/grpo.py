@@ -11,6 +11,7 @@ Rollouts for later steps are generated while this one trains. The ratio's denomi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 from engine.collector import Collector
@@ -91,20 +92,13 @@ def _train(
         lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
         training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
 
-    def wait_for_rollouts() -> None:
-        is_there = False
-        while not is_there:
-            with clock.measure("wait_for_rollouts"):
-                is_there = source.arrived(training.step + 1)
-            training.context.control.boundary(save)
-
     first, moved = training.step, False
     validating = training.resumed.get("validating", [0])
     for weights in training.publish_carried(publisher):
         offer(weights, weights.version in validating)
     publish(training.step in validating)
     while training.step < training.total_steps:
-        wait_for_rollouts()
+        _wait_for_rollouts(training, source, clock, save)
         rollouts = source.take(training.step + 1)
         metrics = source.report(rollouts)
         sampled_here = not training.context.profile.grpo.replay and rollouts.version == training.step
@@ -126,3 +120,12 @@ def _train(
         training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
     if validation is not None:
         validation.finish(lambda: training.context.control.boundary(save))
+
+
+def _wait_for_rollouts(training: Training, source: Source, clock: Clock, save: Callable[[], None]) -> None:
+    """Return when the next step's rollouts are there. Commands are obeyed meanwhile."""
+    is_there = False
+    while not is_there:
+        with clock.measure("wait_for_rollouts"):
+            is_there = source.arrived(training.step + 1)
+        training.context.control.boundary(save)
