@@ -23,6 +23,7 @@ from engine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.handover.slots import is_of_living
 from engine.traces.key import read_env_file
 from store.filesystem import file_system, network_warning
+from store.private import too_wide
 
 GIB = 2**30
 GPU_PACKAGES = ("vllm", "liger-kernel")
@@ -131,7 +132,7 @@ def disk(home: Path) -> Iterator[Check]:
         yield Check("home", "warn", f"{detail}; a run may need {wanted:.0f}", remedy)
     else:
         yield Check("home", "ok", detail)
-    if warning := network_warning(place):
+    for warning in filter(None, (network_warning(place), too_wide(home))):
         detail, _, remedy = warning.partition("; ")
         yield Check("home", "warn", detail, remedy)
 

@@ -32,6 +32,7 @@ from profiles import Profile, ProfileError
 from profiles.load import validate
 from store.home import RunFolder, create_run
 from store.locks import is_locked
+from store.private import opener
 from store.subject import Changes
 
 __all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
@@ -225,7 +226,7 @@ def _supervise(folder: RunFolder, where: Path) -> None:
     reader, writer = os.pipe()
     log = folder.logs / "supervisor.log"
     arguments = [sys.executable, "-P", "-m", "engine.supervisor", str(folder.path), str(writer)]
-    with log.open("ab") as output:
+    with open(log, "ab", opener=opener) as output:
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -272,7 +273,7 @@ def _await(holds: Callable[[], bool]) -> bool:
 
 def _write(path: Path, config: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
         json.dump(config, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

@@ -25,6 +25,7 @@ from engine.plan import Step, needs_worker
 from engine.preflight import LaunchError
 from engine.processes.no_bars import NO_BARS
 from profiles import Profile
+from store.private import touch
 
 Tell = Callable[[str], object]
 
@@ -142,8 +143,7 @@ def _sources() -> str:
 
 def _remember(record: Path) -> None:
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.touch()
+        touch(record)
     except OSError:
         return  # the run's own folder cannot be made either, and that error names the remedy
 

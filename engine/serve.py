@@ -34,6 +34,7 @@ from engine.processes.pidfile import Process
 from engine.served import KEY_VARIABLE, served_names, server_key
 from profiles import Profile
 from store.home import RunFolder
+from store.private import make_folder, opener, write_text
 
 HOST = "127.0.0.1"
 NO_BAR = "--no-use-tqdm-on-load"
@@ -110,12 +111,12 @@ def start(
     _check_files(model)
     claim = _claimed(gpu)
     folder = home / "servers"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     log = folder / f"{port}.log"
     own, environment = CPU_ARGUMENTS, CPU_ENVIRONMENT
     if claim.descriptors:
         own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    with log.open("wb") as output:
+    with open(log, "wb", opener=opener) as output:
         process = subprocess.Popen(
             # The address comes last: of an option that is given twice, vLLM takes the later one.
             [*command(model, name), *own, *arguments, "--host", host, "--port", str(port)],
@@ -128,7 +129,7 @@ def start(
         )
     claim.release()
     server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log), host)
-    (folder / f"{port}.json").write_text(json.dumps(asdict(server)), encoding="utf-8")
+    write_text(folder / f"{port}.json", json.dumps(asdict(server)))
     return server
 
 

@@ -17,6 +17,7 @@ from engine.processes.orders import INCOMPLETE
 from engine.stages import stage
 from profiles import Profile
 from store.home import RunFolder
+from store.private import make_folder, write_text
 from store.records import Event, Record
 
 
@@ -95,7 +96,7 @@ def _do(context: Context, child: TrainerChild) -> None:
 
 def _mark(folder: RunFolder, step: Step) -> None:
     path = marker(folder, step)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(str(time.time()), encoding="utf-8")
+    write_text(temporary, str(time.time()))
     temporary.replace(path)

@@ -21,6 +21,7 @@ import duckdb
 
 from store.filesystem import sql_path
 from store.locks import LockBusy, locked
+from store.private import FILE_MODE, FOLDER_MODE
 from store.schema import STORAGE_VERSION, create_statements, upgrade_statements
 from store.scratch import scratch_folder
 
@@ -214,6 +215,7 @@ class Database:
                 capture_output=True,
                 text=True,
                 check=False,
+                umask=0o777 - FOLDER_MODE,
             )
         if done.returncode:
             raise StoreFull(f"{self.path}: cannot be copied to {target.parent}: {done.stderr.strip()}")
@@ -226,6 +228,7 @@ class Database:
             with _attached(sql_path(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
                 for statement in create_statements("store"):
                     connection.execute(statement)
+            fresh.chmod(FILE_MODE)
             fresh.rename(self.path)
         finally:  # on a full disk every process that tries would leave one, and its log
             fresh.unlink(missing_ok=True)

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.private import make_folder
+
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 
 
@@ -66,10 +68,10 @@ def create_run(home: Path, name: str, seed: int) -> RunFolder:
     for attempt in range(1, 1000):
         folder = RunFolder(home, stem if attempt == 1 else f"{stem}-{attempt}")
         try:
-            folder.path.mkdir(parents=True)
+            make_folder(folder.path, exist_ok=False)
         except FileExistsError:
             continue
-        folder.logs.mkdir()
+        make_folder(folder.logs)
         return folder
     raise FileExistsError(f"{home / 'runs' / stem}: a thousand runs of this name in one second")
 

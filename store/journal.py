@@ -20,6 +20,7 @@ from struct import pack, unpack
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from store.private import FILE_MODE, make_folder
 from store.records import VERSION, Record, completed, from_groups, to_groups
 
 SEGMENT_BYTES = 8 << 20
@@ -50,7 +51,7 @@ class JournalWriter:
     def __init__(self, folder: Path) -> None:
         """Opens the newest segment and cuts its torn tail. Raises JournalBusy while another writer lives."""
         if not folder.exists():
-            folder.mkdir(parents=True)
+            make_folder(folder)
             _sync_directory(folder.parent)  # the folder's name must outlive a power cut as its batches do
         self._folder = folder
         self._directory = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,7 +106,7 @@ class JournalWriter:
 
     def _open_segment(self) -> int:
         path = segment_path(self._folder, self._segment)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         os.fsync(self._directory)  # and so must the segment's
         return file
 

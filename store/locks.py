@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from store.private import FILE_MODE
+
 RETRY_SECONDS = 0.001
 
 
@@ -23,7 +25,7 @@ class LockBusy(TimeoutError):
 @contextmanager
 def locked(path: Path, *, patience: float, shared: bool = False) -> Iterator[None]:
     """Holds the lock file `path`, waiting `patience` seconds at most. Raises LockBusy."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
         _take(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + patience)
         yield

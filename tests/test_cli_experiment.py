@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,16 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-def test_a_run_outlives_its_terminal_and_its_results_can_be_had(profile: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_a_run_outlives_its_terminal_and_its_results_can_be_had(
+    profile: Path, tmp_path: Path, no_umask: None
+) -> None:
     home = tmp_path / "artifacts"
     terminal = Terminal(home, "run", "all", "--profile", str(profile), "--name", "closed")
     terminal.read_until("data: started")
@@ -38,6 +49,10 @@ def test_a_run_outlives_its_terminal_and_its_results_can_be_had(profile: Path, t
         "comparisons"
     ]
     assert [row["difference"] for row in compared] == [exported[0]["difference"]]
+    open_to_others = [
+        path for path in home.rglob("*") if path.lstat().st_mode & 0o077 and not path.is_symlink()
+    ]
+    assert [home.stat().st_mode & 0o077, open_to_others] == [0, []]
     assert compared[0]["n"] == sum(1 for _ in (profile.parent / "rows" / "test.jsonl").open())
 
 

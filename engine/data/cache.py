@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from store.private import close_to_others, make_folder
+
 
 def content_key(facts: Any) -> str:
     """A hash of JSON-ready `facts`: what an output follows from."""
@@ -25,10 +27,10 @@ def content_key(facts: Any) -> str:
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
     """A fresh folder to fill; it becomes `target` when the block ends well, and goes otherwise."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     folder = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    make_folder(folder, exist_ok=False)
     try:
         yield folder
         _sync(folder)
@@ -48,6 +50,7 @@ def _become(folder: Path, target: Path) -> None:
 
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
+        close_to_others(path)
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

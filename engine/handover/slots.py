@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from store.private import opener
+
 SHARED_MEMORY = Path("/dev/shm")
 ALIGNMENT = 256  # bytes; of each tensor
 MANIFEST_ROOM = 1 << 20  # bytes before the first tensor
@@ -53,7 +55,7 @@ class Slot:
         self.free_path = path
         self.path = path
         self.size = size
-        with path.open("xb+") as file:
+        with open(path, "xb+", opener=opener) as file:
             try:
                 os.posix_fallocate(
                     file.fileno(), 0, size

@@ -37,6 +37,7 @@ from engine.digests import DamagedFile, Digest
 from engine.learning.pickled_state import read_pickled_state
 from engine.learning.plain import Arrays, Stored, decode, encode
 from engine.ranks import by_rank_zero, rank
+from store.private import close_to_others, make_folder, write_text
 
 SCORE = "score.json"
 _NAME = re.compile(r"step_\d+")
@@ -113,9 +114,9 @@ def drop_carried(root: Path) -> None:
 
 def begin(draft: Path) -> None:
     """Makes the folder to write into, and removes what a process that died has left."""
-    draft.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(draft.parent)
     _remove_leftovers(draft.parent)
-    draft.mkdir()
+    make_folder(draft, exist_ok=False)
 
 
 def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
@@ -125,6 +126,7 @@ def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
     """
     digests.write_list(draft, durable)
     for path in draft.rglob("*"):
+        close_to_others(path)
         if path.relative_to(draft).as_posix() not in durable:
             sync(path)
     sync(draft)
@@ -193,7 +195,7 @@ def _point_best(root: Path, folder: Path) -> None:
 def _replace(path: Path, text: str) -> None:
     """Write a small file of a finished checkpoint, durably and at once."""
     draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
+    write_text(draft, text)
     sync(draft)
     draft.replace(path)
     sync(path.parent)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.digests import Digest, digest
+from store.private import FILE_MODE
 
 BLOCK = 4096  # bytes; what addresses, offsets and lengths of a direct write are multiples of
 CHUNK = 16 << 20  # bytes a write
@@ -56,11 +57,11 @@ def write_durably(path: Path, parts: Sequence[memoryview]) -> Digest:
 def _create(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
-        return os.open(path, flags | os.O_DIRECT, 0o644)
+        return os.open(path, flags | os.O_DIRECT, FILE_MODE)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return os.open(path, flags, 0o644)
+        return os.open(path, flags, FILE_MODE)
 
 
 def _chunks(parts: Sequence[memoryview]) -> list[tuple[int, memoryview]]:

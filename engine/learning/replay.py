@@ -19,6 +19,7 @@ from engine.data.recorded import COUNTS_FROM_ZERO, recorded_path, step_path
 from engine.data.sequence import Sequence
 from engine.learning.packing import BLANK
 from engine.ranks import by_rank_zero
+from store.private import make_folder, opener
 
 DAMAGE = (  # what reading a step's file raises that is cut short, changed or no such file
     OSError,
@@ -62,10 +63,10 @@ def with_blank(rollouts: Rollouts) -> Rollouts:
 @by_rank_zero
 def record(folder: Path, rollouts: Rollouts) -> None:
     """Writes one step's rollouts; a step that is recorded again (after a resume) replaces the old file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     final = step_path(folder, rollouts.step)
     draft = final.with_name(f".{final.name}")
-    with draft.open("wb") as file:
+    with open(draft, "wb", opener=opener) as file:
         np.savez_compressed(
             file,
             step=rollouts.step,

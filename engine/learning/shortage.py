@@ -17,6 +17,7 @@ from typing import Self
 from engine.context import StageFailed
 from engine.learning.checkpoint import sync
 from engine.ranks import barrier, rank, told, world
+from store.private import make_folder, write_text
 
 FIRST = "out_of_memory.json"
 AGAIN = "out_of_memory_again.json"
@@ -49,9 +50,9 @@ class Shortage:
 
     def write(self, path: Path) -> None:
         """Makes it a fact, durably and at once; of two ranks that ran out in the same pass, the later one's."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         draft = path.with_name(f".{path.name}-{rank()}")
-        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_text(draft, json.dumps(asdict(self)))
         sync(draft)
         draft.replace(path)
         sync(path.parent)

@@ -32,6 +32,7 @@ from engine.processes.pidfile import hold, pid_path
 from engine.processes.process_tree import kill_marked
 from engine.processes.step_control import StepControl
 from store.home import RunFolder
+from store.private import FILE_MODE
 from store.records import Record
 
 FLUSH_SECONDS = 30.0  # the last records may take this long to leave
@@ -165,7 +166,9 @@ def run_worker(
 def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     """Group, pid file, log, signals. Returns a connection that can be read once SIGTERM has come."""
     os.setsid()
-    log = os.open(folder.logs / f"{role}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    log = os.open(
+        folder.logs / f"{role}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE
+    )
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from engine.processes.orders import Flush, FromChild, Notice
 from store.home import RunFolder
+from store.private import make_folder, opener
 from store.records import Event, Example, Record, RunRow, Scalar, from_json, to_json
 
 CAPACITY = 20_000  # records without acknowledgement before `put` waits (a full disk, say)
@@ -131,9 +132,9 @@ def spool_folder(folder: RunFolder) -> Path:
 
 def write_spool(path: Path, records: list[Record]) -> None:
     """Writes `records` to `path`, whole or not at all, and to the disk."""
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8", errors="replace") as file:
+    with open(temporary, "w", encoding="utf-8", errors="replace", opener=opener) as file:
         for record in records:
             file.write(json.dumps(to_json(record)) + "\n")
         file.flush()

@@ -16,6 +16,7 @@ from pathlib import Path
 from engine.processes.process_tree import kill_marked
 from store.home import RunFolder
 from store.locks import is_locked
+from store.private import FILE_MODE
 
 ROLES = ("trainer", "worker")
 PATIENCE_SECONDS = 1.0  # others test a lock by taking it for some microseconds
@@ -79,7 +80,7 @@ def end_unattended(folder: RunFolder) -> list[Process]:
 
 def hold(path: Path) -> int:
     """Locks `path` for this process's life and writes its identity there. Returns the descriptor; raises Held."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

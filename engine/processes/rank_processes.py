@@ -32,6 +32,7 @@ from engine.processes.mirror import FollowingControl, FollowingGeneration, leadi
 from engine.stages import stage
 from profiles import Arm, Profile
 from store.home import RunFolder
+from store.private import touch, write_text
 from store.records import Event
 
 ECHO_SECONDS = 2.0  # how long after an error on rank 0 another rank may turn out to have died before it
@@ -74,6 +75,7 @@ def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> Non
     `report` is given the error of a further rank, in one line, before this process ends because of it.
     """
     meeting = context.folder.path / "ranks.meeting"
+    touch(meeting)
     has_worker = context.generation is not None
     part = Part(
         context.folder, context.profile, context.seed, context.stage, context.arm, has_worker, meeting
@@ -174,7 +176,7 @@ def write_error(
     if error is not None:
         text = "".join(traceback.format_exception(error))
         print(text, file=sys.stderr, flush=True)
-        path.write_text(text, encoding="utf-8", errors="replace")
+        write_text(path, text, errors="replace")
 
 
 def end_with_parent() -> None:

@@ -15,6 +15,7 @@ from engine.data.contamination import Overlap, overlap
 from engine.data.dataset import InputError, Row, Source, Splits
 from engine.data.progress import Progress
 from engine.data.rows import write_jsonl
+from store.private import close_to_others
 from store.records import Event
 
 STAGE = "data"
@@ -37,6 +38,7 @@ def run(context: Context) -> None:
     _check(context)
     for name in ("data_card.json", "data_card.md"):
         shutil.copyfile(folder / name, context.folder.path / name)
+        close_to_others(context.folder.path / name)
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     context.emit(Event("input", summary(card), STAGE, payload=card))
 

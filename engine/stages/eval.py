@@ -26,6 +26,7 @@ from engine.server_tokenizer import ServerTokenizer
 from engine.suite import units as suite
 from engine.unmeasured import Failure, Tried, judge, refuse_nothing
 from profiles import Arm
+from store.private import touch
 from store.records import Event, Scalar
 
 SERVED = "served"  # the arm of a served model that is none of the run's
@@ -216,9 +217,7 @@ def _record(context: Context, arm: Arm, task: Task, job: Job, completions: Seque
     rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
     context.emit(Scalar(f"{arm.name}/eval/{task.name}", job.step, rate))
     context.control.settled()
-    mark = _mark(context, arm, task)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    touch(_mark(context, arm, task))
 
 
 def _mark(context: Context, arm: Arm, task: Task) -> Path:

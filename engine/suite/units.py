@@ -16,6 +16,7 @@ from engine.context import Context
 from engine.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
 from engine.unmeasured import Failure
 from profiles import Arm
+from store.private import touch
 from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
 
 
@@ -126,9 +127,7 @@ def _record(context: Context, unit: Unit, rows: Sequence[Example]) -> None:
         metric = f"{unit.arm}/eval/{unit.task.recorded}"
         context.emit(Scalar(metric, unit.weights.version, sum(judged) / len(judged)))
     context.control.settled()
-    mark = _mark(context, unit)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    touch(_mark(context, unit))
 
 
 def _mark(context: Context, unit: Unit) -> Path:

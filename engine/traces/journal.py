@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from engine.context import StageFailed
+from store.private import FILE_MODE, make_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class AnswerJournal:
     """The answers of one teacher to the questions of one data set. Use as a context. Raises JournalTaken."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.path = folder / "answers.jsonl"
-        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

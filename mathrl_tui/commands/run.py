@@ -10,7 +10,13 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home, Overrides
 from mathrl_tui.commands.printing import print_notice
-from mathrl_tui.commands.seeds import Experiment, follow_and_report, run_seeds, start_detached
+from mathrl_tui.commands.seeds import (
+    Experiment,
+    follow_and_report,
+    run_seeds,
+    start_detached,
+    warn_of_access,
+)
 
 DEFAULT_PROFILE = "qwen2.5-math-1.5b"
 
@@ -73,6 +79,7 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
     from store.live import end_of
     from store.query import Store
 
+    warn_of_access(home)
     run_id = Store(home).resolve(resume)
     past = end_of(RunFolder(home, run_id).journal)
     resume_run(home, run_id, parse_stages(stages) if stages else (), tell=print_notice)

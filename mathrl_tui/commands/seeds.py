@@ -44,6 +44,7 @@ class _Outcome:
 
 def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
     """Start one run for each seed and print their ids; for several, how to pool them goes to stderr."""
+    warn_of_access(home)
     runs = [_started(home, experiment, seed) for seed in _each_once(seeds)]
     if len(runs) > 1:
         print(f"pool them when they are done: `{pooling_command(runs)}`", file=sys.stderr)
@@ -56,6 +57,7 @@ def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[
     Returns: ids of the runs whose results are reported.
     """
     chosen = _each_once(seeds)
+    warn_of_access(home)
     if len(chosen) == 1:
         run_id = _started(home, experiment, chosen[0])
         follow_and_report(home, run_id)
@@ -90,6 +92,14 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
         print(f"\n{found}", flush=True)
     if failures:
         raise failures
+
+
+def warn_of_access(home: Path) -> None:
+    """Print one line if other users may enter `home`."""
+    from store.private import too_wide
+
+    if line := too_wide(home):
+        print_notice(f"warning: {line}")
 
 
 def pooling_command(runs: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from store.database import StoreError
 from store.home import RunFolder
 from store.journal import JournalVersion
 from store.live import LiveTail
+from store.private import close_to_others, make_folder
 from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
 from store.results import EvalSummary, RunStatus, RunSummary
@@ -202,6 +203,9 @@ class Feed:
         from store.export import WHATS, export  # loads Arrow, which nothing else here needs
 
         folder = self.home / "export" / run_id
+        make_folder(folder)
         export(self.store, [run_id], WHATS, "csv", folder)
         export(self.store, [run_id], ("evals", "comparisons", "watch", "config"), "markdown", folder)
+        for path in folder.iterdir():
+            close_to_others(path)
         return folder
