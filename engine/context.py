@@ -45,6 +45,9 @@ class Control(Protocol):
         """Call between steps: waits while paused; on `checkpoint` calls `save`; on `stop` calls it, then raises
         StopRequested. `save` must not wait for the worker, which may end at once on `stop`."""
 
+    def save_soon(self) -> None:
+        """Asks for a checkpoint at the next boundary that can save, as the command `checkpoint` does."""
+
     def settled(self) -> None:
         """Returns once everything emitted so far is in the journal. Call it before a checkpoint or a marker becomes
         visible: what a resumed run will not emit again must be safe by then."""

@@ -10,8 +10,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from profiles.section import Count, Decay, Fraction, Positive, Rate, Section
+from profiles.section import Count, Decay, Fraction, Minutes, Positive, Rate, Section
 
+CHECKPOINT_MINUTES = (
+    "longest time without a checkpoint, minutes (0: no limit): one is written besides those of checkpoint_every, but "
+    "is never the best"
+)
 LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "reinforce_baseline"]
 
 
@@ -23,6 +27,7 @@ class Pretrain(Section):
     learning_rate: Rate = Field(5e-3, description="peak learning rate")
     warmup_steps: Count = Field(20, description="linear warm-up, steps")
     checkpoint_every: Count = Field(100, description="steps between checkpoints (0: only at the end)")
+    checkpoint_minutes: Minutes = Field(10.0, description=CHECKPOINT_MINUTES)
     worked_steps: Count = Field(
         170, description="steps, the first ones, in which every solution shows its work"
     )
@@ -68,6 +73,7 @@ class Optimizer(Section):
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
     checkpoint_every: Count = Field(50, description="steps between checkpoints (0: only at the end)")
+    checkpoint_minutes: Minutes = Field(10.0, description=CHECKPOINT_MINUTES)
     keep_checkpoints: Positive = Field(2, description="newest checkpoints kept; the best is kept besides")
     validate_every: Count = Field(25, description="steps between validations (0: none)")
     validation_rows: Positive = Field(256, description="validation questions asked each time")

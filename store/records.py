@@ -50,9 +50,10 @@ class Event:
     """Something that happened; `kind` says what, `payload` holds its details.
 
     Kinds: `state` {state, reason} · `stage` {status: started|finished|skipped|incomplete|failed|stopped} · `progress`
-    {done, total, unit, eta_seconds, part: {name, arm, done, total}} · `checkpoint` {path} · `process` {role, pid,
-    alive, reason} · `command` {command, origin} · `phase` {phase, detail} · `log` {level, process} · `input` {…} what a
-    data stage reports.
+    {done, total, unit, eta_seconds, part: {name, arm, done, total}} · `checkpoint` {path in the home, seconds: from
+    its copy to its name, start_seconds: from loading the arm to its first step} · `process` {role, pid, alive, reason}
+    · `command` {command, origin} · `phase` {phase, detail} · `log` {level, process} · `input` {…} what a data stage
+    reports.
     """
 
     kind: str

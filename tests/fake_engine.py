@@ -7,6 +7,7 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     steps            how many steps (default 60)
     hold-NAME        the step waits while this file is there (`hold-trainer`, `hold-worker`)
     hold-save        a checkpoint that was ordered waits while this file is there
+    hold-leave       the trainer waits with its end while this file is there
     crash            the trainer raises at its next step, and the file is gone
     crash-ROLE       that process raises whenever it comes to a step
     helpers          the worker starts a process in a session of its own and writes its pid here
@@ -99,6 +100,8 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
             child.control.boundary(save_as_ordered)
             threading.Event().wait(STEP_SECONDS)
     except StopRequested:
+        while (folder.path / "hold-leave").exists():
+            threading.Event().wait(0.01)
         return 3
     except _Failed:
         return 1

@@ -27,6 +27,7 @@ SETTINGS = (
     "pretrain.worked_steps=3",
     "pretrain.batch_size=8",
     "pretrain.checkpoint_every=0",
+    "pretrain.checkpoint_minutes=0",
     "pretrain.width=64",
     "pretrain.heads=2",
 )

@@ -282,14 +282,6 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:
     assert any("nothing was lost" in event.message for event in events(folder, "log"))
 
 
-def test_sigterm_to_the_supervisor_is_a_stop(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, steps=10_000)
-    supervisor = started(folder)
-    supervisor.terminate()
-    supervisor.wait(PATIENCE)
-    assert last_reason(folder) == "stopped by SIGTERM"
-
-
 def test_a_failed_stage_is_not_tried_again(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder.path / "fail").touch()

@@ -52,15 +52,16 @@ def test_the_worker_has_ended_before_the_checkpoint_is_there(tmp_path: Path) -> 
     assert_whole(folder, 300)
 
 
-def test_a_trainer_that_dies_over_its_last_checkpoint_comes_back_with_a_worker(tmp_path: Path) -> None:
+def test_a_trainer_that_dies_as_it_leaves_comes_back_with_a_worker(tmp_path: Path) -> None:
     folder = make_run(tmp_path, steps=300, settings=(NO_DEATHS,))
     supervisor = started(folder)
     trainer = process_of(folder, "trainer")
-    (folder.path / "hold-save").touch()
-    os.kill(trainer.pid, signal.SIGTERM)  # a stop that the supervisor knows nothing of
+    (folder.path / "hold-leave").touch()
+    # It leaves, and the supervisor does not know why.
+    os.kill(trainer.pid, signal.SIGTERM)
     until(lambda: ends(folder, "worker"), "the worker has ended")
     os.kill(trainer.pid, signal.SIGKILL)
-    (folder.path / "hold-save").unlink()
+    (folder.path / "hold-leave").unlink()
     assert supervisor.wait(PATIENCE) == 0
     assert_whole(folder, 300)
 

@@ -232,7 +232,9 @@ def _serve() -> None:
     """The child: one JSON line [seconds, question, answer, gold] in, [verdict or null, seconds used] out."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides when this ends
+    # The owner decides when this ends: a question that a dying child leaves open would count as a wrong answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.set_int_max_str_digits(0)  # `_magnitude` bounds them
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no verdict

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -64,6 +64,7 @@ class Training:
     ) -> None:
         if context.arm is None:
             raise StageFailed(f"stage {context.stage}: it trains an arm, and none was named")
+        self._began = time.monotonic()
         self.context = context
         self.arm: Arm = context.arm
         self.settings = settings
@@ -82,7 +83,9 @@ class Training:
         share = left_to_trainer(context.profile.hardware)
         # Now, while the optimizer has no moments yet.
         tokens = settings.tokens_per_microbatch or found_budget(self.policy, share)
-        self.step = 0
+        self.step = self._saved_step = 0
+        # When what the newest checkpoint holds was copied, on the monotonic clock.
+        self._saved_at = time.monotonic()
         # When progress was first told, on the monotonic clock, and of which step.
         self._first: tuple[float, int] | None = None
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
@@ -97,6 +100,7 @@ class Training:
                 WeightRef(self.arm.name, version, str(path))
                 for version, path in checkpoint.carried(resumed).items()
             ]
+            self._saved_step = self.step
             if self.step:
                 text = f"goes on from step {self.step}"
                 context.emit(Event("log", text, context.stage, self.arm.name, self.step))
@@ -162,6 +166,9 @@ class Training:
         self.context.control.settled()
         tokenizer = inputs.tokenizer(self.context)
         with self._writing():
+            # The one before is visible once this returns, so that the time is that of the one that comes.
+            self._checkpoints.wait()
+            self._saved_step, self._saved_at = self.step, time.monotonic()
             self._checkpoints.save(
                 self.step,
                 self.policy,
@@ -171,6 +178,16 @@ class Training:
                 lent,
             )
 
+    def boundary(self, save: Callable[[], None]) -> None:
+        """Let commands in between two steps. A checkpoint that is due by time is written as if it were ordered.
+
+        Rank 0 decides for all ranks, whose clocks differ.
+        """
+        limit = 60.0 * self.settings.checkpoint_minutes
+        if limit and self.step > self._saved_step and time.monotonic() - self._saved_at >= limit:
+            self.context.control.save_soon()
+        self.context.control.boundary(save)
+
     def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
         """Publishes the older weights that the checkpoint has brought along for the worker, oldest first, held once."""
         for weights in self._carried:
@@ -179,8 +196,14 @@ class Training:
             yield publisher.publish(weights.arm, weights.version, tensors.items())
 
     def scored(self, step: int, score: float) -> None:
-        """Notes the validation score of a step, so that the best checkpoint is kept."""
-        self._checkpoints.scored(step, score)
+        """Note the validation score of a step, so that the best checkpoint is kept.
+
+        Only checkpoints of `checkpoint_every`, and the last, can be the best: when others are written depends on
+        commands and on the clock, and the best must not.
+        """
+        every = self.settings.checkpoint_every
+        if step == self.total_steps or (every and step % every == 0):
+            self._checkpoints.scored(step, score)
 
     def finish(self) -> None:
         """Everything that was asked for has come: waits for the last checkpoint, and drops what it carries for that."""
@@ -219,9 +242,13 @@ class Training:
             ) from error
 
     def _show(self, step: int, path: Path) -> None:
-        self.context.emit(
-            Event("checkpoint", path.name, self.context.stage, self.arm.name, step, {"path": str(path)})
-        )
+        payload: dict[str, Any] = {
+            "path": str(path.relative_to(self.context.folder.home)),
+            "seconds": round(time.monotonic() - self._saved_at, 2),
+        }
+        if self._first is not None:
+            payload["start_seconds"] = round(self._first[0] - self._began, 2)
+        self.context.emit(Event("checkpoint", path.name, self.context.stage, self.arm.name, step, payload))
 
     def is_due(self, every: int) -> bool:
         """True where something that happens every `every` steps (0: never) is due after this step."""

@@ -134,6 +134,7 @@ def run_trainer(
     verbs: dict[Verb, Callable[[], None]] = {
         "stop": control.stop,
         "abort": abort,
+        "leave": control.leave,
         "pause": control.pause,
         "resume": control.resume,
         "checkpoint": control.checkpoint,
@@ -157,7 +158,7 @@ def run_worker(
         last_resort.daemon = True
         last_resort.start()
 
-    verbs: dict[Verb, Callable[[], None]] = {"stop": child.stop}
+    verbs: dict[Verb, Callable[[], None]] = {"stop": child.stop, "leave": child.stop}
     _listen(connection, termination, verbs, child.connect, outbox.acknowledge, orphaned)
     if child.relink():
         _end(_work(main, folder, child, outbox))
@@ -202,7 +203,7 @@ def _listen(
     acknowledge: Callable[[int], None],
     orphaned: Callable[[], None],
 ) -> None:
-    """Starts the thread that does what the supervisor says, until that is dead or SIGTERM comes."""
+    """Start the thread that carries out orders, until the supervisor is dead. SIGTERM counts as `leave`."""
     parent = parent_process()
     assert parent is not None, "an engine process is started by its supervisor"
 
@@ -221,7 +222,7 @@ def _listen(
             ready = wait(watched)
             if termination in ready:
                 watched.remove(termination)
-                verbs["stop"]()
+                verbs["leave"]()
             try:
                 if connection in ready:
                     obey(connection.recv())

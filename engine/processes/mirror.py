@@ -52,6 +52,9 @@ class LeadingControl:
             raise
         told("go")
 
+    def save_soon(self) -> None:
+        self._own.save_soon()
+
     def settled(self) -> None:
         self._own.settled()
 
@@ -68,6 +71,9 @@ class FollowingControl:
                 save()
         if word == "stop":
             raise StopRequested
+
+    def save_soon(self) -> None:
+        return None
 
     def settled(self) -> None:
         return None

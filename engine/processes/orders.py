@@ -13,12 +13,15 @@ from store.records import Record
 
 INCOMPLETE = 4  # exit status of a trainer whose plan ran to its end while parts of a stage failed
 
-Verb = Literal["stop", "abort", "pause", "resume", "checkpoint"]
+Verb = Literal["stop", "abort", "leave", "pause", "resume", "checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command. `stop` ends after the current step; `abort` also ends a wait for a worker that will not come back."""
+    """A command. `stop` ends after the current step; `abort` also ends a wait for a worker that will not come back.
+
+    `leave` ends as `stop` does, but begins no checkpoint: whoever sends it has seconds only.
+    """
 
     verb: Verb
 

@@ -23,10 +23,17 @@ class StepControl:
         self._pause = False
         self._told = False  # that this pause is kept
         self._checkpoint = False
+        self._saves = True
 
     def stop(self) -> None:
         """Ends the run at the next boundary."""
         self._set(stop=True)
+
+    def leave(self) -> None:
+        """Ends the run at the next boundary, and begins no checkpoint any more: the newest one stands."""
+        with self._changed:
+            self._saves = False
+            self._set(stop=True)
 
     def pause(self) -> None:
         """Waits at the next boundary."""
@@ -42,6 +49,10 @@ class StepControl:
         """Writes a checkpoint at the next boundary that can, also while paused."""
         self._set(checkpoint=True)
 
+    def save_soon(self) -> None:
+        """See engine.context.Control."""
+        self.checkpoint()
+
     def settled(self) -> None:
         """Returns once everything emitted so far is in the journal. Before a checkpoint or marker becomes visible."""
         self._settle()
@@ -54,7 +65,7 @@ class StepControl:
         """See engine.context.Control."""
         paused = False
         while True:
-            if save is not None and self._checkpoint_is_due():
+            if save is not None and self._checkpoint_is_due() and self._saves:
                 self._settle()
                 save()
             if self._stop or not self._pause:
@@ -69,7 +80,7 @@ class StepControl:
                 )
         if self._stop:
             self._say(Leaving())
-            if save is not None:
+            if save is not None and self._saves:
                 self._settle()
                 save()
             raise StopRequested

@@ -119,7 +119,7 @@ def _train(
     if not moved and training.step > first:
         training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
     if validation is not None:
-        validation.finish(lambda: training.context.control.boundary(save))
+        validation.finish(lambda: training.boundary(save))
 
 
 def _wait_for_rollouts(training: Training, source: Source, clock: Clock, save: Callable[[], None]) -> None:
@@ -128,4 +128,4 @@ def _wait_for_rollouts(training: Training, source: Source, clock: Clock, save: C
     while not is_there:
         with clock.measure("wait_for_rollouts"):
             is_there = source.arrived(training.step + 1)
-        training.context.control.boundary(save)
+        training.boundary(save)

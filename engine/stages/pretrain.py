@@ -54,6 +54,7 @@ def recipe(shape: Pretrain) -> Settings:
         learning_rate=shape.learning_rate,
         warmup_steps=shape.warmup_steps,
         checkpoint_every=shape.checkpoint_every,
+        checkpoint_minutes=shape.checkpoint_minutes,
         keep_checkpoints=1,
         validate_every=0,
     )
@@ -95,7 +96,7 @@ def _train(training: Training, shape: Pretrain) -> None:
     clock, context = Clock(), training.context
     tokenizer = inputs.tokenizer(context)
     while training.step < training.total_steps:
-        context.control.boundary(training.save)
+        training.boundary(training.save)
         batch = mixed_batch(tokenizer, shape, context.seed, training.step)
         with clock.measure("train"):
             metrics = update(training, batch)

@@ -78,7 +78,7 @@ def _train(
             validation.submit(weights)
     validate(training.step > 0 and training.step in validating)
     while training.step < training.total_steps:
-        training.context.control.boundary(save)
+        training.boundary(save)
         rows = batch_rows(
             len(sequences), training.step, training.context.profile.sft.batch_size, "sft", *seed
         )
@@ -92,7 +92,7 @@ def _train(
         if training.is_due(settings.checkpoint_every) or last:
             save()
     if validation is not None:
-        validation.finish(lambda: training.context.control.boundary(save))
+        validation.finish(lambda: training.boundary(save))
 
 
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:

@@ -7,6 +7,7 @@ One thread and one wait. Everything that happens becomes an event in the journal
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,6 +49,8 @@ from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 
 TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
 TRAINER_GRACE_SECONDS = 120.0  # to write a checkpoint where the run must end without its worker
+TERMINATION_SECONDS = 3.0  # from SIGTERM on; a reclaimed machine kills everything some 5 s after it
+TERMINATED = "terminated by the system ({signal}); no checkpoint was begun, the last one stands"
 LAST_WRITES_SECONDS = 30.0  # how long a full disk may hold up the end of a run
 
 Phase = Literal["admission", "work", "ending", "over"]
@@ -82,6 +85,7 @@ class Supervisor:
         self._phase: Phase = "admission"
         self._wants_pause = False
         self._stopped_by = ""
+        self._terminated = False
         self._failure = ""  # what the last stage that failed, whole or in part, gave as its reason
         self._end: tuple[RunState, str] = ("done", "")
         self._deadline = 0.0
@@ -101,7 +105,8 @@ class Supervisor:
         remove_slots(self._folder.run_id)
         self._queue.leave()
         self._crew.release()
-        self._ingestion.catch_up()
+        if not self._terminated:
+            self._ingestion.catch_up()
         self._server.close()
         self._journal.close()
         os.close(self._lock)
@@ -216,7 +221,9 @@ class Supervisor:
         if status == INCOMPLETE:
             return "done_with_failures", self._failure
         if status == 3:
-            return "interrupted", f"stopped by {self._stopped_by or 'SIGTERM to the trainer'}"
+            if self._stopped_by:
+                return "interrupted", f"stopped by {self._stopped_by}"
+            return "interrupted", TERMINATED.format(signal="SIGTERM to the trainer")
         return "failed", self._failure or f"the trainer gave up with status {status}; see logs/trainer.log"
 
     def _restart(self, child: Child, how: str) -> None:
@@ -309,11 +316,23 @@ class Supervisor:
         return {"state": self._state, "reason": self._reason, "trouble": trouble, "processes": processes}
 
     def _on_signal(self) -> None:
+        """SIGTERM: put the end on record first, then end in seconds. A second one kills what still lives.
+
+        The state goes to the journal at once, because the whole machine may be killed before the processes have ended.
+        A checkpoint that is being written may be finished in that time, and none is begun.
+        """
         self._signals.recv(64)
-        if self._stopped_by:
+        if self._terminated:
             self._kill("SIGTERM")
-        else:
-            self._stop("SIGTERM")
+            return
+        self._terminated = True
+        self._crew.order("leave", "trainer")
+        if self._phase != "ending":
+            self._finish("interrupted", TERMINATED.format(signal="SIGTERM"))
+        self._crew.order("stop", "worker")
+        self._deadline = min(self._deadline, time.monotonic() + TERMINATION_SECONDS)
+        self._say(*self._end)
+        self._recorder.flush(now=True)
 
     def _register(self, config: dict[str, Any], past: Past) -> None:
         """The run's first records, again where its plan has grown; the state that a dead supervisor could not write."""
@@ -357,11 +376,17 @@ class Supervisor:
 
 
 def _catch_signals() -> socket.socket:
-    """SIGTERM stops the run (twice: kills it); SIGINT and SIGHUP do nothing. Gives a socket, readable on SIGTERM."""
+    """Catch SIGTERM and ignore SIGINT and SIGHUP. Return a socket that is readable after SIGTERM."""
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: writer.send(b"t"))
+
+    def told(*_: object) -> None:
+        # A full buffer holds enough of them.
+        with contextlib.suppress(BlockingIOError):
+            writer.send(b"t")
+
+    signal.signal(signal.SIGTERM, told)
     return reader

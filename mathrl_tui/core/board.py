@@ -10,6 +10,8 @@ from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import GPU_METRIC
 from mathrl_tui.core.run import Process, RunSnapshot, Value
 from mathrl_tui.core.stages import Board, Stage
+from store import at_risk
+from store.records import LIVE_STATES
 from store.subject import model_name
 
 Span = tuple[str, str]
@@ -86,6 +88,12 @@ def stage_list(board: Board, width: int, now: float) -> list[Row]:
         row += _progress(stage, width - 24, now, look) if working else [_outcome(stage, width - 24, now)]
         rows.append(row)
     return rows
+
+
+def risk(run: RunSnapshot, width: int, now: float) -> list[Row]:
+    """What a kill would cost a run that is live, in a line; no line for one that is not."""
+    found = at_risk.cost(run.mark, now) if run.state in LIVE_STATES else None
+    return [] if found is None else [[(f" {text.clip(found.short, width - 1)}", palette.DIM)]]
 
 
 def _progress(stage: Stage, room: int, now: float, look: Look) -> Row:

@@ -15,6 +15,7 @@ from mathrl_tui.core import silence, stages
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import Board
+from store import at_risk
 from store.records import LIVE_STATES, Event, Example, Record, Scalar
 from store.subject import Changes, model_source
 
@@ -45,7 +46,8 @@ class RunSnapshot:
     """A picture of one run.
 
     `model` is `model.source`; `changed` are the settings that differ from the profile. `template` is the prompt form of
-    tasks that name no other; `examples` counts evaluation rows seen live, so that screens know when to read again.
+    tasks that name no other; `mark` tells what a kill would cost; `examples` counts evaluation rows seen live, so that
+    screens know when to read again.
     """
 
     run_id: str
@@ -62,6 +64,7 @@ class RunSnapshot:
     ended: float
     board: Board
     pulse: Pulse
+    mark: at_risk.Mark
     processes: tuple[Process, ...]
     latest: Mapping[str, Value]
     curves: Mapping[str, Curve]
@@ -88,6 +91,7 @@ class RunModel:
             [(step["stage"], step.get("arm", "")) for step in config.get("plan", ())]
         )
         self._pulse = Pulse()
+        self._mark = at_risk.Mark()
         self._processes: dict[str, Process] = {}
         self._latest: dict[str, Value] = {}
         self._curves: dict[str, Curve] = {}
@@ -102,6 +106,7 @@ class RunModel:
         for record in records:
             changed = True
             self._pulse = silence.after(self._pulse, record)
+            self._mark = at_risk.after(self._mark, record)
             if isinstance(record, Scalar):
                 points.setdefault(record.metric, []).append(record)
             elif isinstance(record, Event):
@@ -180,6 +185,7 @@ class RunModel:
             ended=self._ended,
             board=stages.settled(self._board, state),
             pulse=self._pulse,
+            mark=self._mark,
             processes=tuple(
                 processes if alive else (Process(p.role, p.pid, False, p.reason) for p in processes)
             ),

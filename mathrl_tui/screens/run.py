@@ -98,7 +98,7 @@ class RunScreen(Controls):
         width, height = self.query_one("#side").size
         if not width:
             return []  # not shown on a narrow terminal
-        stages = board.stage_list(run.board, width, now)
+        stages = [*board.stage_list(run.board, width, now), *board.risk(run, width, now)]
         machines = [*board.processes(run.processes, width), *gap, *board.gpus(run.latest, width)]
         room = max(height - len(stages) - len(machines) - 2, 4)
         return [*stages, *gap, *board.values(run, looks, width, room), *gap, *machines]

@@ -1,0 +1,134 @@
+"""What a kill of a run would cost now: the work since its last whole checkpoint, and the time to start again.
+
+    records, in order ─▶ after(mark, record) ─▶ Mark ─▶ cost(mark, now) ─▶ AtRisk
+
+A mark holds the moment from which work would have to be repeated: the start of the stage, the copy that its newest
+checkpoint was written from, or the end of the last finished evaluation task. Time in a pause is no work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from store.records import LIVE_STATES, Event, Record, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What of a run's records decides the cost of a kill. Times are Unix seconds; 0: not known.
+
+    `saved` is the moment from which work would be repeated, `step` the checkpoint's (−1: none in this start).
+    `boot` is the time from the queue to the trainer's first stage, `load` the time from there to its first step.
+    """
+
+    state: str = ""
+    stage: str = ""
+    queued: float = 0.0
+    started: float = 0.0
+    saved: float = 0.0
+    step: int = -1
+    paused: float = 0.0
+    boot: float = -1.0
+    load: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AtRisk:
+    """Seconds of work that a kill would cost (`redo`), and seconds that a resume takes to be at work (`restart`).
+
+    `step` is the checkpoint that the work since then hangs on; −1: the stage has written none since it started, or is
+    an evaluation, which repeats what came after its last finished task.
+    """
+
+    redo: float
+    restart: float
+    stage: str
+    step: int
+
+    @property
+    def seconds(self) -> float:
+        """The whole cost."""
+        return self.redo + self.restart
+
+    def as_json(self) -> dict[str, float | int | str]:
+        """The same for `status --json`."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "redo_seconds": round(self.redo, 1),
+            "restart_seconds": round(self.restart, 1),
+            "stage": self.stage,
+            "step": self.step,
+        }
+
+    @property
+    def words(self) -> str:
+        """One line for a person."""
+        since = f" since the checkpoint of step {self.step}" if self.step >= 0 else ""
+        parts = [f"{_span(self.redo)} of {self.stage}{since}"]
+        if self.restart >= 1.0:
+            parts.append(f"{_span(self.restart)} to start again")
+        return f"{self.short}: {', '.join(parts)}"
+
+    @property
+    def short(self) -> str:
+        """The cost alone."""
+        return f"a kill now would cost {_span(self.seconds)}"
+
+
+def after(mark: Mark, record: Record) -> Mark:
+    """Return the mark after `record`."""
+    if isinstance(record, Scalar):
+        is_task = mark.stage == "eval" and "/eval/" in record.metric
+        return replace(mark, saved=record.ts, step=-1) if is_task else mark
+    if not isinstance(record, Event):
+        return mark
+    if record.kind == "state":
+        return _after_state(mark, record)
+    if record.kind == "stage":
+        return _after_stage(mark, record)
+    if record.kind == "checkpoint" and record.stage == mark.stage and mark.started:
+        taken = record.ts - float(record.payload.get("seconds", 0.0))
+        load = float(record.payload.get("start_seconds", 0.0))
+        return replace(mark, saved=max(taken, mark.started), step=record.step, load=load)
+    return mark
+
+
+def marked(records: Iterable[Record], mark: Mark = Mark()) -> Mark:
+    """Return `mark` after all of `records`."""
+    return reduce(after, records, mark)
+
+
+def cost(mark: Mark, now: float) -> AtRisk | None:
+    """Return what a kill at `now` would cost; None if the run is not live or is at no stage."""
+    if mark.state not in LIVE_STATES or not mark.started:
+        return None
+    end = mark.paused or now
+    return AtRisk(max(end - mark.saved, 0.0), max(mark.boot, 0.0) + mark.load, mark.stage, mark.step)
+
+
+def _after_state(mark: Mark, event: Event) -> Mark:
+    state = str(event.payload.get("state", mark.state))
+    if state == "queued":
+        return Mark(state, queued=event.ts)
+    if state == "paused":
+        return replace(mark, state=state, paused=mark.paused or event.ts)
+    if mark.paused:
+        return replace(mark, state=state, paused=0.0, saved=mark.saved + max(event.ts - mark.paused, 0.0))
+    return replace(mark, state=state)
+
+
+def _after_stage(mark: Mark, event: Event) -> Mark:
+    if event.payload.get("status") != "started":
+        return replace(mark, stage="", started=0.0)
+    boot = mark.boot if mark.boot >= 0 else max(event.ts - mark.queued, 0.0) if mark.queued else 0.0
+    return Mark(mark.state, event.stage, mark.queued, event.ts, event.ts, boot=boot)
+
+
+def _span(seconds: float) -> str:
+    """`40 s`, `7 min`, `2 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
