@@ -13,7 +13,6 @@ import platform
 import select
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import chdir
@@ -24,12 +23,13 @@ from typing import Any, get_args
 from engine import control, gpus, preflight
 from engine.control import Command, NotLive, Reply
 from engine.handover.slots import remove_slots
-from engine.model_check import Tell, check_model, environment, quiet
+from engine.model_check import Tell, check_model, quiet
 from engine.plan import PlanError, Step, extended, make_plan
 from engine.preflight import LaunchError
 from engine.processes.pidfile import end_unattended, lock_path
 from profiles import Profile, ProfileError
 from profiles.load import validate
+from store import isolated
 from store.home import RunFolder, create_run
 from store.locks import is_locked
 from store.private import opener
@@ -225,7 +225,7 @@ def _supervise(folder: RunFolder, where: Path) -> None:
     """Starts the detached supervisor and waits until it holds the run; LaunchError with its last words otherwise."""
     reader, writer = os.pipe()
     log = folder.logs / "supervisor.log"
-    arguments = [sys.executable, "-P", "-m", "engine.supervisor", str(folder.path), str(writer)]
+    arguments = isolated.command("engine.supervisor", str(folder.path), str(writer))
     with open(log, "ab", opener=opener) as output:
         process = subprocess.Popen(
             arguments,
@@ -235,7 +235,7 @@ def _supervise(folder: RunFolder, where: Path) -> None:
             start_new_session=True,
             pass_fds=(writer,),
             cwd=where,
-            env=environment(),
+            env={**isolated.environment(), "PYTHONUNBUFFERED": "1"},
         )
     os.close(writer)
     try:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -25,6 +23,7 @@ from engine.plan import Step, needs_worker
 from engine.preflight import LaunchError
 from engine.processes.no_bars import NO_BARS
 from profiles import Profile
+from store import isolated
 from store.private import touch
 
 Tell = Callable[[str], object]
@@ -150,7 +149,7 @@ def _remember(record: Path) -> None:
 
 def _ask(wanted: dict[str, Any], tell: Tell) -> str:
     """Run the check in a process of its own; return the fault that it finds, "" if there is none."""
-    command = [sys.executable, "-P", "-m", "engine.self_check", json.dumps(wanted)]
+    command = isolated.command("engine.self_check", json.dumps(wanted))
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
@@ -160,7 +159,7 @@ def _ask(wanted: dict[str, Any], tell: Tell) -> str:
             text=True,
             encoding="utf-8",
             start_new_session=True,
-            env={**environment(), **NO_BARS},
+            env={**isolated.environment(), "PYTHONUNBUFFERED": "1", **NO_BARS},
         )
         try:
             assert process.stdout is not None
@@ -185,12 +184,3 @@ def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").splitlines()
     return f": {lines[-1]}" if lines else ""
-
-
-def environment() -> dict[str, str]:
-    """The environment of an engine process. Run from a source tree, it must find the packages where we found them."""
-    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    root = Path(__file__).resolve().parents[1]
-    if root.name not in ("site-packages", "dist-packages"):
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    return found

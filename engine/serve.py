@@ -33,6 +33,7 @@ from engine.processes.no_bars import NO_BARS
 from engine.processes.pidfile import Process
 from engine.served import KEY_VARIABLE, served_names, server_key
 from profiles import Profile
+from store import isolated
 from store.home import RunFolder
 from store.private import make_folder, opener, write_text
 
@@ -125,7 +126,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=claim.descriptors,
-            env={**os.environ, **NO_BARS, **environment},
+            env={**isolated.environment(), **NO_BARS, **environment},
         )
     claim.release()
     server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log), host)

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 from command_line import mathrl
+from traps import Trapped
 
 from engine.gpus import visible_gpus
 
 
 @pytest.mark.timeout(300)
 def test_the_tiny_bench_measures_every_part(tmp_path: Path) -> None:
-    done = mathrl(tmp_path, "bench", "--tiny", "--json", timeout=240.0)
+    trapped = Trapped(tmp_path)
+    done = trapped.run("bench", "--tiny", "--json", timeout=240.0)
     assert done.returncode == 0, done.stderr
+    assert trapped.imported() == []
     figures = json.loads(done.stdout)["figures"]
     assert set(figures) >= {"SFT, tokens/s", "generation, tokens/s", "hand-over, trainer held, s"}
     assert all(value > 0 for value in figures.values())

@@ -3,7 +3,7 @@
 sympy can take for ever, inside C code too, and signals reach only a main thread. So each process has one child that
 answers one question at a time over two pipes. Deadlines count the child's own CPU time, so that a busy machine does
 not change a verdict. A question without an answer counts as not equal, is reported as undecided and is asked anew
-the next time. The child imports the same files as its owner, whatever lies in the current directory, and ends when
+the next time. The child imports the same files as its owner, whatever lies in the working directory, and ends when
 its standard input closes.
 """
 
@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from store import isolated
 
 ROW_SECONDS = 1.5  # CPU time of the child for all questions of one row
 QUESTION_SECONDS = 1.0  # CPU time of the child for one question
@@ -108,12 +110,12 @@ class _Child:
         self.owner = os.getpid()
         self.ready = False
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.grading.symbolic"],
+            isolated.command("engine.grading.symbolic"),
             bufsize=0,  # nothing is read ahead, so that `wait` sees every line
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(_import_path())},
+            env=isolated.environment(),
         )
 
     def send(self, line: str) -> None:
@@ -150,18 +152,6 @@ class _Child:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
-
-
-def _import_path() -> list[str]:
-    """This process's import path, in order, without the current directory: the child finds the same files."""
-    root = str(Path(__file__).resolve().parents[2])
-    try:
-        here = str(Path.cwd().resolve())
-    except FileNotFoundError:  # the directory is gone, and with it what lies under a relative entry
-        here = ""
-    entries = [os.path.realpath(entry) for entry in sys.path if entry and (here or Path(entry).is_absolute())]
-    kept = [entry for entry in entries if entry == root or entry != here]
-    return kept if root in kept else [root, *kept]
 
 
 _LOCK = threading.Lock()

@@ -31,6 +31,7 @@ from engine.processes.outbox import Outbox, spool_folder
 from engine.processes.pidfile import hold, pid_path
 from engine.processes.process_tree import kill_marked
 from engine.processes.step_control import StepControl
+from store import isolated
 from store.home import RunFolder
 from store.private import FILE_MODE
 from store.records import Record
@@ -175,6 +176,7 @@ def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     os.close(log)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    isolated.check()
     _keep_descriptors_from_children()
     hold(pid_path(folder, role))
     faulthandler.enable()

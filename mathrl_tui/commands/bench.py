@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ import typer
 from mathrl_tui.commands.errors import CommandFailed, WrongInput
 from mathrl_tui.commands.options import AsJson
 from mathrl_tui.commands.printing import print_json
+from store import isolated
 
 # Figures of a Qwen2.5-Math-1.5B-shaped model, with their dates and commands in LOG.md.
 KNOWN = {
@@ -67,8 +67,14 @@ def _worker_options(tiny: bool, gpus: int) -> list[str]:
 
 
 def _measure(module: str, out: Path, options: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", module, "--out", str(out), *options]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        isolated.command(module, "--out", str(out), *options),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=isolated.environment(),
+    )
     if not out.is_file():
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise CommandFailed(f"bench: {module} ended with exit status {done.returncode}: {last}")

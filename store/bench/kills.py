@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from store import isolated
 from store.bench.figures import Figure
 from store.home import RunFolder
 from store.journal import JournalWriter
@@ -80,8 +81,8 @@ def _counted(home: Path, acknowledged: dict[str, int], rounds: int) -> list[Figu
 
 
 def _start(home: Path, *run_id: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "store.bench.kills", str(home), *run_id]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = isolated.command("store.bench.kills", str(home), *run_id)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=isolated.environment())
 
 
 def _first_line(process: subprocess.Popen[str]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from store import isolated
 from store.bench.figures import Figure, percentile
 from store.bench.load import ROWS_A_SECOND
 from store.home import RunFolder
@@ -65,8 +66,16 @@ def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen
     """What a console sees of two live runs, one export after another going on or none, and the runs' own timings."""
     runs = [f"{name}-{which}-s0-20260131-235959" for which in "ab"]
     loads = [_load(home, run_id, seconds + START_SECONDS) for run_id in runs]
-    command = [sys.executable, "-c", EXPORT, str(home), str(home / "exports"), str(seconds + START_SECONDS)]
-    exporter = subprocess.Popen(command) if export else None
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        EXPORT,
+        str(home),
+        str(home / "exports"),
+        str(seconds + START_SECONDS),
+    ]
+    exporter = subprocess.Popen(command, env=isolated.environment()) if export else None
     seen = _watch(home, runs[0], seconds)
     reports = [json.loads(load.communicate()[0]) for load in loads]
     if exporter is not None:
@@ -75,8 +84,8 @@ def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen
 
 
 def _load(home: Path, run_id: str, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "store.bench.load", str(home), run_id, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = isolated.command("store.bench.load", str(home), run_id, str(seconds))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=isolated.environment())
 
 
 def _watch(home: Path, run_id: str, seconds: float) -> Seen:
