@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 import profiles
 from engine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.handover.slots import is_of_living
-from engine.traces.key import read_env_file
+from store.env_file import read_env_file
 from store.filesystem import file_system, network_warning
 from store.private import too_wide
 

@@ -126,12 +126,18 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=claim.descriptors,
-            env={**isolated.environment(), **NO_BARS, **environment},
+            env={**isolated.environment(), **NO_BARS, **environment, **_key()},
         )
     claim.release()
     server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log), host)
     write_text(folder / f"{port}.json", json.dumps(asdict(server)))
     return server
+
+
+def _key() -> dict[str, str]:
+    """What vLLM must find in its environment to demand a key, also if ours is in `.env`."""
+    key = server_key()
+    return {KEY_VARIABLE: key} if key else {}
 
 
 def command(model: str, name: str) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import os
 import queue
 import random
 import threading
@@ -27,6 +26,7 @@ import numpy as np
 from engine.context import StageFailed
 from engine.grading import grade
 from engine.messages import Completion, Finish, Job, JobDone, JobFailed, Prompt, Result, Work, completion_seed
+from store.env_file import setting
 
 CONCURRENCY = 64  # requests in flight
 ATTEMPTS = 3  # tries of a question while the server answers nothing else
@@ -233,7 +233,7 @@ def post_json(url: str, body: dict[str, Any]) -> Any:
 
 def server_key() -> str:
     """Return the key that servers started here demand, and that a server is asked with; empty for none."""
-    return os.environ.get(KEY_VARIABLE, "").strip()
+    return setting(KEY_VARIABLE)
 
 
 def _headers() -> dict[str, str]:

@@ -77,6 +77,10 @@ def console(context: typer.Context) -> None:
     Without a command: opens the console. --home DIR says where runs and results lie ($MATHRL_HOME, else ./artifacts).
     """
     if context.invoked_subcommand is None:
+        from mathrl_tui.terminal import console_fault
+
+        if fault := console_fault():
+            raise WrongInput(fault)
         from mathrl_tui.app import run_console
         from store.home import default_home
 

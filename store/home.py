@@ -8,20 +8,20 @@ HOME/runs/RUN/                              one run: config, logs, socket, check
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.env_file import setting
 from store.private import make_folder
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 
 
 def default_home() -> Path:
-    """The home folder that the environment asks for."""
-    return Path(os.environ.get("MATHRL_HOME") or "artifacts").absolute()
+    """Return $MATHRL_HOME, from the environment or from `.env` in the working directory, else ./artifacts."""
+    return Path(setting("MATHRL_HOME") or "artifacts").expanduser().absolute()
 
 
 @dataclass(frozen=True, slots=True)

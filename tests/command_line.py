@@ -41,19 +41,26 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "mathrl_tui", *sys.argv[1:]])
 """
+# In place of the program, a shell with a command line.
+_IN_SHELL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv("/bin/sh", ["sh", "-c", sys.argv[1]])
+"""
 
 
 class Terminal:
     """The program on a terminal of its own, which is its controlling one."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
-        self.seen = ""
+    def __init__(self, home: Path, *arguments: str, shell: str = "", **more: str) -> None:
+        """`shell`: a command line in place of the program. `more`: variables."""
+        self.seen = self.raw = ""
         self._screen, inside = pty.openpty()
         termios.tcsetwinsize(inside, (24, 80))
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _ON_TERMINAL, *arguments],
+            [sys.executable, "-c", _IN_SHELL if shell else _ON_TERMINAL, *([shell] if shell else arguments)],
             cwd=home.parent,
-            env=environment(home),
+            env=environment(home) | more,
             stdin=inside,
             stdout=inside,
             stderr=inside,
@@ -90,5 +97,6 @@ class Terminal:
             part = os.read(self._screen, 65536)
         except OSError:  # EIO: nobody has the terminal open any more
             return False
+        self.raw += part.decode(errors="replace")
         self.seen += _ESCAPES.sub("", part.decode(errors="replace"))
         return bool(part)

@@ -23,11 +23,12 @@ from engine.traces.budget import Budget
 from engine.traces.cleaning import clean, clean_answers
 from engine.traces.given_up import allowed
 from engine.traces.journal import Answer, AnswerJournal
-from engine.traces.key import KeyMissing, find_key, read_env_file, without_key
+from engine.traces.key import KeyMissing, find_key, without_key
 from engine.traces.own import own_solutions
 from engine.traces.pace import Pace
 from engine.traces.request import Refused, TryAgain, ask, read_reply, retry_after
 from profiles import load
+from store.env_file import read_env_file
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")

@@ -19,6 +19,7 @@ import typer
 from mathrl_tui.commands.errors import CommandFailed, EndedWithFailures
 from mathrl_tui.commands.feed import Feed
 from mathrl_tui.core.text import clip
+from mathrl_tui.terminal import can_redraw
 from store.home import RunFolder
 from store.journal import START, Position
 from store.live import LiveTail
@@ -36,7 +37,7 @@ class Screen:
     """Lines, and below them on a terminal one line that is redrawn."""
 
     def __init__(self) -> None:
-        self.live = sys.stdout.isatty()
+        self.live = can_redraw()
 
     def write(self, line: str) -> None:
         """Prints a line that stays."""
@@ -97,7 +98,7 @@ def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> Non
 
 def _wish(screen: Screen) -> Wish:
     """What somebody who pressed Ctrl-C wants; with nobody to ask, and at a second Ctrl-C, the run is left alone."""
-    if not (sys.stdin.isatty() and screen.live):
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return "leave"
     try:  # all of it: the second Ctrl-C may come as soon as there is something to read
         screen.write("")

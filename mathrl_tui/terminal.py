@@ -1,0 +1,34 @@
+"""What kind of terminal the standard streams are, if any."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Values of TERM for a terminal that only prints.
+_PRINTS_ONLY = ("dumb", "unknown")
+
+
+def can_redraw() -> bool:
+    """Return True if standard output is a terminal that can move its cursor."""
+    return sys.stdout.isatty() and not _prints_only()
+
+
+def console_fault() -> str:
+    """Return why the console cannot be shown here, in one line with what to do; "" if it can.
+
+    It reads keys from standard input and paints on standard error, as Textual does.
+    """
+    streams = {"input": sys.stdin, "output": sys.stdout, "error": sys.stderr}
+    others = [name for name, stream in streams.items() if not stream.isatty()]
+    instead = "`mathrl-tui status` and `mathrl-tui attach RUN` print lines"
+    if others:
+        verb = "is no terminal" if len(others) == 1 else "are no terminals"
+        return f"the console needs a terminal, and standard {' and '.join(others)} {verb}; {instead}"
+    if _prints_only():
+        return f"the console cannot be shown on TERM={os.environ['TERM']}; set TERM as your terminal does, or {instead}"
+    return ""
+
+
+def _prints_only() -> bool:
+    return os.environ.get("TERM") in _PRINTS_ONLY
