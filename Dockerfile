@@ -2,6 +2,8 @@
 #   docker build -t mathrl-tui .
 #   docker run --gpus all --ipc=host -it -v $PWD/artifacts:/srv/artifacts -v ~/.cache/huggingface:/root/.cache/huggingface mathrl-tui
 # --ipc=host: weights travel from trainer to worker through /dev/shm, and Docker's own 64 MB would not hold them.
+# The first process stays as long as a run lives, also when the console is closed or after `run --detach`, and passes
+# SIGTERM on (mathrl_tui/first_process.py). No other init is needed; with `docker run --init` it does the same.
 FROM python:3.12-slim-bookworm
 
 RUN apt-get update \

@@ -26,7 +26,32 @@ def _leave_out_the_working_directory() -> None:
 
 _leave_out_the_working_directory()
 
-from mathrl_tui.cli import main  # noqa: E402
+# Programs that container runtimes put before the first process, and that end with it.
+_INITS = frozenset({"docker-init", "tini", "dumb-init", "catatonit", "podman-init"})
+
+
+def is_first() -> bool:
+    """Return True if this is a container's first process, or the only one of the init before it."""
+    if os.getpid() == 1:
+        return True
+    try:
+        with open("/proc/1/comm", encoding="utf-8") as file:  # noqa: PTH123
+            return os.getppid() == 1 and file.read().strip() in _INITS
+    except OSError:
+        return False
+
+
+def main() -> None:
+    """Run the command in `sys.argv`; as a container's first process, start it as a child and stay."""
+    if is_first():
+        from mathrl_tui.first_process import stay
+        from store import isolated
+
+        raise SystemExit(stay(isolated.command("mathrl_tui", *sys.argv[1:]), isolated.command("mathrl_tui")))
+    from mathrl_tui import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

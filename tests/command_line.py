@@ -75,6 +75,11 @@ class Terminal:
             assert time.monotonic() < deadline, f"waited in vain for {text!r}; seen: {self.seen[-2000:]!r}"
             assert self._read_more(), f"ended before {text!r}; seen: {self.seen[-2000:]!r}"
 
+    @property
+    def pid(self) -> int:
+        """The program's process."""
+        return self._process.pid
+
     def press(self, keys: str) -> None:
         """Types `keys`; \\x03 is Ctrl-C."""
         os.write(self._screen, keys.encode())
