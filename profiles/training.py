@@ -135,7 +135,12 @@ class Grpo(Optimizer):
         0.0, description="reward for a readable answer that is wrong (can be farmed)"
     )
     examples_per_step: Count = Field(4, description="completions recorded in the store each step")
-    record_rollouts: bool = Field(True, description="keep every rollout (ids, log-probs, rewards) for replay")
+    record_rollouts: bool = Field(True, description="record rollouts (ids, log-probs, rewards) for replay")
+    rollouts_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        10.0,
+        description="largest record of one arm's rollouts, GB (200 million sampled tokens take about 1); beyond it the "
+        "oldest steps are removed, and what is left cannot be replayed from step 1 (0: no bound)",
+    )
     replay: str = Field(
         "",
         description="run whose recorded rollouts are trained on in place of a worker's: its id or folder (empty: none)",

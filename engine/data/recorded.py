@@ -13,9 +13,11 @@ from pathlib import Path
 
 from profiles.training import Grpo
 from store.home import RunFolder
+from store.private import write_text
 
 PREFIX = "update_"
 COUNTS_FROM_ZERO = "step_"  # prefix of the files of older versions
+PRUNED = "pruned.json"  # names the budget for which the oldest steps of an arm were removed
 
 
 def rollout_folder(home: Path, run: str, arm: str) -> Path:
@@ -38,6 +40,25 @@ def recorded_steps(folder: Path) -> list[int]:
     """Return the recorded steps, in order."""
     older = {step + 1 for step in _numbers(folder, COUNTS_FROM_ZERO)}
     return sorted(older.union(_numbers(folder, PREFIX)))
+
+
+def mark_pruned(folder: Path, budget_gb: float) -> None:
+    """Note that the oldest steps in `folder` are removed to keep within a budget. Called before the first goes."""
+    path = folder / PRUNED
+    if _pruned_for(folder) != budget_gb:
+        draft = path.with_name(f".{path.name}")
+        write_text(draft, json.dumps({"rollouts_gb": budget_gb}))
+        draft.replace(path)
+
+
+def _pruned_for(folder: Path) -> float | None:
+    """The budget for which steps in `folder` were removed, GB; None if none were."""
+    try:
+        return float(json.loads((folder / PRUNED).read_text(encoding="utf-8"))["rollouts_gb"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError):
+        return float("nan")
 
 
 def _numbers(folder: Path, prefix: str) -> list[int]:
@@ -63,11 +84,17 @@ def _missing_steps(home: Path, settings: Grpo, arm: str) -> str:
     found = set(recorded_steps(folder))
     if not found:
         return (
-            f"no recorded rollouts of arm {arm}; name a run that trained it with grpo.record_rollouts = true"
+            f"no recorded rollouts of arm {arm}; name a run that trained it with grpo.record_rollouts = true, "
+            "and whose rollouts were not removed"
         )
     gap = next((step for step in range(1, settings.steps + 1) if step not in found), None)
     if gap is None:
         return ""
+    if gap < min(found) and (budget := _pruned_for(folder)) is not None:
+        return (
+            f"steps 1 to {min(found) - 1} of arm {arm} were removed to keep within grpo.rollouts_gb = {budget:g}; "
+            "name a run that was recorded with --set grpo.rollouts_gb=0, which keeps all"
+        )
     if max(found) > gap:
         return f"{step_path(folder, gap)} is missing; name a run whose record is whole"
     last = gap - 1

@@ -1,16 +1,19 @@
 """Recorded rollouts: everything that one step trained on, in one file a step, to train again without a generator.
 
-Ragged arrays (ids, log-probs) lie end to end with their lengths beside them, in NumPy's .npz form. A file is written
-under a temporary name and renamed, so that a reader sees a whole step or none.
+Ragged arrays (ids, log-probs) lie end to end with their lengths beside them, in NumPy's .npz form. The log-probs are
+stored byte by byte: all lowest bytes, then all second ones, and so on. The high bytes are alike, and compress. A file
+is written under a temporary name, synced and renamed, so that a reader sees a whole step or none.
 """
 
 from __future__ import annotations
 
+import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
-from zipfile import BadZipFile
+from typing import Any, BinaryIO, TypeVar
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,10 @@ DAMAGE = (  # what reading a step's file raises that is cut short, changed or no
     BadZipFile,
     zlib.error,
 )
+
+# Of zlib's nine: level 6 takes 2.5 times as long and saves 1 % more.
+LEVEL = 4
+PLANES = "logprob_bytes"  # (4, tokens): byte k of every little-endian float32
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -62,26 +69,46 @@ def with_blank(rollouts: Rollouts) -> Rollouts:
 
 @by_rank_zero
 def record(folder: Path, rollouts: Rollouts) -> None:
-    """Writes one step's rollouts; a step that is recorded again (after a resume) replaces the old file."""
+    """Write one step's rollouts, durably; a step that is recorded again (after a resume) replaces the old file."""
     make_folder(folder)
     final = step_path(folder, rollouts.step)
     draft = final.with_name(f".{final.name}")
-    with open(draft, "wb", opener=opener) as file:
-        np.savez_compressed(
-            file,
-            step=rollouts.step,
-            version=rollouts.version,
-            ex_ids=np.array(rollouts.ex_ids, dtype=np.str_),
-            token_ids=np.concatenate([item.token_ids for item in rollouts.sequences]).astype(np.int32),
-            lengths=np.array([len(item.token_ids) for item in rollouts.sequences]),
-            prompt_lengths=np.array([item.prompt_length for item in rollouts.sequences]),
-            finished=np.array([item.finished for item in rollouts.sequences]),
-            logprobs=np.concatenate(rollouts.logprobs).astype(np.float32),
-            rewards=rollouts.rewards,
-            advantages=rollouts.advantages,
-            group_size=rollouts.group_size,
-        )
+    try:
+        with open(draft, "wb", opener=opener) as file:
+            _write(file, _columns(rollouts))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk gets its room back
+        draft.unlink(missing_ok=True)
+        raise
     draft.replace(final)
+
+
+def _columns(rollouts: Rollouts) -> dict[str, NDArray[Any]]:
+    sequences = rollouts.sequences
+    return {
+        "step": np.array(rollouts.step),
+        "version": np.array(rollouts.version),
+        "ex_ids": np.array(rollouts.ex_ids, dtype=np.str_),
+        "token_ids": np.concatenate([item.token_ids for item in sequences]).astype(np.int32),
+        "lengths": np.array([len(item.token_ids) for item in sequences]),
+        "prompt_lengths": np.array([item.prompt_length for item in sequences]),
+        "finished": np.array([item.finished for item in sequences]),
+        PLANES: np.ascontiguousarray(
+            np.concatenate(rollouts.logprobs).astype("<f4").view(np.uint8).reshape(-1, 4).T
+        ),
+        "rewards": rollouts.rewards,
+        "advantages": rollouts.advantages,
+        "group_size": np.array(rollouts.group_size),
+    }
+
+
+def _write(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write the archive that `np.savez_compressed` writes, at another level of compression."""
+    with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+        for name, column in columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, column, allow_pickle=False)
 
 
 def read(folder: Path, step: int) -> Rollouts:
@@ -96,11 +123,18 @@ def read(folder: Path, step: int) -> Rollouts:
             version=int(file["version"]),
             ex_ids=file["ex_ids"].tolist(),
             sequences=[Sequence(*column) for column in columns],
-            logprobs=_split(file["logprobs"], lengths - prompts),
+            logprobs=_split(_logprobs(file), lengths - prompts),
             rewards=file["rewards"],
             advantages=file["advantages"],
             group_size=int(file["group_size"]),
         )
+
+
+def _logprobs(file: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """The log-probs of a file, end to end. Older versions wrote them as they are."""
+    if PLANES not in file:
+        return file["logprobs"]
+    return np.ascontiguousarray(file[PLANES].T).view("<f4").reshape(-1).astype(np.float32)
 
 
 def _split(flat: NDArray[Scalar], lengths: NDArray[np.int64]) -> list[NDArray[Scalar]]:

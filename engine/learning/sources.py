@@ -20,6 +20,7 @@ from engine.data.sequence import Sequence
 from engine.handover.publisher import Publisher
 from engine.learning import replay
 from engine.learning.advantages import group_advantages, zero_variance
+from engine.learning.recorder import Recorder
 from engine.learning.replay import Rollouts
 from engine.learning.rollouts import RolloutBatch, RolloutSchedule, steps_on_version
 from engine.learning.training import Training
@@ -50,6 +51,9 @@ class Source(Protocol):
     def trained(self, step: int) -> None:
         """`step` has been trained on; its rollouts are let go."""
 
+    def settle(self) -> None:
+        """Returns when what was reported is on the disk. Call it before a checkpoint or the end."""
+
     def held(self, version: int) -> dict[int, RolloutBatch]:
         """What a checkpoint after `version` steps must carry of what has come."""
 
@@ -76,6 +80,8 @@ class Sampled:
             training.step + 1,
         )
         publisher.prepare(training.policy.named_weights())
+        folder = context.folder.rollouts / training.arm.name
+        self._recorder = Recorder(folder, self._settings.rollouts_gb)
 
     def needs(self, version: int) -> bool:
         return len(steps_on_version(version, self._settings)) > 0
@@ -92,7 +98,7 @@ class Sampled:
     def report(self, rollouts: Rollouts) -> dict[str, float]:
         training, batch = self._training, self._schedule.take(rollouts.step)
         if self._settings.record_rollouts:
-            replay.record(training.context.folder.rollouts / training.arm.name, rollouts)
+            self._recorder.record(rollouts)
         prompts = {prompt.index: prompt for prompt in batch.prompts}
         for made in batch.completions[: self._settings.examples_per_step]:
             training.context.emit(
@@ -106,6 +112,9 @@ class Sampled:
 
     def trained(self, step: int) -> None:
         self._schedule.trained(step)
+
+    def settle(self) -> None:
+        self._recorder.wait()
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
         return self._schedule.held(version)
@@ -154,6 +163,9 @@ class Replayed:
         return rollout_metrics(rollouts)
 
     def trained(self, step: int) -> None:
+        return None
+
+    def settle(self) -> None:
         return None
 
     def held(self, version: int) -> dict[int, RolloutBatch]:

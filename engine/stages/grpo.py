@@ -87,6 +87,7 @@ def _train(
         publisher.release(weights)
 
     def save() -> None:
+        source.settle()  # a run that resumes from the checkpoint records only the steps after it
         held = source.held(training.step)
         owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
         lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
@@ -116,6 +117,7 @@ def _train(
             validation.collect()
         if training.is_due(settings.checkpoint_every) or last:
             save()
+    source.settle()
     if not moved and training.step > first:
         training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
     if validation is not None:
