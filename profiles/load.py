@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from profiles.schema import Profile
 
 FOLDER = Path(__file__).parent
+LONGEST_SHOWN = 200  # characters of a given value or of a parser's message
 
 
 class ProfileError(ValueError):
@@ -61,8 +62,9 @@ def _locate(name_or_path: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"profile {path}: not TOML: {error}") from None
+    # RecursionError: nested too deeply, or a key of too many parts. ValueError also: an integer of too many digits.
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"profile {path}: not TOML that can be read: {_clipped(str(error))}") from None
     except OSError as error:
         raise ProfileError(f"profile {path}: cannot be read: {error.strerror}") from None
 
@@ -107,6 +109,8 @@ def _value(text: str) -> Any:
         return tomli.loads(f"value = {text}")["value"]
     except tomli.TOMLDecodeError:
         return text.strip()
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"--set …={_clipped(text)}: cannot be read: {error}") from None
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -125,7 +129,12 @@ def _first_fault(error: ValidationError) -> str:
         if _item_type([str(part) for part in field])
         else ""
     )
-    return f"{where}: {message[0].lower()}{message[1:]} (given: {fault['input']!r}){form}"
+    return f"{where}: {message[0].lower()}{message[1:]} (given: {_clipped(repr(fault['input']))}){form}"
+
+
+def _clipped(text: str) -> str:
+    """Return `text` at a length that a line of an error can hold."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> list[str]:

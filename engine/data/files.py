@@ -152,7 +152,10 @@ def _arrow(path: Path, max_characters: int) -> Records:
                 source.seek(0)
                 file = pyarrow.ipc.open_file(source)
                 yield from _rows(path, map(file.get_batch, range(file.num_record_batches)))
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        # Arrow raises a bare OSError for some faults of form; one with a number is the system's.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise _unreadable(path, "Arrow", error) from None
 
 

@@ -109,7 +109,9 @@ def _journal(context: Context) -> AnswerJournal:
     waits = False
     while True:
         try:
-            return AnswerJournal(folder)
+            journal = AnswerJournal(folder)
+            _report_damage(context, journal)
+            return journal
         except JournalTaken:
             if not waits:
                 message = "waiting for another run that asks the same questions"
@@ -117,6 +119,17 @@ def _journal(context: Context) -> AnswerJournal:
             waits = True
             context.control.boundary()
             time.sleep(TICK)
+
+
+def _report_damage(context: Context, journal: AnswerJournal) -> None:
+    """Log the lines that cannot be used; their questions are asked, and paid, again."""
+    if journal.damaged:
+        lines = ", ".join(map(str, journal.damaged[:20])) + ", …" * (len(journal.damaged) > 20)
+        message = (
+            f"{journal.path}: {len(journal.damaged):,} damaged lines ({lines}) are left out and stay in the file; "
+            "questions that have no other line are asked again"
+        )
+        context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
 
 
 def questions(rows: Sequence[Row], instruction: str, samples: int, journal: AnswerJournal) -> list[Question]:

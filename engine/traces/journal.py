@@ -1,7 +1,8 @@
 """Every answer that was paid for, appended the moment it comes: what is in here is never asked again.
 
-One JSON line each. A line is written at once, which outlives the process, and synced in batches, which outlives the
-machine. A torn last line is cut off when the journal is opened. A file lock keeps a second run from asking too.
+One JSON line each, with a checksum of the others of its fields. A line is written at once, which outlives the process,
+and synced in batches, which outlives the machine. A torn last line is cut off when the journal is opened. A damaged
+line stays in the file and is counted; its question is asked again. A file lock keeps a second run from asking too.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from engine.context import StageFailed
 from store.private import FILE_MODE, make_folder
@@ -33,6 +35,10 @@ class Answer:
     finish: str
     prompt_tokens: int
     completion_tokens: int
+
+
+_TYPES = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Answer)}
+_CHECKSUM = "crc32"  # lines of older versions have none
 
 
 class JournalTaken(StageFailed):
@@ -56,6 +62,7 @@ class AnswerJournal:
         self.answers: dict[tuple[str, int], Answer] = {}
         self.refused: dict[tuple[str, int], Answer] = {}
         self.lost: list[Answer] = []
+        self.damaged: list[int] = []  # numbers of the lines that cannot be used, from 1
         for answer in self._read():
             self._keep(answer)
         self._unsynced = False
@@ -71,7 +78,7 @@ class AnswerJournal:
         """Writes and keeps `answer`; a second one to the same question is a fault of the caller."""
         if answer.finish != "lost" and (answer.ex_id, answer.sample) in self.answers:
             raise ValueError(f"question {answer.ex_id} sample {answer.sample} was answered before")
-        line = json.dumps(asdict(answer), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        line = _line(answer)
         written = os.write(self._handle, line)
         if written < len(line):  # a full disk: what is torn now would tear the next line too
             os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
@@ -101,9 +108,41 @@ class AnswerJournal:
     def _read(self) -> Iterator[Answer]:
         whole = 0
         with self.path.open("rb") as file:
-            for line in file:
+            for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                yield Answer(**json.loads(line))
+                answer = _answer(line)
+                if answer is None:
+                    self.damaged.append(number)
+                else:
+                    yield answer
         os.ftruncate(self._handle, whole)
+
+
+def _line(answer: Answer) -> bytes:
+    """`answer` as a line. Half surrogate pairs, which UTF-8 cannot hold, become `?`."""
+    values = {name: _whole(value) for name, value in asdict(answer).items()}
+    return json.dumps(values | {_CHECKSUM: _checksum(values)}, ensure_ascii=False).encode() + b"\n"
+
+
+def _answer(line: bytes) -> Answer | None:
+    """The answer in a line; None if the line is damaged."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    checksum = values.pop(_CHECKSUM, None)
+    if {name: type(value) for name, value in values.items()} != _TYPES:
+        return None
+    return Answer(**values) if checksum is None or checksum == _checksum(values) else None
+
+
+def _checksum(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def _whole(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -27,7 +27,7 @@ def judge(subject: Subject, reference: Reference, given_up: GivenUp | None) -> l
     if said.status:
         found.append(f"UNNAMED: the rows cannot be read at the end: {said}")
     else:
-        found += _compare_rows(subject, reference, rows, given_up)
+        found += compare_rows(subject, reference, rows, given_up)
         if given_up is None and not any(each.startswith(("LOST", "CHANGED", "named")) for each in found):
             found += _compare_tables(subject, reference)
     if given_up is not None:
@@ -54,7 +54,7 @@ def _left_behind(subject: Subject) -> list[str]:
     return found + [f"LEAK: {path.name}" for path in subject.home.glob("store.new-*")]
 
 
-def _compare_rows(
+def compare_rows(
     subject: Subject, reference: Reference, rows: list[tuple[Key, str]], given_up: GivenUp | None
 ) -> list[str]:
     counts, values = Counter(key for key, _ in rows), dict(rows)

@@ -85,6 +85,8 @@ def _strike(
     for fault in strike.choices:
         rng = random.Random(strike.seed)
         way = ""
+        if fault.family in ("contents", "copies"):
+            holding.lift()  # they write to the home themselves
         if fault.at_rest:
             way = subject.rest(rng)
         entry = ExitStack()
