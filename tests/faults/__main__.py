@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def main() -> int:
     campaign = Campaign(asked.folder.absolute(), asked.seed, families, asked.keep or only)
     known = {result["number"] for result in campaign.done()}
     numbers = [asked.only] if only else [number for number in range(asked.count) if number not in known]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = campaign.run(numbers, asked.jobs)
     print()
     print(summary(results if only else campaign.done()), end="")

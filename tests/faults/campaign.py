@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Campaign:
     seed: int
     families: tuple[str, ...]
     keep: bool = False
+    _drivers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -59,6 +61,9 @@ class Campaign:
                         results.append(each.result())
                         self._keep(results[-1])
             except KeyboardInterrupt:
+                # Each driver ends what it has started; its run is done again by the next call.
+                for driver in self._drivers.values():
+                    driver.send_signal(signal.SIGINT)
                 print("stopped; the same command goes on", file=sys.stderr)
         return results
 
@@ -79,9 +84,13 @@ class Campaign:
         command = [*namespace, sys.executable, "-m", "tests.faults.one_run", str(folder / "job.json")]
         began = time.monotonic()
         with (folder / "driver.log").open("wb") as log:
+            driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            self._drivers[number] = driver
             try:
-                subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=RUN_SECONDS, check=False)
+                driver.wait(RUN_SECONDS)
             except subprocess.TimeoutExpired:
+                driver.send_signal(signal.SIGINT)
+                driver.wait()
                 log.write(b"the run did not end in time")
         path = folder / "result.json"
         if path.exists():

@@ -106,11 +106,12 @@ def _instant(rng: random.Random, spans: Mapping[tuple[str, str], Span]) -> tuple
 
 
 def _fault(rng: random.Random, families: Sequence[str], instant: Instant, mounts: bool) -> Fault:
-    while True:
-        family = rng.choices(families, [_SHARES[name] for name in families])[0]
-        table = FAMILIES[family]
-        fault = rng.choices(table, [each.weight for each in table])[0]
-        if (mounts or not fault.needs_mounts) and (
-            instant.stage != END or fault.at_rest or families == [family]
-        ):
-            return fault
+    family = rng.choices(families, [_SHARES[name] for name in families])[0]
+    possible = [
+        fault
+        for fault in FAMILIES[family]
+        if (mounts or not fault.needs_mounts) and (instant.stage != END or fault.at_rest)
+    ]
+    if not possible:  # signals at the end of a run, say
+        possible = [fault for fault in FAMILIES[family] if not fault.needs_mounts]
+    return rng.choices(possible, [fault.weight for fault in possible])[0]
