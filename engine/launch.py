@@ -74,7 +74,10 @@ def start_run(
 
     Raises: LaunchError, before anything is written.
     """
+    from engine import relocation  # numpy is not needed to look at a run
+
     plan, found = _checked(home, profile, stages, tell)
+    inputs = relocation.record(home, profile)
     if not is_wanted():
         raise LaunchError("the start was cancelled; no run was made")
     try:
@@ -98,6 +101,7 @@ def start_run(
         "folder": str(
             Path.cwd()
         ),  # relative paths of the profile start here, also on a resume from elsewhere
+        "inputs": inputs,
         "versions": _versions(),
         "git": _git(),
         "hardware": _hardware(found),
@@ -113,27 +117,38 @@ def start_run(
     return folder.run_id
 
 
-def resume_run(home: Path, run_id: str, stages: Sequence[str] = (), tell: Tell = quiet) -> str:
+def resume_run(
+    home: Path, run_id: str, stages: Sequence[str] = (), tell: Tell = quiet, settings: Sequence[str] = ()
+) -> str:
     """Resume a run that no supervisor holds, with `stages` added to its plan, and return `run_id`.
 
-    `tell` is as for `start_run`. Raises: LaunchError.
+    `settings` name where things are now (see engine.relocation); `tell` is as for `start_run`. Raises: LaunchError.
     """
+    from engine import relocation
+    from engine.data import locations
+
     folder = RunFolder(home.absolute(), run_id)
     if is_alive(home, run_id):
         raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` follows it")
     config, profile = _frozen(folder)
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     plan = extended(steps, _extension(profile, stages, steps))
+    # The folder that it was started in may be on another machine.
+    started = Path(config["folder"])
+    where = started if started.is_dir() else Path.cwd()
     try:
-        with chdir(config["folder"]):
-            preflight.check(folder.home, profile, plan, _visible_gpus())
-            check_model(folder.home, profile, plan, tell)
+        here = relocation.found_again(folder.home, config, plan, settings)
+        with chdir(where):
+            kept = locations.of_format(config.get("inputs", {}).get("keys", {}))
+            preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)
+            check_model(folder.home, here.profile, plan, tell)
+        if here.config != config:
+            _write(folder.config, here.config)
         if plan != steps:
-            _grow(folder, config, plan, stages)
-        _supervise(folder, Path(config["folder"]))
+            _grow(folder, here.config, plan, stages)
+        _supervise(folder, where)
     except OSError as error:
-        where = f"{error.filename}: {error.strerror}"
-        raise LaunchError(f"run {run_id}: cannot be gone on with: {where}; make it there again") from None
+        raise LaunchError(f"run {run_id}: cannot be resumed: {error.filename}: {error.strerror}") from None
     return run_id
 
 

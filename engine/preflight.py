@@ -5,7 +5,7 @@ Imports no torch: packages are looked for, not loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +27,19 @@ class LaunchError(ValueError):
     """A run cannot be started or gone on with; the message is one line that says why and what to do."""
 
 
-def check(home: Path, profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
-    """Raises LaunchError for the first thing that `plan` lacks in `home` or on this machine with GPUs `found`."""
+def check(
+    home: Path,
+    profile: Profile,
+    plan: Sequence[Step],
+    found: Sequence[gpus.Gpu],
+    kept: Mapping[str, str] | None = None,
+    with_rows: bool = True,
+) -> None:
+    """Raise LaunchError for the first thing that `plan` lacks in `home` or on this machine with GPUs `found`.
+
+    `kept` are the keys of cached outputs that a run has frozen (engine/data/locations.py). Without `with_rows` the
+    rows themselves are not looked at, because an output that was made from them is in the home.
+    """
     from engine.data.dataset import InputError, check_source  # numpy is not needed to look at a run
 
     check_devices(profile, plan, found)
@@ -36,25 +47,26 @@ def check(home: Path, profile: Profile, plan: Sequence[Step], found: Sequence[gp
     check_model(profile, plan)
     check_suite(profile, plan)
     try:
-        check_source(profile, {step.stage for step in plan})
+        if with_rows:
+            check_source(profile, {step.stage for step in plan})
     except InputError as error:
         raise LaunchError(str(error)) from None
-    check_inputs(home, profile, plan)
+    check_inputs(home, profile, plan, kept or {})
     check_replay(home, profile, plan)
 
 
-def check_inputs(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
+def check_inputs(home: Path, profile: Profile, plan: Sequence[Step], kept: Mapping[str, str]) -> None:
     """Every stage's input is there or planned before it; the teacher's key too, where a teacher will be asked."""
     from engine.data import locations
     from engine.traces.key import KeyMissing, find_key
 
     stages = [step.stage for step in plan]
-    missing = locations.missing_input(home, profile, stages)
+    missing = locations.missing_input(home, profile, stages, kept)
     if missing:
         raise LaunchError(missing)
     if "traces" in stages and profile.traces.source == "api":
-        answered = locations.data_folder(home, profile).is_dir()
-        if answered and locations.traces_folder(home, profile).is_dir():
+        answered = locations.data_folder(home, profile, kept).is_dir()
+        if answered and locations.traces_folder(home, profile, kept).is_dir():
             return
         try:
             find_key(profile.traces)

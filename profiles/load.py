@@ -39,6 +39,14 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:
     return validate(table, str(table["name"]))
 
 
+def overridden(profile: Profile, overrides: Sequence[str]) -> Profile:
+    """Return `profile` with `section.field=value` overrides applied. Raises: ProfileError."""
+    table = profile.model_dump(mode="json")
+    for override in overrides:
+        _apply(table, override)
+    return validate(table, profile.name)
+
+
 def validate(table: dict[str, Any], name: str) -> Profile:
     """`table` as a Profile; ProfileError names the first faulty field and the nearest known one."""
     try:

@@ -133,12 +133,12 @@ def fingerprint(profile: Profile) -> dict[str, str]:
     """What identifies the source's content without loading it: file hashes, hub revision, or the generator's code."""
     data = profile.data
     if data.source == WORD_PROBLEMS:
-        return {"word_problems.py": _sha256(Path(__file__).with_name("word_problems.py"))}
+        return {"word_problems.py": file_hash(Path(__file__).with_name("word_problems.py"))}
     if _is_local(data.source):
         source = _local_source(data.source)
         files = [path for split in (data.train_split, data.test_split) for path in _files(profile, split)]
         return {
-            str(path.relative_to(source) if path != source else path.name): _sha256(path) for path in files
+            str(path.relative_to(source) if path != source else path.name): file_hash(path) for path in files
         }
     return {" ".join((data.source, *data.config)): data.revision}
 
@@ -351,7 +351,8 @@ def _commit(name: str, revision: str) -> str:
     return found or revision
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal. Raises: InputError."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

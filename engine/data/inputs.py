@@ -103,17 +103,17 @@ def _tokenizer(source: str, revision: str) -> Any:
 
 def data_folder(context: Context) -> Path:
     """Where the stage `data` leaves its output for this run's profile."""
-    return locations.data_folder(context.folder.home, context.profile)
+    return locations.data_folder(context.folder.home, context.profile, locations.kept(context.folder))
 
 
 def traces_folder(context: Context) -> Path:
     """Where the stage `traces` leaves its output for this run's profile."""
-    return locations.traces_folder(context.folder.home, context.profile)
+    return locations.traces_folder(context.folder.home, context.profile, locations.kept(context.folder))
 
 
 def preprocess_folder(context: Context) -> Path:
     """Where the stage `preprocess` leaves its output for this run's profile and tokenizer."""
-    return locations.preprocess_folder(context.folder, context.profile)
+    return locations.preprocess_folder(context.folder, context.profile, locations.kept(context.folder))
 
 
 def _made(folder: Path, stage: str) -> Path:

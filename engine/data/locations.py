@@ -8,7 +8,8 @@ looks here before a run starts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,33 +38,64 @@ TOKENIZER_FILES = (
 _AFTER_PREPROCESS = ("sft", "grpo", "eval")
 
 
-def data_folder(home: Path, profile: Profile) -> Path:
+# Keys that a run froze when it started, by stage. Where one is missing it is computed from what there is now.
+Kept = Mapping[str, str]
+NONE: Kept = {}
+
+
+def keys(home: Path, profile: Profile) -> dict[str, str]:
+    """Return the keys of the outputs that a run of `profile` will use, to be frozen: what they follow from may move.
+
+    A made model's tokenizer does not exist yet, so that its key of preprocess is missing.
+    """
+    found = {"format": _formats(), "data": data_key(profile), "answers": answers_key(profile)}
+    found["traces"] = traces_key(profile)
+    if profile.model.source != "made":
+        found["preprocess"] = preprocess_key(profile, tokenizer_source(RunFolder(home, ""), profile))
+    return found
+
+
+def of_format(frozen: Kept) -> Kept:
+    """Return frozen keys, or none if they are those of another version's files."""
+    return frozen if frozen.get("format") == _formats() else NONE
+
+
+def kept(folder: RunFolder) -> Kept:
+    """Return the keys that a run has frozen; none for one of an older version."""
+    try:
+        config = json.loads(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return NONE
+    return of_format(config.get("inputs", {}).get("keys", NONE))
+
+
+def data_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
     """Where the stage `data` leaves its output."""
-    return home / "cache" / "data" / data_key(profile)
+    return home / "cache" / "data" / (kept.get("data") or data_key(profile))
 
 
-def traces_folder(home: Path, profile: Profile) -> Path:
+def traces_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
     """Where the stage `traces` leaves its output."""
-    return home / "cache" / "traces" / traces_key(profile)
+    return home / "cache" / "traces" / (kept.get("traces") or traces_key(profile))
 
 
-def answers_folder(home: Path, profile: Profile) -> Path:
+def answers_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
     """Where `traces` journals the teacher's answers: paid for once, whatever is made of them later."""
-    return home / "cache" / "answers" / answers_key(profile)
+    return home / "cache" / "answers" / (kept.get("answers") or answers_key(profile))
 
 
-def preprocess_folder(folder: RunFolder, profile: Profile) -> Path:
+def preprocess_folder(folder: RunFolder, profile: Profile, kept: Kept = NONE) -> Path:
     """Where the stage `preprocess` leaves its output; for a made model that follows from the run's tokenizer."""
-    source = tokenizer_source(folder, profile)
-    return folder.home / "cache" / "preprocess" / preprocess_key(profile, source)
+    key = kept.get("preprocess") or preprocess_key(profile, tokenizer_source(folder, profile), kept)
+    return folder.home / "cache" / "preprocess" / key
 
 
-def missing_input(home: Path, profile: Profile, stages: Sequence[str]) -> str:
+def missing_input(home: Path, profile: Profile, stages: Sequence[str], kept: Kept = NONE) -> str:
     """One line where a planned stage needs an output that is neither there nor planned; "" where all is well."""
     needs = {"traces": "data", "preprocess": "traces"} | dict.fromkeys(_AFTER_PREPROCESS, "preprocess")
     for stage in stages:
         before = needs.get(stage)
-        if before is None or before in stages or _is_there(home, profile, before):
+        if before is None or before in stages or _is_there(home, profile, before, kept):
             continue
         return (
             f"stage {stage}: profile {profile.name} has no output of stage {before} in {home}; "
@@ -72,14 +104,14 @@ def missing_input(home: Path, profile: Profile, stages: Sequence[str]) -> str:
     return ""
 
 
-def _is_there(home: Path, profile: Profile, stage: str) -> bool:
+def _is_there(home: Path, profile: Profile, stage: str, kept: Kept) -> bool:
     if stage == "data":
-        return data_folder(home, profile).is_dir()
+        return data_folder(home, profile, kept).is_dir()
     if stage == "traces":
-        return traces_folder(home, profile).is_dir()
+        return traces_folder(home, profile, kept).is_dir()
     if profile.model.source == "made":
         return any((home / "cache" / "preprocess").glob("*"))  # which one is known with the run's tokenizer
-    return preprocess_folder(RunFolder(home, ""), profile).is_dir()
+    return preprocess_folder(RunFolder(home, ""), profile, kept).is_dir()
 
 
 def data_key(profile: Profile) -> str:
@@ -105,12 +137,17 @@ def traces_key(profile: Profile) -> str:
     return content_key([_FORMAT, data_key(profile), answers_key(profile), made])
 
 
-def preprocess_key(profile: Profile, tokenizer: str) -> str:
+def preprocess_key(profile: Profile, tokenizer: str, kept: Kept = NONE) -> str:
     """What sequences and prompts follow from; `tokenizer` is a model folder or hub name."""
     longest = profile.hardware.max_model_len - completion_limit(profile)
     asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
     identity = _tokenizer_identity(tokenizer, profile.model.revision)
-    return content_key([_FORMAT, traces_key(profile), profile.preprocess.model_dump(), asked, identity])
+    traces = kept.get("traces") or traces_key(profile)
+    return content_key([_FORMAT, traces, profile.preprocess.model_dump(), asked, identity])
+
+
+def _formats() -> str:
+    return f"{_FORMAT}.{_ANSWERS_FORMAT}"
 
 
 def _files(profile: Profile) -> dict[str, str]:

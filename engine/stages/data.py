@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.context import Context, StageFailed
-from engine.data import dataset, inputs
+from engine.data import dataset, inputs, locations
 from engine.data.cache import building
 from engine.data.contamination import Overlap, overlap
 from engine.data.dataset import InputError, Row, Source, Splits
@@ -59,6 +59,12 @@ def _check(context: Context) -> None:
 
 
 def _make(context: Context, folder: Path) -> None:
+    frozen = locations.kept(context.folder).get("data")
+    if frozen is not None and frozen != locations.data_key(context.profile):
+        raise StageFailed(
+            f"data: {context.profile.data.source} holds other rows than when the run was started; put them back, or "
+            f"start a new run with `mathrl-tui run --profile …`"
+        )
     progress = Progress(context.emit, STAGE, 4, "steps")
     try:
         source = dataset.load(context.profile)

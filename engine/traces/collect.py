@@ -105,7 +105,7 @@ def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[st
 
 def _journal(context: Context) -> AnswerJournal:
     """Open the journal, once no other run asks the same questions: runs of several seeds share the answers."""
-    folder = locations.answers_folder(context.folder.home, context.profile)
+    folder = locations.answers_folder(context.folder.home, context.profile, locations.kept(context.folder))
     waits = False
     while True:
         try:

@@ -49,9 +49,9 @@ def run(
 ) -> None:
     """Start stages of an experiment and follow them; Ctrl-C asks whether to stop the run or leave it."""
     if resume is not None:
-        if profile or overrides or seeds or name or server:
+        if profile or seeds or name or server:
             raise WrongInput("--resume: a run keeps its own profile, seed and name; leave those options out")
-        _go_on(home, resume, stages or [], detach)
+        _go_on(home, resume, stages or [], detach, overrides or [])
         return
     if server == "":
         raise WrongInput("--server: needs a URL, http://HOST:PORT/v1")
@@ -72,7 +72,7 @@ def _experiment(stages: list[str], profile: str, overrides: list[str], name: str
     return Experiment(loaded, wanted, name, profiles.changed_settings(profile, overrides))
 
 
-def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
+def _go_on(home: Path, resume: str, stages: list[str], detach: bool, settings: list[str]) -> None:
     from engine.launch import resume_run
     from engine.plan import parse_stages
     from store.home import RunFolder
@@ -82,7 +82,7 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool) -> None:
     warn_of_access(home)
     run_id = Store(home).resolve(resume)
     past = end_of(RunFolder(home, run_id).journal)
-    resume_run(home, run_id, parse_stages(stages) if stages else (), tell=print_notice)
+    resume_run(home, run_id, parse_stages(stages) if stages else (), print_notice, settings)
     print(run_id, flush=True)
     if not detach:
         follow_and_report(home, run_id, past)
