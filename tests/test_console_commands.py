@@ -14,6 +14,7 @@ from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 from supervised import make_run
 from textual.widgets import Button, Input, Static
 
+from engine import launch
 from mathrl_tui import actions, control
 from mathrl_tui.control import Told
 from mathrl_tui.core.feed import Feed
@@ -203,9 +204,13 @@ async def test_a_run_that_this_version_cannot_go_on_with_says_so(
         await until(pilot, lambda: any(said in note.message for note in app._notifications), "the reason")
 
 
-def test_a_run_whose_starting_folder_is_gone_says_so(tmp_path: Path) -> None:
+def test_a_run_whose_starting_folder_is_gone_goes_on_from_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(tmp_path, worker=False)
     gone = tmp_path / "gone"
     run.config.write_text(json.dumps(json.loads(run.config.read_text()) | {"folder": str(gone)}))
-    told = control.go_on(tmp_path, run.run_id, ())
-    assert not told.done and str(gone) in told.words
+    begun: list[Path] = []
+    monkeypatch.setattr(launch, "_supervise", lambda folder, where: begun.append(where))
+    assert control.go_on(tmp_path, run.run_id, ()).done
+    assert begun == [Path.cwd()]

@@ -1,4 +1,7 @@
-"""The working directory is no code: whatever lies in it, no process of the product imports it."""
+"""The working directory is no code: whatever lies in it, no process of the product imports it.
+
+Whole runs from such a folder are in test_moved_home.py, benchmarks in test_cli_bench.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT
-from small_experiment import make_inputs
 from traps import TRAP, Trapped
 
 from store import isolated
@@ -32,15 +34,6 @@ def test_the_graders_child(trapped: Trapped) -> None:
     done = trapped.run("grade", "rows.jsonl", "--out", "graded.jsonl")
     assert done.returncode == 0, done.stderr
     assert json.loads((trapped.folder / "graded.jsonl").read_text())["outcome"] == "correct"
-    assert trapped.imported() == []
-
-
-@pytest.mark.timeout(300)
-def test_every_process_of_a_run(trapped: Trapped, tmp_path: Path) -> None:
-    profile = make_inputs(tmp_path)
-    stages = ("data", "traces", "preprocess", "eval")
-    done = trapped.run("run", *stages, "--profile", str(profile), "--set", "eval.limit=4", timeout=240.0)
-    assert done.returncode == 0, done.stderr
     assert trapped.imported() == []
 
 

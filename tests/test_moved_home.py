@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import mathrl
-from small_experiment import examples, finish, make_inputs, scalars
+from small_experiment import examples, make_inputs, scalars
+from traps import Trapped
 
 from engine import launch, relocation
 from engine.launch import LaunchError
 from engine.plan import Step
 from profiles import load
-from store.home import RunFolder
+from store.home import RunFolder, run_ids
 
 FEW = ("sft.steps=4", "sft.validate_every=0", "sft.checkpoint_every=2", "eval.limit=8")
 
@@ -57,23 +57,28 @@ def moved(place: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_a_moved_run_goes_on_without_its_rows_and_is_reported(place: Path) -> None:
-    run_id = begun(place, stages=("data", "traces", "preprocess"))
-    finish(RunFolder(place / "home", run_id))
-    new = moved(place)
-    shutil.rmtree(new / "rows")
-    folder = RunFolder(new / "home", run_id)
-    launch.resume_run(folder.home, run_id, ("sft", "eval"))
-    finish(folder)
-    assert sources(folder.home, run_id)[0] == str(new / "model")
-    done = mathrl(folder.home, "status", run_id, "--json")
-    assert json.loads(done.stdout)["state"] == "done", done.stdout
+def test_a_moved_run_goes_on_without_its_rows_and_is_reported(place: Path, tmp_path: Path) -> None:
+    """From a folder in which every module is a trap: none of the run's processes imports from there."""
+    trapped = Trapped(tmp_path)
+    settings = [word for setting in FEW for word in ("--set", setting)]
+    words = ("--profile", str(place / "seconds.toml"), *settings)
+    trapped.home = place / "home"
+    begun = trapped.run("run", "data", "traces", "preprocess", *words, timeout=200)
+    assert begun.returncode == 0, begun.stderr
+    trapped.home = moved(place) / "home"
+    shutil.rmtree(trapped.home.parent / "rows")
+    (run_id,) = run_ids(trapped.home)
+    done = trapped.run("run", "sft", "eval", "--resume", run_id, timeout=200)
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder(trapped.home, run_id)
+    assert sources(folder.home, run_id)[0] == str(folder.home.parent / "model")
     assert max(row.step for row in scalars(folder) if row.metric == "sft/train/loss") == 4
     assert {row.arm for row in examples(folder) if row.task == "rows"} == {"base", "sft"}
-    compared = mathrl(folder.home, "compare", f"{run_id}/base", f"{run_id}/sft", "--json")
+    compared = trapped.run("compare", f"{run_id}/base", f"{run_id}/sft", "--json")
     assert json.loads(compared.stdout)["comparisons"][0]["n"] == 8, compared.stderr
-    assert "Question:" in mathrl(folder.home, "samples", f"{run_id}/sft", "--limit", "1").stdout
-    assert mathrl(folder.home, "export", run_id, "--out", str(new / "out")).returncode == 0
+    assert "Question:" in trapped.run("samples", f"{run_id}/sft", "--limit", "1").stdout
+    assert trapped.run("export", run_id, "--out", str(tmp_path / "out")).returncode == 0
+    assert trapped.imported() == []
 
 
 def test_what_lay_beside_the_home_is_found_beside_it(place: Path, unsupervised: list[Path]) -> None:
