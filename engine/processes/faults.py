@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 LONGEST = 400  # characters of a line
+TAIL_BYTES = 256 << 10
 _TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -28,10 +30,10 @@ def last_error(text: str) -> str:
 
 
 def written_since(log: Path, start: int) -> str:
-    """Return what a log holds from byte `start` on; empty if it cannot be read."""
+    """Return what a log holds from byte `start` on, the last TAIL_BYTES of it; empty if it cannot be read."""
     try:
         with log.open("rb") as file:
-            file.seek(start)
+            file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""

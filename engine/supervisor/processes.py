@@ -16,7 +16,8 @@ from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Literal
 
 from engine.processes.child import run_trainer, run_worker
-from engine.processes.faults import last_error, written_since
+from engine.processes.faults import last_error
+from engine.processes.log_parts import mark, written_after
 from engine.processes.no_bars import NO_BARS
 from engine.processes.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
 from engine.processes.process_tree import kill_marked, marks
@@ -39,7 +40,7 @@ class Child:
         self.outcome: Outcome | None = None
         self.fault = ""  # the error that ended it, in one line
         self._log = folder.logs / f"{role}.log"
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        self._log_start = mark(self._log)
         self.is_open = True  # its connection has not ended yet
         self.leaves_by: float | None = None  # it was told to end by then, on the monotonic clock
         self._acknowledged = 0
@@ -98,7 +99,7 @@ class Child:
         if self.leaves_by is not None and code == -signal.SIGKILL:
             return f"{self.role} was killed: it was told to end, and had not in time"
         if code > 0 and self.outcome is None and not self.fault:
-            self.fault = last_error(written_since(self._log, self._log_start))
+            self.fault = last_error(written_after(self._log, self._log_start))
         return how_it_ended(self.role, code, self.fault)
 
     def _send(self, message: FromSupervisor) -> None:

@@ -37,6 +37,7 @@ from engine.processes.pidfile import hold, lock_path
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, spooled
+from engine.supervisor.log_rotation import LogRotation
 from engine.supervisor.past import Past, read_past
 from engine.supervisor.processes import Child
 from engine.supervisor.recorder import Recorder
@@ -81,6 +82,7 @@ class Supervisor:
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)
         self._ingestion = Ingestion(folder.home)
+        self._log_rotation = LogRotation(folder.logs)
         self._signals = _catch_signals()
         self._phase: Phase = "admission"
         self._wants_pause = False
@@ -99,6 +101,7 @@ class Supervisor:
         finally:
             self._crew.abandon()
             self._ingestion.end()
+            self._log_rotation.end()
         self._say(*self._end)
         self._record_process("supervisor", os.getpid(), "")
         self._write_the_last()

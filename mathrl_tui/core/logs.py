@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from engine.processes.log_parts import part_before
 from mathrl_tui.core import palette
 from mathrl_tui.core.text import harmless
 from store.records import Event
@@ -82,13 +83,16 @@ class LogFile:
         self._rest = b""
 
     def poll(self) -> bool:
-        """Takes in what was written since; True where that was something. A file that shrank is read anew."""
+        """Take in what was written since; return True if that was something.
+
+        A file that shrank was cut: the lines before are in another part, whose end is shown above the new ones.
+        """
         try:
             size = self.path.stat().st_size
         except FileNotFoundError:
             return False
         if size < self._offset:
-            self._offset, self._rest, self.lines = -1, b"", []
+            self._offset, self._rest, self.lines = 0, b"", self._lines_before()
         if self._offset < 0:
             self._offset = max(size - FIRST_BYTES, 0)
         if size == self._offset:
@@ -102,6 +106,11 @@ class LogFile:
             fresh = whole.decode("utf-8", "replace").split("\n")
             self.lines = (self.lines + [_last_of(line) for line in fresh])[-MOST_LINES:]
         return True
+
+    def _lines_before(self) -> list[str]:
+        before = part_before(self.path)
+        earlier = LogFile(before) if before is not None else None
+        return earlier.lines if earlier is not None and earlier.poll() else []
 
 
 def _last_of(line: str) -> str:
