@@ -23,6 +23,7 @@ from engine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.handover.slots import is_of_living
 from store.env_file import read_env_file
 from store.filesystem import file_system, network_warning
+from store.inspection import inspect
 from store.private import too_wide
 
 GIB = 2**30
@@ -137,6 +138,12 @@ def disk(home: Path) -> Iterator[Check]:
         yield Check("home", "warn", detail, remedy)
 
 
+def records(home: Path) -> Iterator[Check]:
+    """Every line of the journals, and whether the store is the one that took them in."""
+    for finding in inspect(home):
+        yield Check("records", "warn", finding.detail, finding.remedy)
+
+
 def caches(home: Path) -> Iterator[Check]:
     """Where the hub's models and data sets are kept, and whether the profiles' models are there."""
     folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -170,7 +177,7 @@ def keys(home: Path) -> Iterator[Check]:
         yield Check(".env", "warn", f"{file} can be read by others", f"chmod 600 {file}")
 
 
-CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (versions, gpus, memory, disk, caches, keys)
+CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (versions, gpus, memory, disk, records, caches, keys)
 
 
 def _package(requirement: Requirement) -> Check:

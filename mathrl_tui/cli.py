@@ -45,9 +45,9 @@ _EXIT_STATUS = {
     "engine.serve.ServerFailed": FAILED,
     "store.query.UnknownRun": WRONG,
     "store.score_files.InputError": WRONG,
-    "store.database.StoreError": FAILED,
+    "store.errors.StoreError": FAILED,
     "store.journal.JournalBusy": FAILED,
-    "store.journal.JournalVersion": FAILED,
+    "store.batches.JournalVersion": FAILED,
     "builtins.OSError": FAILED,
 }
 _HELP = frozenset({"-h", "--help"})

@@ -9,7 +9,6 @@ Among our processes `store.gate` decides: shared to read, exclusive to write, he
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import threading
 import time
@@ -19,10 +18,11 @@ from pathlib import Path
 
 import duckdb
 
+from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained
 from store.filesystem import sql_path
 from store.locks import LockBusy, locked
 from store.private import FILE_MODE, FOLDER_MODE
-from store.schema import STORAGE_VERSION, create_statements, upgrade_statements
+from store.schema import STORAGE_VERSION, create_statements, is_foreign, upgrade_statements
 from store.scratch import scratch_folder
 
 READ_PATIENCE = (
@@ -30,22 +30,6 @@ READ_PATIENCE = (
 )
 RETRY_SECONDS = 0.005
 ROW_GROUP = 122_880  # rows: DuckDB's own size, which is read fastest
-
-
-class StoreError(RuntimeError):
-    """The store cannot be used now; the message says why and what to do."""
-
-
-class StoreBusy(StoreError):
-    """Somebody holds the file or its gate."""
-
-
-class StoreFull(StoreError):
-    """The disk is full. What was not written stays in the journals."""
-
-
-class StoreDamaged(StoreError):
-    """The file or its write-ahead log cannot be read; both can be made again from the journals."""
 
 
 class _Instance:
@@ -83,11 +67,13 @@ os.register_at_fork(after_in_child=_instance.leave_behind)
 class Database:
     """The file of one home folder. Every use attaches it as `store` and detaches it again."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, folder: Path | None = None) -> None:
+        """`folder`: where the file is, if it is not yet the one of `home`."""
         self.home = home
-        self.path = home / "store.duckdb"
-        self.wal = home / "store.duckdb.wal"
-        self.gate = home / "store.gate"
+        folder = folder or home
+        self.path = folder / "store.duckdb"
+        self.wal = folder / "store.duckdb.wal"
+        self.gate = folder / "store.gate"
         self._current = 0  # inode of the file that is known to have every column
 
     @contextmanager
@@ -100,12 +86,13 @@ class Database:
                         connection.execute(statement)
                     yield connection
                 return
-            self._upgrade(patience)
-            with (
-                self._gated(patience, shared=True),
-                _attached(sql_path(self.path), "(READ_ONLY)", patience) as found,
-            ):
-                yield found
+            with self._examined():
+                self._upgrade(patience)
+                with (
+                    self._gated(patience, shared=True),
+                    _attached(sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", patience) as found,
+                ):
+                    yield found
 
     @contextmanager
     def preparing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -120,7 +107,7 @@ class Database:
         DuckDB puts neighbouring row groups together as long as they fit into one of `row_group` rows. The smaller
         that is, the less is written anew at once; the larger, the faster is reading.
         """
-        with _instance.lock:
+        with _instance.lock, self._examined():
             if self.path.exists():
                 self._upgrade(patience)
             with self._gated(patience, shared=False), self._attached_to_write(row_group) as connection:
@@ -130,18 +117,18 @@ class Database:
     def _attached_to_write(self, row_group: int) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
             self._create()
-        with _attached(sql_path(self.path), f"(ROW_GROUP_SIZE {row_group})") as connection:
+        with _attached(sql_path(self.path), f"(TYPE DUCKDB, ROW_GROUP_SIZE {row_group})") as connection:
             if self.wal.exists():
                 self._take_in_log(connection)
             yield connection
 
     def _upgrade(self, patience: float) -> None:
         """Add the columns that a file of an earlier version lacks, once and all together."""
-        if self.path.stat().st_ino == self._current:
+        if self.inode() == self._current:
             return
         with (
             self._gated(patience, shared=True),
-            _attached(sql_path(self.path), "(READ_ONLY)", patience) as connection,
+            _attached(sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", patience) as connection,
         ):
             lacks = bool(_lacking(connection))
         if lacks:
@@ -151,7 +138,26 @@ class Database:
                 )
             with self._gated(patience, shared=False), self._attached_to_write(ROW_GROUP) as connection:
                 _add_columns(connection)
-        self._current = self.path.stat().st_ino
+        self._current = self.inode()
+
+    def inode(self) -> int:
+        """The inode of the file; 0 if there is none."""
+        try:
+            return os.lstat(self.path).st_ino
+        except FileNotFoundError:
+            return 0
+
+    @contextmanager
+    def _examined(self) -> Iterator[None]:
+        """Notes in a StoreDamaged which file it is about. Raises one for what is no file at all."""
+        inode = self.inode()
+        try:
+            if inode and not self.path.is_file():
+                raise StoreDamaged(f"{self.path.name} is not a file")
+            yield
+        except StoreDamaged as error:
+            error.inode = error.inode or inode
+            raise
 
     @contextmanager
     def copied(
@@ -162,16 +168,16 @@ class Database:
         The copy has an instance of its own; it is another file, so the rule above is kept. The calling thread
         takes on `niceness`, for good, once the copy is made: who holds the gate should not wait for the processor.
         """
-        with scratch_folder(self._scratch()) as folder:
+        with scratch_folder(self._scratch()) as folder, self._examined(), _explaining():
             target = folder / self.path.name
             self._copy_to(target, patience)
             os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
             connection = _connect()
             try:
                 if target.exists():
-                    connection.execute(f"ATTACH {sql_path(target)} AS store (READ_ONLY)")
+                    connection.execute(f"ATTACH {sql_path(target)} AS store (READ_ONLY, TYPE DUCKDB)")
                     if _lacking(connection):
-                        connection.execute(f"DETACH store; ATTACH {sql_path(target)} AS store")
+                        connection.execute(f"DETACH store; ATTACH {sql_path(target)} AS store (TYPE DUCKDB)")
                         _add_columns(connection)
                 else:
                     connection.execute("ATTACH ':memory:' AS store")
@@ -186,11 +192,18 @@ class Database:
         """Renames a damaged write-ahead log out of the way; what it held comes again from the journals."""
         return _set_aside(self.wal)
 
-    def set_aside(self) -> Path | None:
-        """Renames the damaged file, and its log, out of the way; the next ingest makes it again."""
-        with self._gated(READ_PATIENCE, shared=False):
+    def replace(self, fresh: Path, inode: int, patience: float) -> Path | None:
+        """Set the damaged file with `inode`, and its log, aside and put `fresh` in its place; return the former's name.
+
+        Return None, with nothing done, if another file is there by now.
+        """
+        with self._gated(patience, shared=False):
+            if self.inode() != inode:
+                return None
             _set_aside(self.wal)
-            return _set_aside(self.path)
+            aside = _set_aside(self.path)
+            fresh.rename(self.path)
+            return aside
 
     def _take_in_log(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Leaves no log: one that is there is of a stranger that wrote and died, and may end in the middle.
@@ -246,11 +259,16 @@ class Database:
 
 
 def _lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the statements that add what the attached file lacks."""
-    found = connection.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'store'"
-    ).fetchall()
-    return upgrade_statements("store", {(table, column) for table, column in found})
+    """Return the statements that add what the attached file lacks. Raises StoreDamaged for a stranger's file."""
+    found = {
+        (table, column): kind
+        for table, column, kind in connection.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'store'"
+        ).fetchall()
+    }
+    if is_foreign(found):
+        raise StoreDamaged("store.duckdb is a database of another program")
+    return upgrade_statements("store", found)
 
 
 def _add_columns(connection: duckdb.DuckDBPyConnection) -> None:
@@ -288,14 +306,22 @@ def _attached(path: str, options: str, patience: float = 0.0) -> Iterator[duckdb
                 raise failure from error
             time.sleep(RETRY_SECONDS)
     try:
-        yield connection
+        with _explaining():
+            yield connection
+    finally:
+        _detach(connection)
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Turns DuckDB's errors into StoreErrors, as `explained` does."""
+    try:
+        yield
     except duckdb.Error as error:
         failure = explained(error)
         if failure is error:
             raise
         raise failure from error
-    finally:
-        _detach(connection)
 
 
 def _detach(connection: duckdb.DuckDBPyConnection) -> None:
@@ -305,39 +331,6 @@ def _detach(connection: duckdb.DuckDBPyConnection) -> None:
     except duckdb.Error as error:
         _instance.drop()
         raise explained(error) from error
-
-
-_HOLDER = re.compile(
-    r'file "(?P<file>[^"]+)": Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)'
-)
-
-
-def explained(error: duckdb.Error) -> Exception:
-    """The StoreError that says what DuckDB's `error` means here; an error in a query is left as it is."""
-    text = str(error)
-    if holder := _HOLDER.search(text):
-        name = f"{holder['file']}: held by {holder['program']} (PID {holder['pid']})"
-        if "read-only mode" in text:
-            return StoreBusy(f"{name}, which only delays new rows; they show when it closes the file")
-        return StoreBusy(
-            f"{name}, opened read-write, which blocks history too; close it, or use duckdb -readonly"
-        )
-    if "No space left" in text or "Could not write" in text:
-        return StoreFull(
-            f"no room for the store: {text.splitlines()[0]}; free some, nothing is lost meanwhile"
-        )
-    if any(
-        sign in text
-        for sign in (
-            "WAL file",
-            "This WAL was",
-            "Corrupt",
-            "not a valid DuckDB",
-            "Could not read enough bytes",
-        )
-    ):
-        return StoreDamaged(f"{text.splitlines()[0]}; delete the file: it is made again from the journals")
-    return error
 
 
 def _set_aside(path: Path) -> Path | None:

@@ -17,9 +17,10 @@ import duckdb
 import pyarrow as pa
 
 from store.comparison import Comparison, run_comparisons
-from store.database import StoreError
+from store.errors import StoreDamaged, StoreError, explained
 from store.evaluations import evaluations_in
 from store.export_formats import WRITERS
+from store.healing import healing
 from store.query import Store
 from store.records import LOGLIKELIHOOD, SCORED
 from store.results import EvalSummary
@@ -48,6 +49,7 @@ _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": 
 Source = Callable[[duckdb.DuckDBPyConnection, Store, Sequence[str]], str]
 
 
+@healing
 def export(
     store: Store,
     run_ids: Sequence[str],
@@ -75,6 +77,8 @@ def export(
                 write(connection, query, kind, temporary)
                 temporary.replace(path)
             except duckdb.IOException as error:
+                if isinstance(failure := explained(error), StoreDamaged):
+                    raise failure from error
                 raise StoreError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from error

@@ -11,8 +11,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,17 +19,25 @@ from typing import Any
 
 import duckdb
 
-from store.database import Database, StoreBusy, StoreDamaged, StoreError
+from store.applied import Agreement, Marks, marks_in
+from store.batches import JournalVersion
+from store.damage import Damage
+from store.database import READ_PATIENCE, ROW_GROUP, Database
+from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
-from store.journal import START, JournalVersion, Position, has_more, read_groups
+from store.incoming import insertion, registered
+from store.journal import START, JournalBusy, Portion, Position, Tip, has_more, scan
 from store.locks import LockBusy, locked
-from store.schema import KINDS, TABLES, Columns, columns_of
+from store.rebuild import rebuild
+from store.reconcile import Stale, reconcile
+from store.schema import KINDS, Columns, columns_of
 
 log = logging.getLogger(__name__)
 
 TICK_PATIENCE = 0.05  # seconds that a tick waits for a lock before it leaves the work to the next one
 LIVE_ROW_GROUP = 30_720  # a quarter of DuckDB's: while runs live, the file is not held for long
 TRANSACTION_BYTES = 4 << 20  # journal bytes after which a transaction takes no further run
+HEALING_PATIENCE = 60.0  # seconds to wait for another process that makes a damaged file again
 BACK_OFF_SECONDS = (1.0, 30.0)  # first and longest pause after a failure such as a full disk
 
 
@@ -40,17 +47,19 @@ class Batch:
 
     values: dict[str, list[list[Any]]] = field(default_factory=dict)
     run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    reached: dict[str, Position] = field(default_factory=dict)
+    reached: dict[str, tuple[Position, Tip]] = field(default_factory=dict)
+    damages: list[tuple[str, Damage]] = field(default_factory=list)
 
-    def add(self, run_id: str, groups: list[list[Any]], position: Position) -> None:
-        """Takes journaled groups of one run, which end at `position`."""
-        for kind, *columns in groups:
+    def add(self, run_id: str, portion: Portion) -> None:
+        """Takes a stretch of one run's journal."""
+        for kind, *columns in portion.groups:
             for gathered, column in zip(
                 self.values.setdefault(kind, [[] for _ in columns]), columns, strict=True
             ):
                 gathered += column
             self.run_ids[kind] += [run_id] * len(columns[0])
-        self.reached[run_id] = position
+        self.reached[run_id] = portion.end, portion.tip
+        self.damages += ((run_id, damage) for damage in portion.damages)
 
     def tables(self) -> dict[str, Columns]:
         """The columns to insert, by table."""
@@ -59,9 +68,13 @@ class Batch:
             for kind, values in self.values.items()
         }
 
-    def offsets(self, seq: int, now: float) -> list[tuple[str, int, int, int, float]]:
+    def marks(self, seq: int, now: float) -> list[tuple[Any, ...]]:
         """The rows of `applied` that say how far each run is applied with this."""
-        return [(run, *position, seq, now) for run, position in self.reached.items()]
+        return [(run, *position, seq, now, *tip) for run, (position, tip) in self.reached.items()]
+
+    def places(self, now: float) -> list[tuple[Any, ...]]:
+        """The rows of `damage`."""
+        return [(run, *each.place, each.before, each.after, now) for run, each in self.damages]
 
     @property
     def count(self) -> int:
@@ -73,8 +86,11 @@ class Ingester:
     """Applies the journals of one home, and keeps its temper: after a failure it waits longer each time."""
 
     def __init__(self, database: Database) -> None:
-        self.problem = ""  # why the last try applied nothing, in one line; empty when all is well
+        self.problem = ""  # why the last try applied nothing, or not all, in one line; empty when all is well
         self._database = database
+        self._agreement = Agreement(database.home / "journal")
+        self._remade = 0  # rows of a file that was made again
+        self._waiting: dict[str, str] = {}  # runs whose journal differs while they live, with the reason
         self._journals = database.home / "journal"
         self._lock = database.home / "store.lock"
         self._pause = 0.0
@@ -95,9 +111,14 @@ class Ingester:
         """
         if not self._journals.is_dir():
             return 0  # and no store is made
+        self._remade = 0
         try:
             with locked(self._lock, patience=patience):
-                rows = self._apply_all(patience, row_group)
+                try:
+                    rows = self._apply_all(patience, row_group)
+                except StoreDamaged as error:  # in a place that the marks do not touch
+                    self._rebuild(error, patience)
+                    rows = self._apply_all(patience, row_group)
         except LockBusy:  # another process is at it: a tick leaves it to that
             if patience > TICK_PATIENCE:
                 self.problem = f"another process has been taking rows in for {patience:g} s; ask again"
@@ -108,18 +129,49 @@ class Ingester:
         except (StoreError, JournalVersion, OSError, duckdb.Error) as error:
             self._back_off(str(error).splitlines()[0])
             return 0
-        self.problem, self._pause = "", 0.0
-        return rows
+        self.problem, self._pause = next(iter(self._waiting.values()), ""), 0.0
+        return self._remade + rows
+
+    def take_over(self, run_id: str, lock: int, damaged: bool, patience: float) -> Position:
+        """Make a run's journal and the store agree before its supervisor writes; return how far the store is.
+
+        Args:
+            lock: what `journal.hold` returned for the run's journal.
+            damaged: whether places of the journal are damaged; then both are compared in full.
+        Raises: StoreError, LockBusy or OSError if the store cannot be used now.
+        """
+        with locked(self._lock, patience=patience):
+            while True:
+                marks, seq = self._repaired_marks(patience)
+                if run_id not in marks:
+                    return START
+                if not damaged and self._agreement.holds(run_id, marks[run_id]):
+                    return marks[run_id].last.position
+                self._reconcile(run_id, marks[run_id], seq, patience, lock)
+                damaged = False
+
+    def heal(self, error: StoreDamaged, patience: float = HEALING_PATIENCE) -> None:
+        """Set a damaged log aside, or make the damaged file again, unless another process has done it since.
+
+        Raises: StoreError, OSError or duckdb.Error if that is not possible now.
+        """
+        try:
+            with locked(self._lock, patience=patience):
+                if not (error.of_log and self._set_log_aside()):
+                    self._rebuild(error, patience)
+        except LockBusy:
+            raise StoreBusy(f"{self._database.path}: another process makes it again; try again") from None
 
     def _apply_all(self, patience: float, row_group: int) -> int:
-        position, seq = self._repaired_offsets()
+        self._waiting.clear()
+        position, seq = self._agreed(patience)
         total = 0
-        while (batch := collect(self._journals, position)) is not None:
+        while (batch := collect(self._journals, position, self._waiting)) is not None:
             if not self._commit(batch, seq + 1, patience, row_group):
-                position, seq = self._repaired_offsets()
+                position, seq = self._agreed(patience)
                 continue
             seq += 1
-            position |= batch.reached
+            position |= {run: reached for run, (reached, _) in batch.reached.items()}
             total += batch.count
         return total
 
@@ -129,36 +181,77 @@ class Ingester:
         Somebody has deleted the file since its offsets were read, or put another in its place: behind this batch
         it would lack all that came before.
         """
-        try:
-            tables = batch.tables()
-        except (TypeError, ValueError, OverflowError) as error:
-            runs = ", ".join(batch.reached)
-            raise StoreError(f"a journaled value of {runs} does not fit its column: {error}") from error
-        offsets = batch.offsets(seq, time.time())
+        now, tables = time.time(), batch.tables()
         # Registered before the file is held: DuckDB looks through a column of objects to learn its type.
         with (
             self._database.preparing() as memory,
-            _registered(memory, tables),
+            registered(memory, tables),
             self._database.writing(patience, row_group) as connection,
         ):
             (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM store.applied").fetchall()[0]
             if last != seq - 1:
                 return False
-            _insert(connection, tables, offsets)
+            _insert(connection, tables, batch.marks(seq, now), batch.places(now))
         return True
 
-    def _repaired_offsets(self) -> tuple[dict[str, Position], int]:
-        """The offsets applied so far; a damaged log, then a damaged file, is renamed aside to get them."""
-        for remedy in (self._database.set_wal_aside, self._database.set_aside):
+    def _agreed(self, patience: float) -> tuple[dict[str, Position], int]:
+        """How far each run is applied, once every journal that differs from the store is reconciled with it."""
+        while True:
+            marks, seq = self._repaired_marks(patience)
+            differing = [
+                run_id
+                for run_id in journaled(self._database.home)
+                if run_id in marks
+                and run_id not in self._waiting
+                and not self._agreement.holds(run_id, marks[run_id])
+            ]
+            if not differing:
+                return {run_id: each.last.position for run_id, each in marks.items()}, seq
             try:
-                return self._offsets()
-            except StoreDamaged:
-                remedy()
-        return self._offsets()
+                self._reconcile(differing[0], marks[differing[0]], seq, patience)
+            except JournalBusy as error:
+                self._waiting[differing[0]] = str(error)
 
-    def _offsets(self) -> tuple[dict[str, Position], int]:
+    def _reconcile(
+        self, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None
+    ) -> None:
+        try:
+            told = reconcile(self._database, run_id, marks, seq, patience, lock)
+        except Stale:
+            return
+        if told:
+            log.warning(told)
+
+    def _repaired_marks(self, patience: float) -> tuple[dict[str, Marks], int]:
+        """The marks of the file; a damaged log is renamed aside to get them, a damaged file made again."""
+        try:
+            return self._marks()
+        except StoreDamaged:
+            self._set_log_aside()
+        try:
+            return self._marks()
+        except StoreDamaged as error:
+            self._rebuild(error, patience)
+        return self._marks()
+
+    def _marks(self) -> tuple[dict[str, Marks], int]:
         with self._database.reading() as connection:
-            return offsets_in(connection)
+            return marks_in(connection)
+
+    def _set_log_aside(self) -> bool:
+        aside = self._database.set_wal_aside()
+        if aside is not None:
+            log.warning("%s was damaged: set aside as %s", self._database.wal.name, aside.name)
+        return aside is not None
+
+    def _rebuild(self, error: StoreDamaged, patience: float) -> None:
+        told = rebuild(self._database, error, max(patience, READ_PATIENCE), self._fill)
+        if told:
+            log.warning(told)
+
+    def _fill(self, fresh: Database) -> None:
+        """Apply all journals to a file that only this process uses. Raises whatever prevents that."""
+        self._remade = Ingester(fresh)._apply_all(READ_PATIENCE, ROW_GROUP)
 
     def _back_off(self, problem: str) -> None:
         first, longest = BACK_OFF_SECONDS
@@ -188,61 +281,42 @@ def journaled(home: Path) -> list[str]:
         return []
 
 
-def collect(journals: Path, position: dict[str, Position]) -> Batch | None:
+def collect(journals: Path, position: dict[str, Position], without: Container[str] = ()) -> Batch | None:
     """What the runs' journals hold behind `position`, some megabytes of it at most; None where that is nothing."""
     batch, size = Batch(), 0
     for run_id in journaled(journals.parent):
         folder, start = journals / run_id, position.get(run_id, START)
-        if size >= TRANSACTION_BYTES or not has_more(folder, start):
+        if run_id in without or size >= TRANSACTION_BYTES or not has_more(folder, start):
             continue
-        groups, end = read_groups(folder, start, limit=TRANSACTION_BYTES - size)
+        portion = scan(folder, start, TRANSACTION_BYTES - size)
+        end = portion.end
         if end == start:
             continue  # only the torn tail of a batch that was never acknowledged
         size += end.offset - (start.offset if end.segment == start.segment else 0)
-        batch.add(run_id, groups, end)
+        batch.add(run_id, portion)
     return batch if batch.reached else None
 
 
-@contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, Columns]) -> Iterator[None]:
-    """Lets SQL see `tables` as `incoming_TABLE`. Outside the transaction: an aborted one would not let go of them."""
-    for table, columns in tables.items():
-        connection.register(f"incoming_{table}", columns)
-    try:
-        yield
-    finally:
-        for table in tables:
-            with suppress(duckdb.ConnectionException):  # the instance was dropped, and they with it
-                connection.unregister(f"incoming_{table}")
-
-
 def _insert(
-    connection: duckdb.DuckDBPyConnection, tables: Iterable[str], offsets: Sequence[Sequence[Any]]
+    connection: duckdb.DuckDBPyConnection,
+    tables: Iterable[str],
+    marks: Sequence[Sequence[Any]],
+    places: Sequence[Sequence[Any]],
 ) -> None:
-    """Appends the `incoming_TABLE` of each of `tables` and the rows `offsets` of `applied`, all or nothing."""
+    """Appends the `incoming_TABLE` of each of `tables` and rows of `applied` and `damage`, all or nothing."""
     connection.execute("BEGIN")
     try:
         for table in tables:
-            connection.execute(_insertion(table))
-        # As values: two rows from NumPy take DuckDB three times as long.
-        places = ", ".join(["(?, ?, ?, ?, ?)"] * len(offsets))
-        connection.execute(f"INSERT INTO store.applied VALUES {places}", list(chain(*offsets)))
+            connection.execute(insertion(table))
+        for table, rows in (("damage", places), ("applied", marks)):
+            if rows:  # as values: two rows from NumPy take DuckDB three times as long
+                row = f"({', '.join('?' * len(rows[0]))})"
+                values = ", ".join([row] * len(rows))
+                connection.execute(f"INSERT INTO store.{table} VALUES {values}", list(chain(*rows)))
         connection.execute("COMMIT")
     except duckdb.Error:
         _roll_back(connection)
         raise
-
-
-def _insertion(table: str) -> str:
-    """The statement that appends `incoming_TABLE` to `store.TABLE`.
-
-    DuckDB reads NaN in a NumPy column as NULL. No row holds NULL, and a NaN loss must stay one, so it is put back.
-    """
-    columns = (
-        f"coalesce(\"{name}\", 'nan'::DOUBLE)" if kind == "DOUBLE" else f'"{name}"'
-        for name, kind in TABLES[table].items()
-    )
-    return f"INSERT INTO store.{table} SELECT {', '.join(columns)} FROM incoming_{table}"
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,30 +1,27 @@
 """A run's journal: what its supervisor acknowledged, in segments `1.j`, `2.j`, … of 8 MB.
 
-One line is one batch: the crc32 of the JSON in eight hexadecimal digits, a space, the JSON, a newline. The JSON is the
-version and the groups of `to_groups`; a column of floats is the base64 of little-endian doubles, which takes a fifth of
-the time that digits do. A batch counts when its line is whole; `fdatasync` behind it is the acknowledgement. What a
-dying writer left behind the last whole line is cut when the next writer opens the journal, and readers never go past
-the last whole line. Segments are kept for good: the database can be deleted and made again from them.
+One line is one batch (store/batches.py). A batch counts when its line is whole; `fdatasync` behind it is the
+acknowledgement. What a dying writer left behind the last newline was never acknowledged: the next writer cuts it, and
+readers never go past the last newline. A complete line that is damaged stays and is reported (store/damage.py).
+Segments are kept for good: the database can be deleted and made again from them. Their numbers may have gaps.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import zlib
-from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from struct import pack, unpack
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from store.batches import Group, decode, encode
+from store.damage import Damage, joined, located
 from store.private import FILE_MODE, make_folder
-from store.records import VERSION, Record, completed, from_groups, to_groups
+from store.records import Record, from_groups
 
 SEGMENT_BYTES = 8 << 20
-CRC_BYTES = 9  # eight digits and a space
 
 
 class Position(NamedTuple):
@@ -37,34 +34,51 @@ class Position(NamedTuple):
 START = Position(1, 0)
 
 
+class Tip(NamedTuple):
+    """The last line before a position: its crc32, newline included, and its length. Zeros: not known."""
+
+    crc: int = 0
+    bytes: int = 0
+
+
+class Portion(NamedTuple):
+    """A stretch of a journal: the groups of its batches, its damaged places, where it ends and the line before that."""
+
+    groups: list[Group]
+    damages: list[Damage]
+    end: Position
+    tip: Tip
+
+
 class JournalBusy(RuntimeError):
     """Another process writes this journal."""
-
-
-class JournalVersion(RuntimeError):
-    """The journal was written by a newer version of this program."""
 
 
 class JournalWriter:
     """Appends batches to one run's journal. A run has one writer at a time: its supervisor."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens the newest segment and cuts its torn tail. Raises JournalBusy while another writer lives."""
-        if not folder.exists():
-            make_folder(folder)
-            _sync_directory(folder.parent)  # the folder's name must outlive a power cut as its batches do
+    def __init__(self, folder: Path, floor: Position = START, lock: int | None = None) -> None:
+        """Open the newest segment and cut its torn tail; behind every segment if it ends before `floor`.
+
+        Args:
+            floor: how far the store has applied the journal; what is appended below that would never be applied.
+            lock: what `hold` returned, if the caller holds the journal already; the writer closes it.
+        Raises: JournalBusy while another writer lives.
+        """
         self._folder = folder
-        self._directory = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._directory)
-            raise JournalBusy(f"{folder}: another supervisor writes this journal; stop it first") from None
-        self._segment = max(segments(folder), default=1)
+        self._directory = hold(folder) if lock is None else lock
+        self._segment = max(segments(folder), default=START.segment)
+        content = _content(segment_path(folder, self._segment), 0)
+        self._good = complete(content)
+        self.cut = 0  # bytes of a batch that was never acknowledged, now gone
+        if self.position < floor:
+            # The torn tail may be of a batch that the store has: it stays, and counts as damage.
+            self._segment, self._good = max(self._segment, floor.segment) + 1, 0
+            self._file = self._open_segment()
+            return
         self._file = self._open_segment()
-        content = segment_path(folder, self._segment).read_bytes()
-        self._good = whole_lines(content)
         if self._good < len(content):
+            self.cut = len(content) - self._good
             os.ftruncate(self._file, self._good)
             os.fsync(self._file)
 
@@ -122,90 +136,98 @@ class JournalWriter:
         os.close(finished)
 
 
-def encode(records: Sequence[Record]) -> bytes:
-    """`records` as one line of a journal. Half surrogate pairs, which no table can hold, become `?`."""
-    batch = [VERSION, [[kind, *map(_packed, columns)] for kind, *columns in to_groups(records)]]
-    body = json.dumps(batch, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
-        "utf-8", "replace"
-    )
-    return b"%08x %b\n" % (zlib.crc32(body), body)
+def hold(folder: Path) -> int:
+    """Make sure that the folder exists, and keep every writer away. Close the descriptor to let go.
 
-
-def _packed(column: list[Any]) -> list[Any] | str:
-    """A column of floats as text, bit for bit; any other as it is."""
-    if set(map(type, column)) != {float}:
-        return column
-    return b64encode(pack(f"<{len(column)}d", *column)).decode()
-
-
-def _unpacked(column: list[Any] | str) -> list[Any]:
-    """The column that `_packed` packed; one of version 1, which packed none, is as it is."""
-    if not isinstance(column, str):
-        return column
-    content = b64decode(column)
-    return list(unpack(f"<{len(content) // 8}d", content))
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy or torch scalar as the Python number that it holds."""
-    if not hasattr(value, "item"):
-        raise TypeError(
-            f"a record holds {value!r}, which no journal can: give numbers, text, lists and mappings"
-        )
-    return value.item()
+    Raises: JournalBusy while a writer lives.
+    """
+    if not folder.exists():
+        make_folder(folder)
+        _sync_directory(folder.parent)  # the folder's name must outlive a power cut as its batches do
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalBusy(f"{folder}: another supervisor writes this journal; stop it first") from None
+    return descriptor
 
 
 def read(folder: Path, start: Position = START, limit: int | None = None) -> tuple[list[Record], Position]:
     """The records of the whole batches behind `start`, and the position behind them."""
-    groups, end = read_groups(folder, start, limit)
-    return from_groups(groups), end
+    portion = scan(folder, start, limit)
+    return from_groups(portion.groups), portion.end
 
 
-def read_groups(
-    folder: Path, start: Position = START, limit: int | None = None
-) -> tuple[list[list[Any]], Position]:
-    """Like `read`, with the records in the groups that `to_groups` made of them.
+def scan(
+    folder: Path,
+    start: Position = START,
+    limit: int | None = None,
+    decoding: Callable[[bytes], list[Group] | None] = decode,
+) -> Portion:
+    """Return what stands behind `start`, batches and damaged places. Nothing of a damaged place is left out in silence.
 
-    `limit` (bytes) ends the reading behind the segment that passes it. A damaged line that has whole ones behind it
-    is a fault of the disk: it is left out.
+    `limit` (bytes) ends the reading behind the segment that passes it. `decoding` returns a line's groups, or None if
+    the line counts as damaged.
+
+    Raises: JournalVersion for a batch that a newer program wrote.
     """
-    groups: list[list[Any]] = []
+    groups: list[Group] = []
+    damages: list[Damage] = []
     segment, offset = start
-    done = 0
+    tip, done = Tip(), 0
     # Listed before the reading: a segment is done with only if its successor was there before its end was read.
-    last = max(segments(folder), default=segment)
-    while True:
+    following = sorted(number for number in segments(folder) if number > segment)
+    for successor in [*following, None]:
         content = _content(segment_path(folder, segment), offset)
-        good = whole_lines(content)
-        groups += decode(content[:good])
+        good = complete(content)
+        batches, found = _decoded(content[:good], segment, offset, decoding)
+        groups += batches
+        if successor is not None and good < len(content):
+            found.append(Damage(segment, offset + good, len(content) - good))
+        if found:
+            whole = _content(segment_path(folder, segment), 0)
+            damages += (located(damage, whole) for damage in joined(found))
+        if good:
+            last = content[content.rfind(b"\n", 0, good - 1) + 1 : good]
+            tip = Tip(zlib.crc32(last), len(last))
         offset, done = offset + good, done + good
-        if segment >= last or (limit is not None and done >= limit):
-            return groups, Position(segment, offset)
-        segment, offset = segment + 1, 0
+        if successor is None or (limit is not None and done >= limit):
+            break
+        segment, offset, tip = successor, 0, Tip()
+    return Portion(groups, damages, Position(segment, offset), tip)
 
 
-def decode(content: bytes) -> list[list[Any]]:
-    """The groups of whole lines. Raises JournalVersion for a batch that a newer program wrote."""
-    groups: list[list[Any]] = []
-    for line in content.split(b"\n"):
-        if not _is_whole(line):
-            continue
-        version, batch = json.loads(line[CRC_BYTES:])
-        if version > VERSION:
-            raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
-        groups += (completed([kind, *map(_unpacked, columns)]) for kind, *columns in batch)
-    return groups
+def _decoded(
+    content: bytes, segment: int, offset: int, decoding: Callable[[bytes], list[Group] | None]
+) -> tuple[list[Group], list[Damage]]:
+    """Return the groups of complete lines that begin at `offset`, and the damaged ones among these."""
+    groups: list[Group] = []
+    found: list[Damage] = []
+    for line in content.split(b"\n")[:-1]:
+        batch = decoding(line)
+        if batch is None:
+            found.append(Damage(segment, offset, len(line) + 1))
+        else:
+            groups += batch
+        offset += len(line) + 1
+    return groups, found
 
 
-def whole_lines(content: bytes) -> int:
-    """Bytes of `content` up to the end of its last whole line."""
-    end = content.rfind(b"\n") + 1
-    while end:
-        begin = content.rfind(b"\n", 0, end - 1) + 1
-        if _is_whole(content[begin : end - 1]):
-            return end
-        end = begin
-    return 0
+def complete(content: bytes) -> int:
+    """Bytes of `content` up to the end of its last complete line, whole or damaged."""
+    return content.rfind(b"\n") + 1
+
+
+def tip_at(folder: Path, position: Position, size: int) -> Tip:
+    """Return the tip of the `size` bytes before `position`; one that fits nothing if they do not end a line."""
+    try:
+        with segment_path(folder, position.segment).open("rb") as file:
+            file.seek(position.offset - size)
+            line = file.read(size)
+    except (FileNotFoundError, ValueError, OSError):
+        return Tip(0, -1)
+    return Tip(zlib.crc32(line), size) if len(line) == size and line.endswith(b"\n") else Tip(0, -1)
 
 
 def segments(folder: Path) -> list[int]:
@@ -222,12 +244,18 @@ def segment_path(folder: Path, segment: int) -> Path:
 
 
 def has_more(folder: Path, position: Position) -> bool:
-    """Whether anything lies behind `position`: two stat calls, no reading."""
+    """Whether anything lies behind `position`, without reading."""
+    return size_of(folder, position.segment) > position.offset or any(
+        number > position.segment for number in segments(folder)
+    )
+
+
+def size_of(folder: Path, segment: int) -> int:
+    """Bytes of a segment; 0 if it does not exist."""
     try:
-        size = segment_path(folder, position.segment).stat().st_size
+        return segment_path(folder, segment).stat().st_size
     except FileNotFoundError:
-        size = 0
-    return size > position.offset or segment_path(folder, position.segment + 1).exists()
+        return 0
 
 
 def _sync_directory(path: Path) -> None:
@@ -236,10 +264,6 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_whole(line: bytes) -> bool:
-    return line[:CRC_BYTES] == b"%08x " % zlib.crc32(line[CRC_BYTES:])
 
 
 def _content(path: Path, offset: int) -> bytes:

@@ -11,6 +11,7 @@ import difflib
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ import duckdb
 import numpy as np
 
 from store import runs as run_states
+from store.damage import Damage, damages_in
 from store.database import Database
+from store.errors import StoreDamaged
 from store.evaluations import evaluations_in
+from store.event_rows import EVENT, event_of, last_events, last_values, state_events, status_events
+from store.healing import healing
 from store.home import RunFolder, run_ids
 from store.ingest import Ingester, journaled, offsets_in
 from store.journal import START, Position, has_more, read
@@ -31,7 +36,6 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 5.0  # how long a one-off command waits for other processes
 
-_EVENT = "kind, message, stage, arm, step, payload, ts"
 _EXAMPLE = (
     "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts, "
     "finish, prompt_cut, window_tokens"
@@ -64,27 +68,40 @@ class Store:
             log.warning("the newest rows are left out: %s", self.problem)
         return rows
 
+    @healing
+    def damages(self, run_id: str | None = None) -> dict[str, list[Damage]]:
+        """The damaged places of the journals, by run: those of which rows may be missing."""
+        with self.database.reading() as connection:
+            return damages_in(connection, run_id)
+
+    def heal(self, error: StoreDamaged) -> None:
+        """Make the damaged store again from the journals, unless another process has done so."""
+        self._ingester.heal(error)
+
     @property
     def problem(self) -> str:
         """Why the last ingest applied nothing, in one line; empty when all is well."""
         return self._ingester.problem
 
+    @healing
     def runs(self) -> list[RunSummary]:
         """All runs, oldest first, in the state that they are in at this moment."""
         with self.database.reading() as connection:
             rows = _run_rows(connection)
-            events = _state_events(connection)
+            events = state_events(connection)
             heard = dict(
                 connection.execute("SELECT run_id, max(ts) FROM store.run_event GROUP BY run_id").fetchall()
             )
             reached, _ = offsets_in(connection)
+            damages = damages_in(connection)
         summaries = []
         for run_id in dict.fromkeys([*rows, *journaled(self.home), *run_ids(self.home)]):
             live, pending = self._since(run_id, reached.get(run_id, START))
             row = _registration(pending) or rows.get(run_id) or run_states.registered(self._folder(run_id))
             if row is not None:
                 known = [*events.get(run_id, []), *_events(pending)]
-                summaries.append(run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0)))
+                summary = run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0))
+                summaries.append(_with_damage(summary, damages))
         return sorted(summaries, key=lambda summary: summary.started or 0.0)
 
     def resolve(self, text: str) -> str:
@@ -108,22 +125,25 @@ class Store:
         hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`mathrl-tui runs` lists them"
         raise UnknownRun(f"{text}: no such run in {self.home}; {hint}")
 
+    @healing
     def status(self, run_id: str) -> RunStatus:
         """One run in full. Raises UnknownRun."""
         with self.database.reading() as connection:
             row = _run_rows(connection, run_id).get(run_id)
-            events = _status_events(connection, run_id)
-            metrics = _last_values(connection, run_id)
+            events = status_events(connection, run_id)
+            metrics = last_values(connection, run_id)
             reached, _ = offsets_in(connection, run_id)
+            damages = damages_in(connection, run_id)
         live, pending = self._since(run_id, reached.get(run_id, START))
         row = _registration(pending) or row or run_states.registered(self._folder(run_id))
         if row is None:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
         events += _events(pending)
         metrics |= {record.metric: record.value for record in pending if isinstance(record, Scalar)}
-        summary = run_states.summarise(run_id, row, events, live)
+        summary = _with_damage(run_states.summarise(run_id, row, events, live), damages)
         return run_states.detail(summary, events, metrics, self._folder(run_id))
 
+    @healing
     def config(self, run_id: str) -> dict[str, Any]:
         """The frozen configuration of a run: profile, seed, plan, versions, hardware. Raises UnknownRun."""
         with self.database.reading() as connection:
@@ -132,21 +152,23 @@ class Store:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
         return row.config
 
+    @healing
     def events(
         self, run_id: str, kinds: Iterable[str] | None = None, limit: int | None = None
     ) -> list[Event]:
         """A run's events in the order of their arrival: those of `kinds`, the last `limit` of them."""
         wanted = None if kinds is None else list(kinds)
         with self.database.reading() as connection:
-            return _last_events(connection, run_id, wanted, limit)
+            return last_events(connection, run_id, wanted, limit)
 
+    @healing
     def newest_events(self, run_id: str, *limits: tuple[Sequence[str], int | None]) -> list[Event]:
         """Of each (kinds, limit) a run's last `limit` events of these kinds, all in the order of their arrival.
 
         Their times do not tell that order: a clock may be set back.
         """
         parts = " UNION ALL ".join(
-            f"""(SELECT rowid AS place, {_EVENT} FROM store.run_event WHERE run_id = $run
+            f"""(SELECT rowid AS place, {EVENT} FROM store.run_event WHERE run_id = $run
                 AND list_contains($kinds{n}::VARCHAR[], kind) ORDER BY rowid DESC LIMIT $limit{n})"""
             for n in range(len(limits))
         )
@@ -154,21 +176,24 @@ class Store:
         for n, (kinds, limit) in enumerate(limits):
             names |= {f"kinds{n}": list(kinds), f"limit{n}": limit}
         with self.database.reading() as connection:
-            found = connection.execute(f"SELECT {_EVENT} FROM ({parts}) ORDER BY place", names).fetchall()
-        return [_event(row) for row in found]
+            found = connection.execute(f"SELECT {EVENT} FROM ({parts}) ORDER BY place", names).fetchall()
+        return [event_of(row) for row in found]
 
+    @healing
     def events_to_here(self, run_id: str, limit: int | None = None) -> tuple[list[Event], Position]:
         """The last `limit` events that the store holds, and where the run's journal goes on behind them."""
         with self.database.reading() as connection:
             reached, _ = offsets_in(connection, run_id)
-            return _last_events(connection, run_id, None, limit), reached.get(run_id, START)
+            return last_events(connection, run_id, None, limit), reached.get(run_id, START)
 
+    @healing
     def metrics(self, run_id: str) -> list[str]:
         """Names of a run's metrics, in alphabetical order."""
         with self.database.reading() as connection:
             found = connection.execute("SELECT DISTINCT metric FROM store.scalar WHERE run_id = ?", [run_id])
             return sorted(metric for (metric,) in found.fetchall())
 
+    @healing
     def series(
         self,
         run_id: str,
@@ -186,11 +211,13 @@ class Store:
         with self.database.reading() as connection:
             return reduced(connection, run_id, metric, buckets, start, end, times=times)
 
+    @healing
     def evaluations(self, run_id: str | None = None) -> list[EvalSummary]:
         """Results by run, arm, step and task, in the order in which they came; samples of training are left out."""
         with self.database.reading() as connection:
             return evaluations_in(connection, run_id)
 
+    @healing
     def examples(
         self,
         run_id: str,
@@ -224,6 +251,7 @@ class Store:
             ).fetchall()
         return [Example(*row) for row in found]
 
+    @healing
     def questions(self, run_id: str, arm: str, step: int | None = None) -> list[tuple[str, str, str]]:
         """Return task, question id and prompt of what an arm's evaluations asked, each once; not of training."""
         with self.database.reading() as connection:
@@ -234,6 +262,7 @@ class Store:
                 {"run": run_id, "arm": arm, "step": step},
             ).fetchall()
 
+    @healing
     def scores(self, run_id: str, arm: str, task: str, step: int | None = None) -> Scores:
         """Results of an arm on a task by completion, those of `step` or of the last one. Raises LookupError."""
         with self.database.reading() as connection:
@@ -260,6 +289,7 @@ class Store:
             tokens=np.asarray(columns["tokens"], np.int64),
         )
 
+    @healing
     def high_water(self, run_id: str) -> dict[str, int]:
         """The highest journaled step of each metric of a run, ingested or not."""
         with self.database.reading() as connection:
@@ -274,6 +304,7 @@ class Store:
                 marks[record.metric] = max(record.step, marks.get(record.metric, record.step))
         return marks
 
+    @healing
     def example_keys(self, run_id: str) -> set[tuple[str, int, str, str, int]]:
         """(arm, step, task, ex_id, sample) of each journaled example of a run, ingested or not."""
         with self.database.reading() as connection:
@@ -289,6 +320,7 @@ class Store:
             if isinstance(record, Example)
         }
 
+    @healing
     def sql(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Columns and rows of `query` over all there is, on a private copy: it can change nothing that lasts.
 
@@ -327,49 +359,9 @@ def _run_rows(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) 
     }
 
 
-def _state_events(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Event]]:
-    events: dict[str, list[Event]] = {}
-    for run_id, *row in connection.execute(
-        f"SELECT run_id, {_EVENT} FROM store.run_event WHERE kind IN ('state', 'stage') ORDER BY rowid"
-    ).fetchall():
-        events.setdefault(run_id, []).append(_event(row))
-    return events
-
-
-def _last_events(
-    connection: duckdb.DuckDBPyConnection, run_id: str, kinds: list[str] | None, limit: int | None
-) -> list[Event]:
-    found = connection.execute(
-        f"SELECT {_EVENT} FROM store.run_event WHERE run_id = $run "
-        "AND ($kinds IS NULL OR list_contains($kinds::VARCHAR[], kind)) ORDER BY rowid DESC LIMIT $limit",
-        {"run": run_id, "kinds": kinds, "limit": limit},
-    ).fetchall()
-    return [_event(row) for row in reversed(found)]
-
-
-def _status_events(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Event]:
-    """A run's events of all the kinds that tell its state, of `progress` the last of each stage and arm."""
-    found = connection.execute(
-        f"""SELECT {_EVENT} FROM store.run_event WHERE run_id = $run AND (kind IN ('state', 'stage', 'process')
-            OR rowid IN (SELECT max(rowid) FROM store.run_event WHERE run_id = $run AND kind = 'progress'
-                         GROUP BY stage, arm)) ORDER BY rowid""",
-        {"run": run_id},
-    ).fetchall()
-    return [_event(row) for row in found]
-
-
-def _last_values(connection: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, float]:
-    return dict(
-        connection.execute(
-            "SELECT metric, arg_max(value, step) FROM store.scalar WHERE run_id = ? GROUP BY metric ORDER BY metric",
-            [run_id],
-        ).fetchall()
-    )
-
-
-def _event(row: Sequence[Any]) -> Event:
-    kind, message, stage, arm, step, payload, ts = row
-    return Event(kind, message, stage, arm, step, json.loads(payload), ts)
+def _with_damage(summary: RunSummary, damages: dict[str, list[Damage]]) -> RunSummary:
+    found = damages.get(summary.run)
+    return replace(summary, damage=[damage.words() for damage in found]) if found else summary
 
 
 def _events(records: Iterable[Record]) -> list[Event]:

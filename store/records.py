@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
@@ -141,8 +141,13 @@ class Example:
 
 Record = RunRow | Event | Scalar | Example
 
-_KINDS: dict[str, type[Record]] = {"run": RunRow, "event": Event, "scalar": Scalar, "example": Example}
-_CODES: dict[type[Record], str] = {kind: code for code, kind in _KINDS.items()}
+KINDS_OF_RECORDS: dict[str, type[Record]] = {
+    "run": RunRow,
+    "event": Event,
+    "scalar": Scalar,
+    "example": Example,
+}
+_CODES: dict[type[Record], str] = {kind: code for code, kind in KINDS_OF_RECORDS.items()}
 # `astuple` copies deeply, field by field: at thousands of records a second that would be most of the journal's cost.
 _VALUES: dict[type[Record], Callable[[Record], tuple[Any, ...]]] = {
     kind: attrgetter(*(each.name for each in fields(kind))) for kind in _CODES
@@ -157,7 +162,7 @@ def to_json(record: Record) -> list[Any]:
 
 def from_json(row: list[Any]) -> Record:
     """The record that `to_json` made `row` from."""
-    return _KINDS[row[0]](*row[1:])
+    return KINDS_OF_RECORDS[row[0]](*row[1:])
 
 
 def to_groups(records: Iterable[Record]) -> list[list[Any]]:
@@ -175,11 +180,16 @@ def from_groups(groups: Iterable[list[Any]]) -> list[Record]:
     """The records that `to_groups` made `groups` from."""
     records: list[Record] = []
     for kind, *columns in groups:
-        records += map(_KINDS[kind], *columns)
+        records += map(KINDS_OF_RECORDS[kind], *columns)
     return records
 
 
 def completed(group: list[Any]) -> list[Any]:
-    """Return a group of any version with the columns that its version lacked, filled with their defaults."""
-    lacking = fields(_KINDS[group[0]])[len(group) - 1 :]
+    """Return a group of any version with the columns that its version lacked, filled with their defaults.
+
+    Raises: KeyError for an unknown kind, ValueError if it lacks a column that every version had.
+    """
+    lacking = fields(KINDS_OF_RECORDS[group[0]])[len(group) - 1 :]
+    if any(each.default is MISSING for each in lacking):
+        raise ValueError(f"a group of {group[0]} lacks columns that every version had")
     return [*group, *([each.default] * len(group[1]) for each in lacking)] if lacking else group

@@ -28,6 +28,7 @@ class RunSummary:
     """A run in a list. `started` and `ended` are Unix seconds, None if that has not happened.
 
     `model` is the profile's `model.source` as the run was set; `changed` are the settings that the run changed.
+    `damage` names the damaged places of its journal, of which rows may be missing.
     """
 
     run: str
@@ -41,6 +42,7 @@ class RunSummary:
     ended: float | None
     model: str = field(default="", kw_only=True)
     changed: Changes = field(default_factory=dict, kw_only=True)
+    damage: list[str] = field(default_factory=list, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 from mathrl_tui.cli import explained
 from store import export_formats
 from store.comparison import run_comparisons
-from store.database import StoreError
+from store.errors import StoreError
 from store.export import FORMATS, Format, export
 from store.home import RunFolder
 from store.journal import JournalWriter

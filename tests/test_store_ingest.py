@@ -360,11 +360,15 @@ assert "no room for the store" in store.problem, store.problem
     assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "store.gate", "store.lock"]
 
 
-def test_a_value_that_fits_no_column_is_named_and_not_half_applied(tmp_path: Path) -> None:
-    journaled(tmp_path, [Scalar("m", None, 0.5)])  # type: ignore[arg-type]
+def test_a_value_that_fits_no_column_costs_its_batch_and_holds_up_nothing(tmp_path: Path) -> None:
+    journaled(tmp_path, scalars(2), [Scalar("m", None, 0.5)], scalars(2, 2))  # type: ignore[arg-type]
+    journaled(tmp_path, scalars(5), run_id="other")
     store = Store(tmp_path)
-    assert store.ingest() == 0
-    assert f"a journaled value of {RUN} does not fit" in store.problem
+    assert store.ingest() == 9
+    assert store.problem == ""
+    assert steps(store) == [0, 1, 2, 3]
+    (damage,) = store.damages()[RUN]
+    assert (damage.before, damage.after) == ("sft/train/loss at step 1", "sft/train/loss at step 2")
 
 
 def test_a_forked_child_has_an_instance_of_its_own(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store import journal
-from store.journal import START, JournalBusy, JournalVersion, JournalWriter, Position, read, segment_path
+from store import batches, journal
+from store.batches import JournalVersion
+from store.journal import START, JournalBusy, JournalWriter, Position, read, segment_path
 from store.live import LiveTail, end_of
 from store.records import Event, Example, Record, RunRow, Scalar, from_groups, to_groups
 
@@ -137,7 +138,7 @@ def test_a_journal_has_one_writer(tmp_path: Path) -> None:
 
 
 def test_a_newer_journal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "VERSION", 99)
+    monkeypatch.setattr(batches, "VERSION", 99)
     with JournalWriter(tmp_path) as writer:
         writer.append(records(1))
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from journaled import RUN, journaled, scalars
 
-from store.database import StoreBusy
+from store.errors import StoreBusy
 from store.query import Store
 
 

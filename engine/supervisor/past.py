@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.supervisor.known import Known
-from store.journal import START, read
-from store.records import Event, Record, RunRow
+from store.damage import NAMED, Damage, joined, places_in, settled_by
+from store.journal import START, scan
+from store.records import Event, Record, RunRow, from_groups
 
 PORTION_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
 class Past:
-    """`known` identities, the plan that the run is registered with, and its last state ('' for a new run)."""
+    """`known` identities, the plan that the run is registered with, and its last state ('' for a new run).
+
+    `damages` are the damaged places of the journal; `settled` those of which the journal has all rows again, and
+    `named` those that the run's log names already.
+    """
 
     known: Known
     plan: list[dict[str, str]] | None = None
     state: str = ""
+    damages: list[Damage] = field(default_factory=list)
+    settled: set[tuple[int, int, int]] = field(default_factory=set)
+    named: set[tuple[int, int, int]] = field(default_factory=set)
+
+    @property
+    def unsettled(self) -> list[Damage]:
+        """Damaged places of which rows may be missing."""
+        return [damage for damage in self.damages if damage.place not in self.settled]
 
 
 def read_past(journal: Path) -> Past:
     """The journal read to its end, a portion at a time."""
-    past = Past(Known())
-    for record in _records(journal):
+    past, position = Past(Known()), START
+    while True:
+        portion = scan(journal, position, PORTION_BYTES)
+        if portion.end == position:
+            past.damages = joined(past.damages)
+            return past
+        past.damages += portion.damages
+        _remember(past, from_groups(portion.groups))
+        position = portion.end
+
+
+def _remember(past: Past, records: Iterable[Record]) -> None:
+    for record in records:
         past.known.remember(record)
         if isinstance(record, RunRow):
             past.plan = record.config["plan"]
         elif isinstance(record, Event) and record.kind == "state":
             past.state = str(record.payload["state"])
-    return past
-
-
-def _records(journal: Path) -> Iterator[Record]:
-    position = START
-    while True:
-        records, end = read(journal, position, PORTION_BYTES)
-        if end == position:
-            return
-        yield from records
-        position = end
+        elif isinstance(record, Event) and record.kind == "log":
+            past.settled.update(settled_by(record.payload))
+            past.named.update(places_in(record.payload, NAMED))

@@ -38,14 +38,14 @@ from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, spooled
 from engine.supervisor.log_rotation import LogRotation
-from engine.supervisor.past import Past, read_past
+from engine.supervisor.past import Past
 from engine.supervisor.processes import Child
 from engine.supervisor.recorder import Recorder
+from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from profiles import Profile
 from store.home import RunFolder
-from store.journal import JournalWriter
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 
 TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
@@ -69,12 +69,12 @@ class Supervisor:
         config = json.loads(folder.config.read_text(encoding="utf-8"))
         profile = Profile.model_validate(config["profile"])
         plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
-        self._journal = JournalWriter(folder.journal)
-        past = read_past(folder.journal)
+        taken = take_over(folder)
+        self._journal, past = taken.journal, taken.past
         self._recorder = Recorder(self._journal, past.known)
         self._state: RunState = "queued"
         self._reason = ""
-        self._register(config, past)
+        self._register(config, past, taken.events)
         self._gpus = gpus
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
         self._crew = Crew(entries or Entries(), folder, profile, plan)
@@ -108,10 +108,10 @@ class Supervisor:
         remove_slots(self._folder.run_id)
         self._queue.leave()
         self._crew.release()
+        self._journal.close()  # a journal that differs from the store is reconciled without its writer
         if not self._terminated:
             self._ingestion.catch_up()
         self._server.close()
-        self._journal.close()
         os.close(self._lock)
         return self._state
 
@@ -337,11 +337,12 @@ class Supervisor:
         self._say(*self._end)
         self._recorder.flush(now=True)
 
-    def _register(self, config: dict[str, Any], past: Past) -> None:
+    def _register(self, config: dict[str, Any], past: Past, found: Sequence[Event]) -> None:
         """The run's first records, again where its plan has grown; the state that a dead supervisor could not write."""
         if past.plan != config["plan"]:
             name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
             self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
+        self._recorder.take(found)
         if past.state in LIVE_STATES:
             self._say("interrupted", "the supervisor died")
         self._say("queued", "starts")

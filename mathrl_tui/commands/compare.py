@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,11 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
-from mathrl_tui.commands.settled import settled_store
+from mathrl_tui.commands.settled import settled_store, warn_of_damage
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
+    from store.query import Store
 
 
 def compare(
@@ -72,6 +74,7 @@ def _compare_seeds(home: Path, runs: list[str], as_json: bool) -> None:
             "Missing argument 'a': give two arms or files, or --pool RUN for each of several seeds"
         )
     store = settled_store(home)
+    warn_of_damage(store, [store.resolve(run) for run in runs])
     if as_json:
         print_json({"comparisons": [row.to_json() for row in pooled_comparisons(store, runs)]})
     else:
@@ -86,7 +89,7 @@ def _compared(home: Path, a: str, b: str, confidence: float, resamples: int, see
         return compare_files(Path(a), Path(b), confidence, resamples, seed)
     if any(files):
         raise WrongInput(f"{a} and {b}: one is a file and one is not; give two files or two arms (RUN/ARM)")
-    return compare_arms(settled_store(home), a, b, confidence, resamples, seed)
+    return compare_arms(_warning_store(home, (a, b)), a, b, confidence, resamples, seed)
 
 
 def _is_file(text: str) -> bool:
@@ -96,4 +99,14 @@ def _is_file(text: str) -> bool:
 def _pooled(home: Path, a: str, b: str, runs: list[str], confidence: float) -> list[Comparison]:
     from store.pooling import compare_pooled
 
-    return compare_pooled(settled_store(home), a, b, runs, confidence)
+    return compare_pooled(_warning_store(home, (a, b), runs), a, b, runs, confidence)
+
+
+def _warning_store(home: Path, addresses: Sequence[str], others: Sequence[str] = ()) -> Store:
+    """Return the store, once it has been said which of the runs have damaged journals."""
+    from store.comparison import parse_address
+
+    store = settled_store(home)
+    named = [*(parse_address(address).run for address in addresses), *others]
+    warn_of_damage(store, [store.resolve(run) for run in named])
+    return store

@@ -10,6 +10,7 @@ import typer
 
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home
+from mathrl_tui.commands.settled import warn_of_damage
 
 
 def export(
@@ -39,3 +40,4 @@ def export(
     chosen = [store.resolve(run) for run in runs or []]
     for path in exporting.export(store, chosen, kinds, formats[0], out, exporting.NICENESS):
         print(path)
+    warn_of_damage(store, chosen or None)

@@ -10,6 +10,7 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
+from mathrl_tui.commands.settled import warn_of_damage
 from mathrl_tui.core.stages import ENDED, part_words
 from mathrl_tui.core.text import clip, duration, harmless, number
 
@@ -26,7 +27,10 @@ def runs(home: Home, as_json: AsJson = False) -> None:
     from store.runs import as_json as to_json
     from store.subject import CHANGED_MARK
 
-    found = Store(home).runs()
+    store = Store(home)
+    found = store.runs()
+    if any(one.damage for one in found):
+        warn_of_damage(store)
     if as_json:
         print_json({"runs": [to_json(summary) for summary in found]})
     elif not found:
@@ -55,6 +59,7 @@ def status(
 
     store = Store(home)
     store.ingest()
+    warn_of_damage(store, [store.resolve(run)] if run else None)
     if run:
         found = store.status(store.resolve(run))
         print_json(_as_json(found, store)) if as_json else print(_told(found, store, plot))
@@ -100,7 +105,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
     from store.subject import model_name, profile_name
 
     return (
-        *(run.run, run.state, _stages(run), harmless(model_name(run.model))),
+        *(run.run, run.state + " !" * bool(run.damage), _stages(run), harmless(model_name(run.model))),
         *(profile_name(run.profile, run.changed), str(run.seed), _moment(run.started)),
         *(_span(run), _trouble(run)),
     )

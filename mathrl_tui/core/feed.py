@@ -23,10 +23,10 @@ from mathrl_tui.core.stages import ENDED, Stage, remaining
 from mathrl_tui.core.stages import within as within_task
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
+from store.batches import JournalVersion
 from store.comparison import Comparison, newest, run_comparisons
-from store.database import StoreError
+from store.errors import StoreError
 from store.home import RunFolder
-from store.journal import JournalVersion
 from store.live import LiveTail
 from store.private import close_to_others, make_folder
 from store.query import Store, UnknownRun
@@ -48,7 +48,7 @@ _SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are en
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list: its summary and, while it lives, the step that it is at and what should not be overlooked."""
+    """A run in the list: its summary, what should not be overlooked and, while it lives, the step that it is at."""
 
     summary: RunSummary
     at: Stage | None
@@ -103,8 +103,9 @@ class Feed:
     def _line(self, summary: RunSummary) -> RunLine:
         ended = [one for one in summary.stages if one.status in ENDED]
         fraction = len(ended) / max(len(summary.stages), 1)
+        damage = tuple(Alarm(f"journal damaged: {words}", about="damage") for words in summary.damage)
         if summary.state not in LIVE_STATES:
-            return RunLine(summary, None, fraction)
+            return RunLine(summary, None, fraction, damage)
         status = self.store.status(summary.run)
         now, moment, done = time.time(), time.monotonic(), status.step or 0
         reached = done + within_task(status.part)
@@ -122,7 +123,9 @@ class Feed:
             told=now,
         )
         within = (at.fraction or 0.0) / max(len(summary.stages), 1)
-        return RunLine(summary, at, min(fraction + within, 1.0), tuple(alarms_of(self.store, status, now)))
+        return RunLine(
+            summary, at, min(fraction + within, 1.0), (*alarms_of(self.store, status, now), *damage)
+        )
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
         """The run as it is now, with the curves of `metrics`, those of `timed` with times. Raises UnknownRun."""

@@ -1,0 +1,267 @@
+"""A journal and a store that differ are made to hold the same rows again; neither loses one.
+
+    only in the store   ─▶ a new segment of the journal, behind every number that was ever applied
+    only in the journal ─▶ the store, in the transaction that moves the mark to the journal's end
+
+So a rebuild from the journals gives all rows, a resumed run knows all that is recorded, and no row is there twice: rows
+are the same if their identities are (store/records.py). A death at any moment leaves the old mark, which still does
+not fit, or the new one; the next attempt finds nothing left to write twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from store.applied import Marks
+from store.damage import SETTLED, Damage, joined
+from store.database import Database
+from store.incoming import gathered, insertion, registered
+from store.journal import START, JournalBusy, JournalWriter, Position, Tip, hold, scan, size_of
+from store.records import KINDS_OF_RECORDS, Event, Record
+from store.schema import JSON_COLUMNS, KINDS, TABLES, columns_of
+
+PORTION_BYTES = 4 << 20
+BATCH = 500  # records in a journaled batch
+
+# What makes two rows the same; events and registrations are the same if all their values are.
+_IDENTITY = {
+    "run": tuple(name for name in TABLES["run"] if name != "run_id"),
+    "scalar": ("metric", "step"),
+    "eval_row": ("arm", "step", "task", "ex_id", "sample"),
+    "run_event": tuple(name for name in TABLES["run_event"] if name != "run_id"),
+}
+
+
+class Stale(RuntimeError):
+    """Another file has taken the place of the store since its marks were read."""
+
+
+@dataclass(slots=True)
+class _Difference:
+    """Of one run: the journal's damaged places and its end, and how many rows the other side lacks, by table."""
+
+    damages: list[Damage]
+    end: Position
+    tip: Tip
+    torn: int  # bytes of the unfinished batch behind `end`
+    store_only: dict[str, int]
+    journal_only: dict[str, int]
+
+
+def reconcile(
+    database: Database, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None
+) -> str:
+    """Make the journal and the store of a run hold the same rows. Return what was done in one line.
+
+    Call it with `store.lock` held. The line is empty if both hold the same rows already.
+
+    Args:
+        marks: the run's, of which `seq` numbers the last transaction of all runs.
+        lock: what `journal.hold` returned, if the caller holds the run's journal; it stays open.
+    Raises:
+        JournalBusy if another process writes the journal and it lacks rows.
+        Stale if the marks are not those of the file that is there now.
+    """
+    folder = database.home / "journal" / run_id
+    held = lock if lock is not None else _hold(folder)
+    try:
+        with database.preparing() as memory, _journal_tables(memory):
+            damages, end, tip = _load(memory, run_id, folder)
+            with database.writing(patience) as connection:
+                if _last_transaction(connection) != seq:
+                    raise Stale(run_id)
+                torn = max(0, size_of(folder, end.segment) - end.offset)
+                found = _Difference(damages, end, tip, torn, *_compared(connection, run_id))
+                return _settle(connection, run_id, folder, marks, seq + 1, found, held)
+    finally:
+        if held is not None and held != lock:
+            os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    with suppress(JournalBusy):
+        return hold(folder)
+    return None
+
+
+def _settle(
+    connection: duckdb.DuckDBPyConnection,
+    run_id: str,
+    folder: Path,
+    marks: Marks,
+    seq: int,
+    found: _Difference,
+    held: int | None,
+) -> str:
+    """Write what either side lacks: first the journal, then the store with the new mark."""
+    rows_out, rows_in = sum(found.store_only.values()), sum(found.journal_only.values())
+    known = _known_damages(connection, run_id)
+    settled = [
+        damage.place for damage in found.damages if damage not in known and marks.cover(damage, folder)
+    ]
+    words, position, tip = "", found.end, found.tip
+    event: list[Record] = []
+    if held is None and rows_out:
+        raise JournalBusy(f"{folder}: {rows_out} rows that only the store has wait for the end of the run")
+    if held is not None and (rows_out or rows_in or settled):
+        if found.torn:
+            settled.append((found.end.segment, found.end.offset, found.torn))
+        words = _told(rows_out, rows_in)
+        payload = {"level": "warning", "process": "store", SETTLED: [list(place) for place in settled]}
+        event = [Event("log", words, payload=payload)]
+        floor = Position(max(marks.highest_segment, START.segment), sys.maxsize)
+        with JournalWriter(folder, floor, os.dup(held)) as writer:
+            first = writer.position
+            for batch in _batches(connection, event):
+                writer.append(batch)
+            position, tip = writer.position, scan(folder, first).tip
+    new = [damage for damage in found.damages if damage not in known]
+    now = time.time()
+    # A segment that stays short is right from now on.
+    amended = [(run_id, *each, seq, now, *Tip()) for each in marks.cut(folder).items()]
+    _commit(connection, run_id, event, new, [*amended, (run_id, *position, seq + 1, now, *tip)])
+    return words and f"run {run_id}: {words}"
+
+
+def _told(rows_out: int, rows_in: int) -> str:
+    """What was different, in one line."""
+    return (
+        f"its journal and the store differed: {rows_out:,} rows that only the store had are journaled again, "
+        f"{rows_in:,} that only the journal had are in the store; none is lost or doubled"
+    )
+
+
+def _commit(
+    connection: duckdb.DuckDBPyConnection,
+    run_id: str,
+    event: list[Record],
+    damages: list[Damage],
+    marks: list[tuple[object, ...]],
+) -> None:
+    """Put the journal's rows, `event`, `damages` and the run's new marks into the store, all or nothing."""
+    told = {}
+    if event:
+        kind = "event"
+        values = [[getattr(each, name) for each in event] for name in KINDS[kind][1]]
+        told = {KINDS[kind][0]: columns_of(kind, [run_id] * len(event), values)}
+    with registered(connection, told):
+        connection.execute("BEGIN")
+        try:
+            for table in _IDENTITY:
+                lacking = f"SELECT * FROM journal_{table} j WHERE {_lacks('store', table)} ORDER BY rowid"
+                connection.execute(f"INSERT INTO store.{table} {lacking}", [run_id])
+            for table in told:
+                connection.execute(insertion(table))
+            for damage in damages:
+                row = (run_id, *damage.place, damage.before, damage.after, time.time())
+                connection.execute("INSERT INTO store.damage VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            for mark in marks:
+                connection.execute("INSERT INTO store.applied VALUES (?, ?, ?, ?, ?, ?, ?)", mark)
+            connection.execute("COMMIT")
+        except duckdb.Error:
+            with suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def _journal_tables(memory: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Temporary tables: `journal_TABLE` for the journal's rows, `missing_TABLE` for those that it lacks."""
+    for table in _IDENTITY:
+        columns = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
+        for prefix in ("journal", "missing"):
+            memory.execute(f"CREATE OR REPLACE TEMP TABLE {prefix}_{table} ({columns})")
+    try:
+        yield
+    finally:
+        for table in _IDENTITY:
+            for prefix in ("journal", "missing"):
+                with suppress(duckdb.Error):  # the instance was dropped, and they with it
+                    memory.execute(f"DROP TABLE IF EXISTS temp.{prefix}_{table}")
+
+
+def _load(memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> tuple[list[Damage], Position, Tip]:
+    """Read the whole journal into `journal_TABLE`; return its damaged places, its end and the line before that."""
+    damages: list[Damage] = []
+    position, tip = START, Tip()
+    while True:
+        portion = scan(folder, position, PORTION_BYTES)
+        if portion.end == position:
+            return joined(damages), position, tip
+        damages += portion.damages
+        tables = {
+            KINDS[kind][0]: columns_of(kind, [run_id] * len(values[0]), values)
+            for kind, values in gathered(portion.groups).items()
+        }
+        with registered(memory, tables):
+            for table in tables:
+                memory.execute(insertion(table, f"journal_{table}"))
+        position, tip = portion.end, portion.tip
+
+
+def _compared(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Fill `missing_TABLE`; return how many rows only the store and only the journal has, by table."""
+    for table in _IDENTITY:
+        connection.execute(
+            f"INSERT INTO missing_{table} SELECT * FROM store.{table} s WHERE s.run_id = ? "
+            f"AND {_lacks('journal', table)} ORDER BY rowid",
+            [run_id],
+        )
+    store_only = {table: _count(connection, f"missing_{table}") for table in _IDENTITY}
+    journal_only = {
+        table: _count(connection, f"journal_{table} j WHERE {_lacks('store', table)}", run_id)
+        for table in _IDENTITY
+    }
+    return store_only, journal_only
+
+
+def _lacks(side: str, table: str) -> str:
+    """The condition that `side`, the store or the journal, has no row with the identity of the other side's."""
+    same = " AND ".join(f's."{name}" = j."{name}"' for name in _IDENTITY[table])
+    if side == "journal":
+        return f"NOT EXISTS (SELECT 1 FROM journal_{table} j WHERE {same})"
+    return f"NOT EXISTS (SELECT 1 FROM store.{table} s WHERE s.run_id = ? AND {same})"
+
+
+def _count(connection: duckdb.DuckDBPyConnection, source: str, *values: object) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {source}", list(values)).fetchall()[0][0])
+
+
+def _batches(connection: duckdb.DuckDBPyConnection, last: list[Record]) -> Iterator[list[Record]]:
+    """The records of `missing_TABLE` in batches, and `last` behind them."""
+    for kind, (table, names) in KINDS.items():
+        listed = ", ".join(f'"{name}"' for name in names)
+        for first in range(0, _count(connection, f"missing_{table}"), BATCH):
+            rows = connection.execute(
+                f"SELECT {listed} FROM missing_{table} ORDER BY rowid LIMIT {BATCH} OFFSET {first}"
+            ).fetchall()
+            yield [
+                KINDS_OF_RECORDS[kind](
+                    *(
+                        json.loads(value) if name in JSON_COLUMNS else value
+                        for name, value in zip(names, row, strict=True)
+                    )
+                )
+                for row in rows
+            ]
+    yield last
+
+
+def _known_damages(connection: duckdb.DuckDBPyConnection, run_id: str) -> set[Damage]:
+    rows = connection.execute(
+        'SELECT segment, "offset", bytes, before, after FROM store.damage WHERE run_id = ?', [run_id]
+    ).fetchall()
+    return set(joined(sorted((Damage(*row) for row in rows), key=lambda damage: damage.place)))
+
+
+def _last_transaction(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(connection.execute("SELECT coalesce(max(seq), 0) FROM store.applied").fetchall()[0][0])
