@@ -1,4 +1,5 @@
-"""How sure we are: intervals, tests and effect sizes as pure, seeded functions over arrays, without scipy.
+"""Confidence intervals, significance tests and effect sizes.
 
-Rates are fractions of 1, never per cent. Every random function takes a seed and repeats itself under it.
+Pure functions over arrays, without scipy. Rates are fractions of 1, never per cent.
+Each random function takes a seed; the same seed gives the same result.
 """

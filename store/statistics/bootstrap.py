@@ -1,7 +1,8 @@
-"""Seeded bootstrap intervals of any quantity that is a function of column sums: percentile, BCa, by cluster.
+"""Seeded bootstrap intervals: percentile, BCa and clustered.
 
-Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 13 and 14. BCa buys nothing for rates between
-.05 and .95; it is for skewed quantities, such as lengths and perplexities.
+An interval can be computed for any quantity that is a function of column sums.
+BCa has no advantage for rates between .05 and .95. It is for skewed quantities, such as lengths and perplexities.
+Source: Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 13 and 14.
 """
 
 from __future__ import annotations
@@ -15,16 +16,29 @@ from numpy.typing import ArrayLike
 from store.statistics.interval import Interval
 from store.statistics.resampling import RESAMPLES, Floats, resampled_sums
 
-OfSums = Callable[[Floats], Floats]  # (draws, quantities) -> (draws,)
+# (draws, quantities) -> (draws,)
+OfSums = Callable[[Floats], Floats]
 
 
 def ratio(sums: Floats) -> Floats:
-    """The first column over the second: a mean where the second counts rows."""
+    """Divide the first column of `sums` by the second.
+
+    If the second column counts rows, the result is a mean.
+
+    Args:
+        sums: (draws, 2) column sums.
+    Returns: (draws,) ratios.
+    """
     return np.asarray(sums[:, 0] / sums[:, 1])
 
 
 def with_count(values: ArrayLike) -> Floats:
-    """`values` (rows,) beside a column of ones, (rows, 2), so that `ratio` is their mean."""
+    """Append a column of ones to `values`, so that `ratio` computes their mean.
+
+    Args:
+        values: (rows,) numbers.
+    Returns: (rows, 2) columns.
+    """
     column = np.asarray(values, dtype=np.float64)
     return np.column_stack([column, np.ones_like(column)])
 
@@ -32,7 +46,13 @@ def with_count(values: ArrayLike) -> Floats:
 def percentile_interval(
     columns: Floats, of: OfSums = ratio, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """The percentile interval of `of` the sums of `columns` (rows, quantities)."""
+    """Compute the percentile interval of a function of column sums.
+
+    Args:
+        columns: (rows, quantities) data to resample by row.
+        of: function from (draws, quantities) sums to (draws,) values.
+    Raises: ValueError if `columns` has no rows.
+    """
     draws = of(resampled_sums(columns, resamples, seed))
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
@@ -42,7 +62,13 @@ def percentile_interval(
 def bca_interval(
     columns: Floats, of: OfSums = ratio, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """The bias-corrected and accelerated interval of `of` the sums of `columns` (rows, quantities)."""
+    """Compute the bias-corrected and accelerated interval of a function of column sums.
+
+    Args:
+        columns: (rows, quantities) data to resample by row.
+        of: function from (draws, quantities) sums to (draws,) values.
+    Raises: ValueError if `columns` is empty, or if every resample lies on one side of the estimate.
+    """
     draws = of(resampled_sums(columns, resamples, seed))
     estimate = _estimate(columns, of)
     below = float(np.mean(draws < estimate) + np.mean(draws == estimate) / 2.0)
@@ -60,11 +86,15 @@ def bca_interval(
 
 
 def cluster_columns(values: ArrayLike, clusters: Sequence[str]) -> Floats:
-    """Sum and size of each cluster, (clusters, 2): resampling its rows resamples whole clusters.
+    """Sum the values of each cluster, so that resampling rows resamples whole clusters.
 
-    `values` (rows,) are single completions, `clusters` the question that each belongs to. The completions of one
-    question are alike, so an interval that took them for independent would be too narrow (Miller 2024, Adding
-    error bars to evals).
+    The completions of one question are alike. An interval that treated them as independent would be too narrow.
+
+    Args:
+        values: (rows,) values of single completions.
+        clusters: (rows,) question of each completion.
+    Returns: (clusters, 2) sum and size of each cluster.
+    Source: Miller (2024), Adding error bars to evals.
     """
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     return np.column_stack([np.bincount(member, weights=np.asarray(values)), np.bincount(member)])
@@ -75,7 +105,7 @@ def _estimate(columns: Floats, of: OfSums) -> float:
 
 
 def _acceleration(columns: Floats, of: OfSums) -> float:
-    """A sixth of the jackknife's skewness; 0 where leaving rows out changes nothing."""
+    """Return one sixth of the jackknife's skewness; 0 if leaving rows out changes nothing."""
     left_out = of(columns.sum(axis=0) - columns)
     spread = left_out.mean() - left_out
     variance = float(np.sum(spread**2))

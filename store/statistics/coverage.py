@@ -1,7 +1,8 @@
-"""How often the intervals hold the truth: a simulation to run by hand, `python -m store.statistics.coverage`.
+"""Simulated coverage of the intervals: `python -m store.statistics.coverage`.
 
-For rates from .05 to .95 it draws pairs of models on the same questions, builds the intervals that `compare` and
-the evaluation tables show, and counts how many hold the true value. Datasets with equal counts share one interval.
+The simulation draws pairs of models on the same questions, with rates from .05 to .95.
+It builds the intervals that `compare` and the evaluation tables show, and counts how many contain the true value.
+Data sets with equal counts share one interval.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from store.statistics.rates import wilson
 RATES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 GAINS = (0.0, 0.02)
 CORRELATIONS = (0.3, 0.6, 0.9)
-FEW = (4.0, 8.0, 12.0, 20.0)  # expected discordant questions of nearly equal models
-SHARES = (0.5, 0.7, 0.9)  # of the discordant questions, those that b alone gets right
+# Expected number of discordant questions of nearly equal models.
+FEW = (4.0, 8.0, 12.0, 20.0)
+# Fraction of the discordant questions that only b answers correctly.
+SHARES = (0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two models' true rates, and the chances that one alone answers a question rightly."""
+    """True rates of two models, and the probability that only one of them is correct."""
 
     a_rate: float
     b_rate: float
@@ -37,7 +40,7 @@ class Pair:
 
 
 def pairs() -> Iterator[tuple[str, Pair]]:
-    """Every possible pair of the grid, and its kind."""
+    """Yield each possible pair of the grid with a label of its kind."""
     for correlation in CORRELATIONS:
         for rate in RATES:
             for gain in GAINS:
@@ -48,7 +51,7 @@ def pairs() -> Iterator[tuple[str, Pair]]:
 
 
 def alike(questions: int) -> Iterator[tuple[str, Pair]]:
-    """Pairs of models that disagree on a handful of questions."""
+    """Yield pairs of models that disagree on few of `questions` questions, with a label."""
     for discordant in FEW:
         for share in SHARES:
             a_only, b_only = (1 - share) * discordant / questions, share * discordant / questions
@@ -56,7 +59,7 @@ def alike(questions: int) -> Iterator[tuple[str, Pair]]:
 
 
 def wilson_coverage(rate: float, questions: int) -> float:
-    """Coverage of the 95 % Wilson interval, exact: a sum over every count that can occur."""
+    """Compute the exact coverage of the 95 % Wilson interval by a sum over all counts."""
     log_rate, log_miss = math.log(rate), math.log1p(-rate)
     held = 0.0
     for count in range(questions + 1):
@@ -70,7 +73,7 @@ def wilson_coverage(rate: float, questions: int) -> float:
 def paired_coverage(
     pair: Pair, questions: int, datasets: int, seed: int, interval_of: Callable[[int, int, int], Interval]
 ) -> float:
-    """Share of simulated data sets whose interval of the difference holds the true one."""
+    """Return the fraction of simulated data sets with the true difference in their interval."""
     shares = [pair.a_only, pair.b_only, 1.0 - pair.a_only - pair.b_only]
     drawn = np.random.default_rng(seed).multinomial(questions, shares, size=datasets)[:, :2]
     truth, held = pair.b_rate - pair.a_rate, 0
@@ -82,22 +85,22 @@ def paired_coverage(
 
 
 def differences(a_only: int, b_only: int, questions: int) -> NDArray[np.float64]:
-    """Rows of -1, +1 and 0 with these counts."""
+    """Return (questions,) differences −1, +1 and 0 with these counts."""
     return np.repeat([-1.0, 1.0, 0.0], [a_only, b_only, questions - a_only - b_only])
 
 
 def shown(a_only: int, b_only: int, questions: int) -> Interval:
-    """What `compare` shows."""
+    """Return the interval that `compare` shows."""
     return paired_interval(differences(a_only, b_only, questions))
 
 
 def plain_bootstrap(a_only: int, b_only: int, questions: int) -> Interval:
-    """The percentile bootstrap at any number of discordant questions."""
+    """Return the percentile bootstrap interval, whatever the number of discordant questions."""
     return percentile_interval(with_count(differences(a_only, b_only, questions)))
 
 
 def main() -> None:
-    """Prints a line a rate and a line a pair."""
+    """Print one line for each rate and one for each pair."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=1319)
     parser.add_argument("--datasets", type=int, default=20_000)

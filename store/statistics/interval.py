@@ -1,4 +1,4 @@
-"""An estimate with its interval, and the normal quantile that most of them need."""
+"""An estimate with its interval, and the normal quantile that most intervals need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A two-sided interval of the given confidence around an estimate, all in the estimate's own unit."""
+    """Two-sided interval around an estimate, in the unit of the estimate; `confidence` is a fraction."""
 
     estimate: float
     low: float
@@ -17,7 +17,10 @@ class Interval:
 
 
 def two_sided_z(confidence: float) -> float:
-    """The normal quantile that leaves (1 - confidence) / 2 on either side: 1.96 for 0.95."""
+    """Return the normal quantile that leaves (1 − confidence) / 2 on each side: 1.96 for 0.95.
+
+    Raises: ValueError if `confidence` is not between 0 and 1.
+    """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     return NormalDist().inv_cdf((1.0 + confidence) / 2.0)

@@ -1,6 +1,7 @@
-"""McNemar's test with the mid-p correction: did one of two models answer more of the same questions rightly?
+"""McNemar's test with the mid-p correction.
 
-Fagerland, Lydersen and Laake (2013), The McNemar test for binary matched-pairs data: mid-p and asymptotic are
+It tests whether one of two models answers more of the same questions correctly.
+Source: Fagerland, Lydersen and Laake (2013), The McNemar test for binary matched-pairs data: mid-p and asymptotic are
 better than exact conditional, BMC Medical Research Methodology 13:91.
 """
 
@@ -10,10 +11,15 @@ import math
 
 
 def mcnemar_midp(a_only: int, b_only: int) -> float:
-    """Two-sided mid-p value from the questions that only a, and only b, got right.
+    """Compute the two-sided mid-p value of McNemar's test.
 
-    Under the null hypothesis the smaller count is Binomial(a_only + b_only, 1/2); half of the observed outcome's
-    own probability counts. No discordant question, or equal counts, gives 1.
+    Under the null hypothesis the smaller count is Binomial(a_only + b_only, 1/2).
+    Half the probability of the observed outcome counts. Without discordant questions, or with equal counts, p is 1.
+
+    Args:
+        a_only: number of questions that only a answered correctly.
+        b_only: number of questions that only b answered correctly.
+    Raises: ValueError if a count is negative.
     """
     if a_only < 0 or b_only < 0:
         raise ValueError(f"counts cannot be negative: {a_only}, {b_only}")
@@ -23,6 +29,6 @@ def mcnemar_midp(a_only: int, b_only: int) -> float:
 
 
 def _half_binomial(trials: int, successes: int) -> float:
-    """Probability of `successes` heads in `trials` fair tosses."""
+    """Return the probability of `successes` heads in `trials` fair tosses."""
     ways = math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
     return math.exp(ways - trials * math.log(2.0))

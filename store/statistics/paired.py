@@ -1,9 +1,10 @@
-"""The difference of two models on the same questions: its interval and its p-value.
+"""Interval and p-value of the difference of two models on the same questions.
 
-The interval is the paired bootstrap's. Where all but fewer than 10 questions have the same difference, be it none, 0/1
-outcomes get Tango's score interval instead: there the bootstrap covers as little as 86 % (4 of 1319 questions, nine to
-one) or 70 % (b alone right on all but 1 of 120), and where all are alike it would claim certainty.
-`store.statistics.coverage` measures both.
+The interval is a paired bootstrap, except for 0/1 outcomes with fewer than 10 unlike questions.
+A question is unlike if its difference is not the most frequent one. Such data get Tango's score interval.
+There the bootstrap covers as little as 86 % (4 of 1319 questions, nine to one).
+It covers 70 % if only b is correct on all but 1 of 120 questions. If all differences are equal its width is zero.
+`store.statistics.coverage` measures both intervals.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ FEW_UNLIKE = 10
 def paired_interval(
     differences: ArrayLike, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Interval of the mean of `differences` (questions,), each b's score less a's on one question."""
+    """Compute the interval of the mean paired difference.
+
+    Args:
+        differences: (questions,) score of b less score of a.
+    """
     rows = np.asarray(differences, dtype=np.float64)
     a_only, b_only = int(np.sum(rows < 0)), int(np.sum(rows > 0))
     most = max(a_only, b_only, len(rows) - a_only - b_only)
@@ -35,7 +40,13 @@ def paired_interval(
 
 
 def paired_p_value(differences: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p-value of no difference: mid-p McNemar for 0/1 outcomes, a sign-flip permutation test otherwise."""
+    """Compute the two-sided p-value of a mean difference of zero.
+
+    0/1 outcomes use the mid-p McNemar test, other scores a sign-flip permutation test.
+
+    Args:
+        differences: (questions,) score of b less score of a.
+    """
     rows = np.asarray(differences, dtype=np.float64)
     if _is_binary(rows):
         return mcnemar_midp(int(np.sum(rows < 0)), int(np.sum(rows > 0)))
@@ -43,7 +54,14 @@ def paired_p_value(differences: ArrayLike, resamples: int = RESAMPLES, seed: int
 
 
 def paired_detectable_effect(differences: ArrayLike, confidence: float = 0.95) -> float:
-    """The smallest true difference that these questions would show with 80 % power, given how the models disagree."""
+    """Compute the smallest true difference that these questions detect with 80 % power.
+
+    The result depends on how often the two models disagree.
+
+    Args:
+        differences: (questions,) score of b less score of a.
+    Returns: the difference in the unit of the scores.
+    """
     rows = np.asarray(differences, dtype=np.float64)
     if _is_binary(rows):
         return minimum_detectable_effect(float(np.mean(rows != 0)), len(rows), confidence)
@@ -51,9 +69,13 @@ def paired_detectable_effect(differences: ArrayLike, confidence: float = 0.95) -
 
 
 def tango_interval(a_only: int, b_only: int, questions: int, confidence: float = 0.95) -> Interval:
-    """Score interval of the difference of two paired rates, from the questions that one model alone got right.
+    """Compute the score interval of the difference of two paired rates.
 
-    Tango, T. (1998), Equivalence test and confidence interval for the difference in proportions for the
+    Args:
+        a_only: number of questions that only a answered correctly.
+        b_only: number of questions that only b answered correctly.
+        questions: number of all questions.
+    Source: Tango, T. (1998), Equivalence test and confidence interval for the difference in proportions for the
     paired-sample design, Statistics in Medicine 17.
     """
     z = two_sided_z(confidence)
@@ -64,10 +86,14 @@ def tango_interval(a_only: int, b_only: int, questions: int, confidence: float =
 
 
 def sign_flip_p_value(differences: Floats, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p-value of a mean difference of 0, by flipping the signs of `differences` (questions,) at random.
+    """Compute the two-sided p-value of a mean difference of zero by random sign flips.
 
-    The observed signs count as one flip, so the value is never 0: Phipson and Smyth (2010), Permutation p-values
-    should never be zero. Differences that are no numbers (a model that has broken down) show nothing: 1.
+    The observed signs count as one flip, so the p-value is never 0.
+    NaN differences, from a model that has diverged, give a p-value of 1.
+
+    Args:
+        differences: (questions,) score of b less score of a.
+    Source: Phipson and Smyth (2010), Permutation p-values should never be zero.
     """
     rows = differences[differences != 0.0]
     generator = np.random.default_rng(seed)
@@ -88,7 +114,7 @@ def _is_binary(differences: Floats) -> bool:
 def _score_bound(
     a_only: int, b_only: int, questions: int, *, outside: float, inside: float, target: float
 ) -> float:
-    """The difference between `inside` and `outside` whose score statistic equals `target`, by bisection."""
+    """Bisect between `inside` and `outside` for the difference with score statistic `target`."""
     for _ in range(60):
         middle = (outside + inside) / 2.0
         if abs(_score(a_only, b_only, questions, middle)) < abs(target):
@@ -99,11 +125,12 @@ def _score_bound(
 
 
 def _score(a_only: int, b_only: int, questions: int, difference: float) -> float:
-    """Tango's statistic: the estimate less `difference`, over its error under a true `difference`."""
+    """Return Tango's statistic: (estimate − difference) / its error under a true `difference`."""
     linear = (2 * questions - b_only + a_only) * difference - b_only - a_only
     constant = -a_only * difference * (1.0 - difference)
     root = math.sqrt(max(0.0, linear * linear - 8.0 * questions * constant))
-    nuisance = (root - linear) / (4.0 * questions)  # constrained estimate of the rate of "a only"
+    # Constrained estimate of the rate of questions that only a answers correctly.
+    nuisance = (root - linear) / (4.0 * questions)
     variance = questions * (2.0 * nuisance + difference * (1.0 - difference))
     distance = b_only - a_only - questions * difference
     return distance / math.sqrt(variance) if variance > 0.0 else math.copysign(math.inf, distance)

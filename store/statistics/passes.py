@@ -1,4 +1,4 @@
-"""Several completions a question: pass@k and the majority vote."""
+"""pass@k and majority vote over several completions of one question."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from collections.abc import Sequence
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Unbiased chance that at least one of k completions is right, from `correct` of `samples` drawn.
+    """Estimate pass@k of one question without bias.
 
-    Chen et al. (2021), Evaluating large language models trained on code, section 2.1.
+    Args:
+        samples: number of completions drawn.
+        correct: number of correct completions among them.
+        k: number of attempts, 1 ≤ k ≤ samples.
+    Returns: probability in [0, 1] that at least one of k completions is correct.
+    Raises: ValueError if k or `correct` is out of range.
+    Source: Chen et al. (2021), Evaluating large language models trained on code, section 2.1.
     """
     if not 1 <= k <= samples or not 0 <= correct <= samples:
         raise ValueError(
@@ -20,10 +26,15 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def majority(answers: Sequence[str], correct: Sequence[bool]) -> float:
-    """Chance that the most frequent answer is right, a tie being broken at random; an empty answer has no vote.
+    """Compute the probability that the most frequent answer is correct.
 
-    `answers` are the extracted answers of one question's completions, `correct` the grader's verdicts on them.
-    Different spellings of one right answer vote together. Wang et al. (2023), Self-consistency.
+    Ties are broken at random. An empty answer has no vote. Different spellings of the correct answer vote together.
+
+    Args:
+        answers: (samples,) extracted answers of one question's completions.
+        correct: (samples,) the grader's verdicts on them.
+    Returns: probability in [0, 1]; 0 without votes.
+    Source: Wang et al. (2023), Self-consistency.
     """
     ballots = ["\0right" if right else answer for answer, right in zip(answers, correct, strict=True)]
     votes = Counter(ballot for ballot in ballots if ballot)

@@ -1,4 +1,7 @@
-"""Perplexity of a corpus and the change of it between two models, by bootstrap over documents (BCa: it is skewed)."""
+"""Perplexity of a corpus, and its ratio between two models.
+
+Intervals bootstrap over documents. They use BCa because perplexity is skewed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,14 @@ from store.statistics.resampling import RESAMPLES, Floats
 def perplexity_interval(
     nll: ArrayLike, tokens: ArrayLike, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """exp(total nll / total tokens) of a corpus, from `nll` (documents,) in nats and `tokens` (documents,).
+    """Compute exp(total nll / total tokens) of a corpus with its interval.
 
-    Words or bytes may stand for tokens: then it is lm-eval's word or byte perplexity.
+    If `tokens` counts words or bytes, the result is lm-eval's word or byte perplexity.
+
+    Args:
+        nll: (documents,) negative log-likelihoods in nats.
+        tokens: (documents,) numbers of tokens.
+    Raises: ValueError if the corpus is empty.
     """
     columns = np.column_stack([np.asarray(nll, np.float64), np.asarray(tokens, np.float64)])
     return _interval(columns, confidence, resamples, seed)
@@ -30,7 +38,16 @@ def perplexity_ratio_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """b's perplexity over a's on the same documents; above 1 means that b predicts them worse."""
+    """Compute the ratio of b's perplexity to a's on the same documents.
+
+    A ratio above 1 means that b predicts the documents worse.
+
+    Args:
+        a_nll: (documents,) negative log-likelihoods of a in nats.
+        b_nll: (documents,) negative log-likelihoods of b in nats.
+        tokens: (documents,) numbers of tokens.
+    Raises: ValueError if the corpus is empty.
+    """
     difference = np.asarray(b_nll, np.float64) - np.asarray(a_nll, np.float64)
     columns = np.column_stack([difference, np.asarray(tokens, np.float64)])
     return _interval(columns, confidence, resamples, seed)
@@ -39,9 +56,15 @@ def perplexity_ratio_interval(
 def detectable_perplexity_ratio(
     a_nll: ArrayLike, b_nll: ArrayLike, tokens: ArrayLike, confidence: float = 0.95
 ) -> float:
-    """The smallest true ratio above 1 that these documents would show with 80 % power.
+    """Compute the smallest true ratio above 1 that these documents detect with 80 % power.
 
-    The error of the log of the ratio is that of a ratio estimator: Cochran (1977), Sampling techniques, section 6.3.
+    The standard error of the log of the ratio is that of a ratio estimator.
+
+    Args:
+        a_nll: (documents,) negative log-likelihoods of a in nats.
+        b_nll: (documents,) negative log-likelihoods of b in nats.
+        tokens: (documents,) numbers of tokens.
+    Source: Cochran (1977), Sampling techniques, section 6.3.
     """
     difference, sizes = (
         np.asarray(b_nll, np.float64) - np.asarray(a_nll, np.float64),
@@ -49,12 +72,13 @@ def detectable_perplexity_ratio(
     )
     influence = (difference - sizes * difference.sum() / sizes.sum()) / sizes.mean()
     effect = minimum_detectable_mean(float(influence.std()), len(sizes), confidence)
-    with np.errstate(over="ignore"):  # of a model that has gone astray: infinity
+    # A model that has diverged gives infinity.
+    with np.errstate(over="ignore"):
         return float(np.exp(effect))
 
 
 def _interval(columns: Floats, confidence: float, resamples: int, seed: int) -> Interval:
-    """BCa, or the percentiles where a handful of documents, or equal ones, leave nothing to correct by."""
+    """Compute the BCa interval; the percentile interval if too few or equal documents leave BCa undefined."""
     try:
         return bca_interval(columns, _perplexity, confidence, resamples, seed)
     except ValueError:

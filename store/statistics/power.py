@@ -1,7 +1,8 @@
-"""What the paired design can see: power, and the minimum detectable effect to print beside "no difference".
+"""Power of the paired design, and its minimum detectable effect.
 
-For 0/1 outcomes the normal form of McNemar's test: Connor, R. J. (1987), Sample size for testing differences in
-proportions for the paired-sample design, Biometrics 43.
+The effect is shown next to each "no difference". 0/1 outcomes use the normal form of McNemar's test.
+Source: Connor, R. J. (1987), Sample size for testing differences in proportions for the paired-sample design,
+Biometrics 43.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ DEFAULT_POWER = 0.8
 
 
 def paired_power(difference: float, discordance: float, questions: int, confidence: float = 0.95) -> float:
-    """Chance that a true `difference` of two rates is found significant, on `questions` shared questions.
+    """Compute the probability that a true difference of two rates is found significant.
 
-    `discordance` is the share of questions that exactly one model gets right; it cannot be below |difference|.
+    Args:
+        difference: true difference, a fraction.
+        discordance: fraction of questions that exactly one model answers correctly, ≥ |difference|.
+        questions: number of shared questions.
+    Raises: ValueError if `discordance` is not between |difference| and 1.
     """
     effect = abs(difference)
     if discordance < effect or discordance > 1.0:
@@ -32,10 +37,15 @@ def paired_power(difference: float, discordance: float, questions: int, confiden
 def minimum_detectable_effect(
     discordance: float, questions: int, confidence: float = 0.95, power: float = DEFAULT_POWER
 ) -> float:
-    """The smallest true difference of two rates that would be found with the given power; 1 where none would.
+    """Compute the smallest true difference of two rates that is detected with `power`.
 
-    A difference needs at least as much discordance as it is large, so a pair of models that never disagreed still
-    has a detectable effect above 0: that in which one model alone gains.
+    A difference needs at least as much discordance as its own size.
+    So two models that never disagreed have an effect above 0: the gain of one model alone.
+
+    Args:
+        discordance: fraction of questions that exactly one model answers correctly.
+        questions: number of shared questions.
+    Returns: a fraction; 1 if no difference would be detected.
     """
     low, high = 0.0, 1.0
     if questions == 0 or paired_power(1.0, 1.0, questions, confidence) < power:
@@ -52,6 +62,12 @@ def minimum_detectable_effect(
 def minimum_detectable_mean(
     standard_deviation: float, questions: int, confidence: float = 0.95, power: float = DEFAULT_POWER
 ) -> float:
-    """The same for means of any quantity, from the standard deviation of the paired differences (in its unit)."""
+    """Compute the smallest true mean difference that is detected with `power`.
+
+    Args:
+        standard_deviation: of the paired differences, in their unit.
+        questions: number of shared questions.
+    Returns: the difference in the same unit.
+    """
     z = two_sided_z(confidence) + NormalDist().inv_cdf(power)
     return z * standard_deviation / math.sqrt(questions)

@@ -1,6 +1,6 @@
-"""A single rate: how many of n questions were answered rightly, or their mean score.
+"""Wilson's interval of one rate or mean score.
 
-Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
+Source: Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from store.statistics.interval import Interval, two_sided_z
 
 
 def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a rate. `successes` may be fractional (a mean over samples); no rows: 0 to 1."""
+    """Compute Wilson's score interval of a rate.
+
+    Args:
+        successes: number of correct answers; fractional for a mean over samples.
+        total: number of questions; 0 gives the interval 0 to 1.
+    Raises: ValueError if `successes` is not between 0 and `total`.
+    """
     z = two_sided_z(confidence)
     if total == 0:
         return Interval(math.nan, 0.0, 1.0, confidence)
@@ -27,11 +33,16 @@ def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval
 
 
 def wilson_of_scores(mean: float, variance: float, questions: int, confidence: float = 0.95) -> Interval:
-    """Wilson's interval of a mean score between 0 and 1, from the scores' population `variance` over the questions.
+    """Compute Wilson's interval of a mean score between 0 and 1.
 
-    Scores that are fractions (TruthfulQA, or means over several samples of a question) vary less than 0/1 outcomes
-    would: the interval is that of as many such outcomes as carry the same variance. For 0/1 scores it is Wilson's.
-    Kish, L. (1965), Survey sampling, section 8.2; Franco et al. (2019), J. Survey Statistics and Methodology 7.
+    Fractional scores vary less than 0/1 outcomes (TruthfulQA, or means over several samples of a question).
+    The interval is that of a number of 0/1 outcomes with the same variance. 0/1 scores give Wilson's own interval.
+
+    Args:
+        mean: mean score over the questions.
+        variance: population variance of the scores over the questions.
+        questions: number of questions.
+    Source: Kish, L. (1965), Survey sampling, section 8.2; Franco et al. (2019), J. Survey Statistics and Methodology 7.
     """
     binary = mean * (1.0 - mean)
     if variance <= 0.0 or variance >= binary * (1.0 - 1e-9):

@@ -1,7 +1,8 @@
-"""Resampled column sums, of which every bootstrap here is made: means, ratios and perplexities are functions of sums.
+"""Resampled column sums, the base of every bootstrap in this package.
 
-Two ways give the same distribution. Where distinct rows are few (a 0/1 difference is -1, 0 or +1) a resample is one
-multinomial draw over their counts, milliseconds for 10,000 resamples; otherwise rows are drawn by index.
+Means, ratios and perplexities are functions of column sums. Two methods give the same distribution.
+If few rows are distinct (a 0/1 difference is −1, 0 or +1), a resample is one multinomial draw over their counts.
+That takes milliseconds for 10,000 resamples. Otherwise rows are drawn by index.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
-FEW_ROWS = 33  # distinct rows up to which the multinomial is the faster way
-INDICES_AT_A_TIME = 2_000_000  # bounds memory
+# Up to this number of distinct rows the multinomial is faster.
+FEW_ROWS = 33
+# Bounds memory.
+INDICES_AT_A_TIME = 2_000_000
 
 
 def resampled_sums(columns: Floats, resamples: int, seed: int) -> Floats:
-    """Sums of `columns` (rows, quantities) over `resamples` draws of as many rows with replacement.
+    """Sum `columns` over resamples of the rows, drawn with replacement.
 
-    Returns (resamples, quantities).
+    Args:
+        columns: (rows, quantities) data; each resample draws `rows` rows.
+        resamples: number of resamples.
+    Returns: (resamples, quantities) sums.
+    Raises: ValueError if `columns` is empty.
     """
     if len(columns) == 0:
         raise ValueError("no rows to resample")

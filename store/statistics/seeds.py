@@ -1,9 +1,9 @@
-"""Pooling over training seeds: an interval that also holds how much one training run differs from the next.
+"""Pooling over training seeds, with the variance between training runs in the interval.
 
-The same questions are asked under every seed, so differences are crossed, seeds by questions, both random:
+Each seed answers the same questions. So differences form a crossed design, seeds by questions, both random:
 Var(mean) = (MS_seeds + MS_questions - MS_rest) / (seeds x questions), with Satterthwaite's degrees of freedom.
-Searle, Casella and McCulloch (1992), Variance components, chapter 4; it is the analysis of multi-reader studies
-(Gallas et al. 2009) with seeds as readers.
+Source: Searle, Casella and McCulloch (1992), Variance components, chapter 4. It is the analysis of multi-reader
+studies (Gallas et al. 2009) with seeds as readers.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from store.statistics.student import t_cdf, t_quantile
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """A mean difference over seeds and questions."""
+    """Mean difference over seeds and questions, in the unit of the scores."""
 
     interval: Interval
     p_value: float
-    between_seeds: float  # standard deviation of the true difference from one training seed to the next
+    # Standard deviation of the true difference between training seeds.
+    between_seeds: float
     seeds: int
     standard_error: float
     degrees_of_freedom: float
 
 
 def pool_seeds(differences: ArrayLike, confidence: float = 0.95) -> Pooled:
-    """The mean of `differences` (seeds, questions) with between-seed and between-question variance in its interval.
+    """Compute the mean difference with between-seed and between-question variance.
 
-    One seed holds no between-seed variance: ValueError.
+    Args:
+        differences: (seeds, questions) score of b less score of a.
+    Raises: ValueError with fewer than two seeds or two questions; one seed has no between-seed variance.
     """
     rows = np.asarray(differences, dtype=np.float64)
     seeds, questions = rows.shape
@@ -60,7 +63,7 @@ def pool_seeds(differences: ArrayLike, confidence: float = 0.95) -> Pooled:
 def _variance_of_mean(
     ms_seeds: float, ms_questions: float, ms_rest: float, seeds: int, questions: int
 ) -> tuple[float, float]:
-    """Variance of the grand mean and its degrees of freedom; a negative component counts as 0."""
+    """Return variance and degrees of freedom of the grand mean; a negative component counts as 0."""
     of_seeds, of_questions = max(ms_seeds, ms_rest), max(ms_questions, ms_rest)
     total = of_seeds + of_questions - ms_rest
     spent = of_seeds**2 / (seeds - 1) + of_questions**2 / (questions - 1)
@@ -73,4 +76,5 @@ def _p_value(mean: float, variance: float, freedom: float) -> float:
     if variance == 0.0:
         return 1.0 if mean == 0.0 else 0.0
     beyond = 1.0 - t_cdf(abs(mean) / math.sqrt(variance), freedom)
-    return max(0.0, 2.0 * beyond)  # the quadrature may reach 1 and a little
+    # The quadrature can slightly exceed 1.
+    return max(0.0, 2.0 * beyond)

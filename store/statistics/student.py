@@ -1,4 +1,7 @@
-"""Student's t without scipy: its distribution function by Gauss-Legendre quadrature, and its quantile."""
+"""Student's t distribution without scipy.
+
+The distribution function uses Gauss-Legendre quadrature, the quantile bisection.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 
 
 def t_cdf(value: float, freedom: float) -> float:
-    """P(T <= value) for `freedom` >= 1 degrees of freedom, to about 1e-9.
+    """Compute P(T ≤ value) to about 1e-9.
 
-    With T = sqrt(freedom) tan(angle) the density becomes a power of the angle's cosine.
+    With T = sqrt(freedom) tan(angle) the density becomes a power of the cosine of the angle.
+
+    Args:
+        value: value of T.
+        freedom: degrees of freedom, ≥ 1.
+    Raises: ValueError if `freedom` is below 1.
     """
     if freedom < 1.0:
         raise ValueError(f"degrees of freedom must be at least 1, got {freedom}")
@@ -24,7 +32,7 @@ def t_cdf(value: float, freedom: float) -> float:
 
 
 def t_quantile(probability: float, freedom: float) -> float:
-    """The value that T stays below with `probability`, by bisection over its angle."""
+    """Compute the quantile of T at `probability` by bisection over its angle."""
     low, high = -math.pi / 2.0, math.pi / 2.0
     for _ in range(60):
         middle = (low + high) / 2.0
