@@ -167,3 +167,20 @@ def test_a_teacher_that_begins_to_refuse_everything_has_refused_nothing(
     context = context_for(tmp_path, reliable.url, source)[0]
     with AnswerJournal(locations.answers_folder(context.folder.home, context.profile)) as journal:
         assert (len(journal.answers), journal.refused) == (5, {})
+
+
+def test_a_damaged_answer_is_named_and_its_question_asked_again(
+    tmp_path: Path, source: Path, reliable: Teacher
+) -> None:
+    context, _ = context_for(tmp_path, reliable.url, source)
+    collect(context, make_rows(6))
+    path = locations.answers_folder(context.folder.home, context.profile) / "answers.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b'"sample"', b'"simple"')
+    path.write_bytes(b"".join(lines))
+    context, told = context_for(tmp_path, reliable.url, source)
+    traces, _ = collect(context, make_rows(6))
+    assert [trace.answer for trace in traces] == [str(number + 1) for number in range(6)]
+    assert sorted(reliable.answered().values()) == [1, 1, 1, 1, 1, 2]
+    assert any(f"{path}: 1 damaged lines (4)" in event.message for event in lines_of(told, "log"))
+    assert path.read_bytes().splitlines(keepends=True)[:6] == lines
