@@ -33,7 +33,7 @@ def mount_tmpfs(folder: Path, mib: int) -> bool:
 @contextmanager
 def _full(subject: Subject, rng: random.Random, *, folder: Path | None = None) -> Iterator[str]:
     """The disk of the home (or `folder`) is full but for some bytes; a user makes room later."""
-    ballast = (folder or subject.disk) / ".faults-ballast"
+    ballast = (folder or subject.disk) / f".faults-ballast-{rng.random()}"
     left = rng.choice(_LEFT)
     with ballast.open("wb", buffering=0) as file:
         try:
