@@ -23,7 +23,6 @@ from tests.faults.judge import PROMISED, judge, outcome
 from tests.faults.subject import Hang, Subject
 from tests.faults.user import GivenUp, User
 
-
 OVERLAP_SECONDS = 5.0  # that a lasting fault waits for the next one
 
 
