@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from engine.context import Context, Control, Generation, StageFailed, StageIncomplete, StopRequested
+from engine.data import inputs
+from engine.data.cache import is_whole
 from engine.plan import Step
 from engine.processes.orders import INCOMPLETE
 from engine.stages import stage
@@ -39,11 +42,9 @@ def main(folder: RunFolder, child: TrainerChild) -> int:
     """
     config = json.loads(folder.config.read_text(encoding="utf-8"))
     profile = Profile.model_validate(config["profile"])
+    plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     whole = 0
-    for entry in config["plan"]:
-        step = Step(entry["stage"], entry["arm"])
-        if marker(folder, step).is_file():
-            continue
+    for step in _left(folder, profile, config["seed"], plan, child):
         status = _run_step(folder, profile, config["seed"], step, child)
         if status == INCOMPLETE:
             whole = INCOMPLETE
@@ -55,6 +56,27 @@ def main(folder: RunFolder, child: TrainerChild) -> int:
 def marker(folder: RunFolder, step: Step) -> Path:
     """The file that says that `step` has run to its end in this run."""
     return folder.path / "finished" / step.label
+
+
+def _left(
+    folder: RunFolder, profile: Profile, seed: int, plan: Sequence[Step], child: TrainerChild
+) -> list[Step]:
+    """Return the steps to do: those without a mark, and those whose output the others need and which is damaged."""
+    unmarked = {step for step in plan if not marker(folder, step).is_file()}
+    if not unmarked:
+        return []
+    return [step for step in plan if step in unmarked or not _has_output(folder, profile, seed, step, child)]
+
+
+def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> bool:
+    """Return False if a marked step left its output in the cache and it is gone or damaged."""
+    if step.stage not in inputs.CACHED:
+        return True
+    context = Context(folder, profile, seed, step.stage, None, child.emit, child.control, child.generation)
+    try:
+        return is_whole(context, inputs.CACHED[step.stage](context), step.stage)
+    except StageFailed:
+        return True  # what the output follows from is gone: the stage that reads it says so
 
 
 def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from stage_context import NoCommands
 
 from engine import trainer
 from engine.context import Context, StageFailed, StageIncomplete
+from engine.data import inputs
+from engine.data.cache import building
 from engine.processes.orders import INCOMPLETE
 from profiles import load
 from store.home import RunFolder
@@ -27,15 +30,19 @@ class Child:
         self.told.append(record)
 
     def statuses(self) -> list[tuple[str, str]]:
-        return [(event.stage, event.payload["status"]) for event in self.told if isinstance(event, Event)]
+        events = [event for event in self.told if isinstance(event, Event) and event.kind == "stage"]
+        return [(event.stage, event.payload["status"]) for event in events]
 
 
 def walk(folder: RunFolder, monkeypatch: pytest.MonkeyPatch, fault: Exception | None) -> tuple[int, Child]:
-    """Runs the plan `data`, `eval`, `traces` with stages that do nothing, but for `eval`, which raises `fault`."""
+    """Run the plan `data`, `eval`, `traces`; `eval` raises `fault`, the others leave a file in the cache."""
 
     def do(context: Context) -> None:
         if context.stage == "eval" and fault:
             raise fault
+        if context.stage in inputs.CACHED:
+            with building(inputs.CACHED[context.stage](context)) as made:
+                (made / "rows.jsonl").write_text("{}\n")
 
     monkeypatch.setattr(trainer, "stage", lambda name: do)
     child = Child()
@@ -69,3 +76,37 @@ def test_an_incomplete_stage_lets_the_plan_go_on_and_is_repeated_by_a_resume(
 def test_a_failed_stage_ends_the_walk(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     status, child = walk(folder, monkeypatch, StageFailed("nothing was measured"))
     assert (status, child.statuses()[-1]) == (1, ("eval", "failed"))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "removed"])
+def test_a_damaged_output_that_a_later_stage_needs_is_made_again(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    walk(folder, monkeypatch, StageFailed("the disk was full"))
+    (output,) = (folder.home / "cache" / "data").iterdir()
+    if damage == "flipped":
+        (output / "rows.jsonl").write_text("[]\n")
+    else:
+        shutil.rmtree(output)
+    status, child = walk(folder, monkeypatch, None)
+    assert status == 0
+    assert [each for each in child.statuses() if each[1] == "finished"] == [
+        ("data", "finished"),
+        ("eval", "finished"),
+        ("traces", "finished"),
+    ]
+    assert (output / "rows.jsonl").read_text() == "{}\n"
+    logs = [event.message for event in child.told if isinstance(event, Event) and event.kind == "log"]
+    kept = output.with_name(f"damaged-{output.name}-1")
+    assert kept.exists() == (damage == "flipped")
+    assert [f"{output / 'rows.jsonl'} is damaged" in line and kept.name in line for line in logs] == [
+        True
+    ] * len(logs)
+    assert len(logs) == (damage == "flipped")
+
+
+def test_a_run_that_is_done_looks_at_no_output(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk(folder, monkeypatch, None)
+    shutil.rmtree(folder.home / "cache")
+    status, child = walk(folder, monkeypatch, None)
+    assert (status, child.told) == (0, [])

@@ -2,6 +2,8 @@
 
 A folder is built under another name and renamed when everything in it is on disk, so that whoever finds it can trust
 it, whatever was killed when. Two runs that build the same one at the same time do not hurt each other.
+
+A list of digests in it finds what a disk or a copy has damaged since: such a folder is renamed, and made again.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from engine import digests
+from engine.context import Context
 from store.private import close_to_others, make_folder
+from store.records import Event
 
 
 def content_key(facts: Any) -> str:
@@ -33,11 +39,35 @@ def building(target: Path) -> Iterator[Path]:
     make_folder(folder, exist_ok=False)
     try:
         yield folder
+        digests.write_list(folder, {})
         _sync(folder)
         _become(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sync_folder(target.parent)
+
+
+def is_whole(context: Context, folder: Path, stage: str) -> bool:
+    """Return True if the output of `stage` is in `folder` as it was written.
+
+    A damaged one is renamed and reported, so that the stage can make it again. Raises: OSError if it cannot be read.
+    """
+    if not folder.is_dir():
+        return False
+    try:
+        digests.check(folder)
+    except digests.DamagedFile as error:
+        aside = _aside(folder)
+        folder.rename(aside)
+        message = f"{error}; the folder is kept as {aside.name}, and stage {stage} makes its output again"
+        context.emit(Event("log", message, stage, payload={"level": "warning"}))
+        return False
+    return True
+
+
+def _aside(folder: Path) -> Path:
+    names = (folder.with_name(f"damaged-{folder.name}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _become(folder: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +114,14 @@ def traces_folder(context: Context) -> Path:
 def preprocess_folder(context: Context) -> Path:
     """Where the stage `preprocess` leaves its output for this run's profile and tokenizer."""
     return locations.preprocess_folder(context.folder, context.profile, locations.kept(context.folder))
+
+
+# Stages whose output lies in the cache, and where.
+CACHED: dict[str, Callable[[Context], Path]] = {
+    "data": data_folder,
+    "traces": traces_folder,
+    "preprocess": preprocess_folder,
+}
 
 
 def _made(folder: Path, stage: str) -> Path:

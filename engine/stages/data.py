@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.context import Context, StageFailed
 from engine.data import dataset, inputs, locations
-from engine.data.cache import building
+from engine.data.cache import building, is_whole
 from engine.data.contamination import Overlap, overlap
 from engine.data.dataset import InputError, Row, Source, Splits
 from engine.data.progress import Progress
@@ -24,7 +24,7 @@ STAGE = "data"
 def run(context: Context) -> None:
     """Makes the splits, or finds them made; leaves `data_card.json` and `data_card.md` in the run folder."""
     folder = inputs.data_folder(context)
-    if folder.is_dir():
+    if is_whole(context, folder, STAGE):
         context.emit(
             Event(
                 "stage",

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.context import Context, StageFailed
 from engine.data import encoding, inputs, locations, prompts
-from engine.data.cache import building
+from engine.data.cache import building, is_whole
 from engine.data.inputs import SplitName
 from engine.data.progress import Progress
 from engine.data.rows import Row
@@ -41,7 +41,7 @@ class PromptSet:
 def run(context: Context) -> None:
     """Makes sequences and prompts, or finds them made."""
     folder = inputs.preprocess_folder(context)
-    if folder.is_dir():
+    if is_whole(context, folder, STAGE):
         message = f"already done for the same inputs: {folder.name}"
         context.emit(Event("stage", message, STAGE, payload={"status": "skipped"}))
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.context import Context, StageFailed
 from engine.data import inputs
-from engine.data.cache import building
+from engine.data.cache import building, is_whole
 from engine.data.token_rows import write_lines
 from engine.data.trace import Trace
 from engine.traces.chosen import chosen
@@ -22,7 +22,7 @@ STAGE = "traces"
 def run(context: Context) -> None:
     """Makes the traces, or finds them made."""
     folder = inputs.traces_folder(context)
-    if folder.is_dir():
+    if is_whole(context, folder, STAGE):
         message = f"already done for the same inputs: {folder.name}"
         context.emit(Event("stage", message, STAGE, payload={"status": "skipped"}))
     elif context.profile.traces.source == "solutions":

@@ -14,6 +14,7 @@ from tests.faults.user import GivenUp
 OUTCOMES = ("HANG", "ORPHAN", "LEAK", "DOUBLED", "LOST", "CHANGED", "UNNAMED", "named", "equal")
 PROMISED = ("equal", "named")
 _LOSS = re.compile(r"damage|lost|missing|shorter|cannot be read|left out|no longer|older copy", re.IGNORECASE)
+_NO_LOSS = re.compile(r"\b(none|nothing) (is|was|were) lost", re.IGNORECASE)
 _REMEDY = re.compile(
     r"`|;|\b(try|make|delete|remove|start|choose|wait|restore|mount|free|close|stop|kill|resume|give|set|use|see|ask)\b"
 )
@@ -92,6 +93,7 @@ def _named_loss(subject: Subject) -> str:
     lines = [line for said in subject.said for line in said.stderr.splitlines()]
     lines += [line for said in reports for line in said.stdout.splitlines()]
     lines += [event["message"] for event in subject.journal.events if event["level"] != "info"]
+    lines = [line for line in lines if not _NO_LOSS.search(line)]
     about = re.compile(rf"{re.escape(subject.run_id)}|journal|rows|record", re.IGNORECASE)
     return next((line.strip() for line in lines if _LOSS.search(line) and about.search(line)), "")
 

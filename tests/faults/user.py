@@ -73,7 +73,9 @@ class User:
         said = self.subject.cli("run", "--resume", self.subject.run_id, seconds=900.0)
         self.subject.resumes += 1
         if said.status and not lifted and not self._follow(said):
-            raise GivenUp(said)
+            # Where the only remedy is the resume that has just failed again, it is none.
+            commands = re.findall(r"`mathrl-tui ([^`]+)`", said.last_line)
+            raise GivenUp(said, remedy_failed=commands == [f"run --resume {self.subject.run_id}"])
         if said.status and self.failures[reason] > 4:
             raise GivenUp(said, remedy_failed=True)
         return True
