@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzing import damage, fuzz
+from fuzzing import NESTED, damage, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,3 +136,17 @@ def test_a_float_comes_back_bit_for_bit(value: float) -> None:
     assert isinstance(record, Scalar)
     assert record.value == value or math.isnan(value)
     assert math.copysign(1.0, record.value) == math.copysign(1.0, value) or math.isnan(value)
+
+
+@fuzz(100)
+@given(st.integers(1, 6), NESTED)
+def test_a_whole_line_with_another_content_is_refused_or_left_out(version: int, batch: Any) -> None:
+    """A program of another version may have written it, with a right checksum."""
+    body = json.dumps([version, batch]).encode()
+    line = b"%08x %b\n" % (zlib.crc32(body), body)
+    try:
+        found = from_bytes(LINES[0] + line)
+    except RuntimeError as error:
+        assert type(error).__name__ == "JournalVersion"
+        return
+    assert found == BATCHES[0]

@@ -16,6 +16,7 @@ from stage_context import gsm_row, lines_of, make_context, write_source
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from engine import digests
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.cache import building
@@ -209,6 +210,7 @@ def test_marked_traces_are_kept_and_not_trained_on(tmp_path: Path, tokenizer: Pa
         lines = [json.loads(line) for line in path.open()]
         lines[3]["correct"] = False
         write_lines(path, lines)
+        digests.write_list(path.parent, {})
         context, _ = run_all(tmp_path / "home", tokenizer, source, overrides[0])
         report = json.loads((inputs.preprocess_folder(context) / "report.json").read_text())
         counts[choice] = (len(inputs.traces(context)), len(inputs.sequences(context)), report["marked_wrong"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -114,6 +115,7 @@ def _strike(
 
 def main(path: str) -> int:
     """Read the job, do it, write the result."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     job: dict[str, Any] = json.loads(Path(path).read_text())
     folder, campaign = Path(job["folder"]), Path(job["campaign"])
     reference = Reference.load(campaign / "reference.json")
