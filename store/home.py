@@ -4,6 +4,9 @@ HOME/store.duckdb, store.lock, store.gate   the database and its arbiters
 HOME/journal/RUN/N.j                        what the run's supervisor acknowledged
 HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
 HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
+HOME/removing-RUN/, trash-RUN/              a run that is being removed (store/removal.py)
+
+Folders of the home have mode 0700 and files 0600 (store/private.py).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from store.env_file import setting
 from store.private import make_folder
 
+REMOVING, TRASH = "removing-", "trash-"  # and a run's id: its rows are still in the store; they are not
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 
 
@@ -77,6 +81,21 @@ def create_run(home: Path, name: str, seed: int) -> RunFolder:
 
 
 def run_ids(home: Path) -> list[str]:
-    """Ids of the runs in `home`, oldest folder first."""
-    folders = (home / "runs").glob("*/run.json")
+    """Return the ids of the runs in `home`, oldest folder first, without those that are being removed."""
+    gone = removing(home)
+    folders = (path for path in (home / "runs").glob("*/run.json") if path.parent.name not in gone)
     return [path.parent.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
+
+
+def removing(home: Path) -> list[str]:
+    """Return the ids of the runs whose removal has begun: nothing shows them any more."""
+    return [path.name.removeprefix(REMOVING) for path in _folders(home, REMOVING)]
+
+
+def trash(home: Path) -> list[Path]:
+    """Return the folders of removed runs that are still to be deleted."""
+    return _folders(home, TRASH)
+
+
+def _folders(home: Path, prefix: str) -> list[Path]:
+    return sorted(path for path in home.glob(f"{prefix}*") if path.is_dir() and not path.is_symlink())

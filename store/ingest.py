@@ -25,11 +25,13 @@ from store.damage import Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
 from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
+from store.home import removing
 from store.incoming import insertion, registered
 from store.journal import START, JournalBusy, Portion, Position, Tip, has_more, scan
 from store.locks import LockBusy, locked
 from store.rebuild import rebuild
 from store.reconcile import Stale, reconcile
+from store.removal import finish as finish_removals
 from store.schema import KINDS, Columns, columns_of
 
 log = logging.getLogger(__name__)
@@ -115,9 +117,11 @@ class Ingester:
         try:
             with locked(self._lock, patience=patience):
                 try:
+                    finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
                 except StoreDamaged as error:  # in a place that the marks do not touch
                     self._rebuild(error, patience)
+                    finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
         except LockBusy:  # another process is at it: a tick leaves it to that
             if patience > TICK_PATIENCE:
@@ -274,9 +278,11 @@ def offsets_in(
 
 
 def journaled(home: Path) -> list[str]:
-    """Ids of the runs that have a journal, in alphabetical order."""
+    """Return the ids of the runs that have a journal, in order, without those that are being removed."""
+    gone = removing(home)
     try:
-        return sorted(entry.name for entry in os.scandir(home / "journal") if entry.is_dir())
+        found = (entry.name for entry in os.scandir(home / "journal") if entry.is_dir())
+        return sorted(name for name in found if name not in gone)
     except FileNotFoundError:
         return []
 

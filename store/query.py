@@ -25,7 +25,7 @@ from store.errors import StoreDamaged
 from store.evaluations import evaluations_in
 from store.event_rows import EVENT, event_of, last_events, last_values, state_events, status_events
 from store.healing import healing
-from store.home import RunFolder, run_ids
+from store.home import RunFolder, removing, run_ids
 from store.ingest import Ingester, journaled, offsets_in
 from store.journal import START, Position, has_more, read
 from store.records import Event, Example, Record, RunRow, Scalar
@@ -86,6 +86,7 @@ class Store:
     @healing
     def runs(self) -> list[RunSummary]:
         """All runs, oldest first, in the state that they are in at this moment."""
+        gone = removing(self.home)  # before their rows are read: later they are gone from both
         with self.database.reading() as connection:
             rows = _run_rows(connection)
             events = state_events(connection)
@@ -98,7 +99,7 @@ class Store:
         for run_id in dict.fromkeys([*rows, *journaled(self.home), *run_ids(self.home)]):
             live, pending = self._since(run_id, reached.get(run_id, START))
             row = _registration(pending) or rows.get(run_id) or run_states.registered(self._folder(run_id))
-            if row is not None:
+            if row is not None and run_id not in gone:
                 known = [*events.get(run_id, []), *_events(pending)]
                 summary = run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0))
                 summaries.append(_with_damage(summary, damages))

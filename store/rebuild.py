@@ -12,7 +12,7 @@ import duckdb
 
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
-from store.home import RunFolder, run_ids
+from store.home import RunFolder, removing, run_ids
 from store.scratch import scratch_folder
 
 
@@ -50,7 +50,8 @@ def _lost(database: Database) -> list[str]:
     except (StoreError, duckdb.Error):
         named = []
     started = [run for run in run_ids(database.home) if _was_started(RunFolder(database.home, run))]
-    return sorted(run for run in {*named, *started} if not any((database.home / "journal" / run).glob("*.j")))
+    lost = {*named, *started}.difference(removing(database.home))
+    return sorted(run for run in lost if not any((database.home / "journal" / run).glob("*.j")))
 
 
 def _was_started(folder: RunFolder) -> bool:

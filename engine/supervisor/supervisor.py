@@ -33,7 +33,7 @@ from engine.processes.orders import (
     Paused,
     Trained,
 )
-from engine.processes.pidfile import hold, lock_path
+from engine.processes.pidfile import Held, hold, lock_path
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, spooled
@@ -45,7 +45,7 @@ from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from profiles import Profile
-from store.home import RunFolder
+from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 
 TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
@@ -65,6 +65,10 @@ class Supervisor:
     ) -> None:
         """Takes the run's lock and opens its journal. Raises pidfile.Held or store.journal.JournalBusy."""
         self._lock = hold(lock_path(folder))
+        if folder.run_id in removing(
+            folder.home
+        ):  # looked at under the lock, which a removal holds when it begins
+            raise Held(f"{folder.path}: the run is being removed")
         self._folder = folder
         config = json.loads(folder.config.read_text(encoding="utf-8"))
         profile = Profile.model_validate(config["profile"])

@@ -1,0 +1,137 @@
+"""Removes whole runs so that a death at any moment leaves a run whole, or gone for every reader.
+
+    1  HOME/removing-RUN is made           no reader shows the run any more, no ingest takes it in, none resumes it
+    2  runs/RUN and journal/RUN go there
+    3  its rows leave the store, in one transaction
+    4  it is renamed to HOME/trash-RUN     only room on the disk is left of the run
+    5  it is deleted
+
+A removal that died after step 1 is completed by the next ingest of any process (2 to 4), and by the next `rm` or `gc`
+(5). The journal leaves its place before the rows leave the store, so that a store that is made again from the journals
+agrees at every step.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import duckdb
+
+from store.database import Database
+from store.home import REMOVING, TRASH, RunFolder, removing, trash
+from store.locks import LockBusy, locked
+from store.private import make_folder
+from store.schema import TABLES
+
+
+class RemovalRefused(RuntimeError):
+    """A run cannot be removed; the message says why and what to do. Nothing has been changed."""
+
+
+def remove(database: Database, run_ids: list[str], patience: float) -> None:
+    """Remove runs that no process uses, and delete what is left of them.
+
+    The caller holds each run's lock, so that no supervisor starts one meanwhile.
+
+    Raises: RemovalRefused with nothing changed; StoreError, OSError or duckdb.Error with the runs gone for every
+        reader, if the rest must wait.
+    """
+    for run_id in run_ids:
+        _check_place(RunFolder(database.home, run_id))
+    try:
+        with locked(database.home / "store.lock", patience=patience):
+            for run_id in run_ids:
+                make_folder(database.home / f"{REMOVING}{run_id}")
+            _sync(database.home)
+            finish(database, patience)
+    except LockBusy:
+        raise RemovalRefused(
+            f"{database.home}: another process has been taking rows in for {patience:g} s; try again"
+        ) from None
+    empty_trash(database.home)
+
+
+def finish(database: Database, patience: float) -> bool:
+    """Complete the removals that were begun, up to step 4; return True if there were any.
+
+    Call it with `store.lock` held. Raises: StoreError, OSError or duckdb.Error if one must wait.
+    """
+    begun = removing(database.home)
+    for run_id in begun:
+        _move(RunFolder(database.home, run_id))
+    if begun:
+        _delete_rows(database, begun, patience)
+    for run_id in begun:
+        (database.home / f"{REMOVING}{run_id}").rename(_free(database.home / f"{TRASH}{run_id}"))
+    if begun:
+        _sync(database.home)
+    return bool(begun)
+
+
+def empty_trash(home: Path) -> None:
+    """Delete what is left of removed runs. A link is deleted, what it leads to is not."""
+    for folder in trash(home):
+        for path in folder.iterdir():
+            path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
+        folder.rmdir()
+
+
+def _move(run: RunFolder) -> None:
+    target = run.home / f"{REMOVING}{run.run_id}"
+    for source, name in ((run.path, "run"), (run.journal, "journal")):
+        if os.path.lexists(source):
+            source.rename(target / name)
+            _sync(source.parent)
+    _sync(target)
+
+
+def _delete_rows(database: Database, run_ids: list[str], patience: float) -> None:
+    if not database.path.exists():
+        return
+    with database.writing(patience) as connection:
+        connection.execute("BEGIN")
+        try:
+            for table in TABLES:
+                connection.execute(f"DELETE FROM store.{table} WHERE list_contains(?, run_id)", [run_ids])
+            connection.execute("COMMIT")
+        except duckdb.Error:
+            _roll_back(connection)
+            raise
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """End a failed transaction; a failed COMMIT has ended it already."""
+    try:
+        connection.execute("ROLLBACK")
+    except duckdb.TransactionException:
+        return
+
+
+def _check_place(run: RunFolder) -> None:
+    """Refuse a run whose folders cannot be renamed to the home: on another disk, or behind a link out of it."""
+    device = run.home.stat().st_dev
+    for folder in (run.path.parent, run.journal.parent):
+        if folder.is_symlink() or (folder.is_dir() and folder.stat().st_dev != device):
+            raise RemovalRefused(
+                f"run {run.run_id}: {folder} leads out of the home {run.home}; make it a folder of the home first"
+            )
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the first free name after it."""
+    number, free = 2, path
+    while os.path.lexists(free):
+        free = path.with_name(f"{path.name}.{number}")
+        number += 1
+    return free
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in `folder` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
