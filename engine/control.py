@@ -59,7 +59,10 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
             client.sendall(request)
             line = client.makefile("rb").readline()
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
-        raise NotLive(f"run {folder.run_id}: no supervisor is running") from None
+        raise NotLive(
+            f"run {folder.run_id}: no supervisor is running; `mathrl-tui status {folder.run_id}` shows how it ended, "
+            f"`mathrl-tui run --resume {folder.run_id}` goes on"
+        ) from None
     except (TimeoutError, BlockingIOError):  # BlockingIOError: as many as may wait for it are waiting
         raise NotLive(f"run {folder.run_id}: its supervisor has not answered for {patience:g} s") from None
     if not line:
@@ -136,7 +139,9 @@ class ControlServer:
         for client in list(self._clients):
             self._drop(client)
         self._listener.close()
-        self._path.unlink(missing_ok=True)
+        # On a disk that cannot be written the name stays; a client that connects to it finds nobody.
+        with suppress(OSError):
+            self._path.unlink()
 
     def _read(self, client: socket.socket) -> bytes | None:
         """The client's whole line once it is there."""

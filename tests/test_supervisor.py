@@ -34,7 +34,8 @@ from supervised import (
 
 from engine import control
 from engine.handover.slots import SHARED_MEMORY
-from engine.processes.pidfile import Process
+from engine.processes.pidfile import Process, hold, lock_path
+from engine.supervisor import __main__ as entry
 from store.home import RunFolder
 from store.query import Store
 from store.records import Event, Example, RunRow, Scalar
@@ -394,3 +395,18 @@ def test_a_run_deep_in_a_tree_is_reached_by_its_owner_alone(tmp_path: Path) -> N
     assert ask(folder, "status").status["state"] == "running"
     ask(folder, "kill")
     supervisor.wait(PATIENCE)
+
+
+def test_a_second_supervisor_names_the_first_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(tmp_path)
+    held = hold(lock_path(folder))
+    try:
+        assert entry.main([str(folder.path)]) == 1
+    finally:
+        os.close(held)
+    assert capsys.readouterr().err == (
+        f"run {folder.run_id}: is live already, its supervisor is process {os.getpid()}; "
+        f"`mathrl-tui attach {folder.run_id}` follows it\n"
+    )

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import digests
-from engine.context import Context
 from store.private import close_to_others, make_folder
 from store.records import Event
+
+if TYPE_CHECKING:
+    from engine.context import Context  # loads numpy, which the launcher does not need
 
 
 def content_key(facts: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.gpus import visible_gpus, wanted
 from engine.plan import Step, needs_worker
-from engine.processes.pidfile import Held
+from engine.processes.pidfile import Held, holder, lock_path
 from engine.supervisor.supervisor import Supervisor
 from profiles import Profile
 from store.home import RunFolder
@@ -27,8 +27,17 @@ def main(arguments: list[str]) -> int:
     gpus = [gpu for gpu in visible_gpus() if gpu.index in numbers] if numbers else []
     try:
         supervisor = Supervisor(folder, gpus)
-    except (Held, JournalBusy, OSError) as error:
-        print(f"run {folder.run_id}: cannot be supervised: {error}", file=sys.stderr)
+    except Held:
+        other = holder(lock_path(folder))
+        who = "" if other is None else f", its supervisor is process {other.pid}"
+        print(
+            f"run {folder.run_id}: is live already{who}; `mathrl-tui attach {folder.run_id}` follows it",
+            file=sys.stderr,
+        )
+        return 1
+    except (JournalBusy, OSError) as error:
+        again = f"put that right, then `mathrl-tui run --resume {folder.run_id}`"
+        print(f"run {folder.run_id}: cannot be supervised: {error}; {again}", file=sys.stderr)
         return 1
     if len(arguments) > 1:
         ready = int(arguments[1])
