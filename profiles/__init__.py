@@ -1,8 +1,8 @@
 """The experiment as data: TOML profiles checked by pydantic models.
 
-A profile says everything that decides a result: model, data, the stages' settings, the arms and the hardware.
-`load` reads one by name or path, applies `--set` overrides and returns a frozen `Profile`, or raises
-`ProfileError` with one line that names the field and what to do.
+A profile contains every setting that affects a result: model, data, stage settings, arms and hardware.
+`load` reads a profile by name or path, applies `--set` overrides and returns a frozen `Profile`.
+It raises `ProfileError` with one line that names the field and what to do.
 """
 
 from profiles.changes import changed_settings

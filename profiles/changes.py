@@ -1,4 +1,4 @@
-"""The settings that overrides change: what a run differs in from the profile that it is named for."""
+"""The settings of a run that overrides changed from its profile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from profiles.load import ProfileError, load
 
 
 def changed_settings(name_or_path: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the fields that `overrides` set to another value than the profile has.
+    """Return the fields that `overrides` set to a value different from the profile's.
 
     Returns: field → {"profile": the profile's value, "run": the value set}, as JSON values. The profile's value is
         None if the profile is valid with the overrides only.

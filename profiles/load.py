@@ -1,7 +1,7 @@
-"""From a name or a path, and `--set` overrides, to a checked `Profile`; every fault is one line.
+"""Load a profile by name or path, apply `--set` overrides and validate it; each error is one line.
 
-The overrides' values are read as TOML (`2e-6`, `true`, `[0, 8]`), and as plain text if TOML cannot read them. Fields
-that hold several values also take a comma list (`eval.suite=mmlu,winogrande`).
+Values of overrides are read as TOML (`2e-6`, `true`, `[0, 8]`), or as plain text if TOML cannot read them. Fields
+with several values also accept a comma list (`eval.suite=mmlu,winogrande`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from profiles.schema import Profile
 
 FOLDER = Path(__file__).parent
-LONGEST_SHOWN = 200  # characters of a given value or of a parser's message
+# Maximum number of characters of a given value, or of a parser's message.
+LONGEST_SHOWN = 200
 
 
 class ProfileError(ValueError):
@@ -25,12 +26,15 @@ class ProfileError(ValueError):
 
 
 def names() -> list[str]:
-    """Names of the profiles that come with the package."""
+    """Return the names of the profiles that come with the package, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:
-    """The profile called `name_or_path` (or in that file) with `section.field=value` overrides applied."""
+    """Load the profile with this name or in this file, and apply `section.field=value` overrides.
+
+    Raises: ProfileError if the profile or an override cannot be used.
+    """
     path = _locate(name_or_path)
     table = _read(path)
     table.setdefault("name", path.stem)
@@ -40,7 +44,10 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:
 
 
 def overridden(profile: Profile, overrides: Sequence[str]) -> Profile:
-    """Return `profile` with `section.field=value` overrides applied. Raises: ProfileError."""
+    """Return `profile` with `section.field=value` overrides applied.
+
+    Raises: ProfileError if an override cannot be used.
+    """
     table = profile.model_dump(mode="json")
     for override in overrides:
         _apply(table, override)
@@ -48,7 +55,10 @@ def overridden(profile: Profile, overrides: Sequence[str]) -> Profile:
 
 
 def validate(table: dict[str, Any], name: str) -> Profile:
-    """`table` as a Profile; ProfileError names the first faulty field and the nearest known one."""
+    """Validate `table` and return it as a Profile.
+
+    Raises: ProfileError with the first invalid field and, if it is unknown, the nearest known one.
+    """
     try:
         return Profile.model_validate(table)
     except ValidationError as error:
@@ -70,9 +80,9 @@ def _locate(name_or_path: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
-    # RecursionError: nested too deeply, or a key of too many parts. ValueError also: an integer of too many digits.
+    # RecursionError: nested too deeply, or a key of too many parts. ValueError: also an integer of too many digits.
     except (ValueError, RecursionError) as error:
-        raise ProfileError(f"profile {path}: not TOML that can be read: {_clipped(str(error))}") from None
+        raise ProfileError(f"profile {path}: not valid TOML: {_clipped(str(error))}") from None
     except OSError as error:
         raise ProfileError(f"profile {path}: cannot be read: {error.strerror}") from None
 
@@ -85,14 +95,16 @@ def _apply(table: dict[str, Any], override: str) -> None:
     for section in sections:
         inner = table.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ProfileError(f"--set {override}: {section} is no table; arms are changed in a profile file")
+            raise ProfileError(
+                f"--set {override}: {section} is not a table; to change arms, edit a profile file"
+            )
         table = inner
     item = _item_type([*sections, field])
     table[field] = _value(text) if item is None else _values(text, item)
 
 
 def _item_type(path: Sequence[str]) -> Any:
-    """Return the type of the plain values that the field at `path` holds several of; None if it holds no such."""
+    """Return the item type of the list field at `path`; None if the field is not a list of plain values."""
     kind: Any = Profile
     for name in path:
         if not (isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields):
@@ -104,7 +116,7 @@ def _item_type(path: Sequence[str]) -> Any:
 
 
 def _values(text: str, item: Any) -> list[Any]:
-    """Return the values of a TOML list, of a comma list, or of a single value."""
+    """Parse a TOML list, a comma list or a single value."""
     found = _value(text)
     if isinstance(found, list):
         return found
@@ -128,7 +140,7 @@ def _first_fault(error: ValidationError) -> str:
         close = difflib.get_close_matches(where, _fields(Profile), n=1, cutoff=0.5)
         return f"{where}: no such field" + (f"; did you mean {close[0]}?" if close else "")
     message = fault["msg"].removeprefix("Value error, ")
-    # Checks of a whole section name their fields themselves.
+    # A check of a whole section names its fields in its message.
     if fault["type"] == "value_error":
         return message
     field = fault["loc"][:2]
@@ -141,7 +153,7 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _clipped(text: str) -> str:
-    """Return `text` at a length that a line of an error can hold."""
+    """Shorten `text` to fit one line of an error."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 

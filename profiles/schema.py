@@ -1,7 +1,7 @@
-"""Every field of a profile: its type, default, bounds, unit and meaning.
+"""The fields of a profile: type, default, bounds, unit and meaning.
 
-The order of the sections is the order of the experiment. Units stand in the descriptions; `mathrl-tui profiles
-show` prints them. The sections that train are in profiles/training.py.
+Sections follow the order of the experiment. Units are in the descriptions, which `mathrl-tui profiles show` prints.
+The training sections are in profiles/training.py.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pydantic import Field, model_validator
 from profiles.section import Count, Fraction, Positive, Rate, Section
 from profiles.training import Grpo, Pretrain, Sft
 
-# What a run marks as done under these names is no arm's training.
+# A run records these names as done. They do not name the training of an arm.
 STAGES_WITHOUT_ARM = frozenset({"data", "traces", "preprocess", "eval", "tasks"})
 
 SPLIT = r"^[^\[\]]+(\[(-?\d+%?)?:(-?\d+%?)?\])?$"
 
 
 class Model(Section):
-    """The subject of the experiment."""
+    """The model of the experiment."""
 
     source: str = Field(
         "Qwen/Qwen2.5-Math-1.5B", description="hub name, local folder, or 'made' for the demo model"
@@ -32,36 +32,40 @@ class Model(Section):
 
 
 class Hardware(Section):
-    """Which device does what."""
+    """Devices and processes of trainer and worker."""
 
     trainer: str = Field("cuda:0", pattern=r"^(cpu|cuda:\d+)$", description="device of the trainer")
     worker: str = Field("cuda:1", pattern=r"^(cpu|cuda:\d+)$", description="device of the worker")
-    generator: Literal["vllm", "transformers"] = Field("vllm", description="what the worker generates with")
+    generator: Literal["vllm", "transformers"] = Field("vllm", description="generation library of the worker")
     trainer_processes: Positive = Field(
         1, description="trainer ranks under FSDP2; devices count up from `trainer`"
     )
     worker_tensor_parallel: Positive = Field(1, description="GPUs that share one copy of the worker's model")
     worker_data_parallel: Positive = Field(
-        1, description="GPUs (or groups of worker_tensor_parallel GPUs) that each generate on their own"
+        1, description="GPUs (or groups of worker_tensor_parallel GPUs) that generate independently"
     )
     worker_copies: Count = Field(
         0,
-        description="copies of vLLM's model on each GPU; they share memory and max_sequences (0: found from memory)",
+        description="copies of vLLM's model on each GPU; they share memory and max_sequences (0: chosen from memory)",
     )
     trainer_threads: Count = Field(0, description="CPU threads of the trainer (0: the library's choice)")
     worker_threads: Count = Field(0, description="CPU threads of the worker (0: the library's choice)")
-    gpu_memory_fraction: Rate = Field(0.9, description="share of the worker's GPU memory that vLLM may take")
-    max_sequences: Positive = Field(512, description="sequences the worker generates at a time")
-    max_model_len: Positive = Field(4096, description="longest prompt and completion together, tokens")
+    gpu_memory_fraction: Rate = Field(
+        0.9, description="fraction of the worker's GPU memory that vLLM may use"
+    )
+    max_sequences: Positive = Field(512, description="sequences that the worker generates concurrently")
+    max_model_len: Positive = Field(
+        4096, description="maximum length of prompt and completion together, tokens"
+    )
     enforce_eager: bool = Field(
-        False, description="vLLM without compilation and CUDA graphs: starts sooner, runs slower"
+        False, description="vLLM without compilation and CUDA graphs: starts faster, runs slower"
     )
     trainer_restarts: Count = Field(
         2,
-        description="deaths in a row without progress after which a trainer is still started again from its checkpoint",
+        description="consecutive crashes without progress after which a trainer still restarts from its checkpoint",
     )
     worker_restarts: Count = Field(
-        5, description="deaths in a row without progress after which a worker is still started again"
+        5, description="consecutive crashes without progress after which a worker still restarts"
     )
 
 
@@ -90,11 +94,11 @@ class Data(Section):
     revision: str = Field("main", description="hub revision (a commit pins it)")
     seed: Count = Field(
         0,
-        description="decides which questions there are: word problems, validation rows, few-shot examples, limited "
-        "rows. The run's own seed changes none of them, so runs of several seeds can be pooled",
+        description="selects the questions: word problems, validation rows, few-shot examples, limited rows. The run's "
+        "own seed changes none of them, so runs of several seeds can be pooled",
     )
     validation_rows: Positive = Field(
-        512, description="rows of the training split kept for validation, by data.seed"
+        512, description="rows of the training split reserved for validation, by data.seed"
     )
     train_limit: Count = Field(0, description="training rows to keep, by data.seed (0: all)")
     test_limit: Count = Field(0, description="test rows to keep, from the start (0: all)")
@@ -104,12 +108,12 @@ class Data(Section):
     test_rows: Positive = Field(600, description="word-problems only: held-out rows to make")
     platinum: bool = Field(False, description="also evaluate on GSM8K-Platinum (hub)")
     max_row_characters: Positive = Field(
-        20_000, description="a longer question or answer is rejected, characters"
+        20_000, description="maximum length of a question or answer, characters; longer ones are rejected"
     )
 
 
 class Traces(Section):
-    """Worked solutions that SFT learns from."""
+    """Worked solutions for SFT."""
 
     source: Literal["solutions", "api"] = Field(
         "api", description="'api': sampled from a teacher; 'solutions': the data set's own worked solutions"
@@ -123,89 +127,92 @@ class Traces(Section):
     )
     body: Literal["reasoning", "answer", "both"] = Field(
         "reasoning",
-        description="which part of a teacher's message becomes the trace: its reasoning (`reasoning_content`, "
-        "`reasoning` or the part before </think>; the answer's text if there is none), its answer, or both; the trace "
-        "ends with the final answer",
+        description="part of a teacher's message that becomes the trace: its reasoning (`reasoning_content`, "
+        "`reasoning` or the part before </think>; the text of the answer if these are empty), its answer, or both; the "
+        "trace ends with the final answer",
     )
-    samples: Positive = Field(1, description="completions a question")
-    max_tokens: Positive = Field(2048, description="longest completion, reasoning included, tokens")
+    samples: Positive = Field(1, description="completions per question")
+    max_tokens: Positive = Field(2048, description="maximum completion length with reasoning, tokens")
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.6, description="sampling temperature")
-    concurrency: Positive = Field(52, description="requests in flight")
+    concurrency: Positive = Field(52, description="maximum number of requests in flight")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        600.0, description="longest wait for one answer, seconds"
+        600.0, description="maximum wait for one answer, seconds"
     )
-    attempts: Positive = Field(8, description="tries before a question is given up and counted as failed")
+    attempts: Positive = Field(8, description="attempts before a question counts as failed")
     max_failed: Fraction = Field(
         0.01,
-        description="share of the questions that may stay without an answer, rounded up to whole questions; more fail "
-        "the stage",
+        description="maximum fraction of questions without an answer, rounded up to whole questions; above it the "
+        "stage fails",
     )
     limit: Count = Field(0, description="questions that get a worked solution, by data.seed (0: all)")
     price_input: Annotated[float, Field(ge=0)] = Field(
-        0.55, description="price of a million prompt tokens, dollars"
+        0.55, description="price per million prompt tokens, dollars"
     )
     price_output: Annotated[float, Field(ge=0)] = Field(
-        2.19, description="price of a million completion tokens, dollars"
+        2.19, description="price per million completion tokens, dollars"
     )
     spending_cap: Annotated[float, Field(gt=0)] = Field(
-        50.0, description="stop before spending more, dollars"
+        50.0, description="spending limit, dollars; the stage stops before it exceeds this"
     )
     wrong_answers: Literal["keep", "drop", "mark"] = Field(
-        "drop", description="what becomes of traces, or of the data set's own solutions, with a wrong answer"
+        "drop", description="what to do with wrong traces, or with the data set's own wrong solutions"
     )
 
 
 class Preprocess(Section):
-    """From text to token ids."""
+    """Conversion of text to token ids."""
 
     template: Literal["chat", "plain"] = Field(
         "chat", description="the tokenizer's chat template, or a plain question form"
     )
     system_prompt: str = Field(
         "Please reason step by step, and put your final answer within \\boxed{}.",
-        description="instruction; empty: none",
+        description="system instruction (empty: none)",
     )
     max_tokens: Positive = Field(
-        2048, description="longest prompt and answer together; longer rows are cut and counted"
+        2048,
+        description="maximum length of prompt and answer together, tokens; longer rows are cut and counted",
     )
 
 
 class Eval(Section):
-    """How every arm is judged."""
+    """Evaluation of each arm."""
 
-    max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(0.0, description="0: greedy")
-    samples: Positive = Field(1, description="completions a question")
+    max_new_tokens: Positive = Field(1024, description="maximum completion length, tokens")
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
+        0.0, description="sampling temperature (0: greedy)"
+    )
+    samples: Positive = Field(1, description="completions per question")
     shots: tuple[Count, ...] = Field(
-        (0,), description="worked examples before the question, one task for each number"
+        (0,), description="numbers of worked examples before the question; each number is one task"
     )
     templates: tuple[Literal["chat", "plain"], ...] = Field(
-        (), description="prompt forms to ask under (empty: that of preprocess)"
+        (), description="prompt forms to evaluate (empty: that of preprocess)"
     )
     limit: Count = Field(0, description="test questions (0: all)")
     checkpoint: Literal["last", "best"] = Field(
-        "last", description="which checkpoint stands for a trained arm"
+        "last", description="which checkpoint of a trained arm to evaluate"
     )
     server: str = Field(
         "",
         pattern=r"^(https?://\S+)?$",
-        description="OpenAI-compatible server to ask instead of the worker, http://HOST:PORT/v1 (empty: none)",
+        description="OpenAI-compatible server to use instead of the worker, http://HOST:PORT/v1 (empty: none)",
     )
-    suite: tuple[str, ...] = Field((), description="lm-eval tasks: the regression watch")
-    suite_shots: Count = Field(4, description="few-shot examples where a suite task allows them")
-    suite_limit: Count = Field(0, description="documents a suite task (0: all)")
+    suite: tuple[str, ...] = Field((), description="lm-eval tasks of the regression watch")
+    suite_shots: Count = Field(4, description="few-shot examples, if a suite task allows them")
+    suite_limit: Count = Field(0, description="documents per suite task (0: all)")
     window: Positive = Field(
         4096,
-        description="longest text that suite tasks read at once, tokens: perplexity windows, few-shot prompts "
-        "(lm-eval's max_length; a model with fewer positions shortens it, hardware.max_model_len must hold it)",
+        description="maximum text length in suite tasks, tokens: perplexity windows, few-shot prompts (lm-eval's "
+        "max_length; a model with fewer positions shortens it; it must fit hardware.max_model_len)",
     )
     suite_data: str = Field("", description="folder of local rows for the suite (empty: the hub)")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
-        0.95, description="coverage of differences' intervals (single rates: 95 %)"
+        0.95, description="coverage of the intervals of differences, a fraction (single rates: 95 %)"
     )
-    resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="bootstrap resamples")
+    resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="number of bootstrap resamples")
     margin: Fraction = Field(
-        0.02, description="largest loss on a capability task that is tolerated (non-inferiority)"
+        0.02, description="maximum tolerated loss on a capability task, a fraction (non-inferiority)"
     )
 
     @model_validator(mode="after")
@@ -213,7 +220,7 @@ class Eval(Section):
         for field in ("shots", "templates"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
-                raise ValueError(f"eval.{field} names a value twice: {', '.join(map(str, values))}")
+                raise ValueError(f"eval.{field} lists a value twice: {', '.join(map(str, values))}")
         if not self.shots and not self.suite:
             raise ValueError(
                 "eval.shots and eval.suite are both empty, so nothing would be measured; set one"
@@ -222,10 +229,12 @@ class Eval(Section):
 
 
 class Arm(Section):
-    """One subject of the comparison."""
+    """One model of the comparison: how it is made and from which parent."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9+._-]*$", description="how the arm is addressed: RUN/NAME")
-    stage: Literal["none", "pretrain", "sft", "grpo"] = Field(description="what makes it from its parent")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9+._-]*$", description="name in addresses: RUN/NAME")
+    stage: Literal["none", "pretrain", "sft", "grpo"] = Field(
+        description="stage that makes the arm from its parent"
+    )
     parent: str = Field("", description="the arm it starts from (empty: model.source)")
 
 
@@ -240,7 +249,7 @@ DEFAULT_ARMS = (
 class Profile(Section):
     """A whole experiment."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="how the profile is called")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the profile")
     description: str = Field("", description="one sentence")
     model: Model = Model()
     hardware: Hardware = Hardware()
@@ -254,21 +263,22 @@ class Profile(Section):
     arms: tuple[Arm, ...] = DEFAULT_ARMS
 
     def arm(self, name: str) -> Arm:
-        """The arm called `name`; KeyError where the profile declares none."""
+        """Return the arm called `name`.
+
+        Raises: KeyError if the profile does not declare it.
+        """
         return {arm.name: arm for arm in self.arms}[name]
 
     @model_validator(mode="after")
     def _arms_form_a_graph(self) -> Self:
         if not self.arms:
-            raise ValueError("arms: there is none; declare the base model at least, with stage 'none'")
+            raise ValueError("arms: the list is empty; declare at least the base model, with stage 'none'")
         seen: set[str] = set()
         for arm in self.arms:
             if arm.name in seen:
                 raise ValueError(f"arms: {arm.name!r} is declared twice; arm names must differ")
             if arm.name in STAGES_WITHOUT_ARM:
-                raise ValueError(
-                    f"arms: {arm.name!r} is what a stage of the run is called; choose another name"
-                )
+                raise ValueError(f"arms: {arm.name!r} is the name of a stage; choose another name")
             if arm.parent and arm.parent not in seen:
                 raise ValueError(
                     f"arms: {arm.name!r} starts from {arm.parent!r}, which is not declared before it"
@@ -279,11 +289,11 @@ class Profile(Section):
         made = self.model.source == "made"
         if made and self.arms[0].stage == "none":
             raise ValueError(
-                f"arms: {self.arms[0].name!r} comes first, but has no model: put the arm of stage 'pretrain' there"
+                f"arms: the first arm {self.arms[0].name!r} has no model; put the arm of stage 'pretrain' first"
             )
         if made != any(arm.stage == "pretrain" for arm in self.arms):
             raise ValueError(
-                "arms: an arm of stage 'pretrain' goes with model.source = 'made', and only with it"
+                "arms: an arm of stage 'pretrain' needs model.source = 'made', and 'made' needs such an arm"
             )
         return self
 
@@ -296,5 +306,5 @@ class Profile(Section):
                 "tokens; raise it or lower grpo.max_new_tokens and eval.max_new_tokens"
             )
         if self.grpo.prompts_per_step * self.grpo.group_size < self.grpo.minibatches:
-            raise ValueError("grpo.minibatches is larger than the number of completions a step")
+            raise ValueError("grpo.minibatches is larger than the number of completions per step")
         return self

@@ -1,4 +1,4 @@
-"""What every section of a profile is made of: a frozen table, and kinds of numbers with their bounds."""
+"""Base class of profile sections, and number types with bounds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Section(BaseModel):
-    """A frozen table of a profile; an unknown key is an error, never ignored."""
+    """A frozen section of a profile; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

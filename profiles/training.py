@@ -1,7 +1,7 @@
-"""The sections of a profile that train: pretrain, sft and grpo, and the optimizer that they share.
+"""The profile sections of training: pretrain, sft, grpo and their shared optimizer.
 
-Learning rates are those of float32 master weights. With pure bf16 weights an update of 1e-6 is smaller than half a
-bf16 step, and is lost.
+Learning rates assume float32 master weights. With pure bf16 weights an update of 1e-6 is smaller than half a bf16 step
+and is lost.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from pydantic import Field, model_validator
 from profiles.section import Count, Decay, Fraction, Minutes, Positive, Rate, Section
 
 CHECKPOINT_MINUTES = (
-    "longest time without a checkpoint, minutes (0: no limit): one is written besides those of checkpoint_every, but "
-    "is never the best"
+    "maximum time between checkpoints, minutes (0: no limit); these checkpoints are extra to checkpoint_every and "
+    "cannot become the best"
 )
 LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "reinforce_baseline"]
 
 
 class Pretrain(Section):
-    """The demo's base model, made on the spot (model.source = 'made' only)."""
+    """Training of the demo's base model from scratch (model.source = 'made' only)."""
 
     steps: Positive = Field(280, description="optimizer steps")
-    batch_size: Positive = Field(64, description="sequences a step")
+    batch_size: Positive = Field(64, description="sequences per step")
     learning_rate: Rate = Field(5e-3, description="peak learning rate")
     warmup_steps: Count = Field(20, description="linear warm-up, steps")
     checkpoint_every: Count = Field(100, description="steps between checkpoints (0: only at the end)")
     checkpoint_minutes: Minutes = Field(10.0, description=CHECKPOINT_MINUTES)
     worked_steps: Count = Field(
-        170, description="steps, the first ones, in which every solution shows its work"
+        170, description="number of first steps in which every solution shows its work"
     )
     worked_kinds: Count = Field(
-        2, description="kinds of problem (of 18) whose solutions always show their work"
+        2, description="number of problem kinds (of 18) with solutions that always show their work"
     )
     worked_fraction: Fraction = Field(
-        0.3, description="share of the other kinds' later solutions that show their work; the others guess"
+        0.3,
+        description="fraction of the other kinds' later solutions that show their work; the rest guess the answer",
     )
     layers: Positive = Field(2, description="transformer layers")
     width: Positive = Field(128, description="hidden size; 32, 48 or 64 for each attention head")
     heads: Positive = Field(4, description="attention heads")
     key_value_heads: Positive = Field(2, description="key-value heads")
     vocabulary: Annotated[int, Field(ge=257)] = Field(
-        1024, description="largest vocabulary of the byte-level BPE tokenizer"
+        1024, description="maximum vocabulary of the byte-level BPE tokenizer, tokens"
     )
 
     @model_validator(mode="after")
@@ -59,24 +60,28 @@ class Pretrain(Section):
 
 
 class Optimizer(Section):
-    """What SFT and GRPO share: AdamW with fp32 masters."""
+    """AdamW with fp32 master weights, shared by SFT and GRPO."""
 
     learning_rate: Rate = Field(1e-5, description="peak learning rate")
-    schedule: Literal["constant", "cosine", "linear"] = Field("cosine", description="after the warm-up")
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        "cosine", description="learning-rate schedule after the warm-up"
+    )
     warmup_steps: Count = Field(10, description="linear warm-up, steps")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay")
-    beta1: Decay = Field(0.9, description="AdamW first moment")
-    beta2: Decay = Field(0.95, description="AdamW second moment")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradient norm is clipped to this")
+    beta1: Decay = Field(0.9, description="AdamW decay of the first moment")
+    beta2: Decay = Field(0.95, description="AdamW decay of the second moment")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="maximum gradient norm (clipping)")
     tokens_per_microbatch: Count = Field(
-        16_384, description="packed tokens a forward pass (0: found from free memory)"
+        16_384, description="packed tokens per forward pass (0: chosen from free memory)"
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
     checkpoint_every: Count = Field(50, description="steps between checkpoints (0: only at the end)")
     checkpoint_minutes: Minutes = Field(10.0, description=CHECKPOINT_MINUTES)
-    keep_checkpoints: Positive = Field(2, description="newest checkpoints kept; the best is kept besides")
-    validate_every: Count = Field(25, description="steps between validations (0: none)")
-    validation_rows: Positive = Field(256, description="validation questions asked each time")
+    keep_checkpoints: Positive = Field(
+        2, description="number of newest checkpoints to keep, in addition to the best"
+    )
+    validate_every: Count = Field(25, description="steps between validations (0: off)")
+    validation_rows: Positive = Field(256, description="questions per validation")
 
 
 class Sft(Optimizer):
@@ -86,62 +91,67 @@ class Sft(Optimizer):
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         2.0, description="passes over the traces, when steps is 0"
     )
-    batch_size: Positive = Field(64, description="sequences a step")
+    batch_size: Positive = Field(64, description="sequences per step")
 
 
 class Grpo(Optimizer):
     """Reinforcement learning from the grader's verdicts."""
 
     learning_rate: Rate = Field(1e-6, description="peak learning rate")
-    schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="after the warm-up")
-    steps: Positive = Field(
-        200, description="rollout batches; each is trained on `epochs` times in `minibatches` parts"
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        "constant", description="learning-rate schedule after the warm-up"
     )
-    prompts_per_step: Positive = Field(64, description="questions a step")
-    group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions a question")
+    steps: Positive = Field(
+        200, description="rollout batches; each is trained on for `epochs` passes in `minibatches` parts"
+    )
+    prompts_per_step: Positive = Field(64, description="questions per step")
+    group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions per question")
     max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(1.0, description="sampling temperature")
-    top_p: Rate = Field(1.0, description="nucleus sampling mass")
+    top_p: Rate = Field(1.0, description="probability mass of nucleus sampling")
     loss: LossName = Field("dapo", description="policy-gradient loss")
-    clip_low: Fraction = Field(0.2, description="ratio is clipped below 1 - this")
-    clip_high: Annotated[float, Field(ge=0.0)] = Field(0.28, description="ratio is clipped above 1 + this")
+    clip_low: Fraction = Field(0.2, description="lower clip: the ratio is clipped at 1 - clip_low")
+    clip_high: Annotated[float, Field(ge=0.0)] = Field(
+        0.28, description="upper clip: the ratio is clipped at 1 + clip_high"
+    )
     epochs: Positive = Field(1, description="passes over each rollout batch")
-    minibatches: Positive = Field(1, description="optimizer steps a pass over the batch")
+    minibatches: Positive = Field(1, description="optimizer steps per pass over the batch")
     kl_coefficient: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="weight of the k3 KL penalty to the parent"
     )
     staleness: Count = Field(
-        1, description="weight versions between sampler and trainer (0: strictly on policy)"
+        1, description="maximum weight versions between sampler and trainer (0: strictly on policy)"
     )
     old_logprobs: Literal["sampler", "trainer"] = Field(
-        "sampler", description="the ratio's denominator: the sampler's log-probs, or a pass before the update"
+        "sampler",
+        description="denominator of the ratio: log-probs of the sampler, or of a trainer pass before the update",
     )
     importance_cap: Annotated[float, Field(gt=0.0)] = Field(
-        2.0, description="truncation of the trainer/sampler ratio that corrects for stale or foreign samplers"
+        2.0, description="cap of the trainer/sampler ratio that corrects for stale or different samplers"
     )
     normalise_advantage: bool = Field(
-        True, description="divide by the group's standard deviation where the loss does"
+        True, description="divide by the group's standard deviation, if the loss does so"
     )
     refill_groups: Count = Field(
-        0, description="spare questions a step that replace groups all right or all wrong (0: none)"
+        0, description="spare questions per step that replace groups all right or all wrong (0: none)"
     )
     mask_truncated: bool = Field(
-        False, description="leave completions that ran out of tokens out of the loss"
+        False, description="exclude completions that reached the token limit from the loss"
     )
     overlong_buffer: Count = Field(
-        0, description="soft punishment grows over the last this many tokens (0: none)"
+        0, description="last tokens before the limit over which a soft penalty grows (0: no penalty)"
     )
     format_reward: Fraction = Field(
-        0.0, description="reward for a readable answer that is wrong (can be farmed)"
+        0.0, description="reward for a readable but wrong answer (can be exploited by the policy)"
     )
     examples_per_step: Count = Field(4, description="completions recorded in the store each step")
     record_rollouts: bool = Field(True, description="record rollouts (ids, log-probs, rewards) for replay")
     rollouts_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
         10.0,
-        description="largest record of one arm's rollouts, GB (200 million sampled tokens take about 1); beyond it the "
-        "oldest steps are removed, and what is left cannot be replayed from step 1 (0: no bound)",
+        description="maximum size of one arm's recorded rollouts, GB (200 million sampled tokens take about 1); above "
+        "it the oldest steps are removed, and the rest cannot be replayed from step 1 (0: no limit)",
     )
     replay: str = Field(
         "",
-        description="run whose recorded rollouts are trained on in place of a worker's: its id or folder (empty: none)",
+        description="run to replay: train on its recorded rollouts instead of a worker's; id or folder (empty: none)",
     )

@@ -1,8 +1,10 @@
-"""Two models on the same questions, task by task: rates, difference, interval, test and what could have been seen.
+"""Comparison of two models on the same questions, task by task.
 
-Scores come from the store's evaluation rows or from JSONL files. Where a question was answered several times its
-score is the mean, and questions, not completions, are what the intervals count. Questions that only one side
-answered are an error and are named, never dropped. All comparisons of one call are one family for Holm's correction.
+scores ─▶ paired differences ─▶ interval, p-value, detectable effect ─▶ Holm over the family
+
+Scores come from the store's evaluation rows or from JSONL files. If a question has several answers, its score is their
+mean. Intervals count questions, not completions. A question that only one side answered is an error that names it.
+All comparisons of one call are one family for Holm's correction.
 Perplexities are compared by their ratio on the same documents.
 """
 
@@ -32,24 +34,30 @@ if TYPE_CHECKING:
     from store.query import Store
     from store.results import EvalSummary
 
-NAMED_IDS = 5  # how many differing ids an error spells out
+# Maximum number of ids that an error lists.
+NAMED_IDS = 5
 
-Tasks = Mapping[str, Mapping[str, float]]  # task → question id → score
-Q = TypeVar("Q", bound=Mapping[str, object])  # what a side has of one task, by question
-Documents = Mapping[str, tuple[float, int]]  # document id → log-likelihood, words
-Method = tuple[float, int, int]  # confidence, resamples, seed
+# Task → question id → score.
+Tasks = Mapping[str, Mapping[str, float]]
+# The results of one side on one task, by question.
+Q = TypeVar("Q", bound=Mapping[str, object])
+# Document id → log-likelihood in nats, number of words.
+Documents = Mapping[str, tuple[float, int]]
+# Confidence, resamples, seed.
+Method = tuple[float, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """b against a on one task. Rates and effects are fractions; differences are b − a.
+    """Result of b against a on one task.
 
-    Where the measure is perplexity, rates are perplexities (lower is better), and difference, interval and effect are
-    b's change relative to a: 0.02 is 2 % more.
+    Rates and effects are fractions; differences are b − a. If the measure is perplexity, rates are perplexities
+    (lower is better). Difference, interval and effect are then changes relative to a: 0.02 is 2 % more.
     """
 
     task: str
-    n: int  # questions
+    # Number of questions.
+    n: int
     a: str
     b: str
     a_rate: float
@@ -60,26 +68,28 @@ class Comparison:
     confidence: float
     p_value: float
     p_value_holm: float
-    minimum_detectable_effect: float  # with 80 % power, at this confidence
-    a_only: int  # questions on which a scored higher
+    # With 80 % power, at this confidence.
+    minimum_detectable_effect: float
+    # Number of questions on which a scored higher.
+    a_only: int
     b_only: int
     measure: Measure = "accuracy"
 
     @property
     def gain(self) -> tuple[float, float, float]:
-        """How much better b is, and the ends of its interval: the difference, turned round where lower is better."""
+        """Return b's improvement and the ends of its interval; the sign is flipped if lower is better."""
         if self.measure == "perplexity":
             return -self.difference, -self.ci_high, -self.ci_low
         return self.difference, self.ci_low, self.ci_high
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
+        """Return the fields as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An arm of a run, at a step (None: the latest evaluated)."""
+    """Address of an arm of a run at a step; None is the latest evaluated step."""
 
     run: str
     arm: str
@@ -87,7 +97,10 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """RUN/ARM or RUN/ARM@STEP; InputError on anything else."""
+    """Parse RUN/ARM or RUN/ARM@STEP.
+
+    Raises: InputError if `text` has another form.
+    """
     run, slash, rest = text.rpartition("/")
     arm, at, step = rest.partition("@")
     if not slash or not run or not arm or (at and not step.isdecimal()):
@@ -103,7 +116,13 @@ def compare_tasks(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Comparison]:
-    """One comparison for each task that both sides have, in a's order; Holm over them."""
+    """Compare b with a on each task that both have, in a's order, as one Holm family.
+
+    Args:
+        labels: names of a and b in results and errors.
+        confidence: coverage of the intervals, a fraction.
+    Raises: InputError if no task is shared, or if the questions of a task differ.
+    """
     shared = _shared(a, b, labels)
     return corrected(
         _compare(task, a[task], b[task], labels, (confidence, resamples, seed)) for task in shared
@@ -113,7 +132,10 @@ def compare_tasks(
 def compare_files(
     a: Path, b: Path, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Comparison]:
-    """Two JSONL files with `id` and `correct`, the second against the first."""
+    """Compare two JSONL files with `id` and `correct`; `b` against `a`.
+
+    Raises: InputError if a file cannot be used, or if tasks or questions differ.
+    """
     a_tasks, b_tasks = read_scores(a), read_scores(b)
     if a_tasks.keys() != b_tasks.keys():
         raise InputError(f"{a} and {b} hold different tasks: {_listed(a_tasks)} against {_listed(b_tasks)}")
@@ -123,7 +145,10 @@ def compare_files(
 def compare_arms(
     store: Store, a: str, b: str, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Comparison]:
-    """Two arms addressed as RUN/ARM or RUN/ARM@STEP, of one run or of two, the second against the first."""
+    """Compare two arms, RUN/ARM or RUN/ARM@STEP, of one run or of two runs; `b` against `a`.
+
+    Raises: InputError if an arm is unknown, or if tasks, questions or windows do not match.
+    """
     sides = [parse_address(text) for text in (a, b)]
     method = confidence, resamples, seed
     scores = [arm_scores(store, side) for side in sides]
@@ -134,7 +159,7 @@ def compare_arms(
 
 
 def _refuse_other_windows(sides: Sequence[Sequence[EvalSummary]], labels: tuple[str, str]) -> None:
-    """Raise InputError if a figure that depends on the window was measured in another one on each side."""
+    """Raise InputError if a figure depends on the window and the two windows differ."""
     a_rows, b_rows = ({row.task: row for row in rows if row.window_tokens} for rows in sides)
     for task, row in a_rows.items():
         other = b_rows.get(task, row)
@@ -147,10 +172,10 @@ def _refuse_other_windows(sides: Sequence[Sequence[EvalSummary]], labels: tuple[
 
 
 def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
-    """Every pair of the run's evaluated arms in the profile's order (base first) on every task; Holm over all.
+    """Compare each pair of the run's evaluated arms on each task, as one Holm family.
 
-    Confidence, resamples and seed are the run's own. A pair is there once both arms have answered the same
-    questions: while an evaluation is on its way it is left out.
+    Pairs follow the profile's order (base first). Confidence, resamples and seed come from the run.
+    A pair is left out until both arms have answered the same questions.
     """
     config = store.config(run_id)
     settings = config["profile"]["eval"]
@@ -169,7 +194,7 @@ def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
 
 
 def newest(rows: Iterable[EvalSummary]) -> list[EvalSummary]:
-    """Return the evaluation of the last step of each arm and task, in the order in which they came."""
+    """Return the evaluation at the last step of each arm and task, in input order."""
     found: dict[tuple[str, str, str], EvalSummary] = {}
     for row in rows:
         key = row.run, row.arm, row.task
@@ -179,7 +204,10 @@ def newest(rows: Iterable[EvalSummary]) -> list[EvalSummary]:
 
 
 def evaluated(store: Store, address: Address) -> list[EvalSummary]:
-    """The arm's evaluations, at the address's step where it names one; InputError where there is none."""
+    """Return the arm's evaluations, at the step of `address` if it gives one.
+
+    Raises: InputError if the arm has no evaluation there.
+    """
     run_id = store.resolve(address.run)
     everything = store.evaluations(run_id)
     rows = [row for row in everything if row.arm == address.arm and address.step in (None, row.step)]
@@ -192,7 +220,10 @@ def evaluated(store: Store, address: Address) -> list[EvalSummary]:
 
 
 def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
-    """Task → question id → score of the arm's evaluation, of its last step where the address names none."""
+    """Return task → question id → score of the arm, at its last step if `address` gives no step.
+
+    Raises: InputError if the arm has no evaluation there.
+    """
     rows = evaluated(store, address)
     return {
         row.task: _question_means(store, row.run, address, row.task)
@@ -202,7 +233,10 @@ def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
 
 
 def arm_documents(store: Store, address: Address) -> dict[str, dict[str, tuple[float, int]]]:
-    """Task → document → log-likelihood and words, of the tasks that are measured by perplexity."""
+    """Return task → document id → log-likelihood and words, for the tasks measured by perplexity.
+
+    Raises: InputError if the arm has no evaluation there.
+    """
     found = {}
     for row in evaluated(store, address):
         if row.measure == "perplexity":
@@ -215,14 +249,14 @@ def arm_documents(store: Store, address: Address) -> dict[str, dict[str, tuple[f
 
 
 def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """The same comparisons as one family: `p_value_holm` set."""
+    """Return the comparisons as one family, with `p_value_holm` set."""
     rows = list(comparisons)
     adjusted = holm([row.p_value for row in rows])
     return [replace(row, p_value_holm=value) for row, value in zip(rows, adjusted, strict=True)]
 
 
 def _shared(a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str, str]) -> list[str]:
-    """The tasks that both sides have, in a's order; InputError where there is none."""
+    """Return the tasks that both sides have, in a's order; raise InputError if none is shared."""
     shared = [task for task in a if task in b]
     if not shared:
         raise InputError(
@@ -232,7 +266,7 @@ def _shared(a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str,
 
 
 def _on_the_same(a: Mapping[str, Q], b: Mapping[str, Q]) -> list[dict[str, Q]]:
-    """Both sides' tasks on which they have answered the same questions."""
+    """Return the tasks of each side on which both have answered the same questions."""
     tasks = [task for task in a if task in b and a[task].keys() == b[task].keys()]
     return [{task: side[task] for task in tasks} for side in (a, b)]
 
@@ -243,7 +277,7 @@ def _pair(
     labels: tuple[str, str],
     method: Method,
 ) -> Iterator[Comparison]:
-    """Comparisons on every task that two sides share: accuracies, then perplexities."""
+    """Yield comparisons on each shared task: accuracies first, then perplexities."""
     for task in [task for task in scores[0] if task in scores[1]]:
         yield _compare(task, scores[0][task], scores[1][task], labels, method)
     for task in [task for task in documents[0] if task in documents[1]]:
@@ -282,7 +316,7 @@ def _compare(
 def _compare_perplexity(
     task: str, a: Documents, b: Documents, labels: tuple[str, str], method: Method
 ) -> Comparison:
-    """By document: the ratio's BCa interval and a sign-flip test; a_only counts those that a predicts better."""
+    """Compare by document; `a_only` counts documents that a predicts better."""
     refuse_unpaired(task, a, b, labels)
     confidence, resamples, seed = method
     a_nll, b_nll = (-np.array([side[document][0] for document in a]) for side in (a, b))
@@ -312,7 +346,7 @@ def _compare_perplexity(
 def refuse_unpaired(
     task: str, a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str, str]
 ) -> None:
-    """InputError, with the ids that differ, unless both sides hold the same questions."""
+    """Raise InputError with the ids that differ if the sides have different questions."""
     if a.keys() == b.keys():
         return
     only = [

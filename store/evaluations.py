@@ -1,4 +1,7 @@
-"""How every arm did on every task, out of the evaluation rows: rates, perplexities, and several samples a question."""
+"""Summary of each arm on each task, from the evaluation rows.
+
+The summaries hold rates, perplexities, and pass@k and majority for several samples a question.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _TASKS = """
     FROM store.eval_row
     WHERE task NOT IN ('train', 'validation') AND ($run IS NULL OR run_id = $run)
 """
-# A completion that was generated has tokens or a recorded end; what was chosen from a list has neither.
+# A generated completion has tokens or a recorded end. A choice from a list has neither.
 _QUESTIONS = f"""
     SELECT run_id, arm, step, task, ex_id, count(*) AS samples, sum(correct::INT) AS correct, avg(score) AS score,
            max(correct::INT) AS any_correct, sum(tokens) AS tokens, bool_or(outcome = '{LOGLIKELIHOOD}') AS likelihood,
@@ -39,7 +42,7 @@ _EVALUATIONS = f"""
            sum(prompt_cut)::BIGINT AS prompts_cut, max(window_tokens) AS window_tokens
     FROM ({_QUESTIONS}) GROUP BY run_id, arm, step, task ORDER BY min(first)
 """
-# The votes of each answer of a question; all right answers vote together, an empty one has no vote.
+# Count the votes for each answer of a question. All correct answers vote together; an empty one has no vote.
 _MAJORITIES = f"""
     WITH ballot AS (
         SELECT run_id, arm, step, task, ex_id, correct, count(*) AS votes
@@ -57,7 +60,10 @@ _DOCUMENTS = f"SELECT score, tokens {_TASKS} AND arm = $arm AND step = $step AND
 
 
 def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> list[EvalSummary]:
-    """`Store.evaluations` over a connection that sees the tables as `store.TABLE`."""
+    """Return the evaluations of `run_id`, or of all runs if None.
+
+    `connection` must see the tables as `store.TABLE`.
+    """
     result = connection.execute(_EVALUATIONS, {"run": run_id})
     names = [column[0] for column in result.description or ()]
     found = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
@@ -114,5 +120,5 @@ def _perplexity(connection: duckdb.DuckDBPyConnection, key: tuple[str, str, int,
 
 @lru_cache(64)
 def _cached_perplexity(nll: tuple[float, ...], words: tuple[int, ...]) -> Interval:
-    """A console asks for the same evaluations every second."""
+    """Cache the interval, because a console requests the same evaluations every second."""
     return perplexity_interval(nll, words)

@@ -1,7 +1,8 @@
-"""Results as files for other tools: metrics, evals, examples, comparisons, the watch and config, one file a kind.
+"""Export of results as files for other tools, one file for each kind.
 
-Everything is read from one consistent copy of the store, so an export while runs are live holds nobody up and its
-files agree with one another. A file is written under a temporary name and renamed: there is never half of one.
+The kinds are metrics, evals, examples, comparisons, watch and config. All are read from one consistent copy of the
+store. So an export does not block live runs, and its files agree with each other.
+A file is written under a temporary name and then renamed, so a partial file never appears.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ What = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
 Format = Literal["csv", "markdown", "json", "parquet"]
 WHATS: tuple[What, ...] = get_args(What)
 FORMATS: tuple[Format, ...] = get_args(Format)
-NICENESS = 10  # of a process that only exports
+# Niceness of a process that only exports.
+NICENESS = 10
 
-_TIME = "make_timestamp(CAST(ts * 1000000 AS BIGINT)) AS time"  # UTC
+# UTC.
+_TIME = "make_timestamp(CAST(ts * 1000000 AS BIGINT)) AS time"
 _METRICS = f"SELECT run_id AS run, metric, step, value, {_TIME} FROM store.scalar"
-# What does not apply to a row is NULL: tokens and their end need a generated answer, words need a perplexity.
+# A value that does not apply is NULL: tokens and finish need a generated answer, words need a perplexity.
 _EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample,
                 CASE WHEN outcome NOT IN ('{SCORED}', '{LOGLIKELIHOOD}') THEN correct END AS correct, score, outcome,
                 prompt, output, gold, answer,
@@ -43,7 +46,8 @@ _EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample,
                 CASE WHEN outcome = '{LOGLIKELIHOOD}' THEN tokens END AS words, nullif(finish, '') AS finish,
                 CASE WHEN window_tokens > 0 THEN prompt_cut END AS prompt_cut,
                 nullif(window_tokens, 0) AS window_tokens, {_TIME} FROM store.eval_row"""
-_MODEL = ("model", pa.string())  # model.source of the run that a row is of
+# `model.source` of the row's run.
+_MODEL = ("model", pa.string())
 _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
 Source = Callable[[duckdb.DuckDBPyConnection, Store, Sequence[str]], str]
@@ -58,10 +62,13 @@ def export(
     out: Path,
     niceness: int = 0,
 ) -> list[Path]:
-    """Writes one file for each kind in `what` about the runs `run_ids` (none given: all) to the folder `out`.
+    """Write one file for each kind in `what` to the directory `out`.
 
-    The calling thread takes on `niceness`, for good; with NICENESS a command gives way to live runs and consoles.
-    Returns the files. Raises OSError or StoreError, and leaves what was there before.
+    Args:
+        run_ids: runs to export; empty for all.
+        niceness: added to the calling thread permanently. With NICENESS a command yields to live runs and consoles.
+    Returns: the paths of the files.
+    Raises: OSError or StoreError if a file cannot be written; the previous file is then unchanged.
     """
     store.settle()
     out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +96,7 @@ def export(
 
 
 def _table(query: str) -> Source:
-    """A kind that is rows of one of the store's tables."""
+    """Return a source that selects rows of one of the store's tables."""
 
     def source(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
         connection.execute(
@@ -156,7 +163,7 @@ SOURCES: dict[What, Source] = {
 
 
 def flattened(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """The leaves of nested mappings under dotted keys; lists are leaves."""
+    """Yield the leaves of nested mappings under dotted keys; a list is a leaf."""
     if not isinstance(value, dict) or not value:
         yield prefix, value
         return
@@ -171,12 +178,12 @@ def _models(store: Store, runs: Sequence[str]) -> dict[str, str | None]:
 def _registered(
     connection: duckdb.DuckDBPyConnection, name: str, kind: type[Any], rows: list[dict[str, Any]]
 ) -> str:
-    """Return a query for `rows` of the dataclass `kind` and their model; its columns are there without rows too."""
+    """Register `rows` of the dataclass `kind` with their model; an empty table keeps its columns."""
     schema = pa.schema([*_columns(kind), _MODEL])
     connection.register(f"{name}_rows", pa.Table.from_pylist(rows, schema))
     return f"FROM {name}_rows"
 
 
 def _columns(kind: type[Any]) -> list[tuple[str, pa.DataType]]:
-    """Names and types of the fields of a dataclass; what is none of the plain types is text."""
+    """Return names and types of a dataclass's fields; a type outside `_ARROW` becomes text."""
     return [(field.name, _ARROW.get(str(field.type).split(" ")[0], pa.string())) for field in fields(kind)]

@@ -1,9 +1,10 @@
-"""The file formats of `export`: each writer takes a query on an open connection and writes its rows to a path.
+"""The file formats of `export`.
 
-CSV is RFC 4180 as spreadsheets read it (UTF-8, a field with a comma, a quote or a line break is quoted, quotes are
-doubled). JSON is one object, `{"metrics": [{…}, …]}`, with null for what JSON has no number for. Both have ASCII
-numbers. Markdown is one table a file, for people: cells escaped so that they show as they are, and the typographic
-minus sign.
+Each writer executes a query on an open connection and writes the rows to a path.
+CSV follows RFC 4180, as spreadsheets read it: UTF-8, fields with commas, quotes or line breaks quoted, quotes doubled.
+JSON is one object, `{"metrics": [{…}, …]}`, with null for numbers that JSON cannot represent.
+Both have ASCII numbers. Markdown is one table a file for human readers: cells are escaped, and negative numbers have
+the typographic minus sign.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ Writer = Callable[[duckdb.DuckDBPyConnection, str, str, Path], None]
 
 
 def write_csv(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
-    """The rows of `query` as CSV with a header."""
+    """Write the rows of `query` as CSV with a header."""
     connection.execute(f"COPY ({query}) TO {sql_path(path)} (FORMAT csv, HEADER true)")
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
-    """The rows of `query` as Parquet."""
+    """Write the rows of `query` as Parquet."""
     connection.execute(f"COPY ({query}) TO {sql_path(path)} (FORMAT parquet)")
 
 
 def write_json(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
-    """The rows of `query` as one JSON object that holds them, in order, under `kind`."""
+    """Write the rows of `query` as one JSON object that lists them, in order, under `kind`."""
     result = connection.execute(query)
     names = [column[0] for column in result.description or []]
     with path.open("w", encoding="utf-8") as file:
@@ -49,7 +50,7 @@ def write_json(connection: duckdb.DuckDBPyConnection, query: str, kind: str, pat
 
 
 def write_markdown(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
-    """The rows of `query` as a table in GitHub's Markdown."""
+    """Write the rows of `query` as a table in GitHub's Markdown."""
     result = connection.execute(query)
     names = [column[0] for column in result.description or []]
     with path.open("w", encoding="utf-8") as file:
@@ -59,7 +60,7 @@ def write_markdown(connection: duckdb.DuckDBPyConnection, query: str, kind: str,
 
 
 def markdown_cell(value: Any) -> str:
-    """`value` as it must be written in a table to be seen as it is: line breaks, pipes, tags and emphasis included."""
+    """Escape `value` for a Markdown table, so that line breaks, pipes, tags and emphasis appear literally."""
     if isinstance(value, (int, float)):
         return human(str(value) if isinstance(value, int) else f"{value:.6g}")
     text = re.sub(r"([\\`*|~])", r"\\\1", _text(value))

@@ -1,4 +1,7 @@
-"""Where a home must not lie: file locks and `fdatasync` mean little over a network. And its name, as SQL wants it."""
+"""Detection of network file systems, and file names as SQL strings.
+
+File locks and `fdatasync` are not reliable over a network, so a home should not be there.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ NETWORK_TYPES = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.s3", "glusterfs
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system that holds `path`; empty where /proc does not tell.
+    """Return the type of the file system that holds `path`; empty if /proc does not list it.
 
-    `mounts` stands for the text of /proc/self/mounts.
+    `mounts` replaces the text of /proc/self/mounts.
     """
     if mounts is None:
         try:
@@ -29,15 +32,20 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 
 def network_warning(path: Path, mounts: str | None = None) -> str:
-    """One line to warn with if `path` lies on a network file system, else nothing."""
+    """Return a one-line warning if `path` is on a network file system, else an empty string."""
     kind = file_system(path, mounts)
     if not kind.startswith(NETWORK_TYPES):
         return ""
-    return f"{path} lies on {kind}: locks and durability are weak there; set --home or MATHRL_HOME to a local disk"
+    return (
+        f"{path} is on {kind}: locks and durability are weak there; set --home or MATHRL_HOME to a local disk"
+    )
 
 
 def sql_path(path: Path) -> str:
-    """`path` as a string of SQL: DuckDB reads names as UTF-8, whatever the locale. OSError where it is none."""
+    """Return `path` as an SQL string; DuckDB reads names as UTF-8, whatever the locale.
+
+    Raises: OSError if the name is not UTF-8.
+    """
     try:
         name = os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:

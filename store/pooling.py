@@ -1,7 +1,7 @@
-"""Arms compared over several runs of one experiment, one run for each training seed.
+"""Comparison of arms over several runs of one experiment, one run for each training seed.
 
-One run's interval covers other test questions only. The pooled interval also covers other training seeds. Runs are
-pooled only if they belong together: other seeds, the same model, the same test questions.
+The interval of one run covers other test questions only. The pooled interval also covers other training seeds.
+Runs can be pooled if their seeds differ, and model and test questions are the same.
 """
 
 from __future__ import annotations
@@ -39,16 +39,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Scores = Mapping[str, float]  # question id → score
+# Question id → score.
+Scores = Mapping[str, float]
 Tasks = Mapping[str, Scores]
 
 
 def compare_pooled(
     store: Store, a: str, b: str, runs: Sequence[str], confidence: float = 0.95
 ) -> list[Comparison]:
-    """Compare the arms `a` and `b` of one run, pooled with the same arms of `runs`, on each task; Holm over the tasks.
+    """Compare two arms of one run, pooled with the same arms of `runs`, as one Holm family.
 
-    Rates are means over the runs; a_only and b_only count the questions on which one arm's mean is the higher.
+    Rates are means over the runs. `a_only` and `b_only` count questions on which the mean of one arm is higher.
+
+    Args:
+        a: first arm, RUN/ARM.
+        b: second arm of the same run.
+        runs: other runs of the same experiment.
+        confidence: coverage of the intervals, a fraction.
     Raises: InputError if the runs do not belong together.
     """
     first, second = parse_address(a), parse_address(b)
@@ -70,9 +77,10 @@ def compare_pooled(
 
 
 def pooled_comparisons(store: Store, runs: Sequence[str]) -> list[Comparison]:
-    """Compare every pair of arms that all `runs` have evaluated, in the profile's order, on every task that they share.
+    """Compare each pair of arms that all `runs` have evaluated, on each shared task.
 
-    Confidence is the first run's. Holm's correction counts all comparisons.
+    Pairs follow the profile's order. Confidence is that of the first run. All comparisons are one Holm family.
+
     Raises: InputError if the runs do not belong together, or share no evaluated pair of arms.
     """
     pooled = list(dict.fromkeys(store.resolve(run) for run in runs))
@@ -120,7 +128,8 @@ def _pooled(
         for run, scores in zip(runs, side, strict=True):
             refuse_unpaired(task, a[0], scores, (runs[0], run))
     questions = list(a[0])
-    a_scores = np.array([[run[question] for question in questions] for run in a])  # (seeds, questions)
+    # Both are (seeds, questions).
+    a_scores = np.array([[run[question] for question in questions] for run in a])
     b_scores = np.array([[run[question] for question in questions] for run in b])
     if len(questions) < 2:
         raise InputError(f"task {task}: one question only; pooling needs two at least")
@@ -135,7 +144,8 @@ def _pooled(
         a_rate=float(a_scores.mean()),
         b_rate=float(b_scores.mean()),
         difference=estimate.interval.estimate,
-        ci_low=max(-1.0, estimate.interval.low),  # no difference of two rates lies beyond
+        # A difference of two rates is at most 1.
+        ci_low=max(-1.0, estimate.interval.low),
         ci_high=min(1.0, estimate.interval.high),
         confidence=confidence,
         p_value=estimate.p_value,
@@ -155,8 +165,8 @@ class _Estimate(NamedTuple):
 def _estimate(differences: Floats, confidence: float) -> _Estimate:
     """Estimate the mean of `differences` (seeds, questions).
 
-    If all are alike the components of variance are zero, which is not certainty: the questions then count as those of
-    one run, whose score interval has a width.
+    If all differences are equal the variance components are zero, which is not certainty.
+    The questions are then treated as those of one run, which has a score interval of nonzero width.
     """
     pooled = pool_seeds(differences, confidence)
     if pooled.standard_error > 0.0:
@@ -200,7 +210,7 @@ def _refuse_other_experiments(store: Store, runs: Sequence[str]) -> None:
 
 
 def _differing(a: Any, b: Any, key: str = "") -> Iterator[str]:
-    """Yield the settings that decide a result and differ between two profiles; hardware does not decide one."""
+    """Yield the settings that affect a result and differ between two profiles; hardware does not."""
     if isinstance(a, dict) and isinstance(b, dict):
         for name in dict.fromkeys([*a, *b]):
             if key or name not in ("name", "description", "hardware"):
@@ -217,7 +227,7 @@ def _warn_of_perplexities(store: Store, arms: Sequence[Address]) -> None:
 
 
 def _warn_of_missing_tasks(scores: Mapping[str, Sequence[Tasks]]) -> None:
-    """Warn of tasks that some run has not evaluated for some arm: they are compared less often than others, or not."""
+    """Warn of tasks that some run has not evaluated for some arm; fewer pairs or none include them."""
     everything = [tasks for arm in scores.values() for tasks in arm]
     missing = [
         task
@@ -229,7 +239,7 @@ def _warn_of_missing_tasks(scores: Mapping[str, Sequence[Tasks]]) -> None:
 
 
 def _refuse_other_questions(store: Store, addresses: Sequence[Address]) -> None:
-    """Raise InputError if one id names two questions: runs with another `data.seed`, or of an older version."""
+    """Raise InputError if one id has two questions, from another `data.seed` or an older version."""
     asked: dict[tuple[str, str], tuple[str, str]] = {}
     for address in addresses:
         for task, ex_id, prompt in store.questions(address.run, address.arm, address.step):

@@ -1,4 +1,4 @@
-"""What queries give: plain frozen rows, ready to show, to compare or to write as JSON."""
+"""Results of queries: frozen rows to show, compare or write as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Measure = Literal["accuracy", "perplexity"]
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One step of a run's plan: pending, started, finished, skipped, incomplete, failed, stopped or interrupted."""
+    """Status of one stage of a run's plan.
+
+    It is pending, started, finished, skipped, incomplete, failed, stopped or interrupted.
+    """
 
     stage: str
     arm: str
@@ -25,10 +28,11 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in a list. `started` and `ended` are Unix seconds, None if that has not happened.
+    """A run in a list.
 
-    `model` is the profile's `model.source` as the run was set; `changed` are the settings that the run changed.
-    `damage` names the damaged places of its journal, of which rows may be missing.
+    `started` and `ended` are Unix seconds, or None if the run has not started or ended.
+    `model` is the run's `model.source`; `changed` lists the settings that differ from the profile's.
+    `damage` names damaged places of its journal, where rows may be missing.
     """
 
     run: str
@@ -47,7 +51,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The last that was heard of one of a run's processes."""
+    """Last known status of one of a run's processes."""
 
     role: str
     pid: int
@@ -56,7 +60,10 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus(RunSummary):
-    """A run in full: where it is (step of total_steps, in `unit`, and within the step), last metrics, processes."""
+    """A run in full: its position, latest metrics and processes.
+
+    The position is `step` of `total_steps`, counted in `unit`, and the part of the step.
+    """
 
     stage: str
     arm: str
@@ -71,9 +78,10 @@ class RunStatus(RunSummary):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A metric reduced to buckets of equal width in steps; all arrays are `(buckets,)`, empty buckets left out.
+    """A metric reduced to buckets of equal width in steps.
 
-    `step` is a bucket's last step and `ts` the time of its last point, NaN where times were not asked for.
+    All arrays are (buckets,); empty buckets are left out. `step` is the last step of a bucket.
+    `ts` is the time of its last point in Unix seconds, or NaN if times were not requested.
     """
 
     metric: str
@@ -86,20 +94,25 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class EvalSummary:
-    """One arm on one task: `n` questions, `samples` completions of which `correct` are right.
+    """Result of one arm on one task: `n` questions and `samples` completions.
 
-    `rate` is the mean score: pass@1, averaged if a question has several samples. `low` and `high` are its 95 %
-    Wilson interval over the n questions (several samples of one question are not independent). Of a task that is
-    measured by perplexity, `rate` is the perplexity, and `low` and `high` its BCa interval over documents.
+    `rate` is the mean score: pass@1, averaged if a question has several samples.
+    `low` and `high` are its 95 % Wilson interval over the n questions; samples of one question are not independent.
+    If the task is measured by perplexity, `rate` is the perplexity.
+    `low` and `high` are then its BCa interval over documents.
 
-    What does not apply is None. `correct` needs verdicts; `mean_tokens`, `cut_off`, `no_answer`, `pass_at_k` and
-    `majority` need completions; `mean_words` (a document) needs a perplexity; `window_tokens` needs a suite task, and
-    `prompts_cut` one that is asked and not only read.
-    `cut_off` counts completions that ran into the token limit, with an answer or without, as GRPO's
-    `completions/clipped_ratio` does; it is also None for rows of versions that did not record it. `no_answer` counts
-    completions without a readable answer, cut off or not. `pass_at_k` is the share of questions with a right sample
-    among their k = samples / n, `majority` that with the most frequent answer right. `prompts_cut` counts questions
-    with a prompt that did not fit into the window and lost its start.
+    A field that does not apply has the value None:
+    `correct`, the number of correct completions, needs verdicts.
+    `mean_tokens`, `cut_off`, `no_answer`, `pass_at_k` and `majority` need completions.
+    `mean_words`, the words of a document, needs a perplexity.
+    `window_tokens` needs a suite task, `prompts_cut` a suite task with prompts.
+
+    `cut_off` counts completions that reached the token limit, with or without an answer. It matches GRPO's
+    `completions/clipped_ratio`. It is also None for rows of versions that did not record it.
+    `no_answer` counts completions without a readable answer, cut off or not.
+    `pass_at_k` is the fraction of questions with a correct sample among their k = samples / n.
+    `majority` is the fraction of questions with a correct most frequent answer.
+    `prompts_cut` counts questions with a prompt longer than the window, which lost its start.
     """
 
     run: str
@@ -125,7 +138,10 @@ class EvalSummary:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Results by completion, ordered by question and sample, to be paired with another arm's; arrays `(rows,)`."""
+    """Scores by completion, to be paired with those of another arm.
+
+    Arrays are (rows,), ordered by question and sample.
+    """
 
     arm: str
     step: int
@@ -134,4 +150,5 @@ class Scores:
     sample: NDArray[np.int64]
     correct: NDArray[np.bool_]
     score: NDArray[np.float64]
-    tokens: NDArray[np.int64]  # words, where the score is a log-likelihood
+    # Number of words if the score is a log-likelihood.
+    tokens: NDArray[np.int64]

@@ -1,7 +1,7 @@
-"""Scores from JSONL files of anybody's evaluation: one object a line with `id` and `correct`.
+"""Scores from JSONL files of any evaluation: one object a line with `id` and `correct`.
 
-`correct` is true, false or a score between 0 and 1. `task` splits a file into several comparisons, `sample` numbers
-several completions of one question; both may be absent.
+`correct` is true, false or a score between 0 and 1. Two fields are optional:
+`task` splits a file into several comparisons, `sample` numbers several completions of one question.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from store.records import ROUNDING
 
 
 class InputError(ValueError):
-    """A file that cannot be used: one line with file, line number and what to do."""
+    """An input that cannot be used; the message gives file, line number and what to do."""
 
 
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, from 1, and objects of a JSONL file; blank lines are passed over."""
+    """Yield line numbers, from 1, and objects of a JSONL file; skip blank lines.
+
+    Raises: InputError if the file cannot be read or a line is not a JSON object.
+    """
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
@@ -32,11 +35,15 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_scores(path: Path) -> dict[str, dict[str, float]]:
-    """Task → question id → score, the mean over the question's samples."""
+    """Read task → question id → score; a score is the mean over the question's samples.
+
+    Raises: InputError if the file is empty, or a row is invalid or repeated.
+    """
     samples: dict[str, dict[str, dict[str, float]]] = {}
     lines: dict[tuple[str, str, str], int] = {}
     for number, row in read_objects(path):
-        if row.get("outcome") == "invalid_gold":  # `grade` gave it no verdict, and named it
+        # `grade` could not judge this row, and reported it.
+        if row.get("outcome") == "invalid_gold":
             continue
         task, question, sample = (
             str(row.get("task", "")),
@@ -64,7 +71,8 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         raise InputError(
             f"{path}:{number}: not JSON: {error.msg} at column {error.colno}; mend the line"
         ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
+    # A number of thousands of digits, or deeply nested lists.
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}:{number}: not JSON: {error}; mend the line") from None
     if not isinstance(row, dict):
         raise InputError(f"{path}:{number}: a {type(row).__name__}, not an object; write {{…}} on every line")

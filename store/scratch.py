@@ -1,7 +1,7 @@
-"""Folders for copies that live as long as their process at the most.
+"""Temporary directories for copies that live at most as long as their process.
 
-Each is held by a lock on the folder itself, which goes with its holder, however that ends. Whoever makes a folder takes
-away those that nobody holds any more: a killed export leaves a whole copy of the store.
+Each directory is locked by its owner. The lock is released when the owner exits, even after a crash.
+Creating a directory also removes those without a lock: a killed export leaves a whole copy of the store.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "mathrl-copy-"
-FRESH_SECONDS = 60.0  # younger ones may not be locked yet
+# A younger directory may not be locked yet.
+FRESH_SECONDS = 60.0
 
 
 @contextmanager
 def scratch_folder(parent: Path | None) -> Iterator[Path]:
-    """A fresh folder in `parent` (None: where temporary files go), gone with all that it holds at the end."""
+    """Create a directory in `parent` and remove it with its contents at exit.
+
+    `parent` None means the default directory for temporary files.
+    """
     place = Path(parent or tempfile.gettempdir())
     _sweep(place)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=place) as name:
@@ -37,13 +41,15 @@ def _sweep(place: Path) -> None:
     for left in place.glob(f"{PREFIX}*"):
         try:
             descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # its owner has just taken it away, or it is somebody else's
+        # Its owner has just removed it, or it belongs to another user.
+        except OSError:
             continue
         try:
             if time.time() - os.fstat(descriptor).st_mtime > FRESH_SECONDS:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
+        # It is in use.
         except BlockingIOError:
-            continue  # it is in use
+            continue
         finally:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A metric's history as a chart wants it, reduced in SQL: some hundreds of buckets out of millions of points."""
+"""A metric's history for a chart, reduced in SQL from millions of points to some hundred buckets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 
 from store.results import Series
 
-# No run and no metric has an empty name. DuckDB 2.0 tests a list against a column's dictionary, an equality against
-# every row: 20 ms of CPU against 35 for 10 million rows.
+# No run or metric has an empty name. With a list DuckDB 2.0 compares the column's dictionary; with an equality it
+# compares every row: 20 ms of CPU against 35 for 10 million rows.
 _OWN = "FROM store.scalar WHERE run_id IN ($run, '') AND metric IN ($metric, '')"
 _COLUMNS = ("step", "mean", "low", "high", "ts")
 
@@ -23,9 +23,14 @@ def reduced(
     *,
     times: bool = False,
 ) -> Series:
-    """`metric` of a run between the steps `start` and `end` (both included) in at most `buckets` buckets.
+    """Reduce a metric of a run to at most `buckets` buckets of equal width.
 
-    Where there are no more steps than buckets each point stands for itself. Reading `times` takes a fifth longer.
+    With at most `buckets` steps, each point has its own bucket. Reading `times` takes a fifth longer.
+
+    Args:
+        start: first step, included; None for the first recorded.
+        end: last step, included; None for the last recorded.
+        times: read the time of each bucket's last point, Unix seconds.
     """
     names = {"run": run_id, "metric": metric}
     extent = _extent(connection, names)
@@ -35,7 +40,7 @@ def reduced(
     high = extent[1] if end is None else min(end, extent[1])
     width = max(1, -(-(high - low + 1) // buckets))
     time = "max(ts)" if times else "'nan'::DOUBLE"
-    # The bound tells DuckDB how many groups there can be, and a small number of them is found without hashing.
+    # The bound limits the number of groups for DuckDB. It then finds few groups without hashing.
     columns = connection.execute(
         "SELECT max(step) AS step, sum(value) / count(*) AS mean, min(value) AS low, max(value) AS high, "
         f"{time} AS ts {_OWN} "
@@ -47,9 +52,9 @@ def reduced(
 
 
 def _extent(connection: duckdb.DuckDBPyConnection, names: dict[str, str]) -> tuple[int, int] | None:
-    """The step that came first and the highest step of a metric, or None where it has no rows.
+    """Return the first recorded and the highest step of a metric, or None without rows.
 
-    DuckDB reads the row groups with the highest steps first and leaves out those that can hold none higher.
+    DuckDB reads the row groups with the highest steps first and skips those without a higher one.
     """
     found = connection.execute(
         f"(SELECT step {_OWN} LIMIT 1) UNION ALL (SELECT step {_OWN} ORDER BY step DESC LIMIT 1)", names

@@ -1,6 +1,6 @@
-"""The subject of a run, for reports: its model, and the settings that were changed from its profile's.
+"""The subject of a run for reports: its model, and the settings that differ from its profile.
 
-A profile's name does not tell the model: `--set model.source=…` changes it. Reports therefore name both.
+`--set model.source=…` changes the model, so a profile's name alone does not identify it. Reports name both.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-CHANGED_MARK = "*"  # behind the name of a profile that was run with changed settings
+# Follows the name of a profile that was run with changed settings.
+CHANGED_MARK = "*"
 UNKNOWN = "–"
 
-Changes = dict[
-    str, dict[str, Any]
-]  # field → {"profile": its value in the profile, "run": its value in the run}
+# Field → {"profile": its value in the profile, "run": its value in the run}.
+Changes = dict[str, dict[str, Any]]
 
 
 def model_source(config: Mapping[str, Any]) -> str:
-    """Return `model.source` of a run's frozen configuration: hub name or folder; empty if it names none."""
+    """Return `model.source` of a run's frozen configuration: hub name or directory; empty if absent."""
     profile = config.get("profile")
     model = profile.get("model") if isinstance(profile, dict) else None
     return str(model.get("source", "")) if isinstance(model, dict) else ""
 
 
 def model_name(source: str) -> str:
-    """Return a model's name in one word: the last part of a hub name or folder."""
+    """Return the last part of a model's hub name or directory."""
     if source == "made":
         return "made here"
     return PurePosixPath(source).name or UNKNOWN
 
 
 def model_in_full(source: str) -> str:
-    """Return a model's whole hub name or folder."""
+    """Return the full hub name or directory of a model."""
     return "made here" if source == "made" else source or UNKNOWN
 
 
 def changes(changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one line a changed setting: `grpo.steps: 200 → 20`."""
+    """Return one line for each changed setting: `grpo.steps: 200 → 20`."""
     return [
         f"{field}: {_shown(values['profile'])} → {_shown(values['run'])}" for field, values in changed.items()
     ]

@@ -1,7 +1,7 @@
 """Comparisons in words, and the tasks on which a trained model has lost.
 
-A sentence gives what was observed, its interval, and what the data leave open. It never gives a bound without the
-observation, and no "no difference" without the effect that could have been detected.
+A sentence gives the observation, its interval, and what the data leave open. A bound never appears without the
+observation. "No difference" never appears without the effect that could have been detected.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ from store.wording import MINUS, human, is_detectable, unsigned
 
 Standing = Literal["kept", "lost", "unclear"]
 
-# A bootstrap of fewer documents is too narrow: three that hardly differ give an interval of no width.
+# With fewer documents a bootstrap interval is too narrow: three nearly equal documents give zero width.
 FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """How b stands against a on one task that it should not lose on.
+    """Result of the regression watch for b against a on one task.
 
-    kept: the whole interval of the loss lies under the margin (b is not inferior), from FEWEST documents or more.
-    lost: the whole interval lies above it. unclear: neither, so more questions are needed.
+    kept: the whole interval of the loss is below the margin (b is not inferior), from at least FEWEST documents.
+    lost: the whole interval is above the margin. unclear: neither, so more questions are needed.
     """
 
     task: str
-    arm: str  # b
-    loss: float  # a's rate less b's; of perplexities b's relative increase
-    largest_loss: float  # upper end of the loss's interval
+    # Name of b.
+    arm: str
+    # Rate of a less rate of b; for perplexities the relative increase of b.
+    loss: float
+    # Upper end of the loss's interval.
+    largest_loss: float
     margin: float
     standing: Standing
     measure: Measure = "accuracy"
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Return one sentence on one pair of models: the first task in full, then losses, gains and what is open."""
+    """Return one sentence on one pair of models: the first task in full, then losses, gains and open tasks."""
     if not comparisons:
         return "nothing to compare"
     first, others = comparisons[0], comparisons[1:]
@@ -56,7 +59,7 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
-    """One sentence for each pair of models, in the order in which the pairs come."""
+    """Return one sentence for each pair of models, in input order."""
     pairs: dict[tuple[str, str], list[Comparison]] = {}
     for row in comparisons:
         pairs.setdefault((row.a, row.b), []).append(row)
@@ -64,9 +67,9 @@ def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def run_watch(comparisons: Sequence[Comparison], settings: Mapping[str, Any]) -> list[Watched]:
-    """The regression watch of a run: its arms against the first one, on the tasks of the suite.
+    """Return the regression watch of a run: each arm against the first, on the tasks of the suite.
 
-    `settings` are the profile's `eval`. Where our grader judged a task beside its stock scorer, both are watched.
+    `settings` is the profile's `eval` section. If both our grader and the stock scorer judged a task, both are watched.
     """
     suite, tasks = settings.get("suite", ()), {row.task for row in comparisons}
     watched = [
@@ -76,9 +79,9 @@ def run_watch(comparisons: Sequence[Comparison], settings: Mapping[str, Any]) ->
 
 
 def regression_watch(comparisons: Sequence[Comparison], margin: float) -> list[Watched]:
-    """Non-inferiority of b on each task: no loss of `margin` (a fraction) or more against a.
+    """Test each task for non-inferiority of b: a loss below `margin` against a.
 
-    A two-sided 95 % interval makes this a one-sided test at 2.5 %.
+    `margin` is a fraction. A two-sided 95 % interval makes this a one-sided test at 2.5 %.
     """
     return [_watched(row, margin) for row in comparisons]
 
@@ -98,12 +101,12 @@ def _watched(row: Comparison, margin: float) -> Watched:
 
 
 def _is_shown(row: Comparison) -> bool:
-    """Return whether the interval excludes zero."""
+    """Return True if the interval excludes zero."""
     return row.ci_low > 0 or row.ci_high < 0
 
 
 def _on_one_task(row: Comparison, named: bool) -> str:
-    """Return what is known about one task; `named`: with the task's name."""
+    """Describe one task; `named` includes the task's name."""
     on = f" on {row.task}" if named and row.task and row.measure == "accuracy" else ""
     return _difference(row, on) if _is_shown(row) else _no_difference(row, on)
 
@@ -137,7 +140,7 @@ def _reach(row: Comparison, unit: str) -> str:
 
 
 def _shown(verb: str, rows: Sequence[Comparison]) -> list[str]:
-    """Return what b loses or gains on tasks whose intervals exclude zero, the largest first."""
+    """Describe the tasks that b loses or gains on, the largest difference first."""
     if not rows:
         return []
     ranked = sorted(rows, key=lambda row: -abs(row.difference))
@@ -149,7 +152,7 @@ def _shown(verb: str, rows: Sequence[Comparison]) -> list[str]:
 
 
 def _open(rows: Sequence[Comparison]) -> list[str]:
-    """Return what was observed on tasks whose intervals contain zero, and the losses that they do not exclude."""
+    """Describe tasks with zero inside their intervals, and the losses that they do not exclude."""
     if not rows:
         return []
     b = _names(rows[0])[1]
@@ -176,20 +179,20 @@ def _at(row: Comparison, several: bool) -> str:
 
 
 def _corrected(row: Comparison) -> str:
-    """Return a caveat if the correction for all comparisons leaves chance as an explanation, else nothing."""
+    """Return a caveat if Holm's correction leaves chance as an explanation, else nothing."""
     if row.p_value_holm <= 1 - row.confidence:
         return ""
     return f"; not significant after Holm's correction, p {row.p_value_holm:.2g}"
 
 
 def _size(row: Comparison) -> str:
-    """Return the size of a difference that was found; one that rounds to zero is not called zero."""
+    """Return the size of a difference; a size that rounds to zero is `less than 0.1`."""
     size = unsigned(row.difference)
     return "less than 0.1" if size == "0.0" else size
 
 
 def _size_interval(row: Comparison) -> str:
-    """Return the interval of the size of a difference that is shown, smaller end first."""
+    """Return the interval of the size of a difference, smaller end first."""
     low, high = sorted((row.ci_low, row.ci_high), key=abs)
     return f"{_confidence(row)} {unsigned(low)} to {unsigned(high)}"
 
@@ -199,12 +202,13 @@ def _confidence(row: Comparison) -> str:
 
 
 def _points(fraction: float) -> str:
-    rounded = round(fraction * 100, 1) + 0.0  # + 0.0 turns −0.0 into 0.0
+    # Adding 0.0 turns −0.0 into 0.0.
+    rounded = round(fraction * 100, 1) + 0.0
     return human(f"{rounded:.1f}")
 
 
 def _names(row: Comparison) -> tuple[str, str]:
-    """Return the arms' own names if they differ, else the whole labels; SFT and GRPO in capitals."""
+    """Return the arm names if they differ, else the whole labels; SFT and GRPO in capitals."""
     short = row.a.rpartition("/")[2], row.b.rpartition("/")[2]
     a, b = short if short[0] != short[1] else (row.a, row.b)
     return _spoken(a), _spoken(b)

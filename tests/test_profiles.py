@@ -40,9 +40,9 @@ def test_the_default_mends_the_learning_rate_of_the_reference() -> None:
         ("sft.beta2=1", "sft.beta2: input should be less than 1"),
         ("sft.epochs=inf", "sft.epochs: input should be a finite number"),
         ("sft", "--set sft: write KEY=VALUE"),
-        ("arms.sft.stage=grpo", "arms is no table"),
+        ("arms.sft.stage=grpo", "arms is not a table"),
         ("eval.max_new_tokens=4096", "hardware.max_model_len is 1024"),
-        ("model.source=Qwen/Qwen2.5-0.5B", "'pretrain' goes with model.source = 'made'"),
+        ("model.source=Qwen/Qwen2.5-0.5B", "'pretrain' needs model.source = 'made'"),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_field(override: str, line: str) -> None:
@@ -99,8 +99,8 @@ def test_every_field_of_several_values_takes_a_comma_list() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["eval.shots=0,0"], "profile demo: eval.shots names a value twice: 0, 0"),
-        (["eval.templates=chat,chat"], "profile demo: eval.templates names a value twice: chat, chat"),
+        (["eval.shots=0,0"], "profile demo: eval.shots lists a value twice: 0, 0"),
+        (["eval.templates=chat,chat"], "profile demo: eval.templates lists a value twice: chat, chat"),
         (["eval.shots="], "eval.shots and eval.suite are both empty, so nothing would be measured; set one"),
         (
             ["pretrain.width=50"],
@@ -129,7 +129,7 @@ def test_a_missing_profile_names_the_nearest() -> None:
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("[sft\n")
-    with pytest.raises(ProfileError, match="broken.toml: not TOML"):
+    with pytest.raises(ProfileError, match="broken.toml: not valid TOML"):
         profiles.load(str(path))
 
 
@@ -143,10 +143,10 @@ def test_arms_must_form_a_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arms", "line"),
     [
-        ([], "arms: there is none"),
-        ([{"name": "other", "stage": "none"}, {"name": "base", "stage": "pretrain"}], "'other' comes first"),
-        ([{"name": "eval", "stage": "pretrain"}], "'eval' is what a stage of the run is called"),
-        ([{"name": "tasks", "stage": "pretrain"}], "'tasks' is what a stage of the run is called"),
+        ([], "arms: the list is empty"),
+        ([{"name": "other", "stage": "none"}, {"name": "base", "stage": "pretrain"}], "first arm 'other' has no model"),
+        ([{"name": "eval", "stage": "pretrain"}], "'eval' is the name of a stage"),
+        ([{"name": "tasks", "stage": "pretrain"}], "'tasks' is the name of a stage"),
     ],
 )
 def test_arms_that_a_run_could_not_walk(arms: list[dict[str, str]], line: str) -> None:

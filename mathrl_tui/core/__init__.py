@@ -1,1 +1,1 @@
-"""The console without its screen: what is shown, as plain values. Nothing in here imports Textual."""
+"""Presentation logic of the console as plain values; nothing here imports Textual."""

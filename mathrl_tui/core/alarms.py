@@ -1,4 +1,4 @@
-"""What should not be overlooked: a loss that is no number, a stage that hangs, what a run's processes warned of."""
+"""Alarms of a run: diverging losses, hanging stages and warnings of its processes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ from store.records import Event
 Span = tuple[str, str]
 Row = list[Span]
 
-_TELLING = (
-    "train/loss",
-    "train/grad_norm",
-    "val/loss",
-    "kl/mean",
-)  # where these are no numbers, an arm diverges
+# A value that is not finite means that the arm diverges.
+_TELLING = ("train/loss", "train/grad_norm", "val/loss", "kl/mean")
 _LOUD = frozenset({"warning", "error", "critical"})
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One of them. `grave`: the run is spoilt if nobody does anything. `remedy`: what to do while the run lives.
+    """One alarm of a run.
 
-    `about` tells alarms apart whose words change while they last.
+    `grave` means that the run fails unless a user acts. `remedy` is what to do while the run is live.
+    `about` identifies an alarm if its words change over time.
     """
 
     words: str
@@ -37,18 +34,21 @@ class Alarm:
 
     @property
     def topic(self) -> str:
-        """The same as long as the alarm is the same."""
+        """Return the identity of the alarm, which is constant while it lasts."""
         return self.about or self.words
 
 
 def alarms(run: RunSnapshot, now: float) -> list[Alarm]:
-    """The run's alarms: what diverges, what hangs, then warnings, newest first."""
+    """Return the run's alarms: diverging arms, a hanging stage, then warnings, newest first.
+
+    `now` is in Unix seconds.
+    """
     latest = {name: value.value for name, value in run.latest.items()}
     return [*diverging(latest), *silent(run.state, run.pulse, now), *warnings(run.log)]
 
 
 def diverging(latest: Mapping[str, float]) -> list[Alarm]:
-    """An alarm for each arm of which a newest value is not finite."""
+    """Return an alarm for each arm with a newest value that is not finite."""
     told: dict[str, Alarm] = {}
     for metric, value in latest.items():
         arm, _, name = metric.partition("/")
@@ -58,14 +58,14 @@ def diverging(latest: Mapping[str, float]) -> list[Alarm]:
 
 
 def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
-    """An alarm where a run that should be at work has shown nothing for much longer than it usually does."""
+    """Return an alarm if a running stage has been silent for much longer than usual; `now` in Unix seconds."""
     words = pulse.words(now) if state == "running" else ""
     about = f"{pulse.label} silent since {pulse.heard:.0f}"
     return [Alarm(words, True, "K kills, R resumes", about)] if words else []
 
 
 def warnings(log: Iterable[Event]) -> list[Alarm]:
-    """What the run's processes warned of, newest first, each once."""
+    """Return the warnings of the run's processes, newest first, without repetitions."""
     loud = [event for event in log if event.kind == "log" and event.payload.get("level") in _LOUD]
     said = [text.one_line(f"{_about(event)}: {event.message}".removeprefix(": ")) for event in reversed(loud)]
     return [Alarm(words) for words in dict.fromkeys(said)]
@@ -76,7 +76,10 @@ def _about(event: Event) -> str:
 
 
 def row(found: Sequence[Alarm], live: bool) -> Row:
-    """The first alarm in a line, what can be done, and how many others there are; `found` is not empty."""
+    """Return one line: the first alarm, its remedy if the run is `live`, and the number of others.
+
+    `found` must not be empty.
+    """
     first = found[0]
     look = palette.state("failed") if first.grave else palette.Look("!", palette.WARN)
     remedy = f"; {first.remedy}" if first.remedy and live else ""

@@ -1,4 +1,4 @@
-"""Axes that people read at a glance: round ticks, and ends that move in steps, so that little is redrawn."""
+"""Axes with round ticks, and ends that move in steps, so that few lines are redrawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The ends of an axis and the ticks between them, in the plotted quantity (log10 of it where `log`)."""
+    """Ends, ticks and labels of an axis, in the plotted unit, or its log10 on a log axis."""
 
     start: float
     end: float
@@ -23,7 +23,7 @@ class Axis:
 
 
 def round_step(span: float, parts: int) -> float:
-    """The least of 1, 2, 2.5, 5 times a power of ten that cuts `span` into at most `parts`."""
+    """Return the smallest of 1, 2, 2.5, 5 × a power of ten that divides `span` into at most `parts`."""
     if span <= 0 or not math.isfinite(span):
         return 1.0
     rough = span / max(parts, 1)
@@ -35,7 +35,14 @@ def round_step(span: float, parts: int) -> float:
 
 
 def value_axis(low: float, high: float, parts: int, *, log: bool = False, percent: bool = False) -> Axis:
-    """A vertical axis around [low, high], its ends on quarters of a tick; where `log`, of log10, on integers."""
+    """Return a vertical axis around [low, high].
+
+    Linear ends are multiples of a quarter of a tick. With `log`, values are log10 and ends are integers.
+
+    Args:
+        parts: maximum number of intervals between ticks.
+        percent: label fractions as percent.
+    """
     if log:
         return _log_axis(low, high, parts)
     if high - low < 1e-12 * max(abs(high), abs(low), 1e-300):
@@ -50,7 +57,7 @@ def value_axis(low: float, high: float, parts: int, *, log: bool = False, percen
 
 
 def _multiples(step: float, start: float, end: float) -> tuple[float, ...]:
-    """The multiples of `step` that lie in [start, end]."""
+    """Return the multiples of `step` in [start, end]."""
     return tuple(
         index * step for index in range(math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9) + 1)
     )
@@ -72,7 +79,7 @@ def _log_axis(low: float, high: float, parts: int) -> Axis:
 
 
 def _label(tick: float, step: float, largest: float, percent: bool) -> str:
-    """`tick` with the digits that tell it from its neighbours, `largest` being the greatest of them in size."""
+    """Format `tick` with enough digits to differ from its neighbours; `largest` is the greatest size."""
     if percent:
         tick, step, largest = 100 * tick, 100 * step, 100 * largest
     if abs(tick) < step / 2:
@@ -90,7 +97,13 @@ def _label(tick: float, step: float, largest: float, percent: bool) -> str:
 
 
 def position_axis(start: float, end: float, parts: int, kind: str, *, snap: bool) -> Axis:
-    """A horizontal axis over steps, tokens or time. With `snap`, `end` moves out to an eighth of a round figure."""
+    """Return a horizontal axis over steps, tokens or seconds.
+
+    Args:
+        parts: maximum number of intervals between ticks.
+        kind: "step", "tokens" or "time"; time is in seconds.
+        snap: round `end` up to an eighth of a round number.
+    """
     if end <= start:
         end = start + 1.0
     if snap:

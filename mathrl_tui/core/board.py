@@ -1,4 +1,4 @@
-"""Pictures of a run beside its charts, as rows of spans: heading, stages, newest values, processes and GPUs."""
+"""The panels next to a run's charts: heading, stages, newest values, processes and GPUs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from store.subject import model_name
 Span = tuple[str, str]
 Row = list[Span]
 
-_LEAST_NAME, _LONGEST_NAME = 18, 40  # cells of a run's name
-_MODEL, _MODEL_IN_FULL, _ROOMY = (
-    17,
-    30,
-    120,
-)  # cells of a model's name, on a narrow screen and from a width on
-_NAME, _VALUE = 20, 9  # cells of a metric's name and of each arm's value
+# Cells of a run's name.
+_LEAST_NAME, _LONGEST_NAME = 18, 40
+# Cells of a model's name on a narrow and a wide screen, and the cells from which a screen is wide.
+_MODEL, _MODEL_IN_FULL, _ROOMY = 17, 30, 120
+# Cells of a metric's name and of each arm's value.
+_NAME, _VALUE = 20, 9
 
 
 def heading(run: RunSnapshot, width: int, now: float) -> Row:
-    """Return one line: run, model, state, stage, progress, time left, and the reason if something is wrong.
+    """Return one line: run, model, state, stage, progress, time left, and the reason of a fault.
 
-    On a narrow screen the run's name is cut to its ends, so that the model and the progress stay in sight.
+    On a narrow screen the middle of the run's name is cut, so that model and progress stay visible.
+    `now` is in Unix seconds.
     """
     look = palette.state(run.state)
     room = _MODEL if width < _ROOMY else _MODEL_IN_FULL
@@ -56,7 +56,7 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
 
 
 def strip(board: Board, width: int) -> list[Row]:
-    """The stages in a line, wrapped: a mark and a name each, with the share done of the one at work."""
+    """Return the stages in wrapped lines, each with mark and name; an active stage has its percentage."""
     rows: list[Row] = [[(" ", "")]]
     used = 1
     for stage in board:
@@ -77,7 +77,7 @@ def strip(board: Board, width: int) -> list[Row]:
 
 
 def stage_list(board: Board, width: int, now: float) -> list[Row]:
-    """The stages one a line: mark, stage, arm, then a bar while it works, else how long it took."""
+    """Return one line for each stage: mark, stage, arm, then a progress bar or its duration."""
     rows = [_title("Stages", width)]
     for stage in board:
         look = palette.state(stage.status)
@@ -91,7 +91,7 @@ def stage_list(board: Board, width: int, now: float) -> list[Row]:
 
 
 def risk(run: RunSnapshot, width: int, now: float) -> list[Row]:
-    """What a kill would cost a run that is live, in a line; no line for one that is not."""
+    """Return one line with the work that a kill would lose; no line unless the run is live."""
     found = at_risk.cost(run.mark, now) if run.state in LIVE_STATES else None
     return [] if found is None else [[(f" {text.clip(found.short, width - 1)}", palette.DIM)]]
 
@@ -119,7 +119,7 @@ def _outcome(stage: Stage, room: int, now: float) -> Span:
 
 
 def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int) -> list[Row]:
-    """The newest value of every metric, a column an arm, as many lines as there is room for."""
+    """Return the newest value of each metric, one column an arm, in at most `height` lines."""
     arms = [arm for arm in run.arms if any(name.startswith(f"{arm}/") for name in run.latest)]
     arms = arms[: max((width - _NAME) // _VALUE, 1)]
     rows = [_title("Last values", width)]
@@ -151,7 +151,7 @@ def _last(value: Value | None) -> Span:
 
 
 def processes(found: Sequence[Process], width: int) -> list[Row]:
-    """The engine's processes: role, pid, alive or why not."""
+    """Return one line for each engine process: role, pid, and `alive` or the reason of its exit."""
     rows = [_title("Processes", width)]
     for one in found:
         look = palette.STATES["done"] if one.alive else palette.STATES["stopped"]
@@ -168,7 +168,7 @@ def processes(found: Sequence[Process], width: int) -> list[Row]:
 
 
 def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
-    """Use and memory of each GPU as last sampled; no rows where there is none."""
+    """Return the last sampled use and memory of each GPU; no lines without samples."""
     found: dict[int, dict[str, float]] = {}
     for name, value in latest.items():
         if match := GPU_METRIC.match(name):

@@ -1,7 +1,7 @@
-"""A canvas of braille cells, two dots wide and four high: lines as dots, with one colour a cell.
+"""A canvas of braille cells, two dots wide and four high, with one colour a cell.
 
-Dots are Booleans of shape (4 * rows, 2 * columns), row 0 at the top, so that whole lines are laid down by array
-operations; nothing is drawn point by point.
+Dots are Booleans of shape (4 * rows, 2 * columns), row 0 at the top. Whole lines are drawn by array operations, never
+point by point.
 """
 
 from __future__ import annotations
@@ -17,14 +17,27 @@ _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype
 
 
 def band(low: Array, high: Array, height: int) -> Dots:
-    """Dots (height, width) between `low` and `high` (width,), heights in [0, 1]; NaN columns stay empty."""
+    """Fill the dots between `low` and `high`.
+
+    Args:
+        low: (width,) heights in [0, 1]; NaN columns stay empty.
+        high: (width,) heights in [0, 1].
+        height: number of dot rows.
+    Returns: (height, width) dots.
+    """
     top, bottom = _rows(high, height), _rows(low, height)
     rows = np.arange(height)[:, None]
     return (rows >= top[None, :]) & (rows <= bottom[None, :])
 
 
 def line(value: Array, height: int) -> Dots:
-    """A connected line through `value` (width,), heights in [0, 1]; gaps between values are bridged straight."""
+    """Draw a connected line; gaps between values are interpolated.
+
+    Args:
+        value: (width,) heights in [0, 1]; NaN if unknown.
+        height: number of dot rows.
+    Returns: (height, width) dots.
+    """
     known = np.flatnonzero(~np.isnan(value))
     if not len(known):
         return np.zeros((height, len(value)), dtype=np.bool_)
@@ -45,14 +58,14 @@ def line(value: Array, height: int) -> Dots:
 
 
 def _rows(height_share: Array, height: int) -> NDArray[np.int64]:
-    """Dot rows of heights in [0, 1], clipped to the canvas; NaN lies beneath it."""
+    """Return dot rows of heights in [0, 1], clipped to the canvas; NaN maps below it."""
     clipped = np.clip(height_share, 0.0, 1.0)
     rows = np.where(np.isnan(clipped), float(height), np.round((1.0 - clipped) * (height - 1)))
     return rows.astype(np.int64)
 
 
 def cells(dots: Dots) -> NDArray[np.uint16]:
-    """The braille bits of every cell: dots (4 * rows, 2 * columns) → bits (rows, columns)."""
+    """Pack dots (4 * rows, 2 * columns) into braille bits (rows, columns)."""
     rows, columns = dots.shape[0] // 4, dots.shape[1] // 2
     blocks = dots.reshape(rows, 4, columns, 2).transpose(0, 2, 1, 3)
     bits: NDArray[np.uint16] = (blocks * _BITS).sum(axis=(2, 3), dtype=np.uint16)

@@ -1,7 +1,8 @@
-"""A chart as lines of coloured spans: axes, a grid, one braille line an arm over its raw extremes, a legend.
+"""A chart as lines of coloured spans: axes, grid, one braille line an arm, legend.
 
-Pure: curves, a view and a size go in, spans come out, so that whole pictures can be tested and only changed lines
-need be sent to the terminal. Every series is reduced to the canvas before anything is drawn.
+curves, view, size ─▶ reduce to the canvas's columns ─▶ draw lines over raw extremes ─▶ rows of spans
+
+All functions are pure, so whole charts can be tested, and only changed lines are sent to the terminal.
 """
 
 from __future__ import annotations
@@ -19,32 +20,41 @@ from mathrl_tui.core.palette import Look
 
 XAxis = Literal["step", "time", "tokens"]
 X_AXES: tuple[XAxis, ...] = ("step", "time", "tokens")
-MEMORIES = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # smoothing, steps
+# Smoothing, in steps.
+MEMORIES = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEEPEST_ZOOM = 8
 
-Span = tuple[str, str]  # text, style
+# Text, style.
+Span = tuple[str, str]
 Row = list[Span]
 Bits = NDArray[np.uint16]
 
-_GUTTER = 9  # cells left of the canvas: labels and the axis line
-_FEW = 40  # entries that still get a mark each
+# Cells left of the canvas: labels and the axis line.
+_GUTTER = 9
+# Maximum number of entries that get a mark each.
+_FEW = 40
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What of the curves is shown: shared by all charts of a screen, but for `log`."""
+    """The visible part of the curves, shared by all charts of a screen.
+
+    `memory` is an index into MEMORIES. The window is the whole divided by 2 ** `zoom`.
+    `offset` is the distance from the window's end to the whole's end, as a fraction of the whole.
+    """
 
     x: XAxis = "step"
-    memory: int = 2  # smoothing, index into MEMORIES
-    zoom: int = 0  # the window is the whole divided by 2 ** zoom
-    offset: float = 0.0  # how far the window's end lies before the whole's, as a share of the whole
+    memory: int = 2
+    zoom: int = 0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One arm's curve. `tokens` (those of each step) places it on the token axis.
+    """The curve of one arm. `tokens`, the tokens of each step, places it on the token axis.
 
-    Where `runs` is not 0 the curve is the mean of so many runs over the range of all, smoothed (`spread.together`).
+    If `runs` is not 0, the curve is the smoothed mean of that number of runs, with the range of all
+    (`spread.together`).
     """
 
     name: str
@@ -54,7 +64,7 @@ class Line:
     runs: int = 0
 
     def smoothed(self, memory: float) -> Array:
-        """The curve's middle, shape (entries,)."""
+        """Return the smoothed middle of the curve, (entries,); `memory` is in steps."""
         if self.runs:
             return self.curve.mean
         return curve.smoothed(self.curve.step, self.curve.mean, memory)
@@ -62,13 +72,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A line ready for the canvas: heights before scaling, per dot column, shape (2 * columns,)."""
+    """A line ready for the canvas: unscaled heights for each dot column, (2 * columns,)."""
 
     look: Look
     low: Array
     high: Array
     middle: Array
-    marks: Array  # x positions of single entries, when they are few
+    # x positions of single entries, if they are few.
+    marks: Array
     mark_heights: Array
 
 
@@ -84,9 +95,13 @@ def draw(
     focused: bool = False,
     held: Sequence[float] = (),
 ) -> list[Row]:
-    """The chart as `height` rows of exactly `width` cells: title and legend, canvas, x-axis.
+    """Draw the chart as `height` rows of exactly `width` cells: title and legend, canvas, x-axis.
 
-    A linear y-axis holds the values `held` besides what was measured.
+    Args:
+        percent: label fractions as percent.
+        log: use a log10 y-axis.
+        focused: highlight the title.
+        held: values that a linear y-axis always includes.
     """
     shown = [(one, _positions(one, view.x)) for one in lines if len(one.curve)]
     shown = [(one, x) for one, x in shown if len(x)]
@@ -114,7 +129,7 @@ def draw(
 
 
 def window(view: View, start: float, end: float) -> tuple[float, float]:
-    """The part of [start, end] that the view shows."""
+    """Return the ends of the visible part of [start, end]."""
     whole = end - start
     span = whole / 2**view.zoom
     right = end - min(view.offset * whole, whole - span)
@@ -122,12 +137,13 @@ def window(view: View, start: float, end: float) -> tuple[float, float]:
 
 
 def _positions(one: Line, kind: XAxis) -> Array:
-    """Where the line's entries lie on the x-axis; empty where the axis knows no place for them."""
+    """Return the x positions of the line's entries; empty if the axis cannot place them."""
     if kind == "step":
         return one.curve.step
     if kind == "time":
         if not one.curve.is_timed:
-            return EMPTY.ts  # they are on their way
+            # The times have been requested but are not loaded yet.
+            return EMPTY.ts
         return np.maximum.accumulate(one.curve.ts - one.curve.ts[0])
     if not len(one.tokens):
         return one.tokens.step
@@ -145,7 +161,7 @@ def _window(shown: Sequence[tuple[Line, Array]], view: View, parts: int) -> axis
 
 
 def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, log: bool) -> _Drawn:
-    """The line's extremes and smoothed middle in dot columns; log10 of them where `log`."""
+    """Reduce the line's extremes and smoothed middle to dot columns; with `log`, take log10."""
     smooth = one.smoothed(MEMORIES[view.memory])
     low, high = one.curve.low, one.curve.high
     if log:
@@ -165,7 +181,7 @@ def _log10(value: Array) -> Array:
 
 
 def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, float] | None:
-    """Least and greatest height of all lines; the far tails of noisy raw data (1 % each side) are cut off."""
+    """Return the lowest and highest height of all lines, without the outer 1 % of many raw values."""
     raw = np.concatenate([part for one in drawn for part in (one.low, one.high)])
     raw = raw[np.isfinite(raw)]
     if not len(raw):
@@ -179,7 +195,7 @@ def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, fl
 def _canvas(
     drawn: Sequence[_Drawn], x_axis: axis.Axis, y_axis: axis.Axis, columns: int, rows: int, *, smooth: bool
 ) -> list[Row]:
-    """Rows of gutter and canvas: smoothed lines over the raw extremes, later arms over earlier ones."""
+    """Return rows of gutter and canvas: smoothed lines over raw extremes, later arms on top."""
     bands = [canvas.band(_share(one.low, y_axis), _share(one.high, y_axis), 4 * rows) for one in drawn]
     lines = [canvas.line(_share(one.middle, y_axis), 4 * rows) for one in drawn]
     colours = [one.look.colour for one in drawn]
@@ -205,7 +221,7 @@ def _share(value: Array, y_axis: axis.Axis) -> Array:
 
 
 def _laid(layers: Sequence[canvas.Dots], rows: int, columns: int) -> tuple[Bits, NDArray[np.int64]]:
-    """Braille bits of all layers together, and which layer lies on top in each cell (-1: none)."""
+    """Return the braille bits of all layers, and the top layer of each cell (−1: empty)."""
     bits = np.zeros((rows, columns), dtype=np.uint16)
     owner = np.full((rows, columns), -1, dtype=np.int64)
     for index, dots in enumerate(layers):
@@ -218,7 +234,7 @@ def _laid(layers: Sequence[canvas.Dots], rows: int, columns: int) -> tuple[Bits,
 def _marks(
     drawn: Sequence[_Drawn], x_axis: axis.Axis, y_axis: axis.Axis, columns: int, rows: int
 ) -> dict[int, dict[int, Look]]:
-    """Marks by row and column: of every entry where they are few, else of each line's newest value."""
+    """Return marks by row and column: of each entry if they are few, else of each newest value."""
     places: dict[int, dict[int, Look]] = {}
     for one in drawn:
         known = np.flatnonzero(~np.isnan(one.middle))
@@ -267,7 +283,7 @@ def _canvas_row(
 
 
 def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
-    """The x-axis line with its ticks, and their labels under it; the unit stands at the left."""
+    """Return the x-axis line with ticks, and a line of labels with the unit at the left."""
     line, labels = ["─"] * columns, [" "] * (columns + _GUTTER)
     for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):
         column = round((tick - x_axis.start) / (x_axis.end - x_axis.start) * (columns - 1))
@@ -283,7 +299,10 @@ def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
 
 
 def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: bool, focused: bool) -> Row:
-    """Title, then each arm's mark, name and newest value (of how many runs) as far as they fit."""
+    """Return the title, then mark, name and newest value of each arm while they fit.
+
+    The number of runs follows in brackets if the line is a mean.
+    """
     ground = " on #1f4a66" if focused else " on #1a222c"
     row: Row = [
         ("▌" if focused else " ", palette.ACCENT + ground),
@@ -300,7 +319,7 @@ def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: 
 
 
 def _newest(one: Line, view: View, percent: bool) -> str:
-    """The line's last value; of several runs the last that all of them have."""
+    """Return the line's last value; for several runs the last value that all of them have."""
     middle = one.smoothed(MEMORIES[view.memory])
     known = middle[~np.isnan(middle)]
     value = float(known[-1]) if len(known) else float("nan")
@@ -319,7 +338,7 @@ def _note(message: str, width: int, height: int) -> list[Row]:
 
 
 def _padded(rows: list[Row], width: int, height: int) -> list[Row]:
-    """Exactly `height` rows of `width` cells."""
+    """Pad or cut to exactly `height` rows of `width` cells."""
     full = (rows + [[] for _ in range(height)])[:height]
     return [_filled(row, width) for row in full]
 

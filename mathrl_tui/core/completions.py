@@ -1,4 +1,4 @@
-"""Reading completions: which to list, and how one is laid out beside its question, gold answer and verdict."""
+"""Selection of completions, and the layout of one with its question, gold answer and verdict."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _SHARE = Look("≈", palette.ACCENT)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An arm's completion and, where arms are compared, the other arm's on the same question."""
+    """A completion of one arm, and that of another arm on the same question if arms are compared."""
 
     mine: Example
     theirs: Example | None = None
 
     @property
     def key(self) -> str:
-        """What names the pair among those of an arm and a task."""
+        """Return the key of the pair within its arm and task."""
         return f"{self.mine.step}/{self.mine.ex_id}/{self.mine.sample}"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which completions are read: an arm's on a task, as filter and search let them through, beside `other`'s."""
+    """The completions to show: arm, task, other arm, filter and search."""
 
     arm: str = ""
     task: str = ""
@@ -48,7 +48,7 @@ class Choice:
     search: str = ""
 
     def settled(self, tasks: Mapping[str, Sequence[str]]) -> Choice:
-        """The nearest choice that a run with `tasks` (by arm, not empty) has."""
+        """Return the nearest choice that exists in `tasks` (arm → tasks, not empty)."""
         arm = self.arm if self.arm in tasks else next(iter(tasks))
         task = self.task if self.task in tasks[arm] else tasks[arm][0]
         others = replace(self, arm=arm, task=task).others(tasks)
@@ -58,12 +58,12 @@ class Choice:
         return replace(self, arm=arm, task=task, other=other, shown=shown)
 
     def others(self, tasks: Mapping[str, Sequence[str]]) -> list[str]:
-        """The arms to compare with: those that have the task."""
+        """Return the other arms that have the task."""
         return [arm for arm in tasks if arm != self.arm and self.task in tasks[arm]]
 
 
 def following(choices: Sequence[str], current: str) -> str:
-    """The choice behind `current`, round the end."""
+    """Return the choice after `current`, cyclically."""
     if not choices:
         return current
     return choices[(choices.index(current) + 1) % len(choices)] if current in choices else choices[0]
@@ -91,7 +91,7 @@ NEEDS_OTHER = frozenset({"flips", "only here right", "only there right"})
 
 
 def pairs(mine: Sequence[Example], theirs: Sequence[Example], choice: Choice) -> list[Pair]:
-    """The completions that pass the choice's filter and contain what it searches for, in their order."""
+    """Return the completions that pass the choice's filter and contain its search words, in order."""
     others = {(one.ex_id, one.sample): one for one in theirs}
     found = (Pair(one, others.get((one.ex_id, one.sample))) for one in mine)
     words = choice.search.lower()
@@ -105,13 +105,13 @@ def _searched(example: Example) -> str:
 
 
 def outcome(example: Example) -> Span:
-    """The verdict: mark and word, in its colour."""
+    """Return the verdict as mark and word, in its colour."""
     look = _SHARE if example.is_share else OUTCOMES.get(example.outcome, palette.state("?"))
     return (f"{look.mark} {answers.verdict(example)}", look.colour)
 
 
 def detail(pair: Pair, choice: Choice) -> list[Span]:
-    """The pair to be read from top to bottom, as text with styles; lines end where the text says so."""
+    """Return the pair as styled text, from top to bottom; the text contains its line breaks."""
     mine = pair.mine
     spans: list[Span] = [
         (f"{mine.ex_id}", f"bold {palette.INK}"),
@@ -126,7 +126,7 @@ def detail(pair: Pair, choice: Choice) -> list[Span]:
 
 
 def _right(example: Example) -> tuple[str, str]:
-    """Title and words of the right answer, or of the right choice."""
+    """Return title and words of the correct answer or choice."""
     is_choice = not example.is_generated and example.outcome not in (LOGLIKELIHOOD, "error")
     return "Right choice" if is_choice else "Gold answer", example.gold or text.NOTHING
 
@@ -149,5 +149,5 @@ def _completion(arm: str, example: Example) -> list[Span]:
 
 
 def plain(pair: Pair, choice: Choice) -> str:
-    """The same without colours, for the clipboard."""
+    """Return the text of `detail` without styles, for the clipboard."""
     return "".join(words for words, _ in detail(pair, choice))

@@ -1,7 +1,7 @@
-"""One metric's history in memory: points or buckets in step order, smoothing, and reduction to a canvas's columns.
+"""The history of one metric: entries in step order, smoothing, reduction to columns.
 
-The store reduces a long series to buckets in SQL; the live tail adds single points behind them. A curve never holds
-more than LONGEST entries: beyond that, neighbours are merged, keeping each pair's extremes.
+The store reduces a long series to buckets in SQL; the live tail appends single points.
+A curve holds at most LONGEST entries. Beyond that, neighbours are merged and keep their extremes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A metric's entries, all arrays of shape (entries,): step, mean, extremes, and time in Unix seconds.
+    """Entries of a metric; all arrays are (entries,).
 
-    Times of history are NaN until somebody wants them: the store takes a fifth longer to read them.
+    They are step, mean, lowest, highest, and time in Unix seconds.
+    Times of history are NaN until requested, because the store takes a fifth longer to read them.
     """
 
     step: Array
@@ -32,7 +33,7 @@ class Curve:
 
     @classmethod
     def of(cls, step: Sequence[float], value: Sequence[float], ts: Sequence[float]) -> Curve:
-        """A curve of single points."""
+        """Return a curve of single points."""
         values = np.asarray(value, dtype=np.float64)
         return cls(
             np.asarray(step, dtype=np.float64), values, values, values, np.asarray(ts, dtype=np.float64)
@@ -43,11 +44,11 @@ class Curve:
 
     @property
     def is_timed(self) -> bool:
-        """Whether every entry's time is known."""
+        """Return True if the time of each entry is known."""
         return not np.isnan(self.ts).any()
 
     def extended(self, step: Sequence[float], value: Sequence[float], ts: Sequence[float]) -> Curve:
-        """With the points whose step lies behind the last one; a repeated step (after a resume) is left out."""
+        """Append the points after the last step; repeated steps, after a resume, are dropped."""
         new = Curve.of(step, value, ts)
         if len(self):
             new = new._where(new.step > self.step[-1])
@@ -68,7 +69,7 @@ class Curve:
         )
 
     def _bounded(self) -> Curve:
-        """Every two neighbours merged while there are more than LONGEST; the last entry stays as it is."""
+        """Merge pairs of neighbours if there are more than LONGEST entries; keep the last entry."""
         if len(self) <= LONGEST:
             return self
         even = (len(self) - 1) // 2 * 2
@@ -87,10 +88,16 @@ EMPTY = Curve.of((), (), ())
 
 
 def smoothed(step: Array, value: Array, memory: float) -> Array:
-    """Exponential moving average of `value` (entries,), each entry weighted by exp(-distance in steps / memory).
+    """Smooth by an exponential moving average with weights exp(−distance in steps / memory).
 
-    It is debiased (the weights are normalised, so the first value is itself) and counts memory in steps rather than
-    entries, so that a reduced series is smoothed like the whole one. NaNs are passed over; memory 0 changes nothing.
+    Weights are normalised, so the first value is unchanged. Memory counts steps, not entries, so a reduced series is
+    smoothed like the whole one. NaNs are skipped.
+
+    Args:
+        step: (entries,) steps.
+        value: (entries,) values.
+        memory: steps; 0 returns `value`.
+    Returns: (entries,) smoothed values.
     """
     if memory <= 0 or len(value) == 0:
         return value
@@ -108,9 +115,11 @@ def smoothed(step: Array, value: Array, memory: float) -> Array:
 
 
 def cumulative(curve: Curve) -> Array:
-    """Running total by entry, shape (entries,), of a quantity that each step reports once (its tokens, say).
+    """Return the running total of a quantity that each step reports once, such as its tokens.
 
-    A bucket's mean counts for every step since the entry before it.
+    The mean of a bucket counts for each step since the previous entry.
+
+    Returns: (entries,) totals.
     """
     if not len(curve):
         return curve.step
@@ -119,9 +128,16 @@ def cumulative(curve: Curve) -> Array:
 
 
 def columns(x: Array, low: Array, high: Array, start: float, end: float, width: int) -> tuple[Array, Array]:
-    """Least `low` and greatest `high` of the entries that fall into each of `width` columns over [start, end].
+    """Reduce entries to the lowest `low` and highest `high` in each column.
 
-    `x` is ascending, shape (entries,). Gives two arrays of shape (width,), NaN where a column holds no entry.
+    Args:
+        x: (entries,) ascending positions.
+        low: (entries,) values.
+        high: (entries,) values.
+        start: position of the first column.
+        end: position of the last column.
+        width: number of columns.
+    Returns: two arrays (width,), NaN for a column without entries.
     """
     least, most = np.full(width, np.nan), np.full(width, np.nan)
     first, last = np.searchsorted(x, start, "left"), np.searchsorted(x, end, "right")

@@ -1,4 +1,4 @@
-"""What a run was set to, and in what it differs from another: settings under the names that `--set` takes."""
+"""Settings of a run, and their differences from another run, under the names of `--set`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from profiles import Profile
 from store.results import RunSummary
 
 MISSING = "–"
-_NAMES = ("run", "name", "created", "changed")  # differ between any two runs, or repeat the profile's fields
+# These differ between any two runs, or repeat the profile's fields.
+_NAMES = ("run", "name", "created", "changed")
 _TOLD_APART = ("seed", "profile", "hardware", "plan")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of a run, and of the other one where there is one; a dash where it has none."""
+    """One setting of a run and of the other run; a dash if a run does not have it."""
 
     key: str
     mine: str
@@ -27,12 +28,12 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """True where the two runs are set otherwise."""
+        """Return True if the two values differ."""
         return self.mine != self.theirs
 
 
 def compared(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Setting]:
-    """Every setting that either of two frozen configurations has, in their order."""
+    """Return each setting of two frozen configurations, in their order."""
     left, right = dict(settings(mine)), dict(settings(theirs))
     return [
         Setting(key, left.get(key, MISSING), right.get(key, MISSING))
@@ -41,7 +42,10 @@ def compared(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Setting
 
 
 def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The leaves of a run's frozen configuration as (name, value): seed, profile, arms by name, then its machine."""
+    """Yield the leaves of a run's frozen configuration as (name, value).
+
+    The order is seed, profile with arms by name, then the machine.
+    """
     profile = dict(config.get("profile", {}))
     profile["arms"] = {arm["name"]: arm for arm in profile.get("arms", ())}
     profile["profile"] = profile.pop("name", "")
@@ -66,7 +70,7 @@ def _shown(value: Any) -> str:
 
 
 def meaning(key: str) -> str:
-    """The sentence that the profile's schema has about a setting; empty of what is no field of a profile."""
+    """Return the schema's description of a setting; empty if it is not a profile field."""
     section: Any = Profile
     words = ""
     for name in key.split("."):
@@ -80,8 +84,9 @@ def meaning(key: str) -> str:
 
 
 def nearest(runs: Sequence[RunSummary], run_id: str) -> str:
-    """The run to compare with where none was chosen: the one before it of the same profile, else the one before it,
-    else any other; empty where there is none. `runs` are all runs, newest first.
+    """Return the default run to compare with; empty without another run.
+
+    It is the previous run of the same profile, else the previous run, else any other. `runs` is newest first.
     """
     places = [one.run for one in runs]
     place = places.index(run_id) if run_id in places else -1

@@ -1,4 +1,4 @@
-"""A new run as it is being written: profile, stages, seeds, name, overrides; checked whole on every change."""
+"""The form of a new run: profile, stages, seeds, name, overrides; validated on each change."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ _SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
 
 
 class DraftError(ValueError):
-    """Something in the draft is wrong; the message is one line."""
+    """The draft is invalid; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A draft that can be started: one run a seed."""
+    """A valid draft; it starts one run for each seed. `steps` is the plan in words."""
 
     profile: Profile
     stages: tuple[str, ...]
     seeds: tuple[int, ...]
-    steps: tuple[str, ...]  # the plan in words
+    steps: tuple[str, ...]
     changed: Changes
 
 
 def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, name: str = "") -> Checked:
-    """The draft, read and validated. Raises DraftError, which names the first fault."""
+    """Parse and validate the draft.
+
+    Raises: DraftError with the first fault.
+    """
     if name and not RUN_NAME.match(name):
         raise DraftError(f"name: {name}: use letters, digits and . _ + - only")
     try:
@@ -46,7 +49,10 @@ def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, nam
 
 
 def overrides_of(words: str) -> list[str]:
-    """`sft.steps=100 grpo.loss=dr_grpo` as a list; quotes hold values with blanks together."""
+    """Split `sft.steps=100 grpo.loss=dr_grpo` into a list; quotes group values with blanks.
+
+    Raises: DraftError if a quote is not closed.
+    """
     try:
         return shlex.split(words.replace(";", " "))
     except ValueError as error:
@@ -54,7 +60,10 @@ def overrides_of(words: str) -> list[str]:
 
 
 def seeds_of(words: str) -> tuple[int, ...]:
-    """`0`, `0 1 2`, `0,1,2` or `0-4` as numbers, each once."""
+    """Parse `0`, `0 1 2`, `0,1,2` or `0-4` as seeds, without repetitions.
+
+    Raises: DraftError if a word is not a seed or range, a range is too long, or there is nothing.
+    """
     found: list[int] = []
     for word in words.replace(",", " ").split():
         written = _SEEDS.match(word)

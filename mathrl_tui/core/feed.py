@@ -1,6 +1,6 @@
-"""All that the console reads of a home: history by short looks into the store, the present from a journal's tail.
+"""The console's reader of one home: history from the store, the present from a journal's tail.
 
-One thread uses a feed. Importing this module imports DuckDB and NumPy; the console does so after its first paint.
+One thread uses a feed. This module imports DuckDB and NumPy, so the console imports it after its first paint.
 """
 
 from __future__ import annotations
@@ -35,20 +35,26 @@ from store.results import EvalSummary, RunStatus, RunSummary
 from store.score_files import InputError
 from store.verdict import run_watch
 
-# what a person is told in one line while the last picture stays
+# Shown to the user in one line while the last picture stays.
 READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Error, OSError)
-BUCKETS = 2000  # of a curve's history: several for each dot column of any terminal
+# Buckets of a curve's history: several for each dot column of any terminal.
+BUCKETS = 2000
 INGEST_SECONDS = 1.0
-LOG_LOOK = 500  # newest log events of a live run that the list of runs looks through for warnings
-SIGN_LOOK = 200  # newest events of a live run that tell the list of runs whether it hangs
-WHILE_TRAINING = ("validation", "train")  # tasks that are samples taken by the trainer
-_TELLING = ("state", "stage", "process", "phase")  # events that make the picture; all of them are read
-_SAID = ("log", "checkpoint", "command", "input")  # the newest LOG_LINES are enough
+# Newest log events of a live run that the list of runs searches for warnings.
+LOG_LOOK = 500
+# Newest events of a live run that show the list of runs if it hangs.
+SIGN_LOOK = 200
+# Tasks with samples from the trainer.
+WHILE_TRAINING = ("validation", "train")
+# Events that determine the picture; all of them are read.
+_TELLING = ("state", "stage", "process", "phase")
+# Of these events the newest LOG_LINES are enough.
+_SAID = ("log", "checkpoint", "command", "input")
 
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list: its summary, what should not be overlooked and, while it lives, the step that it is at."""
+    """A run in the list: its summary, its alarms and, while it is live, its current step."""
 
     summary: RunSummary
     at: Stage | None
@@ -57,7 +63,7 @@ class RunLine:
 
 
 def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
-    """A live run's alarms at `now` (Unix seconds), by short looks into the store and at the journal's end."""
+    """Return a live run's alarms at `now` (Unix seconds), from the store and the journal's tail."""
     said = store.events(status.run, ("log",), limit=LOG_LOOK)
     events, reached = store.events_to_here(status.run, limit=SIGN_LOOK)
     pending = LiveTail(RunFolder(store.home, status.run).journal, reached).poll()
@@ -70,7 +76,7 @@ def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
 
 
 class Feed:
-    """The reading side of one home."""
+    """Reader of one home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -78,25 +84,27 @@ class Feed:
         self._model: RunModel | None = None
         self._tail: LiveTail | None = None
         self._ingested = 0.0
-        self._paces: dict[
-            tuple[str, str, str], tuple[float, float]
-        ] = {}  # when a step was first seen, on the monotonic clock, and how far
+        # (stage's run, name, arm) → when it was first seen, on the monotonic clock, and its progress then.
+        self._paces: dict[tuple[str, str, str], tuple[float, float]] = {}
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         self._siblings = SiblingCurves(self.store, self.curve)
 
     @property
     def problem(self) -> str:
-        """Why the store could not take in what is new, in one line; empty when all is well."""
+        """Return why the store could not ingest new records, in one line; empty if it could."""
         return self.store.problem
 
     def ingest(self) -> None:
-        """Takes in what is new, once a second at most: a run whose supervisor died still gets into the store."""
+        """Ingest new records, at most once a second.
+
+        This also covers a run that lost its supervisor.
+        """
         if time.monotonic() - self._ingested >= INGEST_SECONDS:
             self.store.ingest()
             self._ingested = time.monotonic()
 
     def runs(self) -> list[RunLine]:
-        """All runs, newest first."""
+        """Return all runs, newest first."""
         self.ingest()
         return [self._line(summary) for summary in reversed(self.store.runs())]
 
@@ -128,7 +136,10 @@ class Feed:
         )
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
-        """The run as it is now, with the curves of `metrics`, those of `timed` with times. Raises UnknownRun."""
+        """Return the current state of the run, with the curves of `metrics`; those in `timed` have times.
+
+        Raises: UnknownRun if the store does not have the run.
+        """
         alive = run_states.is_live(RunFolder(self.home, run_id))
         if self._model is None or self._tail is None or self._model.run_id != run_id:
             self._model, self._tail = self._opened(run_id)
@@ -141,7 +152,7 @@ class Feed:
         return self._model.snapshot(alive)
 
     def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
-        """The run's model from the store's history, and its tail from a place that this history reaches."""
+        """Return the run's model from the store's history, and a tail that continues it without a gap."""
         self.store.ingest()
         _, reached = self.store.events_to_here(run_id, limit=0)
         tail = LiveTail(RunFolder(self.home, run_id).journal, reached)
@@ -153,22 +164,22 @@ class Feed:
         return model, tail
 
     def siblings(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
-        """The other runs of the same profile, with their curves of `metrics`, those of `timed` with times."""
+        """Return the other runs of the same profile with their curves; those in `timed` have times."""
         self.ingest()
         return self._siblings.of(run_id, metrics, timed)
 
     def curve(self, run_id: str, metric: str, timed: bool) -> Curve:
-        """A metric's history, reduced, with times where `timed`."""
+        """Return a metric's reduced history; times are included if `timed`."""
         series = self.store.series(run_id, metric, BUCKETS, times=timed)
         return Curve(series.step, series.mean, series.low, series.high, series.ts)
 
     def evaluations(self, run_id: str) -> list[EvalSummary]:
-        """The newest evaluation of each arm on each task, in the profile's order of arms."""
+        """Return the newest evaluation of each arm on each task, in the profile's order of arms."""
         self.ingest()
         return newest(self.store.evaluations(run_id))
 
     def comparisons(self, run_id: str) -> list[Comparison]:
-        """All pairs of the run's arms, recomputed only when evaluation rows have come."""
+        """Return all pairs of the run's arms; recomputed only after new evaluation rows."""
         rows = self.evaluations(run_id)
         version = tuple((row.arm, row.task, row.step, row.samples) for row in rows)
         known = self._compared.get(run_id)
@@ -177,13 +188,13 @@ class Feed:
         return self._compared[run_id][1]
 
     def watch(self, run_id: str) -> list[Flag]:
-        """The run's regression watch: every arm against the first on the suite's tasks."""
+        """Return the regression watch of the run: each arm against the first on the suite's tasks."""
         rows = self.comparisons(run_id)
         settings = self.store.config(run_id)["profile"]["eval"]
         return flags(run_watch(rows, settings), rows)
 
     def tasks(self, run_id: str) -> dict[str, list[str]]:
-        """What completions there are to read: arm → tasks, evaluations first, then samples taken while training."""
+        """Return arm → tasks with completions: evaluations first, then samples from training."""
         found: dict[str, list[str]] = {}
         for row in self.evaluations(run_id):
             found.setdefault(row.arm, []).append(row.task)
@@ -194,7 +205,7 @@ class Feed:
         return found
 
     def completions(self, run_id: str, arm: str, task: str) -> list[Example]:
-        """An arm's completions on a task: those of the newest evaluation, or all that were kept while training."""
+        """Return an arm's completions on a task, from the newest evaluation or from all training steps."""
         step = None
         if task not in WHILE_TRAINING:
             steps = [row.step for row in self.evaluations(run_id) if (row.arm, row.task) == (arm, task)]
@@ -202,8 +213,12 @@ class Feed:
         return self.store.examples(run_id, arm, task, step, limit=None)
 
     def export(self, run_id: str) -> Path:
-        """Writes all that is known of a run as CSV, its tables as Markdown besides; gives the folder."""
-        from store.export import WHATS, export  # loads Arrow, which nothing else here needs
+        """Export everything about a run as CSV, and its tables also as Markdown; return the directory.
+
+        Raises: OSError or StoreError if a file cannot be written.
+        """
+        # The import loads Arrow, which nothing else here needs.
+        from store.export import WHATS, export
 
         folder = self.home / "export" / run_id
         make_folder(folder)

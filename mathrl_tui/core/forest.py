@@ -1,4 +1,7 @@
-"""Comparisons as rows of a forest plot: each measure in its own unit and on its own axis, coloured by who gains."""
+"""Comparisons as rows of a forest plot, each measure with its own unit and axis.
+
+Colours show which model is better.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from store.comparison import Comparison
 
 
 def ordered(rows: Sequence[Comparison]) -> list[Comparison]:
-    """By measure, then by task as they came; pairs keep their order."""
+    """Sort by measure, then by task in input order; pairs keep their order."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     return [
         row
@@ -21,14 +24,14 @@ def ordered(rows: Sequence[Comparison]) -> list[Comparison]:
 
 
 def titles(row: Comparison, scale: Scale, room: int) -> tuple[str, str]:
-    """What stands over the differences of the row's measure: unit and coverage, and over the pictures their axis."""
+    """Return two column titles: unit and coverage of the differences, and the axis of the plots."""
     of = " of ppl" if row.measure == "perplexity" else ""
     unit = f"{measure.UNITS[row.measure]}{of} [{100 * row.confidence:g} %]"
     return unit, difference_header(scale, room)
 
 
 def look(row: Comparison) -> Look:
-    """Better, worse, or not told apart from neither, by mark and colour: a lower perplexity is better."""
+    """Return mark and colour for better, worse or undecided; a lower perplexity is better."""
     _, low, high = row.gain
     if low > 0:
         return Look("▲", palette.GOOD)
@@ -38,13 +41,13 @@ def look(row: Comparison) -> Look:
 
 
 def words(row: Comparison) -> str:
-    """`+12.3 [+8.1, +16.4]` in the measure's unit."""
+    """Format difference and interval, `+12.3 [+8.1, +16.4]`, in the measure's unit."""
     unit = " %" if row.measure == "perplexity" else ""
     return f"{text.points(row.difference)}{unit} [{text.points(row.ci_low)}, {text.points(row.ci_high)}]"
 
 
 def details(row: Comparison) -> list[str]:
-    """What stands behind a comparison, a line each."""
+    """Return the data of a comparison, one line each."""
     a, b = (measure.value(rate, row.measure) for rate in (row.a_rate, row.b_rate))
     about = "documents, lower is better" if row.measure == "perplexity" else "questions"
     return [
@@ -56,7 +59,7 @@ def details(row: Comparison) -> list[str]:
 
 
 def flips(row: Comparison) -> str:
-    """On how many questions each of the two is the better one, both ways."""
+    """Return on how many questions each of the two is better."""
     if row.measure == "perplexity":
         return f"{row.b} predicts {text.count(row.b_only)} of them better, {row.a} {text.count(row.a_only)}"
     return (
@@ -66,7 +69,7 @@ def flips(row: Comparison) -> str:
 
 
 def markdown(rows: Sequence[Comparison]) -> str:
-    """The comparisons as a table in Markdown, every figure in its measure's unit."""
+    """Return the comparisons as a Markdown table; each number has its measure's unit."""
     lines = ["| task | a | b | of a | of b | b − a | p (Holm) | n |", "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         a, b = (measure.value(rate, row.measure) for rate in (row.a_rate, row.b_rate))

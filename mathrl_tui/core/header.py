@@ -1,4 +1,4 @@
-"""The line at the top of every screen: the screens with their keys, in the widest form that there is room for."""
+"""The top line of each screen: the screens with their keys, in the widest form that fits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _BRAND: Row = [(" mathrl ", f"bold {palette.GROUND} on {palette.ACCENT}"), (" ",
 
 
 def header(names: Sequence[str], here: str, width: int, trouble: str, home: str) -> Row:
-    """All names with room around them, and the home; the names alone; or of the others their keys alone.
+    """Return the widest header that fits into `width` cells.
 
-    `trouble` stands in place of the home and, where it needs the room, in place of the other screens.
+    The forms are: spaced names and the home, names alone, or the current name and the other keys.
+    `trouble` replaces the home and, if it needs the space, the other screens.
     """
     roomy = [*_BRAND, *_entries(names, here, names, " ")]
     if trouble:
@@ -28,7 +29,7 @@ def header(names: Sequence[str], here: str, width: int, trouble: str, home: str)
 
 
 def _entries(names: Sequence[str], here: str, named: Collection[str], behind: str) -> Row:
-    """Every screen's key, the name of those in `named`, and `behind` after each."""
+    """Return the key of each screen, the name of those in `named`, and `behind` after each."""
     row: Row = []
     for place, name in enumerate(names, 1):
         row += [*_entry(place, name if name in named else "", name == here), (behind, "")]
@@ -36,7 +37,7 @@ def _entries(names: Sequence[str], here: str, named: Collection[str], behind: st
 
 
 def _entry(place: int, name: str, here: bool) -> Row:
-    """The screen in sight stands out."""
+    """Return one screen's key and name; the current screen is highlighted."""
     style = f"bold {palette.INK} underline" if here else palette.DIM
     return [
         (f" {place}", f"bold {palette.ACCENT}" if here else palette.ACCENT),

@@ -1,4 +1,4 @@
-"""Intervals as pictures in a line of text: a point, its interval, and the scale that all rows of a measure share."""
+"""Intervals drawn in a line of text, on a scale that all rows of a measure share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = list[Span]
 
 
 class Measured(Protocol):
-    """What knows what it measures: an evaluation, a comparison, a watched task."""
+    """A row that has a measure: an evaluation, a comparison or a watched task."""
 
     @property
     def measure(self) -> Measure: ...
@@ -27,7 +27,7 @@ Kind = TypeVar("Kind", bound=Measured)
 
 
 def by_measure(rows: Iterable[Kind]) -> dict[Measure, list[Kind]]:
-    """The rows by what they measure, accuracies first: points and perplexities never share an axis."""
+    """Group rows by measure, accuracies first: points and perplexities never share an axis."""
     found: dict[Measure, list[Kind]] = {}
     for row in sorted(rows, key=lambda row: row.measure != "accuracy"):
         found.setdefault(row.measure, []).append(row)
@@ -36,19 +36,22 @@ def by_measure(rows: Iterable[Kind]) -> dict[Measure, list[Kind]]:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The ends of a row of cells: of rates and differences as fractions, of perplexities as they are."""
+    """Ends of a row of cells: fractions for rates and differences, else perplexities."""
 
     start: float
     end: float
 
     def cell(self, value: float, width: int) -> int:
-        """The cell that `value` falls into; values beyond an end fall into the last one."""
+        """Return the cell of `value`; values beyond an end map to the last cell there."""
         share = (value - self.start) / (self.end - self.start)
         return round(min(max(share, 0.0), 1.0) * (width - 1))
 
 
 def value_scale(rows: Sequence[EvalSummary]) -> Scale:
-    """Round ends around all intervals: of rates whole tenths, of perplexities what cuts them into ten at most."""
+    """Return round ends around all intervals.
+
+    Rates use tenths. Perplexities use a step that divides them into ten parts at most.
+    """
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     if rows[0].measure == "perplexity":
         grain = axis.round_step(max(high - low, 0.01), 10)
@@ -57,7 +60,10 @@ def value_scale(rows: Sequence[EvalSummary]) -> Scale:
 
 
 def difference_scale(rows: Sequence[Comparison], *others: float) -> Scale:
-    """Round ends around zero, all intervals and `others`: multiples of 1, 2, 5 or 10 points, a dozen at most."""
+    """Return round ends around zero, all intervals and `others`.
+
+    The step is 1, 2, 5 or 10 points, with a dozen steps at most.
+    """
     low = min(0.0, *others, *(row.ci_low for row in rows))
     high = max(0.0, *others, *(row.ci_high for row in rows))
     grain = next((points / 100 for points in (1, 2, 5) if (high - low) / (points / 100) <= 12), 0.1)
@@ -68,7 +74,7 @@ def difference_scale(rows: Sequence[Comparison], *others: float) -> Scale:
 def interval(
     low: float, point: float, high: float, scale: Scale, look: Look, width: int, margin: float | None = None
 ) -> Row:
-    """`├──●──┤` on the scale; faint lines mark zero and, where there is one, the `margin`."""
+    """Draw `├──●──┤` on the scale; faint lines mark zero and the `margin`, if given."""
     cells: list[Span] = [(" ", "")] * width
     if scale.start <= 0 <= scale.end:
         cells[scale.cell(0.0, width)] = ("┊", palette.DIM)
@@ -84,7 +90,7 @@ def interval(
 
 
 def value_header(scale: Scale, width: int, measure: Measure) -> str:
-    """The scale's ends over a column of intervals."""
+    """Return the scale's ends as a header over a column of intervals."""
     left, right = (
         text.number(round(end, 6)) if measure == "perplexity" else text.percent(end, 0)
         for end in (scale.start, scale.end)
@@ -93,7 +99,7 @@ def value_header(scale: Scale, width: int, measure: Measure) -> str:
 
 
 def difference_header(scale: Scale, width: int) -> str:
-    """The scale's ends, and zero where it lies, over a column of differences in points or per cent."""
+    """Return the scale's ends and zero as a header over differences in points or percent."""
     cells = list(" " * width)
     left, right = (text.points(end).split(".")[0] if end else "0" for end in (scale.start, scale.end))
     cells[scale.cell(0.0, width)] = "0"

@@ -1,4 +1,4 @@
-"""What the help says: every key, from the table of actions, and what the marks mean."""
+"""Contents of the help screen: each key, from the table of actions, and each mark."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _RESULTS: Row = [
 
 
 def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
-    """A titled list of (key, word, sentence)."""
+    """Return a titled list of (key, word, sentence)."""
     rows: list[Row] = [[(f"{title}", f"bold {palette.ACCENT}")]]
     for key, label, sentence in keys:
         rows.append(
@@ -53,7 +53,7 @@ def key_rows(title: str, keys: Sequence[tuple[str, str, str]]) -> list[Row]:
 
 
 def mark_rows() -> list[Row]:
-    """The states' marks, three rows of them, the arms', and those of results."""
+    """Return the marks of states in three rows, of arms, and of results."""
     rows: list[Row] = [[("Marks", f"bold {palette.ACCENT}")]]
     for part in (_STATES[:4], _STATES[4:8], _STATES[8:]):
         row: Row = [("  ", "")]

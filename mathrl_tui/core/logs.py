@@ -15,7 +15,8 @@ from store.records import Event
 Span = tuple[str, str]
 Row = list[Span]
 
-FIRST_BYTES = 256 << 10  # of a file that is opened: its end
+# Bytes at the end of a file that are read when it is opened.
+FIRST_BYTES = 256 << 10
 MOST_LINES = 5000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -23,7 +24,7 @@ _LEVELS = {"warning": ("!", palette.WARN), "error": ("✗", palette.BAD), "criti
 
 
 def event_row(event: Event) -> Row:
-    """An event as a line: time, mark, what it is about, what it says."""
+    """Return an event as a line: time, mark, subject, words."""
     mark, colour = _LEVELS.get(str(event.payload.get("level", "")), (" ", palette.INK))
     if event.kind in ("state", "stage"):
         look = palette.state(str(event.payload.get(_WORD_OF[event.kind], "")))
@@ -46,7 +47,7 @@ _WORD_OF = {"state": "state", "stage": "status"}
 
 
 def words(event: Event) -> str:
-    """What the event says, on one line."""
+    """Return the event in words, on one line."""
     payload = event.payload
     match event.kind:
         case "state":
@@ -68,7 +69,7 @@ def words(event: Event) -> str:
 
 
 def matching(rows: Iterable[Row], search: str) -> list[Row]:
-    """The rows that contain `search`, whatever its case."""
+    """Return the rows that contain `search`, ignoring case."""
     wanted = search.lower()
     return [row for row in rows if not wanted or wanted in "".join(part for part, _ in row).lower()]
 
@@ -83,9 +84,9 @@ class LogFile:
         self._rest = b""
 
     def poll(self) -> bool:
-        """Take in what was written since; return True if that was something.
+        """Read what was written since the last poll; return True if there was something.
 
-        A file that shrank was cut: the lines before are in another part, whose end is shown above the new ones.
+        A file that shrank was cut: earlier lines are in another part. The end of that part is shown above the new ones.
         """
         try:
             size = self.path.stat().st_size
@@ -114,12 +115,12 @@ class LogFile:
 
 
 def _last_of(line: str) -> str:
-    """What a progress bar left in its line, behind the last carriage return; no colours, and tabs as blanks."""
+    """Return the last state of a progress bar's line, without colours, tabs as blanks."""
     return harmless(_COLOURS.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4))
 
 
 def file_row(line: str) -> Row:
-    """A line of a log file, its colour from the level that it names."""
+    """Return a line of a log file, coloured by the level that it contains."""
     for name, (_, colour) in _LEVELS.items():
         if name in line[:80].lower():
             return [(line, colour)]
@@ -127,5 +128,5 @@ def file_row(line: str) -> Row:
 
 
 def log_files(folder: Path) -> list[Path]:
-    """A run's log files by name."""
+    """Return the log files of a run, sorted by name."""
     return sorted(path for path in folder.glob("*") if path.is_file())

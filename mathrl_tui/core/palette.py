@@ -1,7 +1,7 @@
-"""Colours and marks: every state and arm has both, so that colour alone never carries the meaning.
+"""Colours and marks of states and arms; each has both, so that colour alone never carries meaning.
 
-The arms' colours are Okabe and Ito's set (2008), lightened for a dark ground; it stays apart under the three common
-colour-vision deficiencies. Every mark is one cell wide in all terminals that were tried (tmux, xterm, kitty).
+The arms' colours are the set of Okabe and Ito (2008), lightened for a dark background. They stay distinct under the
+three common colour-vision deficiencies. Marks are one cell wide in all tested terminals (tmux, xterm, kitty).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How something is shown: a one-cell mark and a colour."""
+    """Appearance of an item: a one-cell mark and a colour."""
 
     mark: str
     colour: str
@@ -57,15 +57,15 @@ _ARM_LOOKS = (
 
 
 def state(name: str) -> Look:
-    """The look of a run's or a stage's state; an unknown one is shown with a question mark."""
+    """Return the look of a run's or a stage's state; an unknown state gets a question mark."""
     return STATES.get(name, Look("?", WARN))
 
 
 def word(name: str) -> str:
-    """Return how a state is written for a person: `done with failures`."""
+    """Return the words for a state: `done with failures`."""
     return name.replace("_", " ")
 
 
 def arms(names: Iterable[str]) -> dict[str, Look]:
-    """Each arm's look, in the order given; the looks repeat after the seventh arm."""
+    """Return the look of each arm, in input order; looks repeat after the seventh arm."""
     return {name: _ARM_LOOKS[index % len(_ARM_LOOKS)] for index, name in enumerate(names)}

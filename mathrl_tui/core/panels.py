@@ -1,6 +1,6 @@
-"""Which charts a run has: one a metric, with all arms in it, or all GPUs.
+"""The charts of a run: one for each metric, with all arms or all GPUs in it.
 
-Metrics are named ARM/GROUP/NAME; those of a GPU, gpu/N/NAME, count their steps in seconds since the run was made.
+Metrics are named ARM/GROUP/NAME. The steps of a GPU's metrics, gpu/N/NAME, are seconds since the run was created.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RATES = ("pass_at_1", "clipped_ratio", "frac_zero_std", "clip_ratio/low_mean", 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart: the metric's name without what reports it, its title, and what does: arms, or GPUs as `gpu/0`."""
+    """One chart: metric name without its source, title, and sources (arms, or GPUs as `gpu/0`)."""
 
     metric: str
     title: str
@@ -40,22 +40,22 @@ class Panel:
 
     @property
     def percent(self) -> bool:
-        """True where values are rates in [0, 1]."""
+        """Return True if values are rates in [0, 1]."""
         return self.metric.endswith(_RATES)
 
     @property
     def by_clock(self) -> bool:
-        """True where the metric belongs to a machine: neither a run's steps nor its tokens place it."""
+        """Return True if the metric belongs to a machine, so steps and tokens cannot place it."""
         return self.metric in _HELD
 
     @property
     def held(self) -> tuple[float, ...]:
-        """Values that the y-axis holds whatever was measured."""
+        """Return values that the y-axis always includes."""
         return _HELD.get(self.metric, ())
 
 
 def split(metric: str) -> tuple[str, str]:
-    """What reports a metric, an arm or a GPU, and the metric's name without it."""
+    """Split a metric into its source, an arm or a GPU, and the rest of its name."""
     if match := GPU_METRIC.match(metric):
         return f"gpu/{match[1]}", match[2]
     source, _, rest = metric.partition("/")
@@ -63,9 +63,9 @@ def split(metric: str) -> tuple[str, str]:
 
 
 def panels(metrics: Iterable[str], arms: Iterable[str]) -> tuple[Panel, ...]:
-    """The charts for `metrics`: the ones that everybody looks at first, then the others by name.
+    """Return the charts for `metrics`: the most important first, then the others by name.
 
-    The first four are there from the start, so that the wall does not jump when their values come.
+    The first four are always present, so that the layout does not jump when their values arrive.
     """
     order = list(arms)
     found: dict[str, list[str]] = {metric: [] for metric in list(_FIRST)[:4]}

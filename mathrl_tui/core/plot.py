@@ -1,4 +1,4 @@
-"""A chart for where there is no console: plain text by plotext, which a pipe, a log or a report can hold."""
+"""A chart as plain text by plotext, for pipes, logs and reports."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ import numpy as np
 from mathrl_tui.core import axis, curve, palette, text
 from mathrl_tui.core.curve import Array, Curve
 
-_GUTTER = 10  # cells that plotext takes for the frame, the y-axis and its labels
-_FRAME = 3  # rows that it takes for the frame and the x-axis
+# Cells that plotext needs for the frame, the y-axis and its labels.
+_GUTTER = 10
+# Rows that it needs for the frame and the x-axis.
+_FRAME = 3
 
 
 def plot(title: str, curves: Mapping[str, Curve], width: int, height: int, *, percent: bool = False) -> str:
-    """The curves, by the name of what reports them, none of them empty, as `height` lines of at most `width` cells.
+    """Draw the curves as `height` lines of at most `width` cells.
 
-    Each is reduced to the canvas before plotext sees it, least and greatest value a column: plotext takes a second
-    for 100,000 points. Lines are told apart by the marks that the first line gives, with each one's newest value.
+    Each curve is reduced to the lowest and highest value a column first: plotext takes a second for 100,000 points.
+    The first line gives each curve's mark and newest value.
+
+    Args:
+        curves: name → curve, none of them empty.
+        width: cells.
+        height: lines.
+        percent: label fractions as percent.
     """
-    import plotext  # 0.15 s, which only this needs
+    # The import takes 0.15 s, and only this function needs it.
+    import plotext
 
-    figure = type(plotext.figure)(
-        type(plotext.terminal)().limit(False, False)
-    )  # the module's own keeps its past
+    # The module's own figure keeps the previous plot.
+    figure = type(plotext.figure)(type(plotext.terminal)().limit(False, False))
     figure.plot_size(width, height - 1)
     figure.theme("colorless")
     x_axis = _x_axis(list(curves.values()), max(width // 12, 2))
@@ -46,7 +54,7 @@ def plot(title: str, curves: Mapping[str, Curve], width: int, height: int, *, pe
 
 
 def _head(parts: Sequence[str], width: int) -> str:
-    """Return title and marks in one line; without the last ones, but never half a number, if they do not fit."""
+    """Return title and marks in one line; the last ones are dropped whole if they do not fit."""
     head = parts[0]
     for gap in ("   ", "  ", " "):
         if len(gap.join(parts)) <= width:
@@ -59,7 +67,10 @@ def _head(parts: Sequence[str], width: int) -> str:
 
 
 def zigzag(one: Curve, start: float, end: float, width: int) -> tuple[list[float], list[float]]:
-    """The curve on `width` columns over [start, end] as points of one line, from least to greatest in each column."""
+    """Return the points of one line through the lowest and highest value of each column.
+
+    The `width` columns cover [start, end]. Returns x and y without NaNs.
+    """
     low, high = curve.columns(one.step, one.low, one.high, start, end, width)
     x = np.repeat(np.linspace(start, end, width), 2)
     y = np.stack((low, high), axis=1).ravel()
@@ -73,7 +84,7 @@ def _x_axis(curves: Sequence[Curve], parts: int) -> axis.Axis:
 
 
 def _ends(parts: Sequence[Array]) -> tuple[float, float]:
-    """Least and greatest finite value of all; (0, 1) where there is none."""
+    """Return the lowest and highest finite value of all; (0, 1) without one."""
     joined = np.concatenate(parts)
     known = joined[np.isfinite(joined)]
     return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)

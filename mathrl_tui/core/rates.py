@@ -1,4 +1,4 @@
-"""Evaluations in words: which prompt form a task was asked under, what was reached, and what went amiss."""
+"""Evaluations in words: the prompt form of a task, its rate, and problems of completions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from mathrl_tui.core import measure, text
 from mathrl_tui.core.intervals import by_measure
 from store.results import EvalSummary
 
-_FORM = re.compile(r"/(chat|plain|\d+-shot)(?=/|\Z)")  # behind a task's name, as the stage eval names tasks
+# Suffix of a task's name, as the stage eval builds it.
+_FORM = re.compile(r"/(chat|plain|\d+-shot)(?=/|\Z)")
 
 
 def stem(task: str) -> str:
-    """The task's name without the form of its prompt."""
+    """Return the task's name without the form of its prompt."""
     return _FORM.sub("", task)
 
 
 def forms(tasks: Iterable[str], template: str) -> dict[str, str]:
-    """The prompt form of each task that was asked under several: `chat`, `plain, 8-shot`; empty of the others.
+    """Return the prompt form of each task that has several: `chat`, `plain, 8-shot`; else empty.
 
-    A form that the name leaves out is the run's own: `template`, and no examples.
+    A task name without a form uses the run's own: `template`, without examples.
     """
     names = list(dict.fromkeys(tasks))
     asked = {name: [stem(other) for other in names].count(stem(name)) for name in names}
@@ -30,7 +31,10 @@ def forms(tasks: Iterable[str], template: str) -> dict[str, str]:
 
 
 def ordered(rows: Sequence[EvalSummary], arms: Sequence[str]) -> list[EvalSummary]:
-    """By measure, then by task as they came with its prompt forms side by side, then by arm as the profile has them."""
+    """Sort by measure, task, prompt form and arm.
+
+    Tasks keep input order with their prompt forms adjacent; arms follow the profile.
+    """
     tasks = list(dict.fromkeys(row.task for row in rows))
     stems = list(dict.fromkeys(stem(task) for task in tasks))
     place = {arm: index for index, arm in enumerate(arms)}
@@ -50,12 +54,12 @@ def ordered(rows: Sequence[EvalSummary], arms: Sequence[str]) -> list[EvalSummar
 
 
 def samples(row: EvalSummary) -> int:
-    """Completions a question."""
+    """Return the number of completions per question."""
     return round(row.samples / row.n)
 
 
 def words(row: EvalSummary, form: str) -> list[str]:
-    """What an evaluation says, a line each."""
+    """Return an evaluation in words, one line each."""
     asked = f"{row.arm} on {stem(row.task)}{f', prompt {form}' if form else ''}, step {row.step}"
     reached = measure.value(row.rate, row.measure)
     held = f"95 % interval {measure.ends(row.low, row.high, row.measure)}"
@@ -76,12 +80,12 @@ def words(row: EvalSummary, form: str) -> list[str]:
 
 
 def share(count: int | None, row: EvalSummary) -> float | None:
-    """Return a count of completions as a share of them; None if it does not apply or is not known."""
+    """Return a count of completions as a fraction of all; None if it does not apply or is not known."""
     return None if count is None else count / row.samples
 
 
 def _amiss(row: EvalSummary) -> str:
-    """How many completions ran into the limit and how many hold no answer; empty if there are none."""
+    """Return the number of completions at the token limit and without an answer; empty if not applicable."""
     if row.no_answer is None:
         return ""
     cut = "not recorded" if row.cut_off is None else _counted(row.cut_off, row)
@@ -93,7 +97,7 @@ def _counted(count: int, row: EvalSummary) -> str:
 
 
 def _window(row: EvalSummary) -> str:
-    """In which windows a suite task read its texts, and how many prompts did not fit."""
+    """Return the window of a suite task, and the number of prompts that did not fit."""
     if row.window_tokens is None:
         return ""
     cut = f", {text.count(row.prompts_cut)} prompts cut at their start" if row.prompts_cut else ""
@@ -105,7 +109,7 @@ def _listed(*parts: str) -> str:
 
 
 def markdown(rows: Sequence[EvalSummary]) -> str:
-    """The evaluations as a table in Markdown, every figure in its measure's unit."""
+    """Return the evaluations as a Markdown table; each number has its measure's unit."""
     lines = [
         "| task | arm | rate | 95 % interval | n | samples | pass@k | majority | cut off | no answer | prompts cut "
         "| window |",
@@ -123,7 +127,7 @@ def markdown(rows: Sequence[EvalSummary]) -> str:
 
 
 def sampled(row: EvalSummary) -> tuple[str, str]:
-    """Return pass@k and the majority's rate; both empty if each question was answered once."""
+    """Return pass@k and the majority's rate; both empty with one answer per question."""
     if samples(row) == 1 or row.pass_at_k is None or row.majority is None:
         return "", ""
     return text.percent(row.pass_at_k), text.percent(row.majority)

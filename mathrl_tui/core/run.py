@@ -1,7 +1,9 @@
-"""A run as the console shows it, folded from its records: state, stages, processes, newest values, curves, log lines.
+"""The state of a run as the console shows it, folded from its records.
 
-`RunModel` is fed by one thread, first with the store's history and then with what the live tail brings; `snapshot`
-gives an immutable picture that any thread may read. Records that come twice (in history and tail) change nothing.
+store's history ─▶ live tail ─▶ `RunModel` ─▶ `snapshot` ─▶ screens
+
+One thread feeds `RunModel`, first with history, then with the live tail. `snapshot` returns an immutable picture that
+any thread may read. Records that arrive twice, in history and tail, change nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The newest value of a metric."""
+    """The newest value of a metric; `ts` in Unix seconds."""
 
     step: int
     value: float
@@ -43,11 +45,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A picture of one run.
+    """The state of one run at one moment.
 
-    `model` is `model.source`; `changed` are the settings that differ from the profile. `template` is the prompt form of
-    tasks that name no other; `mark` tells what a kill would cost; `examples` counts evaluation rows seen live, so that
-    screens know when to read again.
+    `model` is `model.source`; `changed` lists the settings that differ from the profile.
+    `template` is the prompt form of tasks without one of their own. `mark` gives what a kill would cost.
+    `examples` counts evaluation rows seen live; a change means that screens should read again.
     """
 
     run_id: str
@@ -73,7 +75,7 @@ class RunSnapshot:
 
 
 class RunModel:
-    """The fold. `config` is the run's frozen run.json."""
+    """Fold of a run's records into its state. `config` is the run's frozen run.json."""
 
     def __init__(self, run_id: str, config: Mapping[str, Any]) -> None:
         self.run_id = run_id
@@ -96,11 +98,12 @@ class RunModel:
         self._latest: dict[str, Value] = {}
         self._curves: dict[str, Curve] = {}
         self._log: deque[Event] = deque(maxlen=LOG_LINES)
-        self._seen_to = 0.0  # events up to this time are in the fold
+        # Events up to this time are in the fold.
+        self._seen_to = 0.0
         self._examples = 0
 
     def apply(self, records: Iterable[Record]) -> bool:
-        """Folds `records` in, in order; True where the picture changed."""
+        """Fold `records` in, in order; return True if the state changed."""
         points: dict[str, list[Scalar]] = {}
         changed = False
         for record in records:
@@ -118,16 +121,16 @@ class RunModel:
         return changed
 
     def set_curve(self, metric: str, curve: Curve) -> None:
-        """Takes the store's history of `metric`; from now on the tail extends it, as it did what was there before."""
+        """Set the store's history of `metric`, and append what the tail has delivered so far."""
         known = self._curves.get(metric, EMPTY)
         self._curves[metric] = curve.extended(known.step.tolist(), known.mean.tolist(), known.ts.tolist())
 
     def has_curve(self, metric: str, *, timed: bool = False) -> bool:
-        """True where the metric's history has been taken, with its times where `timed`."""
+        """Return True if the metric's history is set; with `timed`, only if it has times."""
         return metric in self._curves and (not timed or self._curves[metric].is_timed)
 
     def set_latest(self, latest: Mapping[str, Value]) -> None:
-        """Takes the newest values that the store knows."""
+        """Set the newest values from the store."""
         self._latest.update(latest)
 
     def _take_points(self, metric: str, scalars: Sequence[Scalar]) -> None:
@@ -162,12 +165,12 @@ class RunModel:
             self._log.append(event)
 
     def snapshot(self, alive: bool) -> RunSnapshot:
-        """The picture now. Without a supervisor (`alive`) a live state is shown as 'interrupted'."""
+        """Return the current state. Without a supervisor (`alive`) a live state becomes 'interrupted'."""
         state, reason = self._state, self._reason
         if state in LIVE_STATES and not alive:
             state, reason = (
                 "interrupted",
-                reason or "its supervisor is gone; press R to go on from the last checkpoint",
+                reason or "its supervisor has exited; press R to resume from the last checkpoint",
             )
         processes = self._processes.values()
         return RunSnapshot(
@@ -196,5 +199,5 @@ class RunModel:
         )
 
     def curve(self, metric: str) -> Curve:
-        """The history of `metric`, empty where it is not there."""
+        """Return the history of `metric`; empty if it is not loaded."""
         return self._curves.get(metric, EMPTY)

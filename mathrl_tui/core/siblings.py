@@ -1,4 +1,4 @@
-"""The runs of one experiment: those with the very same profile, whatever their seeds, and their curves."""
+"""Runs with the same profile, whatever their seeds, and their curves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from store import runs as run_states
 from store.home import RunFolder
 from store.query import Store
 
-MOST = 12  # runs drawn together, the newest ones
-AGAIN_SECONDS = 5.0  # between two looks for new runs, and at the curves of another live one
+# Maximum number of runs drawn together, the newest ones.
+MOST = 12
+# Seconds between searches for new runs, and between reads of another live run's curves.
+AGAIN_SECONDS = 5.0
 
-Reduced = Callable[[str, str, bool], Curve]  # run, metric, with times → its history
+# (run, metric, with times) → its history.
+Reduced = Callable[[str, str, bool], Curve]
 
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """The other runs, and by metric the curves of those that have it."""
+    """The other runs, and metric → curves of those that have it."""
 
     runs: tuple[str, ...]
     curves: Mapping[str, tuple[Curve, ...]]
@@ -28,7 +31,7 @@ class Siblings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A curve as it was read, and whether its run lived then."""
+    """A curve as it was read at `at` (monotonic seconds), and if its run was live then."""
 
     curve: Curve
     live: bool
@@ -36,16 +39,17 @@ class _Look:
 
 
 class SiblingCurves:
-    """Curves of ended runs are read once, those of live ones every AGAIN_SECONDS."""
+    """Cache of curves: those of ended runs are read once, those of live ones every AGAIN_SECONDS."""
 
     def __init__(self, store: Store, reduced: Reduced) -> None:
         self._store, self._reduced = store, reduced
-        self._profiles: dict[str, Any] = {}  # by run; a run's profile never changes
+        # By run; the profile of a run never changes.
+        self._profiles: dict[str, Any] = {}
         self._found: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._looks: dict[tuple[str, str], _Look] = {}
 
     def of(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
-        """The run's siblings and their curves of `metrics`, those of `timed` with times."""
+        """Return the run's siblings and their curves of `metrics`; those in `timed` have times."""
         runs = self._runs(run_id)
         live = {run: run_states.is_live(RunFolder(self._store.home, run)) for run in runs}
         curves = {}

@@ -1,8 +1,8 @@
-"""A run that hangs: its supervisor lives, but the stage at work shows nothing any more.
+"""Detection of a hanging run: its supervisor is alive, but its stage shows no activity.
 
-What a stage shows is progress that moves, a scalar, an example, a phase, a checkpoint, a line of its processes' logs.
-What says only that the supervisor lives (the GPUs' telemetry, its own log lines, commands), or only that somebody
-waits (progress told again), breaks no silence.
+Activity is progress that moves, a scalar, an example, a phase, a checkpoint or a log line of its processes.
+Some records show only that the supervisor is alive: GPU telemetry, its own log lines, commands.
+Repeated progress shows only that a process waits. None of these ends a silence.
 """
 
 from __future__ import annotations
@@ -14,24 +14,33 @@ from mathrl_tui.core import text
 from mathrl_tui.core.panels import GPU_METRIC
 from store.records import Event, Part, Record, Scalar
 
-# Seconds of silence that are nobody's fault:
-SHORTEST = 600.0  # a checkpoint on a slow disk, a validation, a server that is asked again
-STARTING = 1800.0  # a model or a task's rows are fetched, loaded, compiled; also while nothing usual is known
-TIMES = 5  # how many usual intervals
-TWICE = 2  # how many of the longest interval that the stage came back from
-RECENT = 50  # intervals from which the usual one is taken
-KNOWN = 3  # so many make one usual
+# Normal silences, in seconds.
+# A checkpoint on a slow disk, a validation, a retry of a server.
+SHORTEST = 600.0
+# A model or a task's rows are fetched, loaded or compiled. Also used while the usual interval is unknown.
+STARTING = 1800.0
+# Multiple of the usual interval.
+TIMES = 5
+# Multiple of the longest interval that the stage recovered from.
+TWICE = 2
+# Number of newest intervals that define the usual one.
+RECENT = 50
+# Minimum number of intervals that define the usual one.
+KNOWN = 3
 
-_ANNOUNCING = frozenset({"state", "process", "phase"})  # after these something starts, also after a pause
+# Something starts after these events, also after a pause.
+_ANNOUNCING = frozenset({"state", "process", "phase"})
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What a run's stage has shown of late. Times are Unix seconds.
+    """Recent activity of a run's stage. Times are Unix seconds.
 
-    `heard` is the last sign of all (0: none yet), `moved` when progress last stood at another figure than before (0:
-    not since something started), `at` that figure: steps, and within a step its task and documents. `opening`: the
-    task has answered no document yet. `gaps` are the seconds between moves, newest last.
+    `heard` is the time of the last sign of any kind (0: none yet).
+    `moved` is when progress last changed (0: not since something started).
+    `at` is that progress: the step, and within it the task and its documents.
+    `opening` means that the task has not finished a document yet.
+    `gaps` are the seconds between changes, newest last.
     """
 
     label: str = "the run"
@@ -44,18 +53,18 @@ class Pulse:
 
     @property
     def usual(self) -> float | None:
-        """The usual seconds from one step to the next; None where too few were seen."""
+        """Return the usual seconds between steps; None if too few were seen."""
         return median(self.gaps) if len(self.gaps) >= KNOWN else None
 
     @property
     def patience(self) -> float:
-        """Seconds of silence from which it is suspicious."""
+        """Return the seconds of silence that are suspicious."""
         is_starting = self.usual is None or not self.moved or self.opening
         least = STARTING if is_starting else SHORTEST
         return max(least, TIMES * (self.usual or 0.0), TWICE * max(self.gaps, default=0.0))
 
     def words(self, now: float) -> str:
-        """`sft silent for 25:10, usually 0:07` where that is suspicious at `now`; else empty."""
+        """Return `sft silent for 25:10, usually 0:07` if the silence at `now` is suspicious; else empty."""
         silent = now - self.heard
         if not self.heard or silent < self.patience:
             return ""
@@ -65,7 +74,7 @@ class Pulse:
 
 
 def after(pulse: Pulse, record: Record) -> Pulse:
-    """The pulse after `record`."""
+    """Return the pulse after `record`."""
     if isinstance(record, Scalar) and GPU_METRIC.match(record.metric):
         return pulse
     if isinstance(record, Event):
@@ -81,14 +90,15 @@ def after(pulse: Pulse, record: Record) -> Pulse:
 
 
 def _later(known: float, ts: float) -> float:
-    """The later time; `ts` where the clock was set back so far that what was known would hide a silence."""
+    """Return the later time; `ts` if the clock was set back far enough for `known` to hide a silence."""
     return max(known, ts) if ts > known - SHORTEST else ts
 
 
 def _moved(pulse: Pulse, event: Event) -> Pulse:
     label, unit = event.arm or event.stage, str(event.payload.get("unit", ""))
     if (label, unit) != (pulse.label, pulse.unit):
-        pulse = Pulse(label, unit, pulse.heard)  # its steps are of another length
+        # Its steps have another length.
+        pulse = Pulse(label, unit, pulse.heard)
     part = Part.of(event.payload) or Part("", "", -1, 0)
     at = (int(event.payload.get("done", 0)), f"{part.arm} {part.name}", part.done)
     gap = event.ts - pulse.moved

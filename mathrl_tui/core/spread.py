@@ -1,4 +1,4 @@
-"""One metric of several runs as one curve: the mean of all of them, over the range of those that got so far."""
+"""One metric of several runs as one curve: their mean, and their range."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from mathrl_tui.core.curve import Array, Curve, smoothed
 
 
 def far(curves: Sequence[Curve]) -> list[Curve]:
-    """Those that came at least half as far as the furthest: a run that died early, or has just begun, is left out."""
+    """Return the curves that reach at least half as far as the furthest.
+
+    This leaves out a run that died early or has just started.
+    """
     furthest = max(float(one.step[-1]) for one in curves)
     return [one for one in curves if one.step[-1] >= furthest / 2]
 
 
 def together(curves: Sequence[Curve], memory: float) -> Curve:
-    """The runs' curves, none of them empty, as one; each is smoothed before they are joined.
+    """Join the runs' curves, none of them empty; each is smoothed first (`memory` in steps).
 
-    `mean` is over the runs that came `far`, and NaN where not all of these have a value: a mean over fewer would jump
-    where a run joins or ends. `low` and `high` are the least and the greatest value of all runs that are there.
-    Between a run's own steps its value is interpolated. `ts` is the mean time since each run's first point, seconds,
-    or NaN where a run's times are not known.
+    `mean` is the mean over the runs in `far`. It is NaN at steps that one of them lacks, because a mean over fewer runs
+    would jump when a run joins or ends. `low` and `high` are the extremes over all runs with a value.
+    A run is interpolated between its own steps. `ts` is the mean time since each run's first point, in seconds, or NaN
+    if the times of a run are unknown.
     """
     step = np.unique(np.concatenate([one.step for one in curves]))
     heights = np.stack([_at(step, one, smoothed(one.step, one.mean, memory)) for one in curves])
@@ -39,12 +42,12 @@ def together(curves: Sequence[Curve], memory: float) -> Curve:
 
 
 def typical(curves: Sequence[Curve]) -> Curve:
-    """Like `together`, with the mean of whichever runs are there: to place entries on an axis of tokens."""
+    """Join like `together`, but average over all runs with a value; used to place entries on the token axis."""
     joined = together(curves, 0.0)
     step = joined.step
     return replace(joined, mean=np.nanmean(np.stack([_at(step, one, one.mean) for one in curves]), axis=0))
 
 
 def _at(step: Array, curve: Curve, value: Array) -> Array:
-    """`value` (entries,) of a curve at the steps `step` (steps,), NaN before its first and after its last entry."""
+    """Interpolate `value` (entries,) at `step` (steps,); NaN before the first and after the last entry."""
     return np.interp(step, curve.step, value, left=np.nan, right=np.nan)

@@ -1,4 +1,4 @@
-"""The board of a run's stages: what each step of the plan is doing, folded from the run's events."""
+"""The status of each step of a run's plan, folded from the run's events."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from mathrl_tui.core import text
 from store.records import LIVE_STATES, Event, Part
 
-ENDED = frozenset({"finished", "skipped", "incomplete"})  # statuses of stages that ran to their end
+# Statuses of completed stages.
+ENDED = frozenset({"finished", "skipped", "incomplete"})
 _UNFINISHED = frozenset({"started"})
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of the plan. Times are Unix seconds; `eta` is seconds from `told`.
+    """One step of the plan. Times are Unix seconds; `eta` is in seconds from `told`.
 
-    `first` is the first progress told since the stage started, or since the clock was set back, (time, done): what
-    came before it, in an earlier attempt, says nothing of the pace.
+    `first` is the first progress, (time, done), since the stage started or the clock was set back. Earlier progress,
+    from a previous attempt, does not measure the pace.
     """
 
     stage: str
@@ -36,26 +37,29 @@ class Stage:
 
     @property
     def label(self) -> str:
-        """What the step is called where room is short: the arm that it makes, else the stage."""
+        """Return the short name of the step: the arm that it makes, else the stage."""
         return self.arm or self.stage
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, in [0, 1]; None if the stage has not reported how much there is."""
+        """Return the fraction done, in [0, 1]; None if the stage has not reported a total."""
         return (self.done + within(self.part)) / self.total if self.total > 0 else None
 
     def remaining(self, now: float) -> float | None:
-        """Seconds to the end, counted down from what the stage last said; not up where the clock is set back."""
+        """Return the seconds to the end, counted down from the last report.
+
+        The result does not grow if the clock is set back.
+        """
         return None if self.eta is None else max(self.eta - max(now - self.told, 0.0), 0.0)
 
     def seconds(self, now: float) -> float | None:
-        """How long the stage has run, or took."""
+        """Return how many seconds the stage has run, or took; None before it started."""
         if not self.started:
             return None
         return (self.ended or now) - self.started
 
     def progress_words(self, now: float) -> str:
-        """`23/50 steps, 0:41 left`, as far as it is known."""
+        """Return the known progress: `23/50 steps, 0:41 left`."""
         if self.status != "started":
             return ""
         said = f"{self.done}/{self.total} {self.unit}".strip() if self.total else self.message
@@ -69,12 +73,12 @@ Board = tuple[Stage, ...]
 
 
 def planned(plan: Sequence[tuple[str, str]]) -> Board:
-    """The board before anything has happened: every (stage, arm) of the plan, pending."""
+    """Return the initial board: each (stage, arm) of the plan, pending."""
     return tuple(Stage(stage, arm) for stage, arm in plan)
 
 
 def after(board: Board, event: Event) -> Board:
-    """The board after `event`; steps that the plan did not know (a run that was extended) join at the end."""
+    """Return the board after `event`; steps outside the plan, of an extended run, join at the end."""
     if event.kind not in ("stage", "progress", "phase") or not event.stage:
         return board
     keys = [(one.stage, one.arm) for one in board]
@@ -106,23 +110,23 @@ def _told(stage: Stage, event: Event) -> Stage:
 
 
 def within(part: Part | None) -> float:
-    """Return how much of the one task at work is done, in [0, 1]."""
+    """Return the fraction of the current task that is done, in [0, 1]."""
     return part.done / part.total if part and part.total else 0.0
 
 
 def part_words(part: Part) -> str:
-    """Return how far the task at work is: `base mmlu 3,120/14,042`."""
+    """Return the progress of the current task: `base mmlu 3,120/14,042`."""
     return text.part(part.name, part.arm, part.done, part.total)
 
 
 def remaining(first: tuple[float, float], now: float, done: float, total: int) -> float | None:
-    """Seconds to the end at the pace since `first`; None before there is one."""
+    """Return the seconds to the end at the pace since `first`; None before a pace is known."""
     since, before = first
     return (now - since) / (done - before) * (total - done) if done > before else None
 
 
 def settled(board: Board, run_state: str) -> Board:
-    """The board as a run in `run_state` leaves it: what had started and did not end shares the run's fate."""
+    """Return the board of a run in `run_state`: a started but unfinished step takes the run's state."""
     if run_state == "paused":
         return tuple(replace(one, status="paused") if one.status in _UNFINISHED else one for one in board)
     if run_state in LIVE_STATES or run_state in ("done", "done_with_failures"):
@@ -131,14 +135,14 @@ def settled(board: Board, run_state: str) -> Board:
 
 
 def current(board: Board) -> Stage | None:
-    """The step that is being worked on; else the last one that was touched, None before the first."""
+    """Return the active step, else the last one that started, else None."""
     running = [one for one in board if one.status in ("started", "paused")]
     touched = [one for one in board if one.started]
     return running[-1] if running else touched[-1] if touched else None
 
 
 def overall(board: Board) -> float:
-    """Share of the plan that is done, steps counting alike, in [0, 1]."""
+    """Return the fraction of the plan that is done, in [0, 1]; each step has equal weight."""
     if not board:
         return 0.0
     shares = [1.0 if one.status in ENDED else (one.fraction or 0.0) for one in board]

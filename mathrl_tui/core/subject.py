@@ -1,4 +1,4 @@
-"""What a run is about, in a line of the console: its model in full, its profile and the settings that it changed."""
+"""One line about a run: its full model name, its profile and its changed settings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from mathrl_tui.core import palette, text
 from store.subject import changes, model_in_full
 
-if TYPE_CHECKING:  # NumPy comes with it, which the first paint does without
+# NumPy comes with this import; the first paint works without it.
+if TYPE_CHECKING:
     from store.results import RunSummary
 
-_LEAST_CHANGES = 16  # cells that the changed settings have at least
+# Minimum number of cells for the changed settings.
+_LEAST_CHANGES = 16
 
 Span = tuple[str, str]
 Row = list[Span]

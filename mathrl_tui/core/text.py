@@ -1,4 +1,4 @@
-"""Numbers, times and counts in words that fit a terminal cell."""
+"""Numbers, times and counts as words that fit a terminal cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROL}
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time: `0:42`, `3:05`, `1:12:05`, `2d 03:10`; a dash where it is not known."""
+    """Format seconds: `0:42`, `3:05`, `1:12:05`, `2d 03:10`; a dash if unknown."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return NOTHING
     minutes, second = divmod(round(seconds), 60)
@@ -25,7 +25,7 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a quantity in at most eight cells: `0.4231`, `12.35`, `−0.00254`, `1.5e-06`, `48.2k`."""
+    """Format a quantity in at most eight cells: `0.4231`, `12.35`, `−0.00254`, `1.5e-06`, `48.2k`."""
     return NOTHING if value is None or math.isnan(value) else human(_short(value))
 
 
@@ -44,35 +44,35 @@ def _short(value: float) -> str:
 
 
 def count(value: int | None) -> str:
-    """A whole number with its thousands apart."""
+    """Format a whole number with thousands separators."""
     return NOTHING if value is None else f"{value:,}"
 
 
 def part(name: str, arm: str, done: int, total: int) -> str:
-    """How far one task of several is: `base mmlu 3,120/14,042`; `base mmlu starts` while that is not known."""
+    """Format the progress of one task: `base mmlu 3,120/14,042`; `base mmlu starts` without a total."""
     label = f"{arm} {name}".strip()
     return f"{label} {done:,}/{total:,}" if total else f"{label} starts"
 
 
 def percent(rate: float | None, digits: int = 1) -> str:
-    """A rate in [0, 1] as per cent: `34.2 %`."""
+    """Format a rate in [0, 1] as percent: `34.2 %`."""
     return NOTHING if rate is None or math.isnan(rate) else human(f"{100 * rate:.{digits}f} %")
 
 
 def points(difference: float) -> str:
-    """Return a difference of two rates in percentage points, with its sign unless it is zero: `+3.4`."""
+    """Format a difference of two rates in percentage points, with its sign unless zero: `+3.4`."""
     return signed(difference)
 
 
 def p_value(p: float) -> str:
-    """A p-value in five cells; tiny ones as a bound."""
+    """Format a p-value in five cells; tiny ones become a bound."""
     if math.isnan(p):
         return NOTHING
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 1 else "1"
 
 
 def moment(ts: float | None) -> str:
-    """A time of day, with the date where it is not today's."""
+    """Format Unix seconds as a time of day, with the date if it is not today."""
     if not ts:
         return NOTHING
     then = time.localtime(ts)
@@ -82,7 +82,7 @@ def moment(ts: float | None) -> str:
 
 
 def bar(fraction: float | None, width: int) -> str:
-    """`fraction` of `width` cells filled, to an eighth of a cell; the rest is a thin line."""
+    """Fill `fraction` of `width` cells, to an eighth of a cell; the rest is a thin line."""
     share = 0.0 if fraction is None or math.isnan(fraction) else min(max(fraction, 0.0), 1.0)
     eighths = round(share * width * 8)
     full, part = divmod(eighths, 8)
@@ -91,28 +91,31 @@ def bar(fraction: float | None, width: int) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """`text` on one harmless line of at most `width` characters, the end cut with an ellipsis."""
+    """Return `text` on one harmless line of at most `width` characters; an ellipsis marks a cut end."""
     line = one_line(text)
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
 
 
 def one_line(text: str) -> str:
-    """`text` on one harmless line, every stretch of white space a blank."""
+    """Return `text` on one harmless line; white space becomes single blanks."""
     return harmless(" ".join(text.split()))
 
 
 def harmless(text: str) -> str:
-    """`text` with its control characters, but for tabs and line breaks, as escapes: no terminal obeys them."""
+    """Escape control characters except tabs and line breaks, so that the terminal does not obey them."""
     return text.translate(_ESCAPES)
 
 
 def flowing(words: str) -> str:
-    """Paragraphs whose lines the terminal breaks: a single line break in `words` is a blank, an empty line stays."""
+    """Join the lines of each paragraph; the terminal wraps them. Empty lines stay."""
     return "\n\n".join(" ".join(part.split("\n")) for part in words.split("\n\n"))
 
 
 def ends(text: str, width: int, share: float = 0.5) -> str:
-    """`text` in at most `width` characters, cut in the middle: names differ at their ends. `share` is the front's."""
+    """Cut the middle of `text` to fit `width` characters, because names differ at their ends.
+
+    `share` is the fraction of the space for the front.
+    """
     if len(text) <= width:
         return text
     front = int((width - 1) * share)
@@ -120,10 +123,10 @@ def ends(text: str, width: int, share: float = 0.5) -> str:
 
 
 def run_name(run_id: str, width: int) -> str:
-    """A run's id in at most `width` characters: seed, day and time, in which runs differ, are at its end."""
+    """Cut a run's id to `width` characters; its end, with seed, day and time, differs between runs."""
     return ends(run_id, width, 0.3)
 
 
 def tail(text: str, width: int) -> str:
-    """The last `width` characters of `text`, an ellipsis before them where some are left out."""
+    """Return the last `width` characters of `text`, after an ellipsis if something is cut."""
     return text if len(text) <= width else "…" + text[-(width - 1) :]

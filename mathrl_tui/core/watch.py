@@ -1,4 +1,4 @@
-"""The regression watch in words: what an arm has kept, what it has lost, and what is not settled yet."""
+"""The regression watch in words: what an arm has kept, lost, and what is not settled yet."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ LOOKS: dict[Standing, Look] = {
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A watched task of an arm, with the comparison against the first arm that it was judged by."""
+    """A watched task of an arm, and the comparison with the first arm that decides it."""
 
     watched: Watched
     comparison: Comparison
 
     @property
     def measure(self) -> Measure:
-        """What the task is measured by."""
+        """Return the measure of the task."""
         return self.watched.measure
 
     @property
     def limit(self) -> float:
-        """The change that is just not tolerated: a rate that falls, a perplexity that rises, by the margin."""
+        """Return the smallest change that is not tolerated: a lower rate or a higher perplexity by the margin."""
         return self.watched.margin if self.measure == "perplexity" else -self.watched.margin
 
     @property
     def look(self) -> Look:
-        """Mark and colour of its standing."""
+        """Return mark and colour of the standing."""
         return LOOKS[self.watched.standing]
 
 
 def flags(watched: Sequence[Watched], comparisons: Sequence[Comparison]) -> list[Flag]:
-    """Each watched task with its comparison, by task. `comparisons`: the run's, the first arm's before the others'."""
+    """Return each watched task with its comparison, sorted by task.
+
+    `comparisons` are those of the run; the first arm's come first.
+    """
     judged = {(row.task, row.b): row for row in comparisons if row.a == comparisons[0].a}
     tasks = list(dict.fromkeys(one.task for one in watched))
     found = [Flag(one, judged[one.task, one.arm]) for one in watched]
@@ -50,7 +53,7 @@ def flags(watched: Sequence[Watched], comparisons: Sequence[Comparison]) -> list
 
 
 def summary(found: Sequence[Flag]) -> str:
-    """One line for all: how many tasks are kept, lost and not settled, and which are lost."""
+    """Return one line for all flags: how many are kept, lost and not settled, and which are lost."""
     counts = {standing: sum(flag.watched.standing == standing for flag in found) for standing in LOOKS}
     lost = [f"{flag.watched.task} of {flag.watched.arm}" for flag in found if flag.watched.standing == "lost"]
     said = f"lost {', '.join(lost)}" if lost else "none lost"
@@ -61,7 +64,7 @@ def summary(found: Sequence[Flag]) -> str:
 
 
 def sentence(flag: Flag) -> str:
-    """Return what a flag says: the observed change, and the bound that its interval puts on the loss."""
+    """Return a flag in words: the observed change, and the bound of its interval on the loss."""
     one = flag.watched
     seen = _observed(flag)
     margin = measure.amount(one.margin, one.measure)
@@ -82,12 +85,12 @@ def sentence(flag: Flag) -> str:
         case _:
             return (
                 f"not settled whether {one.arm} keeps {one.task}: {seen}; losses up to {most} are compatible "
-                f"with the data, the margin is {margin}; more questions would tell"
+                f"with the data, the margin is {margin}; more questions are needed"
             )
 
 
 def _observed(flag: Flag) -> str:
-    """Return the change that was observed: `a loss of 0.5 points observed`."""
+    """Return the observed change: `a loss of 0.5 points observed`."""
     one = flag.watched
     size = measure.amount(one.loss, one.measure)
     if size.startswith("0.0 "):
@@ -98,13 +101,13 @@ def _observed(flag: Flag) -> str:
 
 
 def details(flag: Flag) -> str:
-    """What stands behind a flag."""
+    """Return the data of a flag in one line."""
     unit = "" if flag.measure == "perplexity" else " points"
     return f"{forest.details(flag.comparison)[0]}: {forest.words(flag.comparison)}{unit}"
 
 
 def markdown(found: Sequence[Flag]) -> str:
-    """The flags as a table in Markdown, every figure in its measure's unit."""
+    """Return the flags as a Markdown table; each number has its measure's unit."""
     lines = ["| task | arm | standing | change | loss at most | margin |", "|---|---|---|---|---|---|"]
     for flag in found:
         one = flag.watched
