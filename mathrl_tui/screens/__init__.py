@@ -1,1 +1,1 @@
-"""The console's screens, one a file, by name."""
+"""The console's screens by name, one a file."""

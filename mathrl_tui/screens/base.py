@@ -1,4 +1,4 @@
-"""What all screens share: the line of screens at the top, the footer, and reading that repeats while they are shown."""
+"""Base of all screens: header, footer, and repeated reading while the screen is shown."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ Answer = TypeVar("Answer")
 
 
 class Left(Exception):
-    """The screen is being taken down, and what is read for it has no place to go."""
+    """The screen is being closed, so a result can no longer be shown."""
 
 
 class ConsoleScreen(Screen[None]):
-    """A screen that reads every INTERVAL seconds while it is shown. Subclasses give NAME, `body` and `read`."""
+    """A screen that reads every INTERVAL seconds while it is shown.
+
+    Subclasses define NAME, `body` and `read`.
+    """
 
     NAME: ClassVar[str]
     INTERVAL: ClassVar[float] = 1.0
@@ -39,7 +42,8 @@ class ConsoleScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._reading = False
-        self._again = False  # something changed while it was being read
+        # Something changed during a read.
+        self._again = False
 
     def compose(self) -> ComposeResult:
         yield Lines(id="screens")
@@ -49,46 +53,49 @@ class ConsoleScreen(Screen[None]):
 
     @abstractmethod
     def body(self) -> ComposeResult:
-        """The screen's own widgets."""
+        """Yield the screen's own widgets."""
 
     @abstractmethod
     async def read(self) -> None:
-        """Reads what the screen shows and shows it."""
+        """Read the data of the screen and show it."""
 
     @property
     def console(self) -> Host:
-        """The app, as screens know it."""
+        """Return the app with the type that screens use."""
         return cast(Host, self.app)
 
     @property
     def reader(self) -> Reader:
-        """Where the screen's questions go."""
+        """Return the reader of the app."""
         return self.console.reader
 
     async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
-        """`question`'s answer from the store. Raises reader.Unreadable, or Left: there is no place to show it."""
+        """Return the answer of `question` from the store.
+
+        Raises: reader.Unreadable if the store cannot be read; Left if the screen has been closed.
+        """
         answer = await self.reader.ask(question)
         self._stay()
         return answer
 
     def _stay(self) -> None:
-        """Raises Left where the screen is being left: its widgets go first."""
+        """Raise Left if the screen is being closed; its widgets are removed first."""
         if not self.query("#screens"):
             raise Left
 
     def on_mount(self) -> None:
-        """Reads for the first time after the first paint, then at every interval."""
+        """Read for the first time after the first paint, then at every interval."""
         self.show_screens()
         self.call_after_refresh(self.read_soon)
         self.set_interval(self.INTERVAL, self._tick)
 
     def on_screen_resume(self) -> None:
-        """Shows the present at once when the screen comes back."""
+        """Read at once when the screen returns."""
         self.show_screens()
         self.call_after_refresh(self.read_soon)
 
     def on_resize(self) -> None:
-        """The line of screens depends on the width."""
+        """Show the header again, because it depends on the width."""
         self.show_screens()
 
     def _tick(self) -> None:
@@ -96,7 +103,7 @@ class ConsoleScreen(Screen[None]):
             self.read_soon()
 
     def read_soon(self) -> None:
-        """Starts to read, or to read again when the reading under way is done; nothing while out of sight."""
+        """Start to read, or read again after the current read; do nothing while the screen is hidden."""
         if not self.is_current:
             return
         if self._reading:
@@ -120,17 +127,18 @@ class ConsoleScreen(Screen[None]):
             self._reading = False
 
     def show_screens(self) -> None:
-        """The screens' names with their keys; the one in sight stands out."""
+        """Show the names of the screens with their keys; the current one is highlighted."""
         console = self.console
         row = header(actions.SCREENS, self.NAME, console.size.width, console.trouble, str(console.home))
-        for line in self.query("#screens").results(Lines):  # none where the screen has been left meanwhile
+        # Empty if the screen has been closed.
+        for line in self.query("#screens").results(Lines):
             line.show([row])
 
     @property
     def now(self) -> float:
-        """The time, Unix seconds."""
+        """Return the time in Unix seconds."""
         return time.time()
 
     def show_lines(self, selector: str, rows: Sequence[Row]) -> None:
-        """Shows `rows` in the Lines widget that `selector` finds."""
+        """Show `rows` in the Lines widget that `selector` finds."""
         self.query_one(selector, Lines).show(rows)

@@ -1,4 +1,4 @@
-"""Arms against each other on the same questions: paired differences, a forest plot, a verdict in words."""
+"""Comparison of arms on the same questions: paired differences, forest plot, verdict in words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PERPLEXITY = (
 
 
 class ComparisonScreen(ResultsScreen[Comparison]):
-    """Every pair of the run's arms, base first, on every task; perplexities on an axis of their own."""
+    """Each pair of the run's arms, base first, on each task; perplexities have their own axis."""
 
     NAME = actions.COMPARISON
     BINDINGS = actions.bindings(actions.COMPARISON)
@@ -73,27 +73,29 @@ screen ([b]2[/b]) shows how far it is."""
             return Text(_PERPLEXITY, palette.DIM)
         pair = [row for row in self.rows.values() if (row.a, row.b) == (chosen.a, chosen.b)]
         others = [row for row in pair if row is not chosen] if self.size.width >= WIDE else []
-        sentence = verdict([chosen, *others])  # with the other tasks only if they leave room for the table
+        # The other tasks are included only if they leave space for the table.
+        sentence = verdict([chosen, *others])
         words = Text(f"{sentence[0].upper()}{sentence[1:]}.\n", f"bold {palette.INK}")
         words.append("\n".join(forest.details(chosen)), palette.DIM)
         if self.size.width < WIDE or chosen.measure == "perplexity":
-            return words  # the footer names the keys
+            # The footer names the keys.
+            return words
         keys = f"\nEnter reads what flipped; b what {chosen.b} alone has right, a what {chosen.a} alone has."
         return words.append(keys, palette.ACCENT)
 
     @on(DataTable.RowSelected)
     def action_read(self) -> None:
-        """Reads the completions that flipped between the two arms; of perplexities all documents."""
+        """Open the completions that flipped between the two arms; for perplexities all documents."""
         if self.chosen is not None:
             self.action_flips("flips" if self.chosen.measure == "accuracy" else "all")
 
     def action_flips(self, shown: str) -> None:
-        """Reads the chosen pair's completions that the filter `shown` lets through."""
+        """Open the selected pair's completions that pass the filter `shown`."""
         if chosen := self.chosen:
             self.console.open_samples(Choice(chosen.b, chosen.task, chosen.a, shown))
 
     def action_copy(self) -> None:
-        """Copies the table as Markdown."""
+        """Copy the table as Markdown."""
         self.console.copy(forest.markdown(list(self.rows.values())), "the table as Markdown")
 
 
@@ -109,7 +111,7 @@ def _cells(row: Comparison, scale: Scale, room: int, wide: bool) -> tuple[Cell, 
 
 
 def _figures(row: Comparison) -> tuple[Cell, ...]:
-    """The cells behind the picture, where there is room for them."""
+    """Return the cells after the plot, for wide screens."""
     detectable = measure.detectable(row.minimum_detectable_effect, row.measure).removesuffix(" points")
     return (
         Text(f"{text.p_value(row.p_value_holm):>6}", palette.INK),

@@ -1,4 +1,4 @@
-"""What a run was set to, and in what it differs from another run: the settings that differ, or all of them."""
+"""Settings of a run and their differences from another run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALIKE = "[b]No setting differs.[/b]\n\nPress [b]o[/b] for another run, or [b]f[
 
 
 class ConfigScreen(TableScreen):
-    """Setting × run. The other run is the one that was marked in the list, else the nearest one before."""
+    """Setting × run. The other run is the marked one in the list, else the previous one."""
 
     NAME = actions.CONFIG
     INTERVAL = 5.0
@@ -62,7 +62,7 @@ class ConfigScreen(TableScreen):
         return ["setting", text.run_name(run_id, room), *others], cells
 
     def words(self, key: str) -> Text:
-        """What the setting means, and its values in full."""
+        """Return the meaning of the setting, and its full values."""
         one = self._rows.get(key)
         if one is None:
             return Text()
@@ -73,26 +73,26 @@ class ConfigScreen(TableScreen):
         return words
 
     def action_next_run(self, by: int) -> None:
-        """The run `by` places further to compare with."""
+        """Select the run `by` places further as the other run."""
         if self._others:
             place = self._others.index(self._other) if self._other in self._others else -by
             self.console.other_id = self._others[(place + by) % len(self._others)]
             self.read_soon()
 
     def action_everything(self) -> None:
-        """All settings, or only those that differ."""
+        """Switch between all settings and those that differ."""
         self._everything = not self._everything
         self.read_soon()
 
     def action_copy(self) -> None:
-        """Copies the table as Markdown."""
+        """Copy the table as Markdown."""
         lines = [f"| setting | {self.console.run_id} | {self._other} |", "|---|---|---|"]
         lines += [f"| {one.key} | {one.mine} | {one.theirs} |" for one in self._rows.values()]
         self.console.copy("\n".join(lines), "the table as Markdown")
 
 
 def _compared(feed: Feed, run_id: str, wanted: str) -> tuple[list[str], str, list[Setting]]:
-    """The runs to compare with, the one compared with (empty: there is none), and the settings."""
+    """Return the candidates, the other run (empty: none), and the settings."""
     runs = [line.summary for line in feed.runs()]
     others = [one.run for one in runs if one.run != run_id]
     other = wanted if wanted in others else differences.nearest(runs, run_id)

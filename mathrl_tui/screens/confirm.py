@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""Confirmation dialog before an action that cannot be undone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.widgets import Button, Static
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks; y or the button says yes, everything else says no."""
+    """Dialog that returns True for y or the button, and False for everything else."""
 
     BINDINGS = [("y", "answer(True)", "Yes"), ("n,escape,q", "answer(False)", "No")]  # noqa: RUF012
 
@@ -31,5 +31,5 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(event.button.id == "yes")
 
     def action_answer(self, answer: bool) -> None:
-        """Gives the answer."""
+        """Close the dialog with `answer`."""
         self.dismiss(answer)

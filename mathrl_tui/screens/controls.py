@@ -1,4 +1,4 @@
-"""What can be done with a run, alike on every screen that shows runs: command it, start stages, see its settings."""
+"""Actions on a run, shared by all screens that show runs: commands, stages, settings."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from mathrl_tui.screens.confirm import Confirm
 
 
 class Controls(ConsoleScreen):
-    """The actions; a subclass says by `target` which run they go to."""
+    """Actions on the run that a subclass gives as `target`."""
 
     @property
     @abstractmethod
     def target(self) -> str | None:
-        """The run that commands go to."""
+        """Return the run that commands go to; None without one."""
 
     def action_stop(self) -> None:
-        """Asks the run to end after its step, with a checkpoint."""
+        """Request that the run stops after its step, with a checkpoint."""
         self._command("stop")
 
     def action_pause(self) -> None:
-        """Pauses the run, or lets it go on."""
+        """Pause the run, or continue it."""
         self._command(control.PAUSE)
 
     def action_checkpoint(self) -> None:
-        """Asks for a checkpoint after this step."""
+        """Request a checkpoint after the current step."""
         self._command("checkpoint")
 
     @work(group="control")
     async def action_kill(self) -> None:
-        """Ends the run's processes at once, when the person is sure."""
+        """End the run's processes at once, after a confirmation."""
         if run_id := self.target:
-            loss = "Its processes end at once; what they did since the last checkpoint is lost."
+            loss = "Its processes end at once; their work since the last checkpoint is lost."
             sure = await self.app.push_screen_wait(Confirm(f"Kill {run_id}?", loss))
             if sure:
                 await self._carry_out(run_id, "kill")
 
     @work(group="control")
     async def action_resume_run(self) -> None:
-        """Starts a new supervisor for a run that was stopped, interrupted or failed."""
+        """Start a new supervisor for a run that was stopped, interrupted or failed."""
         if run_id := self.target:
             await self._told(asyncio.to_thread(control.go_on, self.console.home, run_id, ()))
 
     @work(group="control")
     async def action_add_stages(self) -> None:
-        """Starts further stages in this run."""
+        """Start further stages in this run."""
         from mathrl_tui.screens.new_run import ChooseStages
 
         run_id = self.target
@@ -59,7 +59,7 @@ class Controls(ConsoleScreen):
 
     @work(group="control")
     async def action_new_run(self) -> None:
-        """Asks what to run, starts it and looks at it."""
+        """Open the form of a new run, start the run and show it."""
         from mathrl_tui.screens.new_run import NewRun
 
         run_id = await self.app.push_screen_wait(NewRun(self.console.home))
@@ -67,7 +67,7 @@ class Controls(ConsoleScreen):
             self.console.open_run(run_id)
 
     def action_differences(self) -> None:
-        """Shows in which settings the run differs from another."""
+        """Show the settings that differ from another run."""
         self.console.action_go(actions.CONFIG)
 
     @work(group="control")

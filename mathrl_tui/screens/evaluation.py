@@ -1,4 +1,4 @@
-"""How every arm did on every task: rate with its interval, pass@k and majority, and what became of the completions."""
+"""Evaluation of each arm on each task: rate with interval, pass@k, majority, and problems of completions."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ from store.results import EvalSummary, Measure
 if TYPE_CHECKING:
     from mathrl_tui.core.feed import Feed
 
-_LEAST_PICTURE = 11  # cells; without them the intervals stand as figures alone
-_APART = 2  # cells between two columns
+# Minimum cells of a plotted interval; with less space the intervals are numbers only.
+_LEAST_PICTURE = 11
+# Cells between two columns.
+_APART = 2
 _ARM = 12
 _LEAST_TASK = 9
-_AMISS = 0.05  # share of completions cut off or without an answer that stands out
+# Fraction of completions cut off or without an answer from which the cell is highlighted.
+_AMISS = 0.05
 _PERPLEXITY = "Perplexity of whole documents, with the interval over them. Lower is better."
 
 
 class EvaluationScreen(ResultsScreen[EvalSummary]):
-    """Task × prompt form × arm; perplexities on an axis of their own."""
+    """Task × prompt form × arm; perplexities have their own axis."""
 
     NAME = actions.EVALUATION
     INTERVAL = 1.0
@@ -45,7 +48,8 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._forms: dict[str, str] = {}  # by task
+        # By task.
+        self._forms: dict[str, str] = {}
 
     def found(self, feed: Feed, run_id: str) -> Sequence[EvalSummary]:
         return feed.evaluations(run_id)
@@ -73,7 +77,7 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
         return titles, cells
 
     def _layout(self, rows: Sequence[EvalSummary]) -> _Layout:
-        """Which columns the results need, how much room is left for pictures, and without them for tasks."""
+        """Return the columns that the results need, and the space for plots or, without them, for tasks."""
         prompted, sampled = any(self._forms.values()), any(rates.samples(row) > 1 for row in rows)
         suite = any(row.window_tokens is not None for row in rows)
         room = min(max(self.size.width - 126 - 16 * prompted - 22 * sampled - 21 * suite, 0), 70)
@@ -81,9 +85,8 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
             return _Layout(prompted, sampled, suite, room, task=40, arm=40)
         prompt = max(map(len, self._forms.values())) + _APART if prompted else 0
         arm = min(max(len(row.arm) for row in rows), _ARM)
-        others = (
-            prompt + 2 + arm + _APART + _in_sight(rows) + 1
-        )  # a mark before the arm, the scrollbar behind all
+        # A mark stands before the arm, and the scrollbar after all columns.
+        others = prompt + 2 + arm + _APART + _in_sight(rows) + 1
         task = self.size.width - others - _APART
         return _Layout(prompted, sampled, suite, 0, task=max(min(task, 16), _LEAST_TASK), arm=arm)
 
@@ -96,20 +99,20 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
 
     @on(DataTable.RowSelected)
     def action_read(self) -> None:
-        """Reads the completions of the row."""
+        """Open the completions of the row."""
         if chosen := self.chosen:
             self.console.open_samples(Choice(chosen.arm, chosen.task))
 
     def action_copy(self) -> None:
-        """Copies the table as Markdown."""
+        """Copy the table as Markdown."""
         self.console.copy(rates.markdown(list(self.rows.values())), "the table as Markdown")
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The columns: whether prompt forms, several samples and a suite are shown, and cells for the picture (0: none).
+    """Columns of the table: prompt forms, several samples, a suite, and `room` cells for the plot (0: none).
 
-    Names of tasks and arms are cut to `task` and `arm` cells, so that no figure with its interval scrolls out of sight.
+    Names of tasks and arms are cut to `task` and `arm` cells, so that rates and intervals stay visible.
     """
 
     prompted: bool
@@ -120,7 +123,7 @@ class _Layout:
     arm: int
 
     def titles(self, scale: Scale, kind: Measure) -> list[str]:
-        """What stands over the columns; the first measure's axis over the pictures."""
+        """Return the column titles; the first measure's axis is over the plots."""
         return [
             *("task", *(["prompt"] if self.prompted else []), "arm", "rate", "95 % interval"),
             *([intervals.value_header(scale, self.room, kind)] if self.room else []),
@@ -132,12 +135,12 @@ class _Layout:
         ]
 
     def axis_titles(self, scale: Scale, kind: Measure) -> list[str]:
-        """What stands over the rows of another measure, as far as its axis."""
+        """Return the titles over the rows of another measure, up to its axis."""
         header = [intervals.value_header(scale, self.room, kind)] if self.room else []
         return [kind, *([""] if self.prompted else []), "", "lower is", "better", *header]
 
     def cells(self, row: EvalSummary, form: str, scale: Scale, look: Look) -> tuple[Cell, ...]:
-        """A row's cells."""
+        """Return the cells of a row."""
         task = Text(text.ends(rates.stem(row.task), self.task), palette.INK)
         picture = intervals.interval(row.low, row.rate, row.high, scale, look, self.room) if self.room else []
         return (
@@ -154,7 +157,7 @@ class _Layout:
 
 
 def _in_sight(rows: Sequence[EvalSummary]) -> int:
-    """Cells of rate, interval and n, which stay in sight at 80 columns."""
+    """Return the cells of rate, interval and n, which stay visible at 80 columns."""
     rate = max(9, *(len(measure.value(row.rate, row.measure)) for row in rows))
     interval = max(13, *(len(measure.ends(row.low, row.high, row.measure)) for row in rows))
     return rate + interval + 6 + 3 * _APART
@@ -168,7 +171,7 @@ def _reached(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
-    """pass@k with its k, and the majority's rate, of what has several samples a question."""
+    """Return pass@k with its k and the majority's rate; dashes with one sample per question."""
     several, (best, majority) = rates.samples(row), rates.sampled(row)
     if several == 1:
         return (Text(f"{text.NOTHING:>11}", palette.DIM), Text(f"{text.NOTHING:>8}", palette.DIM))
@@ -179,7 +182,7 @@ def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _became(row: EvalSummary) -> tuple[Cell, ...]:
-    """Which share of the completions was cut off, and which holds no answer."""
+    """Return the fractions of completions that were cut off and that have no answer."""
     return _share(row.cut_off, row, 7), _share(row.no_answer, row, 9)
 
 
@@ -195,7 +198,7 @@ def _made(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _read(row: EvalSummary) -> tuple[Cell, ...]:
-    """The window of a suite task, and the share of its prompts that did not fit."""
+    """Return the window of a suite task, and the fraction of its prompts that did not fit."""
     share = None if row.prompts_cut is None else row.prompts_cut / row.n
     style = palette.WARN if share else palette.DIM
     return Text(f"{text.count(row.window_tokens):>6}", palette.DIM), Text(f"{text.percent(share):>11}", style)

@@ -1,4 +1,4 @@
-"""Every key of the screen one came from and of the console, and what the marks mean."""
+"""Help: each key of the previous screen and of the console, and the meaning of the marks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mathrl_tui.widgets.log_view import LogView
 
 
 class HelpScreen(ModalScreen[None]):
-    """Closes on Escape, q or ?."""
+    """Help dialog; Escape, q or ? closes it."""
 
     BINDINGS = [("escape,q,question_mark,f1", "dismiss", "Close")]  # noqa: RUF012
 
@@ -29,7 +29,7 @@ class HelpScreen(ModalScreen[None]):
             yield LogView(follow=False, id="keys")
 
     def on_mount(self) -> None:
-        """Fills in the keys."""
+        """Show the keys."""
         rows: list[legend.Row] = []
         if self._screen:
             rows += legend.key_rows(f"On the screen {self._screen}", _keys(self._screen))

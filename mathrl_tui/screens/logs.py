@@ -1,4 +1,4 @@
-"""What a run said: its events in words, or the tail of one process's log; filtered by a text."""
+"""The log of a run: its events in words, or the tail of one process's log, with a text filter."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LogsScreen(ConsoleScreen):
         hint = "no line contains “$search”" if self._search else "press [b]f[/b] for another source"
         self._show(
             found,
-            Content.from_markup(f"[b]Nothing was said here yet.[/b]\n\n{hint}", search=self._search),
+            Content.from_markup(f"[b]Nothing has been logged here yet.[/b]\n\n{hint}", search=self._search),
         )
         if not self.focused:
             self.query_one(LogView).focus()
@@ -91,7 +91,7 @@ class LogsScreen(ConsoleScreen):
         return [EVENTS, *(path.name for path in logs.log_files(folder))]
 
     def action_next_source(self) -> None:
-        """Events, then each log file, in turn."""
+        """Select the next source: events, then each log file, cyclically."""
         if not self.console.run_id:
             return
         sources = self._sources(RunFolder(self.console.home, self.console.run_id).logs)
@@ -101,7 +101,7 @@ class LogsScreen(ConsoleScreen):
         self.read_soon()
 
     def action_search(self) -> None:
-        """Asks for the text to look for."""
+        """Open the search field."""
         field = self.query_one("#search", Input)
         field.display = True
         field.focus()
@@ -117,16 +117,16 @@ class LogsScreen(ConsoleScreen):
         self.query_one(LogView).focus()
 
     def key_escape(self) -> None:
-        """Drops the search."""
+        """Clear the search."""
         field = self.query_one("#search", Input)
         field.value, field.display = "", False
         self.query_one(LogView).focus()
 
     def action_follow(self) -> None:
-        """Goes to the newest line and stays there."""
+        """Jump to the newest line and stay there."""
         self.query_one(LogView).follow()
 
     def action_copy(self) -> None:
-        """Copies the lines that are shown."""
+        """Copy the visible lines."""
         words = self.query_one(LogView).plain
         self.console.copy(words, f"{len(words.splitlines())} lines")

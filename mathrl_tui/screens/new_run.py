@@ -1,4 +1,4 @@
-"""Starting a run: what it takes is checked while it is typed and told in one line; nothing starts before that."""
+"""The form of a new run; its fields are validated while they are typed, before anything starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mathrl_tui.widgets.tick import Tick
 
 
 class NewRun(ModalScreen[str]):
-    """Gives the id of the (last) run that was started; the empty string where none was."""
+    """Dialog that returns the id of the last started run; an empty string if none was started."""
 
     BINDINGS = [("escape", "cancel", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
 
@@ -27,8 +27,10 @@ class NewRun(ModalScreen[str]):
         super().__init__()
         self._home = home
         self._draft: Checked | None = None
-        self._starting = False  # the key may come again before the first run is there
-        self._cancelled = False  # read by the thread that starts a run, whose checks may take a minute
+        # The key may be pressed again before the first run has started.
+        self._starting = False
+        # Read by the thread that starts a run; its checks can take a minute.
+        self._cancelled = False
 
     def compose(self) -> ComposeResult:
         names = profiles.names()
@@ -60,7 +62,7 @@ class NewRun(ModalScreen[str]):
                 yield Button("Start (Ctrl+S)", id="start", variant="primary")
 
     def on_mount(self) -> None:
-        """Checks what stands there at first."""
+        """Validate the initial values."""
         self._check()
 
     @on(Select.Changed)
@@ -111,7 +113,10 @@ class NewRun(ModalScreen[str]):
 
     @work
     async def action_start(self) -> None:
-        """Starts a run for each seed; the first that cannot be started is told here, and the dialog stays."""
+        """Start one run for each seed.
+
+        If a run cannot be started, the dialog stays open and shows the reason.
+        """
         if self._draft is None or self._starting:
             return
         self._starting = True
@@ -139,7 +144,7 @@ class NewRun(ModalScreen[str]):
 
 
 class ChooseStages(ModalScreen[tuple[str, ...]]):
-    """Which stages to start in a run that is there; gives none where the person thought better of it."""
+    """Dialog that returns the stages to start in an existing run; empty if cancelled."""
 
     BINDINGS = [("escape", "dismiss(())", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
 
@@ -166,7 +171,7 @@ class ChooseStages(ModalScreen[tuple[str, ...]]):
             self.dismiss(())
 
     def action_start(self) -> None:
-        """Gives the stages that are ticked."""
+        """Close the dialog with the ticked stages."""
         ticked = [stage for stage in STAGES if self.query_one(f"#stage-{stage}", Checkbox).value]
         self.dismiss(tuple(ticked))
 

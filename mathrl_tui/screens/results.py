@@ -1,4 +1,4 @@
-"""What the screens of results share: they show what was found of the chosen run, in a table with rows by key."""
+"""Base of the result screens: the results of the selected run in a table with rows by key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class ResultsScreen(TableScreen, Generic[Result]):
-    """Subclasses say what is `found`, `keyed` and in the `table`; EMPTY says what to do while there is nothing."""
+    """Subclasses define `found`, `keyed` and `table`; EMPTY is the advice without results."""
 
     INTERVAL = 2.0
     EMPTY: ClassVar[str]
@@ -31,19 +31,19 @@ class ResultsScreen(TableScreen, Generic[Result]):
 
     @abstractmethod
     def found(self, feed: Feed, run_id: str) -> Sequence[Result]:
-        """The run's results, read on the reading thread."""
+        """Return the run's results; called on the reader's thread."""
 
     @abstractmethod
     def keyed(self, found: Sequence[Result], run: RunSnapshot) -> dict[str, Result]:
-        """The results in the order in which they are listed, each under a key of its own."""
+        """Return the results in display order, each under a unique key."""
 
     @abstractmethod
     def table(self, run: RunSnapshot) -> Table:
-        """The table of `rows`; keys without a result are rows that only say something."""
+        """Return the table of `rows`; a key without a result is a row of text."""
 
     @property
     def chosen(self) -> Result | None:
-        """The result under the cursor."""
+        """Return the result under the cursor."""
         return self.rows.get(self.cursor)
 
     async def read(self) -> None:
@@ -61,5 +61,5 @@ class ResultsScreen(TableScreen, Generic[Result]):
 
 
 def axis_cells(titles: Sequence[str], others: int) -> tuple[Cell, ...]:
-    """A row amid a table that names the unit and axis of the rows below it; `others` cells behind it stay empty."""
+    """Return a row that gives unit and axis of the rows below, padded by `others` empty cells."""
     return (*(Text(title, f"bold {palette.ACCENT}") for title in titles), *[Text("")] * others)

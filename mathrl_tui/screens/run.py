@@ -1,4 +1,4 @@
-"""One run: its stages, live charts, newest values, processes and GPUs, and the keys that command it."""
+"""One run: stages, live charts, newest values, processes, GPUs, and the keys that control it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from store.records import LIVE_STATES
 
 
 class RunScreen(Controls):
-    """The run that was chosen in the list."""
+    """Screen of the run selected in the list."""
 
     NAME = actions.RUN
     INTERVAL: ClassVar[float] = 0.3
@@ -30,7 +30,8 @@ class RunScreen(Controls):
 
     def __init__(self) -> None:
         super().__init__()
-        self._together = False  # with the other runs of the profile
+        # With the other runs of the profile.
+        self._together = False
 
     def body(self) -> ComposeResult:
         yield Lines(id="heading")
@@ -44,12 +45,12 @@ class RunScreen(Controls):
 
     @property
     def target(self) -> str | None:
-        """The run that commands go to."""
+        """Return the run that commands go to."""
         return self.console.run_id or None
 
     @property
     def wall(self) -> ChartWall:
-        """The charts."""
+        """Return the wall of charts."""
         return self.query_one(ChartWall)
 
     async def read(self) -> None:
@@ -69,7 +70,7 @@ class RunScreen(Controls):
         self.show_run(run, siblings)
 
     def show_run(self, run: RunSnapshot, siblings: Siblings | None) -> None:
-        """Shows the snapshot everywhere on the screen."""
+        """Show the snapshot in all parts of the screen."""
         self.console.note_state(run.run_id, run.state, run.reason)
         width, now = self.size.width, self.now
         self._show_alarms(run, now)
@@ -86,7 +87,7 @@ class RunScreen(Controls):
             self.call_after_refresh(self.read_soon)
 
     def _show_alarms(self, run: RunSnapshot, now: float) -> None:
-        """A line for what should not be overlooked, while there is something."""
+        """Show a line with the alarms while there are any."""
         found = alarms.alarms(run, now)
         self.console.note_alarms(run.run_id, found)
         self.query_one("#alarms").display = bool(found)
@@ -97,7 +98,8 @@ class RunScreen(Controls):
         gap: list[Row] = [[]]
         width, height = self.query_one("#side").size
         if not width:
-            return []  # not shown on a narrow terminal
+            # The side panel is hidden on a narrow terminal.
+            return []
         stages = [*board.stage_list(run.board, width, now), *board.risk(run, width, now)]
         machines = [*board.processes(run.processes, width), *gap, *board.gpus(run.latest, width)]
         room = max(height - len(stages) - len(machines) - 2, 4)
@@ -109,7 +111,7 @@ class RunScreen(Controls):
         self.read_soon()
 
     def _show_view(self) -> None:
-        """The line under the charts: smoothing as a slider, x-axis, zoom, page."""
+        """Show the line under the charts: smoothing as a slider, x-axis, zoom, page."""
         view = self.wall.view
         slider = "".join("●" if place == view.memory else "─" for place in range(len(MEMORIES)))
         steps = f"{MEMORIES[view.memory]} steps" if view.memory else "off"
@@ -144,57 +146,57 @@ class RunScreen(Controls):
         self.wall.look(view)
 
     def action_smoother(self) -> None:
-        """One notch more smoothing."""
+        """Increase smoothing by one notch."""
         self._look(replace(self.wall.view, memory=min(self.wall.view.memory + 1, len(MEMORIES) - 1)))
 
     def action_rougher(self) -> None:
-        """One notch less smoothing."""
+        """Decrease smoothing by one notch."""
         self._look(replace(self.wall.view, memory=max(self.wall.view.memory - 1, 0)))
 
     def action_next_axis(self) -> None:
-        """Steps, time, tokens, in turn."""
+        """Select the next x-axis: steps, time, tokens, cyclically."""
         place = (X_AXES.index(self.wall.view.x) + 1) % len(X_AXES)
         self._look(replace(self.wall.view, x=X_AXES[place]))
 
     def action_zoom(self, by: int) -> None:
-        """Halves (1) or doubles (-1) the window."""
+        """Halve (1) or double (−1) the window."""
         zoom = min(max(self.wall.view.zoom + by, 0), chart.DEEPEST_ZOOM)
         self._look(replace(self.wall.view, zoom=zoom, offset=self.wall.view.offset if zoom else 0.0))
 
     def action_pan(self, by: int) -> None:
-        """Moves the window a quarter of itself to the left (-1) or right (1)."""
+        """Move the window by a quarter of its width to the left (−1) or right (1)."""
         view = self.wall.view
         span = 1 / 2**view.zoom
         self._look(replace(view, offset=min(max(view.offset - by * span / 4, 0.0), 1.0 - span)))
 
     def action_whole(self) -> None:
-        """The whole x-axis, following the run."""
+        """Show the whole x-axis and follow the run."""
         self._look(replace(self.wall.view, zoom=0, offset=0.0))
 
     def action_log_scale(self) -> None:
-        """Logarithmic or linear y-axis for the chosen chart."""
+        """Switch the selected chart's y-axis between logarithmic and linear."""
         self.wall.toggle_log()
 
     def action_together(self) -> None:
-        """Mean and range over all runs of this profile, or this run alone."""
+        """Switch between mean and range over all runs of this profile, and this run alone."""
         self._together = not self._together
         self.read_soon()
 
     def action_chart(self, by: int) -> None:
-        """Moves the cursor among the charts."""
+        """Move the cursor by `by` charts."""
         self.wall.move(by)
 
     def action_page(self, by: int) -> None:
-        """Another page of charts."""
+        """Move by `by` pages of charts."""
         self.wall.page(by)
 
     def action_maximise(self) -> None:
-        """The chosen chart alone, or all."""
+        """Switch between the selected chart alone and all charts."""
         self.wall.toggle_maximised()
 
     @work(group="copy")
     async def action_copy(self) -> None:
-        """Copies the run's newest values, a line a metric."""
+        """Copy the run's newest values, one line a metric."""
         run_id = self.target
         if run_id is None:
             return

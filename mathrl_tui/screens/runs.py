@@ -1,4 +1,4 @@
-"""The list of runs: what there is, what is live, how far it is; the place to choose one or to start one."""
+"""The list of runs with state and progress; runs are selected and started here."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ Runs of another place show up with [b]--home DIR[/b] or the environment variable
 
 
 class RunsScreen(Controls):
-    """All runs of the home folder, newest first."""
+    """All runs of the home directory, newest first."""
 
     NAME = actions.RUNS
     BINDINGS = actions.bindings(actions.RUNS)
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: dict[str, RunLine] = {}  # by run
+        # By run.
+        self._lines: dict[str, RunLine] = {}
 
     def body(self) -> ComposeResult:
         yield KeyedTable(id="runs")
@@ -70,16 +71,16 @@ class RunsScreen(Controls):
 
     @property
     def target(self) -> str | None:
-        """The run that commands go to."""
+        """Return the run under the cursor."""
         return self.query_one(KeyedTable).chosen
 
     def action_open(self) -> None:
-        """Looks at the run under the cursor."""
+        """Open the run under the cursor."""
         if self.target:
             self.console.open_run(self.target)
 
     def action_mark(self) -> None:
-        """Marks the run under the cursor as the one to compare settings with, or takes the mark away."""
+        """Mark or unmark the run under the cursor as the one to compare settings with."""
         self.console.other_id = "" if self.target == self.console.other_id else self.target or ""
         self.read_soon()
 
@@ -89,12 +90,13 @@ class RunsScreen(Controls):
 
     @on(DataTable.RowHighlighted)
     def _highlighted(self) -> None:
-        if self.is_current:  # else rows came while another screen was opened, on a run of its own
+        # Otherwise rows arrived while another screen opened a run of its own.
+        if self.is_current:
             self.console.run_id = self.target or ""
         self._show_details()
 
     def _show_details(self) -> None:
-        """Show the alarms of the run under the cursor, if it has any, and its model, profile and changed settings."""
+        """Show the alarms of the run under the cursor, and its model, profile and changed settings."""
         line = self._lines.get(self.target or "")
         found = line.alarms if line else ()
         self.query_one("#alarms").display = bool(found)
@@ -146,7 +148,7 @@ def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
 
 
 def _reason(line: RunLine) -> Text:
-    """Why the run is in its state, or what it warns of."""
+    """Return the first alarm of the run, else the reason of its state."""
     if line.alarms:
         return Text(text.clip(line.alarms[0].words, 60), palette.WARN)
     is_notable = palette.state(line.summary.state).colour in (palette.BAD, palette.WARN)

@@ -1,4 +1,4 @@
-"""Completions to read beside question, gold answer and verdict; filtered, searched, compared with another arm's."""
+"""Completions with question, gold answer and verdict; with filter, search and another arm for comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NONE = "[b]No completion passes.[/b]\n\nPress [b]f[/b] for another filter, or [
 
 
 class SamplesScreen(ConsoleScreen):
-    """What the arms wrote."""
+    """Completions of the run's arms."""
 
     NAME = actions.SAMPLES
     INTERVAL = 3.0
@@ -39,7 +39,8 @@ class SamplesScreen(ConsoleScreen):
         self._run_id = ""
         self._tasks: dict[str, list[str]] = {}
         self._pairs: dict[str, Pair] = {}
-        self._read: object = None  # what the detail shows
+        # What the detail shows.
+        self._read: object = None
 
     def body(self) -> ComposeResult:
         yield Lines(id="heading")
@@ -114,7 +115,7 @@ class SamplesScreen(ConsoleScreen):
 
     @on(DataTable.RowHighlighted)
     def _show_words(self) -> None:
-        """The completion under the cursor in full."""
+        """Show the full completion under the cursor."""
         pair = self._pairs.get(self.query_one(KeyedTable).chosen or "")
         read = (self._run_id, self.console.choice, pair)
         if pair is None or read == self._read:
@@ -124,21 +125,21 @@ class SamplesScreen(ConsoleScreen):
         self.query_one("#detail").scroll_home(animate=False)
 
     def action_next_task(self) -> None:
-        """The arm's next task."""
+        """Select the arm's next task."""
         tasks = self._tasks.get(self.console.choice.arm, [])
         self._choose(task=reading.following(tasks, self.console.choice.task))
 
     def action_next_arm(self) -> None:
-        """The next arm, on the same task where it has it."""
+        """Select the next arm, on the same task if it has it."""
         self._choose(arm=reading.following(list(self._tasks), self.console.choice.arm))
 
     def action_next_other(self) -> None:
-        """The next arm to compare with, or none."""
+        """Select the next arm to compare with, or none."""
         others = ["", *self.console.choice.others(self._tasks)]
         self._choose(other=reading.following(others, self.console.choice.other))
 
     def action_next_filter(self) -> None:
-        """The next filter; those that compare take the first other arm where none is chosen."""
+        """Select the next filter; one that compares also selects an arm if none is selected."""
         self._choose(shown=reading.following(list(FILTERS), self.console.choice.shown))
 
     def _choose(self, **changes: str) -> None:
@@ -146,7 +147,7 @@ class SamplesScreen(ConsoleScreen):
         self.read_soon()
 
     def action_search(self) -> None:
-        """Asks for the text to look for."""
+        """Open the search field."""
         field = self.query_one("#search", Input)
         field.display = True
         field.focus()
@@ -161,20 +162,20 @@ class SamplesScreen(ConsoleScreen):
         self.query_one(KeyedTable).focus()
 
     def key_escape(self) -> None:
-        """Drops the search."""
+        """Clear the search."""
         field = self.query_one("#search", Input)
         field.value, field.display = "", False
         self.query_one(KeyedTable).focus()
 
     def action_copy(self) -> None:
-        """Copies the completion that is read."""
+        """Copy the visible completion."""
         pair = self._pairs.get(self.query_one(KeyedTable).chosen or "")
         if pair is not None:
             self.console.copy(reading.plain(pair, self.console.choice), pair.mine.ex_id)
 
 
 def _both(feed: Feed, run_id: str, choice: Choice) -> tuple[list[Example], list[Example]]:
-    """The arm's completions, and those of the arm to compare with."""
+    """Return the completions of the arm, and those of the other arm."""
     theirs = feed.completions(run_id, choice.other, choice.task) if choice.other else []
     return feed.completions(run_id, choice.arm, choice.task), theirs
 

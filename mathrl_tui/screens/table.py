@@ -1,4 +1,4 @@
-"""What the screens share that show one table of a run: a heading above it, and words on the row under the cursor."""
+"""Base of the screens with one table of a run: a heading above it, and words for the selected row."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from mathrl_tui.widgets.lines import Lines
 
 NO_RUN = "[b]No run is chosen.[/b]\n\nPress [b]1[/b] and choose one."
 
-WIDE = 120  # cells from which a table has all its columns
-Table = tuple[Sequence[str], Mapping[str, Sequence[Cell]]]  # titles, and cells by key
+# Cells from which a table has all its columns.
+WIDE = 120
+# Titles, and cells by key.
+Table = tuple[Sequence[str], Mapping[str, Sequence[Cell]]]
 
 
 class TableScreen(ConsoleScreen):
-    """Subclasses `read` what they show, and say in `words` what the row under the cursor means."""
+    """Subclasses implement `read` and `words`, the text for the selected row."""
 
     def body(self) -> ComposeResult:
         yield Lines(id="heading")
@@ -32,15 +34,15 @@ class TableScreen(ConsoleScreen):
 
     @abstractmethod
     def words(self, key: str) -> Text:
-        """What the row `key` says."""
+        """Return the text for the row `key`."""
 
     @property
     def cursor(self) -> str:
-        """Key of the row under the cursor; empty where there is none."""
+        """Return the key of the row under the cursor; empty without rows."""
         return self.query_one(KeyedTable).chosen or ""
 
     def show_table(self, table: Table) -> None:
-        """Shows the table, and words on its row."""
+        """Show the table, and the text for its selected row."""
         shown = self.query_one(KeyedTable)
         shown.show(*table)
         shown.display = self.query_one("#words").display = True
@@ -50,7 +52,7 @@ class TableScreen(ConsoleScreen):
         self._show_words()
 
     def show_emptiness(self, words: str) -> None:
-        """Says what to do instead of showing an empty table."""
+        """Show advice instead of an empty table."""
         self.query_one("#empty", Static).update(text.flowing(words))
         self.query_one("#empty").display = True
         self.query_one(KeyedTable).display = self.query_one("#words").display = False

@@ -1,4 +1,4 @@
-"""The regression watch: whether what was trained on mathematics still does what the first arm did elsewhere."""
+"""The regression watch: did training on mathematics reduce other capabilities of the model?"""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class WatchScreen(ResultsScreen[Flag]):
-    """Task × arm: kept, lost or not settled; perplexities on an axis of their own."""
+    """Task × arm: kept, lost or not settled; perplexities have their own axis."""
 
     NAME = actions.WATCH
     BINDINGS = actions.bindings(actions.WATCH)
     EMPTY = """[b]Nothing is watched in this run yet.[/b]
 
-The regression watch holds every arm against the first one on the tasks that [b]eval.suite[/b] names, and flags a loss
-above [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]eval[/b] done for two arms."""
+The regression watch compares every arm with the first one on the tasks of [b]eval.suite[/b], and flags a loss above
+[b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]eval[/b] done for two arms."""
 
     def found(self, feed: Feed, run_id: str) -> Sequence[Flag]:
         return feed.watch(run_id)
@@ -72,14 +72,14 @@ above [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]e
 
     @on(DataTable.RowSelected)
     def action_read(self) -> None:
-        """Reads what the arm wrote on the task beside the first arm's, where they differ in being right."""
+        """Open the arm's completions next to the first arm's on questions with different verdicts."""
         if chosen := self.chosen:
             row = chosen.comparison
             shown = "flips" if row.measure == "accuracy" else "all"
             self.console.open_samples(Choice(row.b, row.task, row.a, shown))
 
     def action_copy(self) -> None:
-        """Copies the table as Markdown."""
+        """Copy the table as Markdown."""
         self.console.copy(watch.markdown(list(self.rows.values())), "the table as Markdown")
 
 
@@ -96,7 +96,7 @@ def _cells(one: Flag, scale: Scale, room: int, wide: bool) -> tuple[Cell, ...]:
 
 
 def _figures(one: Flag) -> tuple[Cell, ...]:
-    """The cells behind the picture, where there is room for them."""
+    """Return the cells after the plot, for wide screens."""
     loss = measure.amount(max(one.watched.largest_loss, 0.0), one.measure)
     return (
         Text(f"{measure.amount(one.watched.margin, one.measure):>10}", palette.DIM),

@@ -1,1 +1,1 @@
-"""The console's own widgets, one a file."""
+"""Custom widgets of the console, one a file."""

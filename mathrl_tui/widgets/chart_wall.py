@@ -1,4 +1,7 @@
-"""A wall of live charts, one a metric: as many as fit, a cursor that keys and mouse move, and one shared view."""
+"""A wall of live charts, one a metric, with a cursor and a shared view.
+
+It shows as many charts as fit. Keys and mouse move the cursor.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,10 @@ from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.siblings import Siblings
 from mathrl_tui.widgets.lines import Lines
 
-WIDE = 110  # cells from which two charts stand side by side
-LOW, TALL = 9, 14  # least rows a chart on a small and on a large wall
+# Cells from which two charts fit in a row.
+WIDE = 110
+# Minimum rows of a chart on a small and on a large wall.
+LOW, TALL = 9, 14
 MOST_ROWS, MOST = 3, 6
 
 
@@ -28,7 +33,7 @@ class Chart(Lines):
     """One chart of the wall."""
 
     class Touched(Message):
-        """The mouse chose the chart, or zoomed it (`zoom` 1 in, -1 out, 0 chosen alone)."""
+        """The mouse selected or zoomed the chart (`zoom`: 1 in, −1 out, 0 selected only)."""
 
         def __init__(self, place: int, zoom: int) -> None:
             super().__init__()
@@ -51,10 +56,10 @@ class Chart(Lines):
 
 
 class ChartWall(Container):
-    """Charts of a run. The screen gives it snapshots and moves it by its methods."""
+    """Charts of a run; the screen passes snapshots and calls the methods."""
 
     class Changed(Message):
-        """Other charts came into sight or the view changed: other metrics may be needed."""
+        """Other charts became visible or the view changed, so other metrics may be needed."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -63,7 +68,8 @@ class ChartWall(Container):
         self._run: RunSnapshot | None = None
         self._looks: Mapping[str, Look] = {}
         self._siblings: Siblings | None = None
-        self._joined: dict[tuple[str, int], tuple[list[Curve], Curve]] = {}  # by metric and smoothing
+        # (metric, smoothing) → the runs' curves, and their mean.
+        self._joined: dict[tuple[str, int], tuple[list[Curve], Curve]] = {}
         self._logs: set[str] = set()
         self._cursor = 0
         self._maximised = False
@@ -73,63 +79,63 @@ class ChartWall(Container):
             yield Chart(place)
 
     def show(self, run: RunSnapshot, looks: Mapping[str, Look], siblings: Siblings | None) -> None:
-        """Shows the run's curves, together with its siblings' where there are any."""
+        """Show the curves of the run, joined with those of `siblings` if given."""
         self._run, self._looks, self._siblings = run, looks, siblings
         self._panels = panels(run.latest, run.arms)
         self._draw()
 
     def needed(self) -> list[str]:
-        """Names of the metrics whose curves are in sight."""
+        """Return the names of the metrics that the visible charts need."""
         names = [f"{source}/{panel.metric}" for panel in self._visible() for source in panel.sources]
         if self.view.x == "tokens" and self._run is not None:
             names += [f"{arm}/train/tokens" for arm in self._run.arms]
         return names
 
     def timed(self) -> set[str]:
-        """Those of the needed metrics that are drawn over time."""
+        """Return the needed metrics that are drawn over time."""
         over_time = (panel for panel in self._visible() if panel.by_clock or self.view.x == "time")
         return {f"{source}/{panel.metric}" for panel in over_time for source in panel.sources}
 
     @property
     def chosen(self) -> Panel:
-        """The chart under the cursor."""
+        """Return the chart under the cursor."""
         return self._panels[min(self._cursor, len(self._panels) - 1)]
 
     @property
     def together(self) -> int | None:
-        """How many runs are shown together; None where it is this one alone."""
+        """Return how many runs are shown together; None for this run alone."""
         return None if self._siblings is None else 1 + len(self._siblings.runs)
 
     @property
     def place(self) -> str:
-        """Which page of how many is shown."""
+        """Return page and number of pages: `1/3`."""
         pages = -(-len(self._panels) // self._capacity())
         return f"{self._first() // self._capacity() + 1}/{pages}"
 
     def look(self, view: View) -> None:
-        """Shows all charts under `view`."""
+        """Show all charts with `view`."""
         self.view = view
         self._changed()
 
     def move(self, by: int) -> None:
-        """Moves the cursor by `by` charts, round the end."""
+        """Move the cursor by `by` charts, cyclically."""
         self._cursor = (self._cursor + by) % len(self._panels)
         self._changed()
 
     def page(self, by: int) -> None:
-        """Moves the cursor to the page `by` pages on."""
+        """Move the cursor by `by` pages; ignored beyond the ends."""
         target = self._first() + by * self._capacity()
         if 0 <= target < len(self._panels):
             self._cursor = target
         self._changed()
 
     def toggle_log(self) -> None:
-        """Switches the chosen chart's y-axis between linear and logarithmic."""
+        """Switch the selected chart's y-axis between linear and logarithmic."""
         self._logs ^= {self.chosen.metric}
         self._changed()
 
     def toggle_maximised(self) -> None:
-        """Shows the chosen chart alone, or all again."""
+        """Switch between the selected chart alone and all charts."""
         self._maximised = not self._maximised
         self._changed()
 
@@ -142,7 +148,7 @@ class ChartWall(Container):
         self._changed()
 
     def on_resize(self) -> None:
-        """Lays the charts out anew and draws them when they have their sizes."""
+        """Draw the charts again once the new layout has given them their sizes."""
         self.call_after_refresh(self._changed)
 
     def _changed(self) -> None:
@@ -150,7 +156,7 @@ class ChartWall(Container):
         self.post_message(self.Changed())
 
     def _grid(self) -> tuple[int, int]:
-        """Columns and rows of charts that fit."""
+        """Return how many columns and rows of charts fit."""
         if self._maximised:
             return 1, 1
         columns = 2 if self.size.width >= WIDE else 1
@@ -200,7 +206,7 @@ class ChartWall(Container):
         )
 
     def _line(self, source: str, panel: Panel, look: Look) -> chart.Line:
-        """What `source` reports of the panel's metric: its own curve, or that of all runs together."""
+        """Return the curve of one source for the panel's metric, or the mean of all runs."""
         curves = {} if self._run is None else self._run.curves
         others = {} if self._siblings is None else self._siblings.curves
         metric, tokens = f"{source}/{panel.metric}", f"{source}/train/tokens"
@@ -214,7 +220,7 @@ class ChartWall(Container):
         return chart.Line(source, look, self._together(metric, runs), placed, len(spread.far(runs)))
 
     def _together(self, metric: str, runs: list[Curve]) -> Curve:
-        """The runs' curves as one, made anew only where one of them has changed."""
+        """Join the runs' curves; reuse the last result unless a curve changed."""
         key = metric, self.view.memory
         before, joined = self._joined.get(key, ([], EMPTY))
         if len(before) != len(runs) or any(old is not new for old, new in zip(before, runs, strict=True)):

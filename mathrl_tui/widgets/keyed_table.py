@@ -1,4 +1,4 @@
-"""A DataTable that is told what to show and updates the cells that differ, by key; it never clears and refills."""
+"""A DataTable that updates only the cells that differ, by key, and is never cleared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Cell = Text | str
 
 
 class KeyedTable(DataTable[Cell]):
-    """Rows by key. The cursor stays on its row whatever else comes or goes."""
+    """Rows by key. The cursor stays on its row when others are added or removed."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
@@ -20,22 +20,21 @@ class KeyedTable(DataTable[Cell]):
 
     @property
     def chosen(self) -> str | None:
-        """Key of the row under the cursor."""
+        """Return the key of the row under the cursor; None without rows."""
         if not self.row_count:
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
     def show(self, titles: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> None:
-        """Shows `rows` under the columns `titles`, in the order given."""
+        """Show `rows` under the columns `titles`, in the given order."""
         if tuple(titles) != self._titles:
             self._rebuild(tuple(titles))
         for key in self._shown.keys() - rows.keys():
             self.remove_row(key)
             del self._shown[key]
         if any(_outgrows(cells, self._shown.get(key)) for key, cells in rows.items()):
-            self.call_after_refresh(
-                self.notify_style_update
-            )  # forgets what was drawn before columns had grown
+            # Discard the lines that were cached before the columns grew.
+            self.call_after_refresh(self.notify_style_update)
         for key, cells in rows.items():
             self._show_row(key, tuple(cells))
         rank = {key: place for place, key in enumerate(rows)}
@@ -43,7 +42,7 @@ class KeyedTable(DataTable[Cell]):
             self._reorder(rank)
 
     def choose(self, key: str) -> None:
-        """Puts the cursor on the row `key`, where there is one."""
+        """Move the cursor to the row `key`, if it exists."""
         if key in self._shown:
             self.move_cursor(row=self.get_row_index(key))
 
@@ -52,7 +51,8 @@ class KeyedTable(DataTable[Cell]):
         self._shown.clear()
         self._titles = titles
         for place, title in enumerate(titles):
-            self.add_column(title, key=str(place))  # titles may be alike: two runs' names that were cut
+            # Titles can be equal, such as two run names that were cut.
+            self.add_column(title, key=str(place))
 
     def _show_row(self, key: str, cells: tuple[Cell, ...]) -> None:
         before = self._shown.get(key)
@@ -65,7 +65,7 @@ class KeyedTable(DataTable[Cell]):
                 self.update_cell(key, str(place), new, update_width=True)
 
     def _reorder(self, rank: Mapping[str, int]) -> None:
-        """Sorts the rows by `rank`: `sort` asks for each row's key once, in the order in which rows were added."""
+        """Sort the rows by `rank`; `sort` requests each row's key once, in insertion order."""
         chosen = self.chosen
         ranks = iter([rank[str(key.value)] for key in self.rows])
         self.sort(key=lambda _: next(ranks))
@@ -74,7 +74,7 @@ class KeyedTable(DataTable[Cell]):
 
 
 def _outgrows(cells: Sequence[Cell], before: Sequence[Cell] | None) -> bool:
-    """True where a row is new or some cell got longer, so that its column may have to grow."""
+    """Return True if a row is new or a cell got longer, so that its column may have to grow."""
     if before is None:
         return True
     return any(len(str(new)) > len(str(old)) for old, new in zip(before, cells, strict=True))

@@ -1,4 +1,4 @@
-"""The line of keys at the foot of a screen."""
+"""The footer of a screen with its keys."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from textual.widgets import Footer
 
 
 class Keys(Footer):
-    """Textual's footer, but for the keys that it showed before.
+    """Textual's footer, without references to the keys that it showed before.
 
-    It makes them anew whenever a screen comes back, and goes on telling the old ones of every change, which keeps them
-    in memory (textual 8: 0.3 MiB a switch of screens). A change that is told drops those that are closed.
+    The footer creates its keys again when a screen returns, but keeps notifying the old ones. That keeps them in memory
+    (textual 8: 0.3 MiB for each switch of screens). A mutation of the reactive drops those that are closed.
     """
 
     async def recompose(self) -> None:

@@ -1,6 +1,6 @@
-"""A widget that shows rows of coloured spans and, when given new ones, sends only the cells that changed.
+"""A widget for rows of coloured spans that sends only the cells that changed.
 
-A whole chart sent again costs 20 to 100 KiB a frame over SSH; its changed cells cost one or two.
+Sending a whole chart costs 20 to 100 KiB a frame over SSH; its changed cells cost one or two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Row = Sequence[Span]
 
 
 class Lines(Widget):
-    """Rows of (text, style) spans, drawn as they are, from the top left corner."""
+    """Rows of (text, style) spans, drawn from the top left corner."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
@@ -28,11 +28,11 @@ class Lines(Widget):
 
     @property
     def plain(self) -> str:
-        """What is shown, without colours."""
+        """Return the shown text without colours."""
         return "\n".join("".join(part for part, _ in row).rstrip() for row in self._rows)
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Shows `rows` in place of what was there; cells that stay the same are not sent again."""
+        """Replace the rows; cells that did not change are not sent again."""
         before, self._rows = self._rows, list(rows)
         for y, (old, new) in enumerate(zip_longest(before, self._rows, fillvalue=())):
             if old != new:
@@ -47,7 +47,7 @@ class Lines(Widget):
 
 
 def changed_cells(old: Row, new: Row) -> tuple[int, int]:
-    """First and one past the last cell in which two rows differ."""
+    """Return the first differing cell of two rows, and one past the last; (0, 0) if they are equal."""
     before, after = _cells(old), _cells(new)
     length = max(len(before), len(after))
     differing = [
@@ -59,7 +59,10 @@ def changed_cells(old: Row, new: Row) -> tuple[int, int]:
 
 
 def _cells(row: Row) -> list[tuple[str, str]]:
-    """What stands in each cell: a wide character in the first of its two, a combining one with the one before."""
+    """Split a row into cells.
+
+    A wide character is in the first of its two cells, a combining one in the cell before it.
+    """
     cells: list[tuple[str, str]] = []
     for text, style in row:
         for character in text:

@@ -1,4 +1,4 @@
-"""Rows of spans that scroll, of which only those in sight are rendered; it stays at the end while it is there."""
+"""A scrollable view of rows of spans; it renders visible rows only, and stays at the end if it is there."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from mathrl_tui.widgets.lines import Row
 
 
 class LogView(ScrollView, can_focus=True):
-    """A log. Scrolling up stops following, scrolling to the end follows again."""
+    """A log. Scrolling up stops following the newest line; scrolling to the end starts again."""
 
     def __init__(self, *, follow: bool = True, id: str | None = None) -> None:  # noqa: A002
-        """`follow`: stay at the newest line; otherwise start at the first and stay there."""
+        """Create the view; with `follow` it stays at the newest line, otherwise it starts at the first."""
         super().__init__(id=id)
         self._follow = follow
         self._rows: list[Row] = []
 
     @property
     def following(self) -> bool:
-        """True while the newest line is in sight."""
+        """Return True while the newest line is visible."""
         return self.scroll_offset.y >= self.max_scroll_y
 
     @property
     def plain(self) -> str:
-        """All lines without colours."""
+        """Return all lines without colours."""
         return "\n".join("".join(part for part, _ in row).rstrip() for row in self._rows)
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Shows `rows`; nothing is sent where they are the ones that were there."""
+        """Show `rows`; nothing is sent if they did not change."""
         if list(rows) == self._rows:
             return
         following = self._follow and self.following
@@ -46,7 +46,7 @@ class LogView(ScrollView, can_focus=True):
             self.follow()
 
     def follow(self) -> None:
-        """Goes to the newest line."""
+        """Scroll to the newest line."""
         self.call_after_refresh(self.scroll_end, animate=False, x_axis=False)
 
     def render_line(self, y: int) -> Strip:
@@ -59,5 +59,5 @@ class LogView(ScrollView, can_focus=True):
 
 
 def _cells(words: str) -> int:
-    """How many cells `words` take; `cell_len` looks at every character, 0.1 s for a log of 5,000 lines."""
+    """Return the number of cells of `words`; `cell_len` takes 0.1 s for a log of 5,000 lines."""
     return len(words) if words.isascii() else cell_len(words)

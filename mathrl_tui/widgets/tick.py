@@ -1,4 +1,4 @@
-"""A checkbox that says yes or no by its mark, not by its colour alone."""
+"""A checkbox that shows its value by a mark, not by colour alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from textual.widgets import Checkbox
 
 
 class Tick(Checkbox):
-    """✓ when ticked, empty when not."""
+    """✓ if ticked, else empty."""
 
     def render(self) -> Content:
         self.BUTTON_INNER = "✓" if self.value else " "
