@@ -144,7 +144,10 @@ def test_arms_must_form_a_graph(tmp_path: Path) -> None:
     ("arms", "line"),
     [
         ([], "arms: the list is empty"),
-        ([{"name": "other", "stage": "none"}, {"name": "base", "stage": "pretrain"}], "first arm 'other' has no model"),
+        (
+            [{"name": "other", "stage": "none"}, {"name": "base", "stage": "pretrain"}],
+            "first arm 'other' has no model",
+        ),
         ([{"name": "eval", "stage": "pretrain"}], "'eval' is the name of a stage"),
         ([{"name": "tasks", "stage": "pretrain"}], "'tasks' is the name of a stage"),
     ],
