@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,9 @@ Command = Literal["stop", "kill", "pause", "resume", "checkpoint", "status"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 LONGEST_REQUEST = 4096  # bytes
 MOST_CLIENTS = 64  # whose request has not come; a descriptor each, of which a process has 1,024 as a rule
+LONGEST_ANSWER = 1 << 20  # bytes
 PATIENCE_SECONDS = 10.0
+RETRY_SECONDS = 0.05
 
 
 class NotLive(ConnectionError):
@@ -53,21 +56,49 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
     patience = PATIENCE_SECONDS if timeout is None else timeout
     request = json.dumps({"command": command, "origin": origin}).encode() + b"\n"
     try:
-        with socket.socket(socket.AF_UNIX) as client, short_address(folder.socket) as address:
-            client.settimeout(patience)
-            client.connect(address)
-            client.sendall(request)
-            line = client.makefile("rb").readline()
+        line = _exchanged(folder.socket, request, time.monotonic() + patience)
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
         raise NotLive(
             f"run {folder.run_id}: no supervisor is running; `mathrl-tui status {folder.run_id}` shows how it ended, "
             f"`mathrl-tui run --resume {folder.run_id}` goes on"
         ) from None
-    except (TimeoutError, BlockingIOError):  # BlockingIOError: as many as may wait for it are waiting
+    except TimeoutError:
         raise NotLive(f"run {folder.run_id}: its supervisor has not answered for {patience:g} s") from None
-    if not line:
+    if not line.endswith(b"\n"):
         raise NotLive(f"run {folder.run_id}: its supervisor ended without an answer")
-    return Reply(**json.loads(line))
+    try:
+        return Reply(**json.loads(line))
+    except (TypeError, ValueError, RecursionError):
+        raise NotLive(f"run {folder.run_id}: what answers at {folder.socket} is no supervisor") from None
+
+
+def _exchanged(path: Path, request: bytes, deadline: float) -> bytes:
+    """Send `request` and return the line that answers it, or its beginning. Raises: OSError, TimeoutError."""
+    with socket.socket(socket.AF_UNIX) as client, short_address(path) as address:
+        while True:
+            client.settimeout(_until(deadline))
+            try:
+                client.connect(address)
+                break
+            except BlockingIOError:  # its queue of clients is full
+                time.sleep(min(RETRY_SECONDS, _until(deadline)))
+        client.sendall(request)
+        answer = b""
+        while not answer.endswith(b"\n"):
+            client.settimeout(_until(deadline))
+            part = client.recv(LONGEST_ANSWER)
+            answer += part
+            if not part or len(answer) > LONGEST_ANSWER:
+                break
+    return answer
+
+
+def _until(deadline: float) -> float:
+    """Return the seconds that are left. Raises: TimeoutError if there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 @contextmanager

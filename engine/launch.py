@@ -1,4 +1,4 @@
-"""The face that the engine shows to commands and console: start a run, go on with one, command one. No torch.
+"""The engine's interface for commands and console: start a run, resume one, command one. No torch.
 
 A run is checked whole before anything of it is written, frozen into run.json, and left to a detached supervisor that
 has nothing of the terminal: it goes on when the console, the terminal or the connection is gone.
@@ -18,22 +18,22 @@ from collections.abc import Callable, Sequence
 from contextlib import chdir
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from engine import control, gpus, preflight
-from engine.control import Command, NotLive, Reply
-from engine.handover.slots import remove_slots
+from engine import commanding, gpus, preflight
+from engine.commanding import command
+from engine.control import Reply
 from engine.model_check import Tell, check_model, quiet
 from engine.plan import PlanError, Step, extended, make_plan
-from engine.preflight import LaunchError
-from engine.processes.pidfile import end_unattended, lock_path
+from engine.refusals import LaunchError
 from profiles import Profile, ProfileError
 from profiles.load import validate
 from store import isolated
 from store.home import RunFolder, create_run
-from store.locks import is_locked
+from store.plain_json import parse_object
 from store.private import opener
 from store.subject import Changes
+from store.wording import abridged
 
 __all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
 
@@ -48,9 +48,8 @@ PACKAGES = (
     "duckdb",
     "numpy",
 )
+LARGEST_SEED = 2**63 - 1  # what a column of the store holds
 START_SECONDS = 60.0  # a cold disk may take its time over the imports
-END_SECONDS = 30.0
-POLL_SECONDS = 0.05
 
 _started: list[
     subprocess.Popen[bytes]
@@ -76,6 +75,8 @@ def start_run(
     """
     from engine import relocation  # numpy is not needed to look at a run
 
+    if not 0 <= seed <= LARGEST_SEED:
+        raise LaunchError(f"seed {abridged(str(seed))}: give a whole number from 0 to {LARGEST_SEED}")
     plan, found = _checked(home, profile, stages, tell)
     inputs = relocation.record(home, profile)
     if not is_wanted():
@@ -152,49 +153,29 @@ def resume_run(
     return run_id
 
 
-def command(home: Path, run_id: str, word: str, origin: str = "cli") -> Reply:
-    """Sends stop, kill, pause, resume, checkpoint or status to a live run. Raises LaunchError where it is not live.
-
-    `kill` returns when nothing of the run is left, also where its supervisor no longer answers.
-    """
-    folder = RunFolder(home.absolute(), run_id)
-    if word not in get_args(Command):
-        raise LaunchError(f"command {word}: no such command; there are {', '.join(get_args(Command))}")
-    verb: Command = word  # type: ignore[assignment]  # checked above
-    try:
-        if not folder.config.is_file():
-            raise LaunchError(f"run {run_id}: no such run in {home}; `mathrl-tui runs` lists them")
-        reply = control.ask(folder, verb, origin)
-    except NotLive as error:
-        if verb != "kill" or not is_alive(home, run_id):
-            raise LaunchError(str(error)) from None
-        _end_unattended(folder)
-        reply = Reply(True, "killed; its supervisor did not answer")
-    if verb == "kill" and not _await(lambda: not is_alive(home, run_id)):
-        _end_unattended(folder)
-    return reply
-
-
 def is_alive(home: Path, run_id: str) -> bool:
-    """Whether a supervisor holds the run."""
+    """True if a supervisor holds the run."""
     for process in [process for process in _started if process.poll() is not None]:
         _started.remove(process)
-    return is_locked(lock_path(RunFolder(home.absolute(), run_id)))
+    return commanding.is_alive(home, run_id)
 
 
 def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:
     """A run's configuration as it was frozen, and its profile. LaunchError where this version cannot go on with it."""
     try:
-        config: dict[str, Any] = json.loads(folder.config.read_text(encoding="utf-8"))
+        config = parse_object(folder.config.read_bytes())
     except FileNotFoundError:
         known = "`mathrl-tui runs` lists them"
         raise LaunchError(f"run {folder.run_id}: no such run in {folder.home}; {known}") from None
     except ValueError as error:
         raise LaunchError(f"{folder.config}: {error}; start a new run") from None
     try:
-        return config, validate(config["profile"], f"of {folder.run_id}")
+        profile = validate(config.get("profile", {}), f"of {folder.run_id}")
     except ProfileError as error:
         raise LaunchError(f"{error}; start a new run with this version") from None
+    if lacking := {"profile", "plan", "stages", "folder", "seed"}.difference(config):
+        raise LaunchError(f"{folder.config}: it has no field {min(lacking)!r}; start a new run")
+    return config, profile
 
 
 def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stages: Sequence[str]) -> None:
@@ -266,24 +247,6 @@ def _supervise(folder: RunFolder, where: Path) -> None:
     raise LaunchError(
         lines[-1] if lines else f"run {folder.run_id}: its supervisor did not start in {START_SECONDS:.0f} s"
     )
-
-
-def _end_unattended(folder: RunFolder) -> None:
-    """Ends a run whose supervisor does not, and what that would have removed: weights in shared memory, its socket."""
-    processes = end_unattended(folder)
-    _await(lambda: not any(process.is_alive for process in processes))
-    remove_slots(folder.run_id)
-    folder.socket.unlink(missing_ok=True)
-
-
-def _await(holds: Callable[[], bool]) -> bool:
-    """Waits until `holds()`, for END_SECONDS at most; whether it does."""
-    deadline = time.monotonic() + END_SECONDS
-    while not holds():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
 
 
 def _write(path: Path, config: dict[str, Any]) -> None:

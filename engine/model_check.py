@@ -20,8 +20,8 @@ from typing import IO, Any
 from engine import preflight
 from engine.data.cache import content_key
 from engine.plan import Step, needs_worker
-from engine.preflight import LaunchError
 from engine.processes.no_bars import NO_BARS
+from engine.refusals import LaunchError
 from profiles import Profile
 from store import isolated
 from store.private import touch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import profiles
 from engine import gpus
 from engine.plan import Step, needs_worker
+from engine.refusals import LaunchError
 from profiles import Profile
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 MOST_BESIDE_A_TRAINER = 0.5  # of a GPU's memory, that vLLM may ask for where the trainer is on it too
 FRACTION = 0.3  # of it, that is proposed
 WITHOUT_MODEL = ("data", "traces")  # stages that load none
-
-
-class LaunchError(ValueError):
-    """A run cannot be started or gone on with; the message is one line that says why and what to do."""
 
 
 def check(

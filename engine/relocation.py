@@ -26,7 +26,8 @@ from engine.data.locations import TOKENIZER_FILES
 from engine.digests import digest, file_digest
 from engine.model_folder import FolderFault, located
 from engine.plan import Step
-from engine.preflight import WITHOUT_MODEL, LaunchError
+from engine.preflight import WITHOUT_MODEL
+from engine.refusals import LaunchError
 from profiles import Profile
 from profiles.load import overridden
 

@@ -28,9 +28,10 @@ from pathlib import Path
 from engine import arms, digests
 from engine.context import StageFailed
 from engine.gpus import GpuClaim, GpuQueue, visible_gpus
-from engine.preflight import LaunchError, checked_model
+from engine.preflight import checked_model
 from engine.processes.no_bars import NO_BARS
 from engine.processes.pidfile import Process
+from engine.refusals import LaunchError
 from engine.served import KEY_VARIABLE, served_names, server_key
 from profiles import Profile
 from store import isolated

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-from store.home import RunFolder
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.control import Command
     from profiles import Profile
     from store.subject import Changes
 
@@ -31,16 +28,23 @@ class Told:
 
 
 def command(home: Path, run_id: str, verb: str) -> Told:
-    """Sends `verb` (a control command, or PAUSE for whichever of pause and resume applies) to a live run."""
-    from engine.control import NotLive, ask
+    """Send `verb` (a control command, or PAUSE for whichever of pause and resume applies) to a live run.
 
-    folder = RunFolder(home, run_id)
+    Needs the run's folder only, so it works when the store is held.
+    """
+    from engine.commanding import command as send
+    from engine.commanding import is_alive
+    from engine.refusals import LaunchError
+
     try:
         if verb == PAUSE:
-            verb = "resume" if ask(folder, "status", "console").status.get("state") == "paused" else "pause"
-        reply = ask(folder, cast("Command", verb), "console")
-    except NotLive as error:
-        return Told(False, f"{error}; press R to go on with it", run_id)
+            state = send(home, run_id, "status", "console").status.get("state")
+            verb = "resume" if state == "paused" else "pause"
+        reply = send(home, run_id, verb, "console")
+    except LaunchError as error:
+        if is_alive(home, run_id):
+            return Told(False, str(error), run_id)
+        return Told(False, f"run {run_id}: no supervisor is running; press R to resume it", run_id)
     return Told(reply.ok, f"{run_id}: {reply.message}", run_id)
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from store.batches import Group, decode
+
+if TYPE_CHECKING:  # journals are read by commands that load no database
+    import duckdb
 
 # Keys of a log event's payload: places whose rows are journaled again behind it, and places that it names.
 SETTLED = "settled"

@@ -9,25 +9,25 @@ Among our processes `store.gate` decides: shared to read, exclusive to write, he
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
+from store import last_copy
 from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained
 from store.filesystem import sql_path
-from store.locks import LockBusy, locked
-from store.private import FILE_MODE, FOLDER_MODE
-from store.schema import STORAGE_VERSION, create_statements, is_foreign, upgrade_statements
+from store.instance import add_columns, connect, lacking, opened_copy
+from store.locks import LockBusy, allowance, locked, waited
+from store.private import FILE_MODE
+from store.schema import STORAGE_VERSION, create_statements
 from store.scratch import scratch_folder
+from store.steady_copy import CopyFailed, Unsteady, copy, steady_copy
 
-READ_PATIENCE = (
-    5.0  # seconds that a reader waits for the gate: behind an ingest of a long journal at the most
-)
+READ_PATIENCE = 5.0  # seconds that a reader waits for the gate: at most behind an ingest of a long journal
 RETRY_SECONDS = 0.005
 ROW_GROUP = 122_880  # rows: DuckDB's own size, which is read fastest
 
@@ -43,7 +43,7 @@ class _Instance:
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
-            self._connection = _connect()
+            self._connection = connect()
         return self._connection
 
     def drop(self) -> None:
@@ -74,25 +74,59 @@ class Database:
         self.path = folder / "store.duckdb"
         self.wal = folder / "store.duckdb.wal"
         self.gate = folder / "store.gate"
+        self.behind = (
+            ""  # how old the last answer was and which process holds newer rows back; empty if it was new
+        )
         self._current = 0  # inode of the file that is known to have every column
 
     @contextmanager
-    def reading(self, patience: float = READ_PATIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees the tables as `store.TABLE`, read-only; empty ones where there is no file yet."""
-        with _instance.lock:
-            if not self.path.exists():
-                with _attached("':memory:'", "") as connection:
-                    for statement in create_statements("store"):
-                        connection.execute(statement)
-                    yield connection
-                return
-            with self._examined():
-                self._upgrade(patience)
-                with (
-                    self._gated(patience, shared=True),
-                    _attached(sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", patience) as found,
-                ):
-                    yield found
+    def reading(
+        self, patience: float = READ_PATIENCE, *, exact: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection that sees the tables as `store.TABLE`, read-only; empty ones if there is no file yet.
+
+        While another process holds the file, its last consistent copy answers, unless `exact`; `behind` then gives
+        its age. Raises: StoreError.
+        """
+        with _instance.lock, ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._reading_file(patience))
+                self.behind = ""
+            except StoreBusy as busy:
+                if exact:
+                    raise
+                connection = self._copy_in_its_place(busy)
+            yield connection
+
+    @contextmanager
+    def _reading_file(self, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not self.path.exists():
+            with _attached("':memory:'", "") as connection:
+                for statement in create_statements("store"):
+                    connection.execute(statement)
+                yield connection
+            return
+        with self._examined():
+            self._upgrade(patience)
+            with self._gated(patience, shared=True), self._attached_to_read(patience) as found:
+                yield found
+
+    def _copy_in_its_place(self, busy: StoreBusy) -> duckdb.DuckDBPyConnection:
+        """Return a connection to the file's last consistent copy, made without the gate. Raises: StoreError."""
+        try:
+            connection, state = last_copy.connection(self._files, self._scratch())
+        except Unsteady:
+            raise busy from None
+        except CopyFailed as error:
+            raise StoreFull(f"{self.path}: cannot be copied: {error}") from None
+        except duckdb.Error as error:
+            raise explained(error) from error
+        self.behind = last_copy.warned(self.path, state, str(busy))
+        return connection
+
+    @property
+    def _files(self) -> tuple[Path, Path]:
+        return self.path, self.wal
 
     @contextmanager
     def preparing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -114,6 +148,21 @@ class Database:
                 yield connection
 
     @contextmanager
+    def _attached_to_read(self, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection to the file, for which a process that a stranger's client keeps from it waits once."""
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(
+                    _attached(sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", allowance(self.path, patience))
+                )
+            except StoreBusy:
+                waited(self.path, time.monotonic() - begun, got=False)
+                raise
+            waited(self.path, 0.0, got=True)
+            yield connection
+
+    @contextmanager
     def _attached_to_write(self, row_group: int) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
             self._create()
@@ -128,16 +177,16 @@ class Database:
             return
         with (
             self._gated(patience, shared=True),
-            _attached(sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", patience) as connection,
+            self._attached_to_read(patience) as connection,
         ):
-            lacks = bool(_lacking(connection))
+            lacks = bool(lacking(connection))
         if lacks:
             if not os.access(self.path, os.W_OK):
                 raise StoreError(
                     f"{self.path}: made by an earlier version; open it once as a user who may write it"
                 )
             with self._gated(patience, shared=False), self._attached_to_write(ROW_GROUP) as connection:
-                _add_columns(connection)
+                add_columns(connection)
         self._current = self.inode()
 
     def inode(self) -> int:
@@ -169,20 +218,11 @@ class Database:
         takes on `niceness`, for good, once the copy is made: who holds the gate should not wait for the processor.
         """
         with scratch_folder(self._scratch()) as folder, self._examined(), _explaining():
-            target = folder / self.path.name
-            self._copy_to(target, patience)
+            self._copy_to(folder, patience)
             os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
-            connection = _connect()
+            connection = opened_copy(folder / self.path.name)
             try:
-                if target.exists():
-                    connection.execute(f"ATTACH {sql_path(target)} AS store (READ_ONLY, TYPE DUCKDB)")
-                    if _lacking(connection):
-                        connection.execute(f"DETACH store; ATTACH {sql_path(target)} AS store (TYPE DUCKDB)")
-                        _add_columns(connection)
-                else:
-                    connection.execute("ATTACH ':memory:' AS store")
-                    for statement in create_statements("store"):
-                        connection.execute(statement)
+                connection.execute(f"SET temp_directory = {sql_path(folder)}")
                 connection.execute("USE store")
                 yield connection
             finally:
@@ -218,20 +258,20 @@ class Database:
         """Copies lie beside the file, where there is room for them; elsewhere only if the home cannot be written."""
         return self.home if os.access(self.home, os.W_OK) else None
 
-    def _copy_to(self, target: Path, patience: float) -> None:
+    def _copy_to(self, folder: Path, patience: float) -> None:
         if not self.path.exists():
             return
-        with self._gated(patience, shared=True):
-            sources = [str(path) for path in (self.path, self.wal) if path.exists()]
-            done = subprocess.run(
-                ["cp", "--reflink=auto", *sources, str(target.parent)],
-                capture_output=True,
-                text=True,
-                check=False,
-                umask=0o777 - FOLDER_MODE,
-            )
-        if done.returncode:
-            raise StoreFull(f"{self.path}: cannot be copied to {target.parent}: {done.stderr.strip()}")
+        try:
+            with self._gated(patience, shared=True):
+                copy(self._files, folder)
+        except CopyFailed as error:
+            raise StoreFull(f"{self.path}: cannot be copied to {folder}: {error}") from None
+        except StoreBusy as busy:
+            try:
+                state = steady_copy(self._files, folder)
+            except (Unsteady, CopyFailed):
+                raise busy from None
+            self.behind = last_copy.warned(self.path, state, str(busy))
 
     def _create(self) -> None:
         """Makes the file with its tables under a temporary name first: there is never a half-made store."""
@@ -252,43 +292,8 @@ class Database:
         try:
             with locked(self.gate, patience=patience, shared=shared):
                 yield
-        except LockBusy:
-            raise StoreBusy(
-                f"{self.path}: busy with another of this program's processes; try again"
-            ) from None
-
-
-def _lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the statements that add what the attached file lacks. Raises StoreDamaged for a stranger's file."""
-    found = {
-        (table, column): kind
-        for table, column, kind in connection.execute(
-            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'store'"
-        ).fetchall()
-    }
-    if is_foreign(found):
-        raise StoreDamaged("store.duckdb is a database of another program")
-    return upgrade_statements("store", found)
-
-
-def _add_columns(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add what the attached file lacks in one transaction."""
-    statements = _lacking(connection)
-    if statements:
-        connection.execute("; ".join(["BEGIN", *statements, "COMMIT"]))
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    """A new in-memory instance that keeps off the terminal and leaves most cores to the engine.
-
-    A commit goes into the file at once and leaves out the write-ahead log: two `fdatasync` instead of four while the
-    file is held, and no log to be damaged. It is there whole or not at all, as the file's header is replaced last.
-    """
-    connection = duckdb.connect(":memory:", config={"threads": min(4, os.cpu_count() or 1)})
-    connection.execute("SET enable_progress_bar = false")
-    connection.execute("SET wal_autocheckpoint = '0B'")
-    connection.execute("SET auto_checkpoint_skip_wal_threshold = 0")
-    return connection
+        except LockBusy as busy:
+            raise StoreBusy(str(busy)) from None
 
 
 @contextmanager

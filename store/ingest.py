@@ -8,7 +8,6 @@ exactly once: either a transaction's rows and offsets are both there, or neither
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
@@ -25,10 +24,10 @@ from store.damage import Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
 from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
-from store.home import removing
 from store.incoming import insertion, registered
 from store.journal import START, JournalBusy, Portion, Position, Tip, has_more, scan
 from store.locks import LockBusy, locked
+from store.naming import journaled
 from store.rebuild import rebuild
 from store.reconcile import Stale, reconcile
 from store.removal import finish as finish_removals
@@ -123,9 +122,9 @@ class Ingester:
                     self._rebuild(error, patience)
                     finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
-        except LockBusy:  # another process is at it: a tick leaves it to that
+        except LockBusy as error:  # another process is at it: a tick leaves it to that
             if patience > TICK_PATIENCE:
-                self.problem = f"another process has been taking rows in for {patience:g} s; ask again"
+                self.problem = str(error)
             return 0
         except StoreBusy as error:
             self.problem = str(error)
@@ -163,8 +162,10 @@ class Ingester:
             with locked(self._lock, patience=patience):
                 if not (error.of_log and self._set_log_aside()):
                     self._rebuild(error, patience)
-        except LockBusy:
-            raise StoreBusy(f"{self._database.path}: another process makes it again; try again") from None
+        except LockBusy as busy:
+            raise StoreBusy(
+                f"{self._database.path} is damaged, and another process makes it again: {busy}"
+            ) from None
 
     def _apply_all(self, patience: float, row_group: int) -> int:
         self._waiting.clear()
@@ -229,17 +230,17 @@ class Ingester:
     def _repaired_marks(self, patience: float) -> tuple[dict[str, Marks], int]:
         """The marks of the file; a damaged log is renamed aside to get them, a damaged file made again."""
         try:
-            return self._marks()
+            return self._marks(patience)
         except StoreDamaged:
             self._set_log_aside()
         try:
-            return self._marks()
+            return self._marks(patience)
         except StoreDamaged as error:
             self._rebuild(error, patience)
-        return self._marks()
+        return self._marks(patience)
 
-    def _marks(self) -> tuple[dict[str, Marks], int]:
-        with self._database.reading() as connection:
+    def _marks(self, patience: float) -> tuple[dict[str, Marks], int]:
+        with self._database.reading(patience, exact=True) as connection:
             return marks_in(connection)
 
     def _set_log_aside(self) -> bool:
@@ -275,16 +276,6 @@ def offsets_in(
     ).fetchall()
     position = {run: Position(segment, offset) for run, segment, offset, _ in found}
     return position, max((seq for *_, seq in found), default=0)
-
-
-def journaled(home: Path) -> list[str]:
-    """Return the ids of the runs that have a journal, in order, without those that are being removed."""
-    gone = removing(home)
-    try:
-        found = (entry.name for entry in os.scandir(home / "journal") if entry.is_dir())
-        return sorted(name for name in found if name not in gone)
-    except FileNotFoundError:
-        return []
 
 
 def collect(journals: Path, position: dict[str, Position], without: Container[str] = ()) -> Batch | None:

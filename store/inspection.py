@@ -13,8 +13,8 @@ from store.batches import Group, is_whole
 from store.damage import Damage, damages_in
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
-from store.ingest import journaled
 from store.journal import START, scan, segments
+from store.naming import journaled
 
 PORTION_BYTES = 8 << 20
 

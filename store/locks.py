@@ -13,28 +13,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from store.lock_holders import Sighting, described, holders
 from store.private import FILE_MODE
 
 RETRY_SECONDS = 0.001
+FIRST_LOOK_SECONDS = 0.25  # of waiting, before the holder is looked for: as a rule it is done by then
+LONG_SECONDS = 1.0  # a wait of this length that was in vain is not repeated
+SHORT_SECONDS = 0.05  # what a process waits instead
+
+_in_vain: set[Path] = set()  # locks that this process has waited long for, and has not got since
 
 
 class LockBusy(TimeoutError):
-    """Somebody else held the lock for longer than the caller would wait."""
+    """Another process held the lock for longer than the caller would wait. The message names it."""
 
 
 @contextmanager
 def locked(path: Path, *, patience: float, shared: bool = False) -> Iterator[None]:
-    """Holds the lock file `path`, waiting `patience` seconds at most. Raises LockBusy."""
+    """Hold the lock file `path`, waiting `patience` seconds at most. Raises: LockBusy.
+
+    A process waits long once for the locks of a folder, see `allowance`.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
-        _take(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + patience)
+        _take(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience)
         yield
     finally:
         os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds `path` exclusively; a file that is not there is held by nobody.
+    """Return True if a living process holds `path` exclusively; False if there is no such file.
 
     The test takes the lock shared for some microseconds: a process that wants it exclusively must try again
     for a moment before it believes that it is taken.
@@ -52,13 +61,39 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _take(descriptor: int, path: Path, mode: int, deadline: float) -> None:
+def allowance(path: Path, patience: float) -> float:
+    """Return how many of `patience` seconds this process may wait for the file `path`, locked by whatever means.
+
+    After a long wait in vain it is SHORT_SECONDS for any file of that folder, until the one that was held is free. So
+    a command that needs files many times has one bounded wait. The caller reports each wait by `waited`.
+    """
+    has_waited = any(other.parent == path.parent for other in _in_vain)
+    return min(patience, SHORT_SECONDS) if has_waited else patience
+
+
+def waited(path: Path, seconds: float, *, got: bool) -> None:
+    """Take note of a wait for `path`."""
+    if got:
+        _in_vain.discard(path)
+    elif seconds >= LONG_SECONDS:
+        _in_vain.add(path)
+
+
+def _take(descriptor: int, path: Path, mode: int, patience: float) -> None:
+    begun = time.monotonic()
+    deadline = begun + allowance(path, patience)
+    seen: list[Sighting] | None = None
     while True:
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise LockBusy(f"{path}: held by another process") from None
+            now = time.monotonic()
+            if seen is None and now >= begun + FIRST_LOOK_SECONDS:
+                seen = holders(path)
+            if now >= deadline:
+                waited(path, now - begun, got=False)
+                raise LockBusy(f"{path}: {described(path, seen or (), now - begun)}") from None
             time.sleep(RETRY_SECONDS)
         else:
+            waited(path, time.monotonic() - begun, got=True)
             return

@@ -7,7 +7,6 @@ that has no store yet.
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -21,16 +20,20 @@ import numpy as np
 from store import runs as run_states
 from store.damage import Damage, damages_in
 from store.database import Database
-from store.errors import StoreDamaged
+from store.errors import StoreDamaged, StoreError
 from store.evaluations import evaluations_in
 from store.event_rows import EVENT, event_of, last_events, last_values, state_events, status_events
 from store.healing import healing
 from store.home import RunFolder, removing, run_ids
-from store.ingest import Ingester, journaled, offsets_in
+from store.ingest import Ingester, offsets_in
 from store.journal import START, Position, has_more, read
+from store.naming import UnknownRun, journaled, match
 from store.records import Event, Example, Record, RunRow, Scalar
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
 from store.series import reduced
+from store.sql import Limits, answer
+
+__all__ = ["Store", "UnknownRun"]
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +43,6 @@ _EXAMPLE = (
     "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts, "
     "finish, prompt_cut, window_tokens"
 )
-
-
-class UnknownRun(LookupError):
-    """No run, or more than one, answers to what the caller gave."""
 
 
 class Store:
@@ -64,8 +63,8 @@ class Store:
     def settle(self) -> int:
         """Like `ingest`, but waits some seconds for others, and warns: for a command that wants all there is."""
         rows = self._ingester.apply(SETTLE_SECONDS)
-        if self.problem:
-            log.warning("the newest rows are left out: %s", self.problem)
+        if self._ingester.problem and not self._is_held():
+            log.warning("the newest rows are left out: %s", self._ingester.problem)
         return rows
 
     @healing
@@ -80,8 +79,16 @@ class Store:
 
     @property
     def problem(self) -> str:
-        """Why the last ingest applied nothing, in one line; empty when all is well."""
-        return self._ingester.problem
+        """Why answers are not of this moment, in one line; empty when all is well."""
+        return self.database.behind or self._ingester.problem
+
+    def _is_held(self) -> bool:
+        """Return True if a copy has to answer; the first look at it has then warned how old it is."""
+        try:
+            with self.database.reading():
+                return bool(self.database.behind)
+        except StoreError:
+            return False
 
     @healing
     def runs(self) -> list[RunSummary]:
@@ -106,25 +113,8 @@ class Store:
         return sorted(summaries, key=lambda summary: summary.started or 0.0)
 
     def resolve(self, text: str) -> str:
-        """The id of the run that `text` names: an id, a name that one run has, or the beginning of one id.
-
-        Raises UnknownRun, which names what comes near.
-        """
-        if not text:  # every id begins with it: a script's unset variable would reach the only run
-            raise UnknownRun("no run is named: its name is empty; `mathrl-tui runs` lists them")
-        names = {summary.run: summary.name for summary in self.runs()}
-        if text in names:
-            return text
-        found = [run for run, name in names.items() if name == text] or [
-            run for run in names if run.startswith(text)
-        ]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UnknownRun(f"{text}: {len(found)} runs answer to it; give one of {', '.join(found[-5:])}")
-        near = difflib.get_close_matches(text, [*names, *names.values()], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`mathrl-tui runs` lists them"
-        raise UnknownRun(f"{text}: no such run in {self.home}; {hint}")
+        """Return the id of the run that `text` names, by the rules of `store.naming`. Raises: UnknownRun."""
+        return match(text, {summary.run: summary.name for summary in self.runs()}, self.home)
 
     @healing
     def status(self, run_id: str) -> RunStatus:
@@ -322,17 +312,10 @@ class Store:
         }
 
     @healing
-    def sql(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Columns and rows of `query` over all there is, on a private copy: it can change nothing that lasts.
-
-        Raises duckdb.Error, with DuckDB's own words, for a query that fails.
-        """
+    def sql(self, query: str, limits: Limits | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return columns and rows of `query` over all there is, on a private copy. Raises: as `store.sql.answer`."""
         self.settle()
-        with self.database.copied() as connection:
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            result = connection.execute(query)
-            return [column[0] for column in result.description or []], result.fetchall()
+        return answer(self.database, query, limits or Limits())
 
     def _folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.home, run_id)

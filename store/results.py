@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from store.records import Part
 from store.subject import Changes
+
+if TYPE_CHECKING:  # a run's status needs no arrays, and NumPy takes 0.1 s to load
+    import numpy as np
+    from numpy.typing import NDArray
 
 Measure = Literal["accuracy", "perplexity"]
 

@@ -6,7 +6,6 @@ still is. A run whose state is live and whose supervisor is gone was interrupted
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 
 from store.home import RunFolder
 from store.locks import is_locked
+from store.plain_json import parse_object
 from store.records import LIVE_STATES, Event, Part, RunRow
 from store.results import ProcessStatus, RunStatus, RunSummary, StageStatus
 from store.subject import model_source
@@ -25,10 +25,12 @@ def is_live(folder: RunFolder) -> bool:
 
 
 def registered(folder: RunFolder) -> RunRow | None:
-    """The registration of a run that has a folder but no journal yet; None where there is no such run."""
+    """Return the registration in a run's folder; None if there is none, or it cannot be read."""
     try:
-        config = json.loads(folder.config.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        config = parse_object(folder.config.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    if not _is_configuration(config):
         return None
     return RunRow(
         name=config.get("name", folder.run_id),
@@ -36,6 +38,19 @@ def registered(folder: RunFolder) -> RunRow | None:
         seed=config.get("seed", 0),
         config=config,
         ts=config.get("created", 0.0),
+    )
+
+
+def _is_configuration(config: dict[str, Any]) -> bool:
+    """Return True if what reports read of a run's configuration has the right types; a damaged one may not."""
+    plan, created, seed = config.get("plan", []), config.get("created", 0.0), config.get("seed", 0)
+    steps = plan if isinstance(plan, list) else [None]
+    return (
+        all(isinstance(step, dict) and isinstance(step.get("stage"), str) for step in steps)
+        and isinstance(config.get("name", ""), str)
+        and isinstance(created, (int, float))
+        and isinstance(seed, int)
+        and isinstance(config.get("changed", {}), dict)
     )
 
 

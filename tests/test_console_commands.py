@@ -80,7 +80,7 @@ async def test_a_command_to_a_run_without_a_supervisor_says_so(tmp_path: Path) -
     async with console(tmp_path) as (_, pilot):
         await sees(pilot, "demo-s0-finished")
         await pilot.press("p")
-        await sees(pilot, "no supervisor", "press R to go")
+        await sees(pilot, "no supervisor", "press R to resume it")
 
 
 async def test_a_new_run_is_checked_while_it_is_typed(

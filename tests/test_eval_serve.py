@@ -19,7 +19,7 @@ from engine import digests, launch, serve
 from engine.context import StageFailed
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.gpus import Gpu, GpuQueue
-from engine.preflight import LaunchError
+from engine.refusals import LaunchError
 from engine.served import only_model
 from profiles import load
 from profiles.training import Pretrain

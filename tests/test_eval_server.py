@@ -20,7 +20,7 @@ from engine import launch
 from engine.context import StageFailed
 from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, Sampling, WeightRef
 from engine.plan import make_plan, needs_worker
-from engine.preflight import LaunchError
+from engine.refusals import LaunchError
 from engine.served import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
 from engine.server_tokenizer import ServerTokenizer
 from profiles import load

@@ -15,7 +15,7 @@ from engine import launch, model_check
 from engine.bench import families
 from engine.model_check import check_model, request
 from engine.plan import STAGES, make_plan
-from engine.preflight import LaunchError
+from engine.refusals import LaunchError
 from profiles import Profile, load
 
 

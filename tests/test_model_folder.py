@@ -40,7 +40,8 @@ from folder_forms import (
 
 from engine.model_folder import FolderFault, check_folder, check_loaded, located
 from engine.plan import make_plan
-from engine.preflight import LaunchError, check
+from engine.preflight import check
+from engine.refusals import LaunchError
 from profiles import Profile, load
 
 MOST_SECONDS = 3.0

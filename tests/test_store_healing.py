@@ -213,7 +213,7 @@ def test_a_full_disk_a_bad_query_and_a_lock_are_no_damage(home: Path) -> None:
     )
     assert holder.stdout is not None
     holder.stdout.readline()
-    with pytest.raises(StoreError, match="PID"), store.database.reading(patience=0.01):
+    with pytest.raises(StoreError, match="PID"), store.database.reading(patience=0.01, exact=True):
         pass
     holder.communicate()
     limited = (

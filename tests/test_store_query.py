@@ -111,7 +111,8 @@ def test_a_command_that_could_not_wait_for_an_ingest_says_what_it_lacks(
         assert store.ingest() == 0
         assert store.problem == ""  # the next tick will do
         assert store.settle() == 0
-    assert "the newest rows are left out: another process" in caplog.text
+    lock = tmp_path / "store.lock"
+    assert f"the newest rows are left out: {lock}: held by PID {os.getpid()}" in caplog.text
     assert store.settle() == 1
     assert store.problem == ""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from journaled import RUN, journaled, scalars
 
+from store import locks
 from store.errors import StoreBusy
 from store.query import Store
 
@@ -53,14 +54,23 @@ def test_a_parked_reader_delays_rows_and_is_named(tmp_path: Path) -> None:
     assert store.problem == ""
 
 
-def test_a_client_that_opened_the_store_to_write_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_a_client_that_opened_the_store_to_write_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journaled(tmp_path, scalars(10))
     store = Store(tmp_path)
     store.ingest()
     with stranger(tmp_path, "read-write") as process:
         refused = pytest.raises(StoreBusy, match=rf"PID {process.pid}.*duckdb -readonly")
-        with refused, store.database.reading(patience=0.02):
+        with refused, store.database.reading(patience=0.02, exact=True):
             pass
+        with store.database.reading(patience=0.02) as connection:
+            assert connection.execute("SELECT count(*) FROM store.scalar").fetchall() == [(10,)]
+        monkeypatch.setattr(locks, "LONG_SECONDS", 0.01)
+        for patience in (0.02, 600.0, 600.0):  # a process waits once
+            with store.database.reading(patience):
+                assert "this answer is from the store as it was" in store.problem
+        assert f"PID {process.pid}" in store.problem
     assert store.series(RUN, "sft/train/loss").step.size == 10
 
 

@@ -14,7 +14,8 @@ from lm_eval.api.instance import Instance
 from engine.generators.transformers import TransformersGenerator
 from engine.messages import WeightRef
 from engine.plan import Step
-from engine.preflight import LaunchError, check_suite
+from engine.preflight import check_suite
+from engine.refusals import LaunchError
 from engine.suite import window
 from engine.suite.model import GeneratorModel
 from engine.suite.progress import Documents

@@ -15,9 +15,10 @@ from engine.context import Context
 from engine.gpus import Gpu
 from engine.handover.slots import remove_slots
 from engine.plan import Step
-from engine.preflight import LaunchError, check_devices
+from engine.preflight import check_devices
 from engine.processes.pidfile import Process, lock_path, pid_path, recorded
 from engine.processes.process_tree import marked
+from engine.refusals import LaunchError
 from engine.stages import stage
 from profiles import load
 from store.home import RunFolder

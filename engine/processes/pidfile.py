@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from engine.processes.process_tree import kill_marked
 from store.home import RunFolder
 from store.locks import is_locked
 from store.private import FILE_MODE
+from store.process import Process
+
+__all__ = ["ROLES", "Held", "Process", "hold", "holder", "lock_path", "pid_path", "recorded"]
 
 ROLES = ("trainer", "worker")
 PATIENCE_SECONDS = 1.0  # others test a lock by taking it for some microseconds
@@ -27,32 +27,6 @@ class Held(RuntimeError):
     """Another living process holds the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One process for good: pids are used again, pairs of pid and start time (in clock ticks since boot) are not."""
-
-    pid: int
-    started: int
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        """The process that has the number `pid` now; one that is dead where none has."""
-        return cls(pid, _start_time(pid) or -1)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
-        return _start_time(self.pid) == self.started
-
-    def kill(self) -> None:
-        """Ends the process at once; nothing happens where it is dead."""
-        if self.is_alive:
-            try:
-                os.kill(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-
-
 def lock_path(folder: RunFolder) -> Path:
     """The file that a run's living supervisor holds."""
     return folder.path / "run.lock"
@@ -61,21 +35,6 @@ def lock_path(folder: RunFolder) -> Path:
 def pid_path(folder: RunFolder, role: str) -> Path:
     """The file that the process which plays `role` in a run holds."""
     return folder.path / f"{role}.pid"
-
-
-def end_unattended(folder: RunFolder) -> list[Process]:
-    """Ends a run whose supervisor does not answer: the supervisor first, so that it starts nothing again.
-
-    Returns its processes, some of which may take a moment yet.
-    """
-    paths = [lock_path(folder), *(pid_path(folder, role) for role in ROLES)]
-    processes = [process for path in paths if (process := recorded(path)) is not None]
-    supervisor = recorded(lock_path(folder))
-    if supervisor is not None:
-        supervisor.kill()
-    for role in ROLES:
-        kill_marked(folder, role)
-    return processes
 
 
 def hold(path: Path) -> int:
@@ -105,19 +64,10 @@ def holder(path: Path) -> Process | None:
 
 
 def recorded(path: Path) -> Process | None:
-    """The process that held `path` last, dead or alive."""
+    """Return the process that held `path` last, dead or alive; None if the file does not name one."""
     try:
-        words = path.read_text(encoding="ascii").split()
+        words = path.read_bytes().split()
     except FileNotFoundError:
         return None
-    return Process(int(words[0]), int(words[1])) if len(words) == 2 else None
-
-
-def _start_time(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat (proc(5)); None for a process that is gone or a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold spaces and brackets
-    return None if fields[0] in "ZX" else int(fields[19])
+    is_identity = len(words) == 2 and all(word.isdigit() and len(word) < 20 for word in words)
+    return Process(int(words[0]), int(words[1])) if is_identity else None

@@ -46,11 +46,18 @@ def marked(folder: RunFolder, role: str) -> Iterator[int]:
         if path.name.isdigit():
             try:
                 environment = (path / "environ").read_bytes()  # empty for a zombie
-                command = (path / "cmdline").read_bytes()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # over by now, or another user's and none of ours
-            if wanted in environment.split(b"\0") and b"resource_tracker" not in command:
+            if wanted in environment.split(b"\0") and not is_tracker(int(path.name)):
                 yield int(path.name)
+
+
+def is_tracker(pid: int) -> bool:
+    """True if the process is a resource tracker of Python's."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _mark(folder: RunFolder, role: str) -> str:

@@ -11,6 +11,8 @@ from store.ingest import Ingester
 
 SECONDS = 1.0
 LAST_PATIENCE_SECONDS = 5.0
+KILLED_PATIENCE_SECONDS = 0.1  # a killed run's rows are left to the next reader
+END_SECONDS = 5.0  # the thread may be in a write to a disk that does not answer
 
 
 class Ingestion:
@@ -28,13 +30,19 @@ class Ingestion:
         return self._ingester.problem
 
     def end(self) -> None:
-        """Ends the thread."""
+        """End the thread; wait END_SECONDS at most."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(END_SECONDS)
 
-    def catch_up(self) -> None:
-        """Brings in what is left, in whole row groups; what cannot be now stays in the journal for others."""
-        self._ingester.apply(LAST_PATIENCE_SECONDS, ROW_GROUP)
+    def catch_up(self, *, killed: bool = False) -> None:
+        """Apply what is left, in whole row groups. What cannot be applied now stays in the journal for others.
+
+        Takes LAST_PATIENCE_SECONDS at most while others hold the store, and almost none if the run was `killed`.
+        """
+        if self._thread.is_alive():
+            print("the database is behind the journal: the disk does not answer", file=sys.stderr)
+            return
+        self._ingester.apply(KILLED_PATIENCE_SECONDS if killed else LAST_PATIENCE_SECONDS, ROW_GROUP)
         if self.problem:
             print(f"the database is behind the journal: {self.problem}", file=sys.stderr)
 

@@ -92,6 +92,7 @@ class Supervisor:
         self._wants_pause = False
         self._stopped_by = ""
         self._terminated = False
+        self._killed = False
         self._failure = ""  # what the last stage that failed, whole or in part, gave as its reason
         self._end: tuple[RunState, str] = ("done", "")
         self._deadline = 0.0
@@ -114,7 +115,7 @@ class Supervisor:
         self._crew.release()
         self._journal.close()  # a journal that differs from the store is reconciled without its writer
         if not self._terminated:
-            self._ingestion.catch_up()
+            self._ingestion.catch_up(killed=self._killed)
         self._server.close()
         os.close(self._lock)
         return self._state
@@ -254,15 +255,8 @@ class Supervisor:
 
     def _obey(self, request: Request) -> Reply:
         if request.command != "status":
-            self._recorder.take(
-                [
-                    Event(
-                        "command",
-                        request.command,
-                        payload={"command": request.command, "origin": request.origin},
-                    )
-                ]
-            )
+            payload = {"command": request.command, "origin": request.origin}
+            self._recorder.take([Event("command", request.command, payload=payload)])
             self._recorder.hurry()
         handler = {
             "status": lambda _: (True, ""),
@@ -290,6 +284,7 @@ class Supervisor:
         if self._phase != "ending":
             self._finish("interrupted", f"killed by {origin}")
         self._deadline = 0.0
+        self._killed = True
         self._leftovers.kill()
         self._crew.kill()
         return True, "killed"

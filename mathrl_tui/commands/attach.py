@@ -1,9 +1,8 @@
-"""`attach`: follows a run that somebody started."""
+"""`attach`: follow a run, from the end of its journal."""
 
 from __future__ import annotations
 
 from mathrl_tui.commands.options import Home, Run
-from mathrl_tui.commands.settled import settled_store
 
 PAST_LINES = 20
 
@@ -11,8 +10,12 @@ PAST_LINES = 20
 def attach(home: Home, run: Run) -> None:
     """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it."""
     from mathrl_tui.commands.follow import follow
+    from store.home import RunFolder
+    from store.naming import find_run
+    from store.records import Event
+    from store.tail import read_tail
 
-    store = settled_store(home)
-    run_id = store.resolve(run)
-    past, here = store.events_to_here(run_id, PAST_LINES)
-    follow(home, run_id, here, past)
+    run_id = find_run(home, run)
+    tail = read_tail(RunFolder(home, run_id).journal)
+    past = [record for record in tail.records if isinstance(record, Event)]
+    follow(home, run_id, tail.end, past[-PAST_LINES:])

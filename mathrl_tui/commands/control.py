@@ -1,4 +1,4 @@
-"""`stop`, `kill`, `pause`, `resume`, `checkpoint`: commands to a live run."""
+"""`stop`, `kill`, `pause`, `resume`, `checkpoint`: commands to a live run, which need its folder only."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def checkpoint(home: Home, run: Run) -> None:
 
 
 def _send(home: Path, run: str, word: str) -> None:
-    from engine.launch import command
-    from store.query import Store
+    from engine.commanding import command
+    from store.naming import find_run
 
-    run_id = Store(home).resolve(run)
+    run_id = find_run(home, run)
     reply = command(home, run_id, word)
     if not reply.ok:
         raise CommandFailed(f"run {run_id}: {word}: {reply.message}")

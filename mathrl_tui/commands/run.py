@@ -77,10 +77,10 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool, settings: l
     from engine.plan import parse_stages
     from store.home import RunFolder
     from store.live import end_of
-    from store.query import Store
+    from store.naming import find_run
 
     warn_of_access(home)
-    run_id = Store(home).resolve(resume)
+    run_id = find_run(home, resume)
     past = end_of(RunFolder(home, run_id).journal)
     resume_run(home, run_id, parse_stages(stages) if stages else (), print_notice, settings)
     print(run_id, flush=True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson, Home
-from mathrl_tui.commands.printing import print_json, table
+from mathrl_tui.commands.printing import print_json, print_notice, table
 from mathrl_tui.commands.settled import warn_of_damage
 from mathrl_tui.core.stages import ENDED, part_words
 from mathrl_tui.core.text import clip, duration, harmless, number
 
 if TYPE_CHECKING:
-    from store.query import Store
-    from store.results import RunStatus, RunSummary
+    from mathrl_tui.commands.glance import Glance
+    from store.results import RunSummary
 
 REASON_WIDTH = 120  # `status` shows all of it
 
@@ -54,37 +55,75 @@ def status(
     """Show where runs are: stage, step, time left, last metrics, processes and GPUs."""
     if plot and as_json:
         raise WrongInput("--plot draws text: leave --json out, or export the metric with `mathrl-tui export`")
+    from mathrl_tui.commands.glance import live_or_newest
+    from store.naming import names
+
+    chosen = [run] if run else live_or_newest(home, names(home))
+    if not chosen:
+        chosen = _newest_in_store(home)
+    found = [_look(home, each) for each in chosen]
+    for one in found:
+        if one.damage:
+            print_notice(one.damage)
+    if as_json:
+        answers = [_as_json(one) for one in found]
+        print_json(answers[0] if run else {"runs": answers})
+    elif not found:
+        print(f"no runs in {home} yet; `mathrl-tui demo` makes one")
+    else:
+        drawn = [f"\n{_plotted(home, one.status.run, plot)}" if plot else "" for one in found]
+        print("\n\n".join(_told(one) + drawing for one, drawing in zip(found, drawn, strict=True)))
+
+
+def _look(home: Path, run: str) -> Glance:
+    """Return a run's status from its folder; of a run that the store alone knows, from there."""
+    from mathrl_tui.commands.glance import Glance, glance
+    from store.naming import UnknownRun, find_run
+
+    try:
+        seen = glance(home, find_run(home, run))
+    except UnknownRun:
+        if not (home / "store.duckdb").exists():
+            raise
+        seen = None
+    if seen is not None:
+        return seen
     from store.query import Store
-    from store.records import LIVE_STATES
 
     store = Store(home)
-    store.ingest()
-    warn_of_damage(store, [store.resolve(run)] if run else None)
-    if run:
-        found = store.status(store.resolve(run))
-        print_json(_as_json(found, store)) if as_json else print(_told(found, store, plot))
-        return
-    summaries = store.runs()
-    chosen = [one for one in summaries if one.state in LIVE_STATES] or summaries[-1:]
-    details = [store.status(one.run) for one in chosen]
-    if as_json:
-        print_json({"runs": [_as_json(one, store) for one in details]})
-    else:
-        told = [_told(one, store, plot) for one in details]
-        print("\n\n".join(told) or f"no runs in {home} yet; `mathrl-tui demo` makes one")
+    return Glance(store.status(store.resolve(run)))
 
 
-def _told(run: RunStatus, store: Store, plot: str) -> str:
+def _newest_in_store(home: Path) -> list[str]:
+    """Return the newest run of a home without run folders."""
+    if not (home / "store.duckdb").exists():
+        return []
+    from store.query import Store
+
+    return [summary.run for summary in Store(home).runs()[-1:]]
+
+
+def _plotted(home: Path, run_id: str, metric: str) -> str:
+    from mathrl_tui.commands.plot import plotted
+    from mathrl_tui.commands.settled import settled_store
+
+    return plotted(settled_store(home), run_id, metric)
+
+
+def _told(seen: Glance) -> str:
+    run = seen.status
     lines = [
         f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),
         *_subject(run),
         f"seed {run.seed}, started {_moment(run.started)}, {_span(run)}",
     ]
-    lines += [f"! {words}" for words in _alarms(store, run)]
+    lines += [f"! {words}" for words in seen.alarms]
     if run.step is not None:
         left = "" if run.eta_seconds is None else f", {duration(run.eta_seconds)} left"
         part = f", {part_words(run.part)}" if run.part else ""
         lines.append(f"{run.arm or run.stage}: {run.step} of {run.total_steps} {run.unit}{part}{left}")
+    if seen.cost:
+        lines.append(seen.cost.words)
     lines.append(table(("stage", "arm", "status"), [(s.stage, s.arm, s.status) for s in run.stages], left=3))
     if run.metrics:
         lines.append(
@@ -93,10 +132,6 @@ def _told(run: RunStatus, store: Store, plot: str) -> str:
     if run.processes:
         rows = [(one.role, str(one.pid), "alive" if one.alive else "ended") for one in run.processes]
         lines.append(table(("process", "pid", ""), rows))
-    if plot:
-        from mathrl_tui.commands.plot import plotted
-
-        lines.append(plotted(store, run.run, plot))
     return "\n".join(lines)
 
 
@@ -121,20 +156,11 @@ def _subject(run: RunSummary) -> list[str]:
     return [harmless(line) for line in (*lines, *(f"  {change}" for change in changed))]
 
 
-def _as_json(run: RunStatus, store: Store) -> dict[str, Any]:
+def _as_json(seen: Glance) -> dict[str, Any]:
     from store.runs import as_json
 
-    return {**as_json(run), "alarms": _alarms(store, run)}
-
-
-def _alarms(store: Store, run: RunStatus) -> list[str]:
-    """What should not be overlooked in a live run, the gravest first."""
-    from mathrl_tui.core.feed import alarms_of
-    from store.records import LIVE_STATES
-
-    if run.state not in LIVE_STATES:
-        return []
-    return [alarm.words for alarm in alarms_of(store, run, time.time())]
+    at_risk = seen.cost.as_json() if seen.cost else None
+    return {**as_json(seen.status), "alarms": seen.alarms, "at_risk": at_risk}
 
 
 def _stages(run: RunSummary) -> str:

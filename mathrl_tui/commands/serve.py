@@ -48,14 +48,14 @@ def _found(home: Path, model: str) -> str:
     """The folder or hub name that `model` stands for. A run's arm looks like a hub name, which is what is left."""
     from engine.serve import located
     from store.comparison import parse_address
-    from store.query import Store, UnknownRun
+    from store.naming import UnknownRun, find_run
     from store.score_files import InputError
 
     if Path(model).expanduser().is_dir():
         return str(Path(model).expanduser().resolve())
     try:
         address = parse_address(model)
-        run_id = Store(home).resolve(address.run)
+        run_id = find_run(home, address.run)
     except (InputError, UnknownRun):
         return model
     return located(home, run_id, address.arm, address.step)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mathrl_tui.core import palette, text
-from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.silence import Pulse
 from store.records import Event
+
+if TYPE_CHECKING:  # curves need NumPy, which a command that reads no curve does not load
+    from mathrl_tui.core.run import RunSnapshot
 
 Span = tuple[str, str]
 Row = list[Span]

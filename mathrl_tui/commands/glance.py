@@ -1,0 +1,140 @@
+"""A run's status from its folder alone: run.json, the journal's end, its supervisor's answer. No database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+
+from mathrl_tui.core import alarms, silence
+from mathrl_tui.core.silence import Pulse
+from store import at_risk
+from store import runs as run_states
+from store.at_risk import AtRisk
+from store.damage import summary as damage_line
+from store.home import RunFolder
+from store.journal import segments
+from store.records import LIVE_STATES, Event, Record, RunRow, Scalar
+from store.results import ProcessStatus, RunStatus
+from store.tail import Tail, read_tail
+
+ANSWER_SECONDS = 1.0  # that a supervisor has to answer; one that is well needs half a second at most
+LOG_LOOK = 500  # newest log events that are looked through for warnings
+SIGN_LOOK = 5000  # newest records that show whether the run hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A run's status, what should not be overlooked in it, the gravest first, and what a kill would cost now.
+
+    `damage` is a line about the damaged places of its journal, if there are any.
+    """
+
+    status: RunStatus
+    alarms: list[str] = field(default_factory=list)
+    cost: AtRisk | None = None
+    damage: str = ""
+
+
+def glance(home: Path, run_id: str) -> Glance | None:
+    """Return the run's status; None if its folder does not tell it, so that only the store can."""
+    folder = RunFolder(home, run_id)
+    live = run_states.is_live(
+        folder
+    )  # before the journal: what a supervisor wrote before it went is then read
+    tail = read_tail(folder.journal)
+    row = _registration(tail.records) or run_states.registered(folder)
+    if row is None or not (live or segments(folder.journal)):
+        return None
+    events = [record for record in tail.records if isinstance(record, Event)]
+    if not tail.is_whole:
+        events = [*_earlier(folder, row, events), *events]
+    metrics = {one.metric: one.value for one in tail.records if isinstance(one, Scalar)}
+    summary = run_states.summarise(run_id, row, events, live)
+    status = run_states.detail(
+        replace(summary, damage=[one.words() for one in tail.damages]),
+        events,
+        dict(sorted(metrics.items())),
+        folder,
+    )
+    damage = damage_line(run_id, tail.damages) if tail.damages else ""
+    if not live:
+        return Glance(status, damage=damage)
+    status, trouble = _asked(folder, status)
+    cost = at_risk.cost(at_risk.marked(tail.records), time.time())
+    return Glance(status, [*trouble, *_alarms(status, tail)], cost, damage)
+
+
+def live_or_newest(home: Path, run_ids: Iterable[str]) -> list[str]:
+    """Return the live runs of `run_ids`; if there are none, the newest run."""
+    folders = [RunFolder(home, run_id) for run_id in run_ids]
+    live = [folder.run_id for folder in folders if run_states.is_live(folder)]
+    rows = [(row.ts, folder.run_id) for folder in folders if (row := run_states.registered(folder))]
+    return live or [run_id for _, run_id in sorted(rows)[-1:]]
+
+
+def _registration(records: Iterable[Record]) -> RunRow | None:
+    return next((record for record in reversed(list(records)) if isinstance(record, RunRow)), None)
+
+
+def _earlier(folder: RunFolder, row: RunRow, events: list[Event]) -> list[Event]:
+    """Return events that stand for those before the tail: finished stages, by their marks, and the one at work."""
+    plan = [(step["stage"], step.get("arm", "")) for step in row.config.get("plan", [])]
+    found = [
+        Event("stage", stage=stage, arm=arm, payload={"status": "finished"}, ts=0.0)
+        for stage, arm in plan
+        if (folder.path / "finished" / (arm or stage)).is_file()
+    ]
+    at = next((event for event in reversed(events) if event.kind == "progress"), None)
+    if at is not None and not any(event.kind == "stage" for event in events):
+        found.append(Event("stage", stage=at.stage, arm=at.arm, payload={"status": "started"}, ts=0.0))
+    return found
+
+
+def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
+    """Return `status` with what the supervisor says of itself, and its trouble; also that it does not answer."""
+    from engine.commanding import stopped_supervisor
+    from engine.control import NotLive, ask
+    from engine.processes.pidfile import holder, lock_path
+
+    if stopped := stopped_supervisor(folder):
+        return _by_pid_files(folder, status), [stopped]
+    try:
+        said = ask(folder, "status", timeout=ANSWER_SECONDS).status
+    except NotLive as error:
+        starts = status.state == "queued" or holder(lock_path(folder)) is None  # its socket is not there yet
+        silent = [] if starts else [f"{error}; `mathrl-tui kill {folder.run_id}` ends the run"]
+        return _by_pid_files(folder, status), silent
+    processes = [ProcessStatus(one["role"], int(one["pid"]), True) for one in said.get("processes", ())]
+    known = {one.role for one in processes}
+    others = [replace(one, alive=False) for one in status.processes if one.role not in known]
+    state, reason = str(said.get("state", status.state)), str(said.get("reason", status.reason))
+    trouble = str(said.get("trouble") or "")
+    return replace(status, state=state, reason=reason, processes=[*processes, *others]), [trouble] * bool(
+        trouble
+    )
+
+
+def _by_pid_files(folder: RunFolder, status: RunStatus) -> RunStatus:
+    """Return `status` with the processes that hold the run's pid files in place of what was journaled of them."""
+    from engine.processes.pidfile import ROLES, holder, lock_path, pid_path
+
+    paths = {"supervisor": lock_path(folder), **{role: pid_path(folder, role) for role in ROLES}}
+    held = {role: process for role, path in paths.items() if (process := holder(path)) is not None}
+    found = [ProcessStatus(role, process.pid, True) for role, process in held.items()]
+    return replace(status, processes=[*found, *(one for one in status.processes if one.role not in held)])
+
+
+def _alarms(status: RunStatus, tail: Tail) -> list[str]:
+    if status.state not in LIVE_STATES:
+        return []
+    log = [one for one in tail.records if isinstance(one, Event) and one.kind == "log"]
+    pulse = reduce(silence.after, tail.records[-SIGN_LOOK:], Pulse())
+    found = [
+        *alarms.diverging(status.metrics),
+        *alarms.silent(status.state, pulse, time.time()),
+        *alarms.warnings(log[-LOG_LOOK:]),
+    ]
+    return [alarm.words for alarm in found]
