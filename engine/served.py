@@ -27,6 +27,7 @@ from engine.context import StageFailed
 from engine.grading import grade
 from engine.messages import Completion, Finish, Job, JobDone, JobFailed, Prompt, Result, Work, completion_seed
 from store.env_file import setting
+from store.plain_json import parse
 
 CONCURRENCY = 64  # requests in flight
 ATTEMPTS = 3  # tries of a question while the server answers nothing else
@@ -68,7 +69,7 @@ def served_models(url: str) -> list[ServedModel]:
     try:
         request = urllib.request.Request(f"{url}/models", headers=_headers())
         with urllib.request.urlopen(request, timeout=LIST_SECONDS) as response:
-            found = json.load(response)
+            found = parse(response.read())
     except http.client.HTTPException as error:
         raise ValueError(f"no HTTP: {type(error).__name__}") from None
     try:
@@ -228,7 +229,7 @@ def post_json(url: str, body: dict[str, Any]) -> Any:
         url, json.dumps(body).encode(), {"Content-Type": "application/json", **_headers()}
     )
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-        return json.load(response)
+        return parse(response.read())
 
 
 def server_key() -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
@@ -29,8 +28,11 @@ from mathrl_tui.commands.runs import runs, status
 from mathrl_tui.commands.samples import samples
 from mathrl_tui.commands.serve import serve
 from mathrl_tui.commands.sql import sql
+from mathrl_tui.streams import steady_streams
+from store.wording import abridged
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+LONGEST_LINE = 1500  # characters of an error; what a person gave may be of any length
 
 # By name, as importing their modules here would cost every command the time that only one needs.
 _EXIT_STATUS = {
@@ -39,11 +41,11 @@ _EXIT_STATUS = {
     "mathrl_tui.commands.errors.CommandFailed": FAILED,
     "profiles.load.ProfileError": WRONG,
     "engine.plan.PlanError": WRONG,
-    "engine.preflight.LaunchError": WRONG,
+    "engine.refusals.LaunchError": WRONG,
     "engine.gpus.GpuFault": FAILED,
     "engine.data.files.InputError": WRONG,
     "engine.serve.ServerFailed": FAILED,
-    "store.query.UnknownRun": WRONG,
+    "store.naming.UnknownRun": WRONG,
     "store.score_files.InputError": WRONG,
     "store.errors.StoreError": FAILED,
     "store.journal.JournalBusy": FAILED,
@@ -89,7 +91,7 @@ def console(context: typer.Context) -> None:
 
 def main() -> None:
     """Runs the command in `sys.argv` and exits with its status."""
-    _steady_streams()
+    steady_streams()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _OneLineErrors(debug=len(arguments) < len(sys.argv) - 1):
         if _HELP.intersection(arguments):
@@ -98,18 +100,6 @@ def main() -> None:
             status = app(_without_leading_home(arguments), standalone_mode=False)
         sys.stdout.flush()
         raise SystemExit(status if isinstance(status, int) else DONE)
-
-
-def _steady_streams() -> None:
-    """Whatever the standard streams are: closed ones lead nowhere, and what an encoding lacks is written as escapes.
-
-    The descriptor of a closed one would be the next file's, the store's even, and take what libraries print.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), mode))
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _print_help(arguments: list[str]) -> int:
@@ -185,4 +175,4 @@ def _one_line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, typer.TyperException):
         text = f"{error.format_message().rstrip('.')}; see --help"
-    return " ".join(text.split())
+    return abridged(" ".join(text.split()), LONGEST_LINE)

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 from profiles.schema import Profile
 
 FOLDER = Path(__file__).parent
+# Maximum number of parts of a key, far more than any field has.
+DEEPEST = 20
 # Maximum number of characters of a given value, or of a parser's message.
 LONGEST_SHOWN = 200
 
@@ -79,28 +81,37 @@ def _locate(name_or_path: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    # RecursionError: nested too deeply, or a key of too many parts. ValueError: also an integer of too many digits.
+        table = tomli.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ProfileError(f"profile {path}: not valid TOML: {_clipped(str(error))}") from None
+        raise ProfileError(f"profile {path}: not valid TOML: {_reason(error)}") from None
     except OSError as error:
         raise ProfileError(f"profile {path}: cannot be read: {error.strerror}") from None
+    _check_numbers(table, f"profile {path}: ")
+    return table
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise ProfileError(f"--set {override}: write KEY=VALUE, for example sft.learning_rate=2e-6")
+        raise ProfileError(f"--set {_clipped(override)}: write KEY=VALUE, for example sft.learning_rate=2e-6")
     *sections, field = key.strip().split(".")
+    if len(sections) >= DEEPEST:
+        raise ProfileError(
+            f"--set {_clipped(key)}: a key of {len(sections) + 1:,} parts; a field has two or three"
+        )
     for section in sections:
         inner = table.setdefault(section, {})
         if not isinstance(inner, dict):
             raise ProfileError(
-                f"--set {override}: {section} is not a table; to change arms, edit a profile file"
+                f"--set {_clipped(override)}: {_clipped(section)} is not a table; to change arms, edit a profile file"
             )
         table = inner
     item = _item_type([*sections, field])
-    table[field] = _value(text) if item is None else _values(text, item)
+    try:
+        table[field] = _value(text) if item is None else _values(text, item)
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"--set {_clipped(key.strip())}: cannot be read: {_reason(error)}") from None
+    _check_numbers({key.strip(): table[field]}, "--set ")
 
 
 def _item_type(path: Sequence[str]) -> Any:
@@ -129,13 +140,33 @@ def _value(text: str) -> Any:
         return tomli.loads(f"value = {text}")["value"]
     except tomli.TOMLDecodeError:
         return text.strip()
-    except (ValueError, RecursionError) as error:
-        raise ProfileError(f"--set …={_clipped(text)}: cannot be read: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return why TOML could not be read. Python's own words for a long number advise to change a limit of Python's."""
+    if isinstance(error, (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError)):
+        return _clipped(str(error))
+    return "a whole number of thousands of digits"
+
+
+def _check_numbers(table: dict[str, Any], where: str) -> None:
+    """Raise ProfileError for the first whole number that 64 bits, TOML's and the store's range, do not hold."""
+    pending: list[tuple[str, Any]] = list(table.items())
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [(name, inner) for inner in value]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ProfileError(
+                f"{where}{_clipped(name)}: a whole number of more than 64 bits; give a smaller one"
+            )
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    where = _clipped(".".join(str(part) for part in fault["loc"]))
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(where, _fields(Profile), n=1, cutoff=0.5)
         return f"{where}: no such field" + (f"; did you mean {close[0]}?" if close else "")
@@ -149,12 +180,20 @@ def _first_fault(error: ValidationError) -> str:
         if _item_type([str(part) for part in field])
         else ""
     )
-    return f"{where}: {message[0].lower()}{message[1:]} (given: {_clipped(repr(fault['input']))}){form}"
+    return f"{where}: {message[0].lower()}{message[1:]} (given: {_given(fault['input'])}){form}"
 
 
 def _clipped(text: str) -> str:
     """Shorten `text` to fit one line of an error."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _given(value: Any) -> str:
+    """Return a value as a message shows it."""
+    try:
+        return _clipped(repr(value))
+    except RecursionError:
+        return "a table in a table, and so on"
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> list[str]:

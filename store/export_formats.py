@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 
 from store.filesystem import sql_path
-from store.wording import human
+from store.wording import harmless, human
 
 ROWS_A_FETCH = 10_000
 
@@ -63,9 +63,9 @@ def markdown_cell(value: Any) -> str:
     """Escape `value` for a Markdown table, so that line breaks, pipes, tags and emphasis appear literally."""
     if isinstance(value, (int, float)):
         return human(str(value) if isinstance(value, int) else f"{value:.6g}")
-    text = re.sub(r"([\\`*|~])", r"\\\1", _text(value))
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"\r\n|\r|\n", "<br>", text)
+    text = re.sub(r"\r\n|\r|\n", "\n", _text(value))
+    text = re.sub(r"([\\`*|~])", r"\\\1", harmless(text))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", "<br>")
 
 
 WRITERS: dict[str, tuple[str, Writer]] = {

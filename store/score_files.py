@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from store.records import ROUNDING
+from store.wording import abridged
 
 
 class InputError(ValueError):
@@ -88,10 +89,14 @@ def _identity(path: Path, number: int, row: dict[str, Any]) -> str:
     return str(question)
 
 
+def _shown(value: Any) -> str:
+    return abridged(json.dumps(value, ensure_ascii=False))
+
+
 def _score(path: Path, number: int, row: dict[str, Any]) -> float:
     score = row.get("correct")
     if not isinstance(score, (bool, int, float)) or not 0.0 <= score <= 1.0 + ROUNDING:
         raise InputError(
-            f"{path}:{number}: no `correct` (true, false, or a score from 0 to 1); got {score!r}"
+            f"{path}:{number}: no `correct` (true, false, or a score from 0 to 1); got {_shown(score)}"
         )
     return min(float(score), 1.0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from profiles.training import Grpo
 from store.home import RunFolder
+from store.plain_json import parse
 from store.private import write_text
 
 PREFIX = "update_"
@@ -107,7 +108,7 @@ def _other_sampling(home: Path, settings: Grpo) -> str:
     if not config.is_file():
         return ""
     try:
-        drawn_at = json.loads(config.read_text(encoding="utf-8"))["profile"]["grpo"]["temperature"]
+        drawn_at = parse(config.read_bytes())["profile"]["grpo"]["temperature"]
     except (ValueError, LookupError, TypeError):
         return f"{config} is no run's configuration; name a run that is whole"
     if drawn_at == settings.temperature:

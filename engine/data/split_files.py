@@ -8,7 +8,6 @@ that `save_to_disk` made of one data set is `train`. Hidden files and the caches
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.data.files import FORMS, READERS, InputError
+from store.plain_json import parse
 
 Item = TypeVar("Item")
 
@@ -111,7 +111,7 @@ def _is_cache(path: Path) -> bool:
     if path.suffix.lower() != ".arrow" or not state.is_file():
         return False
     try:
-        listed = json.loads(state.read_text(encoding="utf-8"))["_data_files"]
+        listed = parse(state.read_bytes())["_data_files"]
         return path.name not in {entry["filename"] for entry in listed}
     except (ValueError, LookupError, TypeError):
         return False

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from store.private import opener
+from engine.handover.room import no_room
+from store.private import FILE_MODE
 
 SHARED_MEMORY = Path("/dev/shm")
 ALIGNMENT = 256  # bytes; of each tensor
@@ -51,22 +52,21 @@ class Slot:
     """One file of shared memory, mapped for writing by its publisher."""
 
     def __init__(self, path: Path, size: int) -> None:
-        """Makes the file; OSError with a remedy where shared memory is too small for `size` bytes."""
+        """Make the file. Raises: OSError that names the limit if shared memory is too small for `size` bytes."""
         self.free_path = path
         self.path = path
         self.size = size
-        with open(path, "xb+", opener=opener) as file:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        except OSError as error:
+            raise no_room(path.parent, size, error) from None
+        with os.fdopen(descriptor, "rb+") as file:
             try:
-                os.posix_fallocate(
-                    file.fileno(), 0, size
-                )  # a mapping that cannot be backed would be SIGBUS later
+                # A mapping that cannot be backed would be SIGBUS later.
+                os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 path.unlink()
-                raise OSError(
-                    error.errno,
-                    f"{path.parent} has no room for {size / 2**30:.1f} GiB of weights; enlarge it "
-                    "(docker run --shm-size, or mount -o remount,size=)",
-                ) from error
+                raise no_room(path.parent, size, error) from None
             self.memory = mmap.mmap(file.fileno(), size)
 
     def begin(self) -> None:

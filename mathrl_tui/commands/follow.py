@@ -19,6 +19,7 @@ import typer
 from mathrl_tui.commands.errors import CommandFailed, EndedWithFailures
 from mathrl_tui.commands.feed import Feed
 from mathrl_tui.core.text import clip
+from mathrl_tui.streams import emit
 from mathrl_tui.terminal import can_redraw
 from store.home import RunFolder
 from store.journal import START, Position
@@ -27,6 +28,7 @@ from store.records import LIVE_STATES, Record
 from store.runs import is_live
 
 LOOK_SECONDS = 0.2
+NEW_LINE = "\r\x1b[K"  # back to the line's start, and erase it
 INTERRUPTED = 130
 QUESTION = "[s]top the run after this step, [l]eave it running, or Enter to go on watching? "
 
@@ -41,13 +43,16 @@ class Screen:
 
     def write(self, line: str) -> None:
         """Prints a line that stays."""
-        print(f"\r\x1b[K{line}" if self.live else line, flush=True)
+        if self.live:
+            emit(NEW_LINE)
+        print(line, flush=True)
 
     def show(self, status: str) -> None:
         """Redraws the status line; '' takes it away."""
         if self.live:
             width = shutil.get_terminal_size().columns
-            print(f"\r\x1b[K{clip(status, width - 1)}", end="", flush=True)
+            emit(NEW_LINE)
+            print(clip(status, width - 1), end="", flush=True)
 
 
 def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Record] = ()) -> None:
@@ -74,7 +79,7 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
             )
             raise typer.Exit(INTERRUPTED)
         if wish == "stop":
-            from engine.launch import command
+            from engine.commanding import command
 
             screen.write(command(home, run_id, "stop").message)
             stopping = True

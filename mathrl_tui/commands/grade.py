@@ -71,7 +71,7 @@ def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any
 def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
     value = row.get(field)
     if field == "answer" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):  # pandas writes NaN for what is missing
+        if isinstance(value, float) and not math.isfinite(value):  # pandas writes NaN for what is missing
             raise WrongInput(
                 f"{file}:{number}: `answer` is {value}; give the answer itself or leave the row out"
             )

@@ -8,10 +8,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from store.wording import CONTROL, harmless
+
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL}
+
 
 def print_json(value: Any) -> None:
-    """`value` as indented JSON; what JSON does not know (times, decimals) as text, and null for what is no number."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False))
+    """Print `value` as indented JSON; what JSON does not know (times, decimals) as text, null for what is no number.
+
+    Control characters are JSON's escapes: a parser gets them as they are, a terminal does not.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    print(text.translate(_JSON_ESCAPES))
 
 
 def print_notice(line: str) -> None:
@@ -28,7 +36,8 @@ def _finite(value: Any) -> Any:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Columns two spaces apart: the first `left` of them flush left, the others flush right."""
+    """Return columns two spaces apart: the first `left` of them flush left, the others flush right."""
+    rows = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
     lines = []
     for row in (headers, *rows):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 
-from store.wording import human, signed
+from store.wording import harmless, human, signed
+
+__all__ = ["harmless"]
 
 NOTHING = "–"
-_CONTROL = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\t"), ord("\n")}
-_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROL}
 
 
 def duration(seconds: float | None) -> str:
@@ -99,11 +99,6 @@ def clip(text: str, width: int) -> str:
 def one_line(text: str) -> str:
     """Return `text` on one harmless line; white space becomes single blanks."""
     return harmless(" ".join(text.split()))
-
-
-def harmless(text: str) -> str:
-    """Escape control characters except tabs and line breaks, so that the terminal does not obey them."""
-    return text.translate(_ESCAPES)
 
 
 def flowing(words: str) -> str:

@@ -1,0 +1,51 @@
+"""Why shared memory takes no more: which limit was reached, how large it is, and how to raise it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+from store.wording import size
+
+
+def no_room(folder: Path, wanted: int, error: OSError) -> OSError:
+    """Return `error`, met when a file of `wanted` bytes was made in `folder`, with the limit in its words."""
+    if error.errno not in _LIMITS:
+        return error
+    return OSError(
+        error.errno, f"{folder}: no room for {size(wanted)} of weights: {_LIMITS[error.errno](folder)}"
+    )
+
+
+def _space(folder: Path) -> str:
+    """Return which of a file system's two limits is reached: its files or its bytes."""
+    found = os.statvfs(folder)
+    if found.f_files and not found.f_favail:
+        return f"all its {found.f_files:,} inodes (files) are in use; mount -o remount,nr_inodes= raises the limit"
+    free, whole = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    return f"{size(free)} of {size(whole)} are free; enlarge it (docker run --shm-size, or mount -o remount,size=)"
+
+
+def _file_size(folder: Path) -> str:
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if largest == resource.RLIM_INFINITY:
+        return _space(folder)
+    return f"a file may have {size(largest)} (ulimit -f); ulimit -f unlimited raises the limit"
+
+
+def _memory(folder: Path) -> str:
+    return "the memory limit of this container or machine is reached; give it more memory"
+
+
+def _quota(folder: Path) -> str:
+    return "this user's quota on it is used up; raise the quota"
+
+
+_LIMITS = {
+    errno.ENOSPC: _space,
+    errno.EFBIG: _file_size,
+    errno.ENOMEM: _memory,
+    errno.EDQUOT: _quota,
+}
