@@ -109,7 +109,7 @@ def test_training_goes_on_from_the_one_before_and_comes_to_the_same(
     train(context, "sft", HandWorker())
     (warning,) = warnings(told)
     assert f"{newest / name} is damaged" in warning
-    assert warning.endswith("that checkpoint is now damaged-step_000004; training goes on from step 2")
+    assert warning.endswith("that checkpoint is now damaged-step_000004; training continues from step 2")
     assert files(root / "damaged-step_000004") == left  # kept as it was
     assert files(newest) == expected
     assert checkpoint.best(root) == leader
@@ -164,7 +164,7 @@ def test_without_a_whole_one_training_starts_from_its_beginning(again: tuple[Con
     (root / "damaged-step_000004").mkdir()  # of an earlier damage
     train(context, "sft", HandWorker())
     assert [words.rpartition("; ")[2] for words in warnings(told)] == [
-        "training goes on from its beginning: no whole checkpoint is left"
+        "training continues from its beginning: no whole checkpoint is left"
     ] * 2
     assert sorted(path.name for path in root.glob("damaged-*")) == [
         "damaged-step_000002",
@@ -186,7 +186,9 @@ def test_a_checkpoint_that_the_system_does_not_let_it_read_is_not_called_damaged
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(digests, "file_digest", refuse)
-    with pytest.raises(StageFailed, match=f"cannot be read: {os.strerror(number)}; this is no damage"):
+    with pytest.raises(
+        StageFailed, match=f"cannot be read: {os.strerror(number)}; the checkpoint is not known to be damaged"
+    ):
         train(context, "sft", HandWorker())
     assert sorted(path.name for path in root.iterdir()) == names
     monkeypatch.undo()

@@ -41,8 +41,8 @@ SETTINGS = (
     "sft.validate_every=0",
 )
 REMEDY = "lower sft.tokens_per_microbatch or set sft.gradient_checkpointing = true"
-FIRST = "rank 1 (cpu) ran out of memory in step 4 with 96 packed tokens a microbatch"
-AGAIN = "rank 0 (cpu) ran out of memory in step 6 with 48 packed tokens a microbatch"
+FIRST = "rank 1 (cpu) ran out of memory in step 4 with 96 packed tokens per microbatch"
+AGAIN = "rank 0 (cpu) ran out of memory in step 6 with 48 packed tokens per microbatch"
 
 
 def test_the_next_start_goes_on_with_half_the_budget_from_there_on(tmp_path: Path) -> None:
@@ -59,16 +59,16 @@ def test_the_next_start_goes_on_with_half_the_budget_from_there_on(tmp_path: Pat
     assert losses(told) == {step: expected[step] for step in (1, 2, 3)}
     log = log_of(context, "run", 1)
     assert "torch.OutOfMemoryError: " in log
-    assert f"OutOfMemory: {FIRST}; the trainer ends on all ranks" in log
+    assert f"OutOfMemory: {FIRST}; the trainer stops on all ranks" in log
 
-    halved = [f"{FIRST}; from there on it is 48. To be spared that, {REMEDY}"]
+    halved = [f"{FIRST}; the budget is 48 from there on. To avoid this, {REMEDY}"]
     status, told = start(context, "run", partial(runs_short, 0, (5, HALF)))  # from the checkpoint of step 2
     assert (status, warnings(told)) == (1, halved)
     assert losses(told) == {step: expected[step] for step in (3, 4, 5)}
 
     status, told = start(context, "run")
     assert (status, losses(told)) == (0, {})
-    assert failures(told) == [f"{AGAIN}, half of the budget already; in a new run, {REMEDY}"]
+    assert failures(told) == [f"{AGAIN}, already half of the budget; in a new run, {REMEDY}"]
 
     status, told = start(context, "run")  # a person has resumed it all the same
     assert (status, warnings(told), failures(told)) == (0, halved, [])

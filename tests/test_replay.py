@@ -210,7 +210,7 @@ def foreign(path: Path) -> None:
         (empty, "cannot be read (EOFError: "),
         (change, "cannot be read ("),
         (regroup, "cannot be read (ValueError: "),
-        (foreign, ", this model has 37; name a run of the same model"),
+        (foreign, ", this model has 37; choose a run of the same model"),
     ],
 )
 def test_a_step_that_is_damaged_or_of_another_model_ends_the_stage(

@@ -44,8 +44,8 @@ def test_half_the_budget_from_then_on(tmp_path: Path) -> None:
     assert [trial.run(step) for step in (0, 1)] == [8192, 8192]
     assert trial.log == ["16384", "clear", "8192", "8192"]
     assert trial.said == [
-        "cpu ran out of memory in step 1 with 16384 packed tokens a microbatch; from there on it is 8192. "
-        "To be spared that, lower sft.tokens_per_microbatch or set sft.gradient_checkpointing = true"
+        "cpu ran out of memory in step 1 with 16384 packed tokens per microbatch; the budget is 8192 from there on. "
+        "To avoid this, lower sft.tokens_per_microbatch or set sft.gradient_checkpointing = true"
     ]
 
 
@@ -112,4 +112,4 @@ def test_an_sft_step_that_ran_out_is_the_step_it_would_have_been(tmp_path: Path)
     assert again == metrics
     assert all(torch.equal(moved[name], master) for name, master in masters.items())
     (warning,) = said
-    assert "with 100 packed tokens a microbatch; from there on it is 50" in warning
+    assert "with 100 packed tokens per microbatch; the budget is 50 from there on" in warning

@@ -66,7 +66,7 @@ def test_two_ranks_are_one_trainer(tmp_path: Path) -> None:
     until(lambda: ranks_of(folder)[:1] not in ([], [trainer]), "the trainer is another")
     launch.command(home, folder.run_id, "resume")
     until(lambda: (folder.path / "finished" / "sft").is_file(), "sft is done")
-    assert f"goes on from step {paused_at}" in messages(folder)
+    assert f"continues from step {paused_at}" in messages(folder)
 
     # Nobody is left when supervisor and rank 0 are killed together.
     done = pause_after(folder, "grpo", 3)

@@ -132,7 +132,7 @@ def test_what_a_killed_publisher_left_is_never_read_and_is_removed(tmp_path: Pat
     process.start()
     location = receive.recv()
     process.join()
-    with pytest.raises(TornWeights, match="still being written, or its writer died"):
+    with pytest.raises(TornWeights, match="still being written, or its writer crashed"):
         read_weights(WeightRef("grpo", 0, location))
     (tmp_path / "mathrl-run-2-@1.0").touch()  # another run, of a living process
     WeightPublisher("run", tmp_path)

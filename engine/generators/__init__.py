@@ -1,1 +1,1 @@
-"""What the worker generates with: one small interface, and vLLM or plain transformers behind it."""
+"""Generators of the worker: one small interface over vLLM and transformers."""

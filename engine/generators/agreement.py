@@ -1,8 +1,8 @@
-"""Whether a generator computes what transformers does with the same weights.
+"""Check that a generator computes the same as transformers with equal weights.
 
-A generator of another library may skip a name, keep an older copy of a tensor or leave out what a family does to its
-logits, all without an error. A few tokens show it: the text is random, and each token's log-prob depends on all
-layers.
+Another library's generator may skip a parameter name, keep an older copy of a tensor, or omit what a family
+does to its logits. None of these raises an error. A few tokens of random text show it, because each token's
+log-prob depends on all layers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from engine.generators.interface import WeightsRefused
 from engine.generators.scoring import Score, ScoringRequest
 from engine.learning.own_forward import own_logprobs
 
-FIRST, LAST = 8, 24  # tokens of the text that are compared
+# Range of the text's tokens that are compared.
+FIRST, LAST = 8, 24
 # Mean |Δ log-prob| that rounding explains, by compute dtype. A fault of the kinds above is tens of nats.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 
@@ -39,6 +40,6 @@ def check_agreement(score: Scorer, model: PreTrainedModel, vocabulary: int, dtyp
     difference = float(np.abs(found - expected).mean())
     if not difference <= TOLERANCE[dtype]:
         raise WeightsRefused(
-            f"model type {model.config.model_type!r}: log-probs differ from transformers' by {difference:.3g} a token; "
-            "use hardware.generator = 'transformers'"
+            f"model type {model.config.model_type!r}: log-probs differ from transformers' by {difference:.3g} per token; use "
+            " hardware.generator = 'transformers'"
         )

@@ -1,4 +1,4 @@
-"""The body of a transformers model over rows whose keys and values `engine.generators.prefix` keeps."""
+"""Run the body of a transformers model with keys and values kept in `prefix`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ DIFFERENCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, memory: prefix.Memory) -> Tensor:
-    """Compute the last hidden states `(rows, tokens, width)` of `ids` `(rows, tokens)` at `positions`."""
+    """Compute the last hidden states of `ids` at `positions`.
+
+    Args:
+        ids: (rows, tokens); positions likewise.
+    Returns: (rows, tokens, width).
+    """
     output = body_of(model)(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -50,10 +55,10 @@ def prepared(model: PreTrainedModel, device: torch.device) -> tuple[PreTrainedMo
 
 
 def _check_memory(model: PreTrainedModel, device: torch.device) -> None:
-    """Read three tokens at once, then two of them and the third from memory.
+    """Read three tokens at once, then two tokens and the third from memory.
 
-    Raises: UnsupportedModel if a layer does not attend exactly once, or if the last token's hidden states differ: then
-        a layer has state besides keys and values.
+    Raises: UnsupportedModel if a layer does not attend exactly once, or if the last token's hidden states
+        differ. In the second case a layer has state besides keys and values.
     """
     ids = torch.tensor([[2, 0, 1]], device=device)
     places = torch.arange(3, device=device)[None]

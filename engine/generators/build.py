@@ -1,4 +1,4 @@
-"""Makes the generator that a profile asks for."""
+"""Build the generator that a profile requests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from engine.gpus import shared, visible_gpus
 from profiles import Profile
 from profiles.schema import Hardware
 
-Phase = Callable[[str, str], None]  # name of a start-up phase, and a detail
+# Called with the name of a start-up phase, and a detail.
+Phase = Callable[[str, str], None]
 
 
 def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = False) -> Generator:
-    """The generator with the model at `source` (folder or hub name), ready to load weights.
+    """Build the generator with the model at `source` (folder or hub name), ready to load weights.
 
-    Where it has room on several devices (engine.generators.placement) it is as many copies.
+    If several devices have room (engine.generators.placement), it consists of as many copies.
     """
     dtype = profile.model.compute_dtype
     phase("loading", source)
@@ -43,13 +44,16 @@ def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = Fals
 
 
 def with_copies(hardware: Hardware, folder: Path, dtype: str) -> Hardware:
-    """Return `hardware` with a number of copies for each GPU; with worker_copies = 0 it is found."""
+    """Return `hardware` with the number of copies per GPU set.
+
+    worker_copies = 0 means to compute it.
+    """
     if hardware.generator != "vllm" or hardware.worker == "cpu":
         return hardware.model_copy(update={"worker_copies": 1})
     if hardware.worker_copies:
         return hardware
     copies = 1
-    # A trainer on the same GPU, or a model that is split over several, leaves one copy.
+    # A trainer on the same GPU, or a model split over several GPUs, allows only one copy.
     if hardware.worker_tensor_parallel == 1 and not shared(hardware):
         from transformers import AutoConfig
 
@@ -65,7 +69,10 @@ def with_copies(hardware: Hardware, folder: Path, dtype: str) -> Hardware:
 
 
 def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator:
-    """A generator in this process. What it reads from the environment when it is imported is set here."""
+    """Build a generator in this process.
+
+    It sets the environment variables that the generator's library reads on import.
+    """
     if hardware.worker_threads:
         os.environ["OMP_NUM_THREADS"] = str(hardware.worker_threads)
     if hardware.generator == "vllm":
@@ -96,7 +103,11 @@ def _to_log(phase: str, detail: str) -> None:
 
 
 def visible_devices(first: str, count: int, visible: str) -> str:
-    """CUDA_VISIBLE_DEVICES for `count` devices from `first` ("cuda:1") on, where it says `visible` now."""
+    """Return CUDA_VISIBLE_DEVICES for `count` devices from `first` ("cuda:1") on.
+
+    `visible` is its present value.
+    Raises: WeightsRefused if `visible` lists too few devices.
+    """
     start = int(first.removeprefix("cuda:"))
     wanted = range(start, start + count)
     if not visible:

@@ -1,4 +1,4 @@
-"""Weights that lie in a model folder in Hugging Face form, and the check that weights fit a model."""
+"""Load weights from a Hugging Face model folder, and check that they fit a model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 
 
 def model_folder(source: str, revision: str) -> Path:
-    """The local folder of a model: `source` itself, or the hub's snapshot of it (downloaded where it is not cached).
+    """Return the local folder of a model.
 
-    WeightsRefused where there is neither.
+    It is `source` itself, or the hub's snapshot of it, downloaded if it is not cached.
+    Raises: WeightsRefused if neither exists.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -36,16 +37,21 @@ def model_folder(source: str, revision: str) -> Path:
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(MODEL_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise WeightsRefused(f"{source}: no such folder, and the hub does not give it: {reason}") from error
+        raise WeightsRefused(
+            f"{source}: no such folder, and the hub does not provide it: {reason}"
+        ) from error
 
 
 def is_slot(weights: WeightRef) -> bool:
-    """True where the weights lie in shared memory, not in a model folder."""
+    """Return True if the weights lie in shared memory, not in a model folder."""
     return not Path(weights.location).is_dir()
 
 
 def named_tensors(weights: WeightRef, reader: WeightReader) -> dict[str, Tensor]:
-    """The tensors of `weights` by name, views of memory or of files wherever they lie; WeightsRefused if not there."""
+    """Return the tensors of `weights` by name, as views of memory or of files.
+
+    Raises: WeightsRefused if they do not exist.
+    """
     if not is_slot(weights):
         return checkpoint_tensors(Path(weights.location))
     try:
@@ -55,7 +61,10 @@ def named_tensors(weights: WeightRef, reader: WeightReader) -> dict[str, Tensor]
 
 
 def verify(weights: WeightRef, reader: WeightReader) -> None:
-    """WeightsRefused where a slot was given to another version while it was read."""
+    """Check that a slot did not change to another version during the read.
+
+    Raises: WeightsRefused if it did.
+    """
     if is_slot(weights):
         try:
             reader.verify(weights)
@@ -64,7 +73,7 @@ def verify(weights: WeightRef, reader: WeightReader) -> None:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
-    """Load a model folder's parameters by the names that transformers uses in memory; a tied head is left out.
+    """Load a model folder's parameters by transformers' names in memory, without a tied head.
 
     Raises: WeightsRefused, see `folder_model`.
     """
@@ -92,7 +101,10 @@ def parameters(model: PreTrainedModel) -> dict[str, Tensor]:
 def check_fit(
     tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], weights: WeightRef
 ) -> None:
-    """WeightsRefused unless `tensors` have exactly the names and shapes of `expected`."""
+    """Check that `tensors` have exactly the names and shapes of `expected`.
+
+    Raises: WeightsRefused if they do not.
+    """
     what = f"version {weights.version} of arm {weights.arm!r}"
     missing = sorted(expected.keys() - tensors.keys())
     foreign = sorted(tensors.keys() - expected.keys())
@@ -107,11 +119,12 @@ def check_fit(
             raise WeightsRefused(f"{what}: {name} holds {tensor.dtype}, not floating-point numbers")
 
 
-UNLIMITED = 2**31  # positions of a model without a table of them
+# Positions of a model without a position table.
+UNLIMITED = 2**31
 
 
 def longest_sequence(config: Any, max_model_len: int) -> int:
-    """Return how many tokens a prompt and its completion may have together.
+    """Return the maximum number of tokens of a prompt and its completion together.
 
     Raises: WeightsRefused if the model's rotary frequencies would depend on the batch at that length.
     """
@@ -125,7 +138,7 @@ def longest_sequence(config: Any, max_model_len: int) -> int:
 
 
 def positions_of(config: Any) -> int:
-    """Return how many tokens of a text the model can read at once, whatever else is in the batch."""
+    """Return how many tokens of a text the model can read at once, for any batch."""
     limit = rope_limit(config.to_dict())
     return min(_own_positions(config), UNLIMITED if limit is None else limit)
 
@@ -135,7 +148,7 @@ def _own_positions(config: Any) -> int:
 
 
 def end_ids(folder: Path) -> frozenset[int]:
-    """Ids that end a completion: those of the generation configuration and the tokenizer's own."""
+    """Return the ids that end a completion: the generation configuration's and the tokenizer's."""
     ids = {AutoTokenizer.from_pretrained(folder).eos_token_id}
     if (folder / "generation_config.json").is_file():
         configured = GenerationConfig.from_pretrained(folder).eos_token_id
@@ -144,6 +157,6 @@ def end_ids(folder: Path) -> frozenset[int]:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The dtype called `name` in profiles ('bfloat16', 'float32')."""
+    """Return the dtype called `name` in profiles ('bfloat16', 'float32')."""
     dtype: torch.dtype = getattr(torch, name)
     return dtype

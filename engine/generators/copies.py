@@ -1,8 +1,13 @@
-"""Data parallelism: several copies of a generator, each a process with devices of its own, behind one interface.
+"""Data parallelism: several copies of a generator behind one interface.
 
-All samples of a prompt go to one copy, chosen by the prompt's index, so that they share its prefill and the division
-does not depend on timing. A copy that dies takes the worker along, which the supervisor then starts again; copies whose
-worker dies see their connection close and end.
+Each copy is a process with its own devices.
+    worker ── Begin, More, Drop, ToScore, WeightRef ─▶ copy
+    worker ◀─ Facts, [Generated], Dropped, [Score], Loaded ─ copy
+
+All samples of a prompt go to one copy, chosen by the prompt's index. So they share its prefill, and the
+distribution does not depend on timing.
+If a copy crashes, the worker exits too, and the supervisor restarts it. If the worker crashes, its copies see
+their connection close and exit.
 """
 
 from __future__ import annotations
@@ -18,15 +23,18 @@ from engine.generators.interface import Generated, GenerationRequest, Generator,
 from engine.generators.scoring import Score, ScoringRequest
 from engine.messages import Sampling, WeightRef
 
-BREATH_SECONDS = 0.05  # longest wait for a copy before the caller is given its turn
-SCORED_AT_A_TIME = 512  # requests that a copy is given at a time
+# Longest wait for a copy before control returns to the caller.
+BREATH_SECONDS = 0.05
+# Requests that a copy receives at a time.
+SCORED_AT_A_TIME = 512
 
-Build = Callable[[], Generator]  # must be picklable
+# It must be picklable.
+Build = Callable[[], Generator]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A copy is ready."""
+    """Reports that a copy is ready."""
 
     tokenizer: Tokenizer
     vocabulary: int
@@ -36,38 +44,38 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Generate what follows in `More`, until `Drop`."""
+    """Generate the requests of `More` that follow, until `Drop`."""
 
     sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """Requests for the generation under way."""
+    """Requests for the running generation."""
 
     requests: list[GenerationRequest]
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The generation ends here, whatever is under way; answered with `Dropped`."""
+    """End the generation and discard what is running; the reply is `Dropped`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Nothing of the dropped generation follows."""
+    """Reports that nothing of the dropped generation follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToScore:
-    """Score these; answered with all their scores at once."""
+    """Score these requests; the reply holds all their scores at once."""
 
     requests: list[ScoringRequest]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The weights serve, or `refusal` says why they do not."""
+    """Reports that the weights are in use, or the reason in `refusal`."""
 
     refusal: str
 
@@ -91,7 +99,7 @@ class Copies:
         self.longest, self.positions = ready[0].longest, ready[0].positions
 
     def load(self, weights: WeightRef) -> None:
-        """See the interface. Every copy checks the same, so all refuse or none."""
+        """See the interface. Every copy makes the same check, so all accept or all refuse."""
         for connection in self._connections:
             connection.send(weights)
         refusals = {connection.recv().refusal for connection in self._connections}
@@ -128,21 +136,22 @@ class Copies:
                 start = blocks.popleft()
                 connection.send(ToScore(list(requests[start : start + SCORED_AT_A_TIME])))
                 asked.append((start, connection))
-            yield [  # a whole round: an iterator that is closed early leaves no answer in a connection
+            # Yield a whole round, so that an iterator that is closed early leaves no reply in a connection.
+            yield [
                 replace(score, place=start + score.place)
                 for start, connection in asked
                 for score in connection.recv()
             ]
 
     def close(self) -> None:
-        """Ends every copy, also where one is dead already."""
+        """End every copy, including those that have already exited."""
         for connection in self._connections:
             connection.close()
         for process in self._processes:
             process.join()
 
     def _deal(self, waiting: deque[GenerationRequest]) -> int:
-        """Sends what waits to its copies; returns how many requests that were."""
+        """Send the waiting requests to their copies; return how many they were."""
         count = len(waiting)
         hands: list[list[GenerationRequest]] = [[] for _ in self._connections]
         while waiting:
@@ -162,7 +171,7 @@ class Copies:
 
 
 def serve(build: Build, connection: Connection[Any, Any]) -> None:
-    """A copy's process: builds the generator and does what comes, until the other end is gone."""
+    """Run a copy's process: build the generator and serve until the connection closes."""
     generator = build()
     try:
         facts = Facts(generator.tokenizer, generator.vocabulary, generator.longest, generator.positions)
@@ -190,7 +199,7 @@ def _refusal(generator: Generator, weights: WeightRef) -> str:
 
 
 def _generate(generator: Generator, begin: Begin, connection: Connection[Any, Any]) -> None:
-    """Generates what is asked for until it is dropped, which is also how it ends."""
+    """Generate the requested completions until `Drop` arrives, which every generation ends with."""
     waiting: deque[GenerationRequest] = deque()
     while True:
         for finished in generator.generate(waiting, begin.sampling):
@@ -204,7 +213,7 @@ def _generate(generator: Generator, begin: Begin, connection: Connection[Any, An
 
 
 def _is_drop(connection: Connection[Any, Any], waiting: deque[GenerationRequest]) -> bool:
-    """Takes in one message, waiting for it: True where it ends the generation."""
+    """Wait for one message and handle it; return True if it ends the generation."""
     message = connection.recv()
     if isinstance(message, Drop):
         connection.send(Dropped())

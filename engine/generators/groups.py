@@ -1,8 +1,9 @@
-"""Dynamic sampling: which groups of a job are used, and when a spare prompt is asked (DAPO, arXiv 2503.14476, §3.2).
+"""Dynamic sampling: which groups of a job are used, and when to use spares.
 
-A group whose completions are all correct or all not has no advantage to learn from. Each such group calls for the
-next spare, in prompt order; the kept ones are the first `wanted` groups, in prompt order, that are not such. Which
-they are follows from the verdicts alone, however the completions' ends are interleaved.
+A group has no advantage to learn from if its completions are all correct or all wrong. Each such group adds
+the next spare, in prompt order. The kept groups are the first `wanted` others, in prompt order. They follow
+from the verdicts alone, in whatever order the completions finish.
+Source: DAPO, arXiv 2503.14476, section 3.2.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ class Groups:
         self._verdicts: dict[int, list[bool]] = {}
 
     def first(self) -> Iterator[Prompt]:
-        """The prompts to ask at once."""
+        """Yield the prompts to request at once."""
         return islice(self._job.prompts, self._wanted)
 
     def finished(self, prompt: int, correct: bool) -> Prompt | None:
-        """Notes a completion of the prompt with index `prompt`; returns the spare to ask now, if any is due."""
+        """Add the verdict of a completion of `prompt`; return the next spare if one is needed."""
         verdicts = self._verdicts.setdefault(prompt, [])
         verdicts.append(correct)
         if len(verdicts) == self._job.samples and self._is_flat(prompt):
@@ -35,7 +36,10 @@ class Groups:
         return None
 
     def kept(self) -> tuple[int, ...]:
-        """Indices of the groups to use, in prompt order. Where spares ran out, flat groups make up the number."""
+        """Return the indices of the groups to use, in prompt order.
+
+        If there are too few spares, groups without advantage complete the number.
+        """
         asked = [prompt.index for prompt in self._job.prompts if prompt.index in self._verdicts]
         if not self._job.wanted:
             return tuple(asked)

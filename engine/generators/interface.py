@@ -1,4 +1,7 @@
-"""The interface of a generator: weights by reference, requests in, completions out as each one finishes."""
+"""The interface of a generator.
+
+weights by reference, requests ─▶ generator ─▶ completions, as each one finishes
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,54 @@ from engine.messages import Finish, Sampling, WeightRef
 
 
 class JobRefused(Exception):
-    """This job cannot be done, now or later; one line says why. The generator is as it was before."""
+    """The job cannot be done, now or later; the message gives the reason in one line.
+
+    The generator is unchanged.
+    """
 
 
 class WeightsRefused(JobRefused):
-    """The weights do not fit the model (names, shapes) or are not whole; the old ones keep serving."""
+    """The weights do not fit the model (names, shapes) or are not whole.
+
+    The previous weights stay in use.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One completion to make. Its draws follow from `seed` alone, whatever else is generated beside it."""
+    """One completion to generate.
 
-    prompt: int  # Prompt.index
+    Its random draws depend only on `seed`, not on other requests in the batch.
+    Attributes:
+        prompt: Prompt.index.
+        sample: index of the completion within its group.
+        token_ids: (prompt tokens,).
+        seed: seed of the completion's own random stream.
+    """
+
+    prompt: int
     sample: int
-    token_ids: NDArray[np.int32]  # (prompt tokens,)
+    token_ids: NDArray[np.int32]
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """One finished completion; `token_ids` ends with an end-of-sequence id where it ended by itself.
+    """One finished completion.
 
-    `logprobs` are of the distribution that was drawn from: at the job's temperature, renormalised over what top-p
-    kept. Greedy (temperature 0) reports those of temperature 1. A stop string also finishes with 'stop', and leaves
-    the ids that spell it in `token_ids`.
+    `logprobs` are those of the distribution that was sampled: at the job's temperature, renormalised over
+    what top-p kept. Greedy sampling (temperature 0) reports those of temperature 1. If the completion ended
+    by itself, `token_ids` ends with an end-of-sequence id. A stop string also gives finish 'stop', and its
+    ids stay in `token_ids`.
+    Attributes:
+        token_ids: (completion tokens,).
+        logprobs: (completion tokens,).
     """
 
     prompt: int
     sample: int
-    token_ids: NDArray[np.int32]  # (completion tokens,)
-    logprobs: NDArray[np.float32]  # (completion tokens,)
+    token_ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
     finish: Finish
 
 
@@ -55,35 +76,49 @@ class Tokenizer(Protocol):
 
 
 class Generator(Protocol):
-    """What every generator can do. Its attributes hold from the first `load` on."""
+    """What every generator can do.
+
+    Its attributes are valid after the first `load`.
+    Attributes:
+        tokenizer: decodes completions.
+        vocabulary: token ids are below this.
+        longest: maximum tokens of prompt and completion together.
+        positions: maximum tokens of the model; `longest` is at most this.
+    """
 
     tokenizer: Tokenizer
-    vocabulary: int  # token ids are below this
-    longest: int  # prompt and completion together, tokens
-    positions: int  # of the model; `longest` is at most this
+    vocabulary: int
+    longest: int
+    positions: int
 
     def load(self, weights: WeightRef) -> None:
-        """Serves `weights` from the next completion on, with no cache of older ones; WeightsRefused keeps the old."""
+        """Use `weights` from the next completion on, and drop caches of older ones.
+
+        Raises: WeightsRefused; the previous weights then stay in use.
+        """
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """Takes requests from the left of `waiting` as there is room; gives what has finished after each step.
+        """Generate the requests in `waiting`, from the left, as capacity allows.
 
-        The caller may append to `waiting` between steps (`generate` ends when nothing waits or runs) and may close
-        the iterator early, which drops what is under way.
+        The caller may append to `waiting` between steps; `generate` ends when nothing waits or runs. The
+        caller may also close the iterator early, which discards running requests.
+        Yields: the completions that finished in each step.
         """
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """The log-probs, at temperature 1, of given texts: after each step those that are known, in any order.
+        """Compute log-probs of given texts at temperature 1.
 
-        A text holds at most `longest` + 1 tokens, and fewer than `positions`. The caller may close the iterator early.
+        A text holds at most `longest` + 1 tokens, and fewer than `positions`. The caller may close the
+        iterator early.
+        Yields: the scores that each step completed, in any order.
         """
 
     def close(self) -> None:
-        """Gives memory and processes back."""
+        """Release memory and processes."""
 
 
 def text_of(tokenizer: Tokenizer, token_ids: NDArray[np.int32], stop: tuple[str, ...]) -> str:
-    """The completion as text: no special tokens, cut before the first stop string."""
+    """Decode a completion without special tokens, cut before the first stop string."""
     text = tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)
     found = [place for string in stop if (place := text.find(string)) >= 0]
     return text[: min(found)] if found else text

@@ -1,10 +1,9 @@
-"""CUDA's Multi-Process Service: lets several processes compute on one GPU at the same time.
+"""CUDA's Multi-Process Service: several processes compute on one GPU at once.
 
-Without it the driver gives each process the whole GPU in turns. Measured with four copies of a 1.4 B model on one
-H100: 50.6 k tokens/s with the service, 40.5 k without.
-
-The service is a daemon of the worker's own, with a directory of its own. The kernel ends it when the worker ends,
-whatever ends the worker.
+Without it the driver gives each process the whole GPU in turns. Measured with four copies of a 1.4 B model on
+one H100: 50.6 k tokens/s with the service, 40.5 k without.
+The service is a daemon of this worker, with its own directory. The kernel stops it when the worker exits for
+any reason.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ import psutil
 
 DAEMON = "nvidia-cuda-mps-control"
 DIRECTORY = "mathrl-mps-{pid}"
-SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+# PR_SET_PDEATHSIG of prctl(2).
+SET_PARENT_DEATH_SIGNAL = 1
 
-# A client's first steps, by the driver's own library: connect to the service and create a context.
+# A client's first steps with the driver's own library: connect to the service and create a context.
 CLIENT = """
 import ctypes, pathlib, os, sys, time
 pipe = pathlib.Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"], "control")
@@ -54,9 +54,9 @@ def start_mps(
     """Start the service for this process's children.
 
     Args:
-        device: a GPU that they will use, as in CUDA_VISIBLE_DEVICES. The service is tried on it.
-    Returns: the environment variables by which a child reaches it; empty if the driver's daemon is not installed, or
-        does not serve here (some containers do not permit it). The copies then take turns.
+        device: a GPU that they will use, as in CUDA_VISIBLE_DEVICES. The service is tested on it.
+    Returns: the environment variables that lead a child to the service. They are empty if the driver's daemon
+        is not installed or does not work here (some containers do not permit it). The copies then take turns.
     """
     daemon = shutil.which(DAEMON)
     if daemon is None:
@@ -66,7 +66,7 @@ def start_mps(
     (folder / "log").mkdir(parents=True, exist_ok=True)
     reach = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # The daemon must see every GPU: its clients number theirs among the ones it sees.
+    # The daemon must see every GPU, because its clients number theirs among the ones that it sees.
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     process = subprocess.Popen(
         [daemon, "-f"],
@@ -82,9 +82,9 @@ def start_mps(
 
 
 def _end_with(parent: int, libc: ctypes.CDLL) -> None:
-    """Let the kernel send this process SIGTERM when `parent` ends."""
+    """Request that the kernel sends this process SIGTERM when `parent` exits."""
     libc.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-    # The parent may have ended before the request was made.
+    # The parent may have exited before the request was made.
     if os.getppid() != parent:
         os._exit(0)
 

@@ -1,20 +1,23 @@
-"""Where the copies of a worker's model go. Pure, and imports nothing that generates: the supervisor asks it too."""
+"""Place the copies of a worker's model on devices.
+
+Pure functions without heavy imports, because the supervisor calls them too.
+"""
 
 from __future__ import annotations
 
 from profiles.schema import Hardware
 
-# An idle trainer keeps its CUDA context and loaded kernels, up to some 1.5 GiB together with the copy's own. vLLM
-# refuses to start unless hardware.gpu_memory_fraction of the whole GPU is free, so a copy there asks for no more than
-# this: 2.4 GiB are left beside it on a GPU of 16 GiB, 12 on one of 80.
+# An idle trainer keeps its CUDA context and loaded kernels, up to 1.5 GiB together with the copy's own. vLLM
+# refuses to start unless hardware.gpu_memory_fraction of the whole GPU is free. So a copy there requests at
+# most this fraction, which leaves 2.4 GiB free on a GPU of 16 GiB and 12 GiB on one of 80 GiB.
 BESIDE_A_TRAINER = 0.85
 
 
 def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
     """Return the hardware of each copy of the worker's model.
 
-    There are hardware.worker_copies on each of hardware.worker_data_parallel devices, which count up from the worker's.
-    The GPUs of an idle trainer take as many, if a copy needs no more than one GPU.
+    Each of hardware.worker_data_parallel devices, counted up from the worker's, gets hardware.worker_copies.
+    An idle trainer's GPUs get as many, if a copy fits on one GPU.
     """
     placed = [at_device(hardware, place) for place in range(hardware.worker_data_parallel)]
     if (
@@ -37,7 +40,7 @@ def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
 def shares(hardware: Hardware) -> list[Hardware]:
     """Split one device between its copies: each gets its part of the memory and of the sequences.
 
-    A number of copies that is still to be found (0) counts as one.
+    A number of copies that is not computed yet (0) counts as one.
     """
     copies = max(1, hardware.worker_copies)
     part = hardware.model_copy(
@@ -50,7 +53,10 @@ def shares(hardware: Hardware) -> list[Hardware]:
 
 
 def at_device(hardware: Hardware, place: int) -> Hardware:
-    """The hardware of copy `place` of a generator: its devices come after those of the copies before it."""
+    """Return the hardware of copy `place` of a generator.
+
+    Its devices follow those of the copies before it.
+    """
     if hardware.worker == "cpu":
         return hardware
     first = int(hardware.worker.removeprefix("cuda:")) + place * hardware.worker_tensor_parallel

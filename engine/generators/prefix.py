@@ -1,8 +1,12 @@
-"""Attention of many completions over few prompts: each prompt's keys and values are computed and kept once.
+"""Attention of many completions over few prompts.
 
-`Prefill` runs whole prompts and keeps their keys and values; `Decode` runs one token of every completion at a time
-over its prompt's memory, shared by the group, and its own. Both are reached by the attention function that is
-registered with transformers as `shared_prefix`: the model's own forward pass hands them query, key and value.
+    prompts ─▶ Prefill: keys and values of each prompt, computed once
+                  │
+                  ▼
+    Decode: one token of every completion per pass, over its prompt's memory and its own
+
+The group of a prompt shares its memory. Both classes are called by the attention function that is registered
+with transformers as `shared_prefix`. The model's own forward pass gives it query, key and value.
 """
 
 from __future__ import annotations
@@ -19,14 +23,15 @@ from engine.learning.attention_mask import MaskRule
 from engine.learning.unsupported import UnsupportedModel
 
 ATTENTION = "shared_prefix"
-FIRST_CAPACITY = 16  # completion tokens that there is room for at first; doubled as needed
+# Initial capacity in completion tokens; it doubles as needed.
+FIRST_CAPACITY = 16
 
 
 class Memory(Protocol):
-    """Where a forward pass keeps and finds keys and values."""
+    """Stores and returns keys and values during a forward pass."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
-        """Attention output `(rows, tokens, heads, head_dim)` of the new tokens, which are kept."""
+        """Store the new tokens and return their attention output `(rows, tokens, heads, head_dim)`."""
 
 
 def shared_prefix(
@@ -40,9 +45,10 @@ def shared_prefix(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers' attention modules call; queries are `(rows, heads, tokens, head_dim)`.
+    """Compute attention for transformers' attention modules.
 
-    Raises: UnsupportedModel for what it cannot compute exactly, by name.
+    Queries are `(rows, heads, tokens, head_dim)`.
+    Raises: UnsupportedModel, with the name of the argument, if the call cannot be computed exactly.
     """
     layer = getattr(module, "layer_idx", None)
     if memory is None or layer is None:
@@ -53,25 +59,30 @@ def shared_prefix(
 
 
 def register() -> str:
-    """Make the function known to transformers; return the name to ask for as `attn_implementation`."""
+    """Register the function with transformers and return its name.
+
+    The name is the value for `attn_implementation`.
+    """
     AttentionInterface.register(ATTENTION, shared_prefix)
     attention_mask.register(ATTENTION)
     return ATTENTION
 
 
 class Prefill:
-    """Runs prompts in chunks of right-padded rows and keeps their keys and values side by side.
+    """Runs prompts in chunks of right-padded rows, and stores their keys and values together.
 
-    Right padding needs no mask: a token attends to earlier ones alone, and what a pad token gives is never read.
+    Right padding needs no mask: a token attends only to earlier ones, and the output of a pad token is never
+    read.
     """
 
     def __init__(self, prompts: int, longest: int) -> None:
         self._shape = (prompts, longest)
         self._rows = torch.empty(0, dtype=torch.long)
-        self.layers: list[tuple[Tensor, Tensor]] = []  # keys, values: (prompts, kv_heads, longest, head_dim)
+        # Keys and values, each (prompts, kv_heads, longest, head_dim).
+        self.layers: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, rows: Tensor) -> None:
-        """The next forward pass holds the prompts `rows`."""
+        """Set the prompts `rows` of the next forward pass."""
         self._rows = rows
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
@@ -86,7 +97,10 @@ class Prefill:
 
 
 class Nothing:
-    """Runs whole texts in right-padded rows and keeps nothing of them. `layers` lists those that came by."""
+    """Runs whole texts in right-padded rows and stores nothing.
+
+    `layers` lists the layers that were called.
+    """
 
     def __init__(self) -> None:
         self.layers: list[int] = []
@@ -97,29 +111,35 @@ class Nothing:
 
 
 class Decode:
-    """One new token of every row a pass. Row r continues prompt `prompt_of[r]`; all rows are equally far."""
+    """Runs one new token of every row per pass.
+
+    Row r continues prompt `prompt_of[r]`. All rows have the same number of tokens.
+    """
 
     def __init__(self, prefill: Prefill, lengths: Tensor, prompt_of: Tensor) -> None:
         longest = prefill.layers[0][0].shape[2]
         self._prompts = prefill.layers
-        self._padding = torch.arange(longest, device=lengths.device) >= lengths.unsqueeze(
-            1
-        )  # (prompts, longest)
-        self._own: list[tuple[Tensor, Tensor]] = []  # keys, values: (rows, kv_heads, capacity, head_dim)
-        self._tokens = 0  # kept of each row
-        self._lengths = lengths  # (prompts,)
-        self._hidden: dict[MaskRule, Tensor] = {}  # of this pass
+        # (prompts, longest), true for padding.
+        self._padding = torch.arange(longest, device=lengths.device) >= lengths.unsqueeze(1)
+        # Keys and values, each (rows, kv_heads, capacity, head_dim).
+        self._own: list[tuple[Tensor, Tensor]] = []
+        # Tokens stored per row.
+        self._tokens = 0
+        # Prompt tokens, (prompts,).
+        self._lengths = lengths
+        # Masks of the current pass.
+        self._hidden: dict[MaskRule, Tensor] = {}
         self._seat(prompt_of)
 
     def begin(self) -> None:
-        """The next forward pass holds one token of every row."""
+        """Prepare for a forward pass with one token of every row."""
         if self._own and self._tokens == self._own[0][0].shape[2]:
             self._own = [(_doubled(keys), _doubled(values)) for keys, values in self._own]
         self._tokens += 1
         self._hidden = {}
 
     def keep(self, rows: Tensor) -> None:
-        """Drops every row but `rows`, and prompts that no row continues."""
+        """Drop every row except `rows`, and prompts that no row continues."""
         self._own = [(self._kept(keys, rows), self._kept(values, rows)) for keys, values in self._own]
         used, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
         if len(used) < len(self._padding):
@@ -137,7 +157,7 @@ class Decode:
         own_keys[:, :, self._tokens - 1] = key[:, :, 0]
         own_values[:, :, self._tokens - 1] = value[:, :, 0]
         prompt_keys, prompt_values = self._prompts[layer]
-        # A key-value head serves heads / kv_heads queries of the token: they form the rows of its matrix.
+        # A key-value head serves heads / kv_heads queries of the token; they form the rows of its matrix.
         grouped = query.reshape(rows, kv_heads, heads // kv_heads, head_dim) * call.scale
         on_prompt = capped(self._seated(grouped) @ prompt_keys.transpose(2, 3), call.softcap)
         on_prompt = on_prompt.masked_fill_(self._padding[:, None, None], float("-inf"))
@@ -152,7 +172,10 @@ class Decode:
         return out.reshape(rows, 1, heads, value.shape[3])
 
     def _hidden_by(self, rule: MaskRule) -> Tensor:
-        """True for the keys that `rule` hides from each row's new token, `(rows, 1, 1, longest + tokens)`."""
+        """Return True for keys that `rule` hides from each row's new token.
+
+        Returns: (rows, 1, 1, longest + tokens).
+        """
         if rule not in self._hidden:
             lengths = self._lengths[self._prompt_of][:, None]
             on_prompt = torch.arange(self._padding.shape[1], device=lengths.device).expand(len(lengths), -1)
@@ -163,13 +186,13 @@ class Decode:
         return self._hidden[rule]
 
     def _kept(self, memory: Tensor, rows: Tensor) -> Tensor:
-        """The chosen rows of `memory`, with the same room; what holds no token yet is not copied."""
+        """Copy the chosen rows of `memory` with the same capacity; empty positions are not copied."""
         kept = memory.new_empty(len(rows), *memory.shape[1:])
         kept[:, :, : self._tokens] = memory[:, :, : self._tokens][rows]
         return kept
 
     def _seat(self, prompt_of: Tensor) -> None:
-        """Gives every row a seat at its prompt, so that a prompt's rows form one matrix."""
+        """Assign every row a seat at its prompt, so that a prompt's rows form one matrix."""
         self._prompt_of = prompt_of
         order = prompt_of.argsort(stable=True)
         counts = prompt_of.bincount(minlength=len(self._padding))
@@ -179,10 +202,14 @@ class Decode:
         self._seats = int(counts.max())
         self._seat_of = prompt_of * self._seats + place
         every = torch.arange(counts.numel() * self._seats, device=prompt_of.device)
-        self._full = torch.equal(self._seat_of, every)  # no seat is empty, and rows are in their seats' order
+        # True if no seat is empty and rows are in the order of their seats.
+        self._full = torch.equal(self._seat_of, every)
 
     def _seated(self, of_rows: Tensor) -> Tensor:
-        """`(rows, kv_heads, queries, n)` as `(prompts, kv_heads, seats × queries, n)`; empty seats hold zeros."""
+        """Return `(rows, kv_heads, queries, n)` as `(prompts, kv_heads, seats × queries, n)`.
+
+        Empty seats hold zeros.
+        """
         _, kv_heads, queries, size = of_rows.shape
         prompts = len(self._padding)
         seated = of_rows
@@ -193,7 +220,7 @@ class Decode:
         return seated.reshape(prompts, kv_heads, self._seats * queries, size)
 
     def _unseated(self, seated: Tensor, shape: torch.Size) -> Tensor:
-        """The inverse of `_seated`; `shape` is that of the rows' queries."""
+        """Invert `_seated`; `shape` is that of the rows' queries."""
         _, kv_heads, queries, _ = shape
         prompts, size = len(self._padding), seated.shape[3]
         seated = seated.view(prompts, kv_heads, self._seats, queries, size).transpose(1, 2)
@@ -202,7 +229,7 @@ class Decode:
 
 
 def whole_rows(query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
-    """Each token of a row over itself and those before it: `(rows, tokens, heads, head_dim)`."""
+    """Attend from each token to itself and earlier tokens: `(rows, tokens, heads, head_dim)`."""
     return attend(query, key, value, call).transpose(1, 2)
 
 

@@ -1,7 +1,8 @@
-"""Drawing tokens: one uniform number a token, by inverse distribution, with the log-prob of what was drawn.
+"""Draw tokens with the inverse distribution, and return their log-probs.
 
-A completion's numbers come from its own counter-based stream (Philox, Salmon et al. 2011), so that token t of a
-completion depends on its seed and on t, never on what is sampled beside it.
+Each token uses one uniform number. A completion's numbers come from its own counter-based stream. So token t
+of a completion depends on its seed and on t, never on the rest of the batch.
+Source: Philox, Salmon et al. 2011.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 64  # draws of a stream that are made at a time
+# Draws of a stream that are made at a time.
+BLOCK = 64
 
 
 class Uniforms:
@@ -24,7 +26,7 @@ class Uniforms:
         self._column = 0
 
     def next(self) -> Tensor:
-        """The next number of every row `(rows,)`, float64."""
+        """Return the next number of every row `(rows,)`, float64."""
         if self._column == self._block.shape[1]:
             self._block = np.stack([stream.random(BLOCK) for stream in self._streams])
             self._column = 0
@@ -32,21 +34,28 @@ class Uniforms:
         return torch.from_numpy(self._block[:, self._column - 1].copy())
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drops every row but `rows`."""
+        """Drop every row except `rows`."""
         self._streams = [self._streams[row] for row in rows]
         self._block = self._block[list(rows)]
 
 
 def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Likeliest ids `(rows,)` of `logits` `(rows, vocabulary)`, and their log-probs at temperature 1."""
+    """Return the likeliest ids `(rows,)` and their log-probs at temperature 1.
+
+    Args:
+        logits: (rows, vocabulary).
+    """
     best, ids = logits.max(-1)
     return ids, best - logits.logsumexp(-1)
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids `(rows,)` drawn from float32 `logits` `(rows, vocabulary)`, and their log-probs.
+    """Draw ids `(rows,)`, and return them with their log-probs.
 
-    `uniforms` `(rows,)` decide: the id is the first one whose cumulative mass exceeds the row's number.
+    The id is the first one with a cumulative mass above the row's uniform number.
+    Args:
+        logits: (rows, vocabulary), float32.
+        uniforms: (rows,) in [0, 1).
     """
     scaled = logits / temperature
     peak = scaled.amax(-1, keepdim=True)
@@ -64,7 +73,12 @@ def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Tensor) -
 
 
 def nucleus(mass: Tensor, top_p: float) -> Tensor:
-    """True for the fewest likeliest ids that hold `top_p` of each row's `mass` (Holtzman et al. 2020)."""
+    """Return True for the fewest likeliest ids that hold `top_p` of each row's mass.
+
+    Args:
+        mass: (rows, vocabulary), not normalised.
+    Source: Holtzman et al. 2020.
+    """
     ordered, order = mass.sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     kept = before < top_p * ordered.sum(-1, keepdim=True)

@@ -1,4 +1,7 @@
-"""Scoring: how likely a model finds given text, for tasks that rank answers or measure perplexity."""
+"""Scoring: the log-probs that a model assigns to given text.
+
+Tasks that rank answers or measure perplexity use it.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,26 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """A text whose tokens from `start` on are scored, each given all before it; 1 <= start < tokens."""
+    """A text with tokens to score from `start` on, each given all tokens before it.
 
-    token_ids: NDArray[np.int32]  # (tokens,)
+    Attributes:
+        token_ids: (tokens,).
+        start: 1 <= start < tokens.
+    """
+
+    token_ids: NDArray[np.int32]
     start: int
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What became of request number `place`: the sum of the log-probs, and whether every token was the likeliest."""
+    """The result of request number `place`.
+
+    Attributes:
+        place: index of the request.
+        logprob: sum of the log-probs.
+        greedy: True if every token was the likeliest.
+    """
 
     place: int
     logprob: float
@@ -28,22 +42,27 @@ class Score:
 
 @dataclass(slots=True)
 class Reading:
-    """A text that is read once, and the requests that it answers, which differ in their last token alone."""
+    """A text that is read once, and the requests that it answers.
 
-    token_ids: NDArray[np.int32]  # (tokens - 1,)
+    The requests differ only in their last token.
+    Attributes:
+        token_ids: (tokens - 1,).
+    """
+
+    token_ids: NDArray[np.int32]
     start: int
     places: list[int] = field(default_factory=list)
     last_ids: list[int] = field(default_factory=list)
 
     def targets(self, choice: int) -> NDArray[np.int64]:
-        """The ids that request number `choice` of this reading scores `(tokens - start,)`."""
+        """Return the ids that request number `choice` of this reading scores `(tokens - start,)`."""
         return np.append(self.token_ids[self.start :], self.last_ids[choice]).astype(np.int64)
 
 
 def readings(requests: Sequence[ScoringRequest]) -> list[Reading]:
-    """The texts to read, in order of their first request.
+    """Return the texts to read, in order of their first request.
 
-    Requests that score the last token alone share a reading: the choices A to D of one question are read once.
+    Requests that score only the last token share a reading: the choices A to D of one question are read once.
     """
     found: dict[tuple[bytes, int], Reading] = {}
     for place, request in enumerate(requests):

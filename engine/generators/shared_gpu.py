@@ -1,7 +1,7 @@
 """Memory of several copies of a vLLM engine on one GPU.
 
-vLLM measures how much memory a model needs by what the GPU loses while it is tried. Copies that start together would
-count one another's allocations, so each is given its cache size instead.
+vLLM measures the memory that a model needs by what the GPU loses during a trial. Copies that start together
+would count each other's allocations. So each receives its cache size instead.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def found_copies(
     """Return how many copies of a model fit on one GPU: 4, 2 or 1.
 
     They fit if each has a cache for its part of hardware.max_sequences at half of hardware.max_model_len.
-
     Args:
         memory: all of the GPU's memory, bytes.
         item: size of one weight, bytes.
@@ -73,7 +72,10 @@ def found_copies(
 
 
 def token_bytes(config: Any, item: int) -> int:
-    """Return the size of one token's keys and values in all layers, bytes. `item` is the size of one number."""
+    """Return the size of one token's keys and values in all layers, bytes.
+
+    `item` is the size of one number, bytes.
+    """
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * item * config.num_hidden_layers * heads * head_dim)

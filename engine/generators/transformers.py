@@ -1,7 +1,8 @@
-"""Generation by transformers alone: the model's own forward pass in a sampling loop of ours. No GPU is needed.
+"""Generation with transformers only.
 
-Requests are taken in batches. A prompt that several completions share is read once; finished completions leave the
-batch as it goes; every completion draws from its own stream, so results repeat bit for bit on a CPU.
+The model's own forward pass runs in this module's sampling loop. No GPU is needed. Requests are processed in
+batches. A prompt that several completions share is read once, and finished completions leave the batch. Every
+completion draws from its own stream, so results repeat bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -37,16 +38,19 @@ from engine.learning.head_form import head_of
 from engine.learning.unsupported import UnsupportedModel
 from engine.messages import Finish, Sampling, WeightRef
 
-# Padded prompt tokens a forward pass. On a CPU a small pass stays in the cache and holds less padding: scoring short
-# texts by a model of 135 million parameters takes 7 s instead of 14.
+# Padded prompt tokens per forward pass. On a CPU a small pass stays in the cache and holds less padding:
+# scoring short texts with a model of 135 million parameters takes 7 s instead of 14.
 PREFILL_TOKENS = {"cpu": 2_048, "cuda": 16_384}
-SCORED_AT_ONCE = 512  # tokens whose logits are held at a time
-SHRINK_BELOW = 0.9  # finished rows are dropped once fewer than this share of the batch is running
-STOP_WINDOW = 8  # tokens beyond a stop string's length that are decoded to find it
+# Tokens with logits in memory at a time.
+SCORED_AT_ONCE = 512
+# Finished rows are dropped when less than this share of the batch is running.
+SHRINK_BELOW = 0.9
+# Tokens beyond a stop string's length that are decoded to find it.
+STOP_WINDOW = 8
 
 
 class TransformersGenerator:
-    """The model in `folder` on `device`, with whatever weights `load` gives it."""
+    """The model in `folder` on `device`, with the weights of the last `load`."""
 
     tokenizer: Tokenizer
 
@@ -69,7 +73,10 @@ class TransformersGenerator:
         self.vocabulary = len(self._head.weight)
 
     def load(self, weights: WeightRef) -> None:
-        """Copies the version into the model; WeightsRefused (and nothing changed) where it does not fit."""
+        """Copy the version into the model.
+
+        Raises: WeightsRefused if it does not fit; the model is then unchanged.
+        """
         parameters = dict(self._model.named_parameters())
         tensors = named_tensors(weights, self._reader)
         check_fit(tensors, {name: tuple(own.shape) for name, own in parameters.items()}, weights)
@@ -78,7 +85,10 @@ class TransformersGenerator:
         verify(weights, self._reader)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """See the interface. Batches are formed in order of `waiting`, so the same job gives the same batches."""
+        """See the interface.
+
+        Batches follow the order of `waiting`, so the same job gives the same batches.
+        """
         while waiting:
             batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_sequences))]
             yield from self._batch(batch, sampling)
@@ -90,12 +100,12 @@ class TransformersGenerator:
             yield self._read([texts[row] for row in chunk])
 
     def close(self) -> None:
-        """Lets go of the slots that are mapped."""
+        """Release the mapped slots."""
         self._reader.close()
 
     @torch.inference_mode()
     def _read(self, texts: list[Reading]) -> list[Score]:
-        """Scores of the requests of `texts`, read in one forward pass."""
+        """Return the scores of the requests of `texts`, read in one forward pass."""
         width = max(len(text.token_ids) for text in texts)
         padded = np.stack([np.pad(text.token_ids, (0, width - len(text.token_ids))) for text in texts])
         positions = torch.arange(width).expand(len(texts), -1)
@@ -117,7 +127,10 @@ class TransformersGenerator:
     def _scored(
         self, hidden: Tensor, rows: Tensor, columns: Tensor, targets: Tensor
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Log-prob of each of `targets` `(n,)` after `hidden[rows, columns]`, and whether it is the likeliest."""
+        """Score each of `targets` `(n,)` after `hidden[rows, columns]`.
+
+        Returns: log-probs (n,), and True if the target is the likeliest (n,).
+        """
         found = []
         for start in range(0, len(targets), SCORED_AT_ONCE):
             part = slice(start, start + SCORED_AT_ONCE)
@@ -149,7 +162,7 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def _read_prompts(self, requests: list[GenerationRequest]) -> tuple[Tensor, prefix.Decode]:
-        """Logits `(rows, vocabulary)` after each request's prompt, and the memory to go on from."""
+        """Return logits `(rows, vocabulary)` after each request's prompt, and the memory to continue with."""
         distinct: dict[bytes, int] = {}
         prompt_of = [distinct.setdefault(request.token_ids.tobytes(), len(distinct)) for request in requests]
         prompts = [np.frombuffer(ids, dtype=requests[0].token_ids.dtype) for ids in distinct]
@@ -172,14 +185,14 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def _next_logits(self, ids: Tensor, rows: _Rows, memory: prefix.Decode) -> Tensor:
-        """Logits `(rows, vocabulary)`, float32, after one more token `ids` `(rows,)` of each row."""
+        """Return float32 logits `(rows, vocabulary)` after one more token `ids` `(rows,)` of each row."""
         memory.begin()
         positions = torch.from_numpy(rows.prompt_lengths + rows.length - 1)
         hidden = self._hidden(ids.unsqueeze(1), positions.unsqueeze(1), memory)
         return self._head.logits(hidden[:, 0])
 
     def _chunks(self, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Row numbers of prompts of similar length, few enough for one forward pass."""
+        """Yield row numbers of prompts of similar length, few enough for one forward pass."""
         order = np.argsort(-lengths, kind="stable")
         start = 0
         while start < len(order):
@@ -195,14 +208,21 @@ class TransformersGenerator:
 
 @dataclass(slots=True)
 class _Rows:
-    """The completions of a batch, row by row. All running rows are equally long."""
+    """The completions of a batch, row by row; all running rows have the same length.
+
+    Attributes:
+        prompt_lengths: (rows,).
+        running: (rows,).
+        ids: one array (rows,) per token.
+        logprobs: one array (rows,) per token.
+    """
 
     requests: list[GenerationRequest]
     uniforms: Uniforms = field(init=False)
-    prompt_lengths: NDArray[np.int64] = field(init=False)  # (rows,)
-    running: NDArray[np.bool_] = field(init=False)  # (rows,)
-    ids: list[NDArray[np.int32]] = field(default_factory=list)  # one array (rows,) a token
-    logprobs: list[NDArray[np.float32]] = field(default_factory=list)  # likewise
+    prompt_lengths: NDArray[np.int64] = field(init=False)
+    running: NDArray[np.bool_] = field(init=False)
+    ids: list[NDArray[np.int32]] = field(default_factory=list)
+    logprobs: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.uniforms = Uniforms([request.seed for request in self.requests])
@@ -211,7 +231,7 @@ class _Rows:
 
     @property
     def length(self) -> int:
-        """Tokens that every running row has."""
+        """Number of tokens of every running row."""
         return len(self.ids)
 
     def append(self, ids: NDArray[np.int64], logprobs: NDArray[np.float32]) -> None:
@@ -219,7 +239,7 @@ class _Rows:
         self.logprobs.append(logprobs)
 
     def finish(self, ended: NDArray[np.bool_], last: bool) -> list[Generated]:
-        """The running rows that `ended` by themselves, or all of them at the last token."""
+        """Return the running rows that `ended` by themselves, or all of them at the last token."""
         done = self.running & (ended | last)
         self.running &= ~done
         return [
@@ -227,7 +247,7 @@ class _Rows:
         ]
 
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Drops every row but `rows`."""
+        """Drop every row except `rows`."""
         self.requests = [self.requests[row] for row in rows]
         self.uniforms.keep(rows.tolist())
         self.prompt_lengths, self.running = self.prompt_lengths[rows], self.running[rows]
@@ -242,7 +262,7 @@ class _Rows:
 
 
 class _StopStrings:
-    """Looks for stop strings at the end of what has been generated."""
+    """Searches for stop strings at the end of the generated tokens."""
 
     def __init__(self, tokenizer: Tokenizer, strings: tuple[str, ...]) -> None:
         self._tokenizer = tokenizer
@@ -250,7 +270,7 @@ class _StopStrings:
         self._window = max((len(string.encode()) for string in strings), default=0) + STOP_WINDOW
 
     def reached(self, rows: _Rows) -> NDArray[np.bool_]:
-        """True for the running rows whose last tokens spell a stop string `(rows,)`."""
+        """Return `(rows,)`: True for running rows with a stop string in their last tokens."""
         reached = np.zeros(len(rows.running), dtype=np.bool_)
         if self._strings:
             tails = np.stack(rows.ids[-self._window :], axis=1)

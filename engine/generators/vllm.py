@@ -1,8 +1,10 @@
-"""Generation by vLLM, 0.24 to 0.33, on CUDA or its CPU build: the one place that knows vLLM's interface.
+"""Generation with vLLM 0.24 to 0.33, on CUDA or its CPU build.
 
-The engine runs in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0), which so ends without leaving anything behind;
-with tensor parallelism vLLM starts one process a GPU, and they end with it. It starts with dummy weights and gets real
-ones as every later version comes: checked first, then loaded by name inside the engine, then all caches dropped.
+Only this module uses vLLM's interface. The engine runs in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0), so
+it ends with it and leaves nothing behind. With tensor parallelism vLLM starts one process per GPU, and they
+end with it.
+The engine starts with dummy weights. Real weights arrive like every later version: they are checked, then
+loaded by name inside the engine, then all caches are dropped.
 """
 
 from __future__ import annotations
@@ -48,18 +50,22 @@ from profiles.schema import Hardware
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "INFO",  # PHASES are read from what it logs
+    # PHASES are read from its log.
+    "VLLM_LOGGING_LEVEL": "INFO",
     "HF_HUB_OFFLINE": "1",
 }
 CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}
-# Model runner V2 draws seeded requests in one kernel; V1, 0.24's default for Qwen2, one by one.
+# Model runner V2 draws seeded requests in one kernel. V1, the default of 0.24 for Qwen2, draws them one by
+# one.
 CUDA_ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "1")}
-CPU_CACHE_BYTES = 64 << 20  # vLLM would take half the machine
-LONGEST_REASON = 200  # characters of an error of vLLM, which may list every parameter
-ADDED_A_STEP = (
-    64  # new requests before the engine moves on: the first ones need not wait for the last to be added
-)
-PHASES = (  # what vLLM logs, and the start-up phase that begins with it
+# By default vLLM would take half the machine's memory.
+CPU_CACHE_BYTES = 64 << 20
+# Characters of a vLLM error, which may list every parameter.
+LONGEST_REASON = 200
+# New requests per engine step, so that the first ones do not wait until all are added.
+ADDED_A_STEP = 64
+# Text in vLLM's log, and the start-up phase that begins with it.
+PHASES = (
     ("Starting to load model", "loading"),
     ("torch.compile", "compiling"),
     ("KV cache size", "capturing"),
@@ -67,13 +73,14 @@ PHASES = (  # what vLLM logs, and the start-up phase that begins with it
 
 
 class VllmGenerator:
-    """The model in `folder`; `phase(name, detail)` is told of start-up phases."""
+    """The model in `folder`; `phase(name, detail)` is called for each start-up phase."""
 
     def __init__(
         self, folder: Path, hardware: Hardware, dtype: str, phase: Callable[[str, str], None]
     ) -> None:
         os.environ.update(ENVIRONMENT | (CPU_ENVIRONMENT if hardware.worker == "cpu" else CUDA_ENVIRONMENT))
-        from vllm import LLM  # reads the environment when it is imported
+        # vLLM reads the environment on import.
+        from vllm import LLM
 
         self._config = AutoConfig.from_pretrained(folder)
         self.vocabulary: int = self._config.vocab_size
@@ -97,9 +104,10 @@ class VllmGenerator:
         settle_heap()
 
     def load(self, weights: WeightRef) -> None:
-        """See the interface. The check comes first: a reload that fails half-way would ruin the engine.
+        """See the interface.
 
-        A version that comes as a folder is compared with transformers. Later versions have the same names.
+        The check comes first, because a reload that fails half-way would damage the engine. A version in a
+        folder is compared with transformers. Later versions have the same names.
         """
         with transformers_alone(self._llm.llm_engine.vllm_config):
             model = None if is_slot(weights) else folder_model(Path(weights.location))
@@ -110,16 +118,16 @@ class VllmGenerator:
         except (ValueError, KeyError, AssertionError) as error:
             reason = shorten(fault_of(error), LONGEST_REASON, placeholder=" …")
             raise WeightsRefused(
-                f"vLLM cannot take the weights of this model ({reason}); "
+                f"vLLM cannot load the weights of this model ({reason}); "
                 "start a run with hardware.generator=transformers"
             ) from error
         if not self._llm.reset_prefix_cache(reset_running_requests=True):
-            raise RuntimeError("vLLM kept its prefix cache: answers would mix old and new weights")
+            raise RuntimeError("vLLM kept its prefix cache: completions would mix old and new weights")
         if model is not None:
             check_agreement(self.score, model, self.vocabulary, self._dtype)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """See the interface. Each completion is a request of its own; the engine batches them."""
+        """See the interface. Each completion is one request; the engine batches them."""
         engine = self._llm.llm_engine
         running: dict[str, GenerationRequest] = {}
         try:
@@ -138,7 +146,7 @@ class VllmGenerator:
                 engine.abort_request(list(running))
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """See the interface. Each text is a request of its own; texts that differ in the last token are one."""
+        """See the interface. Each text is one request; texts that differ only in the last token share one."""
         engine = self._llm.llm_engine
         waiting = deque(readings(requests))
         running: dict[str, Reading] = {}
@@ -157,7 +165,7 @@ class VllmGenerator:
                 engine.abort_request(list(running))
 
     def close(self) -> None:
-        """Ends the engine, and the processes it has started."""
+        """Stop the engine and the processes that it started."""
         self._llm.llm_engine.engine_core.shutdown()
         self._reader.close()
 
@@ -170,7 +178,8 @@ class VllmGenerator:
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             seed=request.seed if sampling.temperature else None,
-            logprobs=0,  # of the drawn token alone
+            # Of the drawn token only.
+            logprobs=0,
             flat_logprobs=True,
             stop_token_ids=self._end_ids,
             stop=list(sampling.stop),
@@ -186,10 +195,10 @@ class VllmGenerator:
 
 
 def _scoring(text: Reading) -> tuple[dict[str, list[int]], Any]:
-    """Prompt and parameters of the request that scores `text`.
+    """Return prompt and parameters of the request that scores `text`.
 
-    One last token is scored as the next token of a prompt, which the prefix cache may hold; more are scored as tokens
-    of the prompt itself, for which vLLM reads it anew.
+    One last token is scored as the next token of a prompt, which the prefix cache may hold. More tokens are
+    scored as tokens of the prompt itself, and vLLM reads the prompt again for that.
     """
     from vllm import SamplingParams
 
@@ -202,7 +211,7 @@ def _scoring(text: Reading) -> tuple[dict[str, list[int]], Any]:
 
 
 def _scores(text: Reading, output: Any) -> Iterator[Score]:
-    """What vLLM's `output` says about the requests of `text`."""
+    """Yield the scores of the requests of `text` from vLLM's `output`."""
     if text.start == len(text.token_ids):
         answer = output.outputs[0]
         for place, last in zip(text.places, text.last_ids, strict=True):
@@ -219,9 +228,11 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
     arguments: dict[str, Any] = {
         "load_format": "dummy",
         "worker_extension_cls": "engine.generators.vllm_extension.WeightVersions",
-        "logprobs_mode": "processed_logprobs",  # raw ones ignore the temperature
-        "generation_config": "vllm",  # nothing but what the job says
-        # A scored text may be one token longer than `longest`, and vLLM makes one more.
+        # Raw log-probs ignore the temperature.
+        "logprobs_mode": "processed_logprobs",
+        # Only the job's settings apply.
+        "generation_config": "vllm",
+        # A scored text may be one token longer than `longest`, and vLLM generates one more.
         "max_model_len": min(longest + 2, positions_of(config)),
         "max_num_seqs": hardware.max_sequences,
         "tensor_parallel_size": hardware.worker_tensor_parallel,
@@ -239,15 +250,16 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
 
 
 def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the model's weights, by transformers; a head that shares the embedding is not among them."""
+    """Return names and shapes of the model's weights, by transformers, without a tied head."""
     return {name: tuple(parameter.shape) for name, parameter in empty_model(config).named_parameters()}
 
 
 @contextmanager
 def _phases_told(phase: Callable[[str, str], None], eager: bool) -> Iterator[None]:
-    """While it is entered: reads vLLM's log for the phases of its start, and tells each one when it begins.
+    """Inside the context, report each start-up phase from vLLM's log when it begins.
 
-    Records are seen where they are made: vLLM sets logging up anew as it starts, which drops every handler.
+    Records are intercepted at their creation, because vLLM configures logging again during start-up,
+    which drops every handler.
     """
     left = list(PHASES[:1] if eager else PHASES)
     before = logging.getLogRecordFactory()
@@ -256,7 +268,8 @@ def _phases_told(phase: Callable[[str, str], None], eager: bool) -> Iterator[Non
         record = before(*args, **kwargs)
         if record.name.startswith("vllm"):
             message = record.getMessage()
-            reachable = left[:1] if len(left) == len(PHASES) else left  # nothing compiles before it loads
+            # Nothing compiles before it loads.
+            reachable = left[:1] if len(left) == len(PHASES) else left
             for entry in [entry for entry in reachable if entry[0] in message][:1]:
                 left.remove(entry)
                 phase(entry[1], message)
@@ -267,5 +280,6 @@ def _phases_told(phase: Callable[[str, str], None], eager: bool) -> Iterator[Non
         yield
     finally:
         left.clear()
-        if logging.getLogRecordFactory() is seen:  # else vLLM has wrapped it meanwhile, for good
+        # Otherwise vLLM has wrapped the factory permanently.
+        if logging.getLogRecordFactory() is seen:
             logging.setLogRecordFactory(before)

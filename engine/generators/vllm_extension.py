@@ -1,8 +1,10 @@
-"""What vLLM's own worker processes run to change weights: they read the published version themselves.
+"""Load new weights inside vLLM's worker processes.
 
-vLLM mixes this class into its worker (`worker_extension_cls`); `collective_rpc` calls `load_version` by name. Only the
-place of the weights travels to it. The one way that holds from vLLM 0.24 to 0.33, on CUDA and CPU, is
-`reload_weights` with an iterator: it writes in place, so that compiled graphs stay valid.
+The processes read the published version themselves. vLLM mixes this class into its worker
+(`worker_extension_cls`), and `collective_rpc` calls `load_version` by name. Only the location of the weights
+is sent to it.
+`reload_weights` with an iterator is the one way that works from vLLM 0.24 to 0.33, on CUDA and CPU. It writes
+in place, so compiled graphs stay valid.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from engine.messages import WeightRef
 
 @contextmanager
 def transformers_alone(config: Any) -> Iterator[None]:
-    """Build transformers' models inside as if vLLM, whose configuration is `config`, were not loaded.
+    """Inside the context, build transformers' models as if vLLM were not loaded.
 
-    vLLM runs a family that it has no class for by transformers' own, whose constructor it replaces: it raises without
-    a current configuration, and by the engine's own it would compile the model.
+    `config` is vLLM's configuration. vLLM runs a family without its own class through transformers' class,
+    and replaces its constructor. That constructor raises without a current configuration. With the engine's
+    own configuration it would compile the model.
     """
     from vllm.config import CompilationConfig, CompilationMode, set_current_vllm_config
 
@@ -38,7 +41,10 @@ def transformers_alone(config: Any) -> Iterator[None]:
 
 
 class WeightVersions:
-    """Methods of a vLLM worker: `device`, `model_runner`, `vllm_config` and `reload_weights` are vLLM's."""
+    """Methods that are added to a vLLM worker.
+
+    `device`, `model_runner`, `vllm_config` and `reload_weights` are vLLM's.
+    """
 
     if TYPE_CHECKING:
         device: torch.device
@@ -48,7 +54,10 @@ class WeightVersions:
         def reload_weights(self, *, weights_iterator: Iterator[tuple[str, Tensor]]) -> None: ...
 
     def load_version(self, arm: str, version: int, location: str) -> None:
-        """Loads a version whose names and shapes have been checked. WeightsRefused where it is not whole (any more)."""
+        """Load a version that passed the check of names and shapes.
+
+        Raises: WeightsRefused if it is not whole, or was replaced.
+        """
         weights = WeightRef(arm, version, location)
         reader = self._weight_reader()
         with transformers_alone(self.vllm_config):
@@ -65,25 +74,28 @@ class WeightVersions:
         verify(weights, reader)
 
     def _names(self) -> PreTrainedModel:
-        """A model without weights that knows how transformers renames this family's parameters."""
+        """Return a model without weights, for transformers' names of this family's parameters."""
         if not hasattr(self, "_mathrl_names"):
             config = AutoConfig.from_pretrained(self.model_runner.model_config.model)
             self._mathrl_names = empty_model(config)
         return self._mathrl_names
 
     def _weight_reader(self) -> WeightReader:
-        """One reader for the life of the process: slots stay mapped and page-locked from version to version."""
+        """Return one reader for the life of the process.
+
+        Slots then stay mapped and page-locked from version to version.
+        """
         if not hasattr(self, "_mathrl_reader"):
             self._mathrl_reader = WeightReader(pin=self.device.type == "cuda")
         return self._mathrl_reader
 
     def _renew_tied_head(self) -> None:
-        """On a CPU a head that shares the embedding keeps a repacked copy, which a reload does not renew."""
+        """Repack a tied head on a CPU: it keeps a repacked copy, which a reload does not update."""
         from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
         model = self.model_runner.get_model()
         if model.config.tie_word_embeddings:
-            # Which of them is the head differs between vLLM's classes: some have no module of their own for it.
+            # Which of them is the head differs between vLLM's classes: some have no separate module for it.
             for module in model.modules():
                 if isinstance(module, VocabParallelEmbedding):
                     module.quant_method.process_weights_after_loading(module)

@@ -1,1 +1,1 @@
-"""How weights get from trainer to worker: immutable versions in shared memory."""
+"""Move weights from trainer to worker: immutable versions in shared memory."""

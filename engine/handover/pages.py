@@ -1,4 +1,7 @@
-"""Page-locked host memory, what a GPU copies to and from directly, beside its computing; and the end of a GPU's use."""
+"""Page-locked host memory, and the release of a GPU.
+
+A GPU copies to and from page-locked memory directly, in parallel with its computation.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,24 @@ import threading
 import torch
 from torch import Tensor
 
-_changing = threading.Lock()  # of what is locked: slots and images are made on threads of their own
-_locked: set[int] = set()  # addresses
+# Guards `_locked`: slots and images are made on their own threads.
+_changing = threading.Lock()
+# Addresses of locked memory.
+_locked: set[int] = set()
 
 
 def pin_memory(content: Tensor) -> None:
-    """Page-locks memory that is there already; RuntimeError where CUDA refuses."""
+    """Page-lock memory that already exists.
+
+    Raises: RuntimeError if CUDA refuses.
+    """
     with _changing:
         torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(content.data_ptr(), content.numel(), 0))  # type: ignore[no-untyped-call]
         _locked.add(content.data_ptr())
 
 
 def unpin(content: Tensor) -> None:
-    """Undoes `pin_memory`; memory that is not locked, or not any more, stays as it is."""
+    """Undo `pin_memory`; do nothing if the memory is not locked."""
     with _changing:
         if content.data_ptr() in _locked:
             _locked.remove(content.data_ptr())
@@ -28,10 +36,10 @@ def unpin(content: Tensor) -> None:
 
 
 def leave(device: torch.device) -> None:
-    """Gives back all that this process has of a GPU, its context (half a GiB) too, and lets every locked page go.
+    """Release all GPU resources of this process, its context (half a GiB) and every locked page.
 
-    For who has computed his last and still has something to write, so that the GPU is free meanwhile: nothing of CUDA
-    may be used afterwards. Where the driver refuses, the GPU is free when the process ends.
+    Call it before a slow write at the end of the process. No CUDA call may follow. If the driver refuses, the
+    GPU is released when the process exits.
     """
     torch.cuda.synchronize(device)
     with _changing:

@@ -1,4 +1,7 @@
-"""Who publishes weights: the trainer, or of several ranks the first. The others help to gather what is sharded."""
+"""The publisher of weights: the trainer, or the first of several ranks.
+
+The other ranks help to gather sharded weights.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class Publisher(Protocol):
 
 
 class Gathering:
-    """A further rank's part: it walks through the tensors, as each is whole only when every rank asks for it."""
+    """Publisher of the other ranks.
+
+    It iterates over the tensors, because each is whole only if every rank requests it.
+    """
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
         deque(named_tensors, maxlen=0)
@@ -48,5 +54,5 @@ class Gathering:
 
 
 def publisher_of(run_id: str) -> Publisher:
-    """The publisher of a run's trainer, or of this rank of it."""
+    """Return the publisher of a run's trainer on this rank."""
     return WeightPublisher(run_id) if rank() == 0 else Gathering()

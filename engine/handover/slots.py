@@ -1,11 +1,12 @@
-"""Slots: files in shared memory that each hold one version of the weights, and how a reader knows one is whole.
+"""Slots: files in shared memory that each hold one version of the weights.
 
     mathrl-RUN-@PID.N        slot N of the publisher with process id PID: free, or being written
     mathrl-RUN-@PID.N.vV     the same file while it holds version V
 
-A slot opens with a header (magic, state, version, manifest length, checksum), then a JSON manifest of the tensors,
-then their bytes. It is published in one step by its new name, and given back by the old one, so a location names one
-version or nothing at all; the header says the same once more for a reader that has the file mapped. No torch here.
+A slot starts with a header (magic, state, version, manifest length, checksum). A JSON manifest of the tensors
+and then their bytes follow. Renaming the file publishes it atomically, and the old name frees it. So a
+location refers to one version or to nothing. The header repeats this for a reader that has the file mapped.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,22 +25,26 @@ from engine.handover.room import no_room
 from store.private import FILE_MODE
 
 SHARED_MEMORY = Path("/dev/shm")
-ALIGNMENT = 256  # bytes; of each tensor
-MANIFEST_ROOM = 1 << 20  # bytes before the first tensor
+# Alignment of each tensor in bytes.
+ALIGNMENT = 256
+# Bytes before the first tensor.
+MANIFEST_ROOM = 1 << 20
 _MAGIC = b"MATHRLW1"
-_HEADER = struct.Struct(
-    "<8sQqQI"
-)  # magic, state, version, manifest bytes, crc32 of the fields before and the manifest
+# Magic, state, version, manifest bytes, and crc32 of the fields before it and the manifest.
+_HEADER = struct.Struct("<8sQqQI")
 _PARTIAL, _WHOLE = 0, 1
 
 
 class TornWeights(Exception):
-    """The location does not hold the version that was asked for, whole; the message names both."""
+    """The location does not hold the requested version, whole; the message gives both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a tensor lies in its slot: `offset` and `size` in bytes, `dtype` by torch's name."""
+    """Position of a tensor in its slot.
+
+    `offset` and `size` are bytes; `dtype` is torch's name.
+    """
 
     name: str
     dtype: str
@@ -52,7 +57,10 @@ class Slot:
     """One file of shared memory, mapped for writing by its publisher."""
 
     def __init__(self, path: Path, size: int) -> None:
-        """Make the file. Raises: OSError that names the limit if shared memory is too small for `size` bytes."""
+        """Create the file.
+
+        Raises: OSError that names the limit if shared memory is too small for `size` bytes.
+        """
         self.free_path = path
         self.path = path
         self.size = size
@@ -62,7 +70,7 @@ class Slot:
             raise no_room(path.parent, size, error) from None
         with os.fdopen(descriptor, "rb+") as file:
             try:
-                # A mapping that cannot be backed would be SIGBUS later.
+                # Reserve the memory now. A mapping without memory behind it would raise SIGBUS later.
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 path.unlink()
@@ -70,14 +78,17 @@ class Slot:
             self.memory = mmap.mmap(file.fileno(), size)
 
     def begin(self) -> None:
-        """Takes the published name away, if it has one, and marks the content as partial."""
+        """Remove the published name, if there is one, and mark the content as partial."""
         if self.path != self.free_path:
             self.path.rename(self.free_path)
             self.path = self.free_path
         self.memory[: _HEADER.size] = _HEADER.pack(_MAGIC, _PARTIAL, 0, 0, 0)
 
     def finish(self, arm: str, version: int, entries: list[Entry]) -> Path:
-        """Publishes what was written since `begin`; returns the location."""
+        """Publish what was written since `begin`; return the location.
+
+        Raises: ValueError if the manifest is too long.
+        """
         rows = [[entry.name, entry.dtype, entry.shape, entry.offset, entry.size] for entry in entries]
         manifest = json.dumps({"arm": arm, "tensors": rows}).encode()
         if _HEADER.size + len(manifest) > MANIFEST_ROOM:
@@ -88,12 +99,15 @@ class Slot:
         return self.path
 
     def unlink(self) -> None:
-        """Removes the file; a reader that has it mapped keeps its pages."""
+        """Remove the file; a reader that has it mapped keeps its pages."""
         self.path.unlink(missing_ok=True)
 
 
 def read_manifest(memory: mmap.mmap, arm: str, version: int, location: str) -> list[Entry]:
-    """The tensors of a mapped slot; TornWeights unless it holds `version` of `arm`, whole."""
+    """Return the tensors of a mapped slot.
+
+    Raises: TornWeights unless it holds `version` of `arm`, whole.
+    """
     wanted = f"version {version} of arm {arm!r} in {location}"
     if len(memory) < MANIFEST_ROOM:
         raise TornWeights(f"{wanted}: not a weight slot (too short)")
@@ -101,7 +115,7 @@ def read_manifest(memory: mmap.mmap, arm: str, version: int, location: str) -> l
     if magic != _MAGIC or length > MANIFEST_ROOM:
         raise TornWeights(f"{wanted}: not a weight slot")
     if state != _WHOLE:
-        raise TornWeights(f"{wanted}: still being written, or its writer died")
+        raise TornWeights(f"{wanted}: still being written, or its writer crashed")
     manifest = memory[_HEADER.size : _HEADER.size + length]
     if checksum != _checksum(state, found, manifest):
         raise TornWeights(f"{wanted}: checksum of its header does not match")
@@ -112,34 +126,41 @@ def read_manifest(memory: mmap.mmap, arm: str, version: int, location: str) -> l
         Entry(name, dtype, tuple(shape), at, size) for name, dtype, shape, at, size in content["tensors"]
     ]
     if entries and entries[-1].offset + entries[-1].size > len(memory):
-        raise TornWeights(f"{wanted}: shorter than its manifest says")
+        raise TornWeights(f"{wanted}: shorter than its manifest states")
     return entries
 
 
 def open_slot(location: str) -> BinaryIO:
-    """The file of a published slot; TornWeights where it is gone."""
+    """Open the file of a published slot.
+
+    Raises: TornWeights if it does not exist.
+    """
     try:
         return Path(location).open("rb+")
     except FileNotFoundError as error:
-        raise TornWeights(f"{location}: no such weights (freed, or their publisher is gone)") from error
+        raise TornWeights(f"{location}: no such weights (freed, or their publisher has exited)") from error
 
 
 def map_slot(file: BinaryIO, location: str) -> mmap.mmap:
-    """A slot's memory, shared with its publisher; TornWeights where there is none."""
+    """Map a slot's memory, shared with its publisher.
+
+    Raises: TornWeights if the file is empty.
+    """
     if os.fstat(file.fileno()).st_size == 0:
         raise TornWeights(f"{location}: not a weight slot (empty)")
     return mmap.mmap(file.fileno(), 0)
 
 
 def slot_path(run_id: str, number: int, folder: Path = SHARED_MEMORY) -> Path:
-    """The free name of this process's slot `number`."""
+    """Return the name of this process's slot `number` while it is free."""
     return folder / f"mathrl-{run_id}-@{os.getpid()}.{number}"
 
 
 def remove_slots(run_id: str, folder: Path = SHARED_MEMORY) -> int:
-    """Removes the slots of the run whose publisher is dead; returns how many.
+    """Remove the run's slots that dead publishers left; return how many.
 
-    Those of a living one may be another run's: two homes can hold runs of one name, and there is one shared memory.
+    Slots of a live publisher may belong to another run: two homes can hold runs with the same name, and they
+    share one memory.
     """
     name = re.compile(re.escape(f"mathrl-{run_id}-@") + r"\d+\.\d+(\.v\d+)?")
     left = [path for path in folder.glob("mathrl-*") if name.fullmatch(path.name) and not is_of_living(path)]
@@ -149,7 +170,7 @@ def remove_slots(run_id: str, folder: Path = SHARED_MEMORY) -> int:
 
 
 def is_of_living(slot: Path) -> bool:
-    """Whether the process that published `slot` is there. One that is dead and not yet waited for is not."""
+    """Return True if the process that published `slot` is alive; a zombie is not."""
     pid = slot.name.rpartition("-@")[2].partition(".")[0]
     try:
         status = Path("/proc", pid, "stat").read_text(encoding="utf-8", errors="replace")

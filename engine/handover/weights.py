@@ -1,9 +1,12 @@
-"""Handing weights from trainer to worker: immutable versions in shared memory, published whole or not at all.
+"""Publish and read weight versions in shared memory.
 
-The trainer publishes version v after v updates and holds it for every job that wants it. A slot whose holds are all
-released is written anew; others are made ahead of need (engine/handover/pool.py). From a GPU the copy goes to
-page-locked slots on a side stream, and the trainer waits for that copy alone (2.9 GiB: 0.065 s); the reader's pages
-are locked likewise.
+    trainer ─▶ WeightPublisher ─▶ slot in /dev/shm ─▶ WeightReader ─▶ worker
+
+A version is immutable, and is published whole or not at all. The trainer publishes version v after v updates
+and holds a reference for every job that uses it. A slot without references is reused. Further slots are made
+ahead of need (engine/handover/pool.py).
+From a GPU the copy goes to page-locked slots on a side stream. The trainer waits for that copy only (2.9 GiB:
+0.065 s). The reader's pages are locked as well.
 """
 
 from __future__ import annotations
@@ -37,15 +40,24 @@ from engine.ranks import world
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """The slot of a published version, for whoever writes it to a file; `give_back` lets the version go."""
+    """The slot of a published version, borrowed to write it to a file.
+
+    Attributes:
+        weights: the version.
+        memory: the whole slot; `read_weights` reads a file of it.
+        give_back: releases the version.
+    """
 
     weights: WeightRef
-    memory: memoryview  # the whole slot: `read_weights` reads a file of it
+    memory: memoryview
     give_back: Callable[[], None]
 
 
 class WeightPublisher:
-    """The trainer's side. One for a run; slots of this run's dead publishers are removed when it starts."""
+    """The trainer's side, one per run.
+
+    At its start it removes slots that this run's dead publishers left.
+    """
 
     def __init__(self, run_id: str, folder: Path = SHARED_MEMORY) -> None:
         remove_slots(run_id, folder)
@@ -53,10 +65,11 @@ class WeightPublisher:
         self._stream: torch.cuda.Stream | None = None
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
-        """Copies the tensors to a free slot; returns, once it is whole, a reference with one hold on it.
+        """Copy the tensors to a free slot; return a reference, with one count held, when it is whole.
 
-        It waits for a slot only where none is free yet. StageFailed where shared memory is too small for another; of
-        several ranks the one that fails must die, so that all do: OSError.
+        It waits only if no slot is free.
+        Raises: StageFailed if shared memory is too small for another slot. With several ranks it is OSError:
+            the failing rank must exit, so that all do.
         """
         tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
         entries = _layout(tensors)
@@ -78,28 +91,38 @@ class WeightPublisher:
         return weights
 
     def prepare(self, named_tensors: Iterable[tuple[str, Tensor]], ahead: int = 1) -> None:
-        """Begins to make `ahead` free slots for tensors like these, in a thread; later there is always one in reserve.
+        """Begin to make `ahead` free slots for such tensors, on a thread.
 
-        To page-lock a slot holds up work on the GPU, 1 s for 2.9 GiB: best done before there is any.
+        Afterwards one is always in reserve. Page-locking a slot stalls the GPU, 1 s for 2.9 GiB, so it is
+        best done before the GPU has work.
         """
         tensors = list(named_tensors)
         self._pool.stock(ahead, _bytes(_layout(tensors)), tensors[0][1].device)
 
     def hold(self, weights: WeightRef) -> None:
-        """One more user of `weights`; KeyError where they are not published (any more)."""
+        """Add a reference to `weights`.
+
+        Raises: KeyError if they are not published, or were released.
+        """
         self._pool.hold(weights)
 
     def release(self, weights: WeightRef) -> None:
-        """One user less; with the last one the slot is free. KeyError where they are not published."""
+        """Drop a reference to `weights`; the last one frees the slot.
+
+        Raises: KeyError if they are not published.
+        """
         self._pool.release(weights)
 
     def lend(self, weights: WeightRef) -> Lent:
-        """`weights` to be read by another thread, held until they are given back; KeyError as for `hold`."""
+        """Lend `weights` to another thread, with a reference held until they are given back.
+
+        Raises: KeyError if they are not published, or were released.
+        """
         page = self._pool.hold(weights)
         return Lent(weights, memoryview(page.slot.memory), lambda: self.release(weights))
 
     def close(self) -> None:
-        """Removes every slot. A worker that still has one mapped keeps its pages until it lets go."""
+        """Remove every slot; a worker that has one mapped keeps its pages until it unmaps them."""
         self._pool.close()
 
     def _copy_from_gpu(
@@ -115,36 +138,49 @@ class WeightPublisher:
 
 @dataclass(frozen=True, slots=True)
 class _Mapping:
-    """A slot as its reader has it; `file` stays open to tell whether the slot still exists."""
+    """A slot mapped by its reader.
+
+    Attributes:
+        file: stays open to show whether the slot still exists.
+        content: uint8 (bytes,).
+    """
 
     file: BinaryIO
     memory: mmap.mmap
-    content: Tensor  # uint8 (bytes,)
+    content: Tensor
 
 
 class WeightReader:
-    """The worker's side. A slot stays mapped (with `pin`, page-locked) from one version to the next."""
+    """The worker's side.
+
+    A slot stays mapped (and page-locked, with `pin`) from one version to the next.
+    """
 
     def __init__(self, pin: bool = False) -> None:
         self._pin = pin
-        self._mapped: dict[int, _Mapping] = {}  # by inode, which outlives a slot's names
+        # By inode, which does not change when a slot is renamed.
+        self._mapped: dict[int, _Mapping] = {}
 
     def tensors(self, weights: WeightRef) -> dict[str, Tensor]:
-        """Views of the slot's tensors, not copies, by name; TornWeights unless the version is there, whole.
+        """Return views of the slot's tensors by name, without a copy.
 
-        They must not be written to, and hold this version for as long as the publisher's hold lasts: `verify` after
-        the last use says whether it did.
+        Do not write to them. They hold this version as long as the publisher holds its reference. Call
+        `verify` after the last use to check that.
+        Raises: TornWeights unless the version exists, whole.
         """
         mapping = self._mapping(weights)
         entries = read_manifest(mapping.memory, weights.arm, weights.version, weights.location)
         return {entry.name: _view(mapping.content, entry) for entry in entries}
 
     def verify(self, weights: WeightRef) -> None:
-        """TornWeights where the slot has been given to another version meanwhile."""
+        """Check that the slot still holds this version.
+
+        Raises: TornWeights if it was reused for another version.
+        """
         read_manifest(self._mapping(weights).memory, weights.arm, weights.version, weights.location)
 
     def close(self) -> None:
-        """Forgets every slot; views that are still in use keep their pages."""
+        """Unmap every slot; views that are still in use keep their pages."""
         for inode in list(self._mapped):
             self._forget(inode)
 
@@ -172,7 +208,7 @@ class WeightReader:
 
 
 def read_weights(weights: WeightRef) -> dict[str, Tensor]:
-    """Views of a published version's tensors by name, for a reader that wants them once."""
+    """Return views of a published version's tensors by name, for a single use."""
     return WeightReader().tensors(weights)
 
 
@@ -187,7 +223,7 @@ def _layout(tensors: list[tuple[str, Tensor]]) -> list[Entry]:
 
 
 def _bytes(entries: list[Entry]) -> int:
-    """Size of the slot that `entries` need."""
+    """Return the size of the slot that `entries` need, bytes."""
     return entries[-1].offset + entries[-1].size
 
 

@@ -1,4 +1,7 @@
-"""From rewards to advantages, a group (the completions of one question) at a time."""
+"""Compute advantages from the rewards of groups of completions.
+
+A group is all completions of one question.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,27 @@ from numpy.typing import NDArray
 
 from profiles.training import LossName
 
-# These leave the standard deviation out by definition: dividing by it favours questions of nearly equal reward
-# (Dr. GRPO, arXiv 2503.20783), and REINFORCE has no such term.
+# These losses omit the standard deviation by definition. Dividing by it favours questions with rewards that are
+# nearly equal (Dr. GRPO, arXiv 2503.20783), and REINFORCE has no such term.
 UNSCALED: frozenset[LossName] = frozenset({"dr_grpo", "reinforce", "reinforce_baseline"})
-EPSILON = 1e-4  # TRL's
+# The same value as in TRL.
+EPSILON = 1e-4
 
 
 def group_advantages(
     rewards: NDArray[np.float64], loss: LossName, normalise: bool = True
 ) -> NDArray[np.float64]:
-    """Advantages `(groups, group_size)` of rewards of that shape.
+    """Compute the advantage of each completion.
 
-    The reward itself for `reinforce`; otherwise the reward less its group's mean, divided by the group's sample
-    standard deviation plus 1e-4 where `normalise` and the loss does so (DeepSeekMath, arXiv 2402.03300, eq. 2).
+    For `reinforce` it is the reward itself. For the other losses it is the reward minus the mean of its
+    group. If `normalise` is true and the loss scales, it is also divided by the group's sample standard
+    deviation plus 1e-4.
+    Args:
+        rewards: (groups, group_size).
+        loss: decides between reward and centred reward, and whether to scale.
+        normalise: divide by the standard deviation, unless the loss is in UNSCALED.
+    Returns: (groups, group_size).
+    Source: DeepSeekMath, arXiv 2402.03300, equation 2.
     """
     if loss == "reinforce":
         return rewards.copy()
@@ -30,6 +41,9 @@ def group_advantages(
 
 
 def zero_variance(rewards: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """`(groups,)`: true where every completion of the group has the same reward, so that it teaches nothing."""
+    """Return `(groups,)`: True if all rewards of the group are equal.
+
+    Such a group has no gradient.
+    """
     same: NDArray[np.bool_] = (rewards == rewards[:, :1]).all(axis=1)
     return same

@@ -1,8 +1,9 @@
-"""Attention over packed sequences, given to transformers through its AttentionInterface.
+"""Packed attention, registered with transformers' AttentionInterface.
 
-On CUDA it is PyTorch's variable-length flash attention if that can compute the call. Otherwise, and always on a CPU,
-sequences are padded to the longest one inside the attention alone (everything else of the model stays packed): memory
-grows with sequences × longest, never with tokens². Soft caps and sinks need explicit scores, one sequence at a time.
+On CUDA it uses PyTorch's variable-length flash attention if that can compute the call. Otherwise, and always
+on a CPU, it pads sequences to the longest one, inside the attention only. The rest of the model stays packed.
+Memory therefore grows with sequences × longest, never with tokens².
+Soft caps and sinks need explicit scores, which are computed one sequence at a time.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from engine.learning.packing import Packed
 from engine.learning.unsupported import UnsupportedModel
 
 NAME = "mathrl_packed"
-FLASH_DIM = 256  # the largest head that flash attention takes
+# The largest head dimension that flash attention supports.
+FLASH_DIM = 256
 
-# torch 2.11 takes fewer key-value heads as they come; from 2.12 on one has to say so.
+# torch 2.11 accepts fewer key-value heads without a flag. From 2.12 on, the flag is required.
 _GROUPED: dict[str, Any] = (
     {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 )
 
 
 class _Pad(torch.autograd.Function):
-    """`(tokens, heads, dim)` to `(slots, heads, dim)`, zeros between. Slots are distinct: the inverse is a gather."""
+    """Copy `(tokens, heads, dim)` into `(slots, heads, dim)` and fill the rest with zeros.
+
+    Slots are distinct, so the inverse is a gather.
+    """
 
     @staticmethod
     def forward(ctx: Any, packed: Tensor, slots: Tensor, size: int) -> Tensor:
@@ -44,7 +49,10 @@ class _Pad(torch.autograd.Function):
 
 
 class _Unpad(torch.autograd.Function):
-    """The inverse of `_Pad`; its gradient is a copy into zeros, where index_select's own would add."""
+    """The inverse of `_Pad`.
+
+    Its gradient is a copy into zeros. The gradient of index_select would add instead.
+    """
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, slots: Tensor) -> Tensor:
@@ -62,8 +70,11 @@ class _Unpad(torch.autograd.Function):
 def padded_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed, call: Call) -> Tensor:
     """Compute attention within each sequence over `(sequences, heads, longest, dim)`.
 
-    Shapes: query `(tokens, heads, dim)`, key and value `(tokens, key-value heads, dim)`; returns `(tokens, heads,
-    value dim)`.
+    Args:
+        query: (tokens, heads, dim).
+        key: (tokens, key-value heads, dim).
+        value: (tokens, key-value heads, value dim).
+    Returns: (tokens, heads, value dim).
     """
     count, longest = len(packed.rows), packed.longest
     slots = packed.sequence * longest + packed.position_ids
@@ -72,7 +83,7 @@ def padded_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed, 
         padded: Tensor = _Pad.apply(states, slots, count * longest)  # type: ignore[no-untyped-call]
         return padded.view(count, longest, *states.shape[1:]).transpose(1, 2)
 
-    # Padding stands to the right, so a causal rule keeps every real query off it.
+    # Padding is on the right, so a causal rule hides it from every real query.
     attended = attend(unpack(query), unpack(key), unpack(value), call)
     flat = attended.transpose(1, 2).reshape(count * longest, query.shape[1], value.shape[2])
     result: Tensor = _Unpad.apply(flat, slots)  # type: ignore[no-untyped-call]
@@ -82,7 +93,10 @@ def padded_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed, 
 def flash_attention(
     query: Tensor, key: Tensor, value: Tensor, packed: Packed, scale: float, window: int
 ) -> Tensor:
-    """The same by variable-length flash attention (CUDA, 16-bit); a query sees `window` keys, itself included."""
+    """Compute the same with variable-length flash attention (CUDA, 16-bit).
+
+    A query sees `window` keys, including its own. Shapes are those of `padded_attention`.
+    """
     bounds, longest = packed.cu_seqlens, packed.longest
     earlier = -1 if window >= longest else window - 1
     attended = varlen_attn(
@@ -103,11 +117,14 @@ def packed_attention(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: query, key and value are `(1, heads, tokens, dim)`; returns `(1, tokens, heads, dim)`.
+    """Compute attention for transformers, which calls this function in every layer.
 
-    `calls`, if given, receives the name of each layer that calls.
-
-    Raises: UnsupportedModel for what it cannot compute exactly, by name.
+    Args:
+        query: (1, heads, tokens, dim); key and value likewise, with key-value heads.
+        packed: the microbatch; transformers passes it through from the model's call.
+        calls: if given, receives the class name of each calling layer.
+    Returns: (1, tokens, heads, dim), and None in place of attention weights.
+    Raises: UnsupportedModel, with the name of the argument, if the call cannot be computed exactly.
     """
     if packed is None:
         raise UnsupportedModel(f"{type(module).__name__}: it does not receive the model's keyword arguments")
@@ -128,7 +145,10 @@ def _flash_takes(query: Tensor, value: Tensor, call: Call) -> bool:
 
 
 def register() -> str:
-    """Make packed attention known to transformers; return the name to ask for as `attn_implementation`."""
+    """Register packed attention with transformers and return its name.
+
+    The name is the value for `attn_implementation`.
+    """
     AttentionInterface.register(NAME, packed_attention)
     masks.register(NAME)
     return NAME

@@ -1,7 +1,7 @@
-"""What a model's attention layer asks of an attention function, and the refusal of everything unknown.
+"""Arguments of an attention call: read them, and reject unknown ones.
 
-`asked` turns the arguments that transformers passes into a Call. `attend` computes it over rows that are padded on
-the right, in the same arithmetic as transformers' eager attention.
+`asked` converts the arguments that transformers passes into a Call. `attend` computes the Call over
+right-padded rows, with the same arithmetic as transformers' eager attention.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from engine.learning.attention_mask import CAUSAL, MaskRule
 from engine.learning.unsupported import UnsupportedModel
 
-# Arguments that change nothing here. A mask rule replaces `sliding_window`, as in eager attention. Positions are
-# already in query and key.
+# Arguments without effect here. A mask rule replaces `sliding_window`, as in eager attention. Positions are
+# already part of query and key.
 NEUTRAL = frozenset({"sliding_window", "position_ids", "cache_position"})
 
 
@@ -26,7 +26,7 @@ NEUTRAL = frozenset({"sliding_window", "position_ids", "cache_position"})
 class Call:
     """Attention of one layer: scores = softcap · tanh(q · k · scale / softcap), masked by `rule`.
 
-    `sinks` `(heads,)` are scores of a key without a value, which takes part in the softmax alone.
+    `sinks` `(heads,)` are scores of a key without a value. They only take part in the softmax.
     """
 
     rule: MaskRule
@@ -45,7 +45,8 @@ def asked(
 ) -> Call:
     """Read the arguments of an attention call.
 
-    Raises: UnsupportedModel for a mask that is no rule, and for any argument that is set and not supported, by name.
+    Raises: UnsupportedModel if the mask is not a rule, or if an unsupported argument is set (the message
+        names it).
     """
     layer = type(module).__name__
     softcap, sinks = others.pop("softcap", None), others.pop("s_aux", None)
@@ -67,10 +68,14 @@ def _is_neutral(name: str, value: object) -> bool:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
-    """Compute attention over rows that begin at position 0; what stands after a row's end is never read.
+    """Compute attention over rows that begin at position 0.
 
-    Shapes: query `(rows, heads, longest, dim)`, key and value `(rows, key-value heads, longest, dim)`; returns
-    `(rows, heads, longest, value dim)`.
+    Positions after the end of a row are never read.
+    Args:
+        query: (rows, heads, longest, dim).
+        key: (rows, key-value heads, longest, dim).
+        value: (rows, key-value heads, longest, value dim).
+    Returns: (rows, heads, longest, value dim).
     """
     longest = query.shape[2]
     seen = call.rule.window(longest, query.device)
@@ -90,13 +95,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
     rows = []
     for row in range(len(query)):
         states = (query[row], key[row], value[row], mask, call)
-        # Scores of one row at a time exist, and none are kept for backward: they are longest² numbers a head.
+        # Scores take longest² numbers per head. So only one row's scores exist at a time, and none are kept
+        # for backward.
         rows.append(checkpoint(_explicit, *states, use_reentrant=False, preserve_rng_state=False))
     return torch.stack(rows)
 
 
 def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, call: Call) -> Tensor:
-    """Attention of one row with explicit scores: `(heads, tokens, dim)` each."""
+    """Compute attention of one row with explicit scores; each tensor is `(heads, tokens, dim)`."""
     groups = query.shape[0] // key.shape[0]
     key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     scores = capped(query @ key.transpose(1, 2) * call.scale, call.softcap)
@@ -110,7 +116,13 @@ def capped(scores: Tensor, softcap: float | None) -> Tensor:
 
 
 def weights(scores: Tensor, sinks: Tensor | None) -> Tensor:
-    """Softmax of `scores` `(…, heads, queries, keys)` over the keys and each head's sink, in float32."""
+    """Compute the softmax over the keys and each head's sink, in float32.
+
+    Args:
+        scores: (…, heads, queries, keys).
+        sinks: (heads,) or None.
+    Returns: (…, heads, queries, keys), without the sink's own column.
+    """
     if sinks is None:
         return scores.softmax(-1, dtype=torch.float32)
     column = sinks.view(-1, 1, 1).expand(*scores.shape[:-1], 1).to(scores.dtype)

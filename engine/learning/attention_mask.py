@@ -1,8 +1,8 @@
-"""The attention mask of a layer as a rule over positions, as transformers composes it.
+"""The attention mask of a layer as a rule over positions.
 
-transformers builds every mask (causal, sliding window, chunks) as a function of a query's and a key's position. Packed
-and cached layouts cannot use its tensors, because their positions lie elsewhere. So the mask functions registered here
-keep the rule itself, and attention evaluates it on each sequence's own positions.
+transformers builds every mask (causal, sliding window, chunks) as a function of query and key positions.
+Packed and cached layouts cannot use its tensors, because their positions differ. So the mask functions
+registered here keep the rule itself. Attention evaluates it on each sequence's own positions.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from engine.learning.unsupported import UnsupportedModel
 
 ROWS_AT_ONCE = 1024
 
-# Of batch, head, query and key positions, as tensors that broadcast.
+# Arguments: batch, head, query and key positions, as tensors that broadcast.
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 CAUSAL = cast(MaskFunction, causal_mask_function)
 
 
 class MaskRule:
-    """Which keys a query may see. One object serves all layers of one forward pass that share a mask."""
+    """The keys that a query may see.
+
+    All layers of one forward pass that share a mask share one object.
+    """
 
     def __init__(self, function: MaskFunction) -> None:
         self._function = function
@@ -34,18 +37,22 @@ class MaskRule:
 
     @property
     def plain(self) -> bool:
-        """True if the rule is known to be causal without any further restriction."""
+        """True if the rule is known to be causal without further restrictions."""
         return self._function is CAUSAL
 
     def allowed(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Evaluate the rule for query and key positions of one shape, or of shapes that broadcast."""
+        """Evaluate the rule for query and key positions with equal or broadcasting shapes."""
         first = torch.zeros((), dtype=torch.long, device=queries.device)
         return self._function(first, first, queries, keys)
 
     def window(self, longest: int, device: torch.device) -> int | None:
-        """Return the keys that a query sees, itself included, in sequences of at most `longest` tokens.
+        """Return how many keys a query sees, including its own.
 
-        `longest` means that a query sees every earlier token. None means that no single window describes the rule.
+        Args:
+            longest: maximum sequence length in tokens.
+        Returns: number of keys. `longest` means that a query sees every earlier token. None means that no
+            single window describes the rule.
+        Raises: UnsupportedModel if a query sees later tokens.
         """
         if self.plain:
             return longest
@@ -69,15 +76,15 @@ class MaskRule:
             queries = torch.arange(start, min(start + ROWS_AT_ONCE, longest), device=device)[:, None]
             found = self.allowed(queries, keys)
             if bool((found & (keys > queries)).any()):
-                raise UnsupportedModel("attention to later tokens is not supported; it needs a causal model")
+                raise UnsupportedModel("attention to later tokens is not supported; choose a causal model")
             single = single and bool((found == ((keys <= queries) & (keys > queries - window))).all())
         return window if single else None
 
 
 def rule_mask(*, mask_function: MaskFunction, use_vmap: bool = False, **_: Any) -> MaskRule:
-    """Keep the rule of a mask that transformers is about to build.
+    """Return the rule of a mask that transformers is about to build.
 
-    Raises: UnsupportedModel if the model adds a mask function of its own, which may depend on the batch's layout.
+    Raises: UnsupportedModel if the model adds its own mask function, which may depend on the batch's layout.
     """
     if use_vmap:
         raise UnsupportedModel("the model adds an attention mask of its own, which is not supported")

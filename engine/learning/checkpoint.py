@@ -1,4 +1,6 @@
-"""Checkpoints: immutable folders `step_000050`, each a Hugging Face model plus what exact resumption needs.
+"""Checkpoints: immutable folders `step_000050` for exact resumption.
+
+Each is a Hugging Face model plus the trainer's state.
 
     ROOT/step_000050/        config, weights in the compute dtype, tokenizer;
                              trainer_0_000.safetensors, …: masters, moments;
@@ -8,10 +10,11 @@
     ROOT/best -> step_…      the highest score so far, replaced atomically
     ROOT/damaged-step_…      set aside, because a file is missing or changed (engine/learning/fallback.py)
 
-A folder is written under a temporary name, synced and renamed, so a reader never sees a torn one and a crash leaves
-at most a temporary folder that the next save removes. Nothing in a finished folder changes, except that `score` is
-added once a validation that ran beside training has come in, and that older weights go when no job needs them.
-`engine.learning.checkpoint_writer` writes them. No file of a checkpoint can run code when it is read.
+A folder is written under a temporary name, synced and renamed. So a reader never sees a partial folder, and a
+crash leaves at most a temporary folder, which the next save removes.
+A finished folder does not change, with two exceptions. `score` is added when a validation that ran during
+training returns. Older weights are removed when no job needs them.
+`engine.learning.checkpoint_writer` writes the folders. Reading a checkpoint never runs code from it.
 """
 
 from __future__ import annotations
@@ -45,61 +48,65 @@ WEIGHTS = "model.safetensors"
 
 
 class CheckpointError(ValueError):
-    """A folder that is no checkpoint to go on from; the message names it."""
+    """A folder is not a checkpoint to resume from; the message names it."""
 
 
 class Stateful(Protocol):
-    """What takes its state back: an optimizer."""
+    """An object that can restore its state, such as an optimizer."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 def path_of(root: Path, step: int) -> Path:
-    """Where the checkpoint of `step` lies."""
+    """Return the path of the checkpoint of `step`."""
     return root / f"step_{step:06d}"
 
 
 def draft_of(final: Path) -> Path:
-    """Where a checkpoint lies while it is being written."""
+    """Return the temporary path of a checkpoint while it is being written."""
     return final.with_name(f".writing-{final.name}")
 
 
 def trainer_file() -> str:
-    """Return the name of the file of this rank's RNG and state in a checkpoint."""
+    """Return the name of the file with this rank's RNG and state."""
     return f"trainer_{rank()}.json"
 
 
 def older_trainer_file() -> str:
-    """Return the name that older versions gave to the file of this rank's RNG and state."""
+    """Return the name that older versions gave to the file with this rank's RNG and state."""
     return f"trainer_{rank()}.pt"
 
 
 def arrays_file() -> str:
-    """Return the name of the file of the arrays in this rank's RNG and state."""
+    """Return the name of the file with the arrays of this rank's RNG and state."""
     return f"trainer_{rank()}.safetensors"
 
 
 def tensor_file(part: int) -> str:
-    """Where a part of this rank's masters and moments lies in a checkpoint."""
+    """Return the name of the file with one part of this rank's masters and moments."""
     return f"trainer_{rank()}_{part:03d}.safetensors"
 
 
 def carried_file(version: int) -> str:
-    """Where a checkpoint has the weights of an older version that the worker had not done with; a published slot."""
+    """Return the name of the file with an older weight version that the worker still uses.
+
+    The file is a copy of a published slot.
+    """
     return f"weights_{version:06d}.slot"
 
 
 def carried(folder: Path) -> dict[int, Path]:
-    """The older weights in a checkpoint by version, oldest first."""
+    """Return the paths of the older weights in a checkpoint by version, oldest first."""
     found = sorted(folder.glob("weights_*.slot"))
     return {int(path.stem.removeprefix("weights_")): path for path in found}
 
 
 @by_rank_zero
 def drop_carried(root: Path) -> None:
-    """Remove the older weights from the newest checkpoint, when its training is done and no job needs them.
+    """Remove the older weights from the newest checkpoint.
 
-    Those before it keep theirs: if the newest turns out to be damaged, training resumes from one of them.
+    Call it when training is done and no job needs them. Earlier checkpoints keep theirs: if the newest turns
+    out to be damaged, training resumes from one of them.
     """
     folder = latest(root)
     if folder is None:
@@ -113,16 +120,17 @@ def drop_carried(root: Path) -> None:
 
 
 def begin(draft: Path) -> None:
-    """Makes the folder to write into, and removes what a process that died has left."""
+    """Create the folder to write into, and remove what a crashed process left."""
     make_folder(draft.parent)
     _remove_leftovers(draft.parent)
     make_folder(draft, exist_ok=False)
 
 
 def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
-    """List the digests of a written folder, make it durable and give it its name.
+    """List the digests of a written folder, sync it and rename it to `final`.
 
-    `durable` files are on the disk already, and have these digests.
+    Args:
+        durable: digests of the files that are already synced, by relative path.
     """
     digests.write_list(draft, durable)
     for path in draft.rglob("*"):
@@ -135,9 +143,9 @@ def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
 
 
 def set_score(root: Path, step: int, score: float) -> None:
-    """Notes the validation score of a step and points `best` to it where it is the highest so far.
+    """Write the validation score of a step, and point `best` to it if it is the highest.
 
-    A step that has no checkpoint (any more) is passed over. Of equal scores the earliest step stays best.
+    A step without a checkpoint is skipped. If scores are equal, the earliest step stays best.
     """
     folder = path_of(root, step)
     if not folder.is_dir():
@@ -149,38 +157,41 @@ def set_score(root: Path, step: int, score: float) -> None:
 
 
 def score_of(folder: Path) -> float:
-    """Return the score that `set_score` wrote, −inf if there is none. Raises: DamagedFile if it was changed."""
+    """Return the score that `set_score` wrote, or −inf without one.
+
+    Raises: DamagedFile if the file was changed.
+    """
     path = folder / SCORE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return float("-inf")
     except UnicodeDecodeError:
-        raise DamagedFile(path, "it is not as it was written") from None
+        raise DamagedFile(path, "the file differs from what was written") from None
     try:
         content = json.loads(text)
         score = float(content["score"])
     except (ValueError, LookupError, TypeError):
-        raise DamagedFile(path, "it is not as it was written") from None
+        raise DamagedFile(path, "the file differs from what was written") from None
     # Older versions wrote no digest.
     if text not in (_score_text(score), json.dumps({"score": score})):
-        raise DamagedFile(path, "it is not as it was written")
+        raise DamagedFile(path, "the file differs from what was written")
     return score
 
 
 def _score_text(score: float) -> str:
-    """Return the only spelling of a score, with its own digest."""
+    """Return the canonical JSON of a score, with its own digest."""
     return json.dumps({"score": score, "xxh3": digests.digest([repr(score).encode()]).xxh3})
 
 
 def choose_best(root: Path) -> None:
-    """Point `best` to the highest score among the checkpoints there are, if it points to none of them any more."""
+    """Point `best` to the highest remaining score if it points to nothing."""
     if best(root) is not None:
         return
     (root / "best").unlink(missing_ok=True)
     scored = [folder for folder in steps(root) if score_of(folder) > float("-inf")]
     if scored:
-        # `max` returns the first of equal ones, which is the earliest.
+        # `max` returns the first of equal scores, which is the earliest step.
         _point_best(root, max(scored, key=score_of))
 
 
@@ -193,7 +204,7 @@ def _point_best(root: Path, folder: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a small file of a finished checkpoint, durably and at once."""
+    """Replace a small file of a finished checkpoint atomically and durably."""
     draft = path.with_name(f".{path.name}")
     write_text(draft, text)
     sync(draft)
@@ -202,7 +213,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def prune(root: Path, keep: int) -> None:
-    """Removes all checkpoints but the newest `keep` and the best. A removed one disappears at once, by a rename."""
+    """Remove all checkpoints except the newest `keep` and the best.
+
+    Each removal starts with a rename, so a checkpoint disappears at once.
+    """
     spared = best(root)
     for folder in steps(root)[:-keep]:
         if folder != spared:
@@ -211,7 +225,10 @@ def prune(root: Path, keep: int) -> None:
 
 
 def steps(root: Path) -> list[Path]:
-    """Return the checkpoints in `root`, oldest first. Raises: OSError if `root` is there and cannot be read."""
+    """Return the checkpoints in `root`, oldest first.
+
+    Raises: OSError if `root` exists and cannot be read.
+    """
     try:
         return sorted(path for path in root.iterdir() if _NAME.fullmatch(path.name))
     except FileNotFoundError:
@@ -219,21 +236,21 @@ def steps(root: Path) -> list[Path]:
 
 
 def latest(root: Path) -> Path | None:
-    """The newest checkpoint, or none."""
+    """Return the newest checkpoint, or None."""
     found = steps(root)
     return found[-1] if found else None
 
 
 def best(root: Path) -> Path | None:
-    """The checkpoint with the highest score, or none."""
+    """Return the checkpoint with the highest score, or None."""
     link = root / "best"
     return root / link.readlink() if link.is_symlink() and link.exists() else None
 
 
 def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
-    """Restores optimizer, masters and RNG from `folder` and gives the stage's `state` back.
+    """Restore optimizer, masters and RNG from `folder`, and return the stage's `state`.
 
-    CheckpointError where the folder holds no trainer state (a bare model, say).
+    Raises: CheckpointError if the folder holds no trainer state (for example, a bare model).
     """
     trainer = _read_trainer(folder)
     tensors: dict[str, Tensor] = {}
@@ -262,12 +279,12 @@ def _read_trainer(folder: Path) -> dict[str, Any]:
     if pickled.is_file():
         return read_pickled_state(pickled)
     raise CheckpointError(
-        f"{folder}: it has no {path.name}; name a checkpoint that was written by as many trainer processes"
+        f"{folder}: {path.name} is missing; choose a checkpoint that as many trainer processes wrote"
     )
 
 
 def with_tensors(skeleton: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:
-    """`skeleton` with every `Stored` tensor back in its place, in dicts of dicts."""
+    """Return `skeleton` with every `Stored` replaced by its tensor, in nested dicts."""
     state: dict[Any, Any] = {}
     for key, value in skeleton.items():
         if isinstance(value, Stored):
@@ -279,7 +296,7 @@ def with_tensors(skeleton: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> 
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of every global generator: Python's, NumPy's, torch's on the CPU and on each CUDA device."""
+    """Return the state of every global generator: Python, NumPy, torch on CPU and each CUDA device."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -289,7 +306,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any]) -> None:
-    """Puts every global generator back to `state`; CUDA devices that are not there now are passed over."""
+    """Restore every global generator from `state`; skip CUDA devices that do not exist now."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
@@ -298,14 +315,14 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Drafts of a process that died, and checkpoints that are no longer wanted."""
+    """Remove drafts of crashed processes and checkpoints that were pruned."""
     for pattern in (".writing-step_*", ".removed-step_*"):
         for folder in root.glob(pattern):
             shutil.rmtree(folder)
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes, or a folder's entries, outlive a power cut."""
+    """Flush a file's bytes, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

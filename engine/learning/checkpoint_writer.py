@@ -1,10 +1,14 @@
-"""Writes checkpoints beside training: the trainer is held for a copy to host memory, a thread waits for the disk.
+"""Write checkpoints while training continues.
 
-The copy is made in parts, and each is written while the next is copied. One checkpoint at a time: the next save, and
-`close`, wait for the last and raise what went wrong with it. Older weights that the worker still works with are lent by
-their publisher and written from where they lie. The digest of
-a file is computed while it is written, from the same memory. Under several ranks every rank must call and the writing
-is waited for at once, as the ranks' barriers belong to their main threads.
+    trainer: copy part 1 ─▶ copy part 2 ─▶ … ─▶ next step
+    thread:                 write part 1 ─▶ write part 2 ─▶ … ─▶ rename
+
+Training stops only for the copy to host memory. One checkpoint is written at a time. The next save and
+`close` wait for the previous one and raise its error. Older weights that the worker still uses are borrowed
+from their publisher and written without a copy. The digest of a file is computed while it is written, from
+the same memory.
+With several ranks, every rank must call, and `save` waits for the write. The ranks' barriers belong to their
+main threads.
 """
 
 from __future__ import annotations
@@ -29,11 +33,15 @@ from engine.learning.plain import Stored
 from engine.learning.tensor_image import TensorImage
 from engine.ranks import barrier, by_rank_zero, rank, united, world
 
-PART_BYTES = 2 << 30  # of what is copied, and then written, at a time
+# Bytes that are copied, and then written, at a time.
+PART_BYTES = 2 << 30
 
 
 class Model(Protocol):
-    """A policy: its config into a folder, its weights by name (every rank must ask for these)."""
+    """A policy that writes its config and returns its weights by name.
+
+    Every rank must call `file_weights`.
+    """
 
     def save_config(self, folder: Path) -> None: ...
 
@@ -47,15 +55,15 @@ class Tokenizer(Protocol):
 
 
 class Optimizer(Protocol):
-    """What has tensors to save, in dicts of dicts."""
+    """An object with a state of nested dicts that hold tensors."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
 
 class CheckpointWriter:
-    """Writes the checkpoints in `root`, of which the newest `keep` and the best stay.
+    """Writes checkpoints into `root` and keeps the newest `keep` and the best.
 
-    `visible(step, path)` is called, on the writing thread, once a checkpoint is there.
+    The writing thread calls `visible(step, path)` when a checkpoint is complete.
     """
 
     def __init__(
@@ -64,11 +72,11 @@ class CheckpointWriter:
         self._root = root
         self._keep = keep
         self._visible = visible
-        self._images: dict[str, TensorImage] = {}  # by file: the same host memory again for each checkpoint
+        # Images by file name. Each checkpoint reuses the same host memory.
+        self._images: dict[str, TensorImage] = {}
         self._scores: dict[int, float] = {}
-        self._naming = (
-            threading.Lock()
-        )  # a score comes before its folder has its name, or after: never between
+        # A score must arrive before its folder is renamed or after it, never in between.
+        self._naming = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: list[Future[None]] = []
         self._closing = False
@@ -82,10 +90,13 @@ class CheckpointWriter:
         state: dict[str, Any],
         lent: Sequence[Lent] = (),
     ) -> None:
-        """Begins to write `root/step_NNNNNN`; what it holds is as it is now. A step that exists is left alone.
+        """Begin to write `root/step_NNNNNN` with the values of this moment.
 
-        `state` is whatever the stage needs to resume (see engine/learning/plain.py); the RNG states are added. `lent`
-        weights are given back when they are written.
+        A step that exists is not written again.
+        Args:
+            state: what the stage needs to resume (see engine/learning/plain.py); the RNG states are added.
+            lent: older weights; each is given back when it is written.
+        Raises: OSError if the previous checkpoint cannot be written.
         """
         self.wait()
         final = checkpoint.path_of(self._root, step)
@@ -104,24 +115,30 @@ class CheckpointWriter:
         return self._begin(self._finish, step, draft, final, durable, tuple(self._under_way))
 
     def prepare(self, policy: Model, optimizer: Optimizer, device: torch.device) -> None:
-        """Begins to make room for the copies from `device`, so that the first save need not; waits for nothing."""
+        """Begin to allocate host memory for copies from `device`.
+
+        It returns at once.
+        """
         if world() == 1:
             for name, part in self._parts(policy, optimizer)[0].items():
                 self._begin(self._make_room, name, sum(tensor.nbytes for tensor in part.values()), device)
 
     @by_rank_zero
     def scored(self, step: int, score: float) -> None:
-        """Notes the validation score of a step, so that the best checkpoint is kept."""
+        """Record the validation score of a step, so that the best checkpoint is kept."""
         with self._naming:
             self._scores[step] = score
             checkpoint.set_score(self._root, step, score)
 
     def last(self) -> None:
-        """No checkpoint comes after the one under way: memory is made ready for none."""
+        """Stop allocating memory: no checkpoint follows the current one."""
         self._closing = True
 
     def close(self) -> None:
-        """Waits, raises like `wait`, and lets the host memory go."""
+        """Wait for the current checkpoint and free the host memory.
+
+        Raises: OSError if the checkpoint cannot be written.
+        """
         self.last()
         try:
             self.wait()
@@ -131,13 +148,16 @@ class CheckpointWriter:
                 image.close()
 
     def wait(self) -> None:
-        """Waits until what was saved is there; raises what kept it from being written."""
+        """Wait until the saved checkpoint is complete.
+
+        Raises: OSError if it cannot be written.
+        """
         under_way, self._under_way = self._under_way, []
         for each in under_way:
             each.result()
 
     def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Has `write` done after all that was begun before."""
+        """Queue `write` behind everything that was queued before."""
         self._under_way.append(self._thread.submit(write, *arguments))
 
     def _take(
@@ -149,7 +169,7 @@ class CheckpointWriter:
         trainer: dict[str, Any],
         durable: dict[str, Digest],
     ) -> None:
-        """Copy all that training changes, part by part, and begin to write each.
+        """Copy all that training changes, part by part, and begin to write each part.
 
         A file that is on the disk is added to `durable`, by name, with its digest.
         """
@@ -168,7 +188,7 @@ class CheckpointWriter:
     def _parts(
         self, policy: Model, optimizer: Optimizer
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """The tensors to save by file, and the optimizer's state without them."""
+        """Return the tensors to save by file, and the optimizer's state without them."""
         weights, tensors = policy.file_weights(), dict[str, Tensor]()
         skeleton = without_tensors(optimizer.state_dict(), tensors)
         parts = {checkpoint.tensor_file(place): part for place, part in enumerate(in_parts(tensors))}
@@ -195,7 +215,7 @@ class CheckpointWriter:
         durable: Mapping[str, Digest],
         written: Sequence[Future[None]],
     ) -> None:
-        """Give the checkpoint its name, once all of it is `written`. A disk that is full gets its room back."""
+        """Rename the checkpoint when all of it is `written`; free the space if a write fails."""
         with _removed_if_it_fails(draft):
             for each in written:
                 each.result()
@@ -209,13 +229,14 @@ class CheckpointWriter:
                 checkpoint.prune(self._root, self._keep)
             self._visible(step, final)
         barrier()
-        if not self._closing:  # locking takes seconds, and is for the copies to come
+        # Locking takes seconds, and only helps copies that are still to come.
+        if not self._closing:
             for image in self._images.values():
                 image.lock_pages()
 
 
 def in_parts(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """`tensors` in their order, in parts of PART_BYTES at most or of one tensor."""
+    """Split `tensors` in their order into parts of at most PART_BYTES, or of one tensor."""
     parts: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -246,7 +267,10 @@ def _give_back(lent: Sequence[Lent]) -> None:
 
 
 def without_tensors(state: Mapping[Any, Any], tensors: dict[str, Tensor], path: str = "") -> dict[Any, Any]:
-    """`state` with each tensor in it, and in dicts in it, moved to `tensors` and its key there in its place."""
+    """Return `state` with each tensor replaced by a `Stored` key, in nested dicts.
+
+    The tensors are added to `tensors` under these keys.
+    """
     skeleton: dict[Any, Any] = {}
     for key, value in state.items():
         name = f"{path}/{key}"

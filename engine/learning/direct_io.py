@@ -1,7 +1,8 @@
-"""Large files written past the page cache: from where the bytes lie to the disk, without a copy between, synced once.
+"""Write large files past the page cache, without a copy, synced once.
 
-A checkpoint is tens of gigabytes that nobody reads soon. Through the page cache each byte is copied again and the disk
-waits for the kernel to write it back: on 2 cores a third to a quarter of the speed that the disk has.
+A checkpoint is tens of gigabytes that are not read soon. Through the page cache, each byte is copied once
+more and the disk waits for the kernel to write it back. On 2 cores that reaches a quarter to a third of the
+disk's speed.
 """
 
 from __future__ import annotations
@@ -19,35 +20,46 @@ from torch import Tensor
 from engine.digests import Digest, digest
 from store.private import FILE_MODE
 
-BLOCK = 4096  # bytes; what addresses, offsets and lengths of a direct write are multiples of
-CHUNK = 16 << 20  # bytes a write
-IN_FLIGHT = 4  # writes under way at a time: as fast as one where the disk is one, faster where it is many
+# Bytes. Addresses, offsets and lengths of a direct write are multiples of it.
+BLOCK = 4096
+# Bytes per write.
+CHUNK = 16 << 20
+# Concurrent writes. On one disk four are as fast as one; on an array of disks they are faster.
+IN_FLIGHT = 4
 
 
 def aligned(size: int) -> Tensor:
-    """Host memory `(size,)` of bytes that may be written directly: it starts at a BLOCK. What is in it is not said."""
+    """Allocate host memory `(size,)` bytes that starts at a multiple of BLOCK.
+
+    The contents are uninitialised.
+    """
     room = torch.empty(size + BLOCK, dtype=torch.uint8)
     start = -room.data_ptr() % BLOCK
     return room[start : start + size]
 
 
 def write_durably(path: Path, parts: Sequence[memoryview]) -> Digest:
-    """Write `parts`, end to end, to a file, and return their digest when it is on the disk.
+    """Write `parts`, end to end, to a file and sync it; return their digest.
 
-    Other threads run meanwhile.
-    The digest is computed beside the writes: it tells what should be on the disk, whatever becomes of it there.
-    Every part lies in `aligned` or mapped memory, and all but the last are as long as a number of BLOCKs. Where the
-    file system knows no direct writing (tmpfs), it is written as any file.
+    Other threads run during the writes. The digest is computed from memory, so it describes what should be on
+    the disk, even if a write goes wrong.
+    If the file system does not support direct writes (tmpfs), the file is written through the page cache.
+    Args:
+        parts: buffers in `aligned` or mapped memory; all but the last have a length that is a multiple of
+            BLOCK.
+    Raises: OSError if the file cannot be written.
     """
     descriptor = _create(path)
     try:
         size = sum(len(part) for part in parts)
-        os.ftruncate(descriptor, size)  # so that writes in any order lie within the file
+        # Set the final size first, so that writes in any order lie within the file.
+        os.ftruncate(descriptor, size)
         with ThreadPoolExecutor(IN_FLIGHT + 1) as pool:
             found = pool.submit(digest, parts)
             for _ in pool.map(lambda chunk: _write(descriptor, *chunk), _chunks(parts)):
                 pass
-        os.ftruncate(descriptor, size)  # the last block was filled up
+        # Remove the padding of the last block.
+        os.ftruncate(descriptor, size)
         os.fsync(descriptor)
         return found.result()
     finally:
@@ -65,7 +77,7 @@ def _create(path: Path) -> int:
 
 
 def _chunks(parts: Sequence[memoryview]) -> list[tuple[int, memoryview]]:
-    """Offsets in the file and what to write there, in whole BLOCKs."""
+    """Return offsets in the file and what to write there, in whole BLOCKs."""
     chunks, offset = [], 0
     for part in parts:
         whole = len(part) - len(part) % BLOCK

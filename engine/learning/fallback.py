@@ -1,12 +1,12 @@
-"""The newest whole checkpoint of an arm. Damaged ones are set aside and reported.
+"""Find the newest whole checkpoint of an arm, and set damaged ones aside.
 
     newest whole?  ── yes ─▶ resume from it
         │ no: renamed to damaged-step_…, reported
         ▼
     the one before it, and so on; none left: training starts from its beginning
 
-A file that is missing, or differs from its digest, is damage. A file that the system does not let this process read
-(permissions, a disk that fails or is away) is not: nothing is known about its content then, and nothing is renamed.
+A file that is missing, or differs from its digest, is damage. A file that this process cannot read
+(permissions, a failing or absent disk) is not damage: its content is unknown, so nothing is renamed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ ASIDE = "damaged-"
 
 
 def newest_whole(context: Context, root: Path) -> Path | None:
-    """Return the newest checkpoint in `root` that is whole, or None; damaged ones are set aside. Every rank must call.
+    """Return the newest whole checkpoint in `root`, or None; set damaged ones aside.
 
-    If no whole one is left, training starts from its beginning, with a warning. The hours that made the damaged ones
-    are paid for either way, the same steps give the same arm again, and a run that ends here would leave its machine
-    idle, but not free, until somebody looks. The damaged folders are kept.
-
-    Raises: StageFailed, on every rank, if a checkpoint cannot be read, or a damaged one cannot be renamed.
+    Every rank must call. If no whole checkpoint is left, training starts from its beginning, with a warning.
+    The hours that produced the damaged ones are lost either way, and the same steps give the same arm again.
+    A run that stopped here would keep its machine idle until a person looks. The damaged folders are kept.
+    Raises: StageFailed, on every rank, if a checkpoint cannot be read or a damaged one cannot be renamed.
     """
     found, failure = told(_newest_whole(context, root) if rank() == 0 else (None, ""))
     if failure:
@@ -46,11 +45,11 @@ def newest_whole(context: Context, root: Path) -> Path | None:
 
 
 def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
-    """Return what stands for `arm` (see engine.arms.standing) if its files are as they were written.
+    """Return the final model of `arm` (see engine.arms.standing) if its files are intact.
 
-    A damaged checkpoint of this run is set aside, and the arm that it belongs to is no longer marked as finished: a
-    resume repeats the steps that are lost. Every rank of a training stage must call.
-
+    A damaged checkpoint of this run is set aside, and the mark that its arm is finished is removed. A resume then
+    repeats the lost steps. Every rank of a training stage must call.
+    Returns: path and step of the model.
     Raises: StageFailed, on every rank, if the model is damaged or cannot be read.
     """
     found, failure = told(_whole_model(context, arm) if rank() == 0 else (("", 0), ""))
@@ -60,7 +59,7 @@ def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint, so that nothing takes it for a whole one, and return its new path."""
+    """Rename a damaged checkpoint, so that it is not taken for a whole one; return its new path."""
     path = folder.with_name(f"{ASIDE}{folder.name}")
     number = 2
     while path.exists():
@@ -72,9 +71,11 @@ def set_aside(folder: Path) -> Path:
 
 
 def check(folder: Path) -> None:
-    """Raise DamagedFile if a file of the checkpoint is missing or changed, OSError if one cannot be read.
+    """Check every file of a checkpoint.
 
-    A checkpoint of an older version has no digests. Its files are opened, which finds those that were cut short.
+    A checkpoint of an older version has no digests. Its files are opened, which finds those that were cut
+    short.
+    Raises: DamagedFile if a file is missing or changed, OSError if one cannot be read.
     """
     checkpoint.score_of(folder)
     if digests.read_list(folder) is not None:
@@ -107,7 +108,7 @@ def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
         return None, _unreadable(folder, error)
     onward = f"step {step_of(newest)}" if newest is not None else "its beginning: no whole checkpoint is left"
     for words in lost:
-        _warn(context, f"{words}; training goes on from {onward}")
+        _warn(context, f"{words}; training continues from {onward}")
     return newest, ""
 
 
@@ -139,9 +140,9 @@ def _reopened(context: Context, folder: Path, error: DamagedFile) -> str:
     except (_Stuck, OSError) as stuck:
         return str(stuck)
     if not was_newest:
-        return f"{words}; resume the run to go on with the best of the other checkpoints of arm {owner}"
+        return f"{words}; resume the run to continue with the best other checkpoint of arm {owner}"
     (context.folder.path / "finished" / owner).unlink(missing_ok=True)
-    return f"{words}; resume the run: it repeats the steps of arm {owner} that are lost, then goes on"
+    return f"{words}; resume the run: it repeats the lost steps of arm {owner}, then continues"
 
 
 class _Stuck(Exception):
@@ -154,15 +155,15 @@ def _set_aside(folder: Path, error: DamagedFile) -> str:
     except OSError as fault:
         raise _Stuck(
             f"{error}, and {folder} cannot be renamed ({fault.strerror}); make the disk writable, "
-            "then resume the run: it goes on from the checkpoint before it"
+            "then resume the run: it continues from the checkpoint before it"
         ) from fault
     return f"{error}; that checkpoint is now {aside.name}"
 
 
 def _unreadable(folder: Path, error: OSError) -> str:
     return (
-        f"{error.filename or folder} cannot be read: {error.strerror or error}; this is no damage to the checkpoint: "
-        "put permissions or disk right, then resume the run"
+        f"{error.filename or folder} cannot be read: {error.strerror or error}; the checkpoint is not known to be "
+        "damaged: fix the permissions or the disk, then resume the run"
     )
 
 
@@ -179,7 +180,8 @@ def _check_form(folder: Path) -> None:
         raise DamagedFile(folder / checkpoint.WEIGHTS, "the file is missing")
     for path in sorted(folder.iterdir()):
         with path.open("rb"):
-            pass  # an OSError here says nothing about the content
+            # An OSError here does not mean that the content is damaged.
+            pass
         try:
             _open(path)
         except (ValueError, EOFError, SafetensorError, zipfile.BadZipFile, zlib.error) as error:

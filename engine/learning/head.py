@@ -1,10 +1,11 @@
-"""Logits, log-probs, entropy and cross-entropy from hidden states, by chunks.
+"""Log-probs, entropy and cross-entropy from hidden states, by chunks.
 
     logits = cap · tanh(scale · (hidden · weightᵀ + bias) / cap)
 
-The logits of a whole microbatch (16,384 tokens × 151,936 words are 5 GB in bf16) never exist: each chunk is computed,
-read once and freed. Backward of the log-probs computes a chunk again, because its gradient depends on the loss. The
-cross-entropy takes its gradient in forward. Arithmetic on logits is in float32, whatever their dtype.
+The logits of a whole microbatch never exist: 16,384 tokens × 151,936 words are 5 GB in bf16. Each chunk is
+computed, read once and freed. Backward of the log-probs computes a chunk again, because its gradient depends
+on the loss. The cross-entropy computes its gradient in forward. Arithmetic on logits is in float32, whatever
+their dtype.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Elements of one chunk of logits. Large chunks keep the products efficient; these are 1 GiB in bf16 and 64 MiB in fp32.
+# Elements of one chunk of logits: 1 GiB in bf16 and 64 MiB in fp32. Large chunks keep the products efficient.
 _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a family does to hidden states before the head, and to logits after it. None leaves a step out."""
+    """What a family does to hidden states before the head and to logits after it.
+
+    None omits a step.
+    """
 
     hidden_scale: float | None = None
     scale: float | None = None
@@ -36,14 +40,20 @@ PLAIN = Form()
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A model's head: weight `(vocabulary, width)`, bias `(vocabulary,)` or None, and the family's form."""
+    """A model's head.
+
+    Attributes:
+        weight: (vocabulary, width).
+        bias: (vocabulary,) or None.
+        form: what the family does before and after the product.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
     form: Form = PLAIN
 
     def scaled(self, hidden: Tensor) -> Tensor:
-        """Return `hidden` as the head takes it: in the weight's dtype, and scaled if the family scales it."""
+        """Return `hidden` in the weight's dtype, scaled if the family scales it."""
         hidden = hidden.to(self.weight.dtype)
         return hidden if self.form.hidden_scale is None else hidden * self.form.hidden_scale
 
@@ -70,7 +80,13 @@ def target_logprobs(
     scale: float | None = None,
     cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-prob of each row's target under softmax(logits / temperature), and the log-normaliser; each `(rows,)`."""
+    """Compute the log-prob of each row's target under softmax(logits / temperature).
+
+    Args:
+        raw: (rows, vocabulary) output of the product.
+        targets: (rows,) token ids.
+    Returns: log-probs and log-normalisers, each (rows,).
+    """
     scaled = shaped(raw, scale, cap) * inverse_temperature
     normaliser = torch.logsumexp(scaled, dim=-1)
     return scaled.gather(-1, targets[:, None])[:, 0] - normaliser, normaliser
@@ -83,7 +99,10 @@ def row_statistics(
     scale: float | None = None,
     cap: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `target_logprobs`, with each row's entropy between the two."""
+    """Compute log-prob, entropy and log-normaliser of each row, each `(rows,)`.
+
+    Arguments are those of `target_logprobs`.
+    """
     logprob, normaliser = target_logprobs(raw, targets, inverse_temperature, scale, cap)
     scaled = shaped(raw, scale, cap) * inverse_temperature
     probabilities = torch.exp(scaled - normaliser[:, None])
@@ -99,7 +118,15 @@ def logits_gradient(
     scale: float | None = None,
     cap: float | None = None,
 ) -> Tensor:
-    """Gradient of the targets' log-probs, weighted by `grad` `(rows,)`, at the raw logits and in their dtype."""
+    """Compute the gradient of the targets' log-probs at the raw logits, in their dtype.
+
+    Args:
+        raw: (rows, vocabulary).
+        targets: (rows,) token ids.
+        normaliser: (rows,), from `target_logprobs`.
+        grad: (rows,) weight of each log-prob.
+    Returns: (rows, vocabulary).
+    """
     logits = shaped(raw, scale, cap)
     probabilities = torch.exp(logits * inverse_temperature - normaliser[:, None])
     words = torch.arange(raw.shape[-1], device=raw.device)
@@ -114,7 +141,10 @@ def logits_gradient(
 
 @cache
 def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as one or two kernels. On CUDA the plain form would write each float32 intermediate to memory."""
+    """Compile `function` into one or two kernels.
+
+    Without this, CUDA would write each float32 intermediate to memory.
+    """
     return torch.compile(function, dynamic=True)
 
 
@@ -123,7 +153,7 @@ def _on(device: torch.device, function: Callable[..., Any]) -> Callable[..., Any
 
 
 def _chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
-    """Slices of nearly equal size: an almost empty last product would waste the device."""
+    """Return slices of nearly equal size, because an almost empty last product would waste the device."""
     most = max(1, _CHUNK_ELEMENTS[device.type] // vocabulary)
     count = -(-rows // most)
     bounds = [rows * part // count for part in range(count + 1)] if count else [0]
@@ -135,7 +165,7 @@ def _raw(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Sums:
-    """The gradients of hidden states, weight and bias, collected chunk by chunk."""
+    """The gradients of hidden states, weight and bias, summed chunk by chunk."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = weight
@@ -217,10 +247,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Compute the log-prob of each target under softmax(logits / temperature), and that distribution's entropy.
+    """Compute log-prob of each target under softmax(logits / temperature), and the entropy.
 
-    Shapes: hidden `(rows, width)`, targets `(rows,)`; returns two float32 `(rows,)`. The log-probs carry gradients for
-    hidden, weight and bias; the entropy carries none.
+    The log-probs carry gradients for hidden, weight and bias. The entropy carries none.
+    Args:
+        hidden: (rows, width).
+        targets: (rows,) token ids.
+    Returns: log-probs and entropies, each float32 (rows,).
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _LinearLogprobs.apply
     form = head.form
@@ -230,7 +263,10 @@ def logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1
 
 
 def cross_entropy(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-    """Compute the sum over rows of −log p(target), a float32 scalar with gradients. Shapes as in `logprobs`."""
+    """Compute the sum over rows of −log p(target), a float32 scalar with gradients.
+
+    Shapes are those of `logprobs`.
+    """
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
     form = head.form
     return apply(head.scaled(hidden), head.weight, head.bias, targets, 1.0, form.scale, form.cap)

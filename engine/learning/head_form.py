@@ -1,11 +1,11 @@
-"""How a model's own forward pass turns hidden states into logits, by experiment.
+"""Find by experiment how a model turns hidden states into logits.
 
     body ─▶ hidden ─▶ (× hidden_scale) ─▶ output embedding ─▶ raw ─▶ (× scale, soft cap) ─▶ logits
 
-The experiment runs the model once on a few tokens. It compares the output embedding's input with the body's output,
-replaces the output embedding's output by known numbers, and reads what the forward pass makes of them. So the form
-follows from what the model computes, not from the name of a setting. A form that `engine.learning.head` cannot
-express raises UnsupportedModel.
+The experiment runs the model once on a few tokens. It compares the output embedding's input with the body's
+output. It replaces the output embedding's output by known numbers and reads the resulting logits. So the form
+follows from what the model computes, not from the name of a setting.
+A form that `engine.learning.head` cannot express raises UnsupportedModel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.learning.own_forward import own_path
 from engine.learning.unsupported import UnsupportedModel
 
 TOKENS = 4
-# Relative error of a fitted form, in float32. A wrong form is off by far more.
+# Relative error of a fitted form, in float32. A wrong form has a much larger error.
 TOLERANCE = 1e-5
 
 
@@ -49,7 +49,7 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def head_of(model: PreTrainedModel, form: Form) -> Head:
-    """Return the head of `model` with its weights as they are now."""
+    """Return the head of `model` with its current weights."""
     layer = output_embedding(model)
     return Head(layer.weight, getattr(layer, "bias", None), form)
 
@@ -58,7 +58,7 @@ def head_of(model: PreTrainedModel, form: Form) -> Head:
 def observed_form(model: PreTrainedModel) -> Form:
     """Find the form of the model's head.
 
-    Raises: UnsupportedModel if the model computes its logits in a way that `Form` cannot express.
+    Raises: UnsupportedModel if `Form` cannot express how the model computes its logits.
     """
     layer = output_embedding(model)
     probe = _probe(len(layer.weight), model.device)
@@ -86,7 +86,7 @@ def observed_form(model: PreTrainedModel) -> Form:
 
 
 def _probe(vocabulary: int, device: torch.device) -> Tensor:
-    """Numbers of both signs from 1e-3 to 1e6, `(1, tokens, vocabulary)`, in no order, in float64."""
+    """Return numbers of both signs from 1e-3 to 1e6, shuffled, float64 `(1, tokens, vocabulary)`."""
     half = torch.logspace(-3, 6, 32, dtype=torch.float64)
     values = torch.cat([half, -half]).repeat(-(-TOKENS * vocabulary // 64))[: TOKENS * vocabulary]
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
@@ -94,7 +94,7 @@ def _probe(vocabulary: int, device: torch.device) -> Tensor:
 
 
 def _fitted(model: PreTrainedModel, probe: Tensor, logits: Tensor) -> tuple[float | None, float | None]:
-    """The scale and the soft cap that give `logits` from `probe`."""
+    """Return the scale and the soft cap that give `logits` from `probe`."""
     if logits.shape != probe.shape:
         raise UnsupportedModel(
             f"{_name(model)}: {logits.shape[-1]} logits from an output embedding of {probe.shape[-1]} rows"
@@ -103,7 +103,8 @@ def _fitted(model: PreTrainedModel, probe: Tensor, logits: Tensor) -> tuple[floa
     order = given.argsort()
     given, made = given[order], made[order]
     smallest, large = given.abs().argmin(), made[given > 1e5]
-    # tanh is 1 far beyond a cap, so the largest logits are all the cap. Without a cap they grow with the probe.
+    # tanh is 1 far beyond a cap, so the largest logits all equal the cap. Without a cap they grow with the
+    # probe.
     cap = float(large[-1]) if torch.allclose(large, large[-1], rtol=TOLERANCE, atol=0.0) else None
     slope = made[smallest] if cap is None else torch.atanh(made[smallest] / cap) * cap
     factor = float(slope / given[smallest])
@@ -117,7 +118,7 @@ def _fitted(model: PreTrainedModel, probe: Tensor, logits: Tensor) -> tuple[floa
 
 
 def _hidden_scale(model: PreTrainedModel, layer: nn.Linear, seen: dict[str, Tensor]) -> float | None:
-    """The constant factor between the body's output and the output embedding's input."""
+    """Return the constant factor between the body's output and the output embedding's input."""
     body, taken = seen["body"].double(), seen["input"].double()
     linear = nn.functional.linear(seen["input"], layer.weight, getattr(layer, "bias", None))
     close = taken.shape == body.shape and seen["raw"].shape == linear.shape

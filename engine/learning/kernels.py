@@ -1,4 +1,7 @@
-"""Liger's fused RMSNorm, SwiGLU and rotary embedding on CUDA, where liger-kernel is installed."""
+"""Liger's fused RMSNorm, SwiGLU and rotary embedding, on CUDA.
+
+They are used if liger-kernel is installed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ ARCHITECTURES = ("qwen2", "qwen3", "llama")
 
 
 def use_fused_kernels(model: PreTrainedModel) -> bool:
-    """Patches `model` in place; False where liger-kernel is absent or the architecture is another.
+    """Patch `model` in place; return False if liger-kernel or the architecture does not allow it.
 
-    Liger replaces the rotary embedding for the whole architecture, so a process that does this trains on CUDA only.
-    The head is ours either way: Liger's fused linear cross-entropy takes chunks of 256 rows at this vocabulary.
+    Liger replaces the rotary embedding of the whole architecture. A process that calls this can therefore
+    train on CUDA only. The head always stays this project's own: Liger's fused linear cross-entropy uses
+    chunks of 256 rows at this vocabulary.
     """
     architecture = model.config.model_type
     if architecture not in ARCHITECTURES or importlib.util.find_spec("liger_kernel") is None:

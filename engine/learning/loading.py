@@ -1,6 +1,7 @@
-"""Loading a causal LM from a folder or the hub, with every parameter accounted for.
+"""Load a causal LM from a folder or the hub, and account for every parameter.
 
-transformers fills a parameter that the checkpoint lacks with random numbers and logs a line. Here that is an error.
+transformers fills a parameter that the checkpoint lacks with random numbers and logs a line. Here that is an
+error.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from engine.learning.unsupported import UnsupportedModel
 
 
 def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "main") -> PreTrainedModel:
-    """Load the model in folder or hub name `source`, its parameters in `dtype` ("auto": as in the files).
+    """Load the model in folder or hub name `source`.
 
-    Names that transformers converts as it loads (fused experts, legacy names) are converted.
-
+    Names that transformers converts while loading (fused experts, legacy names) are converted.
+    Args:
+        dtype: of the parameters; "auto" keeps the dtype of the files.
     Raises: DamagedFile if the folder has digests and a file of the model differs from its own.
-    Raises: UnsupportedModel, naming the parameter, if the checkpoint lacks one that is not tied, holds one of another
-        shape, holds one for a layer that has no place for it, holds two different weights for a tied head, or holds
-        NaN or infinity.
+    Raises: UnsupportedModel, naming the parameter, if the checkpoint lacks one that is not tied, holds one of
+        another shape, holds one for a layer that config.json does not have, holds two different weights for a
+        tied head, or holds NaN or infinity.
     """
     if Path(source).is_dir():
         digests.check(Path(source), digests.of_model)
@@ -55,7 +57,7 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
     unused = sorted(name for name in info["unexpected_keys"] if _belongs(model, name))
     if unused:
         raise UnsupportedModel(
-            f"{source}: the weights hold {_named(unused)}, which config.json leaves no place for; "
+            f"{source}: the weights hold {_named(unused)}, which config.json does not describe; "
             "give the config.json that belongs to the weights"
         )
     _check_tie(model, source)
@@ -64,10 +66,10 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
 
 
 def _config(source: str | Path, revision: str) -> PretrainedConfig:
-    """Read config.json without what it says of a program's calls, not of the model.
+    """Read config.json without the settings of a program's calls.
 
-    An attention implementation may not be installed, and every user of the model sets its own. Outputs of a call are
-    expected in transformers' usual form.
+    The attention implementation may not be installed, and each user of the model sets its own. Callers expect
+    outputs in transformers' usual form.
     """
     config: PretrainedConfig = AutoConfig.from_pretrained(str(source), revision=revision)
     config._attn_implementation = "eager"
@@ -84,15 +86,19 @@ def empty_model(config: Any) -> PreTrainedModel:
 
 
 def as_in_files(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring `tensors` from the names of `model` in memory to those of model folders, which other programs read.
+    """Rename `tensors` from the names in memory to the names in model files.
 
-    transformers fuses the experts of a mixture into one tensor, for instance, and its files hold each by itself.
+    Other programs read these files. For example, transformers fuses the experts of a mixture into one tensor,
+    while its files hold each separately.
     """
     return dict(revert_weight_conversion(model, dict(tensors)))
 
 
 def _belongs(model: Any, name: str) -> bool:
-    """True if `name` lies inside a part of the body or the head; a part of its own (a value head) changes nothing."""
+    """Return True if `name` lies inside a part of the body or the head.
+
+    A separate part, such as a value head, changes nothing.
+    """
     modules = dict(model.named_modules())
     parents = name.split(".")[:-1]
     known = next((n for n in range(len(parents), 0, -1) if ".".join(parents[:n]) in modules), 0)
@@ -100,7 +106,10 @@ def _belongs(model: Any, name: str) -> bool:
 
 
 def _check_tie(model: PreTrainedModel, source: str | Path) -> None:
-    """transformers unties weights that differ in the files; other programs follow config.json and tie them."""
+    """Reject weights that config.json ties but the files hold separately.
+
+    transformers unties such weights. Other programs follow config.json and tie them.
+    """
     tied: dict[str, str] = model.get_expanded_tied_weights_keys(all_submodels=True)
     for target, other in tied.items():
         if model.get_parameter_or_buffer(target) is not model.get_parameter_or_buffer(other):
@@ -111,7 +120,10 @@ def _check_tie(model: PreTrainedModel, source: str | Path) -> None:
 
 
 def _check_finite(model: PreTrainedModel, source: str | Path) -> None:
-    """A number that is not finite spoils only the tokens that meet it, so that a comparison of some may miss it."""
+    """Reject numbers that are not finite.
+
+    Such a number affects only some tokens, so a comparison of a few tokens may miss it.
+    """
     for name, parameter in model.named_parameters():
         if not parameter.numel():
             continue

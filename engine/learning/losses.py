@@ -1,8 +1,12 @@
-"""Policy-gradient losses, each a small function of the same arguments; a new one is a function and a line in LOSSES.
+"""Policy-gradient losses for GRPO and its variants.
 
-A step is trained in microbatches whose gradients add up, so every loss divides by counts of the whole step (`Totals`),
-never by its microbatch's own. Means among the metrics are shares of the step's mean for the same reason: over the
-microbatches they add up to it (`merge`). Names are TRL's where it has one.
+    rollouts ─▶ advantages ─▶ ratio = exp(logp − old_logp) ─▶ loss ─▶ metrics
+
+To add a loss, write a function with the same arguments and add a line to LOSSES.
+A step is trained in microbatches and their gradients add up. So every loss divides by counts of the whole
+step (`Totals`), never by counts of its microbatch. For the same reason, each mean among the metrics is a
+share of the step's mean: the shares of all microbatches add up to it (`merge`).
+Metric names are TRL's if TRL has one.
 """
 
 from __future__ import annotations
@@ -20,11 +24,17 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What one optimizer step trains on, over all its microbatches and ranks."""
+    """Counts of one optimizer step over all its microbatches and ranks.
 
-    tokens: int  # response tokens
+    Attributes:
+        tokens: response tokens.
+        sequences: sequences.
+        constant: dr_grpo's normaliser, sequences × the longest completion allowed.
+    """
+
+    tokens: int
     sequences: int
-    constant: int  # dr_grpo's normaliser: sequences × the longest completion allowed
+    constant: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +48,26 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """One microbatch. Per-token tensors are `(tokens,)` and only read where `mask` is true."""
+    """Inputs of a loss for one microbatch.
 
-    logprobs: Tensor  # (tokens,), with gradients
-    old_logprobs: Tensor  # (tokens,): the sampler's, or those of a pass before the first update
-    advantages: Tensor  # (sequences,)
-    mask: Tensor  # (tokens,) bool
-    sequence: Tensor  # (tokens,) int64: which sequence a token belongs to
-    importance: Tensor | None = None  # (tokens,): truncated weights of old against sampler; none: 1
-    reference_logprobs: Tensor | None = None  # (tokens,): of the parent, where there is a KL penalty
+    Per-token tensors are only read at positions with a true `mask`.
+    Attributes:
+        logprobs: (tokens,), with gradients.
+        old_logprobs: (tokens,), from the sampler or from a pass before the first update.
+        advantages: (sequences,).
+        mask: (tokens,) bool.
+        sequence: (tokens,) int64, the sequence that each token belongs to.
+        importance: (tokens,) truncated weights of old against sampler; None means 1.
+        reference_logprobs: (tokens,) of the parent, if there is a KL penalty.
+    """
+
+    logprobs: Tensor
+    old_logprobs: Tensor
+    advantages: Tensor
+    mask: Tensor
+    sequence: Tensor
+    importance: Tensor | None = None
+    reference_logprobs: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +82,42 @@ LossFunction = Callable[[Terms, Settings, Totals], LossOutput]
 
 
 def grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """Clipped token ratios, mean over each sequence, then over sequences (DeepSeekMath, arXiv 2402.03300)."""
+    """Average clipped token ratios over each sequence, then over sequences.
+
+    Source: DeepSeekMath, arXiv 2402.03300.
+    """
     ratio = token_ratio(terms)
     losses = surrogate(ratio, per_token(terms.advantages, terms), settings)
     return _finish(losses, sequence_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
 def dr_grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """As grpo, but divided by a constant, so that long wrong answers are not favoured (arXiv 2503.20783)."""
+    """Compute GRPO divided by a constant, so that long wrong answers are not favoured.
+
+    Source: Dr. GRPO, arXiv 2503.20783.
+    """
     ratio = token_ratio(terms)
     losses = surrogate(ratio, per_token(terms.advantages, terms), settings)
     return _finish(losses, constant_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
 def dapo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """As grpo, but the mean is over the step's tokens; clip-higher comes from the settings (arXiv 2503.14476)."""
+    """Compute GRPO with the mean over the step's tokens.
+
+    The settings give the higher upper clip (clip-higher).
+    Source: DAPO, arXiv 2503.14476.
+    """
     ratio = token_ratio(terms)
     losses = surrogate(ratio, per_token(terms.advantages, terms), settings)
     return _finish(losses, token_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
 def gspo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """One ratio a sequence, the geometric mean of its tokens', clipped as a whole (arXiv 2507.18071)."""
+    """Compute one ratio per sequence and clip it as a whole.
+
+    The ratio is the geometric mean of the sequence's token ratios.
+    Source: GSPO, arXiv 2507.18071.
+    """
     log_ratio = (terms.logprobs - terms.old_logprobs) * terms.mask
     mean = sums(log_ratio, terms) / lengths(terms)
     ratio = per_token(torch.exp(mean), terms)
@@ -91,9 +126,10 @@ def gspo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
 
 
 def cispo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """REINFORCE weighted by a ratio that is clipped from above and detached: no token loses its gradient.
+    """Weight REINFORCE by a detached ratio that is clipped from above.
 
-    MiniMax-M1, arXiv 2506.13585, eq. 4: there is no lower clip.
+    No token loses its gradient. There is only an upper clip.
+    Source: MiniMax-M1, arXiv 2506.13585, equation 4.
     """
     ratio = token_ratio(terms)
     weight = ratio.detach().clamp(max=1.0 + settings.clip_high)
@@ -102,9 +138,11 @@ def cispo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
 
 
 def reinforce(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """−A · log π, mean over the step's tokens (Williams 1992); the ratio is reported but does not enter.
+    """Compute −A · log π, averaged over the step's tokens.
 
-    With rewards as advantages this is plain REINFORCE, with centred ones REINFORCE with a baseline.
+    The ratio is reported but does not enter the loss. With rewards as advantages this is plain REINFORCE.
+    With centred rewards it is REINFORCE with a baseline.
+    Source: Williams 1992.
     """
     losses = -per_token(terms.advantages, terms) * terms.logprobs
     return _finish(
@@ -124,18 +162,24 @@ LOSSES: dict[LossName, LossFunction] = {
 
 
 def token_ratio(terms: Terms) -> Tensor:
-    """π / π_old of each token `(tokens,)`; 1 where the mask is false."""
+    """Compute π / π_old of each token `(tokens,)`; it is 1 if the mask is false."""
     return torch.exp((terms.logprobs - terms.old_logprobs).masked_fill(~terms.mask, 0.0))
 
 
 def surrogate(ratio: Tensor, advantages: Tensor, settings: Settings) -> Tensor:
-    """−min(r·A, clip(r)·A), elementwise (PPO, arXiv 1707.06347, eq. 7)."""
+    """Compute −min(r·A, clip(r)·A), elementwise.
+
+    Source: PPO, arXiv 1707.06347, equation 7.
+    """
     clipped = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high)
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
 def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Schulman's k3 estimate of KL(policy ‖ reference) per token: unbiased and never negative."""
+    """Estimate KL(policy ‖ reference) per token with Schulman's k3.
+
+    The estimate is unbiased and never negative.
+    """
     log_ratio = reference - logprobs
     return torch.exp(log_ratio) - log_ratio - 1.0
 
@@ -143,9 +187,15 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
 def importance_weights(
     old: Tensor, sampler: Tensor, mask: Tensor, cap: float, totals: Totals
 ) -> tuple[Tensor, Metrics]:
-    """Compute truncated weights min(π_old / π_sampler, cap) per token, 1 where the mask is false, and their metrics.
+    """Compute truncated weights min(π_old / π_sampler, cap) per token, and their metrics.
 
-    They correct for a sampler of another version or another arithmetic (truncated importance sampling).
+    They correct for a sampler with another version or other arithmetic (truncated importance sampling). The
+    weight is 1 if the mask is false.
+    Args:
+        old: (tokens,) log-probs of the trainer.
+        sampler: (tokens,) log-probs of the sampler.
+        mask: (tokens,) bool.
+    Returns: (tokens,) weights, and metrics.
     """
     ratio = torch.exp((old - sampler).masked_fill(~mask, 0.0))
     weights = ratio.clamp(max=cap)
@@ -157,43 +207,49 @@ def importance_weights(
 
 
 def difference(name: str, one: Tensor, other: Tensor, mask: Tensor, totals: Totals) -> Metrics:
-    """Compute `NAME/mean` and `NAME/max` of |log-prob difference| per token; all tensors are `(tokens,)`."""
+    """Compute `NAME/mean` and `NAME/max` of |log-prob difference| per token.
+
+    All tensors are `(tokens,)`.
+    """
     apart = (one - other).masked_fill(~mask, 0.0).abs()
     return {f"{name}/mean": apart.sum() / totals.tokens, f"{name}/max": apart.max()}
 
 
 def per_token(values: Tensor, terms: Terms) -> Tensor:
-    """A value a sequence `(sequences,)` at each of its tokens `(tokens,)`."""
+    """Repeat a value per sequence `(sequences,)` at each of its tokens `(tokens,)`."""
     return values.index_select(0, terms.sequence)
 
 
 def sums(values: Tensor, terms: Terms) -> Tensor:
-    """Sum of `values` `(tokens,)` over each sequence `(sequences,)`."""
+    """Sum `values` `(tokens,)` over each sequence `(sequences,)`."""
     return torch.zeros_like(terms.advantages, dtype=values.dtype).index_add(0, terms.sequence, values)
 
 
 def lengths(terms: Terms) -> Tensor:
-    """Response tokens of each sequence `(sequences,)`, at least 1."""
+    """Count the response tokens of each sequence `(sequences,)`, at least 1."""
     return sums(terms.mask.float(), terms).clamp(min=1.0)
 
 
 def token_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Every token of the step counts alike."""
+    """Weight every token of the step equally."""
     return losses.sum() / totals.tokens
 
 
 def sequence_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Every sequence of the step counts alike, every token alike within it."""
+    """Weight every sequence of the step equally, and every token equally within it."""
     return (sums(losses, terms) / lengths(terms)).sum() / totals.sequences
 
 
 def constant_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Divided by what the step's tokens could at most have been."""
+    """Divide by the largest possible number of tokens of the step."""
     return losses.sum() / totals.constant
 
 
 def clipping(ratio: Tensor, terms: Terms, settings: Settings, totals: Totals) -> Metrics:
-    """How far the ratio `(tokens,)` went, and the share of tokens where the clip took the gradient away."""
+    """Measure how far the ratio `(tokens,)` moved, and the share of tokens that were clipped.
+
+    A clipped token has no gradient.
+    """
     advantages = per_token(terms.advantages, terms)
     ratio = ratio.detach()
     low = (ratio < 1.0 - settings.clip_low) & (advantages < 0) & terms.mask
@@ -207,7 +263,10 @@ def clipping(ratio: Tensor, terms: Terms, settings: Settings, totals: Totals) ->
 
 
 def merge(parts: Iterable[Metrics]) -> dict[str, float]:
-    """Metrics of a step from its microbatches': those named `…/max` are maxima, all others add up."""
+    """Merge the metrics of a step's microbatches.
+
+    Metrics named `…/max` are maxima. All others add up.
+    """
     merged: Metrics = {}
     for part in parts:
         for name, value in part.items():
@@ -225,7 +284,7 @@ Aggregate = Callable[[Tensor, Terms, Totals], Tensor]
 def _finish(
     losses: Tensor, aggregate: Aggregate, metrics: Metrics, terms: Terms, settings: Settings, totals: Totals
 ) -> LossOutput:
-    """Importance weights, KL penalty, mask and aggregation: what all losses share."""
+    """Apply importance weights, KL penalty, mask and aggregation, which all losses share."""
     if terms.importance is not None:
         losses = losses * terms.importance
     if terms.reference_logprobs is not None:

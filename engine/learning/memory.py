@@ -1,8 +1,9 @@
-"""How many packed tokens fit a forward and backward pass, and what happens when they do not.
+"""Token budget of a forward and backward pass, and recovery if it does not fit.
 
-A profile may name the budget or leave it to be found (0): two small passes of different size are measured, and what
-remains of the device's memory is shared out at the cost of a token. A pass that runs out all the same is done again
-with half the budget, once in an arm's training, and that is said; a second time the stage fails with what to do.
+A profile may set the budget or leave it at 0. With 0, two small passes of different size are measured, and
+the remaining device memory is divided by the cost per token.
+If a pass runs out of memory, it is repeated with half the budget, once in an arm's training, and a warning is
+emitted. The second time, the stage fails with a message that gives the remedy.
 """
 
 from __future__ import annotations
@@ -24,29 +25,36 @@ from engine.ranks import least, rank, world
 CPU_BUDGET = 16_384
 ROUND = 1024
 MOST = 65_536
-RESERVE = 0.9  # share of free memory to plan with; the rest is for fragmentation and uneven batches
-PROBES = (2048, 6144)  # packed tokens of the measured passes
+# Share of free memory to plan with. The rest is for fragmentation and uneven batches.
+RESERVE = 0.9
+# Packed tokens of the measured passes.
+PROBES = (2048, 6144)
 PROBE_LENGTH = 512
 
 T = TypeVar("T")
 
 
 class OutOfMemory(RuntimeError):
-    """One of several ranks ran out of memory: the trainer has to start again, and knows why when it does."""
+    """One of several ranks ran out of memory.
+
+    The trainer has to restart; the new trainer reads the reason from disk.
+    """
 
 
 def found_budget(policy: Policy, share: float = 1.0) -> int:
-    """Packed tokens a microbatch, from free memory, for a policy whose optimizer has no moments yet.
+    """Return the packed tokens per microbatch that fit into free memory.
 
-    No more than `share` of the device's memory is planned with: a neighbour may not have taken his part yet. On a CPU a
-    fixed 16,384; of several ranks what fits the fullest. Leaves no gradients behind.
+    Call it while the optimizer of `policy` has no moments yet. It plans with at most `share` of the device's
+    memory, because another process may still allocate its part. On a CPU the budget is a fixed 16,384. With
+    several ranks it is what fits the fullest one. No gradients remain.
     """
     if policy.device.type != "cuda":
         return CPU_BUDGET
     small, large = (_peak(policy, tokens) for tokens in PROBES)
     per_token = max((large - small) / (PROBES[1] - PROBES[0]), 1.0)
     masters = sum(master.numel() for master in policy.precision.masters.values())
-    to_come = 2 * 4 * masters  # AdamW's float32 moments
+    # AdamW's float32 moments.
+    to_come = 2 * 4 * masters
     free_now, whole = torch.cuda.mem_get_info(policy.device)
     free = min(free_now, share * whole - torch.cuda.memory_reserved(policy.device))
     fixed = small - per_token * PROBES[0]
@@ -55,7 +63,7 @@ def found_budget(policy: Policy, share: float = 1.0) -> int:
 
 
 def _peak(policy: Policy, tokens: int) -> int:
-    """Bytes that a pass over `tokens` packed tokens needs beyond what is allocated before it."""
+    """Return the bytes that a pass over `tokens` packed tokens allocates at its peak."""
     ids = np.zeros(PROBE_LENGTH, dtype=np.int32)
     sequences = [Sequence(ids, 1, finished=False)] * (tokens // PROBE_LENGTH)
     packed = lay_out(sequences, range(len(sequences))).to(policy.device)
@@ -72,39 +80,47 @@ def _peak(policy: Policy, tokens: int) -> int:
 
 
 class TokenBudget:
-    """Packed tokens a microbatch: `tokens`, and half from the pass on that ran out of memory.
+    """Packed tokens per microbatch: `tokens`, and half from the first pass that ran out of memory.
 
-    One process does that pass again at once. Of several ranks, the one that ran out leaves the others waiting for it in
-    the middle of FSDP2's gathers, where nothing can be said to them and nothing be taken back. So it notes the pass in
-    `root`, durably, and ends; with it all end; and the trainer that the supervisor starts again from the last
-    checkpoint comes to the same pass with half.
+    A single process repeats that pass at once. With several ranks, the rank that ran out leaves the others
+    waiting in the middle of FSDP2's gathers. No message can reach them there, and no work can be undone. So
+    that rank writes the pass to `root`, durably, and exits, and all ranks exit with it. The supervisor
+    restarts the trainer from the last checkpoint. The new trainer reaches the same pass and uses half the
+    budget.
     """
 
     def __init__(
         self, tokens: int, root: Path, stage: str, device: torch.device, say: Callable[[str], None]
     ) -> None:
-        """`root` has the arm's checkpoints; `say` tells a person that the budget is or was halved, and why."""
+        """Read an earlier shortage from `root`.
+
+        Args:
+            root: folder of the arm's checkpoints.
+            say: reports that the budget is or was halved, and why.
+        """
         self._whole = tokens
         self._root = root
         self._stage = stage
         self._device = str(device)
         self._say = say
-        self._pass = (-1, 0)  # step, place in it
+        # Step, and index of the pass within it.
+        self._pass = (-1, 0)
         self._shortage = Shortage.read(root / FIRST)
         if self._shortage is not None:
             self._tell(self._shortage)
 
     @property
     def tokens(self) -> int:
-        """The budget of the pass that is under way, the same on every rank."""
+        """The budget of the current pass, the same on every rank."""
         if self._shortage is None or not self._shortage.covers(*self._pass):
             return self._whole
         return min(self._whole, self._shortage.half)
 
     def run(self, step: int, work: Callable[[int], T], clear: Callable[[], None]) -> T:
-        """`work(budget)`, the next pass of `step`; where that runs out of memory, `clear()` and once more with half.
+        """Return `work(budget)` for the next pass of `step`.
 
-        Raises StageFailed where half is too much too, and OutOfMemory under several ranks.
+        If it runs out of memory, call `clear()` and repeat once with half the budget.
+        Raises: StageFailed if half is too much as well, and OutOfMemory with several ranks.
         """
         self._pass = (step, self._pass[1] + 1 if step == self._pass[0] else 0)
         return self._attempt(work, clear)
@@ -114,18 +130,18 @@ class TokenBudget:
             return work(self.tokens)
         except torch.OutOfMemoryError as error:
             self._ran_out(Shortage(*self._pass, rank(), self._device, self.tokens), error)
-        # Outside the handler, so that the failed pass's tensors are no longer held by the traceback.
+        # Continue outside the handler, so that the traceback does not keep the failed pass's tensors alive.
         clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return self._attempt(work, clear)
 
     def _ran_out(self, shortage: Shortage, error: torch.OutOfMemoryError) -> None:
-        """Returns where this process may try again, with the budget that it has then."""
+        """Record the shortage; return if this process may retry with its new budget."""
         was_half = self._shortage is not None and self._shortage.covers(*self._pass)
         if world() > 1:
             shortage.write(self._root / (AGAIN if was_half else FIRST))
-            raise OutOfMemory(f"{shortage}; the trainer ends on all ranks") from error
+            raise OutOfMemory(f"{shortage}; the trainer stops on all ranks") from error
         if was_half:
             raise StageFailed(too_much(shortage, self._stage)) from error
         shortage.write(self._root / FIRST)
@@ -134,5 +150,5 @@ class TokenBudget:
 
     def _tell(self, shortage: Shortage) -> None:
         self._say(
-            f"{shortage}; from there on it is {shortage.half}. To be spared that, {remedy(self._stage)}"
+            f"{shortage}; the budget is {shortage.half} from there on. To avoid this, {remedy(self._stage)}"
         )

@@ -1,4 +1,7 @@
-"""AdamW over float32 masters, with a schedule that is a function of the step and a clipping that reports the norm."""
+"""AdamW over float32 masters, with schedule and gradient clipping.
+
+The learning rate is a function of the step. Clipping reports the gradient norm.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from profiles.training import Optimizer as Settings
 
 
 def learning_rate(settings: Settings, step: int, total_steps: int) -> float:
-    """Rate of update `step`, counted from 0: linear warm-up from peak / warmup_steps, then the schedule.
+    """Return the learning rate of update `step`, counted from 0.
 
-    Cosine and linear reach 0 just after the last of `total_steps` updates.
+    It warms up linearly from peak / warmup_steps, then follows the schedule. Cosine and linear reach 0 just
+    after the last of `total_steps` updates.
     """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -33,14 +37,17 @@ def learning_rate(settings: Settings, step: int, total_steps: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one update did: the gradient norm before clipping, and the learning rate."""
+    """Result of one update: the gradient norm before clipping, and the learning rate."""
 
     grad_norm: float
     learning_rate: float
 
 
 class Optimizer:
-    """AdamW (decoupled weight decay on matrices only) over the masters of a policy."""
+    """AdamW over the masters of a policy.
+
+    Weight decay is decoupled and applies to matrices only.
+    """
 
     def __init__(self, precision: Precision, settings: Settings, total_steps: int) -> None:
         self._precision = precision
@@ -61,9 +68,11 @@ class Optimizer:
         )
 
     def step(self) -> Update:
-        """Clips the gathered gradients to max_grad_norm, moves the masters, publishes them and clears the gradients.
+        """Clip the gradients, update the masters, publish them and clear the gradients.
 
-        A gradient norm that is not finite moves nothing; the step counts and the norm is reported as it is.
+        The gradient norm is clipped to max_grad_norm.
+        If the gradient norm is not finite, the masters do not change. The step still counts, and the norm is
+        reported unchanged.
         """
         norm = self._precision.collect()
         scale = (self._settings.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -80,7 +89,10 @@ class Optimizer:
         return Update(grad_norm, rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Step, moments and masters: all that exact resumption needs beside the model's own weights."""
+        """Return step, moments and masters.
+
+        Together with the model's own weights, this is all that exact resumption needs.
+        """
         return {
             "steps_done": self.steps_done,
             "adamw": self._adamw.state_dict(),
@@ -88,7 +100,10 @@ class Optimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state_dict` gave; KeyError or ValueError where it belongs to another model."""
+        """Restore what `state_dict` returned.
+
+        Raises: KeyError or ValueError if it belongs to another model.
+        """
         self.steps_done = state["steps_done"]
         self._adamw.load_state_dict(state["adamw"])
         saved: Mapping[str, Tensor] = state["masters"]

@@ -3,7 +3,7 @@
     sequences ─▶ own_logprobs(model)     transformers' forward, eager attention, one sequence at a time
               └▶ packed_logprobs(policy) the packed forward that training uses
 
-Both give one array for each sequence, so a caller compares them element by element.
+Both return one array per sequence, so a caller compares them element by element.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def own_path(model: PreTrainedModel) -> Iterator[None]:
-    """Run `model` in eval mode with eager attention inside; restore its attention and its modes afterwards."""
+    """Run `model` in eval mode with eager attention inside the context.
+
+    Its attention and its modes are restored afterwards.
+    """
     attention = model.config._attn_implementation
     modes = {module: module.training for module in model.modules()}
     model.set_attn_implementation("eager")
@@ -45,10 +48,9 @@ def own_path(model: PreTrainedModel) -> Iterator[None]:
 def own_logprobs(model: PreTrainedModel, sequences: Items[Sequence]) -> list[NDArray[np.float32]]:
     """Compute the log-prob of each response token by `model(input_ids=…).logits`, at temperature 1.
 
-    The forward pass runs in the dtype of the model's weights; the log-softmax runs in float32.
-    Call it before the weights are sharded over ranks.
-
-    Returns: one `(response tokens,)` array for each sequence, in order.
+    The forward pass runs in the dtype of the model's weights. The log-softmax runs in float32. Call it before
+    the weights are sharded over ranks.
+    Returns: one (response tokens,) array for each sequence, in order.
     """
     found = []
     with own_path(model):
@@ -65,9 +67,11 @@ def own_logprobs(model: PreTrainedModel, sequences: Items[Sequence]) -> list[NDA
 def packed_logprobs(
     policy: Policy, sequences: Items[Sequence], budget: int = 16_384
 ) -> list[NDArray[np.float32]]:
-    """Compute the same log-probs by the policy's packed forward, in microbatches of at most `budget` tokens.
+    """Compute the same log-probs with the policy's packed forward.
 
-    Returns: one `(response tokens,)` array for each sequence, in order.
+    Args:
+        budget: maximum tokens per microbatch.
+    Returns: one (response tokens,) array for each sequence, in order.
     """
     found = [np.empty(0, dtype=np.float32)] * len(sequences)
     for packed in pack(sequences, budget):

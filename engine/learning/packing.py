@@ -1,9 +1,10 @@
-"""From token sequences to packed microbatches: the one place where shift, mask and targets are made, for SFT and GRPO.
+"""Pack token sequences into microbatches, for SFT and GRPO.
 
-Position i of a sequence predicts token i + 1. Every response token is a target, the first one included, and nothing
-else is: a response that ended by itself carries its end-of-sequence id and is trained to emit it; a truncated one is
-not trained to emit anything after its last token. Sequences lie end to end without padding; attention keeps them
-apart by `cu_seqlens`.
+Only this module computes shift, mask and targets. Position i of a sequence predicts token i + 1. Every
+response token is a target, including the first one. Nothing else is a target.
+A response that ended by itself includes its end-of-sequence id, and the model learns to emit it. A truncated
+response has no target after its last token.
+Sequences lie end to end without padding. Attention separates them by `cu_seqlens`.
 """
 
 from __future__ import annotations
@@ -23,23 +24,38 @@ from engine.data.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A microbatch. `sequence` counts within it; `rows[k]` is where its k-th sequence stands in the caller's list."""
+    """One microbatch.
 
-    input_ids: Tensor  # (tokens,) int64
-    position_ids: Tensor  # (tokens,) int64, from 0 in every sequence
-    targets: Tensor  # (tokens,) int64: the next token; 0 where `mask` is false
-    mask: Tensor  # (tokens,) bool: the target is a response token
-    sequence: Tensor  # (tokens,) int64
-    trained: Tensor  # (trained tokens,) int64: the positions where `mask` is true
-    cu_seqlens: Tensor  # (sequences + 1,) int32: where each sequence starts, and the end
-    rows: Tensor  # (sequences,) int64
+    Attributes:
+        input_ids: (tokens,) int64.
+        position_ids: (tokens,) int64, from 0 in every sequence.
+        targets: (tokens,) int64, the next token, or 0 if `mask` is false.
+        mask: (tokens,) bool, true if the target is a response token.
+        sequence: (tokens,) int64, the index within the microbatch.
+        trained: (trained tokens,) int64, the positions with a true `mask`.
+        cu_seqlens: (sequences + 1,) int32, the start of each sequence, and the end.
+        rows: (sequences,) int64, the index of each sequence in the caller's list.
+        longest: tokens of the longest sequence.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    targets: Tensor
+    mask: Tensor
+    sequence: Tensor
+    trained: Tensor
+    cu_seqlens: Tensor
+    rows: Tensor
     longest: int
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same microbatch on `device`; to a GPU by way of pinned memory, so that nobody waits for the copy."""
+        """Return the same microbatch on `device`.
+
+        A copy to a GPU goes through pinned memory, so that the caller need not wait for it.
+        """
         there = torch.device(device)
         moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in moved.items():
@@ -49,19 +65,21 @@ class Packed:
         return type(self)(**moved)
 
 
-BLANK = Sequence(
-    np.zeros(1, np.int32), 1, finished=False
-)  # no response: it goes through the model and counts nothing
+# No response: it runs through the model and has no target.
+BLANK = Sequence(np.zeros(1, np.int32), 1, finished=False)
 
 
 def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
-    """Sequences `rows` of `sequences` end to end. ValueError names a sequence without a prompt to predict from."""
+    """Lay the sequences `rows` of `sequences` end to end.
+
+    Raises: ValueError, naming the sequence, if one has no prompt to predict from.
+    """
     chosen = [sequences[row] for row in rows]
     for row, item in zip(rows, chosen, strict=True):
         if not 0 < item.prompt_length <= len(item.token_ids):
             raise ValueError(
                 f"sequence {row}: {len(item.token_ids)} tokens with a prompt of {item.prompt_length}; "
-                "a sequence starts with one prompt token or more"
+                "a sequence needs at least one prompt token"
             )
     lengths = np.array([len(item.token_ids) for item in chosen], dtype=np.int64)
     ends = np.cumsum(lengths)
@@ -71,7 +89,8 @@ def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
     position_ids = np.arange(len(input_ids)) - starts[sequence]
 
     prompt_lengths = np.array([item.prompt_length for item in chosen], dtype=np.int64)
-    predicted = position_ids + 1  # where in its sequence the target stands
+    # The target's index within its sequence.
+    predicted = position_ids + 1
     mask = (predicted >= prompt_lengths[sequence]) & (predicted < lengths[sequence])
     targets = np.where(mask, np.roll(input_ids, -1), 0)
     return Packed(
@@ -88,10 +107,16 @@ def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
 
 
 def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) -> list[list[int]]:
-    """Which sequences share a microbatch of at most `budget` tokens: as few microbatches as balance into, of like size.
+    """Group sequences into balanced microbatches of at most `budget` tokens.
 
-    A sequence longer than the budget gets a microbatch of its own. Equal lengths and the order of microbatches fall by
-    `seed`. Their number is a multiple of `multiple_of` where there are sequences enough: every rank runs as many.
+    There are as few microbatches as fit, of similar size. A sequence longer than the budget gets its own
+    microbatch. `seed` decides the order of microbatches and of sequences with equal lengths.
+    Args:
+        lengths: (sequences,) tokens.
+        budget: maximum tokens per microbatch.
+        multiple_of: the number of microbatches is a multiple of it if there are enough sequences, because
+            every rank runs equally many.
+    Returns: the rows of each microbatch.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(lengths))
@@ -110,7 +135,10 @@ def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) 
 
 
 def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list[list[int]]:
-    """`count` groups of like total length: each row in turn goes to the group that is shortest so far."""
+    """Split rows into `count` groups of similar total length.
+
+    Each row in turn joins the group that is shortest so far.
+    """
     groups: list[list[int]] = [[] for _ in range(count)]
     shortest = [(0, group) for group in range(count)]
     for row in longest_first:
@@ -123,10 +151,12 @@ def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list
 def pack(
     sequences: Items[Sequence], budget: int, seed: int = 0, share: tuple[int, int] = (0, 1)
 ) -> list[Packed]:
-    """All of `sequences` in microbatches of at most `budget` tokens, in a seeded order.
+    """Pack all `sequences` into microbatches of at most `budget` tokens, in a seeded order.
 
-    Of several ranks, `share` (rank, ranks) gets its own part of them. All get equally many, as the ranks gather weights
-    together: where sequences are too few, a rank's last microbatch is a `BLANK`, whose row is `len(sequences)`.
+    Args:
+        share: (rank, ranks); the result is this rank's part. All ranks get equally many microbatches, because
+            they gather weights together. If there are too few sequences, a rank's last microbatch is a
+            `BLANK` with row `len(sequences)`.
     """
     place, ranks = share
     groups = plan([len(item.token_ids) for item in sequences], budget, seed, multiple_of=ranks)
@@ -136,9 +166,14 @@ def pack(
 
 
 def spread(packed: Packed, values: Items[NDArray[np.float32]]) -> Tensor:
-    """Per-token values of the responses, `(response tokens,)` each and in the order of `packed`, as `(tokens,)`.
+    """Place per-token values of responses at the positions of a microbatch.
 
-    Value t of a response lands on the position that predicts its token t, beside that token's log-prob; 0 elsewhere.
+    Value t of a response lands on the position that predicts its token t, so it lines up with that token's
+    log-prob. Other positions are 0.
+    Args:
+        values: one (response tokens,) array per sequence, in the order of `packed`.
+    Returns: (tokens,).
+    Raises: ValueError if the number of values differs from the number of response tokens.
     """
     flat = torch.from_numpy(np.concatenate(values).astype(np.float32)).to(packed.mask.device)
     if len(flat) != len(packed.trained):

@@ -1,7 +1,8 @@
-"""A short run of the packed path that shows whether a model keeps packed sequences apart.
+"""Check whether a model keeps packed sequences apart, with a short run.
 
-Every layer must go through the packed attention, and a sequence's hidden states must not change with its neighbour. A
-state-space layer or a convolution sees one long row, so it fails one of the two. Log-probs are compared elsewhere.
+Every layer must use the packed attention, and a sequence's hidden states must not depend on its neighbour. A
+state-space layer or a convolution sees one long row, so it fails one of the two checks. Log-probs are
+compared elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FIRSTS = ((0, 1, 0), (1, 1, 2))
 SECOND = (2, 0)
-LEAK = 1e-4  # relative to the largest hidden state, in float32; a real leak is far larger
+# Relative to the largest hidden state, in float32. A real leak is far larger.
+LEAK = 1e-4
 
 
 @torch.no_grad()
@@ -41,7 +43,9 @@ def check_packing(network: PackedCausalLM, device: torch.device) -> None:
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{name}: {error}") from error
     except (TypeError, AttributeError) as error:
-        raise UnsupportedModel(f"{name}: its forward pass does not take packed sequences: {error}") from error
+        raise UnsupportedModel(
+            f"{name}: its forward pass does not accept packed sequences: {error}"
+        ) from error
     layers = len(FIRSTS) * config.get_text_config().num_hidden_layers
     if len(calls) < layers:
         raise UnsupportedModel(f"{name}: it has layers without attention, which mix packed sequences")
@@ -52,6 +56,6 @@ def check_packing(network: PackedCausalLM, device: torch.device) -> None:
 def _second(
     network: PackedCausalLM, first: tuple[int, ...], device: torch.device, calls: list[str]
 ) -> Tensor:
-    """Hidden states `(tokens, width)` of one sequence that is packed behind `first`."""
+    """Return hidden states `(tokens, width)` of a sequence that is packed behind `first`."""
     items = [Sequence(np.array(ids, dtype=np.int32), 1, finished=False) for ids in (first, SECOND)]
     return network.hidden(lay_out(items, range(2)).to(device), calls=calls)[len(first) :]

@@ -1,7 +1,7 @@
-"""The trainer's state in checkpoints of older versions: a pickle, read without running what is in it.
+"""Read the trainer's state from checkpoints of older versions.
 
-torch's restricted unpickler builds plain values, tensors and the classes that are named here, whose constructors store
-fields and do nothing else. Anything else is refused.
+These are pickles, and are read without running code from them. torch's restricted unpickler builds plain
+values, tensors and the classes listed here. Their constructors only store fields. Anything else is rejected.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ _NUMPY: list[Callable[..., Any]] = [
 
 
 class Refused(ValueError):
-    """The file would have to run code to be read; the message names it."""
+    """Reading the file would run code; the message names the file."""
 
 
 def read_pickled_state(path: Path) -> dict[str, Any]:
     """Return the state in `path`.
 
-    Raises: Refused if it holds more than plain values; OSError, EOFError or RuntimeError if it cannot be read.
+    Raises: Refused if it holds more than plain values; OSError, EOFError or RuntimeError if it cannot be
+        read.
     """
     with torch.serialization.safe_globals(_allowed()):
         try:

@@ -1,10 +1,11 @@
-"""A trainer's state as JSON and arrays: reading it runs no code, unlike a pickle.
+"""A trainer's state as JSON and arrays.
 
     {"step": 3, "rng": (array, 7)}  ─▶  {"dict": [["step", 3], ["rng", {"tuple": [{"array": "0"}, 7]}]]}
                                     and {"0": array}
 
-Numbers, strings, None and lists stand for themselves. Any other value is an object of one key, its kind. The classes
-that may come back are those of KINDS: their constructors store fields and do nothing else.
+Reading it runs no code, unlike a pickle. Numbers, strings, None and lists are stored as JSON. Any other value
+is an object with one key, its kind. Only the classes of KINDS can be restored: their constructors only store
+fields.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Stands in the state for a tensor that lies in the tensor files under `name`."""
+    """A placeholder for a tensor that the tensor files hold under `name`."""
 
     name: str
 
@@ -36,7 +37,7 @@ KINDS: dict[str, type[Any]] = {
 
 
 def encode(value: Any, arrays: Arrays) -> Any:
-    """Return `value` as what JSON can hold; arrays and tensors in it are added to `arrays`.
+    """Convert `value` to what JSON can hold, and add its arrays and tensors to `arrays`.
 
     Raises: TypeError for a value of another kind.
     """
@@ -56,12 +57,15 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"array": _stored(value, arrays)}
     name = type(value).__name__
     if KINDS.get(name) is not type(value):
-        raise TypeError(f"a trainer's state holds a {name}, which has no place in a checkpoint")
+        raise TypeError(f"a trainer's state holds a {name}, which a checkpoint cannot store")
     return {name: {field.name: encode(getattr(value, field.name), arrays) for field in fields(value)}}
 
 
 def decode(plain: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Return the value that `encode` was given. Raises: LookupError, TypeError or ValueError for anything else."""
+    """Return the value that `encode` received.
+
+    Raises: LookupError, TypeError or ValueError for anything else.
+    """
     if isinstance(plain, list):
         return [decode(each, arrays) for each in plain]
     if not isinstance(plain, dict):

@@ -1,11 +1,13 @@
-"""One step of policy gradient on recorded rollouts: epochs × minibatches optimizer steps, wherever they came from.
+"""One policy-gradient step on rollouts: epochs × minibatches of updates.
 
-It takes `replay.Rollouts`, so training from a live worker and training from a record are the same arithmetic. Of
-several ranks each takes its share of the microbatches; counts, metrics and old log-probs are the whole step's.
+    Rollouts ─▶ old log-probs ─▶ minibatch ─▶ microbatches: loss, backward ─▶ optimizer update ─▶ metrics
 
-Two metrics compare log-probs, and they answer different questions:
+It takes `replay.Rollouts`, so a live worker and a record lead to the same arithmetic. Each of several ranks
+takes its share of the microbatches. Counts, metrics and old log-probs are those of the whole step.
+Two metrics compare log-probs and answer different questions:
 
-    sampling/logprob_difference   sampler against trainer, both at the weights that sampled: an error of arithmetic
+    sampling/logprob_difference   sampler against trainer, both at the weights that sampled: an error of
+    arithmetic
     policy/logprob_change         policy at each update against the ratio's denominator: how far it has moved
 """
 
@@ -38,18 +40,20 @@ from engine.messages import derived_seed
 from engine.ranks import merged, share, united
 from profiles.training import Grpo
 
-# Mean |Δ log-prob| that a sampler may always have: vLLM rounds to TF32 or bfloat16 where a trainer does not. Measured:
-# 1e-7 with vLLM in float32 on a CPU, 0.041 in bfloat16 on a GPU with SmolLM2-135M, where rounding allows 0.34.
+# Mean |Δ log-prob| that is always allowed: vLLM rounds to TF32 or bfloat16 at points where a trainer does
+# not. Measured: 1e-7 with vLLM in float32 on a CPU; 0.041 in bfloat16 on a GPU with SmolLM2-135M, for which
+# rounding allows 0.34.
 SAMPLER_ROUNDING = 0.01
 MISMATCH = "sampling/logprob_difference"
 MOVEMENT = "policy/logprob_change"
 
-Logprobs = dict[int, NDArray[np.float32]]  # row of the rollouts → (response tokens,)
+# Row of the rollouts → (response tokens,).
+Logprobs = dict[int, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What all updates of one step share."""
+    """Data that all updates of one step share."""
 
     rollouts: Rollouts
     old: Logprobs
@@ -57,7 +61,7 @@ class _Batch:
 
 
 class PolicyGradient:
-    """Moves a training's policy by the loss that the profile names."""
+    """Updates a training's policy with the loss that the profile names."""
 
     def __init__(self, training: Training, settings: Grpo) -> None:
         self._training = training
@@ -69,12 +73,13 @@ class PolicyGradient:
             training.load_reference()
 
     def train_on(self, rollouts: Rollouts, sampled_here: bool = False) -> dict[str, float]:
-        """Train on one step; return its metrics: sums over microbatches, means over the optimizer steps that have them.
+        """Train on one step and return its metrics.
 
-        `sampled_here`: the worker sampled `rollouts` at the weights that the policy has now. Only then is the sampler
-        compared with the trainer.
-
-        Raises: StageFailed before anything moves, if the sampler computes another distribution than the trainer.
+        Metrics are sums over microbatches, and means over the optimizer steps that have them.
+        Args:
+            sampled_here: the worker sampled `rollouts` at the policy's current weights. Only then are sampler
+                and trainer compared.
+        Raises: StageFailed before any update, if the sampler computes another distribution than the trainer.
         """
         chosen = self._trainable(rollouts)
         if self._settings.mask_truncated and not rollouts.sequences[chosen[0]].finished:
@@ -91,7 +96,10 @@ class PolicyGradient:
         return metrics
 
     def _trainable(self, rollouts: Rollouts) -> list[int]:
-        """All rows, or those that ended by themselves; all again where none did, whose advantages then count as 0."""
+        """Return all rows, or only those that ended by themselves.
+
+        If all were truncated, return all rows; the caller then sets their advantages to 0.
+        """
         rows = list(range(len(rollouts.sequences)))
         if not self._settings.mask_truncated:
             return rows
@@ -108,7 +116,7 @@ class PolicyGradient:
                     yield part.tolist()
 
     def _old_logprobs(self, rollouts: Rollouts, rows: list[int]) -> Logprobs:
-        """The ratio's denominator of each row `(response tokens,)`."""
+        """Return the ratio's denominator of each row `(response tokens,)`."""
         sampled = dict(enumerate(rollouts.logprobs))
         if self._settings.old_logprobs == "sampler":
             return sampled
@@ -130,7 +138,10 @@ class PolicyGradient:
         return old
 
     def _update(self, batch: _Batch, rows: list[int], is_first: bool) -> dict[str, float]:
-        """One optimizer step on `rows`. The first of a step is at the weights from before the step."""
+        """Run one optimizer step on `rows`.
+
+        The first update of a step still has the weights from before the step.
+        """
         rollouts = batch.rollouts
         totals = Totals(
             tokens=sum(rollouts.sequences[row].response_length for row in rows),
@@ -168,7 +179,7 @@ class PolicyGradient:
         metrics: Metrics = {}
         importance = None
         if corrects or is_first:
-            # Log-probs at the weights from before the step, of the trainer itself.
+            # The trainer's own log-probs at the weights from before the step.
             own = before if corrects else logprobs.detach()
             importance, metrics = importance_weights(
                 own, sampler, packed.mask, settings.importance_cap, totals
@@ -207,7 +218,7 @@ class PolicyGradient:
             raise StageFailed(
                 f"hardware.generator {generator!r} does not compute this model as the trainer does: "
                 f"at the same weights mean |Δ log-prob| {mean:.3g}, max {largest:.3g}, allowed mean {allowed:.2g}; "
-                "use the other generator, or another model"
+                "choose the other generator or another model"
             )
 
     def _reference_logprobs(self, packed: Packed) -> Tensor | None:
@@ -220,7 +231,7 @@ class PolicyGradient:
     def _microbatches(
         self, rollouts: Rollouts, rows: list[int], budget: int
     ) -> Iterator[tuple[Packed, list[int]]]:
-        """This rank's packed microbatches on its device, each with the rollouts' rows of its sequences."""
+        """Yield this rank's packed microbatches on its device, each with its rows of the rollouts."""
         with_blank = [*rows, len(rollouts.sequences) - 1]
         for packed in pack([rollouts.sequences[row] for row in rows], budget, share=share()):
             yield packed.to(self._training.device), [with_blank[place] for place in packed.rows.tolist()]

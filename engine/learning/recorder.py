@@ -1,10 +1,11 @@
-"""Records rollouts beside training, and keeps the record within its budget: the oldest steps go first.
+"""Record rollouts while training continues, within a size budget.
 
-    record(step N) ─▶ thread: compress, write, sync, rename ─▶ over budget? remove the lowest steps, not step N
+    record(step N) ─▶ thread: compress, write, sync, rename ─▶ over budget? remove the lowest steps, not step
+    N
 
-The trainer waits only if step N is not written when step N + 1 is reported. A trainer that is killed leaves whole files
-and at most one draft, which the next record of that step replaces: a checkpoint is begun after `wait`, so that what it
-does not train again is on the disk.
+The trainer only waits if step N is not written when step N + 1 is reported. A killed trainer leaves whole
+files and at most one draft, which the next record of that step replaces. A checkpoint begins after `wait`, so
+steps that are not trained again are on the disk.
 """
 
 from __future__ import annotations
@@ -23,24 +24,35 @@ BYTES_A_GB = 10**9
 
 
 class Recorder:
-    """Writes one arm's rollouts to `folder`. Under several ranks, rank 0 writes."""
+    """Writes one arm's rollouts to `folder`; with several ranks, rank 0 writes."""
 
     def __init__(self, folder: Path, budget_gb: float) -> None:
-        """`budget_gb` bounds the record's size; 0 does not."""
+        """Prepare to write to `folder`.
+
+        Args:
+            budget_gb: bounds the record's size in GB; 0 means no bound.
+        """
         self._folder = folder
         self._budget_gb = budget_gb
-        self._sizes: dict[int, int] | None = None  # bytes of each recorded step; None: not looked at yet
+        # Bytes of each recorded step; None until the folder is first read.
+        self._sizes: dict[int, int] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rollouts")
         self._under_way: Future[None] | None = None
 
     def record(self, rollouts: Rollouts) -> None:
-        """Begin to write one step's rollouts. Raises: StageFailed if the step before it cannot be written."""
+        """Begin to write one step's rollouts.
+
+        Raises: StageFailed if the previous step cannot be written.
+        """
         self.wait()
         if rank() == 0:
             self._under_way = self._thread.submit(self._write, rollouts)
 
     def wait(self) -> None:
-        """Return when everything is on the disk. Raises: StageFailed if it cannot be written."""
+        """Wait until everything is on the disk.
+
+        Raises: StageFailed if it cannot be written.
+        """
         under_way, self._under_way = self._under_way, None
         if under_way is None:
             return
@@ -69,6 +81,7 @@ class Recorder:
             total -= self._sizes.pop(step)
 
     def _size(self, step: int) -> int:
-        with contextlib.suppress(FileNotFoundError):  # removed by hand meanwhile
+        # The user may have removed the file.
+        with contextlib.suppress(FileNotFoundError):
             return recorded_path(self._folder, step).stat().st_size
         return 0

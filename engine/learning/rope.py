@@ -1,7 +1,8 @@
-"""Sequence lengths up to which a model's rotary frequencies depend on the model alone.
+"""Sequence lengths up to which rotary frequencies depend on the model alone.
 
-Dynamic NTK scaling and LongRoPE choose frequencies by the longest position of the whole batch. Beyond the original
-length, a token's log-prob then depends on the sequences next to it, so trainer and sampler differ.
+Dynamic NTK scaling and LongRoPE choose frequencies by the longest position of the whole batch. Beyond the
+original length, a token's log-prob then depends on the other sequences in the batch. Trainer and sampler then
+differ.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from engine.model_folder.lengths import DEPENDENT
 
 
 def rope_limit(config: Mapping[str, Any]) -> int | None:
-    """Return the longest exact sequence in tokens by a model's config.json; None if its frequencies are constant."""
+    """Return the longest exact sequence in tokens, from a model's config.json.
+
+    None means that the frequencies are constant.
+    """
     text = config.get("text_config") or config
     for settings in _settings(text):
         kind = str(settings.get("rope_type") or settings.get("type"))
@@ -25,7 +29,7 @@ def rope_limit(config: Mapping[str, Any]) -> int | None:
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The rotary settings of every kind of layer."""
+    """Yield the rotary settings of every kind of layer."""
     for name in ("rope_parameters", "rope_scaling"):
         found = config.get(name)
         if isinstance(found, Mapping):

@@ -1,10 +1,10 @@
 """Compare what a run computes of a model with the model's own forward.
 
     probes ─▶ reference(model)            transformers' forward, float32, eager attention
-           └▶ packed_logprobs(policy)     what training uses      ─▶ compare ─▶ fault, or none
+           └▶ packed_logprobs(policy)     what training uses      ─▶ compare ─▶ fault, or ""
               or a generator's log-probs  what sampling uses
 
-No list of architectures is needed: a family that a path cannot compute shows a difference.
+It needs no list of architectures: a family that a path cannot compute shows a difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from engine.learning.checkpointing import decoder_layers
 from engine.learning.head_form import output_embedding
 from engine.learning.own_forward import own_logprobs
 
-Logprobs = Items[NDArray[np.float32]]  # one (response tokens,) array for each sequence
+# One (response tokens,) array for each sequence.
+Logprobs = Items[NDArray[np.float32]]
 
 # The sequences of a check share one microbatch, so that an influence of one on its neighbour shows.
 LENGTHS = (3, 21, 40, 64)
@@ -35,18 +36,23 @@ LENGTHS = (3, 21, 40, 64)
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Differences of log-probs, in nats, that are allowed."""
+    """Allowed differences of log-probs, in nats.
+
+    Attributes:
+        mean: over all tokens.
+        largest: of one token.
+    """
 
     mean: float
-    largest: float = math.inf  # of one token
+    largest: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """What rounding to a dtype may do to log-probs.
+    """The effect that rounding to a dtype may have on log-probs.
 
-    `rounding` is half a unit in the last place, relative. Allowed is `slack` times what changes of that size in the
-    model's own hidden states do, and at least `floor`.
+    `rounding` is half a unit in the last place, relative. The allowed difference is `slack` times the effect
+    of changes of that size in the model's own hidden states, and at least `floor`.
     """
 
     rounding: float
@@ -54,10 +60,11 @@ class Precision:
     floor: Tolerance
 
 
-# Measured on SmolLM2-135M and on random models of 2 and 8 layers, random token ids, as multiples of the response:
+# Measured on SmolLM2-135M and on random models of 2 and 8 layers with random token ids, as multiples of the
+# response:
 #   float32   mean 0.1 to 1.4, largest 0.1 to 1.3
-#   bfloat16  mean 1.5 to 3.1, with experts to 4.7. The largest may be 30 times the response, as rounding makes a
-#             token choose another expert; so the mean alone is bounded.
+#   bfloat16  mean 1.5 to 3.1, with experts up to 4.7. The largest may be 30 times the response:
+#             rounding makes a token choose another expert. So only the mean is bounded.
 PRECISIONS = {
     torch.float32: Precision(2.0**-24, 4.0, Tolerance(mean=1e-4, largest=1e-4)),
     torch.bfloat16: Precision(2.0**-9, 8.0, Tolerance(mean=0.01)),
@@ -66,15 +73,25 @@ PRECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Log-probs that a run computes against the model's own, over all response tokens."""
+    """Log-probs that a run computes against the model's own, over all response tokens.
 
-    largest: float  # max |Δ log-prob|
-    mean: float  # mean |Δ log-prob|
-    loss: float  # mean −log p as the run computes it
-    own_loss: float  # the same by the model's own forward
+    Attributes:
+        largest: max |Δ log-prob|.
+        mean: mean |Δ log-prob|.
+        loss: mean −log p as the run computes it.
+        own_loss: mean −log p by the model's own forward.
+    """
+
+    largest: float
+    mean: float
+    loss: float
+    own_loss: float
 
     def fault(self, allowed: Tolerance) -> str:
-        """Return "" if rounding explains the difference, else its figures. NaN is a fault."""
+        """Return "" if rounding explains the difference, else its figures.
+
+        NaN is a fault.
+        """
         if self.largest <= allowed.largest and self.mean <= allowed.mean:
             return ""
         bounds = f"mean {allowed.mean:.2g}"
@@ -88,7 +105,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model's own log-probs of some sequences, and how far a path in some dtype may be from them."""
+    """A model's own log-probs of some sequences, and the allowed difference of another path."""
 
     sequences: list[Sequence]
     logprobs: Logprobs
@@ -100,10 +117,12 @@ class Reference:
 
 
 def reference(model: PreTrainedModel, sequences: list[Sequence], dtype: torch.dtype) -> Reference:
-    """Compute the log-probs of `sequences` by the forward of `model`, whose weights are float32.
+    """Compute the log-probs of `sequences` by the forward of `model`, with float32 weights.
 
-    `dtype` is that of the path which is to be compared. The tolerance follows from the model: an ill-conditioned one
-    magnifies rounding, in transformers' own attention implementations as in ours.
+    The tolerance follows from the model: an ill-conditioned model magnifies rounding, in transformers' own
+    attention implementations as well.
+    Args:
+        dtype: the dtype of the path to compare.
     """
     precision = PRECISIONS[dtype]
     own = own_logprobs(model, sequences)
@@ -116,7 +135,10 @@ def reference(model: PreTrainedModel, sequences: list[Sequence], dtype: torch.dt
 
 @contextmanager
 def rounded(model: PreTrainedModel, size: float) -> Iterator[None]:
-    """Inside, change every number that leaves the embedding or a layer of `model` by a random share of about `size`."""
+    """Inside the context, perturb the model's hidden states.
+
+    Every number that leaves the embedding or a layer changes by a random share of about `size`.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def change(module: nn.Module, inputs: object, output: Any) -> Any:
@@ -135,8 +157,9 @@ def rounded(model: PreTrainedModel, size: float) -> Iterator[None]:
 
 
 def compare(found: Logprobs, own: Logprobs) -> Comparison:
-    """Compare log-probs of the same tokens, sequence by sequence. Equal infinities count as equal.
+    """Compare log-probs of the same tokens, sequence by sequence.
 
+    Equal infinities count as equal.
     Raises: ValueError if the two sides hold different numbers of tokens.
     """
     if [len(part) for part in found] != [len(part) for part in own]:
@@ -148,7 +171,10 @@ def compare(found: Logprobs, own: Logprobs) -> Comparison:
 
 
 def probes(model: PreTrainedModel, lengths: Items[int] = LENGTHS) -> list[Sequence]:
-    """Make sequences of random token ids that `model` takes; every token but the first is a response token."""
+    """Make sequences of random token ids that `model` accepts.
+
+    Every token except the first is a response token.
+    """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(lengths)
     rng = np.random.default_rng(0)
     return [

@@ -1,7 +1,8 @@
-"""Several trainer ranks: FSDP2 shards masters, gradients and moments; forward gathers weights in the compute dtype.
+"""Several trainer ranks with FSDP2.
 
-Losses divide by the whole step's counts (`engine.learning.losses.Totals`), so gradients are summed over the ranks, not
-averaged. Each layer is gathered when its turn comes and let go after it; a mesh of one rank works alike.
+FSDP2 shards masters, gradients and moments. Forward gathers weights in the compute dtype. Losses divide by
+the whole step's counts (`engine.learning.losses.Totals`), so gradients are summed over ranks, not averaged.
+Each layer is gathered for its turn and freed after it. A mesh of one rank works in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from engine.ranks import world
 
 
 class ShardedMasters:
-    """This rank's shards of the masters of `network`, whose decoder layers are `layers`."""
+    """This rank's shards of the masters of `network`, with decoder layers `layers`."""
 
     def __init__(
         self, network: nn.Module, layers: list[nn.Module], dtype: torch.dtype, device: torch.device
@@ -30,14 +31,15 @@ class ShardedMasters:
         for part in network.modules():
             if isinstance(part, FSDPModule):
                 part.set_gradient_divide_factor(1.0)
-                part.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
+                # gloo supports no other reduction.
+                part.set_force_sum_reduction_for_comms(True)
         self._weights = {
             name: weight for name, weight in network.named_parameters() if isinstance(weight, DTensor)
         }
         self.masters = {name: weight.to_local().detach() for name, weight in self._weights.items()}
 
     def collect(self) -> Tensor:
-        """The shards' gradients; the norm is over all ranks."""
+        """Collect the gradients of the shards and return their norm over all ranks."""
         for name, weight in self._weights.items():
             if isinstance(weight.grad, DTensor):
                 self.masters[name].grad = weight.grad.to_local()
@@ -46,14 +48,17 @@ class ShardedMasters:
         return square.sqrt()
 
     def publish(self) -> None:
-        """Nothing to do: the shards are the masters, and the next forward gathers them anew."""
+        """Do nothing: the shards are the masters, and the next forward gathers them again."""
 
     def clear(self) -> None:
-        """Drops the gradients, FSDP's and the masters' alike."""
+        """Drop the gradients of FSDP's weights and of the masters."""
         drop_gradients(self.masters)
         drop_gradients(dict(self._weights))
 
 
 def whole(weight: Tensor) -> Tensor:
-    """`weight` gathered from all ranks (every rank must ask), or as it is where it is not sharded."""
+    """Return `weight` gathered from all ranks, or unchanged if it is not sharded.
+
+    Every rank must call.
+    """
     return weight.full_tensor() if isinstance(weight, DTensor) else weight

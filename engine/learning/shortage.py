@@ -1,10 +1,11 @@
-"""What an arm's training knows of its passes that ran out of memory: facts beside its checkpoints, read by every start.
+"""Records of passes that ran out of memory, stored with an arm's checkpoints.
 
     ROOT/out_of_memory.json         the pass that ran out with the whole token budget: from it on half is used
-    ROOT/out_of_memory_again.json   one of several ranks ran out with half of it: the next start fails with that, once
+    ROOT/out_of_memory_again.json   one of several ranks ran out with half of it: the next start fails, once
 
-A pass is named by its place in the training, so that whoever comes to it again, from whichever checkpoint, does it
-with the budget that it had, and a resumed run has the numbers of one that was not interrupted.
+Every start reads them. A pass is identified by its position in the training. So each process that reaches it
+again, from any checkpoint, uses the same budget as before. A resumed run therefore has the numbers of an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,31 +26,42 @@ AGAIN = "out_of_memory_again.json"
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A pass over a step's microbatches that did not fit, and on which rank and device it did not."""
+    """A pass over a step's microbatches that did not fit.
 
-    step: int  # counted from 0
-    place: int  # of the pass among the step's: old log-probs, then one for each optimizer step
+    Attributes:
+        step: counted from 0.
+        place: of the pass within the step: old log-probs, then one for each optimizer step.
+        rank: on which it did not fit.
+        device: on which it did not fit.
+        tokens: packed tokens per microbatch, the budget of the pass.
+    """
+
+    step: int
+    place: int
     rank: int
     device: str
-    tokens: int  # packed, a microbatch: the budget of the pass
+    tokens: int
 
     @property
     def half(self) -> int:
-        """Packed tokens a microbatch from this pass on."""
+        """Packed tokens per microbatch from this pass on."""
         return self.tokens // 2
 
     def covers(self, step: int, place: int) -> bool:
-        """Whether that pass is this one or comes after it."""
+        """Return True if the given pass is this one or a later one."""
         return (step, place) >= (self.step, self.place)
 
     def __str__(self) -> str:
         who = f"rank {self.rank} ({self.device})" if world() > 1 else self.device
         return (
-            f"{who} ran out of memory in step {self.step + 1} with {self.tokens} packed tokens a microbatch"
+            f"{who} ran out of memory in step {self.step + 1} with {self.tokens} packed tokens per microbatch"
         )
 
     def write(self, path: Path) -> None:
-        """Makes it a fact, durably and at once; of two ranks that ran out in the same pass, the later one's."""
+        """Write the record durably and atomically.
+
+        If two ranks ran out in the same pass, the later write remains.
+        """
         make_folder(path.parent)
         draft = path.with_name(f".{path.name}-{rank()}")
         write_text(draft, json.dumps(asdict(self)))
@@ -59,26 +71,31 @@ class Shortage:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The fact in `path` as rank 0 sees it, the same on every rank; None where there is none. Every rank asks."""
+        """Return the record in `path` as rank 0 reads it, or None if the file does not exist.
+
+        Every rank must call and gets the same result.
+        """
         return told(cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
 
 
 def remedy(stage: str) -> str:
-    """What a person can do about a stage that runs out of memory."""
-    if stage == "pretrain":  # whose microbatches are no setting
+    """Return the advice for a stage that runs out of memory."""
+    # Its microbatches have no setting.
+    if stage == "pretrain":
         return "lower pretrain.batch_size"
     return f"lower {stage}.tokens_per_microbatch or set {stage}.gradient_checkpointing = true"
 
 
 def too_much(shortage: Shortage, stage: str) -> str:
-    """What is said where half the budget did not fit either."""
-    return f"{shortage}, half of the budget already; in a new run, {remedy(stage)}"
+    """Return the message for a pass that did not fit with half the budget either."""
+    return f"{shortage}, already half of the budget; in a new run, {remedy(stage)}"
 
 
 def fail_if_half_was_too_much(root: Path, stage: str) -> None:
-    """StageFailed, on every rank alike, where the last start ended because a rank ran out with half the budget too.
+    """Fail if the last start stopped because half the budget was too much.
 
-    The fact is gone then: memory that somebody else had taken may be free when the run is resumed.
+    The record is removed: memory that another program used may be free when the run resumes.
+    Raises: StageFailed, on every rank.
     """
     again = Shortage.read(root / AGAIN)
     if again is None:

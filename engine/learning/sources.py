@@ -1,7 +1,11 @@
-"""Where the rollouts of a GRPO step come from: the worker that samples them, or the record of another run.
+"""Sources of the rollouts of a GRPO step.
 
-Both give `replay.Rollouts` with advantages as this run's loss wants them, so that what trains on them cannot tell the
-two apart. A record holds ids, log-probs and rewards: the questions, the texts and the verdicts are with its own run.
+    worker (Sampled) ──────────────┐
+                                   ├─▶ replay.Rollouts with this run's advantages ─▶ PolicyGradient
+    record of a run (Replayed) ────┘
+
+The trainer does not see which source it has. A record holds ids, log-probs and rewards. Its questions, texts
+and verdicts are in the run that recorded it.
 """
 
 from __future__ import annotations
@@ -31,38 +35,44 @@ from store.records import UNANSWERED
 
 
 class Source(Protocol):
-    """What the loop asks for rollouts, step by step."""
+    """The training loop's interface for rollouts, step by step."""
 
     def needs(self, version: int) -> bool:
-        """Whether rollouts are to come from the weights after `version` steps."""
+        """Return True if rollouts are to come from the weights after `version` steps."""
 
     def published(self, weights: WeightRef) -> None:
-        """Those weights are there; the caller lets go of them after this."""
+        """Accept published weights; the caller releases them after this call."""
 
     def arrived(self, step: int) -> bool:
-        """Whether what `step` trains on is there; waits a moment for it where it is not."""
+        """Return True if the rollouts of `step` are complete.
+
+        Otherwise wait a moment and return False.
+        """
 
     def take(self, step: int) -> Rollouts:
-        """What `step` trains on. It stays held until `trained`."""
+        """Return the rollouts of `step`; they stay held until `trained`."""
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
-        """Puts what was taken on record; metrics of the sampler, by TRL's names."""
+        """Record the rollouts, and return metrics of the sampler by TRL's names."""
 
     def trained(self, step: int) -> None:
-        """`step` has been trained on; its rollouts are let go."""
+        """Release the rollouts of `step`, which has been trained."""
 
     def settle(self) -> None:
-        """Returns when what was reported is on the disk. Call it before a checkpoint or the end."""
+        """Wait until everything reported is on the disk; call it before a checkpoint or the end."""
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
-        """What a checkpoint after `version` steps must carry of what has come."""
+        """Return the received batches that a checkpoint after `version` steps must store."""
 
     def owed(self, version: int) -> list[WeightRef]:
-        """Weights older than `version` that it must carry, as what they are to generate has not come."""
+        """Return the weights older than `version` that a checkpoint must store.
+
+        Their rollouts have not arrived yet.
+        """
 
 
 class Sampled:
-    """The worker's completions, on schedule."""
+    """Completions of the worker, requested on schedule."""
 
     def __init__(self, training: Training, collector: Collector, publisher: Publisher) -> None:
         context = training.context
@@ -124,7 +134,10 @@ class Sampled:
 
 
 class Replayed:
-    """What the run that grpo.replay names has recorded of the same arm; rewards stand, advantages are made anew."""
+    """Rollouts that the run in grpo.replay recorded for the same arm.
+
+    Rewards are kept. Advantages are computed again.
+    """
 
     def __init__(self, training: Training) -> None:
         self._settings = training.context.profile.grpo
@@ -148,14 +161,16 @@ class Replayed:
             groups = recorded.rewards.reshape(-1, recorded.group_size)
             largest = max(int(sequence.token_ids.max()) for sequence in recorded.sequences)
         except FileNotFoundError:
-            raise self._failure(f"{path} is gone; it was there at the start") from None
+            raise self._failure(
+                f"{path} is missing, but existed at the start; restore it, then resume the run"
+            ) from None
         except replay.DAMAGE as error:
             raise self._failure(
-                f"{path} cannot be read ({fault_of(error)}); name a run whose record is whole"
+                f"{path} cannot be read ({fault_of(error)}); choose a run with a whole record"
             ) from error
         if largest >= self._vocabulary:
             raise self._failure(
-                f"{path} holds token {largest}, this model has {self._vocabulary}; name a run of the same model"
+                f"{path} holds token {largest}, this model has {self._vocabulary}; choose a run of the same model"
             )
         return replace(recorded, advantages=advantages(groups, self._settings))
 
@@ -189,12 +204,17 @@ def held_batches(state: dict[str, Any]) -> dict[int, RolloutBatch]:
 
 
 def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float64]:
-    """Advantages `(completions,)` of rewards `(groups, group_size)`, as the profile's loss wants them."""
+    """Compute advantages for the profile's loss.
+
+    Args:
+        rewards: (groups, group_size).
+    Returns: (completions,).
+    """
     return group_advantages(rewards, settings.loss, settings.normalise_advantage).reshape(-1)
 
 
 def experience(batch: RolloutBatch, settings: Grpo) -> Rollouts:
-    """The batch as what is trained on and recorded: ids, log-probs, rewards, advantages."""
+    """Convert a batch to rollouts: ids, log-probs, rewards, advantages."""
     prompts = {prompt.index: prompt for prompt in batch.prompts}
     rewards = batch.rewards(settings)
     sequences = [
@@ -218,7 +238,7 @@ def experience(batch: RolloutBatch, settings: Grpo) -> Rollouts:
 
 
 def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
-    """Rewards and lengths, as far as a record tells them."""
+    """Return metrics of rewards and lengths, as far as a record contains them."""
     rewards = rollouts.rewards.reshape(-1, rollouts.group_size)
     lengths = np.array([sequence.response_length for sequence in rollouts.sequences])
     return {

@@ -1,4 +1,7 @@
-"""Load a policy to train, and compare it on its own device and in its own dtype with the model's own forward."""
+"""Load a policy to train, and compare it with the model's own forward.
+
+The comparison runs on the policy's own device and in its own dtype.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,15 @@ def checked_policy(
     gradient_checkpointing: bool,
     revision: str = "main",
 ) -> tuple[Policy, Tolerance]:
-    """Load the model in folder or hub name `source`; return it and what rounding may do to its log-probs there.
+    """Load the model in folder or hub name `source`, and check the packed path.
 
-    Every rank must call it. Raises: UnsupportedModel, on every rank, if the packed path does not compute the model on
-    some rank; and what `Policy.load` raises.
+    Every rank must call.
+    Returns: the policy, and the difference that rounding may cause in its log-probs.
+    Raises: UnsupportedModel, on every rank, if the packed path does not compute the model on some rank; and
+        the errors of `Policy.load`.
     """
     model = nn.Module.to(read_model(source, revision), device)
-    # Policy patches kernels in, rounds the weights and shards them, so the reference comes first.
+    # Compute the reference first: Policy patches kernels in, rounds the weights and shards them.
     expected = reference(model, probes(model), DTYPES[compute_dtype])
     policy = Policy(model, str(device), compute_dtype, gradient_checkpointing)
     fault = expected.fault(packed_logprobs(policy, expected.sequences))

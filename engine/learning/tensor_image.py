@@ -1,7 +1,8 @@
-"""Tensors on their way to a file: copied once into host memory, end to end as safetensors lays them out, then written.
+"""Copy tensors to host memory in the safetensors layout, then write them.
 
-The copy holds whoever computes on the tensors; the writing may go on beside him. A checkpoint is 14 bytes a parameter:
-no pickling, and the same host memory is used again each time, page-locked for a GPU after its first use.
+Training stops for the copy only; the write may run in parallel. A checkpoint is 14 bytes per parameter. It
+needs no pickling and reuses the same host memory each time, which is page-locked for a GPU after its first
+use.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 
 class TensorImage:
-    """One set of tensors at a time."""
+    """Holds one set of tensors at a time."""
 
     def __init__(self) -> None:
         self._content = torch.empty(0, dtype=torch.uint8)
         self._size = 0
         self._header = b""
-        self._device: torch.device | None = None  # the GPU that was copied from
+        # The GPU that the tensors were copied from.
+        self._device: torch.device | None = None
         self._pinned = False
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copies float32 and bfloat16 `tensors` from whatever device they are on; returns when that is done."""
-        # Wide ones first, so that each starts at a multiple of its item's size.
+        """Copy float32 and bfloat16 `tensors` from any device; return when the copy is complete."""
+        # Wide items first, so that each tensor starts at a multiple of its item size.
         ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
         self._size = sum(tensor.nbytes for _, tensor in ordered)
         self._make_room(self._size)
@@ -58,25 +60,33 @@ class TensorImage:
         self._header = _header(places)
 
     def prepare(self, size: int, device: torch.device) -> None:
-        """Makes room for `size` bytes, page-locked for a GPU. Memory that is new costs 0.7 s a GiB."""
+        """Allocate `size` bytes, page-locked for a GPU.
+
+        New memory costs 0.7 s per GiB.
+        """
         self._device, self._size = (device if device.type == "cuda" else None), size
         self._make_room(size)
         self._content.zero_()
         self.lock_pages()
 
     def write(self, path: Path) -> Digest:
-        """Write what was taken as a safetensors file and return its digest when it is on the disk.
+        """Write the copy as a safetensors file, sync it and return its digest.
 
-        Other threads run meanwhile.
+        Other threads run during the write.
+        Raises: OSError if the file cannot be written.
         """
         header = aligned(len(self._header))
         header.numpy()[:] = np.frombuffer(self._header, dtype=np.uint8)
         return write_durably(path, [header.numpy().data, self._content.numpy().data[: self._size]])
 
     def lock_pages(self) -> None:
-        """Makes later copies from a GPU several times as fast. After a first use, when the pages are there already."""
+        """Page-lock the memory, which makes later copies from a GPU several times as fast.
+
+        Call it after a first use, when the pages exist.
+        """
         if self._device is not None and self._size and not self._pinned:
-            with torch.cuda.device(self._device):  # a thread starts on GPU 0, which may be another's
+            # A thread starts on GPU 0, which may belong to another process.
+            with torch.cuda.device(self._device):
                 pin_memory(self._content)
             self._pinned = True
 
@@ -86,7 +96,7 @@ class TensorImage:
             self._content = aligned(size)
 
     def close(self) -> None:
-        """Lets the memory go."""
+        """Free the memory."""
         if self._pinned:
             unpin(self._content)
             self._pinned = False
@@ -94,9 +104,10 @@ class TensorImage:
 
 
 def _header(places: dict[str, object]) -> bytes:
-    """Length, then JSON, filled up with blanks (https://github.com/huggingface/safetensors, "Format").
+    """Return the length, then JSON, padded with blanks to a multiple of BLOCK.
 
-    It ends with a BLOCK, so that what follows can be written from where it lies.
+    The data that follows can then be written without a copy.
+    Source: https://github.com/huggingface/safetensors, "Format".
     """
     text = json.dumps({"__metadata__": {"format": "pt"}, **places}).encode()
     text += b" " * (-(len(text) + _LENGTH.size) % BLOCK)

@@ -1,7 +1,7 @@
-"""What SFT and GRPO share around their loops: a policy, its optimizer, its checkpoints and its metrics.
+"""What SFT and GRPO share: policy, optimizer, checkpoints and metrics.
 
-A `Training` is at a step: `step` updates are behind it. Loops read top to bottom in engine/stages/sft.py and grpo.py;
-here is what they would say twice.
+`Training.step` is the number of updates done. The loops themselves are in engine/stages/sft.py and
+engine/stages/grpo.py, and read top to bottom.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from profiles import Arm
 from profiles.training import Optimizer as Settings
 from store.records import Event, Scalar
 
-DAMAGE = (  # what reading a file of a checkpoint raises that is cut short, empty or gone
+# Raised if a checkpoint file is cut short, empty or missing.
+DAMAGE = (
     OSError,
     EOFError,
     KeyError,
@@ -57,13 +58,13 @@ DAMAGE = (  # what reading a file of a checkpoint raises that is cut short, empt
 
 
 class Training:
-    """One arm being trained: what it is made of, and how it is saved and measured."""
+    """One arm in training: its parts, and how it is saved and measured."""
 
     def __init__(
         self, context: Context, settings: Settings, total_steps: int, updates_per_step: int = 1
     ) -> None:
         if context.arm is None:
-            raise StageFailed(f"stage {context.stage}: it trains an arm, and none was named")
+            raise StageFailed(f"stage {context.stage}: it trains an arm, but no arm was given")
         self._began = time.monotonic()
         self.context = context
         self.arm: Arm = context.arm
@@ -74,24 +75,27 @@ class Training:
         self.device = own_device(context.profile.hardware.trainer)
         resumed = newest_whole(context, self.root)
         self.origin = WeightRef(self.arm.name, 0, self._parent(checked=resumed is None))
-        # How far log-probs that are computed in another way may be from the policy's own.
+        # How far log-probs that are computed in another way may differ from the policy's own.
         self.allowed: Tolerance
         self.policy = self.load_policy(resumed)
-        self.reference: Policy | None = None  # what a KL penalty is to, where there is one
+        # The model that a KL penalty is measured against, if there is a penalty.
+        self.reference: Policy | None = None
         assert self.policy.precision is not None
         self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
         share = left_to_trainer(context.profile.hardware)
-        # Now, while the optimizer has no moments yet.
+        # Measure now, while the optimizer has no moments yet.
         tokens = settings.tokens_per_microbatch or found_budget(self.policy, share)
         self.step = self._saved_step = 0
-        # When what the newest checkpoint holds was copied, on the monotonic clock.
+        # Time at which the newest checkpoint's content was copied, on the monotonic clock.
         self._saved_at = time.monotonic()
-        # When progress was first told, on the monotonic clock, and of which step.
+        # Time of the first progress report, on the monotonic clock, and its step.
         self._first: tuple[float, int] | None = None
         self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
-        self._can_save = False  # without a wait for host memory
+        # True once host memory is allocated, so that a save need not wait for it.
+        self._can_save = False
         self.resumed: dict[str, Any] = {}
-        self._carried: list[WeightRef] = []  # older weights in the checkpoint
+        # Older weights in the checkpoint.
+        self._carried: list[WeightRef] = []
         if resumed is not None:
             with reading(resumed):
                 self.resumed = checkpoint.load(resumed, self.optimizer)
@@ -102,20 +106,24 @@ class Training:
             ]
             self._saved_step = self.step
             if self.step:
-                text = f"goes on from step {self.step}"
+                text = f"continues from step {self.step}"
                 context.emit(Event("log", text, context.stage, self.arm.name, self.step))
         self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
 
     def _parent(self, checked: bool) -> str:
-        """Return the model folder or hub name that the arm starts from, if wanted only if its files are whole."""
+        """Return the model folder or hub name that the arm starts from.
+
+        If `checked`, verify its files first.
+        """
         context = self.context
         if checked and self.arm.parent:
             return whole_model(context, context.profile.arm(self.arm.parent))[0]
         return parent_model(context.folder, context.profile, self.arm)
 
     def load_policy(self, resumed: Path | None) -> Policy:
-        """Load the arm's policy from a checkpoint or its parent, and compare it with the model's own forward.
+        """Load the arm's policy from a checkpoint or its parent.
 
+        It is compared with the model's own forward.
         Raises: StageFailed if a file is damaged, or if this project cannot compute the model exactly.
         """
         wanted = self.context.profile.model
@@ -130,7 +138,7 @@ class Training:
         return policy
 
     def load_reference(self) -> None:
-        """Load the model that the arm started from, frozen, as what a KL penalty is measured against."""
+        """Load the arm's starting model, frozen, as the reference of a KL penalty."""
         wanted = self.context.profile.model
         with refusing():
             self.reference = Policy.load(
@@ -142,31 +150,36 @@ class Training:
             )
 
     def move(self) -> Update:
-        """One optimizer step on the gradients gathered; warns where their norm is not finite, as nothing moved."""
+        """Run one optimizer step on the accumulated gradients.
+
+        If their norm is not finite, emit a warning, because the weights did not change.
+        """
         moved = self.optimizer.step()
-        if (
-            self.device.type == "cuda" and not self._can_save
-        ):  # from the first step on, all tensors to save are there
+        # From the first update on, all tensors to save exist.
+        if self.device.type == "cuda" and not self._can_save:
             self._checkpoints.prepare(self.policy, self.optimizer, self.device)
             self._can_save = True
         if not math.isfinite(moved.grad_norm):
-            self.warn(f"gradient norm is {moved.grad_norm}: the step's update was left out")
+            self.warn(f"gradient norm is {moved.grad_norm}: the step's update was skipped")
         return moved
 
     def warn(self, message: str) -> None:
-        """Emit a warning about the step under way, whose update is not made yet."""
+        """Emit a warning about the current step, before its update."""
         payload = {"level": "warning"}
         self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step + 1, payload))
 
     def save(self, lent: Sequence[Lent] = (), **state: Any) -> None:
-        """Begins to write a checkpoint of this step, with `state` for the loop that resumes from it, and older weights.
+        """Begin to write a checkpoint of this step, with `state` for the resuming loop.
 
-        It waits for nobody but the last checkpoint.
+        It only waits for the previous checkpoint.
+        Args:
+            lent: older weights that the checkpoint includes.
+        Raises: StageFailed if the disk does not accept a checkpoint.
         """
         self.context.control.settled()
         tokenizer = inputs.tokenizer(self.context)
         with self._writing():
-            # The one before is visible once this returns, so that the time is that of the one that comes.
+            # After this the previous checkpoint is visible, so the time below belongs to the new one.
             self._checkpoints.wait()
             self._saved_step, self._saved_at = self.step, time.monotonic()
             self._checkpoints.save(
@@ -179,9 +192,10 @@ class Training:
             )
 
     def boundary(self, save: Callable[[], None]) -> None:
-        """Let commands in between two steps. A checkpoint that is due by time is written as if it were ordered.
+        """Handle commands between two steps.
 
-        Rank 0 decides for all ranks, whose clocks differ.
+        A checkpoint that is due by time is written as if it were requested. Rank 0 decides for all ranks,
+        because their clocks differ.
         """
         limit = 60.0 * self.settings.checkpoint_minutes
         if limit and self.step > self._saved_step and time.monotonic() - self._saved_at >= limit:
@@ -189,16 +203,19 @@ class Training:
         self.context.control.boundary(save)
 
     def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
-        """Publishes the older weights that the checkpoint has brought along for the worker, oldest first, held once."""
+        """Publish the older weight versions stored in the checkpoint, oldest first.
+
+        Each is returned with one reference held.
+        """
         for weights in self._carried:
             with reading(Path(weights.location).parent):
                 tensors = read_weights(weights)
             yield publisher.publish(weights.arm, weights.version, tensors.items())
 
     def scored(self, step: int, score: float) -> None:
-        """Note the validation score of a step, so that the best checkpoint is kept.
+        """Record the validation score of a step, so that the best checkpoint is kept.
 
-        Only checkpoints of `checkpoint_every`, and the last, can be the best: when others are written depends on
+        Only checkpoints of `checkpoint_every`, and the last, can be the best. Other checkpoints depend on
         commands and on the clock, and the best must not.
         """
         every = self.settings.checkpoint_every
@@ -206,7 +223,10 @@ class Training:
             self._checkpoints.scored(step, score)
 
     def finish(self) -> None:
-        """Everything that was asked for has come: waits for the last checkpoint, and drops what it carries for that."""
+        """Wait for the last checkpoint, then remove the older weights from it.
+
+        Call it when every requested result has arrived.
+        """
         self.context.control.settled()
         with self._writing():
             self._checkpoints.wait()
@@ -216,10 +236,10 @@ class Training:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Lets the GPU's memory go, then waits until the last checkpoint is there.
+        """Free the GPU's memory, then wait until the last checkpoint is written.
 
-        What is still to be written is a copy in host memory by then. A process that is stopped computes nothing more,
-        and leaves the GPU altogether; ranks end together, when all is written.
+        The data still to write is then a copy in host memory. A stopped process computes nothing afterwards,
+        so it releases the GPU completely. Several ranks end together, when everything is written.
         """
         del self.policy, self.optimizer, self.reference
         gc.collect()
@@ -233,7 +253,10 @@ class Training:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """StageFailed where the disk does not take a checkpoint: another trainer would come to the same."""
+        """Raise StageFailed if the disk does not accept a checkpoint.
+
+        A restarted trainer would fail in the same way.
+        """
         try:
             yield
         except OSError as error:
@@ -251,16 +274,16 @@ class Training:
         self.context.emit(Event("checkpoint", path.name, self.context.stage, self.arm.name, step, payload))
 
     def is_due(self, every: int) -> bool:
-        """True where something that happens every `every` steps (0: never) is due after this step."""
+        """Return True if an action with period `every` is due after this step; 0 means never."""
         return every > 0 and self.step > 0 and self.step % every == 0
 
     def scalars(self, values: dict[str, float]) -> None:
-        """Emits `values` under the arm's name at this step."""
+        """Emit `values` under the arm's name at this step."""
         for name, value in values.items():
             self.context.emit(Scalar(f"{self.arm.name}/{name}", self.step, float(value)))
 
     def progress(self) -> None:
-        """Tells how far the arm's training is, and the time left at the pace since it was first told."""
+        """Emit the arm's progress and the time left at the pace since the first report."""
         payload: dict[str, float | str] = {"done": self.step, "total": self.total_steps, "unit": "steps"}
         now = time.monotonic()
         since, before = self._first = self._first or (now, self.step)
@@ -272,9 +295,9 @@ class Training:
 
 @contextmanager
 def reading(folder: Path | None) -> Iterator[None]:
-    """StageFailed that names the checkpoint where a file of it that is read inside is damaged or gone.
+    """Raise StageFailed, naming the checkpoint, if a file read inside is damaged or missing.
 
-    With None no checkpoint is read. Of several ranks the one that fails must die, so that all do.
+    With None no checkpoint is read. With several ranks, the failing rank must exit, so that all do.
     """
     try:
         yield
@@ -289,13 +312,16 @@ def reading(folder: Path | None) -> Iterator[None]:
             raise StageFailed(str(error)) from error
         raise StageFailed(
             f"{folder}: this checkpoint cannot be read ({fault_of(error)}); move it away, "
-            "and a resume goes on from the one before it"
+            "then resume the run: it continues from the one before it"
         ) from error
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Raise StageFailed for a model that is damaged or cannot be computed: another trainer would come to the same."""
+    """Raise StageFailed for a model that is damaged or cannot be computed.
+
+    A restarted trainer would fail in the same way.
+    """
     try:
         yield
     except (UnsupportedModel, DamagedFile) as error:
@@ -303,7 +329,7 @@ def refusing() -> Iterator[None]:
 
 
 class Clock:
-    """Where a step's time goes, as metrics `time/NAME` in seconds."""
+    """Measures how a step spends its time, as metrics `time/NAME` in seconds."""
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
@@ -311,7 +337,7 @@ class Clock:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Adds the time inside to `name`."""
+        """Add the time inside the context to `name`."""
         began = time.perf_counter()
         try:
             yield
@@ -319,7 +345,7 @@ class Clock:
             self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - began
 
     def lap(self) -> dict[str, float]:
-        """The times since the last lap, the whole of it as `time/step`."""
+        """Return the times since the last lap, with the total as `time/step`."""
         now = time.perf_counter()
         spent = {f"time/{name}": seconds for name, seconds in self._spent.items()}
         spent["time/step"] = now - self._began

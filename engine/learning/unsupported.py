@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class UnsupportedModel(ValueError):
-    """A model whose numbers would be wrong here; the message gives the reason in one line."""
+    """This project would compute wrong numbers for the model; the message gives the reason."""

@@ -1,7 +1,8 @@
-"""Validation while training goes on: a job of its own kind on the worker, collected when it has come.
+"""Validation during training: separate jobs on the worker.
 
-The trainer never waits for it between steps, nor for a checkpoint: what has not come by then is asked for again after a
-resume, under the checkpoint's own weights or under older ones that travel in it.
+The trainer collects a result when it is complete. It never waits for one between steps or for a checkpoint.
+After a resume, missing results are requested again, under the checkpoint's own weights or under older ones
+stored in it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from engine.learning.training import Training
 from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from store.records import UNANSWERED, Example, Scalar
 
-PRIORITY = 1  # after rollouts, which somebody waits for
+# Behind rollouts, which the trainer waits for.
+PRIORITY = 1
 
 
 class Validation:
-    """Asks a fixed set of validation questions under chosen weight versions and reports what came."""
+    """Requests completions of fixed validation questions and reports the results.
+
+    Each request names the weight version to use.
+    """
 
     def __init__(
         self,
@@ -41,9 +46,11 @@ class Validation:
         self._lasting: set[int] = set()
 
     def submit(self, weights: WeightRef, lasting: bool = False) -> None:
-        """Asks under `weights`, greedily; the caller has put a hold on them that is released with the answer.
+        """Request completions under `weights`, sampled greedily.
 
-        `lasting` weights need none: they lie in a folder that stays.
+        The caller holds one reference to the weights, which is released with the result.
+        Args:
+            lasting: the weights need no reference, because their folder is permanent.
         """
         if lasting:
             self._lasting.add(weights.version)
@@ -66,13 +73,13 @@ class Validation:
         self._collector.submit(job)
 
     def collect(self) -> None:
-        """Reports every validation whose answer is whole; returns at once."""
+        """Report every complete validation; return at once."""
         for version, job in list(self._asked.items()):
             if self._collector.ready(job.job_id):
                 self._finish(version)
 
     def finish(self, meanwhile: Callable[[], None]) -> None:
-        """Waits for every answer and reports it; `meanwhile` is called again and again until then."""
+        """Wait for every result and report it; call `meanwhile` repeatedly until then."""
         self.collect()
         while self._asked:
             meanwhile()
@@ -80,11 +87,11 @@ class Validation:
             self.collect()
 
     def pending(self) -> list[int]:
-        """Versions whose answer has not come."""
+        """Return the versions that have no result yet."""
         return sorted(self._asked)
 
     def owed(self, version: int) -> list[WeightRef]:
-        """Weights older than `version` whose answer has not come, and that nobody keeps but their publisher."""
+        """Return weights older than `version` without a result that only their publisher keeps."""
         older = [job.weights for place, job in self._asked.items() if place < version]
         return [weights for weights in older if weights.version not in self._lasting]
 
@@ -117,7 +124,10 @@ class Validation:
 
 
 def beside(training: Training, collector: Collector | None, publisher: Publisher) -> Validation | None:
-    """Validation beside `training`; None where its settings ask for none or nobody is there to generate."""
+    """Return the Validation of `training`.
+
+    None means that its settings ask for no validation, or that no worker can generate.
+    """
     context, settings = training.context, training.settings
     if collector is None or not settings.validate_every:
         return None
@@ -126,7 +136,10 @@ def beside(training: Training, collector: Collector | None, publisher: Publisher
 
 
 def example(completion: Completion, prompt: Prompt, arm: str, step: int, task: str) -> Example:
-    """A completion as a row of the record; everything that is not correct stays in, as wrong."""
+    """Convert a completion to a row of the record.
+
+    Every outcome except "correct" counts as wrong.
+    """
     correct = completion.outcome == "correct"
     return Example(
         arm=arm,
