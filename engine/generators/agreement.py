@@ -40,6 +40,6 @@ def check_agreement(score: Scorer, model: PreTrainedModel, vocabulary: int, dtyp
     difference = float(np.abs(found - expected).mean())
     if not difference <= TOLERANCE[dtype]:
         raise WeightsRefused(
-            f"model type {model.config.model_type!r}: log-probs differ from transformers' by {difference:.3g} per token; use "
-            " hardware.generator = 'transformers'"
+            f"model type {model.config.model_type!r}: log-probs differ from transformers' by {difference:.3g} "
+            "per token; use hardware.generator = 'transformers'"
         )

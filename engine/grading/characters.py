@@ -1,8 +1,8 @@
-"""Plain characters: Unicode spellings become the LaTeX or ASCII that they mean.
+r"""Replace Unicode spellings with the LaTeX or ASCII that they mean.
 
-Superscripts become `^{...}`, subscripts `_{...}`, vulgar fractions `\\frac`, mathematical signs their commands,
-digits of any script ASCII digits; compatibility forms (full width, mathematical bold, units such as ㎝ and ℃)
-follow Unicode's own NFKC decomposition.
+Superscripts become `^{...}`, subscripts `_{...}`, vulgar fractions `\frac`, and mathematical signs their
+commands. Digits of any script become ASCII digits. Compatibility forms (full width, mathematical bold, units
+such as ㎝ and ℃) follow Unicode's own NFKC decomposition.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SIGNS = str.maketrans(
         **{letter: f"\\{name} " for letter, name in zip("αβγδεζηθκλμνξρστφχψω", _GREEK.split(), strict=True)},
     }
 )
-# A sign stands over the whole number or bracket behind it; \sqrt stands over one digit.
+# A root sign covers the whole number or bracket after it; \sqrt covers one digit.
 _ROOT = re.compile(r"([√∛∜])\s*(?:(\d+(?:\.\d+)?)|\(([^()]*)\)|([A-Za-zπ]))")
 _ROOT_COMMAND = {"√": "\\sqrt", "∛": "\\sqrt[3]", "∜": "\\sqrt[4]"}
 _OVERLINED = re.compile(r"(?:\d[\u0304\u0305])+")
@@ -62,7 +62,10 @@ _ORDINAL_SIGNS = "ªº"
 
 
 def plain(text: str) -> str:
-    """Return `text` with plain characters. ASCII text is returned as it is."""
+    """Return `text` with plain characters.
+
+    ASCII text is returned unchanged.
+    """
     if text.isascii():
         return text
     text = _OVERLINED.sub(lambda run: f"\\overline{{{run.group()[::2]}}}", text)
@@ -77,7 +80,7 @@ def _root(match: re.Match[str]) -> str:
 
 
 def _scripts(text: str) -> str:
-    """Runs of raised or lowered characters as `^{...}` and `_{...}`, vulgar fractions as `\\frac`."""
+    r"""Write raised or lowered runs as `^{...}` and `_{...}`, vulgar fractions as `\frac`."""
     out: list[str] = []
     open_script = ""
     for character in text:

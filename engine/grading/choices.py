@@ -1,4 +1,7 @@
-"""Options of a multiple choice: "(C) 12", "C. 12", "Option C" as a letter and what stands beside it."""
+"""Multiple-choice options: "(C) 12", "C. 12", "Option C".
+
+Each is read as a letter and its content.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ class Choice(NamedTuple):
 
 
 def read_choice(text: str) -> Choice | None:
-    """Return `text` as an option with its content, or as one that is named "option"; None for a bare letter."""
+    """Return `text` as an option with its content, or as one that is named "option".
+
+    A bare letter gives None.
+    """
     if match := _NAMED.match(text):
         return Choice(match["letter"].upper(), "")
     match = _LETTERED.match(text)

@@ -1,4 +1,4 @@
-"""Times of day: "3:30 p.m.", "15:30", "noon", "下午3:30" as minutes after midnight."""
+"""Times of day: "3:30 p.m.", "15:30", "noon", "下午3:30"."""
 
 from __future__ import annotations
 
@@ -18,21 +18,30 @@ _NAMED = {"noon": 720, "midday": 720, "midnight": 0}
 
 
 class Time(NamedTuple):
-    """Seconds after midnight; `half_known`: whether before or after noon was stated or follows from the hour."""
+    """A time of day.
+
+    Attributes:
+        seconds: after midnight.
+        half_known: before or after noon is stated, or follows from the hour.
+        certain: the text has no other reading.
+    """
 
     seconds: int
     half_known: bool
     certain: bool
 
     def equals(self, gold: Time) -> bool:
-        """Whether this is the time `gold`. If `gold` leaves the half of the day open, either half will do."""
+        """Return True if this is the time `gold`.
+
+        If `gold` leaves the half of the day open, either half is accepted.
+        """
         if gold.half_known:
             return self.half_known and self.seconds == gold.seconds
         return self.seconds % 43_200 == gold.seconds % 43_200
 
 
 def read_time(text: str) -> Time | None:
-    """The time of day that the whole of `text` states, or None. `certain`: it can be nothing else."""
+    """Return the time of day that the whole of `text` states, or None."""
     name = text.strip().casefold().rstrip(".")
     if name.removeprefix("12 ") in _NAMED:
         return Time(_NAMED[name.removeprefix("12 ")] * 60, True, True)

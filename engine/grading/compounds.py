@@ -1,4 +1,7 @@
-"""Measures in several units: "2 hours 30 minutes", "5 feet and 6 inches", "3 dollars and 50 cents" as one number."""
+"""Measures in several units as one number.
+
+Examples: "2 hours 30 minutes", "5 feet and 6 inches", "3 dollars and 50 cents".
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ _MAX = 80
 
 
 def read_compound(text: str) -> Number | None:
-    """Return `text` as a number of its first unit; None unless it is measures of one kind in falling units."""
+    """Return `text` as a number of its first unit.
+
+    None means that it is not a list of measures of one kind in falling units.
+    """
     if len(text) > _MAX or not text[:1].isdigit():
         return None
     at, total, first = 0, Fraction(0), ""

@@ -24,14 +24,14 @@ _MAX = 60
 
 
 class Date(NamedTuple):
-    """A day of a year; `year` is None if it is not stated."""
+    """A day of a year; a year that is not stated is `None`."""
 
     month: int
     day: int
     year: int | None
 
     def equals(self, gold: Date) -> bool:
-        """Whether this is the date `gold`. A year that `gold` leaves open may be added."""
+        """Return True if this is the date `gold`; a year may be added if `gold` has none."""
         return (self.month, self.day) == (gold.month, gold.day) and gold.year in (None, self.year)
 
 

@@ -1,4 +1,7 @@
-"""Whether two answers are the same: numbers exactly, collections part by part, sets as sets, formulas by value."""
+"""Decide whether two answers are equal.
+
+Numbers are compared exactly, collections part by part, sets as sets, formulas by value.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,15 @@ from engine.grading.words import in_digits
 
 _PLAIN = re.compile(r"-?\d{1,15}\Z")
 _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
-_IDLE_BRACES = re.compile(r"\{(\w)\}|(?<=_)\{(\d+)\}")  # of one character, which would stand alone; of a base
-_NO_VALUE = re.compile(  # a bound, a denial, two numbers, lines or sets: not one value
+# Braces around one character, which could stand alone, or around a base.
+_IDLE_BRACES = re.compile(r"\{(\w)\}|(?<=_)\{(\d+)\}")
+# A bound, a denial, or several numbers, lines or sets: not one value.
+_NO_VALUE = re.compile(
     r"[<>≠]|\\n(?:eq?|ot)(?![a-z])|\\[lg](?:e|eq|t|eqslant|eqq)(?![A-Za-z])|\\\\|&|\\c[ua]p(?![A-Za-z])"
     r"|(?<![\d_^.])(?<!frac )\d+[\s$]+\d"
 )
-_WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")  # a letter alone may be a variable: R is not r
+# A single letter may be a variable: R is not r.
+_WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
 _ARTICLE = re.compile(r"\A(?:an?|the)\s+(?=[A-Za-z]{3})", re.IGNORECASE)
 _REMAINDER = re.compile(r"(\d)\s*(?:[rR]|remainder)\.?\s*(\d)")
 _TEXT_BASE = re.compile(r"(?<=\d)\s*_\s*\{\s*([a-z]+)\s*\}")
@@ -39,13 +45,18 @@ _LETTER = re.compile(r"\(?([A-Za-z])\)?\Z")
 _MATHEMATICAL = re.compile(
     r"[\d\\^=<>|]|\A[-+(\[]*[A-Za-z]\b|(?<![A-Za-z])(?:[A-Za-z]{1,3}\s*[-+*/]|(?:pi|sqrt|infinity)(?![a-z]))"
 )
-_COUNTED = re.compile(r"\d\s+[A-Za-z]{3,}\s*(?:,|;|\band\b)[\sand]*\d+\s+[A-Za-z]{3,}")  # 3 red and 2 blue
-_ANGLE = re.compile(r"\\pi|\\arc|\^\s*\{\s*-1\s*\}")  # in what states an angle in radians
+# Example: 3 red and 2 blue.
+_COUNTED = re.compile(r"\d\s+[A-Za-z]{3,}\s*(?:,|;|\band\b)[\sand]*\d+\s+[A-Za-z]{3,}")
+# Matches text that states an angle in radians.
+_ANGLE = re.compile(r"\\pi|\\arc|\^\s*\{\s*-1\s*\}")
 _MAX_PARTS = 12
 
 
 class Answer(NamedTuple):
-    """An answer in one form: its cleaned text, the number that it is (if it is one), its unit, its time or date."""
+    """An answer in one form.
+
+    It holds the cleaned text, the number (if it is one), its unit, and its time or date.
+    """
 
     text: str
     number: Number | None
@@ -56,12 +67,12 @@ class Answer(NamedTuple):
 
     @property
     def canonical(self) -> str:
-        """What equal answers share if that can be known: the number, else the cleaned text."""
+        """The form that equal answers share, if it is known: the number, else the cleaned text."""
         return str(self.number) if self.number is not None else self.text
 
     @property
     def measure(self) -> Unit | None:
-        """The unit, if it is one that is known."""
+        """The unit, if it is a known one."""
         return read_unit(self.unit) if self.unit else None
 
 
@@ -77,7 +88,7 @@ def read_answer(text: str) -> Answer:
 
 
 def _read(cleaned: str) -> Answer:
-    """An Answer from cleaned text."""
+    """Return an Answer from cleaned text."""
     time = read_time(worded(cleaned))
     if time is not None and time.certain:
         return Answer(worded(cleaned), None, raw=cleaned, time=time)
@@ -96,7 +107,10 @@ def _read(cleaned: str) -> Answer:
 
 
 def same(answer: Answer, gold: Answer) -> bool:
-    """Whether `answer` is what `gold` is. What gold leaves open (a unit, the half of the day) the answer may add."""
+    """Return True if `answer` equals `gold`.
+
+    The answer may add what `gold` leaves open, such as a unit or the half of the day.
+    """
     if answer.time is not None and gold.time is not None and (answer.time.certain or gold.time.certain):
         return answer.time.equals(gold.time)
     if answer.date is not None and gold.date is not None:
@@ -122,7 +136,10 @@ def same(answer: Answer, gold: Answer) -> bool:
 
 
 def _same_choice(answer: Answer, gold: Answer) -> bool:
-    """An option with its content is that option and that content; with both on both sides, both must agree."""
+    """Compare an option with an option or with a content.
+
+    An option with content equals that option and that content. If both sides have both, both must agree.
+    """
     left, right = read_choice(answer.raw), read_choice(gold.raw)
     if left and right:
         contents = not (left.content and right.content) or _same_item(left.content, right.content)
@@ -154,7 +171,7 @@ def _same_number(answer: Answer, gold: Answer) -> bool:
 
 
 def _same_rounded(answer: Answer, gold: Answer) -> bool:
-    """Whether one is an irrational value and the other its decimal, to six decimals."""
+    """Return True if one is an irrational value and the other its decimal, to six decimals."""
     number, formula = (gold.number, answer.text) if gold.number is not None else (answer.number, gold.text)
     if number is None or not number.decimal or number.percent or not _MATHEMATICAL.search(formula):
         return False
@@ -167,7 +184,10 @@ def _same_rounded(answer: Answer, gold: Answer) -> bool:
 
 
 def _same_angle(answer: Answer, gold: Answer) -> bool:
-    """Whether one is in degrees and the other the same angle in radians, written with π and without a unit."""
+    """Return True if one is in degrees and the other is the same angle in radians.
+
+    The radians contain π and have no unit.
+    """
     if (answer.measure == DEGREE) == (gold.measure == DEGREE) or (answer.unit and gold.unit):
         return False
     degrees, other = (answer, gold) if answer.measure == DEGREE else (gold, answer)
@@ -212,7 +232,7 @@ def _same_text(answer: str, gold: str) -> bool:
 
 
 def _joined_otherwise(answer: str, gold: str) -> bool:
-    """Whether one is an "and" of statements and the other an "or"."""
+    """Return True if one side joins statements with "and" and the other with "or"."""
     signs = [{sign for sign in ("\\land", "\\lor") if sign in text} for text in (answer, gold)]
     return all(signs) and signs[0] != signs[1]
 
@@ -241,7 +261,7 @@ def _same_residue(answer: str, gold: str) -> bool:
 
 
 def _same_formula(answer: str, gold: str) -> bool:
-    """Two single formulas or equations."""
+    """Compare two single formulas or equations."""
     left, right = read_equation(answer), read_equation(gold)
     if left and right and not left.constant and not right.constant:
         if left.name == right.name:
@@ -249,12 +269,12 @@ def _same_formula(answer: str, gold: str) -> bool:
         if left.variable and right.variable and left.variable == right.variable:
             return _same_item(left.value, right.value)
         return _equations_agree(left, right)
-    # The value of a named quantity is its right side; that of an equation such as 2x + z = 1 is not.
+    # The value of a named quantity is its right side. An equation such as 2x + z = 1 has no such value.
     one = left.value if left else answer
     other = right.value if right and right.states_value else gold
     if (left or right) and (one, other) != (answer, gold):
         return _same_item(one, other)
-    # A sign left inside would end the formula: of "17$ then $18" only the last would be read.
+    # A remaining $ would end the formula: of "17$ then $18" only the last part would be read.
     return grading_symbolic.equal(answer.replace("$", " "), gold.replace("$", " "))
 
 
@@ -265,15 +285,18 @@ def _equations_agree(left: Equation, right: Equation) -> bool:
 
 
 def _same_parts(left: Parts, right: Parts) -> bool:
-    """Tuples and intervals in order under the same brackets; sets and bare lists in any order.
+    """Compare two collections.
 
-    One value in several forms ("15.975, or 639/40") is that value. Labels that differ ("x = 1, y = 2") set the order.
+    Tuples and intervals are compared in order and need equal brackets. Sets and bare lists match in any
+    order. One value in several forms ("15.975, or 639/40") equals that value. Different labels
+    ("x = 1, y = 2") determine the order.
     """
     if not left.opening and not right.opening and len(right.items) == 1:
         return all(_same_item(item, right.items[0]) for item in left.items[:_MAX_PARTS])
     if max(len(left.items), len(right.items)) > _MAX_PARTS:
         return False
-    if left.opening == right.opening == "\\{":  # a set holds an element once
+    # A set holds an element once.
+    if left.opening == right.opening == "\\{":
         return all(
             any(_same_item(item, other) for other in others)
             for items, others in ((left.items, right.items), (right.items, left.items))
@@ -305,7 +328,7 @@ def _same_parts(left: Parts, right: Parts) -> bool:
 
 
 def _same_counted(left: str, right: str) -> bool:
-    """Two items of unordered lists: in "3 red and 2 blue" the word says which is which."""
+    """Compare items of unordered lists: in "3 red and 2 blue" the word identifies the item."""
     one, other = _read(left), _read(right)
     named = one.unit and other.unit and not (one.measure or other.measure)
     if named and one.unit.casefold().rstrip("s.") != other.unit.casefold().rstrip("s."):
@@ -318,7 +341,10 @@ def _same_item(left: str, right: str) -> bool:
 
 
 def _compact(text: str) -> str:
-    """`text` for a comparison by characters: no spaces, words in lower case, no idle braces, "(C)" as "C"."""
+    """Normalise `text` for a comparison by characters.
+
+    It removes spaces and idle braces, lowers the case of words, and writes "(C)" as "C".
+    """
     letter = _LETTER.match(text.strip())
     if letter:
         return letter[1].casefold()
@@ -332,5 +358,8 @@ def _base(match: re.Match[str]) -> str:
 
 
 def _other_base(text: str) -> bool:
-    """A numeral with its base, 52_8: its digits alone are another number, so characters decide."""
+    """Return True for a numeral with its base, 52_8.
+
+    Its digits alone are another number, so characters decide.
+    """
     return re.search(r"(?<![A-Za-z])\d\s*_\s*\{?\s*\d", text) is not None and "log" not in text

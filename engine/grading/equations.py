@@ -1,4 +1,4 @@
-"""Equations: what is named or computed on the left and the value on the right."""
+"""Equations: a name or a computation on the left, the value on the right."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ _VARIABLE = re.compile(
 )
 _APPLIED = re.compile(r"\A\s*[A-Za-z](?:\^\{-1\})?'?\s*\([A-Za-z0-9, ]{1,8}\)\s*\Z")
 _WORDS = re.compile(r"\A\s*\\?[A-Za-z][A-Za-z ]+(?:\([^()]*\))?\s*\Z")
-_NUMERAL = re.compile(r"(?<![_\d])(?<!_\{)\d")  # outside an index
+# A digit outside an index.
+_NUMERAL = re.compile(r"(?<![_\d])(?<!_\{)\d")
 _HAS_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 
 
 class Equation(NamedTuple):
-    """`name` = ... = `value`.
+    """The equation `name` = ... = `value`.
 
-    `variable`: the name if it is one letter; `words`: the name is words, or a function applied; `constant`: both
-    sides are numbers, as in 9 · 2 = 18, so that the left one names nothing.
+    Attributes:
+        variable: the name, if it is one letter.
+        words: True if the name is words or an applied function.
+        constant: True if both sides are numbers, as in 9 · 2 = 18; the left one then names nothing.
     """
 
     name: str
@@ -31,12 +34,15 @@ class Equation(NamedTuple):
 
     @property
     def states_value(self) -> bool:
-        """Whether the right side is the value of what the left side names: a + b = 5, but not 2x + z = 5."""
+        """True if the right side is the value of the left side's name: a + b = 5, not 2x + z = 5."""
         return not _NUMERAL.search(self.name) or self.words or self.constant
 
 
 def read_equation(text: str) -> Equation | None:
-    """Return the outer equation of `text`, or None. Of `x = 1/3 ≈ 0.33` the value is the exact side."""
+    """Return the outer equation of `text`, or None.
+
+    The value of `x = 1/3 ≈ 0.33` is the exact side.
+    """
     if "=" not in text and "approx" not in text:
         return None
     if re.search(r"[<>]|\\(?:le|ge|lt|gt|ne|equiv)(?![A-Za-z])", text):
@@ -49,7 +55,8 @@ def read_equation(text: str) -> Equation | None:
     if len(sides) < 2:
         return Equation("", kept, "", False, True) if len(exact) > 1 and kept else None
     name, value = sides[0], sides[-1]
-    if len(sides) == 2 and _VARIABLE.match(value) and not _HAS_LETTER.search(name):  # 3 = x
+    # Example: 3 = x.
+    if len(sides) == 2 and _VARIABLE.match(value) and not _HAS_LETTER.search(name):
         name, value = value, name
     variable = re.sub(r"[\s{}\\]", "", name) if _VARIABLE.match(name) else ""
     words = not variable and bool(_APPLIED.match(name) or _WORDS.match(name))

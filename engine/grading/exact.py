@@ -1,8 +1,10 @@
-"""Whether two formulas have the same value, decided exactly. Imported by the child process only.
+"""Decide exactly whether two formulas have the same value.
 
-Constants: the difference of the two is evaluated with as many digits as their own size asks for (sympy's evalf
-tracks its accuracy); it is zero or it has a digit. Formulas with variables: the same at rational points of both
-signs, so that no float ever stands in for a value.
+Only the child process imports this module.
+Constants: the difference is evaluated with as many digits as the size of the two requires (sympy's evalf
+tracks its accuracy). It is zero, or it has a digit.
+Formulas with variables: they are compared at rational points of both signs, so a float never replaces a
+value.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from sympy.core.evalf import PrecisionExhausted
 
 from engine.grading.formula import NotRead, parse
 
-_MAX_DIGITS = 20_000  # of a value; a larger one is not compared
+# Digits of a value; a larger one is not compared.
+_MAX_DIGITS = 20_000
 _POINTS = ((3, 7), (-11, 5), (29, 3), (-2, 13), (2, 1), (5, 1), (-3, 1), (41, 17), (1, 19), (-23, 4))
 _ENOUGH_POINTS = 4
 _DECIMALS = Decimal("0.000001")
@@ -23,11 +26,14 @@ _CLOSE = Decimal("1e-5")
 
 
 class Undecided(ValueError):
-    """Values too large, or outside what can be evaluated."""
+    """The values are too large, or cannot be evaluated."""
 
 
 def equal(left: str, right: str) -> bool:
-    """Whether two formulas are equal; with a bare `\\log`, under either usual base for both."""
+    r"""Return True if two formulas are equal.
+
+    A bare `\log` may have either usual base, the same in both formulas.
+    """
     bases = ("10", "e") if "\\log" in left + right else ("10",)
     for base in bases:
         try:
@@ -39,7 +45,7 @@ def equal(left: str, right: str) -> bool:
 
 
 def same(left: sympy.Basic | sympy.MatrixBase, right: sympy.Basic | sympy.MatrixBase) -> bool:
-    """Whether two parsed formulas are equal: numbers, expressions, matrices by element."""
+    """Return True if two parsed formulas are equal: numbers, expressions, matrices by element."""
     left, right = _explicit(left), _explicit(right)
     if isinstance(left, sympy.MatrixBase) or isinstance(right, sympy.MatrixBase):
         return (
@@ -54,7 +60,7 @@ def same(left: sympy.Basic | sympy.MatrixBase, right: sympy.Basic | sympy.Matrix
 
 
 def _explicit(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.MatrixBase:
-    """A number times a matrix, or a sum of matrices, as one matrix."""
+    """Return a number times a matrix, or a sum of matrices, as one matrix."""
     if not isinstance(tree, sympy.MatrixExpr) or isinstance(tree, sympy.MatrixBase):
         return tree
     _magnitude(tree)
@@ -62,13 +68,16 @@ def _explicit(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.Matri
 
 
 def value(tree: sympy.Expr) -> sympy.Expr:
-    """`tree` evaluated. Raises: Undecided if it would have more than 20,000 digits."""
+    """Return `tree` evaluated.
+
+    Raises: Undecided if it would have more than 20,000 digits.
+    """
     _magnitude(tree)
     return tree.doit()
 
 
 def zero_difference(left: sympy.Expr, right: sympy.Expr) -> bool:
-    """Whether two evaluated expressions are equal."""
+    """Return True if two evaluated expressions are equal."""
     if left == right:
         return True
     if left.is_Rational and right.is_Rational:
@@ -87,7 +96,10 @@ def zero_difference(left: sympy.Expr, right: sympy.Expr) -> bool:
 
 
 def rounds_to(formula: str, decimal: str) -> bool:
-    """Whether the irrational value of `formula` is `decimal` to six decimals, and within one part in 100,000."""
+    """Return True if the irrational value of `formula` rounds to `decimal`.
+
+    Both must agree to six decimals, and to one part in 100,000.
+    """
     try:
         number = value(parse(formula))
     except (NotRead, Undecided):
@@ -103,7 +115,10 @@ def rounds_to(formula: str, decimal: str) -> bool:
 
 
 def same_equation(left: list[str], right: list[str]) -> bool:
-    """Whether two equations [side, side] say the same: one difference of sides is a multiple of the other."""
+    """Return True if two equations [side, side] are equivalent.
+
+    The difference of the sides of one must be a multiple of the other's.
+    """
     try:
         first, second = (value(parse(a)) - value(parse(b)) for a, b in (left, right))
     except (NotRead, Undecided):
@@ -115,7 +130,7 @@ def same_equation(left: list[str], right: list[str]) -> bool:
 
 
 def _zero(difference: sympy.Expr) -> bool:
-    """Whether a constant is zero: evaluation to its first digits fails if there are none."""
+    """Return True if a constant is zero: it has no first digits, so their evaluation fails."""
     if difference.is_Rational:
         return bool(difference == 0)
     digits = 120 + 2 * math.ceil(_magnitude(difference))
@@ -129,7 +144,7 @@ def _zero(difference: sympy.Expr) -> bool:
 
 
 def _magnitude(tree: sympy.Basic) -> float:
-    """An upper bound of the decimal digits that the numbers in `tree` hold, |log10| of each.
+    """Return an upper bound of the decimal digits of the numbers in `tree`, |log10| of each.
 
     Raises: Undecided above _MAX_DIGITS, before anything is computed.
     """
@@ -155,7 +170,7 @@ def _magnitude(tree: sympy.Basic) -> float:
 
 
 def _rough(tree: sympy.Basic) -> float:
-    """|tree| roughly; 1 for what holds a variable."""
+    """Return |tree| roughly; 1 if it holds a variable."""
     if tree.free_symbols or not isinstance(tree, sympy.Expr):
         return 1.0
     if isinstance(tree, sympy.Rational):
@@ -168,7 +183,10 @@ def _rough(tree: sympy.Basic) -> float:
 
 
 def _same_at_points(left: sympy.Expr, right: sympy.Expr, symbols: list[sympy.Symbol]) -> bool:
-    """Whether both have the same value at enough points where both are defined and real (if neither holds i)."""
+    """Return True if both have the same value at enough points.
+
+    Both must be defined there, and real unless one of them holds i.
+    """
     complex_values = left.has(sympy.I) or right.has(sympy.I)
     agreed = 0
     for shift in range(len(_POINTS)):
@@ -201,13 +219,12 @@ def _real(number: sympy.Expr) -> bool:
     return bool(real)
 
 
-Span = list[
-    object
-]  # ["span", low, low_open, high, high_open], ["point", ...], ["not", ...], ["relation", text, ...]
+# Forms: ["span", low, low_open, high, high_open], ["point", ...], ["not", ...], ["relation", text, ...].
+Span = list[object]
 
 
 def same_region(left: list[list[Span]], right: list[list[Span]]) -> bool:
-    """Whether two unions of intersections of pieces are the same set of real numbers."""
+    """Return True if two unions of intersections of pieces are the same set of real numbers."""
     try:
         first, second = _set(left), _set(right)
         if first == second:
@@ -237,7 +254,7 @@ def _piece(piece: Span) -> sympy.Set:
 
 
 def _same_spans(first: sympy.Set, second: sympy.Set) -> bool:
-    """Sets of the same shape whose ends are equal, though sympy does not see it."""
+    """Compare sets of the same shape by their ends, if sympy does not see that they are equal."""
     if (
         isinstance(first, sympy.Union)
         and isinstance(second, sympy.Union)
@@ -258,7 +275,7 @@ def _same_spans(first: sympy.Set, second: sympy.Set) -> bool:
 
 
 def _same_pieces(left: list[list[Span]], right: list[list[Span]]) -> bool:
-    """Pieces whose ends hold variables, one by one."""
+    """Compare pieces with variables in their ends, one by one."""
     if len(left) != len(right) or any(len(a) != len(b) for a, b in zip(left, right, strict=True)):
         return False
     flat = ((a, b) for one, other in zip(left, right, strict=True) for a, b in zip(one, other, strict=True))

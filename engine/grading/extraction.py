@@ -1,9 +1,9 @@
-"""Where a completion states its final answer.
+r"""Find the final answer in a completion.
 
-In order: the last closed `\\boxed{...}` or whole `#### N` line, whichever stands later; the last whole "the answer
-is ..."; a last sentence that holds one number. Thinking (`...</think>`) is left out. Only what is written counts: an
-answer that the token limit left open is not there, and the last whole one before it stands. One pass over the
-text, so that no input takes more than linear time.
+Candidates in order: the last closed `\boxed{...}` or whole `#### N` line, whichever is later; the last whole
+"the answer is ..."; a last sentence that holds one number. Thinking (`...</think>`) is excluded.
+Only written text counts. An answer that the token limit left open does not exist, and the last whole one
+before it counts. The text is read in one pass, so every input takes linear time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ _BETWEEN_BOXES = re.compile(
 )
 _LABEL_BEFORE = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=[\s$]*\Z")
 _MAX_BETWEEN = 60
-MAX_TEXT = 1_000_000  # characters from the end in which a marked answer is looked for
+# Characters from the end in which a marked answer is searched.
+MAX_TEXT = 1_000_000
 
 
 class Box(NamedTuple):
-    """A closed `\\boxed{content}` and where it lies in the text."""
+    r"""A closed `\boxed{content}` and its position in the text."""
 
     start: int
     end: int
@@ -33,10 +34,11 @@ class Box(NamedTuple):
 
 
 def final_answer(completion: str, finished: bool = True) -> str:
-    """The text of the final answer, or "" if there is none.
+    """Return the text of the final answer, or "".
 
-    `finished` False: the completion was cut at its token limit. A closed box counts all the same; a `####` line or a
-    sentence counts if text follows it.
+    Args:
+        finished: False if the completion was cut at its token limit. A closed box counts in any case. A
+            `####` line or a sentence then counts only if text follows it.
     """
     text = spoken(completion)[-MAX_TEXT:]
     marked = _marked(text, finished)
@@ -47,19 +49,25 @@ def final_answer(completion: str, finished: bool = True) -> str:
 
 
 def spoken(completion: str) -> str:
-    """`completion` without the thinking that comes before the answer; thinking that never ended leaves nothing."""
+    """Return `completion` without the thinking before the answer.
+
+    Thinking that never ended leaves nothing.
+    """
     if "</think>" in completion:
         return completion.rpartition("</think>")[2]
     return completion.partition("<think>")[0]
 
 
 def boxes(text: str) -> tuple[list[Box], bool]:
-    """The outermost closed boxes of `text` that hold something, in order, and whether one is left open at the end."""
+    """Return the outermost closed, non-empty boxes of `text`, in order.
+
+    The second value is True if a box is still open at the end.
+    """
     found: list[Box] = []
-    open_braces: list[
-        tuple[int, int] | None
-    ] = []  # of a box: where it and its content start; None: another brace
-    depth = 0  # boxes open now
+    # Start of a box and start of its content; None for another brace.
+    open_braces: list[tuple[int, int] | None] = []
+    # Number of open boxes.
+    depth = 0
     for token in _BOX_TOKEN.finditer(text, max(text.find("\\boxed"), 0) if "\\fbox" not in text else 0):
         mark = token.group()
         if token["bare"] is not None:
@@ -81,7 +89,10 @@ def boxes(text: str) -> tuple[list[Box], bool]:
 
 
 def _marked(text: str, finished: bool) -> str | None:
-    """The answer under the last whole marker; None if there is no marker, "" if none is whole."""
+    """Return the answer under the last whole marker.
+
+    Without a marker it is `None`; without a whole one it is "".
+    """
     found: list[Box] = []
     left_open = False
     if "\\boxed" in text or "\\fbox" in text:
@@ -95,13 +106,16 @@ def _marked(text: str, finished: bool) -> str | None:
 
 
 def _hash_line(text: str, found: list[Box], finished: bool) -> str | None:
-    """The last whole `#### N` line behind the last box; "" if the only one is cut off, None if there is none."""
+    """Return the last whole `#### N` line after the last box.
+
+    If the only one is cut off it is ""; without any it is `None`.
+    """
     cut = None
     start = found[-1].end if found else 0
     end = len(text)
     while (hash_at := text.rfind("####", start, end)) >= 0:
         line, newline, _ = text[hash_at + 4 : end].lstrip(" \t*#").partition("\n")
-        # "#### Conclusion" is a heading: it does not outdo a box.
+        # "#### Conclusion" is a heading, so it does not replace a box.
         if line.strip() and (not found or any(map(str.isdigit, line))):
             if finished or newline or end < len(text):
                 return line.strip(" \t*")
@@ -111,7 +125,10 @@ def _hash_line(text: str, found: list[Box], finished: bool) -> str | None:
 
 
 def joined(text: str, found: list[Box]) -> str:
-    """The last box, with those before it that only "and", "or" or a comma parts from it: they are one statement."""
+    """Return the last box, joined with the boxes before it that belong to the same statement.
+
+    They belong together if only "and", "or" or a comma separates them.
+    """
     first = len(found) - 1
     while first and _parts_of_one(text, found[first - 1], found[first]):
         first -= 1

@@ -1,8 +1,8 @@
-"""A formula's text as an exact sympy expression, by latex2sympy2_extended.
+"""Parse a formula's text to an exact sympy expression, by latex2sympy2_extended.
 
-The text is first written in the part of LaTeX that the library reads one way only: arguments in brackets, decimals
-as fractions, no shorthand. A command that is not on the list of those it reads well is refused: the parser never
-guesses. Imported by the child process only.
+The text is first rewritten in the part of LaTeX that the library reads in only one way: arguments in
+brackets, decimals as fractions, no shorthand. A command outside the list of those that it reads well is
+rejected, so the parser never guesses. Only the child process imports this module.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ _COMBINATIONS = re.compile(
     r"(?<![A-Za-z])C\s*\(\s*(\w+)\s*,\s*(\w+)\s*\)|(?:\{\})?_\{?(\w+)\}?\s*C\s*_\{?(\w+)\}?|\^\{?(\w+)\}?\s*C\s*_\{?(\w+)\}?"
 )
 _BRACED_LIST = re.compile(r"\\(max|min|gcd|lcm)\s*\\\{([^{}]*)\\\}")
-_LOG_BASE = re.compile(r"\\log\s*_\s*(\d)(\d+)\s*\Z")  # \log_28 is \log_2 8
+# Example: \log_28 is \log_2 8.
+_LOG_BASE = re.compile(r"\\log\s*_\s*(\d)(\d+)\s*\Z")
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))")
 _DOUBLE_FACTORIAL = re.compile(r"(?<![\w.])(\d{1,3})!!(?!!)")
 _MATRIX = re.compile(r"\\(begin|end)\s*\{(?:small|b|B|p)?(?:matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?")
@@ -64,22 +65,26 @@ _ENDS_ARGUMENT = frozenset("+-=<>,;)]}|&/*:") | {
 _ENDS_ARGUMENT |= {"\\}", "\\rfloor", "\\rceil", "\\to"}
 _MAX_DEPTH = 20
 _MAX_LENGTH = 500
-# The library drops the sign of a transposed or conjugate matrix; ":" would divide from left to right.
+# The library drops the sign of a transposed or conjugate matrix. It would divide ":" from left to right.
 _MISREAD = re.compile(
     r"[A-Z})\]]\s*\^\s*\{?\s*(?:T(?![A-Za-z])|\\top|\\prime|\\dagger|\\ast|\*)|:.*:", re.DOTALL
 )
-_MAX_BINOMIAL_DIGITS = 4  # of its upper number
+# Digits of a binomial's upper number.
+_MAX_BINOMIAL_DIGITS = 4
 
 
 class NotRead(ValueError):
-    """A formula that the parser does not read for certain."""
+    """The parser cannot read the formula with certainty."""
 
 
 @lru_cache(512)
 def parse(text: str, base: str = "10") -> sympy.Basic | sympy.MatrixBase:
-    """Return `text` as an unevaluated expression with exact numbers; `\\log` without a base has `base`.
+    r"""Return `text` as an unevaluated expression with exact numbers.
 
-    Raises: NotRead if it cannot be read for certain; the library's own bare Exception if it has no meaning at all.
+    Args:
+        base: base of a `\log` without one.
+    Raises: NotRead if it cannot be read with certainty. The library raises a bare Exception for text without
+        meaning.
     """
     return _exact(
         latex2sympy(
@@ -93,7 +98,10 @@ def parse(text: str, base: str = "10") -> sympy.Basic | sympy.MatrixBase:
 
 
 def written_out(text: str, base: str = "10") -> str:
-    """`text` in the library's own LaTeX. Raises: NotRead for what that does not hold."""
+    """Return `text` in the library's own LaTeX.
+
+    Raises: NotRead if it cannot be expressed there.
+    """
     if len(text) > _MAX_LENGTH or _depth(text) > _MAX_DEPTH:
         raise NotRead("too long or too deep")
     if _MISREAD.search(text):
@@ -120,7 +128,7 @@ def _depth(text: str) -> int:
 
 
 def _refuse_large_binomials(text: str) -> None:
-    """Raise NotRead for a binomial that the library would compute at once with more digits than can be compared."""
+    """Raise NotRead for a binomial that the library would compute with too many digits to compare."""
     if any(len(top) > _MAX_BINOMIAL_DIGITS for top in re.findall(r"binom\s*\{?\s*(\d+)", text)):
         raise NotRead("a binomial of large numbers")
 
@@ -131,7 +139,7 @@ def _binomial(match: re.Match[str]) -> str:
 
 
 def _spelled(token: str, base: str) -> list[str]:
-    """`token` as tokens that the library knows."""
+    """Return `token` as tokens that the library knows."""
     if token.endswith("{pmatrix}"):
         return [token]
     if token[0] == "\\" and len(token) > 1:
@@ -184,9 +192,13 @@ def _decimal(token: str) -> str:
 
 
 def _braced_scripts(tokens: list[str]) -> list[str]:
-    """Powers, indices and the arguments of `\\frac`, `\\sqrt`, `\\binom` in braces: `^12`, `\\frac12`, `\\sqrt 2`."""
+    r"""Put powers, indices and arguments of `\frac`, `\sqrt`, `\binom` in braces.
+
+    Examples: `^12`, `\frac12`, `\sqrt 2`.
+    """
     out: list[str] = []
-    wanted = 0  # arguments that the last command still takes
+    # Number of arguments that the last command still takes.
+    wanted = 0
     at = 0
     while at < len(tokens):
         token = tokens[at]
@@ -222,7 +234,7 @@ def _braced_scripts(tokens: list[str]) -> list[str]:
 
 
 def _copy_index(tokens: list[str], at: int, out: list[str]) -> int:
-    """The `[3]` of a root."""
+    """Copy the `[3]` of a root."""
     while at < len(tokens) and tokens[at] == " ":
         at += 1
     if at < len(tokens) and tokens[at] == "[" and "]" in tokens[at:]:
@@ -233,7 +245,7 @@ def _copy_index(tokens: list[str], at: int, out: list[str]) -> int:
 
 
 def _script(tokens: list[str], at: int, out: list[str]) -> int:
-    """What stands behind `^` or `_`, in braces: one group, one token, or a signed one."""
+    """Put what follows `^` or `_` in braces: one group, one token, or a signed one."""
     while at < len(tokens) and tokens[at] == " ":
         at += 1
     if at >= len(tokens):
@@ -260,7 +272,7 @@ def _script(tokens: list[str], at: int, out: list[str]) -> int:
 
 
 def _group(tokens: list[str], at: int, opening: str = "{", closing: str = "}") -> tuple[list[str], int]:
-    """The tokens up to the brace that closes the one before `at`, and the place behind it."""
+    """Return the tokens up to the closing brace of the one before `at`, and the place after it."""
     depth, start = 1, at
     while at < len(tokens):
         depth += (tokens[at] == opening) - (tokens[at] == closing)
@@ -271,7 +283,7 @@ def _group(tokens: list[str], at: int, opening: str = "{", closing: str = "}") -
 
 
 def _with_arguments(tokens: list[str]) -> list[str]:
-    """Each function's argument in brackets: `\\ln 2 \\cdot 3` is `\\ln(2)\\cdot 3`."""
+    r"""Put each function's argument in brackets: `\ln 2 \cdot 3` is `\ln(2)\cdot 3`."""
     out: list[str] = []
     at = 0
     while at < len(tokens):
@@ -285,7 +297,10 @@ def _with_arguments(tokens: list[str]) -> list[str]:
 
 
 def _application(tokens: list[str], at: int) -> tuple[list[str], int]:
-    """A function with its index, power and argument, from `tokens[at]`, and the place behind."""
+    """Return a function with its index, power and argument, and the place after it.
+
+    It starts at `tokens[at]`.
+    """
     if tokens[at] == "\\cis":
         cosine, end = _application(["\\cos", *tokens[at + 1 :]], 0)
         sine, _ = _application(["\\sin", *tokens[at + 1 :]], 0)
@@ -311,7 +326,10 @@ def _application(tokens: list[str], at: int) -> tuple[list[str], int]:
 
 
 def _argument_end(tokens: list[str], at: int, trigonometric: bool) -> int:
-    """Where an argument without brackets ends: at the next sum, product sign, relation or function."""
+    """Return the end of an argument without brackets.
+
+    It ends at the next sum, product sign, relation or function.
+    """
     depth, start = 0, at
     while at < len(tokens):
         token = tokens[at].strip()
@@ -333,7 +351,7 @@ def _spaces(tokens: list[str], at: int) -> int:
 
 
 def _exact(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.MatrixBase:
-    """`tree` with `i` as the imaginary unit, unless it counts something."""
+    """Return `tree` with `i` as the imaginary unit, unless `i` is an index."""
     if isinstance(tree, sympy.MatrixBase):
         return tree.applyfunc(_exact)
     if not isinstance(tree, sympy.Basic) or tree.has(sympy.Float):
@@ -347,7 +365,7 @@ def _exact(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.MatrixBa
 
 
 def _real_roots(tree: sympy.Basic) -> sympy.Basic:
-    """`tree` with odd roots of negative numbers as real numbers: the cube root of −8 is −2."""
+    """Return `tree` with odd roots of negative numbers as real numbers: the cube root of −8 is −2."""
     if not tree.args:
         return tree
     arguments = [_real_roots(argument) for argument in tree.args]
@@ -372,7 +390,7 @@ def _rebuilt(tree: sympy.Basic, arguments: list[sympy.Basic]) -> sympy.Basic:
 
 
 def _replaced(tree: sympy.Basic, values: dict[sympy.Basic, sympy.Basic]) -> sympy.Basic:
-    """`tree` with leaves replaced and nothing evaluated."""
+    """Return `tree` with leaves replaced and nothing evaluated."""
     if tree in values:
         return values[tree]
     if not tree.args:

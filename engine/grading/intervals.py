@@ -1,7 +1,7 @@
-"""Sets of real numbers: intervals, unions and inequalities in one variable as one kind of thing.
+"""Sets of real numbers: intervals, unions and inequalities in one variable.
 
-A region is a union of intersections of pieces. Ends stay text here; the child process gives them their value.
-"(1,2)" alone may be a point: it is read as an interval only against something that can be nothing else.
+A region is a union of intersections of pieces. Ends stay text here; the child process evaluates them. "(1,2)"
+alone may be a point. It is read as an interval only against a text that has no other reading.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ _MAX_PIECES = 16
 
 
 class Piece(NamedTuple):
-    """{x : low < x < high} (each end open or closed), a point, or {x : x ≠ point}: kind "span", "point", "not".
+    """A set of real numbers: an interval, a point, or all numbers except a point.
 
-    Kind "relation": an inequality that is still to be solved, in `low`.
+    Attributes:
+        kind: "span" is {x : low < x < high} with each end open or closed. "point" is a point. "not" is
+            {x : x ≠ point}. "relation" is an unsolved inequality, in `low`.
     """
 
     kind: str
@@ -43,7 +45,12 @@ class Piece(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A union of intersections of pieces; the variable that it bounds, if named; whether it can be nothing else."""
+    """A union of intersections of pieces.
+
+    Attributes:
+        variable: the bounded variable, if named.
+        certain: the text has no other reading.
+    """
 
     union: tuple[tuple[Piece, ...], ...]
     variable: str
@@ -54,7 +61,7 @@ _LINE = Piece("span", "-\\infty", True, "\\infty", True)
 
 
 def read_region(text: str) -> Region | None:
-    """Return `text` as a set of real numbers; None if it is none that can be read."""
+    """Return `text` as a set of real numbers; None if it cannot be read as one."""
     variable, certain = "", False
     if match := _MEMBER.match(text):
         variable, text, certain = match[1], text[match.end() :], True
@@ -77,7 +84,7 @@ def read_region(text: str) -> Region | None:
 
 
 def _member(text: str) -> Region | None:
-    """One member of a union: an interval, points, or inequalities that hold together."""
+    """Return one member of a union: an interval, points, or inequalities that hold together."""
     if match := _MEMBER.match(text):
         inner = read_region(text[match.end() :])
         return inner._replace(variable=match[1], certain=True) if inner else None
@@ -99,7 +106,7 @@ def _member(text: str) -> Region | None:
 
 
 def _intersection(text: str) -> Region | None:
-    """Intervals joined by ∩."""
+    """Return intervals that are joined by ∩."""
     members = [_member(part) for part in _split(_CAP, text)]
     if len(members) < 2 or not all(member is not None and len(member.union) == 1 for member in members):
         return None
@@ -117,13 +124,14 @@ def _interval(text: str) -> Piece | None:
 
 
 def _inequalities(text: str) -> Region | None:
-    """Inequalities in one variable, joined by "and" or commas: all of them hold."""
+    """Return inequalities in one variable, joined by "and" or commas, which all hold."""
     pieces: list[Piece] = []
     variable = ""
     for part in _split(_MEET, text):
         read = _chain(part)
         if read is None and pieces and pieces[-1].kind == "not" and not _RELATION.search(part):
-            pieces.append(_bound("!=", part))  # x ≠ 1, 2
+            # Example: x ≠ 1, 2.
+            pieces.append(_bound("!=", part))
             continue
         if read is None or (variable and read[0] != variable):
             return None
@@ -134,7 +142,7 @@ def _inequalities(text: str) -> Region | None:
 
 
 def _chain(text: str) -> tuple[str, list[Piece]] | None:
-    """The variable and the bounds of `a < x`, `x < b`, `a < x < b` or `x ≠ a`."""
+    """Return the variable and the bounds of `a < x`, `x < b`, `a < x < b` or `x ≠ a`."""
     signs = [_SIGN.get(sign.group(), sign.group()) for sign in _RELATION.finditer(text)]
     sides = [side.strip() for side in _RELATION.split(text)]
     if not 1 <= len(signs) <= 2 or not all(sides) or (len(signs) == 2 and "==" in signs):
@@ -156,7 +164,7 @@ def _chain(text: str) -> tuple[str, list[Piece]] | None:
 
 
 def _unsolved(text: str) -> tuple[str, list[Piece]] | None:
-    """An inequality in one variable that does not stand alone on its side."""
+    """Return an inequality in one variable that is not isolated on one side."""
     if "=" in text and not re.search(r"[<>!]=", text):
         return None
     letters = set(re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", text))) - {"e"}
@@ -170,7 +178,7 @@ def _mentions(bound: str, variable: str) -> bool:
 
 
 def _bound(sign: str, bound: str) -> Piece:
-    """{x : x `sign` bound}."""
+    """Return {x : x `sign` bound}."""
     if sign in ("<", "<="):
         return Piece("span", "-\\infty", True, bound, sign == "<")
     if sign in (">", ">="):
@@ -179,7 +187,10 @@ def _bound(sign: str, bound: str) -> Piece:
 
 
 def _split(separator: re.Pattern[str], text: str) -> list[str]:
-    """`text` split at each `separator` that no bracket encloses; brackets of half-open intervals count as pairs."""
+    """Split `text` at each `separator` outside brackets.
+
+    Brackets of half-open intervals count as pairs.
+    """
     parts, start = [], 0
     for match in separator.finditer(text):
         head = text[start : match.start()]
@@ -191,5 +202,5 @@ def _split(separator: re.Pattern[str], text: str) -> list[str]:
 
 
 def _french(head: str) -> bool:
-    """Whether `head` is a whole interval in the notation ]a, b[."""
+    """Return True if `head` is a whole interval in the notation ]a, b[."""
     return re.fullmatch(r"\s*[\[\]][^\[\]()]*,[^\[\]()]*[\[\]]\s*", head) is not None

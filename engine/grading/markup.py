@@ -1,10 +1,11 @@
-"""LaTeX, Markdown and HTML that changes how an answer looks and not what it says: taken off."""
+"""Remove LaTeX, Markdown and HTML that changes only how an answer looks."""
 
 from __future__ import annotations
 
 import re
 
-_LOOK = (  # commands of one argument: the argument stays
+# Commands of one argument, which stays.
+_LOOK = (
     "mathbf|textbf|mathit|textit|boldsymbol|bm|pmb|emph|mathsf|textsf|mathtt|texttt|textsc|textsl|textup|textmd|textbb"
     "|underline|uline|uwave|underbar|underbrace|overbrace|boxed|fbox|framebox|ensuremath|mathord|mathinner|mathstrut"
     "|smash|mathclap|mathrlap|mathllap|centerline|mathnormal|mathversion|hl|textnormal|framed|Large|large"
@@ -40,7 +41,8 @@ _INNER_MATH = re.compile(r"(?<!\\)\$([^$]*?)(?<!\\)\$")
 _ELLIPSIS = re.compile(r"\.{3,}")
 _MAX_NESTED = 50
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
-_NAMES = (  # names of one thing
+# Names of the same thing.
+_NAMES = (
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset"),
     (re.compile(r"\\\{\s*\\\}"), r"\\emptyset"),
     (re.compile(r"\\(?:R|reals)(?![A-Za-z])"), r"\\mathbb{R}"),
@@ -66,7 +68,7 @@ _NAMES = (  # names of one thing
 
 
 def braced(text: str, at: int) -> int:
-    """The place behind the brace that closes the one at `text[at]`; −1 if there is none."""
+    """Return the place after the brace that closes the one at `text[at]`, or −1."""
     depth = 0
     for brace in _BRACE.finditer(text, at):
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)
@@ -93,7 +95,7 @@ def without_markup(text: str) -> str:
 
 
 def _without_arguments(command: re.Pattern[str], text: str) -> str:
-    """`text` without each `command` and its braced arguments."""
+    """Return `text` without each `command` and its braced arguments."""
     out: list[str] = []
     at = 0
     for match in command.finditer(text):
@@ -107,7 +109,10 @@ def _without_arguments(command: re.Pattern[str], text: str) -> str:
 
 
 def _bare(command: re.Pattern[str], text: str) -> str:
-    """`text` without each `command`, and without the braces of its argument unless a power or an index needs them."""
+    """Return `text` without each `command` and without its argument's braces.
+
+    The braces stay if a power or an index needs them.
+    """
     for _ in range(_MAX_NESTED):
         match = command.search(text)
         if match is None:
@@ -122,11 +127,15 @@ def _bare(command: re.Pattern[str], text: str) -> str:
 
 
 def _without_idle_braces(text: str) -> str:
-    """`text` without the braces that group nothing: those that are no argument of a command, power or index."""
+    """Return `text` without braces that group nothing.
+
+    They are not the argument of a command, power or index.
+    """
     if "{" not in text:
         return text
     drop: set[int] = set()
-    keep: set[int] = set()  # as the braces of a set
+    # Places that become the braces of a set.
+    keep: set[int] = set()
     stack: list[tuple[int, bool]] = []
     for brace in _BRACE.finditer(text):
         if brace.group() == "{":

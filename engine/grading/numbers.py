@@ -1,7 +1,9 @@
-"""One exact number from an answer's text, or none: "18.00", "$1,000", "1\\frac{4}{5}", "0.\\overline{27}", "20%".
+r"""Read one exact number from an answer's text, or None.
 
-Digit groups: commas or spaces in threes, Indian groups (1,00,000), apostrophes, and dots only when they cannot be
-a decimal point (1.234.567 or 1.234,56). "1.000" is one, "3,14" is two numbers: what is ambiguous stays as it is.
+Examples: "18.00", "$1,000", "1\frac{4}{5}", "0.\overline{27}", "20%".
+Digit groups may use commas or spaces in threes, Indian groups (1,00,000), or apostrophes. Dots count as
+groups only if they cannot be a decimal point (1.234.567 or 1.234,56). Ambiguous text stays unchanged: "1.000"
+is one, "3,14" is two numbers.
 """
 
 from __future__ import annotations
@@ -68,15 +70,19 @@ _LEAD = re.compile(
     r"\A(?:\\?[A-Za-z][A-Za-z _]{0,40}(?:_\{?\w{1,3}\}?)?|[A-Za-z]\([^()]{0,12}\)|\([^()]{0,20}\))?"
     r"\s*(?:=|:|\\approx)\s*(?=\S)"
 )
-MAX_NUMBER = 120  # characters
-_MAX_POWER = 24  # decimal digits, about, of a power that is computed here; the child process computes others
+# Characters.
+MAX_NUMBER = 120
+# Approximate decimal digits of a power that is computed here; the child process computes larger ones.
+_MAX_POWER = 24
 
 
 class Number(NamedTuple):
     """An exact value.
 
-    `percent`: it was written with a percent sign ("20%" is 20, and also one fifth). `decimal`: it was written with
-    a decimal point, so that it may be the rounded form of an irrational number. `unit`: the words behind it.
+    Attributes:
+        percent: it was written with a percent sign ("20%" is 20, and also one fifth).
+        decimal: it was written with a decimal point, so it may be the rounded form of an irrational number.
+        unit: the words after it.
     """
 
     value: Fraction
@@ -85,7 +91,10 @@ class Number(NamedTuple):
     unit: str = ""
 
     def equals(self, other: Number) -> bool:
-        """Exact equality; if one of the two is a percentage the other may be its value as a share."""
+        """Return True if both are exactly equal.
+
+        If one of the two is a percentage, the other may be its value as a share.
+        """
         if self.value == other.value:
             return True
         if self.percent == other.percent:
@@ -93,7 +102,7 @@ class Number(NamedTuple):
         return self.value / (100 if self.percent else 1) == other.value / (100 if other.percent else 1)
 
     def __str__(self) -> str:
-        """Integers and finite decimals as such, other values as a fraction."""
+        """Write integers and finite decimals as such, other values as a fraction."""
         denominator = self.value.denominator
         if denominator == 1:
             return str(self.value.numerator)
@@ -106,9 +115,10 @@ class Number(NamedTuple):
 
 
 def read_number(text: str) -> Number | None:
-    """The one number that the cleaned `text` states; None if it states none, several, or more than a number.
+    """Return the one number that the cleaned `text` states.
 
-    A unit, a currency and a "name =" in front are allowed; "million" and the like multiply.
+    A unit, a currency and a "name =" in front are allowed; "million" and the like multiply. None means that
+    it states no number, several, or more than a number.
     """
     if len(text) > MAX_NUMBER:
         return None
@@ -164,7 +174,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _power(sign: int, base: str, exponent: int) -> Fraction | None:
-    """A power of an integer: −2² is −4."""
+    """Return a power of an integer: −2² is −4."""
     if len(base) * abs(exponent) > _MAX_POWER or (exponent < 0 and int(base) == 0):
         return None
     if base.startswith("-"):
@@ -182,7 +192,7 @@ def _decimal(text: str) -> Fraction:
 
 
 def _eastern(sign: int, text: str) -> Fraction | None:
-    """3万5千, 1億2000万: groups of falling size."""
+    """Read 3万5千, 1億2000万: groups of falling size."""
     total, last = Fraction(0), None
     for group in re.finditer(rf"(\d+(?:\.\d+)?)\s?([{_SCALE}]*)", text):
         size = 1

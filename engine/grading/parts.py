@@ -1,4 +1,7 @@
-"""Collections: tuples, sets and bare lists, with their brackets and the names of their parts."""
+"""Collections: tuples, sets and bare lists.
+
+They are read with their brackets and the names of their parts.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,13 @@ _INDIAN = re.compile(r"\A[₹$\s]*\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?\Z")
 
 
 class Parts(NamedTuple):
-    """A collection: its brackets ("" for a bare list), what stands between the commas, names if each has its own."""
+    """A collection.
+
+    Attributes:
+        opening: bracket, "" for a bare list; `closing` likewise.
+        items: the texts between the commas.
+        labels: names, if each item has its own.
+    """
 
     opening: str
     closing: str
@@ -33,7 +42,10 @@ class Parts(NamedTuple):
 
 
 def read_parts(text: str) -> Parts:
-    """`text` split at the commas that no bracket encloses; a bare list may use "and", "or" and semicolons."""
+    """Split `text` at the commas outside brackets.
+
+    A bare list may also use "and", "or" and semicolons.
+    """
     text = _CASES.sub(lambda cases: re.sub(r"\s*,?\s*\\\\\s*", ", ", cases[1].replace("&", "")), text)
     labels: list[str] = []
     if match := _NAMES_BEFORE.match(text):
@@ -55,7 +67,10 @@ def read_parts(text: str) -> Parts:
 
 
 def _labelled(items: list[str]) -> tuple[list[str], list[str]]:
-    """Items without their names, and the names, if each item is `name = value`; a name alone in front serves all."""
+    """Split `name = value` items into values and names.
+
+    A name only in front applies to all items.
+    """
     equations = [read_equation(item) for item in items]
     if all(equation is not None and equation.variable for equation in equations):
         return [e.value for e in equations if e], [e.variable for e in equations if e]
@@ -66,13 +81,13 @@ def _labelled(items: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _both(item: str) -> list[str]:
-    """The two values of `1 \\pm \\sqrt{2}`; anything else as it stands."""
+    r"""Return the two values of `1 \pm \sqrt{2}`; anything else unchanged."""
     parts = _EITHER_SIGN.split(item)
     return [f"{parts[0]}{sign}{parts[1]}" for sign in "+-"] if len(parts) == 2 else [item]
 
 
 def _brackets(text: str) -> tuple[str, str]:
-    """The brackets around the whole of `text`, or two empty strings."""
+    """Return the brackets around the whole of `text`, or two empty strings."""
     if text.startswith("\\{") and text.endswith("\\}") and "\\}" not in text[:-2]:
         return "\\{", "\\}"
     if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]" or "," not in text:

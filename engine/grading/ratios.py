@@ -1,4 +1,4 @@
-"""Ratios: "1:2:3" and "2 : 4 : 6" are one, "3 to 4" is 3:4."""
+"""Ratios: "1:2:3" and "2 : 4 : 6" are equal, "3 to 4" is 3:4."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _COLON = re.compile(r"\s*(?::|\\colon(?![a-z])|\\ratio(?![a-z]))\s*")
 
 
 def with_colons(text: str) -> str:
-    """`text` with the ratio "3 to 4" as 3:4; a text of words stays."""
+    """Return `text` with the ratio "3 to 4" as 3:4; a text of words stays unchanged."""
     if " to " not in text or re.search(r"[A-Za-z]{3}", re.sub(r"\\[A-Za-z]+", " ", text)):
         return text
     return _TO.sub(":", text)
 
 
 def terms(text: str) -> list[str]:
-    """The terms of a ratio of three or more; none if `text` is no such ratio."""
+    """Return the terms of a ratio of three or more terms, or an empty list."""
     if text.count(":") < 2 and "\\colon" not in text:
         return []
     found = _COLON.split(text.strip())

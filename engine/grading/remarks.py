@@ -1,7 +1,7 @@
-"""What stands behind an answer and only comments on it: "42, which is even", "42 (forty-two)", "42, not 43".
+"""Remove comments that follow an answer.
 
-A comment that takes the answer back or offers another one ("42, or 43", "42, which may be wrong") is no comment: it
-stays, so that the answer does not read as one value.
+Examples: "42, which is even", "42 (forty-two)", "42, not 43". A comment that withdraws the answer or offers
+another ("42, or 43", "42, which may be wrong") stays. The answer then does not read as one value.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ _MAX = 2000
 
 
 def without_remark(text: str) -> str:
-    """Return `text` up to the first comment at its outer level; all of it if the comment casts doubt on it."""
+    """Return `text` up to the first comment at its outer level.
+
+    It returns all of `text` if the comment casts doubt on the answer.
+    """
     if len(text) > _MAX or not (" " in text or ";" in text or "," in text or not text.isascii()):
         return text
     alternative = _ALTERNATIVE.search(text)
@@ -69,7 +72,7 @@ def without_remark(text: str) -> str:
 
 
 def comment_at(text: str) -> int | None:
-    """The place at which the first comment at the outer level of `text` begins, or None."""
+    """Return the start of the first comment at the outer level of `text`, or None."""
     places = [
         match.start()
         for match in _OPENERS.finditer(text)
@@ -84,7 +87,7 @@ def comment_at(text: str) -> int | None:
 
 
 def _outside(text: str, at: int) -> bool:
-    """Whether no bracket is open at `text[at]`."""
+    """Return True if all brackets are closed before `text[at]`."""
     head = text[:at]
     return all(head.count(opening) <= head.count(closing) for opening, closing in ("()", "{}")) or _half_open(
         head
@@ -92,5 +95,5 @@ def _outside(text: str, at: int) -> bool:
 
 
 def _half_open(head: str) -> bool:
-    """Whether the brackets in `head` are those of half-open intervals."""
+    """Return True if the brackets in `head` are those of half-open intervals."""
     return head.count("(") + head.count("[") == head.count(")") + head.count("]")

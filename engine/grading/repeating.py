@@ -1,7 +1,8 @@
-"""Repeating decimals as exact fractions: `0.\\overline{27}`, `0.\\dot{3}`, `0.1(6)`, `0.333...`.
+r"""Repeating decimals as exact fractions.
 
-Digits before an ellipsis repeat if they end in whole periods: two or more, of a single digit three or more unless
-all decimals are that digit. Other decimals with an ellipsis are cut decimals, not exact values.
+Examples: `0.\overline{27}`, `0.\dot{3}`, `0.1(6)`, `0.333...`. Digits before an ellipsis repeat if they end
+in whole periods: two or more. A period of a single digit needs three or more, unless all decimals are that
+digit. Other decimals with an ellipsis are cut decimals, not exact values.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _DOT = re.compile(r"\\dot\s*\{?\s*(\d)\s*\}?")
 
 
 def value(match: re.Match[str]) -> Fraction | None:
-    """Return the exact value of a match of PATTERN; None if no period can be seen in its digits."""
+    """Return the exact value of a match of PATTERN; None if its digits show no period."""
     whole = _NO_DIGIT.sub("", match["r_int"]) or "0"
     fixed = match["r_fix"]
     period = match["r_line"] or match["r_line1"] or match["r_paren"]
@@ -44,7 +45,7 @@ def value(match: re.Match[str]) -> Fraction | None:
 
 
 def _seen_period(digits: str) -> tuple[str, str] | None:
-    """`digits` as what stands before the period and the shortest period that they end in, or None."""
+    """Split `digits` into the part before the period and the shortest final period, or None."""
     for length in range(1, len(digits) // 2 + 1):
         period = digits[-length:]
         times = 1
@@ -57,7 +58,7 @@ def _seen_period(digits: str) -> tuple[str, str] | None:
 
 
 def as_fractions(text: str) -> str:
-    """`text` with every repeating decimal as `(\\frac{p}{q})`."""
+    r"""Return `text` with every repeating decimal as `(\frac{p}{q})`."""
     return REPEATING.sub(_fraction, text)
 
 

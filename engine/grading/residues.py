@@ -1,4 +1,4 @@
-"""Residues: `5 \\pmod{7}`, `x \\equiv 5 \\pmod 7`, "5 mod 7"."""
+r"""Residues: `5 \pmod{7}`, `x \equiv 5 \pmod 7`, "5 mod 7"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONGRUENT = re.compile(r"\A[^=]*?(?:\\equiv(?![A-Za-z])|(?<!=)=)\s*")
 
 
 class Residue(NamedTuple):
-    """A value modulo `modulus`; `operation`: written as the remainder that division leaves, 12 mod 7."""
+    """A value modulo `modulus`; `operation` is True for a remainder of a division, 12 mod 7."""
 
     value: str
     modulus: str

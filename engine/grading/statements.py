@@ -1,4 +1,7 @@
-"""Sentences that state an answer without a box: "The answer is 42.", "答案是42。", "Final Answer: n is 34." """
+"""Sentences that state an answer without a box.
+
+Examples: "The answer is 42.", "答案是42。", "Final Answer: n is 34."
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,8 @@ _POLITE = re.compile(
 _EASTERN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _VALUE = re.compile(r"[\d$\\(\[{+−-]")
-_EQUATION = re.compile(
-    r"(?<![\w$\\])[A-Za-z](?:\([a-z]\))?\s*=\s*[^=\s$][^=,;$]*[A-Za-z][^=,;$]*\Z"
-)  # of a line, y = 3x - 2
+# A line's equation, y = 3x - 2.
+_EQUATION = re.compile(r"(?<![\w$\\])[A-Za-z](?:\([a-z]\))?\s*=\s*[^=\s$][^=,;$]*[A-Za-z][^=,;$]*\Z")
 _LETTER_IN_MATH = re.compile(r"\$([A-Za-z])\$")
 _OPERATED = re.compile(
     r"\b(?:close|near|nearly|almost|half|twice|double|triple|squared?|cubed?|root|factorial|times|plus|minus|sum|product"
@@ -59,13 +61,14 @@ _OPERATED = re.compile(
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*(?!\w)|(?<!\w)\*\*")
-MAX_TAIL = 4000  # characters from the end in which an answer without a marker is looked for
+# Characters from the end in which an answer without a marker is searched.
+MAX_TAIL = 4000
 
 
 def stated(tail: str, finished: bool) -> str:
-    """What the last whole "the answer is ..." of `tail` states, or "".
+    """Return the value of the last whole "the answer is ..." in `tail`, or "".
 
-    A statement is whole if its sentence or line ends; at the end of a text that ended by itself it is whole too.
+    A statement is whole if its sentence or line ends. At the end of a finished text it is whole too.
     """
     for match in reversed(list(STATED.finditer(tail))):
         text, whole = _sentence(tail[match.end() :])
@@ -75,20 +78,27 @@ def stated(tail: str, finished: bool) -> str:
 
 
 def _sentence(text: str) -> tuple[str, bool]:
-    """The rest of the sentence that `text` begins with, and whether it ends there; a displayed formula is whole."""
+    """Return the rest of the sentence that `text` begins with, and True if it ends there.
+
+    A displayed formula is whole.
+    """
     for opening, closing in _DISPLAY:
         if text.startswith(opening) and closing in text[len(opening) :]:
             inner = text[len(opening) :].partition(closing)[0]
             return inner.strip(), True
     line, newline, _ = text.partition("\n")
     end = _SENTENCE_END.search(line)
-    if end and end.group() in "?？":  # a question states nothing
+    # A question states nothing.
+    if end and end.group() in "?？":
         return "", True
     return _BOLD.sub("", line[: end.start()] if end else line).strip(" *_"), bool(end or newline)
 
 
 def value_of(sentence: str) -> str:
-    """The value in a sentence: "The largest $n$ is 34" states 34; a sentence that is a value is returned as it is."""
+    """Return the value in a sentence: "The largest $n$ is 34" states 34.
+
+    A sentence that is itself a value is returned unchanged.
+    """
     sentence = _LETTER_IN_MATH.sub(r"\1", _POLITE.sub("", sentence))
     if _EASTERN.match(sentence) and read_time(sentence) is None:
         return only_number(sentence) or sentence
@@ -108,12 +118,12 @@ def value_of(sentence: str) -> str:
 
 
 def _leading_prose(sentence: str) -> str:
-    """What stands before the first digit, formula or bracket."""
+    """Return the text before the first digit, formula or bracket."""
     return re.split(r"[\d\\([{=]|\$(?![A-Za-z]\$)", sentence, maxsplit=1)[0]
 
 
 def last_sentence(tail: str) -> str:
-    """The one number of the last sentence (of its part after the last "="), or ""."""
+    """Return the only number of the last sentence (of its part after the last "="), or ""."""
     lines = tail.strip().splitlines()
     if not lines:
         return ""
@@ -127,7 +137,10 @@ def last_sentence(tail: str) -> str:
 
 
 def _only_formula(sentence: str) -> str:
-    """The one formula of `sentence` that is more than a letter, if no number stands outside it; else ""."""
+    """Return the only formula of `sentence` that is more than a letter.
+
+    Return "" if a number occurs outside it.
+    """
     formulas = [str(match[match.lastindex or 0]) for match in _FORMULA.finditer(sentence)]
     outside = _FORMULA.sub(" ", sentence)
     if len(formulas) > 1:
@@ -138,7 +151,10 @@ def _only_formula(sentence: str) -> str:
 
 
 def only_number(sentence: str) -> str:
-    """The one number of `sentence` (of its part after the last "="); "" if it holds several, or offers a choice."""
+    """Return the only number of `sentence` (of its part after the last "=").
+
+    Return "" if it holds several, or offers a choice.
+    """
     numbers = set(_found(sentence.rpartition("=")[2]))
     if len(numbers) != 1 or _ALTERNATIVE.search(sentence):
         return ""

@@ -1,10 +1,15 @@
-"""Exact comparison of formulas behind a deadline, in a child process.
+"""Exact comparison of formulas under a deadline, in a child process.
 
-sympy can take for ever, inside C code too, and signals reach only a main thread. So each process has one child that
-answers one question at a time over two pipes. Deadlines count the child's own CPU time, so that a busy machine does
-not change a verdict. A question without an answer counts as not equal, is reported as undecided and is asked anew
-the next time. The child imports the same files as its owner, whatever lies in the working directory, and ends when
-its standard input closes.
+    owner ── [seconds, question, answer, gold] ─▶ child (sympy)
+    owner ◀─ [verdict or null, seconds used] ──── child
+
+sympy may run forever, also inside C code, and signals reach only a main thread. So each process has one
+child, which answers one question at a time over two pipes. Deadlines count the child's own CPU time, so a
+busy machine does not change a verdict.
+A question without an answer counts as not equal and is reported as undecided. It is asked again the next
+time.
+The child imports the same files as its owner, whatever the working directory contains. It exits when its
+standard input closes.
 """
 
 from __future__ import annotations
@@ -28,14 +33,21 @@ import psutil
 
 from store import isolated
 
-ROW_SECONDS = 1.5  # CPU time of the child for all questions of one row
-QUESTION_SECONDS = 1.0  # CPU time of the child for one question
-GRACE_SECONDS = 0.5  # CPU time beyond its deadline after which a child that is stuck in C code is killed
-STALL_SECONDS = 300.0  # wall time without an answer, for a child that uses no CPU time
-START_SECONDS = 120.0  # wall time to import sympy on a busy machine
-MEMORY_BYTES = 4 << 30  # address space of the child
+# CPU time of the child for all questions of one row.
+ROW_SECONDS = 1.5
+# CPU time of the child for one question.
+QUESTION_SECONDS = 1.0
+# CPU time beyond its deadline after which a child that is stuck in C code is killed.
+GRACE_SECONDS = 0.5
+# Wall time without an answer, for a child that uses no CPU time.
+STALL_SECONDS = 300.0
+# Wall time to import sympy on a busy machine.
+START_SECONDS = 120.0
+# Address space of the child.
+MEMORY_BYTES = 4 << 30
 _CACHED = 20_000
-_LOOK_SECONDS = 0.2  # wall time between two looks at a child's CPU time
+# Wall time between two checks of a child's CPU time.
+_LOOK_SECONDS = 0.2
 _WARM_UP = (
     ("\\sqrt{8}+\\frac{1}{2}", "2\\sqrt{2}+0.5"),
     ("(x+1)^2", "x^2+2x+1"),
@@ -44,7 +56,7 @@ _WARM_UP = (
 
 
 class Row:
-    """What the questions of one row share: CPU time that is left, and whether one was not decided."""
+    """State that the questions of one row share: remaining CPU time, and whether one is undecided."""
 
     def __init__(self) -> None:
         self.left = ROW_SECONDS
@@ -56,7 +68,7 @@ _row = threading.local()
 
 @contextmanager
 def one_row() -> Iterator[Row]:
-    """All questions asked inside share ROW_SECONDS; those that come later are answered with False."""
+    """Let all questions inside share ROW_SECONDS; later ones are answered with False."""
     _row.now = row = Row()
     try:
         yield row
@@ -65,25 +77,25 @@ def one_row() -> Iterator[Row]:
 
 
 def equal(answer: str, gold: str) -> bool:
-    """Whether two formulas have the same value; False if that cannot be decided within the deadline.
+    """Return True if two formulas have the same value.
 
-    Safe from any thread; threads take turns.
+    It returns False if the deadline passes first. Any thread may call it; threads take turns.
     """
     return _verdict("equal", answer, gold)
 
 
 def rounds_to(formula: str, decimal: str) -> bool:
-    """Whether the irrational value of `formula` is `decimal` to six decimals."""
+    """Return True if the irrational value of `formula` is `decimal` to six decimals."""
     return _verdict("rounds_to", formula, decimal)
 
 
 def same_equation(answer: tuple[str, str], gold: tuple[str, str]) -> bool:
-    """Whether two equations, each as its two sides, say the same."""
+    """Return True if two equations, each as its two sides, are equivalent."""
     return _verdict("same_equation", answer, gold)
 
 
 def same_region(answer: tuple[Any, ...], gold: tuple[Any, ...]) -> bool:
-    """Whether two unions of intersections of `intervals.Piece` are one set."""
+    """Return True if two unions of intersections of `intervals.Piece` are the same set."""
     return _verdict("same_region", answer, gold)
 
 
@@ -98,20 +110,24 @@ def _verdict(question: str, answer: Any, gold: Any) -> bool:
 
 @lru_cache(_CACHED)
 def _decided(question: str, answer: Any, gold: Any) -> bool:
-    """The child's verdict. Raises: TimeoutError if there is none; that is not remembered."""
+    """Return the child's verdict.
+
+    Raises: TimeoutError if the deadline passes; this is not cached.
+    """
     with _LOCK:
         return _ask([question, answer, gold])
 
 
 class _Child:
-    """The process that answers. `owner` tells a forked copy that this child is not its own."""
+    """The process that answers; `owner` shows a forked copy that the child belongs to its parent."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.ready = False
         self.process = subprocess.Popen(
             isolated.command("engine.grading.symbolic"),
-            bufsize=0,  # nothing is read ahead, so that `wait` sees every line
+            # Read nothing ahead, so that `wait` sees every line.
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -125,13 +141,20 @@ class _Child:
             data = data[self.process.stdin.write(data) :]
 
     def line(self, seconds: float) -> str:
-        """The child's next line, or "" if none comes within `seconds` of wall time or the child has ended."""
+        """Return the child's next line.
+
+        It is "" if none arrives within `seconds` of wall time, or if the child has exited.
+        """
         assert self.process.stdout is not None
-        ready = wait([self.process.stdout.fileno()], seconds)  # select() takes no descriptor above 1,023
+        # select() accepts no descriptor above 1,023.
+        ready = wait([self.process.stdout.fileno()], seconds)
         return self.process.stdout.readline().decode() if ready else ""
 
     def answer(self, cpu_seconds: float) -> str:
-        """The child's next line, or "" if it has used more than `cpu_seconds` or has ended."""
+        """Return the child's next line.
+
+        It is "" if the child used more than `cpu_seconds` or has exited.
+        """
         deadline = time.monotonic() + STALL_SECONDS
         allowed = None
         while time.monotonic() < deadline:
@@ -159,7 +182,7 @@ _child: _Child | None = None
 
 
 def _forget() -> None:
-    """In a forked copy: its owner's child and lock are not its own."""
+    """Drop the child and the lock in a forked copy: they belong to the parent process."""
     global _LOCK, _child
     _LOCK = threading.Lock()
     _child = None
@@ -181,7 +204,8 @@ def _ask(question: list[Any]) -> bool:
         line = child.answer(seconds + GRACE_SECONDS)
     except BrokenPipeError:
         pass
-    finally:  # also after an interrupt: its answer would be taken for the next one's
+    # After an interrupt too: its answer would be taken for the next question's.
+    finally:
         if not line:
             child.close()
             _child = None
@@ -189,14 +213,15 @@ def _ask(question: list[Any]) -> bool:
     if row:
         row.left -= used
     if line == "":
-        _child = _Child()  # starts while the next rows are read
+        # It starts while the next rows are read.
+        _child = _Child()
     if verdict is None:
         raise TimeoutError
     return bool(verdict)
 
 
 def _started() -> _Child:
-    """The child, ready for a question."""
+    """Return the child, ready for a question."""
     global _child
     if _child is None or _child.owner != os.getpid():
         _child = _Child()
@@ -214,23 +239,30 @@ def _started() -> _Child:
 
 
 def _identity() -> str:
-    """The file that this is and the interpreter that runs it: the same in a child and its owner."""
+    """Return the file of this module and the interpreter: the same in a child and its owner."""
     return json.dumps([str(Path(__file__).resolve()), sys.version])
 
 
 def _serve() -> None:
-    """The child: one JSON line [seconds, question, answer, gold] in, [verdict or null, seconds used] out."""
+    """Run the child process.
+
+    It reads one JSON line [seconds, question, answer, gold] and writes [verdict or null, seconds used].
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The owner decides when this ends: a question that a dying child leaves open would count as a wrong answer.
+    # The owner decides when this process exits. A question that a dying child leaves open would count as a
+    # wrong answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.set_int_max_str_digits(0)  # `_magnitude` bounds them
+    # `_magnitude` bounds the digits.
+    sys.set_int_max_str_digits(0)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no verdict
+    # Output that a library prints is not a verdict.
+    os.dup2(2, 1)
     from engine.grading import exact
 
-    for pair in _WARM_UP:  # the parser builds its tables once; no question should pay for it
+    # The parser builds its tables once; no question should pay for it.
+    for pair in _WARM_UP:
         exact.equal(*pair)
     signal.signal(signal.SIGPROF, _out_of_time)
     print(_identity(), file=answers, flush=True)
@@ -242,7 +274,10 @@ def _serve() -> None:
 
 
 class _OutOfTime(BaseException):
-    """No Exception: a library that catches those would go on with half a result."""
+    """The question's CPU time is used up.
+
+    It is not an Exception: a library that catches those would continue with half a result.
+    """
 
 
 def _out_of_time(*_: object) -> None:
@@ -250,14 +285,14 @@ def _out_of_time(*_: object) -> None:
 
 
 def _bounded(seconds: float, compare: Callable[[Any, Any], bool], answer: Any, gold: Any) -> bool | None:
-    """The verdict, or None if it took `seconds`, too much memory or a stack that is too deep."""
+    """Return the verdict; None if it took `seconds`, too much memory or too deep a stack."""
     try:
         signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
         return compare(answer, gold)
     except (_OutOfTime, MemoryError, RecursionError):
         _forget_halves()
         return None
-    # The parser raises bare Exceptions for text without meaning, and sympy whatever its rules run into.
+    # The parser raises bare Exceptions for text without meaning, and sympy raises what its rules run into.
     except Exception:  # noqa: BLE001
         return False
     finally:
@@ -265,7 +300,7 @@ def _bounded(seconds: float, compare: Callable[[Any, Any], bool], answer: Any, g
 
 
 def _forget_halves() -> None:
-    """Drop cached expressions: an interrupted one may hold assumptions that were never worked out."""
+    """Drop cached expressions: an interrupted one may hold assumptions that were not completed."""
     from sympy.core.cache import clear_cache
 
     from engine.grading import formula

@@ -1,7 +1,7 @@
-"""One form for an answer's text: spellings and markup that mean the same become the same characters.
+r"""Normalise an answer's text: forms with one meaning get the same characters.
 
-Units that stand in `\\text{...}` behind a value, and degree signs, become `\\unit{...}`, which the readers of numbers
-and expressions take off. Words in `\\text{...}` elsewhere stay as words.
+Units in `\text{...}` after a value, and degree signs, become `\unit{...}`. The readers of numbers and
+expressions remove it. Words in `\text{...}` elsewhere stay words.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ _NONE = re.compile(
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"\s+")
-_EASY = re.compile(r"[^\\{}$*`^<_~]*\Z")  # nothing of LaTeX, Markdown or HTML
+# Text without LaTeX, Markdown or HTML.
+_EASY = re.compile(r"[^\\{}$*`^<_~]*\Z")
 
 MULTIPLIERS = {
     "hundred": 100, "thousand": 1000, "lakh": 10**5, "lakhs": 10**5, "million": 10**6, "crore": 10**7,
@@ -65,7 +66,10 @@ MULTIPLIERS = {
 
 
 def clean(text: str) -> str:
-    """Return `text` with plain characters and without markup, delimiters or spacing; units as `\\unit{...}`."""
+    r"""Return `text` with plain characters and without markup, delimiters or spacing.
+
+    Units become `\unit{...}`.
+    """
     text = plain(text)
     if not _EASY.match(text):
         text = unwrapped(text)
@@ -85,12 +89,12 @@ def clean(text: str) -> str:
 
 
 def without_units(text: str) -> str:
-    """`text` without its `\\unit{...}`."""
+    r"""Return `text` without its `\unit{...}`."""
     return _SPACES.sub(" ", _UNIT.sub(" ", text)).strip() if "\\unit" in text else text
 
 
 def last_unit(text: str) -> tuple[str, str]:
-    """`text` without the `\\unit{...}` at its end, and what they hold ("" if there is none)."""
+    r"""Return `text` without the `\unit{...}` at its end, and their content ("" without any)."""
     units: list[str] = []
     while found := _LAST_UNIT.search(text):
         units.insert(0, found[1].strip())
@@ -99,12 +103,12 @@ def last_unit(text: str) -> tuple[str, str]:
 
 
 def worded(text: str) -> str:
-    """`text` with its units as plain words again."""
+    """Return `text` with its units as plain words again."""
     return _UNIT.sub(lambda unit: f" {unit[1]}", text) if "\\unit" in text else text
 
 
 def unwrapped(text: str) -> str:
-    """`text` without the delimiters that enclose all of it, and without the full stop behind it."""
+    """Return `text` without delimiters that enclose all of it, and without its final full stop."""
     previous = None
     while text != previous:
         previous = text
@@ -126,7 +130,10 @@ def unwrapped(text: str) -> str:
 
 
 def _degrees(text: str) -> str:
-    """Degree signs as units; in a formula with trigonometric functions they stay, as factors of π/180."""
+    """Write degree signs as units.
+
+    In a formula with trigonometric functions they stay, as factors of π/180.
+    """
     if "circ" not in text and "degree" not in text:
         return text
     head, equals, tail = text.rpartition("=")
@@ -141,7 +148,7 @@ def _degrees(text: str) -> str:
 
 
 def _texts(text: str) -> str:
-    """`\\text{...}` as a unit behind a value, as a function's name, or as plain words."""
+    r"""Write `\text{...}` as a unit after a value, as a function's name, or as plain words."""
     if "\\" not in text:
         return text
     out: list[str] = []

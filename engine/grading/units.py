@@ -1,7 +1,7 @@
-"""Units of measure: which words behind a value are one, and how two units relate.
+"""Units of measure: recognise them after a value, and relate two units.
 
-A unit that is known has base dimensions and a factor, so that 1 m is 100 cm and 25 °C is not 25 °F. Words that are
-not known ("eggs", "students") are units too, but nothing follows from them.
+A known unit has base dimensions and a factor, so 1 m is 100 cm and 25 °C is not 25 °F. Unknown words ("eggs",
+"students") are units too, but nothing follows from them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 
 class Unit(NamedTuple):
-    """Powers of base dimensions, and what one of it is in them: `factor` · π ** `pi`."""
+    """Powers of base dimensions; one unit is `factor` · π ** `pi` of them."""
 
     bases: tuple[tuple[str, int], ...]
     factor: Fraction
     pi: int = 0
 
 
-# One line a unit: its base, its size in that base, its spellings.
+# One line per unit: its base, its size in that base, its spellings.
 _TABLE = """
 m 1 m meter metre 米 公尺 メートル 미터
 m 1/100 cm centimeter centimetre 厘米 公分 センチ センチメートル 센티미터
@@ -65,7 +65,8 @@ newton 1 n newton
 byte 1 byte
 byte 1024 kb
 """
-_RADIAN = Unit((("turn", 1),), Fraction(1, 2), -1)  # π radians are half a turn
+# π radians are half a turn.
+_RADIAN = Unit((("turn", 1),), Fraction(1, 2), -1)
 _RATES = {"mph": ("mi", "h"), "kph": ("km", "h"), "kmh": ("km", "h")}
 
 
@@ -100,7 +101,7 @@ _TOKEN = re.compile(
 _POWER_BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3, "제곱": 2, "세제곱": 3}
 _POWER_BEHIND = {"squared": 2, "cubed": 3}
 _EMPTY_WORDS = frozenset({"unit", "of"})
-# Words that make what stands before them more than a value with a unit: alternatives, arithmetic, conditions, doubt.
+# Words after which the text is more than a value with a unit: alternatives, arithmetic, conditions, doubt.
 NO_UNIT = re.compile(
     r"\A\s*(?:squared|cubed|factorial|doubled|tripled|halved)\b"
     r"|\b(?:or|and|to|not|nor|either|neither|maybe|perhaps|probably|possibly|unless|than|if|when|where|for\s+all|is|are|was"
@@ -116,7 +117,7 @@ CJK_NO_UNIT = re.compile(
 
 @lru_cache(4096)
 def read_unit(words: str) -> Unit | None:
-    """Return the unit that `words` name; None if they hold a word that is no unit of the table."""
+    """Return the unit that `words` name; None if a word is not in the table."""
     powers: list[tuple[Unit, int]] = []
     side, before, at = 1, 1, 0
     while at < len(words):
@@ -158,7 +159,7 @@ def _named(name: str, spelling: str) -> Unit | None:
 
 
 def _joined(powers: list[tuple[Unit, int]]) -> Unit:
-    """The product; "$ 5 dollars" and "degrees Celsius" name one unit twice."""
+    """Return the product; "$ 5 dollars" and "degrees Celsius" name one unit twice."""
     if len(powers) == 2 and powers[0][1] == powers[1][1] == 1:
         first, second = powers[0][0], powers[1][0]
         if first.bases == second.bases or first == DEGREE:
@@ -167,12 +168,18 @@ def _joined(powers: list[tuple[Unit, int]]) -> Unit:
 
 
 def conflict(left: Unit | None, right: Unit | None) -> bool:
-    """Whether two stated units measure different things; a unit that is not stated conflicts with none."""
+    """Return True if two stated units measure different things.
+
+    A unit that is not stated never conflicts.
+    """
     return left is not None and right is not None and left.bases != right.bases
 
 
 def ratio(left: Unit | None, right: Unit | None) -> tuple[Fraction, int]:
-    """How many of `right` one `left` is: a fraction and a power of π; (1, 0) unless both are stated."""
+    """Return how many of `right` equal one `left`: a fraction and a power of π.
+
+    It is (1, 0) unless both are stated.
+    """
     if left is None or right is None:
         return Fraction(1), 0
     return left.factor / right.factor, left.pi - right.pi
@@ -190,7 +197,10 @@ _POINTS = re.compile(r"\s*(?:[A-Z]{2,3})\b")
 
 
 def named_points(words: str) -> bool:
-    """Whether `words` name a segment or a figure by its corners, 2 AB, and are no unit such as USD or MPH."""
+    """Return True if `words` name a segment or a figure by its corners, 2 AB.
+
+    Units such as USD or MPH give False.
+    """
     return _POINTS.match(words) is not None and read_unit(words) is None
 
 
@@ -198,7 +208,10 @@ _CURRENCY = re.compile(r"\A\s*([$€£¥₹])\s*(?=[\w\\(])")
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """A formula without the plain words behind it ("2x dollars", "16\\pi cm^2") or the currency sign before it."""
+    r"""Split a formula and its unit.
+
+    The unit is plain words after it ("2x dollars", "16\pi cm^2") or a currency sign before it.
+    """
     currency = _CURRENCY.match(text)
     if currency and "$" not in text[currency.end() :]:
         return text[currency.end() :], currency[1]

@@ -1,4 +1,4 @@
-"""Numbers in words: "twenty-one", "one hundred and five", "third", "two thirds", "四十二"."""
+"""Numbers in words: "twenty-one", "third", "two thirds", "四十二"."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ _MAX = 120
 
 
 def in_digits(text: str) -> str:
-    """Return `text` with the number words that it begins with in digits; `text` itself if it is no number.
+    """Return `text` with its leading number words in digits.
 
-    What follows the words must be a unit that is known: "two circles" stays as it is.
+    A known unit may follow the words: "two circles" stays unchanged. Text without number words is returned
+    unchanged.
     """
     if len(text) > _MAX or not text:
         return text
@@ -74,7 +75,7 @@ def in_digits(text: str) -> str:
 
 
 def _value(words: list[str]) -> Fraction | None:
-    """A cardinal, an ordinal, or a fraction such as two thirds."""
+    """Return a cardinal, an ordinal, or a fraction such as two thirds."""
     whole = _cardinal(words)
     if whole is not None:
         return Fraction(whole)
@@ -94,7 +95,7 @@ def _value(words: list[str]) -> Fraction | None:
 
 
 def _named(word: str) -> str:
-    """The cardinal of an ordinal: "seventh" is of "seven"."""
+    """Return the cardinal of an ordinal: "seventh" gives "seven"."""
     stem = word.removesuffix("th")
     return _IRREGULAR.get(word) or (f"{stem[:-2]}y" if stem.endswith("ie") else stem)
 

@@ -92,11 +92,9 @@ class TokenBudget:
     def __init__(
         self, tokens: int, root: Path, stage: str, device: torch.device, say: Callable[[str], None]
     ) -> None:
-        """Read an earlier shortage from `root`.
+        """Read an earlier shortage from `root`, the folder of the arm's checkpoints.
 
-        Args:
-            root: folder of the arm's checkpoints.
-            say: reports that the budget is or was halved, and why.
+        The callback reports that the budget is or was halved, and why.
         """
         self._whole = tokens
         self._root = root

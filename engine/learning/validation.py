@@ -79,7 +79,7 @@ class Validation:
                 self._finish(version)
 
     def finish(self, meanwhile: Callable[[], None]) -> None:
-        """Wait for every result and report it; call `meanwhile` repeatedly until then."""
+        """Wait for every result and report it; call the given function repeatedly until then."""
         self.collect()
         while self._asked:
             meanwhile()

@@ -1,1 +1,4 @@
-"""The regression watch: lm-eval's tasks in process, row by row, so that arms can be paired on the same documents."""
+"""The regression watch: lm-eval's tasks in this process, row by row.
+
+Arms can be paired on the same documents.
+"""

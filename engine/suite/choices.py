@@ -1,7 +1,8 @@
-"""The choices of a multiple-choice document: their texts, the one that the model chose, and the right one. Pure.
+"""The choices of a multiple-choice document. Pure functions.
 
-lm-eval asks for the log-likelihood of each choice. A choice is a continuation of one context, or, in tasks with
-several contexts (WinoGrande), the end of a context before one continuation.
+They return the choices' texts, the model's choice, and the right one. lm-eval requests the log-likelihood of
+each choice. A choice is a continuation of one context. In tasks with several contexts (WinoGrande), it is the
+end of a context before one continuation.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class Choices:
     unconditional: NDArray[np.float64] | None
 
     def chosen(self, measure: str) -> int | None:
-        """Return the number of the choice that counts for `measure`; None if a log-likelihood is not a number."""
+        """Return the number of the choice that counts for `measure`.
+
+        None means that a log-likelihood is NaN.
+        """
         values = self.loglikelihoods
         name = measure.partition("/")[0]
         if name == "acc_norm":
@@ -47,7 +51,7 @@ class Choices:
         return [number for number in found if number is not None]
 
     def _number(self, gold: Any) -> int | None:
-        """The number of the choice that `gold` is, or that it names by its text, or by its number as text."""
+        """Return the number of the choice that `gold` is or names, by its text or its number as text."""
         text = str(gold).strip()
         if isinstance(gold, str) and text in self.texts:
             return self.texts.index(text)
@@ -55,7 +59,7 @@ class Choices:
 
 
 def choices_of(sample: Sample) -> Choices | None:
-    """Return the choices of a sample of lm-eval; None if it was not asked to choose."""
+    """Return the choices of a sample of lm-eval; None if it has no choices."""
     answers = [each[0] for each in sample["resps"]]
     if len(answers) < 2 or not all(isinstance(answer, tuple) for answer in answers):
         return None
@@ -75,7 +79,10 @@ def arguments_of(sample: Sample) -> list[tuple[Any, ...]]:
 
 
 def _texts(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """What tells the choices apart: their continuations, or the ends of their contexts from the first other word on."""
+    """Return the texts that distinguish the choices.
+
+    They are their continuations, or the ends of their contexts from the first different word on.
+    """
     continuations = [continuation for _, continuation in pairs]
     if len(set(continuations)) > 1 or len({context for context, _ in pairs}) == 1:
         return [continuation.strip() for continuation in continuations]

@@ -1,7 +1,8 @@
-"""One lm-eval task with one model: lm-eval's own prompts and scorers, our limits, a row for every document.
+"""Evaluate one lm-eval task with one model.
 
-A task that fails says why and leaves the others' results alone. The generation limit is passed with the requests, so
-that it really arrives: tasks' own YAML would otherwise cut at 256 tokens.
+Prompts and scorers are lm-eval's; limits are this project's. Each document gives a row. A task that fails
+reports the reason and does not affect other tasks. The generation limit is passed with the requests, because
+the tasks' own YAML would otherwise cut at 256 tokens.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from engine.suite.overlays import FOLDERS, definitions, write_overlays
 from engine.suite.rows import Leaf, is_perplexity, rows
 from store.records import Example
 
-OWN_SHOTS = frozenset({"truthfulqa_mc2", "wikitext"})  # fixed worked examples, or none that would make sense
+# These tasks have fixed worked examples, or none that would make sense.
+OWN_SHOTS = frozenset({"truthfulqa_mc2", "wikitext"})
 
-LOADING_SEED = 0  # lm-eval's own: some tasks shuffle choices as they load, and all runs must ask the same
+# lm-eval's own seed. Some tasks shuffle choices while loading, and all runs must use the same order.
+LOADING_SEED = 0
 
-TEMPLATES = 512  # that are kept; MMLU's 57 leaves have two each
+# Number of cached templates. Each of MMLU's 57 leaves has two.
+TEMPLATES = 512
 
-# What tasks' own code raises, and what fetches and reads their rows: tasks are anybody's, and one that fails must leave
-# the others alone.
+# Errors of tasks' own code, and of downloading and reading their rows. Anyone can write a task, and one that
+# fails must not affect the others.
 FAULTS = (
     ArithmeticError,
     AssertionError,
@@ -55,13 +59,14 @@ FAULTS = (
 
 
 class TaskFailed(JobRefused):
-    """The task could not be evaluated; the message is one line with the task and the reason."""
+    """The task could not be evaluated; the message gives the task and the reason in one line."""
 
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
-    """The rows of `task` with `model`, an engine.suite.model.GeneratorModel; TaskFailed names what went wrong.
+    """Yield the rows of `task` with `model`, an engine.suite.model.GeneratorModel.
 
-    A GPU's fault is no task's: this process can use the GPU no more, and another must do the task again.
+    Raises: TaskFailed with the reason. Raises: torch.AcceleratorError if the GPU fails: this process can then
+        not use the GPU again, and another one must repeat the task.
     """
     try:
         samples = _samples(model, task)
@@ -77,7 +82,8 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
         ]
     except torch.AcceleratorError:
         raise
-    except DatasetGenerationError as error:  # rows that are no rows; its cause says what is wrong with them
+    # The rows cannot be read; the cause gives the reason.
+    except DatasetGenerationError as error:
         raise TaskFailed(f"{task.name}: {fault_of(error.__cause__ or error)}") from error
     except FAULTS as error:
         raise TaskFailed(f"{task.name}: {fault_of(error)}") from error
@@ -93,7 +99,7 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
 
 
 def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
-    """lm-eval's samples of each leaf task."""
+    """Return lm-eval's samples of each leaf task."""
     from lm_eval.evaluator import evaluate as lm_evaluate
 
     _compile_templates_once()
@@ -101,7 +107,7 @@ def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
     leaves = _task_manager(task.data, task.name in LOCAL)[0].load(task.name)["tasks"]
     if len({any(map(is_perplexity, leaf.aggregation())) for leaf in leaves.values()}) > 1:
         raise ValueError(
-            "holds perplexities and accuracies, which have no common mean; name its tasks one by one in eval.suite"
+            "holds perplexities and accuracies, which have no common mean; list its tasks one by one in eval.suite"
         )
     documents = _documents({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, task.documents)
     for name in documents:
@@ -122,30 +128,37 @@ def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:
 
 
 def _gold(leaf: Any, sample: dict[str, Any]) -> Any:
-    """The right choice as lm-eval finds it: where each choice has its own context, in place of the question's text."""
+    """Return the right choice as lm-eval finds it.
+
+    If each choice has its own context, it takes the place of the question's text.
+    """
     return leaf.doc_to_text(sample["doc"]) if getattr(leaf, "multiple_input", 0) else sample["target"]
 
 
 def _seed(seed: int) -> None:
-    """Of the global generators, from which some tasks draw."""
+    """Seed the global generators, which some tasks use."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 @cache
 def _compile_templates_once() -> None:
-    """Has lm-eval keep its templates: it compiles them for every document, a minute of MMLU's minute and a half."""
+    """Make lm-eval cache its templates.
+
+    It compiles them for every document, which takes one of MMLU's one and a half minutes.
+    """
     from lm_eval import utils
 
     utils.env.from_string = lru_cache(TEMPLATES)(utils.env.from_string)
 
 
 def _configure(leaf: Any, task: SuiteTask) -> None:
-    """Shots where the task allows them, the seed that chooses them, and the limit of generated answers."""
+    """Set shots if the task allows them, the seed that chooses them, and the generation limit."""
     if leaf.get_config("output_type") == "generate_until":
         leaf.set_config(key="generation_kwargs", value={"max_gen_toks": task.longest}, update=True)
     usual = leaf.get_config("num_fewshot")
-    if task.name not in OWN_SHOTS and usual != 0:  # a task that says 0 itself allows none
+    # A task with num_fewshot 0 of its own allows no shots.
+    if task.name not in OWN_SHOTS and usual != 0:
         leaf.set_config(key="num_fewshot", value=task.shots)
     elif usual is None:
         leaf.set_config(key="num_fewshot", value=0)
@@ -154,10 +167,11 @@ def _configure(leaf: Any, task: SuiteTask) -> None:
 
 @lru_cache(2)
 def _task_manager(data: str, usual: bool) -> tuple[Any, TemporaryDirectory[str] | None]:
-    """lm-eval's registry of tasks, with the rows under `data` (empty: the hub) in place of the hub's.
+    """Return lm-eval's registry of tasks, with the rows under `data` in place of the hub's.
 
-    Of `usual` tasks only the definitions are read: those of all tasks take ten seconds. The registry reads its files
-    again when a task is asked for, so their folder lives as long as it does.
+    Empty `data` means the hub. For `usual` tasks only their own definitions are read, because reading all
+    tasks takes ten seconds. The registry reads its files again when a task is loaded, so the folder must live
+    as long as the registry.
     """
     from lm_eval.tasks import TaskManager
 
@@ -171,16 +185,17 @@ def _task_manager(data: str, usual: bool) -> tuple[Any, TemporaryDirectory[str] 
 
 
 def _documents(sizes: dict[str, int], total: int) -> dict[str, range]:
-    """Which documents of each leaf to ask: all, or `total` from the starts of the leaves, as evenly as they allow.
+    """Return the documents of each leaf to evaluate.
 
-    lm-eval looks for each document in them: in a list of 10,000 that takes a second.
+    They are all, or `total` from the starts of the leaves, distributed evenly. It returns ranges, because
+    lm-eval searches each document in them: in a list of 10,000 that takes a second.
     """
     kept = _spread(total, list(sizes.values())) if total else list(sizes.values())
     return {leaf: range(size) for leaf, size in zip(sizes, kept, strict=True) if size}
 
 
 def _spread(total: int, sizes: Sequence[int]) -> list[int]:
-    """`total` documents over leaves of these sizes, as evenly as they allow."""
+    """Distribute `total` documents over leaves of these sizes as evenly as possible."""
     kept = [0] * len(sizes)
     while sum(kept) < min(total, sum(sizes)):
         for place, size in enumerate(sizes):

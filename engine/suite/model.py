@@ -1,9 +1,12 @@
-"""Any generator of ours as a model of lm-eval: the tasks of the suite run on whatever serves the run's completions.
+"""A generator of this project as a model of lm-eval.
 
-lm-eval brings texts and settings; they are tokenised here as lm-eval's own Hugging Face model does it, so scores agree
-with its, except that an end-of-sequence token which a tokenizer adds behind every text is left out: nothing could
-follow it. Stop strings and limits go to the generator as they come. A text that is longer than the window loses its
-start, as with lm-eval's own model; how much it lost is kept, and `asked` returns what was left.
+    lm-eval ─▶ texts, settings ─▶ GeneratorModel: token ids ─▶ Generator ─▶ text or log-probs ─▶ lm-eval
+
+The tasks of the suite run on the generator that serves the run's completions. Texts are tokenised as in
+lm-eval's own Hugging Face model, so scores agree with it. There is one exception: an end-of-sequence token
+that a tokenizer adds to every text is omitted, because nothing could follow it.
+Stop strings and limits are passed to the generator unchanged. A text longer than the window loses its start,
+as in lm-eval's own model. The number of lost tokens is kept, and `asked` returns the rest.
 """
 
 from __future__ import annotations
@@ -23,19 +26,22 @@ from engine.messages import Sampling, completion_seed
 from engine.suite.progress import Document, Documents, documents_of
 from engine.suite.window import SPARE
 
-TOKENISED_AT_A_TIME = (
-    4096  # requests; together they cost the tokenizer a fraction of what they cost one by one
-)
-DEFAULT_LIMIT = 256  # new tokens where a task names no limit, as in lm-eval
+# Requests. Together they cost the tokenizer a fraction of what they cost one by one.
+TOKENISED_AT_A_TIME = 4096
+# New tokens if a task sets no limit, as in lm-eval.
+DEFAULT_LIMIT = 256
 
-Pair = tuple[Any, list[int], list[int]]  # context and continuation as text, and the ids of both
+# Context and continuation as text, and the ids of both.
+Pair = tuple[Any, list[int], list[int]]
 
 
 class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
-    """`generator` with the weights that it serves now; `between` is called between its steps.
+    """`generator` with its current weights, as a model of lm-eval.
 
-    `window` is lm-eval's `max_length`, in tokens (0: as much as the generator takes). `report` is called about once
-    a second with the documents that are done and all of them.
+    Args:
+        between: called between the generator's steps.
+        window: lm-eval's `max_length` in tokens; 0 means the generator's maximum.
+        report: called about once a second with the number of finished documents and of all.
     """
 
     def __init__(
@@ -51,12 +57,17 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self._between = between
         self._seed = seed
         self.tokenizer: Any = generator.tokenizer
-        self._encoded: dict[str, list[int]] = {}  # the texts of the requests at hand
-        self.generated: dict[tuple[str, int], Generated] = {}  # first answer by leaf task and document
-        self.max_length = window or generator.longest - SPARE  # tokens that one window reads, and predicts
-        self._lost: dict[tuple[str, str], int] = {}  # tokens of what was cut, by context and continuation
+        # Ids of the texts of the current requests.
+        self._encoded: dict[str, list[int]] = {}
+        # First answer by leaf task and document.
+        self.generated: dict[tuple[str, int], Generated] = {}
+        # Tokens that one window reads, and predicts.
+        self.max_length = window or generator.longest - SPARE
+        # Number of cut tokens, by context and continuation.
+        self._lost: dict[tuple[str, str], int] = {}
         self._documents = Documents(report)
-        self._owners: list[Document] = []  # of the requests at hand
+        # Documents of the current requests.
+        self._owners: list[Document] = []
 
     @property
     def eot_token_id(self) -> int:
@@ -64,7 +75,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context."""
+        """The token before a text without context."""
         first = self.tokenizer.bos_token_id
         return self.eot_token_id if first is None else int(first)
 
@@ -73,7 +84,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Return the ids of `string`, led by the tokenizer's special tokens unless they are there or not wanted."""
+        """Return the ids of `string`.
+
+        The tokenizer's special tokens come first, unless they are already there or not wanted.
+        """
         if add_special_tokens is None and string in self._encoded:
             return self._encoded[string]
         if add_special_tokens is None:
@@ -84,7 +98,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return not string.startswith(self.tokenizer.decode([self.prefix_token_id]))
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-prob of each continuation after its context, and whether it is the likeliest, as lm-eval parts them."""
+        """Return the log-prob of each continuation after its context, and whether it is the likeliest.
+
+        lm-eval separates context and continuation.
+        """
         found: list[tuple[float, bool]] = []
         self._documents.expect(documents_of(requests))
         for start in range(0, len(requests), TOKENISED_AT_A_TIME):
@@ -96,7 +113,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return found
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Tokenises, many at a time, what lm-eval asks for to part `pairs` of context and continuation."""
+        """Tokenise in bulk the texts that lm-eval needs to separate `pairs` of context and continuation."""
         texts = {context + continuation for context, continuation in pairs if context}
         texts |= {context.rstrip() for context, _ in pairs}
         self._encoded = {}
@@ -106,7 +123,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
                 self._encoded |= zip(some, encode_texts(self.tokenizer, some, special), strict=True)
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """The log-likelihood of whole documents, in windows that do not overlap, as lm-eval cuts them."""
+        """Return the log-likelihood of whole documents.
+
+        The windows do not overlap; lm-eval cuts them.
+        """
         windows: list[Pair] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
@@ -125,7 +145,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return totals
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """The answers, each cut before its first stop string."""
+        """Return the answers, each cut before its first stop string."""
         answers = [""] * len(requests)
         found: dict[int, Generated] = {}
         owners = list(documents_of(requests))
@@ -143,8 +163,12 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return answers
 
     def _loglikelihood_tokens(self, requests: Sequence[Pair], **_: Any) -> list[tuple[float, bool]]:
-        """Log-prob of each continuation, and whether it is the likeliest; texts that are too long lose their start."""
-        found = [(0.0, True)] * len(requests)  # of an empty continuation
+        """Return the log-prob of each continuation, and whether it is the likeliest.
+
+        Texts that are too long lose their start.
+        """
+        # The value of an empty continuation.
+        found = [(0.0, True)] * len(requests)
         asked = [place for place, (_, _, continuation) in enumerate(requests) if continuation]
         for place in set(range(len(requests))) - set(asked):
             self._documents.answered(self._owners[place])
@@ -161,7 +185,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self._between()
 
     def asked(self, context: str, continuation: str = "") -> tuple[str, int]:
-        """Return what was left of a request's context, and how many tokens its start lost (0: it was asked whole)."""
+        """Return the rest of a request's context, and how many tokens its start lost.
+
+        0 means that the whole context was used.
+        """
         lost = self._lost.get((context, continuation), 0)
         left = self.tokenizer.decode(self.tok_encode(context)[lost:]) if lost else context
         return str(left), lost
@@ -172,7 +199,8 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
                 f"a choice of {len(continuation)} tokens is longer than the window of {self.max_length}; "
                 "raise eval.window"
             )
-        context = context or [self.prefix_token_id]  # of white space alone, which belongs to the continuation
+        # A context of white space only belongs to the continuation.
+        context = context or [self.prefix_token_id]
         lost = len(context) + len(continuation) - (self.max_length + 1)
         if lost > 0:
             self._lost[texts] = lost
@@ -194,7 +222,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
 
 def _by_sampling(settings: Sequence[Mapping[str, Any]]) -> dict[Sampling, list[int]]:
-    """Numbers of the requests that share their sampling."""
+    """Group the numbers of the requests by their sampling."""
     found: dict[Sampling, list[int]] = {}
     for place, each in enumerate(settings):
         found.setdefault(_sampling(each), []).append(place)
@@ -202,7 +230,7 @@ def _by_sampling(settings: Sequence[Mapping[str, Any]]) -> dict[Sampling, list[i
 
 
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
-    """lm-eval's `generation_kwargs` in our words; greedy unless they ask for sampling."""
+    """Convert lm-eval's `generation_kwargs`; greedy unless they request sampling."""
     stop = settings.get("until") or ()
     temperature = float(settings.get("temperature") or 0.0)
     return Sampling(
@@ -214,7 +242,7 @@ def _sampling(settings: Mapping[str, Any]) -> Sampling:
 
 
 def _limits(settings: Mapping[str, Any]) -> Iterator[int]:
-    """The limit under each of the names that tasks use."""
+    """Yield the limit under each of the names that tasks use."""
     for name in ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"):
         if settings.get(name):
             yield int(settings[name])

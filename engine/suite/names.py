@@ -1,4 +1,7 @@
-"""Whether the suite that a profile asks for can be there at all: told before a run starts, without loading lm-eval."""
+"""Check that the suite of a profile exists, without loading lm-eval.
+
+Problems are reported before a run starts.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from pathlib import Path
 from engine.suite.overlays import MATH_SUBJECTS, SINGLE_TASKS, definitions
 from profiles.schema import Eval
 
-LOCAL = frozenset({*SINGLE_TASKS, "hendrycks_math", "mmlu"})  # tasks whose rows a local folder may hold
-_NAME = re.compile(  # behind a key, or alone in a list: of a group's tasks, or of a task's tags
+# Tasks with rows that a local folder may hold.
+LOCAL = frozenset({*SINGLE_TASKS, "hendrycks_math", "mmlu"})
+# After a key, or alone in a list: tasks of a group, or tags of a task.
+_NAME = re.compile(
     r"""^\s*(?:- )?['"]?(?:task|group|tag)['"]?:[ \t]*['"]?([^\s'"#\[]+)|^\s*- ['"]?([^\s'":#]+)['"]?\s*$""",
     re.MULTILINE,
 )
 
 
 def faults(settings: Eval) -> Iterator[str]:
-    """What is wrong with eval.suite and eval.suite_data, one line each."""
+    """Yield the problems of eval.suite and eval.suite_data, one line each."""
     if not settings.suite:
         return
     known = {*LOCAL, *(f"hendrycks_math_{subject}" for subject in MATH_SUBJECTS.values())}
@@ -47,9 +52,10 @@ def _missing_rows(settings: Eval) -> Iterator[str]:
 
 
 def _index() -> set[str]:
-    """Every name of a task, group or tag in lm-eval's own definitions, and some words of theirs that are none.
+    """Return every name of a task, group or tag in lm-eval's own definitions.
 
-    Definitions include files without a suffix, whose tags are theirs.
+    It includes some words that are not names. Definitions include files without a suffix, and tags in these
+    files belong to the definitions.
     """
     return {
         behind_key or in_list

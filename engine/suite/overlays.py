@@ -1,7 +1,8 @@
-"""Local rows under lm-eval's own tasks: one YAML file a leaf task that points the built-in task at JSONL files.
+"""Local rows for lm-eval's own tasks: one YAML file per leaf task.
 
-An overlay bears the task's own name and includes its definition, so prompts and metrics are lm-eval's and only the
-rows come from elsewhere. DATA/arc_challenge/test.jsonl and so on; MMLU and MATH have a folder a subject.
+An overlay has the task's own name, includes its definition, and reads JSONL files. So prompts and metrics are
+lm-eval's, and only the rows are local. The files are DATA/arc_challenge/test.jsonl and so on; MMLU and MATH
+have a folder per subject.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ SINGLE_TASKS = {
     "wikitext": "wikitext/wikitext.yaml",
     "winogrande": "winogrande/default.yaml",
 }
-# Where lm-eval defines these tasks and the groups `hendrycks_math` and `mmlu`.
+# Folders in which lm-eval defines these tasks and the groups `hendrycks_math` and `mmlu`.
 FOLDERS = ("arc", "hellaswag", "hendrycks_math", "mmlu/default", "truthfulqa", "wikitext", "winogrande")
-# A task without a training split of its own here takes its worked examples from this one.
+# A task without a local training split takes its worked examples from this split.
 FEW_SHOT_SPLITS = {"arc_challenge": "validation"}
 
 
@@ -46,7 +47,10 @@ class Leaf:
 
 
 def write_overlays(data: Path, folder: Path) -> list[str]:
-    """Writes an overlay for every leaf task that has rows under `data` into `folder`; returns the tasks' names."""
+    """Write an overlay into `folder` for every leaf task that has rows under `data`.
+
+    Returns: the tasks' names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for leaf in _leaves(data):
@@ -90,7 +94,7 @@ def _overlay(leaf: Leaf) -> dict[str, Any]:
 
 
 def definitions() -> Path:
-    """lm-eval's folder of tasks, found without importing it."""
+    """Return lm-eval's folder of tasks without importing lm-eval."""
     spec = find_spec("lm_eval")
     assert spec is not None
     assert spec.origin is not None

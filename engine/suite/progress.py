@@ -1,4 +1,4 @@
-"""Progress within a suite task: how many of its documents are answered, reported about once a second."""
+"""Progress within a suite task: finished documents, about once a second."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 REPORT_SECONDS = 1.0
 
-Document = tuple[str | None, int | None]  # leaf task and the document's number in it
+# Leaf task and the document's number in it.
+Document = tuple[str | None, int | None]
 
 
 class Documents:
-    """Counts documents. One is done when all of its requests are answered; `report(done, total)` is throttled."""
+    """Counts documents; one is done when all of its requests are answered.
+
+    Calls of `report(done, total)` are throttled.
+    """
 
     def __init__(
         self, report: Callable[[int, int], None], clock: Callable[[], float] = time.monotonic
@@ -31,13 +35,13 @@ class Documents:
         self.report()
 
     def answered(self, document: Document) -> None:
-        """One request of `document` is answered."""
+        """Count one answered request of `document`."""
         self._open[document] -= 1
         if not self._open[document]:
             del self._open[document]
 
     def report(self) -> None:
-        """Report how far the task has come, if it has moved and the last report is old enough."""
+        """Report the task's progress, if it changed and the last report is old enough."""
         done = len(self._known) - len(self._open)
         if done != self._reported and self._clock() >= self._due:
             self._reported, self._due = done, self._clock() + REPORT_SECONDS
@@ -45,6 +49,6 @@ class Documents:
 
 
 def documents_of(requests: Iterable[object]) -> Iterator[Document]:
-    """The document that each of lm-eval's requests is about."""
+    """Yield the document of each of lm-eval's requests."""
     for request in requests:
         yield request.task_name, request.doc_id  # type: ignore[attr-defined]  # lm-eval has no types

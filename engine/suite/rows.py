@@ -1,12 +1,15 @@
-"""From lm-eval's samples to rows of the record: one a document and measure, in a form that can be paired. Pure.
+"""Convert lm-eval's samples to rows of the record. Pure functions.
 
-`score` is the document's value of the measure: 0 or 1 for accuracies, a share for TruthfulQA, and for a perplexity
-the log-likelihood of the document. If a measure has a share for any document, all of its rows are `scored`: a share
-is neither right nor wrong. `tokens` are those of a generated answer, or the words of a document. An answer
-that ran out of tokens and is not right is `truncated`, unless the scorer found an answer in it; a document with a
-measure or a log-likelihood that is not a number is an `error`, and counts as wrong. A task's first measure goes under
-the task's name, others under TASK/MEASURE, without repeating a question if only its choices were scored. If the stock
-scorer misreads boxed answers, TASK/math_verify is the verdict of our grader.
+There is one row per document and measure, in a form that can be paired.
+`score` is the document's value of the measure: 0 or 1 for accuracies, a share for TruthfulQA, and the
+document's log-likelihood for a perplexity. If a measure has a share for any document, all of its rows are
+`scored`, because a share is neither right nor wrong.
+`tokens` are those of a generated answer, or the words of a document. An answer that ran out of tokens and is
+not right is `truncated`, unless the scorer found an answer in it. A document with a NaN measure or
+log-likelihood is an `error`, and counts as wrong.
+A task's first measure has the task's name. Others have TASK/MEASURE, and do not repeat a question if only its
+choices were scored. If the stock scorer misreads boxed answers, TASK/math_verify is the verdict of this
+project's grader.
 """
 
 from __future__ import annotations
@@ -24,25 +27,30 @@ from engine.grading import grade
 from engine.suite.choices import Choices, arguments_of, choices_of
 from store.records import LOGLIKELIHOOD, MATH_VERIFY, ROUNDING, SCORED, Example
 
-_PERPLEXITIES = frozenset(
-    {"word_perplexity", "perplexity"}
-)  # of (log-likelihood, words), and of a single answer
-_LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})  # the same log-likelihood in other units
-# Log-likelihoods' differences and the best of percentages (CrowS-Pairs, TruthfulQA): of an arm that says little all may
-# lie between 0 and 1, and another arm's would not be beside them.
+# Values of (log-likelihood, words), and of a single answer.
+_PERPLEXITIES = frozenset({"word_perplexity", "perplexity"})
+# The same log-likelihood in other units.
+_LEFT_OUT = frozenset({"byte_perplexity", "bits_per_byte"})
+# Differences of log-likelihoods and the best of percentages (CrowS-Pairs, TruthfulQA). Those of a weak arm
+# may all lie between 0 and 1, but another arm's would not, so the two could not be compared.
 _NO_SHARES = ("_diff", "_max")
 _UNFILTERED = "none"
-UNREAD = "[invalid]"  # what lm-eval's filters return for an answer in which they find none
+# What lm-eval's filters return if they find no answer.
+UNREAD = "[invalid]"
 
 Sample = Mapping[str, Any]
 
 
-Asked = Callable[[str, str], tuple[str, int]]  # context and continuation -> what was left of it, tokens lost
+# Context and continuation → the rest of it, and the number of tokens lost.
+Asked = Callable[[str, str], tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Whose rows they are: an arm's at a step, of lm-eval's task `name`, recorded under `task`, read in `window`s."""
+    """Origin of rows: an arm at a step, and lm-eval's task `name`.
+
+    The rows are recorded under `task` and read in `window`s of tokens.
+    """
 
     arm: str
     step: int
@@ -66,11 +74,13 @@ def rows(
     generated: Mapping[tuple[str, int], Generated],
     asked: Asked = lambda context, continuation: (context, 0),
 ) -> Iterator[Example]:
-    """The rows of all samples of a leaf task, in the documents' order.
+    """Yield the rows of all samples of a leaf task, in the documents' order.
 
-    `generated` has the answers that were generated, by leaf task and document; `asked` returns what was left of a
-    prompt that did not fit. Measures that are not a score of a single document between 0 and 1 (BLEU over a corpus,
-    for example) are left out.
+    Measures that do not score a single document between 0 and 1 are omitted (for example, BLEU over a
+    corpus).
+    Args:
+        generated: the generated answers, by leaf task and document.
+        asked: returns the rest of a prompt that did not fit.
     """
     ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
     measured = _measured(ordered, samples)
@@ -104,12 +114,12 @@ def _measured(ordered: Sequence[Sample], samples: Sequence[Sample]) -> Measured:
 
 
 def _is_between(value: Any) -> bool:
-    """Whether a score is neither 0 nor 1."""
+    """Return True if a score is neither 0 nor 1."""
     return ROUNDING < float(value) < 1.0 - ROUNDING
 
 
 def _measures(sample: Sample) -> list[tuple[str, Any]]:
-    """Names, with the filter behind them where the task has several, and values."""
+    """Return names and values; the filter follows the name if the task has several."""
     filtered = sample.get("filter", _UNFILTERED)
     behind = "" if filtered == _UNFILTERED else f"/{filtered}"
     return [
@@ -120,7 +130,10 @@ def _measures(sample: Sample) -> list[tuple[str, Any]]:
 
 
 def _are_shares(values: Sequence[Any]) -> bool:
-    """Whether a measure has a share for its documents, but perhaps for a few that it could not be reckoned for."""
+    """Return True if a measure has a share for its documents.
+
+    It may be undefined for some of them.
+    """
     shares = sum(_is_share(value) for value in values)
     return shares > 0 and all(_is_share(value) or _is_undefined(value) for value in values)
 
@@ -134,7 +147,10 @@ def _is_undefined(value: Any) -> bool:
 
 
 def _is_unscored(sample: Sample) -> bool:
-    """Whether a log-likelihood of the document is no number: lm-eval takes the first such choice for the likeliest."""
+    """Return True if a log-likelihood of the document is NaN.
+
+    lm-eval takes the first such choice for the likeliest.
+    """
     return any(
         isinstance(answer, tuple) and _is_undefined(answer[0])
         for answers in sample["resps"]
@@ -143,7 +159,7 @@ def _is_unscored(sample: Sample) -> bool:
 
 
 def is_perplexity(measure: str) -> bool:
-    """Whether a measure's values are log-likelihoods."""
+    """Return True if a measure's values are log-likelihoods."""
     return measure.partition("/")[0] in _PERPLEXITIES
 
 
@@ -169,7 +185,8 @@ def _row(
         extracted, gold = _chosen(choices, measure, sample, outcome)
         output = extracted if is_first else ""
     if outcome == LOGLIKELIHOOD and gold == prompt[0]:
-        gold = ""  # the document itself, which is not kept twice
+        # It is the document itself, which is not stored twice.
+        gold = ""
     whole = is_first or answer is not None
     return Example(
         arm=leaf.arm,
@@ -192,9 +209,10 @@ def _row(
 
 
 def _chosen(choices: Choices, measure: str, sample: Sample, outcome: str) -> tuple[str, str]:
-    """The choice that counts for `measure` and the right one.
+    """Return the choice that counts for `measure` and the right one.
 
-    The first is empty if the task's own way of judging contradicts it, so that a row never shows what was not judged.
+    The first is empty if it contradicts the task's own verdict, so a row never shows a text that was not
+    judged.
     """
     right, chosen = choices.right(sample), choices.chosen(measure)
     gold = "; ".join(choices.texts[number] for number in right) or str(sample.get("target", ""))
@@ -206,7 +224,10 @@ def _chosen(choices: Choices, measure: str, sample: Sample, outcome: str) -> tup
 
 
 def _scored(measure: str, value: Any) -> tuple[float, int, str]:
-    """Score, words and outcome of a measure's value: a share, or what a perplexity is reckoned from."""
+    """Return score, words and outcome of a measure's value.
+
+    The value is a share, or the basis of a perplexity.
+    """
     if is_perplexity(measure):
         loglikelihood, words = value if isinstance(value, Sequence) else (value, 1)
         return float(loglikelihood), int(words), LOGLIKELIHOOD
@@ -217,7 +238,10 @@ def _scored(measure: str, value: Any) -> tuple[float, int, str]:
 
 
 def _not_right(extracted: str, answer: Generated | None) -> str:
-    """The outcome of an answer that is not right, from what the task's filter extracted (empty: it has no filter)."""
+    """Return the outcome of an answer that is not right.
+
+    It follows from what the task's filter extracted (empty: the task has no filter).
+    """
     if extracted == UNREAD:
         return "truncated" if _is_cut(answer) else "no_answer"
     return "truncated" if _is_cut(answer) and not extracted else "wrong"
@@ -253,7 +277,10 @@ def _is_cut(answer: Generated | None) -> bool:
 
 
 def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
-    """The gold answer of a task whose stock scorer misreads boxed ones; None of other tasks."""
+    """Return the gold answer of a task with a stock scorer that misreads boxed answers.
+
+    Other tasks give None.
+    """
     if leaf.startswith("hendrycks_math"):
         return str(doc["answer"])
     if leaf.startswith("gsm8k"):
@@ -262,7 +289,7 @@ def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
 
 
 def _prompt(sample: Sample, asked: Asked) -> tuple[str, int]:
-    """What was asked, after the cut, and the most tokens that one of the document's requests has lost."""
+    """Return the prompt after the cut, and the largest number of tokens that a request lost."""
     requests = arguments_of(sample)
     pairs = [
         (str(each[0]), each[1] if len(each) > 1 and isinstance(each[1], str) else "") for each in requests
@@ -272,13 +299,16 @@ def _prompt(sample: Sample, asked: Asked) -> tuple[str, int]:
 
 
 def _written(sample: Sample) -> str:
-    """The generated answer; empty if the document was only read."""
+    """Return the generated answer; empty if the document was only read."""
     first = sample["resps"][0][0]
     return first if isinstance(first, str) else ""
 
 
 def _extracted(sample: Sample) -> str:
-    """What the task's filter took from the generated answer; empty if it took the answer whole, or there is none."""
+    """Return what the task's filter took from the generated answer.
+
+    It is empty if it took the whole answer, or if no answer was generated.
+    """
     written, filtered = _written(sample), sample.get("filtered_resps") or [""]
     first = filtered[0]
     return first if isinstance(first, str) and written and first.strip() != written.strip() else ""

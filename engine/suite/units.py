@@ -1,7 +1,7 @@
-"""The suite as work: which tasks of which arms are still to do, asked of the worker, recorded one by one.
+"""The suite as units of work, sent to the worker and recorded one by one.
 
-A finished unit is recorded and marked at once, so a crash repeats only what was unfinished. A unit that fails is named
-and leaves the others' results alone; a resume repeats it.
+A finished unit is recorded and marked at once, so a crash repeats only unfinished ones. A unit that fails is
+reported and does not affect the others. A resume repeats it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ class Unit:
 
     @property
     def label(self) -> str:
-        """How the unit is named in marks and messages."""
+        """The unit's name in marks and messages."""
         return f"{self.arm}-{self.task.recorded.replace('/', '-')}"
 
 
 def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
-    """Return every task of every arm. A task with the name of one of `own` is recorded under another name."""
+    """Return every task of every arm.
+
+    A task with the name of one of `own` is recorded under another name.
+    """
     settings = context.profile.eval
     found = []
     for arm, weights in arms:
-        for name in dict.fromkeys(settings.suite):  # once, however often it is named
+        # Once, even if it is listed several times.
+        for name in dict.fromkeys(settings.suite):
             task = SuiteTask(
                 name,
                 name + LM_EVAL if name in own else name,
@@ -56,12 +60,12 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
 
 
 def unfinished(context: Context, every: Sequence[Unit]) -> list[Unit]:
-    """Return the units that no mark records as done."""
+    """Return the units without a mark of completion."""
     return [unit for unit in every if not _mark(context, unit).is_file()]
 
 
 def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Failure]:
-    """Ask the worker for every unit and record each as it comes. Return those that failed."""
+    """Send every unit to the worker and record each result; return the units that failed."""
     failures: list[Failure] = []
     warned: set[str] = set()
     jobs = [SuiteJob(collector.next_job_id(), unit.weights.version, unit.weights, unit.task) for unit in work]
@@ -99,14 +103,17 @@ def _await(
 
 
 def _progress(unit: Unit, done: int, total: int, documents: tuple[int, int]) -> Event:
-    """The tasks that are done of all and, within the task at work, the documents."""
+    """Return the finished tasks of all, and the finished documents of the current task."""
     part = {"name": unit.task.recorded, "arm": unit.arm, "done": documents[0], "total": documents[1]}
     payload = {"done": done, "total": total, "unit": "suite tasks", "part": part}
     return Event("progress", unit.label, "eval", payload=payload)
 
 
 def _warn_of_cuts(context: Context, unit: Unit, rows: Sequence[Example], warned: set[str]) -> None:
-    """Warn, once a task, that prompts did not fit into the window. All arms are asked the same prompts."""
+    """Warn, once per task, that prompts did not fit into the window.
+
+    All arms have the same prompts.
+    """
     cut = {row.ex_id for row in rows if row.prompt_cut}
     if not cut or unit.task.name in warned:
         return

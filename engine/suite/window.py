@@ -1,7 +1,8 @@
-"""The window of suite tasks: how many tokens of a text they read at once, whatever the hardware's own limit is.
+"""The window of suite tasks: how many tokens of a text they read at once.
 
-A window of N tokens reads N and predicts N, as lm-eval's Hugging Face model does with `max_length=N`. A model that
-ends sooner shortens it; hardware.max_model_len never does: a run whose hardware could not hold the window is refused.
+It does not depend on the hardware's limit. A window of N tokens reads N and predicts N, as lm-eval's Hugging
+Face model does with `max_length=N`. A model with fewer positions shortens it. hardware.max_model_len never
+does: a run on hardware that cannot hold the window is rejected.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from engine.model_folder import FolderFault, located
 from engine.model_folder.lengths import POSITIONS
 from profiles import Profile
 
-# vLLM reads the last predicted token as well and wants room for one new token.
+# vLLM reads the last predicted token as well and needs room for one new token.
 SPARE = 2
 
 
 def effective(window: int, positions: int) -> int:
-    """Return the window that a model with `positions` positions reads, in tokens: the same for every generator."""
+    """Return the window that a model with `positions` positions reads, in tokens.
+
+    It is the same for every generator.
+    """
     return min(window, positions - SPARE)
 
 
 def fault(profile: Profile) -> str:
-    """Return why the profile's hardware cannot hold the window, in one line; empty if it can."""
+    """Return in one line why the profile's hardware cannot hold the window; empty if it can."""
     window, longest = profile.eval.window, profile.hardware.max_model_len
     if longest >= window:
         return ""
@@ -34,7 +38,10 @@ def fault(profile: Profile) -> str:
 
 
 def _positions(profile: Profile) -> int | None:
-    """How many positions the profile's model has; None if that is not known before the model is here."""
+    """Return the number of positions of the profile's model.
+
+    None means that it is unknown until the model is downloaded.
+    """
     try:
         folder = located(profile.model.source, profile.model.revision)
     except FolderFault:
