@@ -243,7 +243,7 @@ FAULTS: dict[str, Form] = {
     ),
     "shard is missing": _form(_shard_missing, "model-2.safetensors, which is missing"),
     "shard lacks a tensor": _form(_tensor_missing, HEAD, "does not hold it"),
-    "shard elsewhere": _form(_shard_elsewhere, "is no file of this folder"),
+    "shard elsewhere": _form(_shard_elsewhere, "is not a file of this folder"),
     "index without a map": _form(lambda folder: change(shard(folder), weight_map={}), "has no weight_map"),
     "index is a pointer": _form(
         lambda folder: shard(folder).write_text(POINTER) and None, "index.json: a Git-LFS pointer"

@@ -334,7 +334,7 @@ def test_a_hub_that_gives_nothing_is_one_line(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     context, _ = make_context(tmp_path, load("qwen2.5-math-1.5b"))
     with pytest.raises(
-        StageFailed, match=r"openai/gsm8k \(train, revision main\): the hub did not give it"
+        StageFailed, match=r"openai/gsm8k \(train, revision main\): the hub did not provide it"
     ) as caught:
         data.run(context)
     assert "\n" not in str(caught.value)

@@ -266,7 +266,7 @@ def test_a_test_split_alone_can_be_evaluated_on_and_not_trained_on(tmp_path: Pat
     assert inputs.prompts(context, "train") == inputs.prompts(context, "validation") == []
     for stage in ("sft", "grpo"):
         with pytest.raises(
-            InputError, match=f"has no split 'train' for stage {stage}; name one with data.train_split"
+            InputError, match=f"has no split 'train' for stage {stage}; choose one with data.train_split"
         ):
             check_source(profile, ("data", stage))
     with pytest.raises(InputError, match=r"eval.shots: worked examples come from the split 'train'"):

@@ -141,7 +141,7 @@ def test_a_group_of_accuracies_and_perplexities_is_refused(tasks: Path) -> None:
     (tasks / "both.yaml").write_text(yaml.safe_dump({"group": "both", "task": ["page", "quiz"]}))
     assert {row.outcome for row in asked("page")} == {LOGLIKELIHOOD}
     assert {row.outcome for row in asked("quiz")} == {"correct", "wrong"}
-    with pytest.raises(TaskFailed, match="both: .*name its tasks one by one"):
+    with pytest.raises(TaskFailed, match="both: .*list its tasks one by one"):
         asked("both")
 
 

@@ -1,1 +1,1 @@
-"""Speed and numerics of the engine on a real device, beside those of TRL, by scripts that are kept."""
+"""Benchmarks of the engine's speed and numerics on a device, next to TRL's."""

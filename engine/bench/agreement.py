@@ -1,7 +1,9 @@
-"""Measure how far packed log-probs are from a model's own float32 forward, by architecture, device and dtype.
+"""Measure how far packed log-probs are from a model's own float32 forward.
 
-    python -m engine.bench.agreement --out agreement.json                          # tiny models; CPU, and CUDA if there
-    python -m engine.bench.agreement --model FOLDER --model FOLDER --out x.json    # and real ones
+The figures are given by architecture, device and dtype.
+
+    python -m engine.bench.agreement --out agreement.json                        # tiny models, CPU and CUDA
+    python -m engine.bench.agreement --model FOLDER --model FOLDER --out x.json  # and real ones
 
 The tolerances of engine.learning.self_check come from these figures.
 """
@@ -42,7 +44,7 @@ SHAPE: dict[str, Any] = {
     "eos_token_id": 0,
     "pad_token_id": None,
 }
-# Standard deviation of the random weights: the logits are as uneven as those of a trained model.
+# Standard deviation of the random weights, chosen so that logits are as uneven as in a trained model.
 SPREAD = 0.1
 TEXT = (
     "Question: Ann has 3 apples and buys 4 more at 2 dollars each. How much does she pay, and how many apples "
@@ -66,7 +68,11 @@ def random_model(kind: str) -> PreTrainedModel:
 
 
 def differences(make: Make, device: str, dtype: str, texts: list[Sequence]) -> dict[str, Any]:
-    """Compare one fresh model's packed log-probs on `device` in `dtype` with its own; `texts` are measured apart."""
+    """Compare a new model's packed log-probs on `device` in `dtype` with its own forward.
+
+    Args:
+        texts: sequences that are measured separately from random ids.
+    """
     model = make().to(device)  # type: ignore[arg-type]
     asked = {"random ids": probes(model), **({"text": texts} if texts else {})}
     own = {name: reference(model, items, DTYPES[dtype]) for name, items in asked.items()}
@@ -79,7 +85,10 @@ def differences(make: Make, device: str, dtype: str, texts: list[Sequence]) -> d
 
 
 def rows(folders: list[str], devices: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield one row for each model, device and dtype; a model that is refused gives the error's first line."""
+    """Yield one row for each model, device and dtype.
+
+    A rejected model gives the first line of the error.
+    """
     models: dict[str, tuple[Make, list[Sequence]]] = {
         kind: (partial(random_model, kind), []) for kind in FAMILIES
     }
@@ -98,7 +107,7 @@ def rows(folders: list[str], devices: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print one line for each row and write all of them as JSON."""
+    """Print one line for each row and write all rows as JSON."""
     parser = argparse.ArgumentParser(description="packed log-probs against the model's own forward")
     parser.add_argument("--model", action="append", default=[], help="model folder; repeatable")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,10 +1,12 @@
-"""Loss, gradients and sampler log-probs of many transformers families against plain transformers.
+"""Compare many transformers families with plain transformers.
+
+The figures are loss, gradients and sampler log-probs.
 
     python -m engine.bench.architectures            # a table in Markdown, on the CPU in about a minute
     python -m engine.bench.architectures Gemma-2 Phi
 
-The reference is the family's own forward pass: `from_pretrained` with eager attention, one sequence at a time, in
-float32. A family is equal within the tolerance, or refused when the model is loaded.
+The reference is the family's own forward pass: `from_pretrained` with eager attention, one sequence at a
+time, in float32. A family is equal within the tolerance, or is rejected when the model is loaded.
 """
 
 from __future__ import annotations
@@ -32,21 +34,31 @@ from engine.learning.policy import Policy
 from engine.learning.unsupported import UnsupportedModel
 from engine.messages import Sampling, WeightRef
 
-TOLERANCE = 1e-4  # of a log-prob
-GRADIENT_TOLERANCE = 1e-3  # of a gradient, relative to its norm
+# Allowed error of a log-prob.
+TOLERANCE = 1e-4
+# Allowed error of a gradient, relative to its norm.
+GRADIENT_TOLERANCE = 1e-3
 
 
 @dataclass(slots=True)
 class Row:
-    """What was found for one family. A difference is NaN if the family was refused before it could be taken."""
+    """Results for one family; a difference is NaN if the family was rejected before it was measured.
+
+    Attributes:
+        reference: mean loss of plain transformers, nats per token.
+        loss: the same of this project.
+        trained: largest |Δ log-prob| of the packed path.
+        gradient: largest relative error of a parameter's gradient.
+        sampled: largest |Δ log-prob| of the transformers generator.
+    """
 
     family: str
     model_type: str = ""
-    reference: float = float("nan")  # mean loss of plain transformers, nats a token
+    reference: float = float("nan")
     loss: float = float("nan")
-    trained: float = float("nan")  # largest |Δ log-prob| of the packed path
-    gradient: float = float("nan")  # largest relative error of a parameter's gradient
-    sampled: float = float("nan")  # largest |Δ log-prob| of the transformers generator
+    trained: float = float("nan")
+    gradient: float = float("nan")
+    sampled: float = float("nan")
     refusals: list[str] = field(default_factory=list)
 
     @property
@@ -57,14 +69,14 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`equal`, `refused` or `WRONG`."""
+        """One of `equal`, `refused` and `WRONG`."""
         if self.refusals:
             return "refused"
         return "equal" if self.equal else "WRONG"
 
 
 def sequences(count: int = 6, longest: int = 40) -> list[Sequence]:
-    """Random prompts and responses, most of them longer than the families' windows."""
+    """Return random prompts and responses, most of them longer than the families' windows."""
     rng = np.random.default_rng(0)
     return [
         Sequence(rng.integers(2, families.VOCABULARY, length).astype(np.int32), int(rng.integers(3, 9)), True)
@@ -107,7 +119,10 @@ def _train(row: Row, policy: Policy, oracle: PreTrainedModel, items: Items[Seque
 
 
 def _gradient_error(model: PreTrainedModel, oracle: PreTrainedModel) -> float:
-    """Largest error of a parameter's gradient, relative to the larger of its norm and 1e-4 of the whole's."""
+    """Return the largest error of a parameter's gradient.
+
+    It is relative to the larger of its norm and 1e-4 of the whole gradient's norm.
+    """
     pairs = [
         (own.grad, other.grad)
         for own, other in zip(model.parameters(), oracle.parameters(), strict=True)
@@ -122,7 +137,10 @@ def _gradient_error(model: PreTrainedModel, oracle: PreTrainedModel) -> float:
 
 
 def _sample(row: Row, generator: TransformersGenerator, oracle: PreTrainedModel) -> None:
-    """Greedy and drawn completions, several of each prompt, each scored by a plain full forward pass."""
+    """Score greedy and sampled completions with a plain full forward pass.
+
+    Each prompt has several completions.
+    """
     rng = np.random.default_rng(1)
     prompts = [rng.integers(2, families.VOCABULARY, length).astype(np.int32) for length in (1, 3, 7, 12, 20)]
     worst = 0.0
@@ -143,7 +161,12 @@ def _sample(row: Row, generator: TransformersGenerator, oracle: PreTrainedModel)
 
 
 def own_logprobs(oracle: PreTrainedModel, ids: NDArray[np.int32], prompt: int) -> Tensor:
-    """Log-probs of the tokens after the first `prompt` ones, by plain transformers."""
+    """Return log-probs of the tokens after the first `prompt` ones, by plain transformers.
+
+    Args:
+        ids: (tokens,).
+    Returns: (tokens − prompt,).
+    """
     tokens = torch.from_numpy(ids).long()
     logits: Tensor = oracle(input_ids=tokens[None]).logits[0, prompt - 1 : -1].float()
     return logits.log_softmax(-1).gather(-1, tokens[prompt:, None])[:, 0]
@@ -160,7 +183,7 @@ def table(rows: Items[Row]) -> str:
         numbers = [f"{row.reference:.4f}", f"{row.loss:.4f}"]
         numbers += [f"{value:.1e}" for value in (row.trained, row.gradient, row.sampled)]
         cells = ["–" if number == "nan" else number for number in numbers]
-        # The reason stands behind the folder, which is temporary, and the model type, which has a column.
+        # The reason follows the folder, which is temporary, and the model type, which has a column.
         reason = row.refusals[0].partition(f"model type {row.model_type!r}: ")[2] if row.refusals else ""
         result = f"refused: {reason}" if reason else row.verdict
         lines.append(f"| {row.family} | `{row.model_type}` | {' | '.join(cells)} | {result} |")

@@ -1,9 +1,12 @@
-"""How long a checkpoint holds the trainer, and how long it takes to be on the disk, beside what `dd` does there.
+"""Measure how long a checkpoint stops the trainer and takes to reach the disk.
 
-    python -m engine.bench.checkpoint --folder artifacts --out checkpoint.json              # 1.54 B parameters, cuda:0
+The speed of `dd` on the same disk is measured for comparison.
+
+    python -m engine.bench.checkpoint --folder artifacts --out checkpoint.json  # 1.54 B parameters, cuda:0
     python -m engine.bench.checkpoint --folder artifacts --device cpu --layers 2 --out x.json
 
-The first save copies into fresh memory, as a run does that is stopped early; later ones from a GPU into page-locked.
+The first save copies into new memory, as in a run that is stopped early. Later saves from a GPU copy into
+page-locked memory.
 """
 
 from __future__ import annotations
@@ -28,12 +31,13 @@ from profiles.training import Sft
 
 
 def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str, float]]:
-    """Seconds that each of `count` checkpoints held the trainer and took in all, and its gigabytes."""
+    """Return the seconds that each of `count` checkpoints held the trainer and took, and its gigabytes."""
     policy = Policy(shape.model(device), device, "bfloat16")
     optimizer = Optimizer(policy.precision, Sft(), count)
     for master in policy.precision.masters.values():
         master.grad = torch.zeros_like(master)
-    optimizer.step()  # there are moments now
+    # After this step the optimizer has moments.
+    optimizer.step()
     writer = CheckpointWriter(folder, keep=1)
     found = []
     for step in range(count):
@@ -47,7 +51,7 @@ def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str,
 
 
 def dd(folder: Path, gigabytes: float) -> float:
-    """Seconds in which dd writes as much, directly and synced."""
+    """Return the seconds in which dd writes the same amount, directly and synced."""
     path = folder / "dd"
     command = ["dd", "if=/dev/zero", f"of={path}", "bs=64M", f"count={gigabytes * 1e9 / (64 << 20):.0f}"]
     began = time.perf_counter()
@@ -62,7 +66,7 @@ def _size(folder: Path, step: int) -> int:
 
 
 def main() -> None:
-    """Measures and writes one JSON file."""
+    """Measure, and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="on the disk to be measured")
     parser.add_argument("--device", default="cuda:0")

@@ -1,7 +1,7 @@
-"""Tiny random models of many transformers families, for the comparison with plain transformers.
+"""Tiny random models of many transformers families.
 
-Each is two layers wide enough for what its family does differently, with embeddings scaled up so that logits are
-large, and biases that are not zero.
+They are compared with plain transformers. Each has two layers, wide enough for the special features of its
+family. Embeddings are scaled up so that logits are large, and biases are not zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 
 VOCABULARY = 96
 END = 0
-WINDOW = 8  # shorter than the sequences
+# Shorter than the sequences.
+WINDOW = 8
 
 _BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -41,7 +42,7 @@ _GPT = {
 }  # fmt: skip
 _MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 24, "mamba_d_state": 16, "mamba_n_groups": 1, "mamba_expand": 2}
 
-# Model type of transformers, and what differs from _BASE (or the whole config, if it names another size).
+# Model type of transformers, and its differences from _BASE (or the whole config, if it sets another size).
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("llama", {}),
     "Llama, attention and MLP biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
@@ -142,7 +143,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make(family: str, folder: Path, seed: int = 0) -> PreTrainedModel:
-    """Save a random float32 model of `family` and its tokenizer in `folder`, in transformers' own file layout."""
+    """Save a random float32 model of `family` and its tokenizer in `folder`.
+
+    The files have transformers' own layout.
+    """
     model_type, changes = FAMILIES[family]
     whole = {"n_embd", "d_model", "state_size", "num_layers", "num_heads"} & changes.keys()
     config = AutoConfig.for_model(model_type, **(changes if whole else _BASE | changes))
@@ -157,7 +161,10 @@ def make(family: str, folder: Path, seed: int = 0) -> PreTrainedModel:
 
 @torch.no_grad()
 def widen(model: PreTrainedModel) -> None:
-    """Give every parameter a random part, and the head so large a one that logits have a standard deviation near 8."""
+    """Give every parameter a random part, and scale the head.
+
+    The logits then have a standard deviation near 8.
+    """
     for weight in model.parameters():
         if weight.dim() > 1:
             weight.normal_(0.0, 0.15)

@@ -1,12 +1,14 @@
-"""Speed and numerics of the worker on a real device: start, generation, hand-over; the result is one JSON file.
+"""Speed and numerics of the worker: start, generation, weight hand-over.
 
-    python -m engine.bench.generate --out generate.json                 # cuda:0 for both sides, minutes on an H100
+The result is one JSON file.
+
+    python -m engine.bench.generate --out generate.json                 # cuda:0 for both, minutes on an H100
     python -m engine.bench.generate --worker cuda:1 --out generate.json # trainer on cuda:0, worker on cuda:1
     python -m engine.bench.generate --tiny --trainer cpu --worker cpu   # a dry run with vLLM's CPU build
 
-This process is the trainer: it has the model, publishes versions and afterwards recomputes what the worker said. The
-worker is a process of its own, as in a run, and makes its generator from the profile. Random weights; nothing is
-downloaded. The file is written again after every part.
+This process is the trainer: it holds the model, publishes versions, and then recomputes the worker's
+log-probs. The worker is a separate process, as in a run, and builds its generator from the profile. Weights
+are random and nothing is downloaded. The file is rewritten after every part.
 """
 
 from __future__ import annotations
@@ -36,15 +38,20 @@ from engine.handover.weights import WeightPublisher
 from engine.messages import Sampling, WeightRef, derived_seed
 from profiles import Profile
 
-TINY = Shape(64, 2, 2, 1, 128, 512, prompt=11, response=45, longest=205)  # vLLM's CPU build needs heads of 32
+# vLLM's CPU build needs heads of 32.
+TINY = Shape(64, 2, 2, 1, 128, 512, prompt=11, response=45, longest=205)
 GROUP = 8
 HAND_OVERS = 5
-COMPARED = 16  # completions that are recomputed
+# Completions that are recomputed.
+COMPARED = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the worker is asked: `weights` to load, then `requests` to generate; the time of its answer counts."""
+    """A request to the worker: `weights` to load, then `requests` to generate.
+
+    The time of its reply is measured.
+    """
 
     weights: WeightRef | None
     requests: list[GenerationRequest]
@@ -53,16 +60,19 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Times are of the clock that all processes share (CLOCK_MONOTONIC), seconds."""
+    """Results of a task; times are seconds of CLOCK_MONOTONIC, which all processes share.
+
+    `first` is the time of the first completion.
+    """
 
     loaded: float
-    first: float  # the first completion was there
+    first: float
     done: float
     generated: list[Generated]
 
 
 def worker(profile: Profile, source: str, answer: Connection[Any, Any]) -> None:
-    """The worker process: builds the generator, then serves tasks until it gets None."""
+    """Run the worker process: build the generator, then serve tasks until None arrives."""
     from engine.generators.build import build
 
     generator = build(profile, source, lambda phase, detail: answer.send((phase, time.monotonic())))
@@ -78,7 +88,7 @@ def worker(profile: Profile, source: str, answer: Connection[Any, Any]) -> None:
 
 
 class Bench:
-    """The trainer's side: a model, a publisher and the way to the worker."""
+    """The trainer's side: a model, a publisher and the connection to the worker."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self._arguments = arguments
@@ -89,7 +99,8 @@ class Bench:
         self.model: PreTrainedModel = self.shape.model(arguments.trainer, self.dtype)
         self.model.requires_grad_(False)
         self.model.config.architectures = [type(self.model).__name__]
-        if arguments.generator == "vllm":  # starts with dummy weights
+        # vLLM starts with dummy weights.
+        if arguments.generator == "vllm":
             self.model.config.save_pretrained(folder)
         else:
             self.model.save_pretrained(folder)
@@ -103,7 +114,7 @@ class Bench:
         there.close()
 
     def start(self) -> dict[str, Any]:
-        """Seconds of each start-up phase of the engine, and of all."""
+        """Return the seconds of each start-up phase of the engine, and of all."""
         began = time.monotonic()
         marks = [("process", began)]
         while marks[-1][0] != "ready":
@@ -112,7 +123,11 @@ class Bench:
         return {"phases": phases, "seconds": marks[-1][1] - began}
 
     def hand_over(self) -> dict[str, float]:
-        """Publishes a changed model: how long the trainer is held, and when the worker serves, after publication."""
+        """Publish a changed model and measure the hand-over.
+
+        Returns: seconds for which the trainer is held, and seconds from publication until the worker has
+            loaded the weights and generated a token.
+        """
         with torch.no_grad():
             for parameter in self.model.parameters():
                 parameter.mul_(1.001)
@@ -130,7 +145,7 @@ class Bench:
         }
 
     def generation(self, count: int, sampling: Sampling) -> dict[str, float]:
-        """Output tokens a second with `count` completions in flight, log-probs returned."""
+        """Measure output tokens per second with `count` completions in flight, log-probs included."""
         began = time.monotonic()
         reply = self.ask(Task(None, requests(self.shape, count, GROUP), sampling))
         tokens = sum(len(done.token_ids) for done in reply.generated)
@@ -138,7 +153,7 @@ class Bench:
         return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
 
     def numerics(self, sampling: Sampling) -> dict[str, float]:
-        """The worker's completions beside a plain forward pass of transformers over the same ids."""
+        """Compare the worker's completions with a plain forward pass of transformers over the same ids."""
         asked = requests(self.shape, COMPARED, 1)
         reply = self.ask(Task(None, asked, sampling))
         prompts = {request.prompt: request.token_ids for request in asked}
@@ -167,7 +182,7 @@ class Bench:
         return reply
 
     def close(self) -> dict[str, Any]:
-        """Ends the worker; seconds that took, and its exit status."""
+        """Stop the worker; return the seconds that took, and its exit status."""
         began = time.monotonic()
         self._worker.send(None)
         self.process.join(60)
@@ -200,7 +215,7 @@ class Bench:
 
 
 def tokenizer(folder: Path) -> None:
-    """Saves a tokenizer of a few words: the engine wants one, the benchmark has no text."""
+    """Save a tokenizer of a few words: the engine needs one, but the benchmark has no text."""
     words = {"<end>": 0, "word": 1}
     made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer(models.WordLevel(words, "word")), eos_token="<end>"
@@ -209,7 +224,7 @@ def tokenizer(folder: Path) -> None:
 
 
 def requests(shape: Shape, count: int, group: int) -> list[GenerationRequest]:
-    """`count` completions, `group` of each prompt of random ids."""
+    """Return `count` requests, `group` for each prompt of random ids."""
     rng = np.random.default_rng(0)
     prompts = [
         rng.integers(1, shape.vocabulary, shape.prompt).astype(np.int32) for _ in range(-(-count // group))
@@ -223,7 +238,10 @@ def requests(shape: Shape, count: int, group: int) -> list[GenerationRequest]:
 
 
 def measure(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
-    """All parts, in order; the first hand-over also makes and page-locks the slot, and gives the first real weights."""
+    """Run all parts in order.
+
+    The first hand-over also makes and page-locks the slot, and sends the first real weights.
+    """
     report: dict[str, Any] = {"environment": environment(), "arguments": vars(arguments) | {"out": str(out)}}
 
     def note(name: str, result: Any) -> None:
@@ -249,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("generate.json"), help="where the JSON goes")
+    parser.add_argument("--out", type=Path, default=Path("generate.json"), help="JSON file to write")
     parser.add_argument("--trainer", default="cuda:0", help="device of the model that is published")
     parser.add_argument("--worker", default="cuda:0", help="device of the generator")
     parser.add_argument("--generator", default="vllm", choices=("vllm", "transformers"))

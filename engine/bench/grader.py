@@ -1,11 +1,14 @@
-"""The grader against math-verify alone: right verdicts, false ones and time a row, as a markdown table.
+"""Compare the grader with math-verify: verdicts and time per row.
+
+The result is a Markdown table.
 
     python -m engine.bench.grader ROWS.jsonl …
 
-Rows with `completion`, `answer` and `expected_correct` are graded as they are. Solutions (GSM8K's `question` and
-`answer`, or `problem`, `solution` and `answer`) give two rows each: against their own answer, which is right, and
-against the next different one of the file, which is wrong. math-verify is called as its guide says:
-`verify(parse(gold), parse(completion))` with the gold answer between dollar signs.
+Rows with `completion`, `answer` and `expected_correct` are graded unchanged. Solutions (GSM8K's `question`
+and `answer`, or `problem`, `solution` and `answer`) give two rows each. One compares with their own answer,
+which is right, the other with the next different answer of the file, which is wrong.
+math-verify is called as in its guide: `verify(parse(gold), parse(completion))` with the gold answer between
+dollar signs.
 """
 
 from __future__ import annotations
@@ -36,14 +39,17 @@ class Case(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Verdicts on one file's cases by one grader. Times are in seconds."""
+    """Verdicts of one grader on one file's cases.
+
+    Times are in seconds.
+    """
 
     cases: Sequence[Case]
     verdicts: list[bool]
     seconds: list[float]
 
     def line(self, rows: str, grader: str) -> str:
-        """One line of the table."""
+        """Return one line of the table."""
         accepted = sum(v and not c.correct for c, v in zip(self.cases, self.verdicts, strict=True))
         rejected = sum(c.correct and not v for c, v in zip(self.cases, self.verdicts, strict=True))
         right = len(self.cases) - accepted - rejected
@@ -76,7 +82,7 @@ def _solutions(rows: list[dict[str, Any]]) -> Iterator[Case]:
 
 
 def measure(cases: Sequence[Case], verdict: Callable[[Case], bool]) -> Result:
-    """Ask `verdict` about every case and take the time of each."""
+    """Run `verdict` on every case and measure the time of each."""
     verdicts, seconds = [], []
     for case in cases:
         started = time.perf_counter()
@@ -86,12 +92,15 @@ def measure(cases: Sequence[Case], verdict: Callable[[Case], bool]) -> Result:
 
 
 def ours(case: Case) -> bool:
-    """The verdict of this project's grader."""
+    """Return the verdict of this project's grader."""
     return grade(case.completion, case.gold).correct
 
 
 def math_verify(case: Case) -> bool:
-    """The verdict of math-verify alone. It uses signals, so only the main thread may call this."""
+    """Return the verdict of math-verify alone.
+
+    It uses signals, so only the main thread may call this.
+    """
     from math_verify import parse, verify
 
     return bool(verify(parse(f"${case.gold}$"), parse(case.completion)))
@@ -105,7 +114,8 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="list the rows that our grader gets wrong")
     arguments = parser.parse_args()
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    grade("\\boxed{\\sqrt{4}}", "2")  # the child process is up before the first row is timed
+    # Start the child process before the first row is timed.
+    grade("\\boxed{\\sqrt{4}}", "2")
     print(*HEADER, sep="\n")
     for path in arguments.files:
         cases = read_cases(path)

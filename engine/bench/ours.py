@@ -1,4 +1,4 @@
-"""The parts of the training benchmark that run our engine."""
+"""The parts of the training benchmark that run this project's engine."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SETTINGS = Sft(learning_rate=1e-6, schedule="constant", warmup_steps=0)
 
 
 def synchronise(device: str) -> None:
-    """Waits for a GPU; a CPU is always done."""
+    """Wait for a GPU; return at once for a CPU."""
     if device != "cpu":
         torch.cuda.synchronize()
 
 
 def timed(device: str, step: Callable[[], None], steps: int) -> float:
-    """Seconds a step, after `WARM_UP` steps."""
+    """Return seconds per step, after `WARM_UP` steps."""
     for _ in range(WARM_UP):
         step()
     synchronise(device)
@@ -49,7 +49,10 @@ def timed(device: str, step: Callable[[], None], steps: int) -> float:
 def speed(
     shape: Shape, device: str, parameters: int, items: list[Sequence], seconds: float
 ) -> dict[str, Any]:
-    """Real tokens a second, MFU and peak memory of a step over `items` that took `seconds`; of all ranks' devices."""
+    """Return tokens per second, MFU and peak memory of a step over `items` that took `seconds`.
+
+    Only real tokens count. The figures cover all ranks' devices.
+    """
     tokens = sum(len(item.token_ids) for item in items)
     result = {
         "tokens_per_second": tokens / seconds,
@@ -63,7 +66,7 @@ def speed(
 
 
 def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, Optimizer, int]:
-    """A policy as the profile has it (bf16 on a GPU), its optimizer and how many parameters it has."""
+    """Return a policy as in the profile (bf16 on a GPU), its optimizer and its parameter count."""
     policy = Policy(shape.model(device), device, "float32" if device == "cpu" else "bfloat16", checkpointing)
     parameters = sum(weight.numel() for weight in policy.model.parameters())
     return policy, Optimizer(policy.precision, SETTINGS, 1000), parameters
@@ -72,7 +75,10 @@ def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, Opt
 def sft(
     shape: Shape, device: str, budget: int, checkpointing: bool = False, batch: int = 128, steps: int = 5
 ) -> dict[str, Any]:
-    """SFT steps: batches packed into `budget` tokens (0: found), float32 masters, AdamW, clipping."""
+    """Run SFT steps: packed batches, float32 masters, AdamW, clipping.
+
+    Batches are packed into `budget` tokens; 0 means that the budget is measured.
+    """
     policy, optimizer, parameters = trainer(shape, device, checkpointing)
     allowed = budget or found_budget(policy)
     items = shape.sequences(batch)
@@ -95,7 +101,10 @@ def sft(
 
 
 def sft_sharded(shape: Shape, device: str, budget: int, count: int = 1) -> dict[str, Any]:
-    """The same under FSDP2 on `count` devices from `device` up, with 128 sequences a step for each."""
+    """Run `sft` under FSDP2 on `count` devices from `device` up.
+
+    There are 128 sequences per step for each device.
+    """
     with tempfile.TemporaryDirectory() as folder:
         start_processes(_sft_rank, (count, shape, device, budget, Path(folder)), nprocs=count)  # type: ignore[no-untyped-call]
         found: dict[str, Any] = json.loads((Path(folder) / "found.json").read_text())
@@ -112,7 +121,10 @@ def _sft_rank(rank: int, count: int, shape: Shape, first: str, budget: int, fold
 
 
 def grpo(shape: Shape, device: str, budget: int, completions: int = 512, steps: int = 2) -> dict[str, Any]:
-    """GRPO steps on 512 completions of up to 512 tokens: forward, dapo loss with importance weights, update."""
+    """Run GRPO steps on 512 completions of up to 512 tokens.
+
+    A step is forward, dapo loss with importance weights, and update.
+    """
     policy, optimizer, parameters = trainer(shape, device, checkpointing=False)
     items = shape.sequences(completions, longest=shape.prompt + min(512, shape.longest))
     totals = Totals(sum(item.response_length for item in items), len(items), len(items) * 512)
@@ -137,7 +149,7 @@ def grpo(shape: Shape, device: str, budget: int, completions: int = 512, steps: 
 def policy_gradient(
     policy: Policy, packed: Packed, before: torch.Tensor, totals: Totals
 ) -> dict[str, torch.Tensor]:
-    """One microbatch of a dapo step with alternating advantages."""
+    """Run one microbatch of a dapo step with alternating advantages."""
     logprobs, _ = policy.logprobs(packed)
     importance, _ = importance_weights(before, before, packed.mask, 2.0, totals)
     advantages = torch.ones(len(packed.rows), device=policy.device)
@@ -149,7 +161,10 @@ def policy_gradient(
 
 
 def numerics(shape: Shape, device: str, budget: int, count: int = 16) -> dict[str, Any]:
-    """Packed log-probs and gradients in the compute dtype against plain transformers in float32, one by one."""
+    """Compare packed log-probs and gradients with plain transformers.
+
+    The packed path runs in the compute dtype, transformers in float32 and one by one.
+    """
     items = shape.sequences(count, seed=1)
     reference = shape.model(device)
     expected = []
@@ -191,13 +206,16 @@ def numerics(shape: Shape, device: str, budget: int, count: int = 16) -> dict[st
 
 
 def named_gradients(policy: Policy) -> dict[str, torch.Tensor]:
-    """Gradients of the masters by the model's own names."""
+    """Return the gradients of the masters by the model's own names."""
     found = {name.removeprefix("model."): master.grad for name, master in policy.precision.masters.items()}
     return {name: grad for name, grad in found.items() if grad is not None}
 
 
 def heads(shape: Shape, device: str, rows: int = 13_000) -> dict[str, Any]:
-    """Milliseconds and peak memory of the head alone, forward and backward: ours, and Liger's fused linear CE."""
+    """Measure milliseconds and peak memory of the head alone, forward and backward.
+
+    This project's head is compared with Liger's fused linear cross-entropy.
+    """
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     hidden = torch.randn(rows, shape.width, device=device, dtype=dtype, requires_grad=True)
     weight = (torch.randn(shape.vocabulary, shape.width, device=device, dtype=dtype) * 0.05).requires_grad_()
@@ -223,7 +241,7 @@ def heads(shape: Shape, device: str, rows: int = 13_000) -> dict[str, Any]:
 
 
 def profiled(shape: Shape, device: str, budget: int) -> dict[str, Any]:
-    """Where the time of one SFT microbatch goes: the kernels that take most of it, in milliseconds."""
+    """Return the kernels that take most time of one SFT microbatch, in milliseconds."""
     policy, optimizer, _ = trainer(shape, device, checkpointing=False)
     items = shape.sequences(24)
 

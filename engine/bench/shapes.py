@@ -1,4 +1,7 @@
-"""What the benchmarks train: a model's shape with random weights, and sequences as long as R1's traces on GSM8K."""
+"""Models and data of the benchmarks.
+
+A shape has random weights. Sequences are as long as R1's traces on GSM8K.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,19 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from engine.data.sequence import Sequence
 from engine.learning.precision import cast_parameters
 
-PEAK_FLOPS = 989e12  # dense bf16 of an H100 SXM, per second
+# Dense bf16 of an H100 SXM, per second.
+PEAK_FLOPS = 989e12
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A Qwen2 and the data that goes through it."""
+    """A Qwen2 and the data that it processes.
+
+    Attributes:
+        prompt: tokens.
+        response: tokens, the median of a log-normal.
+        longest: tokens of prompt and response together.
+    """
 
     width: int
     layers: int
@@ -24,12 +34,12 @@ class Shape:
     key_value_heads: int
     intermediate: int
     vocabulary: int
-    prompt: int  # tokens
-    response: int  # tokens, the median of a log-normal
-    longest: int  # tokens, prompt and response together
+    prompt: int
+    response: int
+    longest: int
 
     def config(self) -> Qwen2Config:
-        """The shape as transformers wants it; embeddings are tied."""
+        """Return the configuration for transformers; embeddings are tied."""
         return Qwen2Config(
             vocab_size=self.vocabulary,
             hidden_size=self.width,
@@ -45,7 +55,10 @@ class Shape:
         )
 
     def model(self, device: str, dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
-        """Random weights, made on the device; the last norm is widened so that distributions are as uneven as real."""
+        """Make a model with random weights on the device.
+
+        The last norm is widened so that distributions are as uneven as real ones.
+        """
         torch.manual_seed(0)
         with torch.device(device):
             model: Qwen2ForCausalLM = Qwen2ForCausalLM(self.config())  # type: ignore[no-untyped-call]
@@ -55,7 +68,10 @@ class Shape:
         return model
 
     def sequences(self, count: int, seed: int = 0, longest: int | None = None) -> list[Sequence]:
-        """Random ids with lengths of real traces: a fixed prompt, a log-normal response (sigma 0.5), a cap."""
+        """Return random ids with lengths of real traces.
+
+        A sequence is a fixed prompt and a log-normal response (sigma 0.5), up to a cap.
+        """
         rng = np.random.default_rng(seed)
         responses = rng.lognormal(np.log(self.response), 0.5, count).astype(int)
         lengths = np.clip(self.prompt + responses, self.prompt + 2, longest or self.longest)
@@ -73,10 +89,11 @@ TINY = Shape(64, 2, 4, 2, 128, 512, prompt=11, response=45, longest=205)
 
 
 def flops(shape: Shape, parameters: int, sequences: list[Sequence]) -> float:
-    """Floating-point operations of a forward and backward pass over every token of `sequences`, without recomputing.
+    """Return the floating-point operations of forward and backward over every token of `sequences`.
 
-    6 a parameter and token (the tied embedding counts once, as the head), and 6 × layers × width × length² for causal
-    attention (PaLM, arXiv 2204.02311, appendix B, halved for the causal mask).
+    Recomputation is not counted. There are 6 per parameter and token (the tied embedding counts once, as the
+    head), and 6 × layers × width × length² for causal attention.
+    Source: PaLM, arXiv 2204.02311, appendix B, halved for the causal mask.
     """
     lengths = np.array([len(item.token_ids) for item in sequences], dtype=np.float64)
     return float(6 * parameters * lengths.sum() + 6 * shape.layers * shape.width * np.square(lengths).sum())

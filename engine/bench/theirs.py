@@ -1,4 +1,7 @@
-"""The parts of the training benchmark that run TRL's SFTTrainer on the same shape and lengths."""
+"""The parts of the training benchmark that run TRL's SFTTrainer.
+
+Shape and lengths are the same as for this project's engine.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,29 @@ from trl import SFTConfig, SFTTrainer
 from engine.bench.ours import speed, synchronise
 from engine.bench.shapes import Shape
 
-WARM_UP = (
-    16  # steps: padded to their longest row, batches differ in shape, and kernels are compiled for each kind
-)
+# Steps. Batches are padded to their longest row, so they differ in shape, and kernels are compiled for each
+# shape.
+WARM_UP = 16
 
 
 class Stopwatch(TrainerCallback):
-    """Notes the time at which each step ended."""
+    """Records the time at which each step ended."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self.ends: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Called by the trainer after the optimizer step."""
+        """Record the time; the trainer calls this after the optimizer step."""
         synchronise(self._device)
         self.ends.append(time.perf_counter())
 
 
 def sft(shape: Shape, device: str, tuned: bool, batch: int = 8, steps: int = 56) -> dict[str, Any]:
-    """TRL with its defaults at batch 8, or `tuned`: Liger, no gradient checkpointing, bf16 weights."""
+    """Run TRL with its defaults at batch 8, or `tuned`.
+
+    `tuned` means Liger, no gradient checkpointing, bf16 weights.
+    """
     gpu = device != "cpu"
     model = shape.model(device, torch.bfloat16 if tuned and gpu else torch.float32)
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -73,15 +79,14 @@ def sft(shape: Shape, device: str, tuned: bool, batch: int = 8, steps: int = 56)
         **result,
         "seconds_per_step": float(np.median(seconds)),
         "tokens_per_step": float(tokens.mean()),
-        "tokens_per_second": float(
-            np.median(tokens / seconds)
-        ),  # a step that compiles a kernel does not count
+        # A step that compiles a kernel does not count.
+        "tokens_per_second": float(np.median(tokens / seconds)),
         "tokens_per_second_of_all_steps": float(tokens.sum() / seconds.sum()),
     }
 
 
 def _tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that TRL wants to see; the rows are ids already."""
+    """Return a tokenizer for TRL, which requires one; the rows are already ids."""
     words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(vocabulary)}, unk_token="w1"))
     words.save(str(folder / "tokenizer.json"))
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

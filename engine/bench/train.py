@@ -1,12 +1,14 @@
-"""Training speed and numerics on one device, ours and TRL's, in one run whose result is one JSON file.
+"""Training speed and numerics on one device, of this project and of TRL.
 
-    python -m engine.bench.train --out train.json                     # all parts on cuda:0, 8 to 10 minutes on an H100
+One run writes one JSON file.
+
+    python -m engine.bench.train --out train.json         # all parts on cuda:0, 8 to 10 minutes on an H100
     python -m engine.bench.train --parts sft_16k,numerics --out x.json
-    python -m engine.bench.train --ranks 2 --parts sft_16k,sft_16k_fsdp,sft_16k_ranks --out two.json    # two GPUs
-    python -m engine.bench.train --tiny --device cpu                  # a dry run of every part in a minute or two
+    python -m engine.bench.train --ranks 2 --parts sft_16k,sft_16k_fsdp,sft_16k_ranks --out two.json  # two GPUs
+    python -m engine.bench.train --tiny --device cpu      # a dry run of every part in a minute or two
 
-Each part is a process of its own with its own time limit, so that one that fails or hangs loses nothing but itself;
-the file is written again after every part.
+Each part is a separate process with its own time limit, so one that fails or hangs loses only itself. The
+file is rewritten after every part.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ Part = Callable[[Shape, str], dict[str, Any]]
 
 
 def parts(scale: int, ranks: int) -> dict[str, Part]:
-    """Every part by name; token budgets are thousands × `scale`. The most wanted come first, several `ranks` last."""
+    """Return every part by name; token budgets are thousands × `scale`.
+
+    The most important parts come first, those with several `ranks` last.
+    """
     from engine.bench import ours
 
     several = (
@@ -60,7 +65,7 @@ def _trl(shape: Shape, device: str, tuned: bool) -> dict[str, Any]:
 
 
 def _child(name: str, tiny: bool, device: str, ranks: int, answer: Connection) -> None:
-    """Runs one part and sends its result, or its error."""
+    """Run one part and send its result, or its error."""
     began = time.perf_counter()
     with ErrorsTo(answer):
         shape = TINY if tiny else QWEN_1_5B
@@ -69,7 +74,7 @@ def _child(name: str, tiny: bool, device: str, ranks: int, answer: Connection) -
 
 
 class ErrorsTo:
-    """Sends the end of the traceback of what goes wrong inside, which goes on its way."""
+    """Sends the end of the traceback of an error inside; the error propagates."""
 
     def __init__(self, answer: Connection) -> None:
         self._answer = answer
@@ -86,7 +91,10 @@ class ErrorsTo:
 
 
 def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> dict[str, Any]:
-    """The result of one part in a fresh process; an `error` where it failed or took longer than `limit` seconds."""
+    """Return the result of one part in a new process.
+
+    It is an `error` if the part failed or took longer than `limit` seconds.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(name, tiny, device, ranks, there))
@@ -96,7 +104,7 @@ def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> di
     try:
         result: dict[str, Any] = here.recv() if came else {"error": [f"no result within {limit:.0f} s"]}
     except EOFError:
-        result = {"error": ["the process died without a word"]}
+        result = {"error": ["the process exited without a result"]}
     process.join(timeout=10)
     if process.is_alive():
         process.kill()
@@ -108,16 +116,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("train.json"), help="where the JSON goes")
-    parser.add_argument("--parts", default="", help="comma-separated names; all where empty")
+    parser.add_argument("--out", type=Path, default=Path("train.json"), help="JSON file to write")
+    parser.add_argument("--parts", default="", help="comma-separated names; all if empty")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument(
-        "--ranks", type=int, default=1, help="SFT on so many devices from --device up as well"
+        "--ranks", type=int, default=1, help="also run SFT on this many devices from --device up"
     )
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand parameters")
-    parser.add_argument("--limit", type=float, default=110.0, help="seconds a part")
+    parser.add_argument("--limit", type=float, default=110.0, help="seconds per part")
     parser.add_argument(
-        "--total", type=float, default=570.0, help="seconds in all; parts that no longer fit are left out"
+        "--total", type=float, default=570.0, help="seconds in all; parts beyond that are skipped"
     )
     arguments = parser.parse_args()
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
@@ -138,7 +146,10 @@ def main() -> None:
 
 
 def times_as_fast(results: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Real tokens a second of our SFT at 16 k over those of each of TRL's parts that has a figure."""
+    """Return this project's SFT speed at 16 k over that of each of TRL's parts.
+
+    Speeds are real tokens per second; parts without a figure are omitted.
+    """
     speeds = {
         name: result["tokens_per_second"] for name, result in results.items() if "tokens_per_second" in result
     }
@@ -147,7 +158,7 @@ def times_as_fast(results: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and device, to read the figures by."""
+    """Return versions and device, for the interpretation of the figures."""
     import torch
 
     found: dict[str, Any] = {"python": platform.python_version()}

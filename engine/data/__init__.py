@@ -1,1 +1,4 @@
-"""What goes in: questions checked and split, the demo's own, prompts, token sequences, each found by its content."""
+"""Input data: questions checked and split, word problems, prompts, token sequences.
+
+Each is found by its content.
+"""

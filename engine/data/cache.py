@@ -1,9 +1,11 @@
-"""Outputs of stages by the content that they follow from: HOME/cache/STAGE/HASH, whole or not there at all.
+"""Cached outputs of stages, by the content that they follow from.
 
-A folder is built under another name and renamed when everything in it is on disk, so that whoever finds it can trust
-it, whatever was killed when. Two runs that build the same one at the same time do not hurt each other.
+An output is HOME/cache/STAGE/HASH, whole or absent. A folder is built under another name and renamed when
+everything in it is on disk. So a folder with the final name can be trusted after any crash. Two runs that
+build the same folder at the same time do not disturb each other.
 
-A list of digests in it finds what a disk or a copy has damaged since: such a folder is renamed, and made again.
+Each folder holds a list of digests, which shows later damage by a disk or a copy. A damaged folder is renamed
+and made again.
 """
 
 from __future__ import annotations
@@ -23,18 +25,22 @@ from store.private import close_to_others, make_folder
 from store.records import Event
 
 if TYPE_CHECKING:
-    from engine.context import Context  # loads numpy, which the launcher does not need
+    # Importing it loads numpy, which the launcher does not need.
+    from engine.context import Context
 
 
 def content_key(facts: Any) -> str:
-    """A hash of JSON-ready `facts`: what an output follows from."""
+    """Return a hash of JSON-ready `facts`, which an output follows from."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """A fresh folder to fill; it becomes `target` when the block ends well, and goes otherwise."""
+    """Yield an empty folder to fill.
+
+    It becomes `target` if the block ends well, and is removed otherwise.
+    """
     make_folder(target.parent)
     folder = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +58,8 @@ def building(target: Path) -> Iterator[Path]:
 def is_whole(context: Context, folder: Path, stage: str) -> bool:
     """Return True if the output of `stage` is in `folder` as it was written.
 
-    A damaged one is renamed and reported, so that the stage can make it again. Raises: OSError if it cannot be read.
+    A damaged output is renamed and reported, so that the stage can make it again.
+    Raises: OSError if it cannot be read.
     """
     if not folder.is_dir():
         return False
@@ -76,7 +83,8 @@ def _become(folder: Path, target: Path) -> None:
     try:
         folder.rename(target)
     except OSError:
-        if not target.is_dir():  # else another run was first, with the same content
+        # Otherwise another run was first, with the same content.
+        if not target.is_dir():
             raise
 
 
@@ -92,7 +100,7 @@ def _sync(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` lasting."""
+    """Flush the names in `folder` to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,9 +1,9 @@
-"""Which column of a record is the question, the worked solution and the answer, and what the answer is.
+"""Find a record's question, worked solution and answer by column name.
 
-The rule: upper and lower case, spaces, `_` and `-` in a column's name do not count, and the first name of a list that a
-record has is taken. The gold answer is, in this order: what stands behind `####` or in the last box of the answer
-column, that column itself if it is a number or one short line, else the `####` or box that the solution ends in. An
-answer column that states no answer is the worked solution of one that does (`answer` next to `final_answer`).
+Case, spaces, `_` and `-` in a column's name are ignored. The first name of a list that a record has is used.
+Candidates for the gold answer, in order: the text after `####` or in the last box of the answer column; that
+column itself, if it is a number or one short line; the `####` or box at the end of the solution. An answer
+column without an answer is the worked solution of one that has it (`answer` next to `final_answer`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 from engine.grading.extraction import boxes
 
 QUESTION = ("problem", "question", "prompt", "query", "input", "instruction")
-# Text that a question refers to, and that stands before it.
+# Text that a question refers to. It is placed before the question.
 CONTEXT = ("instruction", "context", "passage", "body")
 SOLUTION = (
     *("solution", "worked solution", "generated solution", "rationale", "explanation", "reasoning"),
     *("response", "output"),
 )
-# Names that mean a final answer in every data set. Those that follow may mean something else.
+# Names that mean a final answer in every data set. The names after them may mean something else.
 FINAL = ("answer", "final answer", "expected answer", "ground truth", "gold")
 ANSWER = (*FINAL, "target", "label", "result")
 
@@ -32,7 +32,7 @@ _LONGEST_ANSWER = 200
 _MOST_WORDS = 5
 _MOST_WORDS_OF_A_SOLUTION = 1
 _WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
-# What a solution column must hold to be taken for an answer alone.
+# A solution column must hold this to count as a bare answer.
 _VALUE = re.compile(r"[\d\\]")
 _SEPARATORS = re.compile(r"[\s_-]+")
 
@@ -47,7 +47,10 @@ class Columns(NamedTuple):
 
 
 def columns_of(record: Mapping[str, Any]) -> Columns:
-    """Return which columns of `record` hold what. A column that is null or blank counts as absent."""
+    """Return the names of the columns of `record`.
+
+    A column that is null or blank counts as absent.
+    """
     names = {
         _SEPARATORS.sub(" ", str(name).strip()).casefold(): str(name)
         for name, value in record.items()
@@ -78,7 +81,7 @@ def _states(value: Any) -> bool:
 def as_text(value: Any) -> str | None:
     """Return a text, or a number as it is written; None for everything else.
 
-    A whole number stays whole: files that know only floats hold 142 as 142.0.
+    A whole number stays whole: files that only have floats hold 142 as 142.0.
     """
     if isinstance(value, str):
         return value.strip()
@@ -92,9 +95,10 @@ def as_text(value: Any) -> str | None:
 
 
 def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
-    """Return the worked solution ("": none) and the gold answer ("": none) from the two columns.
+    """Return the worked solution and the gold answer from the two columns, "" for none.
 
-    GSM8K's answer column holds both; an answer column beside a solution column is the answer, whatever its form.
+    GSM8K's answer column holds both. If there is a solution column, the answer column is the answer in any
+    form.
     """
     if "####" in answer:
         return answer, gold_in(answer)
@@ -108,9 +112,9 @@ def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
 
 
 def gold_in(text: str) -> str:
-    """Return the answer that `text` states in the line behind its last `####`, or in its last box, or "".
+    """Return the answer in the line after the last `####` of `text`, or in its last box, or "".
 
-    A box counts before a heading, which has no digit ("#### Conclusion").
+    A box takes precedence over a heading, which has no digit ("#### Conclusion").
     """
     _, mark, tail = text.rpartition("####")
     found = boxes(tail)[0] or boxes(text)[0]
@@ -121,7 +125,10 @@ def gold_in(text: str) -> str:
 
 
 def is_bare(answer: str, words: int = _MOST_WORDS) -> bool:
-    """Return True if `answer` is an answer alone, of at most `words` words, not a text that leads to one."""
+    """Return True if `answer` is only an answer of at most `words` words.
+
+    A text that leads to an answer gives False.
+    """
     if "####" in answer or "\n" in answer or len(answer) > _LONGEST_ANSWER:
         return False
     return len(_WORD.findall(answer)) <= words

@@ -1,7 +1,8 @@
-"""Whether a question of one split also stands in another: word for word, or by a run of 13 words.
+"""Find questions of one split that also occur in another.
 
-Thirteen-word overlap is GPT-3's measure (Brown et al. 2020, appendix C). It is reported, not acted on: removing rows
-would make the test set another one than published numbers are about.
+They match word for word, or share a run of 13 words. The overlap is reported only. If rows were removed, the
+test set would differ from the one of published numbers.
+Source: GPT-3's measure, Brown et al. 2020, appendix C.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Ids of the questions of `checked` that also stand in `against`, and some pairs to look at."""
+    """Ids of the questions of `checked` that also occur in `against`.
+
+    Attributes:
+        exact: ids of equal questions.
+        shared_run: ids of questions that share a run of words, including the exact ones.
+        pairs: the first few (id in checked, id in against).
+    """
 
     checked: str
     against: str
     exact: tuple[str, ...]
-    shared_run: tuple[str, ...]  # exact ones included
-    pairs: tuple[tuple[str, str], ...]  # (id in checked, id in against), the first few
+    shared_run: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
         return (
@@ -36,7 +43,7 @@ class Overlap:
 def overlap(
     checked: str, rows: Sequence[Row], against: str, others: Sequence[Row], pairs: int = 5
 ) -> Overlap:
-    """Which of `rows` overlap with `others`; case and punctuation do not count."""
+    """Return which of `rows` overlap with `others`; case and punctuation are ignored."""
     whole = {tuple(_words(row.question)) for row in others}
     runs = {run: row.ex_id for row in others for run in _runs(_words(row.question))}
     exact: list[str] = []
@@ -57,5 +64,5 @@ def _words(text: str) -> list[str]:
 
 
 def _runs(words: list[str]) -> Iterator[tuple[str, ...]]:
-    """Every run of 13 words."""
+    """Return every run of 13 words."""
     return zip(*(words[start:] for start in range(WORDS)), strict=False)

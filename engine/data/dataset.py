@@ -1,6 +1,7 @@
-"""Where questions come from: the Hugging Face hub, local files, or the generator of word problems.
+"""Load questions from the Hugging Face hub, local files, or word problems.
 
-Every source gives the same: rows in a fixed order, split into train, validation and test by `data.seed` with none lost.
+Every source returns the same: rows in a fixed order, split into train, validation and test by `data.seed`. No
+row is lost.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """How a known hub data set is laid out; unknown ones are taken to have one configuration."""
+    """Layout of a known hub data set; unknown ones are assumed to have one configuration."""
 
     configurations: tuple[str | None, ...] = (None,)
     licence: str = "see its page on the hub"
@@ -62,7 +63,7 @@ HUB_SETS = {
     ),
 }
 PLATINUM = "madrylab/gsm8k-platinum"
-# sha256 of openai/grade-school-math's files, so that a local copy is known for what it is.
+# sha256 of openai/grade-school-math's files, to recognise a local copy.
 KNOWN_FILES = {
     "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465": "GSM8K train, MIT",
     "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14": "GSM8K test, MIT",
@@ -71,7 +72,7 @@ KNOWN_FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a source gave; `train` is empty if it has no such split.
+    """Rows of a source; `train` is empty if it has no such split.
 
     `files` maps each file or hub name to its sha256 or commit.
     """
@@ -86,7 +87,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The rows of an experiment. `shots` are the worked examples of few-shot prompts, kept out of training."""
+    """The rows of an experiment.
+
+    `shots` are the worked examples of few-shot prompts, which are not trained on.
+    """
 
     train: list[Row]
     validation: list[Row]
@@ -96,7 +100,11 @@ class Splits:
 
 
 def check_source(profile: Profile, stages: Collection[str] = ()) -> None:
-    """Raise InputError before anything starts if `stages` cannot use the data: reads local files whole."""
+    """Check, before anything starts, that `stages` can use the data.
+
+    Local files are read completely.
+    Raises: InputError if they cannot.
+    """
     data = profile.data
     if data.source == WORD_PROBLEMS:
         _check_size(profile, data.train_rows)
@@ -111,11 +119,14 @@ def check_source(profile: Profile, stages: Collection[str] = ()) -> None:
 
 
 def check_rows(profile: Profile, train: Sequence[Row], test: Sequence[Row], stages: Collection[str]) -> None:
-    """Raise InputError if one of `stages` cannot train on the training rows, or they are rows of the test split."""
+    """Check that `stages` can train on the training rows.
+
+    Raises: InputError if one cannot, or if the rows belong to the test split.
+    """
     data, trained = profile.data, [stage for stage in ("sft", "grpo") if stage in stages]
     if trained and not train:
         raise InputError(
-            f"data.source {data.source}: has no split {data.train_split!r} for stage {trained[0]}; name one with "
+            f"data.source {data.source}: has no split {data.train_split!r} for stage {trained[0]}; choose one with "
             "data.train_split (a part of another one: 'test[:80%]', with data.test_split='test[80%:]'), or run "
             "data, preprocess and eval alone"
         )
@@ -130,7 +141,10 @@ def check_rows(profile: Profile, train: Sequence[Row], test: Sequence[Row], stag
 
 
 def fingerprint(profile: Profile) -> dict[str, str]:
-    """What identifies the source's content without loading it: file hashes, hub revision, or the generator's code."""
+    """Return what identifies the source's content without loading it.
+
+    It is the files' hashes, the hub revision, or the hash of the word problems' code.
+    """
     data = profile.data
     if data.source == WORD_PROBLEMS:
         return {"word_problems.py": file_hash(Path(__file__).with_name("word_problems.py"))}
@@ -144,7 +158,10 @@ def fingerprint(profile: Profile) -> dict[str, str]:
 
 
 def load(profile: Profile) -> Source:
-    """Return every row of the profile's source, checked. Raises InputError."""
+    """Return every row of the profile's source, checked.
+
+    Raises: InputError.
+    """
     data = profile.data
     if data.source == WORD_PROBLEMS:
         return _word_problems(profile)
@@ -167,9 +184,9 @@ def load(profile: Profile) -> Source:
 
 
 def split(source: Source, profile: Profile) -> Splits:
-    """Return disjoint train, validation, test and few-shot rows, chosen by `data.seed` and never by the run's seed.
+    """Return disjoint train, validation, test and few-shot rows.
 
-    Together they are every row that the limits leave.
+    `data.seed` decides, never the run's seed. Together they are every row that the limits leave.
     """
     data = profile.data
     _check_size(profile, len(source.train))
@@ -215,7 +232,7 @@ def _check_no_shots(profile: Profile) -> None:
 
 
 def _check_apart(profile: Profile, train: Sequence[Row], test: Sequence[Row], trains: bool) -> None:
-    """Raise InputError if rows that are trained on, or shown as examples, are rows of the test split."""
+    """Raise InputError if rows for training or for examples belong to the test split."""
     data, name = profile.data, part_of(profile.data.train_split).name
     if name != part_of(data.test_split).name:
         return
@@ -254,7 +271,10 @@ def _local_split(profile: Profile, split: str) -> list[Row]:
 
 
 def _local_rows(profile: Profile) -> tuple[list[Row], list[Row]]:
-    """Return train and test. A source without a training split can still be evaluated on."""
+    """Return train and test.
+
+    A source without a training split can still be evaluated.
+    """
     data = profile.data
     train, test = (_local_split(profile, split) for split in (data.train_split, data.test_split))
     if test:
@@ -327,8 +347,8 @@ def _hub_rows(
             if first.startswith("Unknown split"):
                 return None
             raise InputError(
-                f"data.source {name} ({split}, revision {revision}): the hub did not give it: {first}; "
-                "see data.config, data.train_split and data.test_split, or name a local folder"
+                f"data.source {name} ({split}, revision {revision}): the hub did not provide it: {first}; "
+                "see data.config, data.train_split and data.test_split, or choose a local folder"
             ) from None
         records += [
             (f"{name}/{configuration or split}:{row + 1}", dict(record)) for row, record in enumerate(table)
@@ -337,7 +357,7 @@ def _hub_rows(
 
 
 def _commit(name: str, revision: str) -> str:
-    """The commit that `revision` stands for; the revision itself where the hub cannot be asked."""
+    """Return the commit of `revision`, or the revision itself if the hub cannot be reached."""
     if _COMMIT.match(revision):
         return revision
     import huggingface_hub
@@ -352,7 +372,10 @@ def _commit(name: str, revision: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal. Raises: InputError."""
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises: InputError if it cannot be read.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -360,7 +383,7 @@ def file_hash(path: Path) -> str:
 
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:
-    """Mean, median, 95th percentile and largest length of `texts`, in characters."""
+    """Return mean, median, 95th percentile and maximum length of `texts`, in characters."""
     if not texts:
         return {"mean": 0.0, "median": 0.0, "p95": 0.0, "max": 0.0}
     sizes = np.array([len(text) for text in texts])

@@ -4,8 +4,9 @@
     prompt = text                                   (a chat template writes its special tokens itself)
     answer = text as it continues a prompt's end    (the caller appends the end-of-sequence id)
 
-What a post-processor adds behind a text (EOS, SEP) is never part of a prompt: the answer could not follow. Imports no
-model library.
+What a post-processor adds after a text (EOS, SEP) is never part of a prompt, because the answer could not
+follow.
+This module imports no model library.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import Any
 
 from engine.special_tokens import leading
 
-# An answer's context if the real one merges with it: a line break merges with no letter or digit.
+# Context of an answer if the real context merges with it. A line break merges with no letter or digit.
 _BREAK = "\n"
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
-    """Return the ids of each text, with the tokenizer's leading special tokens if `special`, and none behind it.
+    """Return the ids of each text.
 
-    Raises: ValueError if the special tokens cannot be told from the text.
+    Args:
+        special: put the tokenizer's leading special tokens before each text. None follow it.
+    Raises: ValueError if the special tokens cannot be separated from the text.
     """
     if not texts:
         return []
@@ -34,10 +37,11 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], special: bool) -> list[li
 
 
 def encode_prompts(tokenizer: Any, texts: Sequence[str], template: str) -> list[list[int]]:
-    """Return the ids of each prompt, equal to `apply_chat_template(..., tokenize=True)` for the chat form.
+    """Return the ids of each prompt.
 
-    Raises: ValueError if a prompt ends in the end-of-sequence id, which a chat template without a generation prompt
-        may write.
+    For the chat form they equal those of `apply_chat_template(..., tokenize=True)`.
+    Raises: ValueError if a prompt ends in the end-of-sequence id, which a chat template without a generation
+        prompt may write.
     """
     found = encode_texts(tokenizer, texts, special=template == "plain")
     end = tokenizer.eos_token_id
@@ -50,14 +54,15 @@ def encode_prompts(tokenizer: Any, texts: Sequence[str], template: str) -> list[
 
 
 def encode_answers(tokenizer: Any, texts: Sequence[str], after: str) -> list[list[int]]:
-    """Return the ids of each answer as it continues `after`, the end of its prompt, without an end-of-sequence id.
+    """Return the ids of each answer after `after`, the end of its prompt.
 
-    Prompt and answer are tokenised apart and joined: the prompt's ids are then the same in training as in generation,
-    where no answer exists yet, and the border between them is exact. Tokenised together, a token could reach across
-    it. But an answer is not the start of a text: a tokenizer that adds a space there (SentencePiece's dummy prefix,
-    `add_prefix_space`) would put it into the middle. So `after` is encoded with the answer and its ids are cut off.
-
-    An end-of-sequence id that the text itself spells is left out, because it would end the answer early.
+    No end-of-sequence id is added. Prompt and answer are tokenised separately and joined. The prompt's ids
+    are then the same in training as in generation, when no answer exists yet. The border between them is
+    exact; tokenised together, a token could cross it.
+    But an answer is not the start of a text. A tokenizer that adds a space there (SentencePiece's dummy
+    prefix, `add_prefix_space`) would put it into the middle. So `after` is encoded with the answer, and its
+    ids are removed.
+    An end-of-sequence id that the text itself spells is dropped, because it would end the answer early.
     """
     found: list[list[int] | None] = [None] * len(texts)
     for context in (after, _BREAK):

@@ -1,8 +1,11 @@
-"""What is raised where the hub cannot be reached; loading it loads the hub's library."""
+"""Errors that mean that the hub cannot be reached.
+
+Importing this module imports the hub's library.
+"""
 
 from __future__ import annotations
 
 from huggingface_hub.errors import HfHubHTTPError
 
-# OSError, and the error of the HTTP client, which is another one in every other version of the hub's library.
+# OSError, and the error of the HTTP client, which differs between versions of the hub's library.
 UNREACHABLE: tuple[type[BaseException], ...] = HfHubHTTPError.__bases__

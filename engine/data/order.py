@@ -1,7 +1,7 @@
-"""Which rows a step takes: seeded epochs laid end to end, a pure function of seed and step.
+"""The rows of each step: seeded epochs laid end to end.
 
-Because nothing is remembered between steps, a resumed run takes exactly the rows that it would have taken, and no
-row is lost at the end of an epoch: a batch may span two.
+They are a pure function of seed and step. Nothing is stored between steps, so a resumed run takes the same
+rows as an uninterrupted one. No row is lost at the end of an epoch, because a batch may span two.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from engine.messages import derived_seed
 
 
 def epoch_order(rows: int, epoch: int, *seed: int | str) -> NDArray[np.int64]:
-    """A permutation `(rows,)` of one epoch."""
+    """Return the permutation `(rows,)` of one epoch."""
     return np.random.default_rng(derived_seed("epoch", epoch, *seed)).permutation(rows)
 
 
 def batch_rows(rows: int, step: int, size: int, *seed: int | str) -> list[int]:
-    """The `size` rows of step `step` (counted from 0) in the endless sequence of shuffled epochs."""
+    """Return the `size` rows of step `step` in the endless sequence of shuffled epochs.
+
+    Steps are counted from 0.
+    """
     taken: list[int] = []
     position = step * size
     while len(taken) < size:

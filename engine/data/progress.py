@@ -1,4 +1,7 @@
-"""How far a stage is, told at most a few times a second, with the time that is left at the pace so far."""
+"""A stage's progress, reported at most twice a second, with the time left.
+
+The time left follows from the pace so far.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ INTERVAL_SECONDS = 0.5
 
 
 class Progress:
-    """Counts `unit`s of `total`; `before` of them were done by an earlier attempt and do not count for the pace."""
+    """Counts `unit`s of `total`.
+
+    `before` of them were done by an earlier attempt and do not count for the pace.
+    """
 
     def __init__(
         self, emit: Callable[[Record], None], stage: str, total: int, unit: str, before: int = 0
@@ -22,7 +28,7 @@ class Progress:
         self.total, self.done = total, before
 
     def advance(self, count: int = 1, **details: float) -> None:
-        """`count` more are done; `details` go into the payload (tokens, dollars)."""
+        """Add `count` finished units; `details` go into the payload (tokens, dollars)."""
         self.done += count
         now = time.monotonic()
         if self.done >= self.total or now - self._told >= INTERVAL_SECONDS:
@@ -30,7 +36,7 @@ class Progress:
             self._emit(Event("progress", "", self._stage, payload=self.payload() | details))
 
     def payload(self) -> dict[str, float | str]:
-        """done, total, unit and eta_seconds (none before the first unit is done)."""
+        """Return done, total, unit and eta_seconds (absent before the first unit is done)."""
         told: dict[str, float | str] = {"done": self.done, "total": self.total, "unit": self._unit}
         new = self.done - self._before
         if new:

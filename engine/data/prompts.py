@@ -1,7 +1,8 @@
-"""From a question to the text that a model is given, and from a worked solution to the text that it should give.
+r"""Convert questions to prompts, and worked solutions to answers.
 
-Two forms: `chat`, the tokenizer's own chat template, and `plain`, `Question: …\\nAnswer:`. Training and generation use
-the same functions; engine/data/encoding.py makes token ids of the texts. Imports no model library.
+There are two forms: `chat`, the tokenizer's own chat template, and `plain`, `Question: …\nAnswer:`. Training
+and generation use the same functions. engine/data/encoding.py converts the texts to token ids.
+This module imports no model library.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ _FINAL_LINE = re.compile(r"\n*####[^\n]*\s*\Z")
 
 
 def wants_box(instruction: str) -> bool:
-    """True where the instruction asks for `\\boxed{}`; solutions end in `#### N` otherwise."""
+    r"""Return True if the instruction requests `\boxed{}`; otherwise solutions end in `#### N`."""
     return "\\boxed" in instruction
 
 
 def worked(row: Row, instruction: str) -> str:
-    """Return the row's own solution without calculator marks, its answer in the form that `instruction` asks for.
+    """Return the row's own solution without calculator marks.
 
-    A row without a solution gives the answer alone.
+    Its answer has the form that `instruction` requests. A row without a solution gives only the answer.
     """
     text = _CALCULATION.sub("", row.solution)
     marked, boxed = bool(_FINAL_LINE.search(text)), bool(boxes(text)[0])
@@ -35,7 +36,7 @@ def worked(row: Row, instruction: str) -> str:
 
 
 def ended(text: str, answer: str, instruction: str) -> str:
-    """Return `text` with `answer` at its end in the form that `instruction` asks for."""
+    """Return `text` with `answer` at its end in the form that `instruction` requests."""
     end, joint = (f"\\boxed{{{answer}}}", "\n\n") if wants_box(instruction) else (f"#### {answer}", "\n")
     return f"{text}{joint}{end}" if text else end
 
@@ -43,7 +44,10 @@ def ended(text: str, answer: str, instruction: str) -> str:
 def prompt_text(
     tokenizer: Any, question: str, template: str, instruction: str = "", shots: Sequence[Row] = ()
 ) -> str:
-    """What the model is given for `question`, worked examples before it. ValueError: no chat template to be had."""
+    """Return the prompt for `question`, with worked examples before it.
+
+    Raises: ValueError if the tokenizer has no chat template.
+    """
     if template == "plain":
         parts = [f"{instruction}\n\n"] if instruction else []
         parts += [f"Question: {shot.question}\nAnswer: {worked(shot, instruction)}\n\n" for shot in shots]
@@ -61,11 +65,14 @@ def prompt_text(
 
 
 def answer_text(template: str, solution: str) -> str:
-    """What the model should go on with after the prompt; the end-of-sequence id comes behind it."""
+    """Return the text that the model should generate after the prompt.
+
+    The end-of-sequence id follows it.
+    """
     return f" {solution.strip()}" if template == "plain" else solution.strip()
 
 
 def prompt_end(tokenizer: Any, template: str, instruction: str = "") -> str:
-    """Return the text that follows the question in every prompt: what an answer continues."""
+    """Return the text that follows the question in every prompt, which an answer continues."""
     probe = "What is 17 + 4?"
     return prompt_text(tokenizer, probe, template, instruction).rpartition(probe)[2]

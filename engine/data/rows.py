@@ -1,10 +1,11 @@
-"""Questions with gold answers and worked solutions, and the check that every record of a file is one.
+"""Questions with gold answers and worked solutions, and checks of records.
 
-A record has a question and an answer, a worked solution, or both (engine/data/columns.py has the names): GSM8K's form
-(`question`, `answer` ending in `#### N`), MATH's (`problem`, `solution`, and `answer` or a box in the solution), or a
-bare answer (`question`, `answer` 5 or "3/4"), which is enough for GRPO and evaluation. `id` or `unique_id` is optional.
-A file with any faulty record is refused as a whole, with place and reason for each: a row that is left out in silence
-changes every number after it.
+A record has a question and an answer, a worked solution, or both (names: engine/data/columns.py). Accepted
+forms are GSM8K's (`question`, `answer` ending in `#### N`), MATH's (`problem`, `solution`, and `answer` or a
+box in the solution), or a bare answer (`question`, `answer` 5 or "3/4"). A bare answer is enough for GRPO and
+evaluation. `id` or `unique_id` is optional.
+A file with a faulty record is rejected as a whole, with place and reason for each: a row that is silently
+omitted changes every number after it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffd]")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question. `solution` is the worked solution as the source has it ("": none); `answer` is the gold answer."""
+    """One question.
+
+    Attributes:
+        solution: the worked solution as the source has it, "" for none.
+        answer: the gold answer.
+    """
 
     ex_id: str
     question: str
@@ -53,13 +59,15 @@ def read_split(paths: Sequence[Path], split: str, max_characters: int = 20_000) 
 
 
 def checked_rows(found: Iterable[tuple[str, Any]], split: str, max_characters: int, source: str) -> list[Row]:
-    """Return rows from (place, record or Fault) pairs; a row without an id gets SPLIT-INDEX.
+    """Return rows from (place, record or Fault) pairs.
 
-    Raises: InputError that lists the faulty records, or says that there are no rows at all.
+    A row without an id gets SPLIT-INDEX.
+    Raises: InputError that lists the faulty records, or if there are not any rows.
     """
     rows: list[Row] = []
     faults: list[Fault] = []
-    seen: dict[str, str] = {}  # id or question → place
+    # Id or question → place.
+    seen: dict[str, str] = {}
     for place, record in found:
         row = (
             record
@@ -80,7 +88,7 @@ def checked_rows(found: Iterable[tuple[str, Any]], split: str, max_characters: i
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
-    """Write `rows` one a line; `read_rows` reads them back as they were."""
+    """Write `rows`, one per line; `read_rows` reads them back unchanged."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
@@ -102,7 +110,7 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row |
     question = f"{context}\n\n{question}" if context else question
     solution, gold = solution_and_gold(solution, answer)
     if not gold and answer:
-        told = f"{names.answer} has no '#### N' or box at its end and is no answer alone (one short line)"
+        told = f"{names.answer} has no '#### N' or box at its end and is not a bare answer (one short line)"
         return Fault(place, told)
     if not gold:
         return Fault(
@@ -112,7 +120,7 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row |
     if reason:
         return Fault(place, reason)
     named = (record.get(name) for name in ("id", "unique_id"))
-    # Tables hold null, NaN or an empty text for a row that has no id.
+    # Tables hold null, NaN or an empty text for a row without an id.
     ex_id = next((text for found in named if (text := as_text(found))), default_id)
     return Row(ex_id, question, solution, gold)
 
@@ -126,7 +134,7 @@ def _fault_in_gold(gold: str) -> str:
     if verdict.correct and verdict.answer:
         return ""
     return (
-        f"the answer {gold[:40]!r} cannot be graded: it would not be found right if a model gave it; an answer has "
+        f"the answer {gold[:40]!r} cannot be graded: it would be graded as wrong if a model gave it; an answer has "
         f"at most {MAX_ANSWER} characters and closes its braces"
     )
 
@@ -157,9 +165,7 @@ def _fault_in_value(value: Any, name: str, max_characters: int) -> str:
     if text is None:
         return f"{name} is a JSON {type(value).__name__} ({str(value)[:20]}), not text or a finite number"
     if len(text) > max_characters:
-        return (
-            f"{name} has {len(text):,} characters; the most is data.max_row_characters = {max_characters:,}"
-        )
+        return f"{name} has {len(text):,} characters; the maximum is data.max_row_characters = {max_characters:,}"
     control = _CONTROL.search(text)
     if control:
         return f"{name} holds the control or broken character U+{ord(control.group()):04X}"
@@ -168,7 +174,10 @@ def _fault_in_value(value: Any, name: str, max_characters: int) -> str:
 
 
 def _repeats(row: Row, place: str, seen: dict[str, str]) -> Fault | None:
-    """Return the fault of a row whose id or question came before; note both otherwise."""
+    """Return the fault of a row with an earlier row's id or question.
+
+    Otherwise remember both.
+    """
     for kind, key in (("id", f"id:{row.ex_id}"), ("question", f"question:{row.question}")):
         if key in seen:
             what = f"{kind} {row.ex_id!r}" if kind == "id" else "question"
@@ -180,7 +189,7 @@ def _repeats(row: Row, place: str, seen: dict[str, str]) -> Fault | None:
 
 
 def _summary(faults: list[Fault]) -> str:
-    """Return one line with each reason once: where it is found first, and in how many more lines."""
+    """Return one line with each reason once, its first place, and the number of further lines."""
     places: dict[str, list[str]] = {}
     for fault in faults:
         places.setdefault(fault.reason, []).append(fault.place)

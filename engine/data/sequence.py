@@ -1,4 +1,4 @@
-"""What a policy is trained on: a prompt and its response, as one row of token ids."""
+"""Training data of a policy: prompt and response as one row of token ids."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A prompt and its response. `token_ids` ends with the end-of-sequence id exactly when `finished`."""
+    """A prompt and its response.
 
-    token_ids: NDArray[np.int32]  # (tokens,)
+    Attributes:
+        token_ids: (tokens,); ends with the end-of-sequence id exactly if `finished`.
+        prompt_length: tokens of the prompt.
+        finished: the response ended by itself.
+    """
+
+    token_ids: NDArray[np.int32]
     prompt_length: int
     finished: bool
 
     @property
     def response_length(self) -> int:
-        """Tokens of the response, its end-of-sequence id included."""
+        """Tokens of the response, including its end-of-sequence id."""
         return len(self.token_ids) - self.prompt_length

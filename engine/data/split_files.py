@@ -1,9 +1,11 @@
-"""Which files of a folder hold a split, and which part of it is meant.
+"""Find the files of a split in a folder, and the part of it to use.
 
-A split is named as on the hub: `train`, `test`, or a part, `train[:90%]`, `train[500:]`. Its files are, in this order:
-SPLIT.jsonl in the folder; files and folders there that are called like the split (`test.csv`, `gsm8k_test.parquet`,
-`test/part-0.json`); the same in nested folders. Of a path the name closest to the rows decides. A folder
-that `save_to_disk` made of one data set is `train`. Hidden files and the caches in such a folder are not read.
+A split is named as on the hub: `train`, `test`, or a part, `train[:90%]`, `train[500:]`. Its files are, in
+this order: SPLIT.jsonl in the folder; files and folders there with the split's name (`test.csv`,
+`gsm8k_test.parquet`, `test/part-0.json`); the same in nested folders. In a path, the name closest to the rows
+decides.
+A folder that `save_to_disk` made of one data set is `train`. Hidden files and the caches in such a folder are
+not read.
 """
 
 from __future__ import annotations
@@ -20,32 +22,35 @@ from store.plain_json import parse
 Item = TypeVar("Item")
 
 _PART = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?\Z")
-# The words by which a path names a split, as the hub's own layout rules have them.
+# Words in a path that identify a split, from the hub's own layout rules.
 _WORDS = {
     "train": frozenset({"train", "training"}),
     "validation": frozenset({"validation", "valid", "val", "dev"}),
     "test": frozenset({"test", "testing", "eval", "evaluation"}),
 }
-# What `datasets.save_to_disk` writes beside the rows.
+# File that `datasets.save_to_disk` writes next to the rows.
 STATE = "state.json"
 _NO_ROWS = frozenset({STATE, "dataset_info.json", "dataset_dict.json", "dataset_infos.json"})
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A split and which rows of it, as Python's slices count; `90%` is that share of its rows."""
+    """A split and a slice of its rows, counted as in Python; `90%` is that share of its rows."""
 
     name: str
     start: str
     stop: str
 
     def of(self, rows: Sequence[Item]) -> list[Item]:
-        """Return the rows that are meant."""
+        """Return the rows of the slice."""
         return list(rows[_place(self.start, len(rows)) : _place(self.stop, len(rows))])
 
 
 def part_of(split: str) -> Part:
-    """Return the split and part that `split` names. Raises InputError."""
+    """Return the split and part that `split` names.
+
+    Raises: InputError.
+    """
     found = _PART.match(split.strip())
     if found is None:
         raise InputError(f"data split {split!r}: write NAME, NAME[:90%] or NAME[500:]")
@@ -59,11 +64,12 @@ def _place(text: str, rows: int) -> int | None:
 
 
 def files_of(source: Path, split: str, configs: Sequence[str]) -> list[Path]:
-    """Return the files with the rows of `split`; none if there are no such files. Raises InputError if ambiguous.
+    """Return the files with the rows of `split`; the list may be empty.
 
     Args:
-        source: a folder, or a file that is the only one.
-        configs: subfolders to look into instead of the whole folder.
+        source: a folder, or a single file.
+        configs: subfolders to search instead of the whole folder.
+    Raises: InputError if the files are ambiguous.
     """
     if source.is_file():
         return [source] if split in (_split_in([source.stem]) or "train", source.stem) else []
@@ -96,14 +102,17 @@ def _in_folder(folder: Path, split: str) -> list[Path]:
 
 
 def _has_rows(path: Path, inside: Path) -> bool:
-    """Return True if `path`, `inside` relative to its folder, holds rows and is neither hidden nor a cache."""
+    """Return True if `path` holds rows and is neither hidden nor a cache.
+
+    `inside` is the path relative to its folder.
+    """
     is_hidden = any(part.startswith((".", "__")) for part in inside.parts)
     is_rows = path.suffix.lower() in READERS and path.name not in _NO_ROWS and path.is_file()
     return is_rows and not is_hidden and not _is_cache(path)
 
 
 def _is_cache(path: Path) -> bool:
-    """Return True if the state file next to an Arrow file lists the data set's files, and it is none of them.
+    """Return True if an Arrow file's state file lists only other files of the data set.
 
     `datasets` writes the result of each `map` and `filter` next to the rows that it was made from.
     """
@@ -129,7 +138,7 @@ def is_one_set(folder: Path) -> bool:
 
 
 def _split_in(names: Sequence[str]) -> str:
-    """Return the split that the first of `names` with such a word names, or ""."""
+    """Return the split of the first of `names` that contains a split's word, or ""."""
     for name in names:
         words = set(re.split(r"[^a-z]+", name.casefold()))
         for split, known in _WORDS.items():
@@ -139,8 +148,8 @@ def _split_in(names: Sequence[str]) -> str:
 
 
 def accepted(source: Path) -> str:
-    """Return which forms of local data are accepted, for messages."""
+    """Return the accepted forms of local data, for messages."""
     return (
-        f"give {source.name or source}/ with train and test as {FORMS}: files or folders called like their split "
-        "(data.train_split and data.test_split name others), each row with a question and an answer"
+        f"give {source.name or source}/ with train and test as {FORMS}: files or folders with the name of their split "
+        "(data.train_split and data.test_split choose others), each row with a question and an answer"
     )

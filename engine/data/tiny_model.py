@@ -1,7 +1,8 @@
-"""The demo's tokenizer and model, made on the spot: byte-level BPE over word problems and a Qwen2 of random weights.
+"""The demo's tokenizer and model.
 
-The tokenizer loses nothing: any text comes back from its ids byte for byte, though text unlike word problems takes
-many. It is the same for every seed. A word of the problems is one token with its leading space, and so is a number.
+The tokenizer is byte-level BPE over word problems; the model is a Qwen2 with random weights. The tokenizer is
+lossless: every text is restored from its ids byte for byte, though text unlike word problems takes many. It
+is the same for every seed. A word of the problems, with its leading space, is one token, and so is a number.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from engine.messages import derived_seed
 from profiles.training import Pretrain
 
 END = "<|endoftext|>"
-TEXTS = 4000  # problems that the tokenizer is trained on: every word of theirs many times
-LONGEST = 2048  # positions
-# Words and numbers with the space before them, marks with the line breaks behind them, and whatever space is left.
+# Problems to train the tokenizer on, so that each of their words occurs many times.
+TEXTS = 4000
+# Positions.
+LONGEST = 2048
+# Words and numbers with the space before them, marks with the line breaks after them, and remaining space.
 PIECES = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+\n*|\s+"
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocabulary` tokens (at least 257: every byte and the end-of-sequence token)."""
+    """Return a tokenizer of at most `vocabulary` tokens.
+
+    At least 257 are needed: every byte and the end-of-sequence token.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -56,7 +62,10 @@ def _texts() -> list[str]:
 
 
 def make_model(shape: Pretrain, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
-    """A Qwen2 with random float32 weights that follow from `seed`; the head is the embedding."""
+    """Return a Qwen2 with random float32 weights that follow from `seed`.
+
+    The head is tied to the embedding.
+    """
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=shape.width,

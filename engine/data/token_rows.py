@@ -1,4 +1,7 @@
-"""Rows of token ids on disk: one flat int32 array and its offsets, memory-mapped by whoever reads."""
+"""Rows of token ids on disk: one flat int32 array and its offsets.
+
+Readers map the arrays into memory.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class TokenRows:
-    """The rows that `write_rows` wrote under `name`; reading one touches its own pages only."""
+    """The rows that `write_rows` wrote under `name`; reading a row touches only its own pages."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._tokens = _mapped(folder / f"{name}.tokens.npy")
@@ -22,7 +25,10 @@ class TokenRows:
         return len(self._offsets) - 1
 
     def __getitem__(self, row: int) -> NDArray[np.int32]:
-        """Token ids `(tokens,)` of a row."""
+        """Return the token ids `(tokens,)` of a row.
+
+        Raises: IndexError if there is not such a row.
+        """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         return self._tokens[self._offsets[row] : self._offsets[row + 1]]
@@ -32,7 +38,10 @@ class TokenRows:
 
 
 def write_rows(folder: Path, name: str, rows: Sequence[Sequence[int]]) -> None:
-    """Writes rows of token ids as NAME.tokens.npy `(all tokens,)` and NAME.offsets.npy `(rows + 1,)`."""
+    """Write rows of token ids as NAME.tokens.npy and NAME.offsets.npy.
+
+    Their shapes are `(all tokens,)` and `(rows + 1,)`.
+    """
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     flat = np.fromiter((token for row in rows for token in row), np.int32, int(offsets[-1]))
@@ -41,13 +50,13 @@ def write_rows(folder: Path, name: str, rows: Sequence[Sequence[int]]) -> None:
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> None:
-    """Writes JSON-ready records one a line."""
+    """Write JSON-ready records, one per line."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The records that `write_lines` wrote."""
+    """Return the records that `write_lines` wrote."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 

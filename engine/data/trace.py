@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`text` states its answer at the end. `finished` is false where the teacher ran out of tokens."""
+    """A solution; `text` states its answer at the end.
+
+    `finished` is false if the teacher ran out of tokens.
+    """
 
     ex_id: str
     sample: int

@@ -6,8 +6,7 @@ It takes `replay.Rollouts`, so a live worker and a record lead to the same arith
 takes its share of the microbatches. Counts, metrics and old log-probs are those of the whole step.
 Two metrics compare log-probs and answer different questions:
 
-    sampling/logprob_difference   sampler against trainer, both at the weights that sampled: an error of
-    arithmetic
+    sampling/logprob_difference   sampler against trainer, both at the weights that sampled: arithmetic error
     policy/logprob_change         policy at each update against the ratio's denominator: how far it has moved
 """
 

@@ -1,7 +1,6 @@
 """Record rollouts while training continues, within a size budget.
 
-    record(step N) ─▶ thread: compress, write, sync, rename ─▶ over budget? remove the lowest steps, not step
-    N
+    record(step N) ─▶ thread: compress, write, sync, rename ─▶ over budget? remove lowest steps, not step N
 
 The trainer only waits if step N is not written when step N + 1 is reported. A killed trainer leaves whole
 files and at most one draft, which the next record of that step replaces. A checkpoint begins after `wait`, so

@@ -1,6 +1,6 @@
-"""A model folder in Hugging Face form, checked without torch before anything is started.
+"""Check a model folder in Hugging Face form without torch, before a run starts.
 
-    folder or hub name ─▶ located ─▶ check_folder (the model) ─▶ check_use (what a profile asks of it)
+    folder or hub name ─▶ located ─▶ check_folder (the model) ─▶ check_use (what a profile needs of it)
 
 Each check reads a few small files and raises FolderFault with one line: the file, the fault, the remedy.
 """

@@ -1,6 +1,7 @@
-"""Whether transformers can build a model folder's model, as an ordinary decoder that predicts the next token.
+"""Check that transformers can build a folder's model as a causal decoder.
 
-What transformers knows is read from its source files, which costs milliseconds; importing them loads torch.
+The known architectures are read from transformers' source files, which takes milliseconds. Importing them
+would load torch.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from engine.model_folder.reading import FolderFault, ModelFolder
 AUTO = "models/auto"
 CONFIGS = ("CONFIG_MAPPING_NAMES", ("auto_mappings.py", "configuration_auto.py"))
 CAUSAL = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", ("modeling_auto.py",))
-# Keys under which transformers keeps the parts of a model of several parts.
+# Keys under which transformers stores the parts of a model with several parts.
 PARTS = ("text_config", "vision_config", "audio_config", "encoder", "decoder", "generator", "llm_config")
 QUANTISED = ("quantization_config", "compression_config")
 
 
 def check_architecture(folder: ModelFolder) -> None:
-    """Raise FolderFault unless config.json describes a causal language model that is not quantised."""
+    """Check that config.json describes a causal language model that is not quantised.
+
+    Raises: FolderFault if it does not.
+    """
     config = folder.config
     _refuse_quantised(config)
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
-        raise FolderFault("config.json: has no model_type, so that its architecture is not known; add it")
+        raise FolderFault("config.json: has no model_type, so its architecture is unknown; add it")
     if config.get("is_encoder_decoder"):
         raise FolderFault(_not_causal(f"{kind} is an encoder-decoder model (is_encoder_decoder)"))
     parts = [part for part in PARTS if isinstance(config.get(part), dict)]
@@ -75,7 +79,7 @@ def _not_causal(reason: str) -> str:
 
 @cache
 def mapping(name: str, files: tuple[str, ...]) -> dict[str, str]:
-    """Return what transformers' source assigns to `name`; empty if this version keeps it elsewhere."""
+    """Return what transformers' source assigns to `name`; empty if this version defines it elsewhere."""
     found: dict[str, str] = {}
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
@@ -89,7 +93,10 @@ def mapping(name: str, files: tuple[str, ...]) -> dict[str, str]:
 
 
 def _entries(node: ast.stmt, name: str) -> dict[str, str]:
-    """Return the literal entries that `node` gives the mapping `name`: an assignment or NAME.update({…})."""
+    """Return the literal entries that `node` gives the mapping `name`.
+
+    `node` is an assignment or NAME.update({…}).
+    """
     value: ast.expr | None = None
     if isinstance(node, (ast.Assign, ast.AnnAssign)):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -103,7 +110,7 @@ def _entries(node: ast.stmt, name: str) -> dict[str, str]:
 
 
 def _pairs(value: ast.expr) -> list[tuple[str, str]]:
-    """Return the pairs of texts in `value`, as dictionary entries or as tuples, however deep they stand."""
+    """Return the pairs of texts in `value` at any depth, as dictionary entries or as tuples."""
     found: list[tuple[ast.expr | None, ast.expr]] = []
     for node in ast.walk(value):
         if isinstance(node, ast.Dict):

@@ -1,6 +1,6 @@
-"""A model folder's chat template, rendered as transformers renders it but without loading transformers.
+"""Render a folder's chat template as transformers does, without loading it.
 
-It is asked for the prompts that the profile would make, with a question that occurs in no template.
+The test prompts are those of the profile, with a question that occurs in no template.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from engine.model_folder.tokenizer_settings import chat_template, special_tokens
 from profiles import Profile
 
 QUESTION = "What is 90817 plus 26354?"
-# What a template can raise besides its own errors, by what it does with the messages.
+# Errors that a template can raise besides its own, depending on what it does with the messages.
 ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
-    """Raise FolderFault unless the folder's template makes a prompt with the question out of the profile's messages."""
+    """Check that the template makes a prompt with the question from the profile's messages.
+
+    Raises: FolderFault if it does not.
+    """
     if "chat" not in {profile.preprocess.template, *profile.eval.templates}:
         return
     if folder.partial and not folder.has("tokenizer_config.json"):
@@ -49,18 +52,21 @@ def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
             raise FolderFault(_refusal(tokenizer, instruction, error)) from None
         if QUESTION not in prompt:
             raise FolderFault(
-                "chat template: the prompt that it makes does not hold the question; correct the template, or "
+                "chat template: its prompt does not contain the question; correct the template, or "
                 "--set preprocess.template=plain"
             )
         if end is not None and prompt.endswith(end):
             raise FolderFault(
-                f"chat template: ends a prompt with the end-of-sequence token {end}, so that no answer can follow; add "
+                f"chat template: ends a prompt with the end-of-sequence token {end}, so no answer can follow; add "
                 "a generation prompt to it, or --set preprocess.template=plain (and eval.templates)"
             )
 
 
 class TemplateAlone:
-    """What of a tokenizer a chat prompt needs. `apply_chat_template` raises what the template raises."""
+    """The part of a tokenizer that a chat prompt needs.
+
+    `apply_chat_template` raises what the template raises.
+    """
 
     def __init__(self, template: str, special: dict[str, str | None]) -> None:
         self.chat_template = template
@@ -74,7 +80,7 @@ class TemplateAlone:
 
 
 class _Generation(Extension):
-    """The tag `generation`, which marks an answer for training and leaves its text as it is."""
+    """The tag `generation`, which marks an answer for training and leaves its text unchanged."""
 
     tags = {"generation"}  # noqa: RUF012, as jinja2 declares it
 
@@ -103,7 +109,10 @@ def _raise(message: str) -> None:
 
 
 def _refusal(tokenizer: TemplateAlone, instruction: str, error: Exception) -> str:
-    """Return the line for a template that raises `error`: of the system prompt, if it does not without one."""
+    """Return the message for a template that raises `error`.
+
+    It blames the system prompt if the template works without one.
+    """
     reason = (str(error) or type(error).__name__).partition("\n")[0]
     try:
         prompt_text(tokenizer, QUESTION, "chat", "")

@@ -1,4 +1,4 @@
-"""All checks of a model folder, in the order in which one fault would hide another."""
+"""All checks of a model folder, ordered so that no fault hides another."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ ADAPTER = "adapter_config.json"
 
 
 def located(source: str, revision: str = "main") -> ModelFolder | None:
-    """Return the folder of `source`: a path, or the cached snapshot of a hub name; None if it must be downloaded.
+    """Return the folder of `source`: a path, or the cached snapshot of a hub name.
 
-    Raises: FolderFault if a path leads to no folder, Unavailable if the hub may not be asked for what is not cached.
+    None means that it must be downloaded.
+    Raises: FolderFault if a path is not a folder; Unavailable if it is not cached and the hub may not be
+        used.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -32,7 +34,10 @@ def located(source: str, revision: str = "main") -> ModelFolder | None:
 
 
 def check_folder(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the folder holds a causal language model that the engine can load, and its tokenizer."""
+    """Check that the folder holds a causal language model that the engine can load, and its tokenizer.
+
+    Raises: FolderFault if it does not.
+    """
     _check_listing(folder)
     check_architecture(folder)
     check_weights(folder)
@@ -40,13 +45,16 @@ def check_folder(folder: ModelFolder) -> None:
 
 
 def check_use(folder: ModelFolder, profile: Profile) -> None:
-    """Raise FolderFault unless the model of a checked folder can do what `profile` asks of it."""
+    """Check that the model of a checked folder can do what `profile` needs.
+
+    Raises: FolderFault if it cannot.
+    """
     check_lengths(folder, profile)
     check_chat_template(folder, profile)
 
 
 def _check_listing(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the files of a whole checkpoint are there."""
+    """Raise FolderFault unless the files of a whole checkpoint exist."""
     try:
         names = sorted(path.name for path in folder.path.iterdir())
     except OSError as error:

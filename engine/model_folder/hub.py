@@ -1,4 +1,4 @@
-"""A model's files on the hub: what of them is on this machine, and the small ones before the large ones."""
+"""A model's files on the hub: what is cached, and small files before large ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.model_folder.reading import FolderFault, ModelFolder, Unavailable
 from engine.model_folder.weights import refuse_unknown_names
 
-# All that the checks read but weights.
+# All files that the checks read, except weights.
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 # A repository has one of these: of a model, or of an adapter.
 DESCRIPTIONS = ("config.json", "adapter_config.json")
@@ -16,7 +16,7 @@ DESCRIPTIONS = ("config.json", "adapter_config.json")
 def cached(name: str, revision: str) -> ModelFolder | None:
     """Return the cached snapshot of a hub name; None if it must be downloaded.
 
-    Raises: FolderFault if it is no name of the hub's, Unavailable if it is not cached and may not be downloaded.
+    Raises: FolderFault if it is not a hub name; Unavailable if it is not cached and may not be downloaded.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -25,21 +25,21 @@ def cached(name: str, revision: str) -> ModelFolder | None:
         try:
             found = try_to_load_from_cache(name, description, revision=revision)
         except HFValidationError:
-            raise FolderFault("no such folder, and no name of the hub's; give a checkpoint folder") from None
+            raise FolderFault("no such folder, and not a hub name; give a checkpoint folder") from None
         if isinstance(found, str):
-            # Without the hub nothing can be added to what is cached.
+            # Without the hub nothing can be added to the cache.
             return ModelFolder(Path(found).parent, partial=not constants.HF_HUB_OFFLINE)
     if constants.HF_HUB_OFFLINE:
         raise Unavailable(
-            "not in the hub's cache, and HF_HUB_OFFLINE forbids to ask the hub; unset it, or give a folder"
+            "not in the hub's cache, and HF_HUB_OFFLINE forbids access to the hub; unset it, or give a folder"
         )
     return None
 
 
 def small_files(name: str, revision: str) -> ModelFolder:
-    """Download a hub model's configuration and tokenizer, without its weights, and return where they lie.
+    """Download a hub model's configuration and tokenizer without its weights; return their folder.
 
-    Raises: Unavailable if the hub does not give them, FolderFault if it has no weights that can be loaded.
+    Raises: Unavailable if the hub does not provide them; FolderFault if it has no weights that can be loaded.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -54,4 +54,4 @@ def small_files(name: str, revision: str) -> ModelFolder:
         )
     except UNREACHABLE as error:
         reason = str(error).strip().partition("\n")[0]
-        raise Unavailable(f"no such folder, and the hub does not give it: {reason}") from None
+        raise Unavailable(f"no such folder, and the hub does not provide it: {reason}") from None

@@ -1,4 +1,4 @@
-"""Lengths that a model folder's positions allow, against the longest sequences that a profile asks for."""
+"""Compare a model's positions with a profile's longest sequences."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Any
 from engine.model_folder.reading import FolderFault, ModelFolder
 from profiles import Profile
 
-# Names of one quantity: transformers maps them to max_position_embeddings.
+# Names of the same quantity: transformers maps them to max_position_embeddings.
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 ORIGINAL = "original_max_position_embeddings"
-# Frequencies of these follow the longest position of a batch beyond the original length.
+# Frequencies of these kinds follow the longest position of a batch beyond the original length.
 DEPENDENT = frozenset({"dynamic", "longrope", "su"})
-STRETCHED = frozenset({"linear", "dynamic"})  # max_position_embeddings is the length before the stretch
+# For these kinds max_position_embeddings is the length before the stretch.
+STRETCHED = frozenset({"linear", "dynamic"})
 
 
 def check_lengths(folder: ModelFolder, profile: Profile) -> None:
-    """Raise FolderFault if the profile's sequences are longer than the model's positions, or change with the batch."""
+    """Check that the profile's sequences fit the model's positions.
+
+    Raises: FolderFault if they are longer, or so long that frequencies depend on the batch.
+    """
     field, most = next(
         ((name, found) for name in POSITIONS if (found := folder.count(name)) is not None), ("", None)
     )

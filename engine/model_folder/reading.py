@@ -1,7 +1,8 @@
-"""Files of a model folder, read without torch: JSON tables and safetensors headers.
+"""Read files of a model folder without torch: JSON and safetensors headers.
 
-Everything that cannot be read raises FolderFault with one line that names the file, the fault and the remedy.
-Format of a safetensors file: 8 bytes (header length N, little endian), N bytes of JSON, then the tensors' bytes.
+A file that cannot be read raises FolderFault with one line: the file, the fault and the remedy.
+Format of a safetensors file: 8 bytes (header length N, little endian), N bytes of JSON, then the tensors'
+bytes.
 Source: the format's specification, https://github.com/huggingface/safetensors#format.
 """
 
@@ -15,7 +16,8 @@ from typing import Any
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LENGTH_BYTES = 8
-LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
+# Bytes; the limit of the safetensors library.
+LONGEST_HEADER = 100_000_000
 COPY_AGAIN = "copy the file again from its source"
 
 
@@ -29,21 +31,30 @@ class Unavailable(FolderFault):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as a safetensors header describes it."""
+    """A tensor as described by a safetensors header.
 
-    dtype: str  # the format's own name: F32, BF16, I8, …
+    `dtype` is the format's own name: F32, BF16, I8, …
+    """
+
+    dtype: str
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder. With `partial` it may lack files, because they are still to be downloaded."""
+    """A model folder.
+
+    With `partial` it may lack files, because they are not downloaded yet.
+    """
 
     path: Path
     partial: bool = False
 
     def has(self, name: str) -> bool:
-        """Return True if the folder holds a file `name`. Raises FolderFault if the folder cannot be searched."""
+        """Return True if the folder holds a file `name`.
+
+        Raises: FolderFault if the folder cannot be searched.
+        """
         try:
             return (self.path / name).is_file()
         except OSError as error:
@@ -51,12 +62,12 @@ class ModelFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json."""
+        """Content of config.json."""
         return read_object(self.path / "config.json")
 
     @cached_property
     def tokenizer_config(self) -> dict[str, Any]:
-        """tokenizer_config.json; empty if there is none."""
+        """Content of tokenizer_config.json; empty if the file does not exist."""
         return self.optional("tokenizer_config.json")
 
     def optional(self, name: str) -> dict[str, Any]:
@@ -64,7 +75,10 @@ class ModelFolder:
         return read_object(self.path / name) if self.has(name) else {}
 
     def count(self, field: str) -> int | None:
-        """Return the whole number in `field` of config.json; None if it has none. Raises FolderFault."""
+        """Return the whole number in `field` of config.json; None if it has none.
+
+        Raises: FolderFault if it is not a positive whole number.
+        """
         value = self.config.get(field)
         if value is None or (type(value) is int and value > 0):
             return value
@@ -72,7 +86,10 @@ class ModelFolder:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON table in `path`. Raises FolderFault if it cannot be read or is something else."""
+    """Return the JSON table in `path`.
+
+    Raises: FolderFault if it cannot be read or is something else.
+    """
     try:
         found = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -86,7 +103,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of `path`. Raises FolderFault if it cannot be read, is a Git-LFS pointer or not UTF-8."""
+    """Return the text of `path`.
+
+    Raises: FolderFault if it cannot be read, is a Git-LFS pointer or is not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -108,7 +128,10 @@ def check_start(path: Path) -> None:
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file by name. Raises FolderFault unless header and size fit together."""
+    """Return the tensors of a safetensors file by name.
+
+    Raises: FolderFault unless header and size agree.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(max(LENGTH_BYTES, len(LFS_POINTER)))
@@ -125,7 +148,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def refuse_pointer(name: str, start: bytes) -> None:
-    """Raise FolderFault if a file that begins with `start` stands for one that Git LFS has not fetched."""
+    """Raise FolderFault if `start` is the beginning of a Git-LFS pointer."""
     if start.startswith(LFS_POINTER):
         raise FolderFault(f"{name}: a Git-LFS pointer, not the file itself; run `git lfs pull` in the folder")
 

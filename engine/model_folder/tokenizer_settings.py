@@ -1,4 +1,7 @@
-"""What a tokenizer's settings say: special tokens by role, tokens of other modalities, the chat template."""
+"""A tokenizer's settings: special tokens by role, and the chat template.
+
+Tokens of other modalities are included.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
 
 
 def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
-    """Return what the folder's files name as special tokens; None for one that is switched off explicitly."""
+    """Return the special tokens that the folder's files name; None for one that is explicitly disabled."""
     tables: list[Mapping[str, Any]] = [folder.tokenizer_config]
     if "added_tokens_decoder" not in folder.tokenizer_config:
         tables.append(folder.optional("special_tokens_map.json"))
@@ -22,7 +25,10 @@ def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
 
 
 def foreign_tokens(folder: ModelFolder) -> set[str]:
-    """Return the tokens of roles that only this model's tokenizer has (images, sound) and no chat prompt holds."""
+    """Return the tokens of roles that only this model's tokenizer has (images, sound).
+
+    No chat prompt contains them.
+    """
     settings = folder.tokenizer_config
     extra = settings.get("extra_special_tokens")
     named = {key: value for key, value in settings.items() if key.endswith("_token") and key not in SPECIAL}
@@ -32,7 +38,10 @@ def foreign_tokens(folder: ModelFolder) -> set[str]:
 
 
 def chat_template(folder: ModelFolder) -> str | None:
-    """Return the folder's default template: that of a file before that of tokenizer_config.json; None without one."""
+    """Return the folder's default template, or None.
+
+    A template file takes precedence over tokenizer_config.json.
+    """
     if folder.has(TEMPLATE):
         return read_text(folder.path / TEMPLATE)
     found = folder.tokenizer_config.get("chat_template")
@@ -43,6 +52,6 @@ def chat_template(folder: ModelFolder) -> str | None:
 
 
 def content_of(value: object) -> str | None:
-    """Return the text of a token, which files write as it is or in a table."""
+    """Return the text of a token, which files store as text or in a table."""
     found = value.get("content") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None

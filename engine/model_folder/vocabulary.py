@@ -1,4 +1,7 @@
-"""The tokenizer's files next to the model's embedding: they are there, their ids have rows, answers can end."""
+"""Check the tokenizer's files against the model's embedding.
+
+They must exist, each id must have a row, and answers must be able to end.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from engine.model_folder.reading import FolderFault, ModelFolder, check_start, r
 from engine.model_folder.tokenizer_settings import content_of, foreign_tokens, special_tokens
 
 TOKENIZER = "tokenizer.json"
-# What transformers builds a tokenizer from: any one of these sets is enough.
+# Files that transformers builds a tokenizer from: any one of these sets is enough.
 VOCABULARIES = (
     (TOKENIZER,),
     ("vocab.json", "merges.txt"),
@@ -20,16 +23,19 @@ VOCABULARIES = (
     ("tekken.json",),
     ("vocab.txt",),
 )
-# Classes that stand for no model's own tokenizer, and have no tokens or files of their own.
+# General classes, which have no tokens or files of their own.
 GENERAL_CLASSES = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
 NO_END = (
-    "tokenizer_config.json: has no eos_token, so that no answer could end; name the token that ends an answer"
+    "tokenizer_config.json: has no eos_token, so no answer could end; set it to the token that ends an answer"
 )
 PROBE = "What is 17 plus 4?"
 
 
 def check_vocabulary(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the folder has a tokenizer, an end-of-sequence token, and a row for each id."""
+    """Check for a tokenizer, an end-of-sequence token, and a row for each id.
+
+    Raises: FolderFault if one is missing.
+    """
     if not _has_tokenizer(folder):
         return
     _check_end(folder)
@@ -39,21 +45,23 @@ def check_vocabulary(folder: ModelFolder) -> None:
 
 
 def check_loaded(folder: ModelFolder, tokenizer: Any) -> None:
-    """Raise FolderFault unless a tokenizer, as transformers has loaded it, fits the model.
+    """Check that a tokenizer, as transformers loaded it, fits the model.
 
-    Its class may bring tokens of its own, which no file of the folder names.
+    Its class may add tokens that no file of the folder names.
+    Raises: FolderFault if it does not fit.
     """
     if tokenizer.eos_token_id is None:
         raise FolderFault(NO_END)
     check_ids(folder, tokenizer.get_vocab())
     if not tokenizer(PROBE, add_special_tokens=False)["input_ids"]:
-        raise FolderFault(
-            "tokenizer: it makes no tokens of a question; copy the base model's tokenizer files"
-        )
+        raise FolderFault("tokenizer: a question gives no tokens; copy the base model's tokenizer files")
 
 
 def check_ids(folder: ModelFolder, ids: Mapping[str, int]) -> None:
-    """Raise FolderFault if a token that a text may hold has an id without a row in the embedding."""
+    """Check that every token that a text may hold has a row in the embedding.
+
+    Raises: FolderFault if one has not.
+    """
     rows = folder.count("vocab_size")
     if rows is None:
         return
@@ -66,7 +74,7 @@ def check_ids(folder: ModelFolder, ids: Mapping[str, int]) -> None:
 
 
 def token_ids(folder: ModelFolder) -> dict[str, int] | None:
-    """Return the id of each token, as transformers numbers them; None if they are in no file that holds JSON."""
+    """Return the id of each token, as transformers numbers them; None if no JSON file holds them."""
     if folder.has(TOKENIZER):
         ids = _tokenizer_json(read_object(folder.path / TOKENIZER))
     elif folder.has("vocab.json"):
@@ -80,7 +88,10 @@ def token_ids(folder: ModelFolder) -> dict[str, int] | None:
 
 
 def _has_tokenizer(folder: ModelFolder) -> bool:
-    """Return False if the tokenizer is still to be downloaded. Raises FolderFault if there is none to be had."""
+    """Return False if the tokenizer is not downloaded yet.
+
+    Raises: FolderFault if the model has none.
+    """
     general = folder.tokenizer_config.get("tokenizer_class") in GENERAL_CLASSES
     wanted = [(TOKENIZER,)] if general else VOCABULARIES
     found = next((names for names in wanted if all(folder.has(name) for name in names)), None)
@@ -96,7 +107,7 @@ def _has_tokenizer(folder: ModelFolder) -> bool:
 
 
 def _check_end(folder: ModelFolder) -> None:
-    """Raise FolderFault if no token ends an answer, or an id that shall end one has no row."""
+    """Raise FolderFault if no token ends an answer, or if the id of one that should has no row."""
     rows = folder.count("vocab_size")
     tables = {
         "config.json": folder.config,
@@ -109,7 +120,7 @@ def _check_end(folder: ModelFolder) -> None:
                 f"{file}: eos_token_id {end!r} is outside the vocabulary of {rows} tokens (vocab_size); correct it"
             )
     named = special_tokens(folder)
-    # Classes of one model's tokenizer have an end token of their own, which no file needs to name.
+    # Classes of one model's tokenizer have their own end token, which no file needs to name.
     general = folder.tokenizer_config.get("tokenizer_class") in GENERAL_CLASSES
     if named.get("eos_token") is None and ("eos_token" in named or general or not ends):
         raise FolderFault(NO_END)
@@ -130,7 +141,7 @@ def _tokenizer_json(table: Mapping[str, Any]) -> dict[str, int]:
     if not isinstance(vocabulary, (list, dict)) or not vocabulary:
         raise FolderFault(f"{TOKENIZER}: has no tokens in model.vocab; copy the base model's tokenizer files")
     if isinstance(vocabulary, list):
-        # Unigram: [token, score] in the order of their ids
+        # Unigram: [token, score] in the order of their ids.
         ids = {str(entry[0]): number for number, entry in enumerate(vocabulary) if isinstance(entry, list)}
     else:
         ids = _numbered(vocabulary)

@@ -1,4 +1,7 @@
-"""Weights of a model folder, by their safetensors headers: all there, whole, and ordinary floating-point numbers."""
+"""Check a model folder's weights by their safetensors headers.
+
+They must be complete, whole, and ordinary floating-point numbers.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,15 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgp
 
 
 def check_presence(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the folder holds weights under a name by which they are loaded."""
+    """Raise FolderFault unless the folder holds weights under a file name that is loaded."""
     refuse_unknown_names(sorted(found.name for found in folder.path.iterdir()), str(folder.path))
 
 
 def refuse_unknown_names(names: Sequence[str], place: str) -> None:
-    """Raise FolderFault unless weights are among the files `names` of a folder or hub repository `place`."""
+    """Raise FolderFault unless weights are among the files `names`.
+
+    `place` is the folder or hub repository.
+    """
     if SINGLE in names or INDEX in names:
         return
     if any(name.startswith(PICKLED) for name in names):
@@ -39,7 +45,7 @@ def refuse_unknown_names(names: Sequence[str], place: str) -> None:
 
 
 def check_weights(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the folder's weights can be loaded whole as they are."""
+    """Raise FolderFault unless the folder's weights can be loaded completely and unchanged."""
     files = _files(folder)
     tensors: dict[str, Tensor] = {}
     for file, names in files.items():
@@ -69,9 +75,10 @@ def check_dtypes(tensors: dict[str, Tensor]) -> None:
 
 
 def check_head(folder: ModelFolder, tensors: dict[str, Tensor]) -> None:
-    """Raise FolderFault if config.json says that the head is not the embedding and the weights hold only one matrix.
+    """Raise FolderFault if config.json unties the head, but the weights hold only one matrix.
 
-    Names of heads differ between architectures, so that matrices are counted: head and embedding have a row a token.
+    Names of heads differ between architectures, so matrices are counted: head and embedding have one row per
+    token.
     """
     rows = folder.count("vocab_size")
     if folder.config.get("tie_word_embeddings") is not False or rows is None:
@@ -80,7 +87,7 @@ def check_head(folder: ModelFolder, tensors: dict[str, Tensor]) -> None:
     if len(found) == 1:
         raise FolderFault(
             f"weights: no lm_head.weight: {found[0]} is the only matrix with vocab_size = {rows} rows, and "
-            "config.json says tie_word_embeddings: false; add the head's weight, or say true if it is the embedding"
+            "config.json has tie_word_embeddings: false; add the head's weight, or set true if it is the embedding"
         )
 
 
@@ -104,7 +111,7 @@ def _shards(folder: ModelFolder) -> dict[str, set[str]]:
     for name, file in weight_map.items():
         if not isinstance(file, str) or PurePosixPath(file).name != file:
             raise FolderFault(
-                f"{INDEX}: {name} lies in {file!r}, which is no file of this folder; correct it"
+                f"{INDEX}: {name} lies in {file!r}, which is not a file of this folder; correct it"
             )
         shards.setdefault(file, set()).add(name)
     missing = sorted(file for file in shards if not folder.has(file))
