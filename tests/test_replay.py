@@ -119,7 +119,7 @@ def test_a_record_of_an_older_version_trains_as_it_did(
     assert curves(told) == curves(scalars(recorded))
     (older / "step_000000.npz").unlink()
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
-    assert line.endswith("update_000001.npz is missing; name a run whose record is whole")
+    assert line.endswith("update_000001.npz is missing; choose a run with a whole record")
 
 
 def test_another_loss_makes_its_own_advantages_of_the_recorded_rewards(
@@ -162,10 +162,10 @@ def test_a_record_with_a_hole_or_none_at_all(recorded: RunFolder, experiment: Pa
     shutil.copytree(recorded.path / "rollouts", tmp_path / "rollouts")
     step_path(tmp_path / "rollouts" / "grpo", 2).unlink()
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
-    assert line.endswith("rollouts/grpo/update_000002.npz is missing; name a run whose record is whole")
+    assert line.endswith("rollouts/grpo/update_000002.npz is missing; choose a run with a whole record")
     shutil.rmtree(tmp_path / "rollouts")
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
-    assert "no recorded rollouts of arm grpo; name a run that trained it" in line
+    assert "no recorded rollouts of arm grpo; choose a run that trained it" in line
 
 
 @pytest.mark.parametrize("text", ['{"profile": ', "[]", "{}"])
@@ -176,7 +176,7 @@ def test_a_record_whose_configuration_is_damaged(
     (tmp_path / "rollouts" / "grpo" / "update_000001 (copy).npz").touch()  # is nobody's step
     (tmp_path / "run.json").write_text(text)
     line = refused(recorded, experiment, f"grpo.replay={tmp_path}")
-    assert line.endswith("run.json is no run's configuration; name a run that is whole")
+    assert line.endswith("run.json is not a run's configuration; choose a run that is whole")
 
 
 def cut(path: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_oldest_steps_go_when_the_budget_is_spent_and_the_refusal_names_them
     line = missing_rollouts(tmp_path, Grpo(replay=str(tmp_path), steps=7), ["grpo"])
     assert line == (
         f"grpo.replay {tmp_path}: steps 1 to 4 of arm grpo were removed to keep within grpo.rollouts_gb = "
-        f"{3.5 * size / 1e9:g}; name a run that was recorded with --set grpo.rollouts_gb=0, which keeps all"
+        f"{3.5 * size / 1e9:g}; choose a run that was recorded with --set grpo.rollouts_gb=0, which keeps all"
     )
 
 

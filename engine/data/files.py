@@ -1,7 +1,8 @@
-"""Records of a file of rows: JSON lines, a JSON array, CSV, TSV, Parquet or Arrow. Loads neither torch nor datasets.
+"""Read files of rows: JSON lines, a JSON array, CSV, TSV, Parquet or Arrow.
 
-Each record comes with its place, FILE:NUMBER (a line in text files, a row in the others). What cannot be read is a
-`Fault` in the record's place, so that one bad line is named and the others are checked too.
+Each record has its place, FILE:NUMBER (a line in text files, a row in the others). A record that cannot be
+read becomes a `Fault`, so that one bad line is reported and the others are still checked.
+This module imports neither torch nor datasets.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class InputError(ValueError):
 
 
 class Fault(NamedTuple):
-    """Why a line is no row."""
+    """The reason why a line is not a row; `place` is FILE:LINE."""
 
-    place: str  # FILE:LINE
+    place: str
     reason: str
 
     def __str__(self) -> str:
@@ -35,7 +36,10 @@ class Fault(NamedTuple):
 
 
 def records(path: Path, max_characters: int) -> Records:
-    """Yield (place, record or Fault) of a file. Raises InputError if it is missing or is no file of that form."""
+    """Yield (place, record or Fault) of a file.
+
+    Raises: InputError if it is missing or does not have its form.
+    """
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise InputError(f"{path}: not a file of rows; give {FORMS}")
@@ -48,8 +52,9 @@ def records(path: Path, max_characters: int) -> Records:
 
 
 def _json_lines(path: Path, max_characters: int) -> Records:
-    """With no more than one line's limit in memory."""
-    limit = 16 * max_characters  # bytes: two fields, escapes and all
+    """Yield records with at most one line's limit in memory."""
+    # Bytes: two fields, including escapes.
+    limit = 16 * max_characters
     number = 0
     with path.open("rb") as file:
         while line := file.readline(limit + 1):
@@ -64,7 +69,7 @@ def _json_lines(path: Path, max_characters: int) -> Records:
 
 
 def _skip_line(file: BinaryIO) -> int:
-    """Read to the end of the line; return how many bytes that were."""
+    """Read to the end of the line; return the number of bytes."""
     size = 0
     while part := file.readline(1 << 20):
         size += len(part)
@@ -75,7 +80,7 @@ def _skip_line(file: BinaryIO) -> int:
 
 def _parsed(line: bytes, place: str) -> Any:
     if b"\x00" in line:
-        return Fault(place, "holds a NUL byte; the file is damaged or no text")
+        return Fault(place, "holds a NUL byte; the file is damaged or not text")
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -91,7 +96,7 @@ def _parsed(line: bytes, place: str) -> Any:
 
 
 def _json(path: Path, max_characters: int) -> Records:
-    """An array of objects, an object whose one list they are, or JSON lines under another suffix."""
+    """Read an array of objects, an object with one such list, or JSON lines under another suffix."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
@@ -109,7 +114,10 @@ def _json(path: Path, max_characters: int) -> Records:
 
 
 def _csv(path: Path, max_characters: int) -> Records:
-    """With the separator that the header has most of. Spreadsheets also write semicolons, tabs and UTF-16."""
+    """Read CSV with the most frequent separator of the header.
+
+    Spreadsheets also write semicolons, tabs and UTF-16.
+    """
     csv.field_size_limit(max(csv.field_size_limit(), 16 * max_characters))
     with path.open("rb") as raw:
         wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -141,7 +149,7 @@ def _parquet(path: Path, max_characters: int) -> Records:
 
 
 def _arrow(path: Path, max_characters: int) -> Records:
-    """As `datasets.save_to_disk` writes it, and in Arrow's file format."""
+    """Read Arrow as `datasets.save_to_disk` writes it, or in Arrow's file format."""
     import pyarrow
 
     try:
@@ -153,7 +161,7 @@ def _arrow(path: Path, max_characters: int) -> Records:
                 file = pyarrow.ipc.open_file(source)
                 yield from _rows(path, map(file.get_batch, range(file.num_record_batches)))
     except (pyarrow.ArrowException, OSError) as error:
-        # Arrow raises a bare OSError for some faults of form; one with a number is the system's.
+        # Arrow raises a bare OSError for some faults of form. An OSError with a number comes from the system.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _unreadable(path, "Arrow", error) from None

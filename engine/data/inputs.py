@@ -1,4 +1,7 @@
-"""What the later stages read: rows, traces, sequences and prompts, found where engine/data/locations.py says."""
+"""Inputs of the later stages: rows, traces, sequences and prompts.
+
+Their paths come from engine/data/locations.py.
+"""
 
 from __future__ import annotations
 
@@ -41,31 +44,39 @@ class Sequences:
 
 
 def rows(context: Context, split: SplitName) -> list[Row]:
-    """The rows of a split, in the source's order; `shots` are the worked examples of few-shot prompts."""
+    """Return the rows of a split, in the source's order.
+
+    `shots` are the worked examples of few-shot prompts.
+    """
     return dataset.read_rows(_made(data_folder(context), "data") / f"{split}.jsonl")
 
 
 def traces(context: Context) -> list[Trace]:
-    """The cleaned traces, in the order of the training rows."""
+    """Return the cleaned traces, in the order of the training rows."""
     lines = read_lines(_made(traces_folder(context), "traces") / "traces.jsonl")
     return [Trace(**line) for line in lines]
 
 
 def sequences(context: Context) -> Sequences:
-    """The training sequences of SFT."""
+    """Return the training sequences of SFT."""
     return Sequences(_made(preprocess_folder(context), "preprocess"))
 
 
 def prompts(
     context: Context, split: SplitName, *, template: str | None = None, shots: int = 0
 ) -> list[Prompt]:
-    """The questions of a split as prompts, `index` counting from 0. `template` None: that of preprocess."""
+    """Return the questions of a split as prompts, with `index` counting from 0.
+
+    Args:
+        template: None means that of preprocess.
+    Raises: StageFailed if preprocess has not made them.
+    """
     form = template or context.profile.preprocess.template
     name = prompts_name(split, form, shots)
     folder = _made(preprocess_folder(context), "preprocess")
     if not (folder / f"{name}.jsonl").is_file():
         raise StageFailed(
-            f"preprocess made no prompts {name}; eval.templates, eval.shots and data.platinum say which it makes"
+            f"preprocess made no prompts {name}; eval.templates, eval.shots and data.platinum decide which it makes"
         )
     token_rows, facts = TokenRows(folder, name), read_lines(folder / f"{name}.jsonl")
     return [
@@ -75,12 +86,15 @@ def prompts(
 
 
 def prompts_name(split: str, template: str, shots: int) -> str:
-    """The stem of the files that hold these prompts."""
+    """Return the stem of the files that hold these prompts."""
     return f"prompts-{split}-{template}-{shots}"
 
 
 def tokenizer(context: Context) -> Any:
-    """The experiment's tokenizer, that of its base model; StageFailed where there is none."""
+    """Return the experiment's tokenizer, that of its base model.
+
+    Raises: StageFailed if it cannot be loaded.
+    """
     return _tokenizer(tokenizer_source(context.folder, context.profile), context.profile.model.revision)
 
 
@@ -102,21 +116,21 @@ def _tokenizer(source: str, revision: str) -> Any:
 
 
 def data_folder(context: Context) -> Path:
-    """Where the stage `data` leaves its output for this run's profile."""
+    """Return the output folder of stage `data` for this run's profile."""
     return locations.data_folder(context.folder.home, context.profile, locations.kept(context.folder))
 
 
 def traces_folder(context: Context) -> Path:
-    """Where the stage `traces` leaves its output for this run's profile."""
+    """Return the output folder of stage `traces` for this run's profile."""
     return locations.traces_folder(context.folder.home, context.profile, locations.kept(context.folder))
 
 
 def preprocess_folder(context: Context) -> Path:
-    """Where the stage `preprocess` leaves its output for this run's profile and tokenizer."""
+    """Return the output folder of stage `preprocess` for this run's profile and tokenizer."""
     return locations.preprocess_folder(context.folder, context.profile, locations.kept(context.folder))
 
 
-# Stages whose output lies in the cache, and where.
+# Stages with outputs in the cache, and the folders.
 CACHED: dict[str, Callable[[Context], Path]] = {
     "data": data_folder,
     "traces": traces_folder,

@@ -1,8 +1,9 @@
-"""Where the outputs of data, traces and preprocess lie: HOME/cache/STAGE/HASH, by everything that they follow from.
+"""Output folders of data, traces and preprocess: HOME/cache/STAGE/HASH.
 
-The hash covers settings, `data.seed`, source files, tokenizer and the outputs before it, so that an output is made
-once and shared by all runs that need the same one, whatever the runs' own seeds. Imports no torch: the launcher
-looks here before a run starts.
+The hash covers everything that an output follows from: settings, `data.seed`, source files, tokenizer and
+earlier outputs. So an output is made once, and shared by all runs that need the same one, whatever their own
+seeds.
+This module imports no torch: the launcher uses it before a run starts.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from engine.data.dataset import InputError
 from profiles import Profile
 from store.home import RunFolder
 
-# The format of the files in these folders; a new number makes new folders.
+# Format of the files in these folders; a new number makes new folders.
 _FORMAT = 3
-# Answers that were paid for stay where they are as long as they can be read.
+# Answers that were paid for keep their folder as long as they can be read.
 _ANSWERS_FORMAT = 1
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -38,15 +39,16 @@ TOKENIZER_FILES = (
 _AFTER_PREPROCESS = ("sft", "grpo", "eval")
 
 
-# Keys that a run froze when it started, by stage. Where one is missing it is computed from what there is now.
+# Keys that a run stored when it started, by stage. A missing key is computed from the present inputs.
 Kept = Mapping[str, str]
 NONE: Kept = {}
 
 
 def keys(home: Path, profile: Profile) -> dict[str, str]:
-    """Return the keys of the outputs that a run of `profile` will use, to be frozen: what they follow from may move.
+    """Return the keys of the outputs that a run of `profile` will use.
 
-    A made model's tokenizer does not exist yet, so that its key of preprocess is missing.
+    They are stored, because the inputs may move later. The key of preprocess is missing for a made model,
+    because its tokenizer does not exist yet.
     """
     found = {"format": _formats(), "data": data_key(profile), "answers": answers_key(profile)}
     found["traces"] = traces_key(profile)
@@ -56,12 +58,12 @@ def keys(home: Path, profile: Profile) -> dict[str, str]:
 
 
 def of_format(frozen: Kept) -> Kept:
-    """Return frozen keys, or none if they are those of another version's files."""
+    """Return stored keys; none if they belong to another version's file format."""
     return frozen if frozen.get("format") == _formats() else NONE
 
 
 def kept(folder: RunFolder) -> Kept:
-    """Return the keys that a run has frozen; none for one of an older version."""
+    """Return the keys that a run stored; none for a run of an older version."""
     try:
         config = json.loads(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,28 +72,37 @@ def kept(folder: RunFolder) -> Kept:
 
 
 def data_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
-    """Where the stage `data` leaves its output."""
+    """Return the output folder of stage `data`."""
     return home / "cache" / "data" / (kept.get("data") or data_key(profile))
 
 
 def traces_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
-    """Where the stage `traces` leaves its output."""
+    """Return the output folder of stage `traces`."""
     return home / "cache" / "traces" / (kept.get("traces") or traces_key(profile))
 
 
 def answers_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
-    """Where `traces` journals the teacher's answers: paid for once, whatever is made of them later."""
+    """Return the folder of the journal of the teacher's answers.
+
+    They are paid for once, and reused by every later use.
+    """
     return home / "cache" / "answers" / (kept.get("answers") or answers_key(profile))
 
 
 def preprocess_folder(folder: RunFolder, profile: Profile, kept: Kept = NONE) -> Path:
-    """Where the stage `preprocess` leaves its output; for a made model that follows from the run's tokenizer."""
+    """Return the output folder of stage `preprocess`.
+
+    For a made model it follows from the run's tokenizer.
+    """
     key = kept.get("preprocess") or preprocess_key(profile, tokenizer_source(folder, profile), kept)
     return folder.home / "cache" / "preprocess" / key
 
 
 def missing_input(home: Path, profile: Profile, stages: Sequence[str], kept: Kept = NONE) -> str:
-    """One line where a planned stage needs an output that is neither there nor planned; "" where all is well."""
+    """Return in one line which output a planned stage lacks, or "".
+
+    An output is missing if it neither exists nor is planned.
+    """
     needs = {"traces": "data", "preprocess": "traces"} | dict.fromkeys(_AFTER_PREPROCESS, "preprocess")
     for stage in stages:
         before = needs.get(stage)
@@ -110,25 +121,35 @@ def _is_there(home: Path, profile: Profile, stage: str, kept: Kept) -> bool:
     if stage == "traces":
         return traces_folder(home, profile, kept).is_dir()
     if profile.model.source == "made":
-        return any((home / "cache" / "preprocess").glob("*"))  # which one is known with the run's tokenizer
+        # Which one it is depends on the run's tokenizer.
+        return any((home / "cache" / "preprocess").glob("*"))
     return preprocess_folder(RunFolder(home, ""), profile, kept).is_dir()
 
 
 def data_key(profile: Profile) -> str:
-    """What rows and splits follow from. StageFailed where a source file is gone."""
+    """Return the key that rows and splits follow from.
+
+    Raises: StageFailed if a source file is missing.
+    """
     settings = profile.data.model_dump(exclude={"source"})
     return content_key([_FORMAT, settings, _files(profile), max(profile.eval.shots, default=0)])
 
 
 def answers_key(profile: Profile) -> str:
-    """What a teacher's answers follow from; which of the source's questions are asked of it is no part of that."""
+    """Return the key that a teacher's answers follow from.
+
+    It does not cover which of the source's questions are sent to the teacher.
+    """
     asked = profile.traces.model_dump(include={"base_url", "model", "max_tokens", "temperature"})
     questions = [_files(profile), profile.data.train_rows, profile.data.seed]
     return content_key([_ANSWERS_FORMAT, questions, asked, profile.preprocess.system_prompt])
 
 
 def traces_key(profile: Profile) -> str:
-    """What traces follow from. How fast or dear they were to get is no part of it."""
+    """Return the key that traces follow from.
+
+    It does not cover how fast or expensive they were.
+    """
     settings = profile.traces
     if settings.source == "solutions":
         before = [data_key(profile), profile.preprocess.system_prompt]
@@ -138,7 +159,10 @@ def traces_key(profile: Profile) -> str:
 
 
 def preprocess_key(profile: Profile, tokenizer: str, kept: Kept = NONE) -> str:
-    """What sequences and prompts follow from; `tokenizer` is a model folder or hub name."""
+    """Return the key that sequences and prompts follow from.
+
+    `tokenizer` is a model folder or hub name.
+    """
     longest = profile.hardware.max_model_len - completion_limit(profile)
     asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
     identity = _tokenizer_identity(tokenizer, profile.model.revision)
@@ -158,12 +182,12 @@ def _files(profile: Profile) -> dict[str, str]:
 
 
 def completion_limit(profile: Profile) -> int:
-    """The longest completion that a stage asks for, in tokens."""
+    """Return the longest completion that a stage requests, in tokens."""
     return max(profile.grpo.max_new_tokens, profile.eval.max_new_tokens)
 
 
 def _tokenizer_identity(source: str, revision: str) -> Any:
-    """Hashes of a folder's tokenizer files; name and revision of a hub model."""
+    """Return hashes of a folder's tokenizer files, or name and revision of a hub model."""
     folder = Path(source)
     if not folder.is_dir():
         return [source, revision]

@@ -1,8 +1,9 @@
-"""Recorded rollouts: their paths, and whether a record suffices to train again.
+"""Paths of recorded rollouts, and a check that a record is complete.
 
-RUN/rollouts/ARM/update_000012.npz holds what step 12, the 12th update, trained on (engine/learning/replay.py). Older
-versions counted from 0 and wrote step_000011.npz for it; both are read. Nothing is opened here but run.json: the
-launcher looks before a run starts, and imports neither numpy nor torch for it.
+RUN/rollouts/ARM/update_000012.npz holds what step 12, the 12th update, trained on
+(engine/learning/replay.py). Older versions counted from 0 and wrote step_000011.npz for it; both are read.
+Only run.json is opened here. The launcher checks before a run starts, and imports neither numpy nor torch for
+it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from store.plain_json import parse
 from store.private import write_text
 
 PREFIX = "update_"
-COUNTS_FROM_ZERO = "step_"  # prefix of the files of older versions
-PRUNED = "pruned.json"  # names the budget for which the oldest steps of an arm were removed
+# Prefix of the files of older versions.
+COUNTS_FROM_ZERO = "step_"
+# File with the budget for which the oldest steps of an arm were removed.
+PRUNED = "pruned.json"
 
 
 def rollout_folder(home: Path, run: str, arm: str) -> Path:
-    """Where a run keeps the rollouts of `arm`; `run` is its id in `home`, or its folder anywhere."""
+    """Return the folder of a run's rollouts of `arm`.
+
+    `run` is its id in `home`, or its folder anywhere.
+    """
     return _run_folder(home, run) / "rollouts" / arm
 
 
@@ -32,7 +38,10 @@ def step_path(folder: Path, step: int) -> Path:
 
 
 def recorded_path(folder: Path, step: int) -> Path:
-    """Return the path that the rollouts of `step` are read from, which may be a file of an older version."""
+    """Return the path that the rollouts of `step` are read from.
+
+    It may be a file of an older version.
+    """
     path, older = step_path(folder, step), folder / f"{COUNTS_FROM_ZERO}{step - 1:06d}.npz"
     return older if older.is_file() and not path.is_file() else path
 
@@ -44,7 +53,10 @@ def recorded_steps(folder: Path) -> list[int]:
 
 
 def mark_pruned(folder: Path, budget_gb: float) -> None:
-    """Note that the oldest steps in `folder` are removed to keep within a budget. Called before the first goes."""
+    """Record that the oldest steps in `folder` are removed to keep within a budget.
+
+    Call it before the first one is removed.
+    """
     path = folder / PRUNED
     if _pruned_for(folder) != budget_gb:
         draft = path.with_name(f".{path.name}")
@@ -53,7 +65,7 @@ def mark_pruned(folder: Path, budget_gb: float) -> None:
 
 
 def _pruned_for(folder: Path) -> float | None:
-    """The budget for which steps in `folder` were removed, GB; None if none were."""
+    """Return the budget in GB for which steps in `folder` were removed; None if all remain."""
     try:
         return float(json.loads((folder / PRUNED).read_text(encoding="utf-8"))["rollouts_gb"])
     except FileNotFoundError:
@@ -68,7 +80,7 @@ def _numbers(folder: Path, prefix: str) -> list[int]:
 
 
 def missing_rollouts(home: Path, settings: Grpo, arms: Sequence[str]) -> str:
-    """One line where `settings.replay` names a run that cannot be trained on again in `arms`; "" where all is well."""
+    """Return in one line why the run `settings.replay` cannot train `arms` again, or ""."""
     run = settings.replay
     if not run:
         return ""
@@ -85,8 +97,8 @@ def _missing_steps(home: Path, settings: Grpo, arm: str) -> str:
     found = set(recorded_steps(folder))
     if not found:
         return (
-            f"no recorded rollouts of arm {arm}; name a run that trained it with grpo.record_rollouts = true, "
-            "and whose rollouts were not removed"
+            f"no recorded rollouts of arm {arm}; choose a run that trained it with grpo.record_rollouts = true "
+            "and still has its rollouts"
         )
     gap = next((step for step in range(1, settings.steps + 1) if step not in found), None)
     if gap is None:
@@ -94,23 +106,26 @@ def _missing_steps(home: Path, settings: Grpo, arm: str) -> str:
     if gap < min(found) and (budget := _pruned_for(folder)) is not None:
         return (
             f"steps 1 to {min(found) - 1} of arm {arm} were removed to keep within grpo.rollouts_gb = {budget:g}; "
-            "name a run that was recorded with --set grpo.rollouts_gb=0, which keeps all"
+            "choose a run that was recorded with --set grpo.rollouts_gb=0, which keeps all"
         )
     if max(found) > gap:
-        return f"{step_path(folder, gap)} is missing; name a run whose record is whole"
+        return f"{step_path(folder, gap)} is missing; choose a run with a whole record"
     last = gap - 1
     return f"{last} steps of arm {arm} are recorded, grpo.steps is {settings.steps}; --set grpo.steps={last}"
 
 
 def _other_sampling(home: Path, settings: Grpo) -> str:
-    """The recorded log-probs are those of a temperature: at another one no ratio to them means anything."""
+    """Return the fault of a record at another temperature, or "".
+
+    The recorded log-probs belong to its temperature. A ratio to them at another one has no meaning.
+    """
     config = _run_folder(home, settings.replay) / "run.json"
     if not config.is_file():
         return ""
     try:
         drawn_at = parse(config.read_bytes())["profile"]["grpo"]["temperature"]
     except (ValueError, LookupError, TypeError):
-        return f"{config} is no run's configuration; name a run that is whole"
+        return f"{config} is not a run's configuration; choose a run that is whole"
     if drawn_at == settings.temperature:
         return ""
     return (

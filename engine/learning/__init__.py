@@ -1,1 +1,1 @@
-"""How a policy learns: packed batches, log-probs, losses, optimizer, checkpoints, rollouts and their replay."""
+"""Train a policy: packed batches, losses, optimizer, checkpoints, rollouts."""

@@ -1,8 +1,9 @@
-"""Recorded rollouts: everything that one step trained on, in one file a step, to train again without a generator.
+"""Recorded rollouts, which a run can train on without a generator.
 
-Ragged arrays (ids, log-probs) lie end to end with their lengths beside them, in NumPy's .npz form. The log-probs are
-stored byte by byte: all lowest bytes, then all second ones, and so on. The high bytes are alike, and compress. A file
-is written under a temporary name, synced and renamed, so that a reader sees a whole step or none.
+One file holds everything that one step trained on. Ragged arrays (ids, log-probs) lie end to end, with their
+lengths in another array, in NumPy's .npz form. The log-probs are stored byte by byte: all lowest bytes, then
+all second ones, and so on. The high bytes are similar, so they compress well.
+A file is written under a temporary name, synced and renamed, so a reader sees a whole step or none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from engine.learning.packing import BLANK
 from engine.ranks import by_rank_zero
 from store.private import make_folder, opener
 
-DAMAGE = (  # what reading a step's file raises that is cut short, changed or no such file
+# Raised if a step's file is cut short, changed or missing.
+DAMAGE = (
     OSError,
     EOFError,
     KeyError,
@@ -34,29 +36,39 @@ DAMAGE = (  # what reading a step's file raises that is cut short, changed or no
     zlib.error,
 )
 
-# Of zlib's nine: level 6 takes 2.5 times as long and saves 1 % more.
+# Of zlib's nine levels. Level 6 takes 2.5 times as long and saves 1 % more.
 LEVEL = 4
-PLANES = "logprob_bytes"  # (4, tokens): byte k of every little-endian float32
+# (4, tokens): byte k of every little-endian float32.
+PLANES = "logprob_bytes"
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """The completions of one step (N: the N-th update), in training order; all lists are as long as `sequences`."""
+    """The completions of one step (N: the N-th update), in training order.
+
+    All lists are as long as `sequences`.
+    Attributes:
+        version: of the weights that sampled them.
+        logprobs: the sampler's, (response tokens,) each.
+        rewards: (completions,).
+        advantages: (completions,).
+        group_size: completions of one question, which are adjacent.
+    """
 
     step: int
-    version: int  # of the weights that sampled them
+    version: int
     ex_ids: list[str]
     sequences: list[Sequence]
-    logprobs: list[NDArray[np.float32]]  # the sampler's, (response tokens,) each
-    rewards: NDArray[np.float64]  # (completions,)
-    advantages: NDArray[np.float64]  # (completions,)
-    group_size: int  # completions of one question, which stand together
+    logprobs: list[NDArray[np.float32]]
+    rewards: NDArray[np.float64]
+    advantages: NDArray[np.float64]
+    group_size: int
 
 
 def with_blank(rollouts: Rollouts) -> Rollouts:
-    """`rollouts` and one last row without a response, for a rank that has nothing else to train on."""
+    """Append a row without a response, for a rank that has nothing else to train on."""
     return replace(
         rollouts,
         ex_ids=[*rollouts.ex_ids, ""],
@@ -69,7 +81,11 @@ def with_blank(rollouts: Rollouts) -> Rollouts:
 
 @by_rank_zero
 def record(folder: Path, rollouts: Rollouts) -> None:
-    """Write one step's rollouts, durably; a step that is recorded again (after a resume) replaces the old file."""
+    """Write one step's rollouts durably.
+
+    A step that is recorded again (after a resume) replaces the old file.
+    Raises: OSError if it cannot be written.
+    """
     make_folder(folder)
     final = step_path(folder, rollouts.step)
     draft = final.with_name(f".{final.name}")
@@ -78,7 +94,8 @@ def record(folder: Path, rollouts: Rollouts) -> None:
             _write(file, _columns(rollouts))
             file.flush()
             os.fsync(file.fileno())
-    except OSError:  # a full disk gets its room back
+    # Free the space on a full disk.
+    except OSError:
         draft.unlink(missing_ok=True)
         raise
     draft.replace(final)
@@ -104,7 +121,7 @@ def _columns(rollouts: Rollouts) -> dict[str, NDArray[Any]]:
 
 
 def _write(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write the archive that `np.savez_compressed` writes, at another level of compression."""
+    """Write the archive that `np.savez_compressed` writes, at another compression level."""
     with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name, column in columns.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -112,7 +129,10 @@ def _write(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read(folder: Path, step: int) -> Rollouts:
-    """Return the rollouts of `step`. Raises FileNotFoundError if it was not recorded, one of DAMAGE for a bad file."""
+    """Return the rollouts of `step`.
+
+    Raises: FileNotFoundError if it was not recorded; one of DAMAGE for a damaged file.
+    """
     path = recorded_path(folder, step)
     with np.load(path, allow_pickle=False) as file:
         lengths, prompts = file["lengths"], file["prompt_lengths"]
@@ -131,12 +151,12 @@ def read(folder: Path, step: int) -> Rollouts:
 
 
 def _logprobs(file: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """The log-probs of a file, end to end. Older versions wrote them as they are."""
+    """Return the log-probs of a file, end to end; older versions stored them unchanged."""
     if PLANES not in file:
         return file["logprobs"]
     return np.ascontiguousarray(file[PLANES].T).view("<f4").reshape(-1).astype(np.float32)
 
 
 def _split(flat: NDArray[Scalar], lengths: NDArray[np.int64]) -> list[NDArray[Scalar]]:
-    """`flat` cut into pieces of these lengths."""
+    """Split `flat` into pieces of these lengths."""
     return np.split(flat, np.cumsum(lengths)[:-1])

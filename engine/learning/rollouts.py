@@ -1,11 +1,11 @@
 """Rollouts on a schedule: each step trains on a fixed weight version.
 
 Steps count from 1: step N is the N-th update and makes weight version N. It trains on completions of version
-max(0, N − 1 − staleness), whatever the worker's speed. While it trains, the worker already generates for later steps.
-
-Prompts, seeds and versions follow from the step alone, so a resumed run asks for the same rollouts. A checkpoint
-stores the batches that have arrived (`held`). For the others it stores the weights that are older than its own
-(`owed`), and they are requested again.
+max(0, N − 1 − staleness), whatever the worker's speed. During step N the worker already generates for later
+steps.
+Prompts, seeds and versions follow from the step alone, so a resumed run requests the same rollouts. A
+checkpoint stores the batches that have arrived (`held`). For the others it stores the weights that are older
+than its own (`owed`), and they are requested again.
 """
 
 from __future__ import annotations
@@ -24,24 +24,31 @@ from profiles.training import Grpo
 
 @dataclass(frozen=True, slots=True)
 class RolloutBatch:
-    """What one step trains on: `completions` of the kept groups in order of (group, sample)."""
+    """What one step trains on.
+
+    Attributes:
+        prompts: (groups,).
+        completions: (groups × group_size,) of the kept groups, in order of (group, sample).
+    """
 
     step: int
     version: int
-    prompts: tuple[Prompt, ...]  # (groups,)
-    completions: tuple[Completion, ...]  # (groups × group_size,)
+    prompts: tuple[Prompt, ...]
+    completions: tuple[Completion, ...]
     done: JobDone
 
     def rewards(self, settings: Grpo) -> NDArray[np.float64]:
-        """Rewards `(groups, group_size)`."""
+        """Return the rewards `(groups, group_size)`."""
         flat = [reward(completion, settings) for completion in self.completions]
         return np.array(flat).reshape(len(self.prompts), settings.group_size)
 
 
 def reward(completion: Completion, settings: Grpo) -> float:
-    """1 for a correct answer; `format_reward` for a readable wrong one; less a soft punishment near the limit.
+    """Return the reward of a completion, minus a soft punishment near the length limit.
 
-    The punishment grows linearly to 1 over the last `overlong_buffer` tokens (DAPO, arXiv 2503.14476, eq. 13).
+    The reward is 1 for a correct answer and `format_reward` for a readable wrong one. The punishment grows
+    linearly to 1 over the last `overlong_buffer` tokens.
+    Source: DAPO, arXiv 2503.14476, equation 13.
     """
     base = {"correct": 1.0, "wrong": settings.format_reward}.get(completion.outcome, 0.0)
     if settings.overlong_buffer:
@@ -51,7 +58,7 @@ def reward(completion: Completion, settings: Grpo) -> float:
 
 
 class RolloutSchedule:
-    """Asks for each step's rollouts once its weights exist, and hands them over when their step comes."""
+    """Requests each step's rollouts once its weights exist, and returns them at their step."""
 
     def __init__(
         self,
@@ -64,7 +71,12 @@ class RolloutSchedule:
         held: dict[int, RolloutBatch],
         first: int = 1,
     ) -> None:
-        """`first` is the next step to train; `held` are batches that have already arrived."""
+        """Prepare the schedule.
+
+        Args:
+            held: batches that have already arrived.
+            first: the next step to train.
+        """
         self._collector = collector
         self._prompts = prompts
         self._settings = settings
@@ -76,7 +88,7 @@ class RolloutSchedule:
         self._asked: dict[int, Job] = {}
 
     def published(self, weights: WeightRef, hold: Callable[[WeightRef], None]) -> None:
-        """Asks for every step that trains on `weights` and is not there yet; `hold` is called once for each job."""
+        """Request every missing step that trains on `weights`; call `hold` once for each job."""
         for step in steps_on_version(weights.version, self._settings):
             if step < self._first or step in self._ready or step in self._asked:
                 continue
@@ -86,7 +98,7 @@ class RolloutSchedule:
             self._collector.submit(job)
 
     def arrived(self, step: int) -> bool:
-        """Whether the rollouts of `step` are there; waits a moment for them where they are not."""
+        """Return True if the rollouts of `step` have arrived; otherwise wait a moment first."""
         if step in self._ready:
             return True
         job_id = self._asked[step].job_id
@@ -95,7 +107,7 @@ class RolloutSchedule:
         return self._collector.ready(job_id)
 
     def take(self, step: int) -> RolloutBatch:
-        """Waits for the rollouts of `step`. They stay held until `trained`."""
+        """Wait for the rollouts of `step`; they stay held until `trained`."""
         if step not in self._ready:
             job = self._asked.pop(step)
             answer = self._collector.take(job.job_id)
@@ -104,25 +116,26 @@ class RolloutSchedule:
         return self._ready[step]
 
     def trained(self, step: int) -> None:
-        """`step` has been trained on; its rollouts are let go."""
+        """Release the rollouts of `step`, which has been trained."""
         del self._ready[step]
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
-        """Batches that have come, to travel in a checkpoint at weight `version`; waits for none."""
+        """Return the arrived batches that a checkpoint at weight `version` stores; wait for none."""
         for step, job in sorted(self._asked.items()):
             if job.weights.version < version and self._collector.ready(job.job_id):
                 self.take(step)
         return dict(self._ready)
 
     def owed(self, version: int) -> list[WeightRef]:
-        """Weights older than `version` under which rollouts were asked for that have not come, once for each."""
+        """Return the weights older than `version` with rollouts still in flight, each once."""
         older = [job.weights for job in self._asked.values() if job.weights.version < version]
         return list(dict.fromkeys(older))
 
     def _job(self, step: int, weights: WeightRef) -> Job:
         settings = self._settings
         wanted, spares = settings.prompts_per_step, settings.refill_groups
-        place = step - 1  # in the order of the rows, which counts from 0
+        # Position in the order of the rows, which counts from 0.
+        place = step - 1
         rows = batch_rows(len(self._prompts), place, wanted, "rollout", self._seed, self._arm)
         if spares:
             rows += batch_rows(len(self._prompts), place, spares, "spare", self._seed, self._arm)
@@ -143,19 +156,22 @@ class RolloutSchedule:
 
 
 def version_for(step: int, settings: Grpo) -> int:
-    """Return the weight version that `step` trains on: `staleness` behind the version before its update."""
+    """Return the weight version that `step` trains on.
+
+    It is `staleness` behind the version before its update.
+    """
     return max(0, step - 1 - settings.staleness)
 
 
 def steps_on_version(version: int, settings: Grpo) -> range:
-    """Return the steps whose rollouts come from weight `version`."""
+    """Return the steps with rollouts from weight `version`."""
     last = version + 1 + settings.staleness
     first = 1 if version == 0 else last
     return range(first, min(last, settings.steps) + 1)
 
 
 def batch_of(job: Job, answer: Answer) -> RolloutBatch:
-    """The worker's whole answer as a batch of its kept groups."""
+    """Return the worker's whole answer as a batch of its kept groups."""
     assert answer.done is not None
     by_index = {prompt.index: prompt for prompt in job.prompts}
     kept = {index: place for place, index in enumerate(answer.done.kept)}

@@ -1,5 +1,9 @@
-"""Worked solutions that SFT learns from: asked of a teacher over an OpenAI-compatible endpoint, or the data set's own.
+"""Worked solutions for SFT, from a teacher or from the data set itself.
 
-`request` asks, `journal` keeps every answer that was paid for, `pace` adapts the number of requests in flight,
-`budget` counts tokens and money, `cleaning` makes training text of what came. The stage is engine/stages/traces.py.
+    request ─▶ journal ─▶ cleaning ─▶ traces
+    (pace: requests in flight; budget: tokens and money)
+
+`request` sends one question over an OpenAI-compatible endpoint. `journal` keeps every answer that was paid
+for. `pace` adapts the number of requests in flight. `budget` counts tokens and money. `cleaning` converts the
+answers to training text. The stage is engine/stages/traces.py.
 """

@@ -1,7 +1,8 @@
-"""Which part of a teacher's answer becomes a trace: its reasoning, its answer, or both.
+"""Select the part of a teacher's answer that becomes a trace.
 
-A reasoning model sends its reasoning beside the answer (the message's `reasoning_content` or `reasoning`), or inside
-it, before `</think>`. Both forms give the same two parts.
+It is the reasoning, the answer, or both. A reasoning model sends its reasoning in a separate field (the
+message's `reasoning_content` or `reasoning`), or inside the answer before `</think>`. Both forms give the
+same two parts.
 """
 
 from __future__ import annotations
@@ -21,17 +22,23 @@ _BLANK = re.compile(r"\n{3,}")
 
 
 class Body(NamedTuple):
-    """Text that a trace is made of, and the final answer that it must end with ("" if the teacher stated none)."""
+    """Text of a trace, and the final answer that it must end with.
+
+    Attributes:
+        stated: the final answer, "" if the teacher stated none.
+        fell_back: the teacher sent no reasoning, so `text` is its answer.
+    """
 
     text: str
     stated: str
-    fell_back: bool  # the teacher sent no reasoning, so `text` is its answer
+    fell_back: bool
 
 
 def body_of(answer: Answer, choice: Choice) -> Body:
-    """Return the part of `answer` that `choice` names; the answer itself if there is no reasoning.
+    """Return the part of `answer` that `choice` names; the answer itself without reasoning.
 
-    The final answer is the one stated in the teacher's answer, else the one that its finished reasoning ends with.
+    The final answer is the one stated in the teacher's answer, else the one at the end of its finished
+    reasoning.
     """
     reasoning, content = parts(answer)
     finished = answer.finish == "stop"
@@ -46,10 +53,10 @@ def body_of(answer: Answer, choice: Choice) -> Body:
 
 
 def parts(answer: Answer) -> tuple[str, str]:
-    """Return reasoning and content, without tags. Reasoning that never ended leaves no content.
+    """Return reasoning and content, without tags.
 
-    A teacher may think several times: its content is what follows the last thought, and the text between two
-    thoughts belongs to the reasoning.
+    Reasoning that never ended leaves no content. A teacher may think several times. Its content follows the
+    last thought, and text between two thoughts belongs to the reasoning.
     """
     before, end, after = answer.text.rpartition(_END)
     content, start, thinking = after.partition(_START)

@@ -1,18 +1,21 @@
-"""Tokens and money: what was spent, what the requests in flight may cost at most, and what the whole will cost."""
+"""Tokens and money: spent, reserved for requests in flight, and estimated."""
 
 from __future__ import annotations
 
 from profiles.schema import Traces
 
 MILLION = 1_000_000
-_TYPICAL_COMPLETION = (
-    700  # tokens, where nothing is known yet: R1 on grade-school questions, thinking included
-)
-_OVERHEAD = 64  # tokens around a prompt
+# Tokens, used while no answer is known: R1 on grade-school questions, including thinking.
+_TYPICAL_COMPLETION = 700
+# Tokens around a prompt.
+_OVERHEAD = 64
 
 
 class Budget:
-    """Dollars against the spending cap. A request is reserved at its dearest, so that the cap holds whatever comes."""
+    """Dollars against the spending cap.
+
+    A request is reserved at its maximum cost, so the cap holds in every case.
+    """
 
     def __init__(
         self, settings: Traces, prompt_tokens: int = 0, completion_tokens: int = 0, answers: int = 0
@@ -28,7 +31,7 @@ class Budget:
 
     @property
     def typical_completion(self) -> int:
-        """Tokens that a completion has taken on average."""
+        """Average number of tokens of a completion."""
         return (
             self.completion_tokens // self.answers
             if self.answers
@@ -36,17 +39,17 @@ class Budget:
         )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Dollars for so many tokens."""
+        """Return the cost of these tokens in dollars."""
         prices = self._settings.price_input, self._settings.price_output
         return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / MILLION
 
     def estimate(self, prompt_characters: int, questions: int) -> float:
-        """Dollars that `questions` more are expected to cost."""
+        """Return the expected cost of `questions` further questions in dollars."""
         prompt_tokens = prompt_characters // 4 + _OVERHEAD * questions
         return self.cost(prompt_tokens, self.typical_completion * questions)
 
     def reserve(self, prompt_characters: int) -> float | None:
-        """Sets aside the most that one request may cost; None where the cap does not allow it."""
+        """Reserve the maximum cost of one request; return None if the cap does not allow it."""
         most = self.cost(prompt_characters + _OVERHEAD, self._settings.max_tokens)
         if self.spent + self.reserved + most > self._settings.spending_cap:
             return None
@@ -54,7 +57,7 @@ class Budget:
         return most
 
     def settle(self, reserved: float, prompt_tokens: int, completion_tokens: int) -> None:
-        """Puts what a request cost in the place of what was set aside for it."""
+        """Replace a request's reservation by its actual cost."""
         self.reserved -= reserved
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens

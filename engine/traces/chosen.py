@@ -1,4 +1,4 @@
-"""Which questions get a worked solution, whoever writes it."""
+"""Choose the questions that get a worked solution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.messages import derived_seed
 
 
 def chosen(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """All rows (`limit` 0), or `limit` of them by seed, in their order."""
+    """Return all rows (`limit` 0), or `limit` of them by seed, in their order."""
     if not limit or limit >= len(rows):
         return list(rows)
     order = np.random.default_rng(derived_seed("traces", seed)).permutation(len(rows))

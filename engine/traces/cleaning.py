@@ -1,6 +1,7 @@
-"""From a teacher's answer to training text: the sense stays, talk about the task goes, the answer stands at the end.
+"""Convert a teacher's answer to training text.
 
-What is changed and what is dropped is counted by reason, with examples, so that a person can judge the cleaning.
+The meaning stays, lines about the task are removed, and the final answer moves to the end. Changes and
+dropped answers are counted by reason, with examples, so that a person can judge the cleaning.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _INSTRUCTION = re.compile(
     r"(?:with)?in\b.*|.*\bfinal answer (?:with)?in \\?boxed\b.*|.*\b(?:with)?in \\boxed\{\s*\}.*",
     re.IGNORECASE,
 )
-# Whole lines that say nothing about the problem. A line with a digit or a formula is never one of them.
+# Whole lines without content about the problem. A line with a digit or a formula is never one of them.
 _TASK = (
     r"(?:\s+(?:this|it|that|the|problem|question|task|down|through|out|step|steps|by|together|carefully|first|now|with|you"
     r"|solution|solve|and|to|find|answer|about|how|on|into|parts?|see|think|break|work|start|begin|everything)\b[,.]?)*"
@@ -52,7 +53,12 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+\n|\n[ \t]*\n")
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Training text and what was taken out of it: lines that echo the instruction, lines of talk."""
+    """Training text and the removed lines.
+
+    Attributes:
+        echoes: lines that repeat the instruction.
+        meta: lines about the task.
+    """
 
     text: str
     echoes: tuple[str, ...]
@@ -61,22 +67,24 @@ class Cleaned:
 
 @dataclass(slots=True)
 class Tally:
-    """How often something happened, and the first few times."""
+    """A count of events, with the first few examples."""
 
     count: int = 0
     examples: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, ex_id: str, text: str) -> None:
-        """Once more, in the answer to `ex_id`."""
+        """Count one more event, in the answer to `ex_id`."""
         self.count += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append({"ex_id": ex_id, "text": text[-300:]})
 
 
 def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
-    """`text` as training text that ends in `\\boxed{N}`, or in `#### N` where the instruction asks for no box.
+    r"""Return `text` as training text, or None if it states no answer.
 
-    None where it states no answer. `finished` False: the teacher ran out of tokens, and only a whole answer counts.
+    The text ends in `\boxed{N}`, or in `#### N` if the instruction requests no box.
+    Args:
+        finished: False if the teacher ran out of tokens; only a whole answer counts then.
     """
     body = spoken(text).strip()
     answer = final_answer(body, finished)
@@ -84,7 +92,10 @@ def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
 
 
 def clean_body(body: str, answer: str, instruction: str) -> Cleaned:
-    """Return `body`, cleaned line by line, as training text that ends in `answer` as `instruction` asks for it."""
+    """Return `body`, cleaned line by line, with `answer` at its end.
+
+    The answer has the form that `instruction` requests.
+    """
     lines, echoes, meta = _lines(_HASH_LINE.sub("", body), instruction)
     kept = _without_boxes("\n".join(lines))
     kept = _BLANK_LINES.sub("\n\n", _LONE_DELIMITERS.sub("", kept)).strip()
@@ -93,9 +104,9 @@ def clean_body(body: str, answer: str, instruction: str) -> Cleaned:
 
 
 def normal_form(answer: str) -> str:
-    """A number without its unit, in the form that the grader reads at once; any other answer as it stands.
+    """Return a number without its unit, in the form that the grader reads directly.
 
-    So does a percentage: its sign is part of the value.
+    Any other answer stays unchanged. So does a percentage, because its sign is part of the value.
     """
     read = read_answer(answer)
     if read.number is None or read.number.percent or "frac" in answer or "/" in answer:
@@ -106,7 +117,10 @@ def normal_form(answer: str) -> str:
 def clean_answers(
     rows: Sequence[Row], answers: Sequence[Answer | None], profile: Profile, facts: dict[str, Any]
 ) -> tuple[list[Trace], dict[str, Any]]:
-    """Traces from `answers` (those to a row's samples one after another), and the report on them."""
+    """Return traces from `answers`, and the report on them.
+
+    Answers to the samples of one row are adjacent.
+    """
     settings, instruction = profile.traces, profile.preprocess.system_prompt
     dropped = {name: Tally() for name in ("unanswered", "truncated", "no_answer", "wrong")}
     changed = {name: Tally() for name in ("instruction_echo", "meta_line")}
@@ -178,13 +192,13 @@ def _report(
 
 
 def _without_answer(facts: dict[str, Any]) -> str:
-    """Name the questions that the teacher did not answer."""
+    """List the questions that the teacher did not answer."""
     given_up = [GivenUp(**question) for question in facts["given_up"]]
     return f"; no answer to {named(given_up)}" if given_up else ""
 
 
 def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]]:
-    """The lines of `text` that stay, those that echo the instruction, and those that are mere talk."""
+    """Sort the lines of `text`: to keep, repeating the instruction, about the task."""
     kept: list[str] = []
     echoes: list[str] = []
     meta: list[str] = []
@@ -205,12 +219,15 @@ def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]
 
 
 def _says(line: str) -> bool:
-    """True where a line holds a figure or a formula: such a line is part of the solution."""
+    """Return True if a line holds a figure or a formula, and so belongs to the solution."""
     return bool(re.search(r"\d|=|\\\(|\\\[|(?<!\\)\$|\\boxed\{\s*[^}\s]", line))
 
 
 def _without_boxes(text: str) -> str:
-    """Without the boxes: one that is alone on its line takes the line along, others leave their content."""
+    """Remove the boxes.
+
+    A box that is alone on its line takes the line with it; others leave their content.
+    """
     found, _ = boxes(text)
     for box in reversed(found):
         if _alone(text, box):
@@ -222,7 +239,7 @@ def _without_boxes(text: str) -> str:
 
 
 def _alone(text: str, box: Box) -> bool:
-    """True where nothing but delimiters and a label stands around the box on its line."""
+    """Return True if only delimiters and a label surround the box on its line."""
     before = text[: box.start].rpartition("\n")[2]
     after = text[box.end :].partition("\n")[0]
     return not re.sub(r"[\s$*.\\\[\]()]|final|answer|the|is|:", "", before + after, flags=re.IGNORECASE)

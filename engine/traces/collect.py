@@ -1,7 +1,8 @@
-"""Asks the teacher for every answer that the journal lacks, many at a time, and turns the answers into traces.
+"""Request every answer that the journal lacks, and convert answers to traces.
 
-One loop owns everything: which questions wait and until when, which are in flight, what was spent. It can be killed
-at any moment: answers that came are in the journal, the others are asked by the next attempt.
+Many requests are in flight at a time. One loop owns all state: which questions wait and until when, which are
+in flight, and the money spent. It can be killed at any moment. Received answers are in the journal, and the
+next attempt requests the others.
 """
 
 from __future__ import annotations
@@ -34,21 +35,24 @@ from profiles.schema import Traces
 from store.records import Event
 
 STAGE = "traces"
-_CONNECTIONS = (
-    8  # a client: its pool looks at all of them at every request, so several small pools are cheaper
-)
-TICK = 0.2  # seconds between looks at the commands, and between syncs of the journal
-# After this many questions given up with no answer in between, the teacher is taken to be absent. One that has answered
-# others may leave more refusals to the end.
+# Connections per client. Its pool checks all of them at every request, so several small pools are cheaper.
+_CONNECTIONS = 8
+# Seconds between checks for commands, and between syncs of the journal.
+TICK = 0.2
+# After this many consecutive questions without an answer, the teacher counts as absent. If it has answered
+# others, more questions may fail, because refusals can collect at the end.
 _SILENT = 5
 _SILENT_AFTER_ANSWERS = 20
-# Each empty answer is paid for: a question that got this many is not asked again.
+# Each empty answer is paid for, so a question with this many is not sent again.
 _EMPTY = 3
 
 
 @dataclass(order=True, slots=True)
 class Question:
-    """One sample that is wanted, in order of when it may be asked."""
+    """One wanted sample, ordered by the time at which it may be sent.
+
+    `empty` counts the attempts that got an empty answer.
+    """
 
     not_before: float
     place: int
@@ -56,7 +60,7 @@ class Question:
     sample: int = field(compare=False)
     messages: list[dict[str, str]] = field(compare=False)
     attempts: int = field(default=0, compare=False)
-    empty: int = field(default=0, compare=False)  # attempts that got an empty answer
+    empty: int = field(default=0, compare=False)
 
     @property
     def characters(self) -> int:
@@ -67,8 +71,8 @@ class Question:
 def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[str, Any]]:
     """Return traces for `rows` and a report once every question is answered or given up.
 
-    What was answered outlives every failure. Raises StageFailed if more questions than `traces.max_failed` allows have
-    no answer.
+    Received answers survive every failure.
+    Raises: StageFailed if more questions than `traces.max_failed` allows have no answer.
     """
     settings = context.profile.traces
     wanted = chosen(rows, settings.limit, context.profile.data.seed)
@@ -104,7 +108,10 @@ def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[st
 
 
 def _journal(context: Context) -> AnswerJournal:
-    """Open the journal, once no other run asks the same questions: runs of several seeds share the answers."""
+    """Open the journal once no other run sends the same questions.
+
+    Runs of several seeds share the answers.
+    """
     folder = locations.answers_folder(context.folder.home, context.profile, locations.kept(context.folder))
     waits = False
     while True:
@@ -122,7 +129,7 @@ def _journal(context: Context) -> AnswerJournal:
 
 
 def _report_damage(context: Context, journal: AnswerJournal) -> None:
-    """Log the lines that cannot be used; their questions are asked, and paid, again."""
+    """Log the unusable lines; their questions are sent, and paid for, again."""
     if journal.damaged:
         lines = ", ".join(map(str, journal.damaged[:20])) + ", …" * (len(journal.damaged) > 20)
         message = (
@@ -133,9 +140,9 @@ def _report_damage(context: Context, journal: AnswerJournal) -> None:
 
 
 def questions(rows: Sequence[Row], instruction: str, samples: int, journal: AnswerJournal) -> list[Question]:
-    """Return the samples that the journal neither answers nor names as refused.
+    """Return the samples that the journal lists neither as answered nor as refused.
 
-    The instruction goes with the question: R1 must not have a system prompt.
+    The instruction is part of the question, because R1 must not have a system prompt.
     """
     found: list[Question] = []
     settled = journal.answers.keys() | journal.refused.keys()
@@ -162,7 +169,7 @@ def _announce(context: Context, budget: Budget, missing: list[Question], had: in
 def _ask_all(
     context: Context, missing: list[Question], journal: AnswerJournal, budget: Budget
 ) -> dict[tuple[str, int], str]:
-    """Ask for all of `missing`; return why those that are left got no answer, by question and sample."""
+    """Send all of `missing`; return the reasons of the unanswered ones, by question and sample."""
     settings = context.profile.traces
     try:
         key = find_key(settings)
@@ -174,7 +181,7 @@ def _ask_all(
 
 
 class _Collection:
-    """The state of one attempt at asking."""
+    """The state of one attempt to collect answers."""
 
     def __init__(
         self,
@@ -187,27 +194,31 @@ class _Collection:
     ) -> None:
         self._context, self._settings, self._key = context, settings, key
         self._journal, self._budget = journal, budget
-        self._waiting = list(missing)  # a heap
+        # A heap.
+        self._waiting = list(missing)
         self._running: dict[asyncio.Task[Reply], tuple[Question, float]] = {}
         self._pace = Pace(settings.concurrency, context.seed)
         before = len(journal.answers)
         self._progress = Progress(context.emit, STAGE, before + len(missing), "answers", before)
         self._clients: list[openai.AsyncOpenAI] = []
-        self._open = True  # False while the run is paused
+        # False while the run is paused.
+        self._open = True
         self._stopping = False
         self._failure: StageFailed | None = None
         self.faults: dict[tuple[str, int], str] = {}
-        self._refusals: list[Answer] = []  # not yet in the journal
-        self._in_a_row = 0  # questions given up since the last answer
+        # Not yet in the journal.
+        self._refusals: list[Answer] = []
+        # Questions given up since the last answer.
+        self._in_a_row = 0
 
     async def run(self) -> None:
-        """Returns when every question has an answer or was given up."""
+        """Return when every question has an answer or was given up."""
         async with AsyncExitStack() as stack:
             for _ in range(-(-self._settings.concurrency // _CONNECTIONS)):
                 self._clients.append(await stack.enter_async_context(self._client()))
             watch = asyncio.create_task(self._watch())
             try:
-                # What is in flight has been paid for: it is awaited, whatever ends the stage.
+                # Requests in flight have been paid for, so they are awaited whatever ends the stage.
                 while self._running or (self._waiting and self._goes_on()):
                     self._start()
                     await self._wait()
@@ -225,7 +236,10 @@ class _Collection:
             raise self._failure
 
     def _goes_on(self) -> bool:
-        """Return True if more may be asked. Set the failure if the teacher seems absent and nothing is in flight."""
+        """Return True if more questions may be sent.
+
+        Set the failure if the teacher seems absent and nothing is in flight.
+        """
         if self._is_silent() and not self._running:
             self._failure = self._failure or self._silence()
         return self._failure is None and not self._stopping
@@ -254,7 +268,8 @@ class _Collection:
             reserved = self._budget.reserve(self._waiting[0].characters)
             if reserved is None:
                 if self._running:
-                    return  # what is in flight may turn out cheaper than it was reserved for
+                    # Requests in flight may turn out cheaper than reserved.
+                    return
                 self._failure = StageFailed(
                     f"traces: the spending cap of ${self._settings.spending_cap:,.2f} does not allow another question "
                     f"(${self._budget.spent:,.2f} spent, {len(self._waiting):,} left); raise traces.spending_cap "
@@ -275,7 +290,7 @@ class _Collection:
         return self._open and not is_held and len(self._running) < int(self._pace.limit)
 
     async def _wait(self) -> None:
-        """Until a request has ended, or another may start."""
+        """Wait until a request has ended, or another may start."""
         timeout = TICK
         if self._waiting and self._has_room():
             timeout = min(max(self._waiting[0].not_before - time.monotonic(), 0.001), TICK)
@@ -290,7 +305,10 @@ class _Collection:
                 self._failure = self._failure or error
 
     def _settle(self, task: asyncio.Task[Reply], question: Question, reserved: float) -> None:
-        """Keep the answer, ask again later, or give the question up. StageFailed: no more can be asked."""
+        """Keep the answer, retry later, or give the question up.
+
+        Raises: StageFailed if further questions cannot be sent.
+        """
         try:
             reply = task.result()
         except TryAgain as error:
@@ -328,7 +346,7 @@ class _Collection:
     def _refuse(
         self, question: Question, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> None:
-        """Give the question up for good, once it is clear that the teacher does not refuse everything."""
+        """Give the question up permanently, once the teacher is known not to refuse everything."""
         refusal = Answer(
             question.row.ex_id, question.sample, reason, "", "refused", prompt_tokens, completion_tokens
         )
@@ -336,7 +354,10 @@ class _Collection:
         self._give_up(question, reason)
 
     def _record_refusals(self) -> None:
-        """Journal what was refused. A teacher that has answered nothing may refuse everything for another reason."""
+        """Write refusals to the journal.
+
+        A teacher without any answer may refuse everything for another reason, so nothing is written then.
+        """
         if self._journal.answers:
             for refusal in self._refusals:
                 self._journal.append(refusal)
@@ -348,7 +369,7 @@ class _Collection:
         self._in_a_row += 1
 
     async def _watch(self) -> None:
-        """Looks at the commands and syncs the journal, off the loop's thread; both may take their time."""
+        """Check for commands and sync the journal, off the loop's thread, because both may be slow."""
         while True:
             seen = asyncio.create_task(asyncio.to_thread(self._context.control.boundary))
             done, _ = await asyncio.wait([seen], timeout=TICK)

@@ -1,4 +1,4 @@
-"""Questions that got no answer from the teacher: named, and refused as a whole if there are too many."""
+"""Questions without an answer: list them, and fail if there are too many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """A question without an answer. `refused`: the teacher declined it, and it is not asked again."""
+    """A question without an answer.
+
+    `refused` means that the teacher declined it, and that it is not sent again.
+    """
 
     ex_id: str
     sample: int
@@ -28,18 +31,24 @@ class GivenUp:
 
 
 def allowed(share: float, questions: int) -> int:
-    """Return how many of `questions` may have no answer: the share, rounded up, so one may fail in a small set."""
+    """Return how many of `questions` may have no answer.
+
+    It is the share, rounded up, so one may fail in a small set.
+    """
     return math.ceil(round(share * questions, 6))
 
 
 def named(questions: Sequence[GivenUp]) -> str:
-    """Return ids and reasons in one line, the first twenty and the number of the others."""
+    """Return ids and reasons in one line: the first twenty, and the number of the others."""
     more = f" and {len(questions) - _NAMED:,} more" if len(questions) > _NAMED else ""
     return ", ".join(map(str, questions[:_NAMED])) + more
 
 
 def report_given_up(context: Context, questions: Sequence[GivenUp], asked: int, journal: Path) -> None:
-    """Log the questions without an answer. Raises StageFailed if `traces.max_failed` does not allow that many."""
+    """Log the questions without an answer.
+
+    Raises: StageFailed if `traces.max_failed` does not allow that many.
+    """
     if not questions:
         return
     share = context.profile.traces.max_failed
@@ -51,8 +60,8 @@ def report_given_up(context: Context, questions: Sequence[GivenUp], asked: int, 
         raise StageFailed(
             f"traces: {len(questions):,} of {asked:,} questions got no answer, {len(refused):,} of them refused: "
             f"{named(questions)}; traces.max_failed = {share:g} allows {allowed(share, asked):,}: {again}raise it "
-            "to go on without them; answers are kept"
+            "to continue without them; answers are kept"
         )
-    kept = f"; those refused are not asked again (their lines in {journal} say so)" if refused else ""
+    kept = f"; those refused are not asked again (see their lines in {journal})" if refused else ""
     message = f"{len(questions):,} of {asked:,} questions got no answer: {named(questions)}{kept}"
     context.emit(Event("log", message, "traces", payload={"level": "warning"}))

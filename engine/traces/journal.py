@@ -1,8 +1,9 @@
-"""Every answer that was paid for, appended the moment it comes: what is in here is never asked again.
+"""The journal of every answer that was paid for, so that none is paid for twice.
 
-One JSON line each, with a checksum of the others of its fields. A line is written at once, which outlives the process,
-and synced in batches, which outlives the machine. A torn last line is cut off when the journal is opened. A damaged
-line stays in the file and is counted; its question is asked again. A file lock keeps a second run from asking too.
+An answer is appended as soon as it arrives, one JSON line each, with a checksum of its other fields. A line
+is written at once, which survives the process. It is synced in batches, which survives the machine. A partial
+last line is removed when the journal is opened. A damaged line stays in the file and is counted, and its
+question is sent again. A file lock keeps a second run from sending the same questions.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from store.private import FILE_MODE, make_folder
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a teacher sent for one question, as it came: finish 'stop', or 'length' if it ran out of tokens.
+    """A teacher's unchanged answer to one question.
 
-    Two kinds of line are no answers. 'lost': a request that may have cost money; its tokens are an estimate.
-    'refused': the teacher will not answer this question; `text` is the reason.
+    `finish` is 'stop', or 'length' if the teacher ran out of tokens. Two other kinds of line are not answers.
+    'lost' is a request that may have cost money; its tokens are an estimate. 'refused' is a question that the
+    teacher will not answer; `text` is the reason.
     """
 
     ex_id: str
@@ -38,7 +40,8 @@ class Answer:
 
 
 _TYPES = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Answer)}
-_CHECKSUM = "crc32"  # lines of older versions have none
+# Lines of older versions have no checksum.
+_CHECKSUM = "crc32"
 
 
 class JournalTaken(StageFailed):
@@ -46,7 +49,11 @@ class JournalTaken(StageFailed):
 
 
 class AnswerJournal:
-    """The answers of one teacher to the questions of one data set. Use as a context. Raises JournalTaken."""
+    """The answers of one teacher to the questions of one data set.
+
+    Use it as a context manager.
+    Raises: JournalTaken if another process has it open.
+    """
 
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
@@ -62,7 +69,8 @@ class AnswerJournal:
         self.answers: dict[tuple[str, int], Answer] = {}
         self.refused: dict[tuple[str, int], Answer] = {}
         self.lost: list[Answer] = []
-        self.damaged: list[int] = []  # numbers of the lines that cannot be used, from 1
+        # Numbers of the unusable lines, from 1.
+        self.damaged: list[int] = []
         for answer in self._read():
             self._keep(answer)
         self._unsynced = False
@@ -75,25 +83,29 @@ class AnswerJournal:
         os.close(self._handle)
 
     def append(self, answer: Answer) -> None:
-        """Writes and keeps `answer`; a second one to the same question is a fault of the caller."""
+        """Write and keep `answer`.
+
+        Raises: ValueError if the question already has an answer; StageFailed if the disk is full.
+        """
         if answer.finish != "lost" and (answer.ex_id, answer.sample) in self.answers:
             raise ValueError(f"question {answer.ex_id} sample {answer.sample} was answered before")
         line = _line(answer)
         written = os.write(self._handle, line)
-        if written < len(line):  # a full disk: what is torn now would tear the next line too
+        # On a full disk, a partial line would damage the next one too.
+        if written < len(line):
             os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
             raise StageFailed(f"traces: no room for an answer in {self.path}; free some disk and run again")
         self._keep(answer)
         self._unsynced = True
 
     def sync(self) -> None:
-        """Returns when everything appended is on disk."""
+        """Return when everything appended is on the disk."""
         if self._unsynced:
             self._unsynced = False
             os.fsync(self._handle)
 
     def tokens(self) -> tuple[int, int]:
-        """Return prompt and completion tokens so far, those of lost and refused requests included."""
+        """Return prompt and completion tokens so far, including lost and refused requests."""
         paid = [*self.answers.values(), *self.refused.values(), *self.lost]
         return sum(answer.prompt_tokens for answer in paid), sum(answer.completion_tokens for answer in paid)
 
@@ -121,13 +133,13 @@ class AnswerJournal:
 
 
 def _line(answer: Answer) -> bytes:
-    """`answer` as a line. Half surrogate pairs, which UTF-8 cannot hold, become `?`."""
+    """Return `answer` as a line; half surrogate pairs, which UTF-8 cannot hold, become `?`."""
     values = {name: _whole(value) for name, value in asdict(answer).items()}
     return json.dumps(values | {_CHECKSUM: _checksum(values)}, ensure_ascii=False).encode() + b"\n"
 
 
 def _answer(line: bytes) -> Answer | None:
-    """The answer in a line; None if the line is damaged."""
+    """Return the answer in a line; None if the line is damaged."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,7 @@
-"""The teacher's key: from the environment or a `.env` file, into the client's memory and nowhere else."""
+"""The teacher's key, from the environment or a `.env` file.
+
+It is held only in the client's memory.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,22 @@ from urllib.parse import urlsplit
 from profiles.schema import Traces
 from store.env_file import setting
 
-NO_KEY = "none"  # what a server on this machine is told where there is no key
+# Sent to a server on this machine if there is not any key.
+NO_KEY = "none"
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|key|tok)-[\w*-]{6,}|Bearer\s+\S+", re.IGNORECASE)
 
 
 class KeyMissing(ValueError):
-    """There is no key; the message is one line that says where one is looked for."""
+    """The key was not found; the message gives in one line the places that were searched."""
 
 
 def find_key(settings: Traces, folder: Path | None = None) -> str:
-    """The key in the environment, else in `folder`'s `.env` (the current folder's). A local server needs none."""
+    """Return the key in the environment, else in `.env` of `folder` (default: the current folder).
+
+    A local server needs no key.
+    Raises: KeyMissing if the key was not found.
+    """
     name = settings.api_key_variable
     key = setting(name, folder)
     if key:
@@ -33,6 +41,6 @@ def find_key(settings: Traces, folder: Path | None = None) -> str:
 
 
 def without_key(text: str, key: str) -> str:
-    """`text` in one short line, with nothing in it that is the key or looks like one."""
+    """Return `text` as one short line, without the key or anything that looks like one."""
     hidden = text.replace(key, "[key]") if key else text
     return " ".join(_LOOKS_LIKE_A_KEY.sub("[key]", hidden).split())[:200]

@@ -1,4 +1,7 @@
-"""The data set's own worked solutions as traces, for when there is no teacher. Named as such in every report."""
+"""The data set's own worked solutions as traces, without a teacher.
+
+Every report names them as such.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from engine.grading import grade
 
 
 def own_solutions(rows: Sequence[Row], instruction: str) -> list[Trace]:
-    """Return a trace for each row that has a worked solution, its answer in the form that `instruction` asks for."""
+    """Return a trace for each row that has a worked solution.
+
+    Its answer has the form that `instruction` requests.
+    """
     rows = [row for row in rows if row.solution]
     texts = [worked(row, instruction) for row in rows]
     return [

@@ -1,4 +1,7 @@
-"""One question to the teacher, and what becomes of it: an answer, another try, a refusal, or the end of the stage."""
+"""Send one question to the teacher and classify the outcome.
+
+The outcome is an answer, a retry, a refusal, or the end of the stage.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from engine.context import StageFailed
 from engine.traces.key import without_key
 from profiles.schema import Traces
 
-_LONGEST_WAIT = 3600.0  # seconds that a Retry-After may ask for
+# Maximum Retry-After in seconds.
+_LONGEST_WAIT = 3600.0
 _WHOLE = frozenset({"stop", "length"})
 _FATAL = {
     401: "refused the key in {variable} (HTTP 401); check it",
@@ -27,7 +31,7 @@ _TRY_AGAIN = frozenset({408, 409, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. `finish` is 'stop', or 'length' where the teacher ran out of tokens."""
+    """A whole answer; `finish` is 'stop', or 'length' if the teacher ran out of tokens."""
 
     text: str
     reasoning: str
@@ -37,7 +41,12 @@ class Reply:
 
 
 class TryAgain(Exception):
-    """No answer this time. `wait` is what the server asked for, in seconds; `billed`: it may have cost money."""
+    """No answer this time.
+
+    Attributes:
+        wait: seconds that the server requested.
+        billed: the request may have cost money.
+    """
 
     def __init__(self, reason: str, wait: float = 0.0, billed: bool = False) -> None:
         super().__init__(reason)
@@ -45,11 +54,17 @@ class TryAgain(Exception):
 
 
 class EmptyAnswer(TryAgain):
-    """The teacher answered with nothing. That may happen once; a question that gets it every time is refused."""
+    """The teacher's answer was empty.
+
+    It may happen once; a question that always gets an empty answer counts as refused.
+    """
 
 
 class Refused(Exception):
-    """The teacher will not answer this question, whenever it is asked; the tokens are what the refusal cost."""
+    """The teacher will not answer this question at any time.
+
+    The tokens are the cost of the refusal.
+    """
 
     def __init__(self, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         super().__init__(reason)
@@ -59,9 +74,11 @@ class Refused(Exception):
 async def ask(
     client: openai.AsyncOpenAI, settings: Traces, messages: list[dict[str, str]], key: str
 ) -> Reply:
-    """Asks once. Raises TryAgain, Refused, or StageFailed where no question can be answered.
+    """Send the question once.
 
-    The answer is taken as plain JSON and checked here: the client's own types check nothing and take twice the time.
+    The answer is read as plain JSON and checked here, because the client's own types check nothing and take
+    twice the time.
+    Raises: TryAgain, Refused, or StageFailed if no question can be answered.
     """
     body = {
         "model": settings.model,
@@ -73,7 +90,8 @@ async def ask(
         found = await client.post("/chat/completions", body=body, cast_to=object)
     except openai.APIStatusError as error:
         raise _from_status(error, settings, key) from None
-    except openai.APIError as error:  # time is up, connection lost, or a body that cannot be read
+    # A timeout, a lost connection, or a body that cannot be read.
+    except openai.APIError as error:
         never_sent = "Connect" in type(error.__cause__).__name__
         late = isinstance(error, openai.APITimeoutError)
         reason = "no answer in time" if late else without_key(f"{type(error).__name__}: {error}", key)
@@ -86,7 +104,8 @@ async def ask(
 def read_reply(found: Any) -> Reply:
     """Return the reply in a chat completion.
 
-    Raises: TryAgain if `found` is none or not whole, EmptyAnswer if nothing is in it, Refused if the teacher declined.
+    Raises: TryAgain if `found` is not a whole chat completion; EmptyAnswer if it is empty; Refused if the
+        teacher declined.
     """
     try:
         choice = found["choices"][0]
@@ -98,8 +117,8 @@ def read_reply(found: Any) -> Reply:
         prompt_tokens: Any = usage.get("prompt_tokens")
         completion_tokens: Any = usage.get("completion_tokens")
     except (LookupError, TypeError, AttributeError):
-        raise TryAgain("answer is no chat completion", billed=True) from None
-    # Some servers do not count.
+        raise TryAgain("answer is not a chat completion", billed=True) from None
+    # Some servers do not count tokens.
     counted = isinstance(prompt_tokens, int) and isinstance(completion_tokens, int)
     spent: tuple[int, int] = (prompt_tokens, completion_tokens) if counted else (0, 0)
     if finish == "content_filter" or (declined and not text):
@@ -115,7 +134,10 @@ def read_reply(found: Any) -> Reply:
 
 
 def _without_half_pairs(text: str) -> str:
-    """`text` as UTF-8 can hold it: JSON may bring half an emoji, where the teacher's tokens cut it."""
+    """Return `text` as UTF-8 can hold it.
+
+    JSON may contain half an emoji if the teacher's tokens cut it.
+    """
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -130,7 +152,10 @@ def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Ex
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
-    """Seconds that a response asks to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; else 0."""
+    """Return the seconds that a response requests to wait, or 0.
+
+    It reads `retry-after-ms`, or `Retry-After` as seconds or as a date.
+    """
     milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
     seconds = _number(milliseconds) / 1000 or _number(value)
     if not seconds and value and not value[0].isdigit():
