@@ -367,7 +367,7 @@ FAULTS: dict[str, Form] = {
     ),
     "template loses the question": _form(
         replaced("chat_template.jinja", "{{ messages[0].content }}"),
-        "does not hold the question",
+        "does not contain the question",
         settings=CHAT,
     ),
     "template ends in EOS": _form(

@@ -27,5 +27,5 @@ def test_equal_weights_agree_and_one_old_tensor_is_refused(
     model = load_model(tmp_path, "auto")
     with torch.no_grad():
         model.model.layers[1].self_attn.o_proj.weight.normal_(0, 0.5)
-    with pytest.raises(WeightsRefused, match=f"'{model.config.model_type}': log-probs differ .* a token"):
+    with pytest.raises(WeightsRefused, match=f"'{model.config.model_type}': log-probs differ .* per token"):
         check_agreement(generator.score, model, generator.vocabulary, dtype)
