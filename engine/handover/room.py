@@ -1,4 +1,7 @@
-"""Why shared memory takes no more: which limit was reached, how large it is, and how to raise it."""
+"""Explain why shared memory accepts no further file.
+
+The explanation gives the limit that was reached, its size, and how to raise it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from store.wording import size
 
 
 def no_room(folder: Path, wanted: int, error: OSError) -> OSError:
-    """Return `error`, met when a file of `wanted` bytes was made in `folder`, with the limit in its words."""
+    """Return `error` with the reached limit in its message.
+
+    `error` was raised when a file of `wanted` bytes was made in `folder`.
+    """
     if error.errno not in _LIMITS:
         return error
     return OSError(

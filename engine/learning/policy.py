@@ -1,7 +1,10 @@
-"""The policy: a Hugging Face causal LM with packed forward, float32 masters and log-probs without whole logits.
+"""The policy: a Hugging Face causal LM with packed forward and float32 masters.
 
-Whatever the compute dtype, what the optimizer moves are float32 masters: an update of 1e-6 is less than half a step of
-bf16 and would be lost. `engine.learning.precision` keeps masters and compute weights together.
+    Packed ─▶ PackedCausalLM: body ─▶ hidden states before response tokens ─▶ head ─▶ log-probs, entropy
+
+Whole logits never exist. The optimizer always updates float32 masters, whatever the compute dtype: an update
+of 1e-6 is less than half a step of bf16 and would be lost. `engine.learning.precision` keeps masters and
+compute weights together.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ class NoWeights(ValueError):
 
 
 class PackedCausalLM(nn.Module):
-    """The model's body over packed tokens, then a head over those hidden states that predict a response token."""
+    """The model's body over packed tokens, then a head.
+
+    The head only gets hidden states that predict a response token.
+    """
 
     def __init__(self, model: PreTrainedModel, form: head.Form) -> None:
         super().__init__()
@@ -55,7 +61,10 @@ class PackedCausalLM(nn.Module):
         )
 
     def hidden(self, packed: Packed, **watched: Any) -> Tensor:
-        """Compute the last hidden states `(tokens, width)`."""
+        """Compute the last hidden states `(tokens, width)`.
+
+        Raises: UnsupportedModel if a sequence is longer than the rotary frequencies allow.
+        """
         if self._limit is not None and packed.longest > self._limit:
             raise UnsupportedModel(
                 f"model type {self.model.config.model_type!r}: rotary frequencies change beyond {self._limit} tokens, "
@@ -74,7 +83,10 @@ class PackedCausalLM(nn.Module):
 
 
 class Policy:
-    """A causal LM on one device. `frozen` policies (a KL reference) have no masters and give no gradients."""
+    """A causal LM on one device.
+
+    `frozen` policies (a KL reference) have no masters and no gradients.
+    """
 
     def __init__(
         self,
@@ -115,7 +127,8 @@ class Policy:
     ) -> Self:
         """Load the model in folder or hub name `source`.
 
-        Raises: NoWeights if a folder holds none; UnsupportedModel if this project cannot compute the model exactly.
+        Raises: NoWeights if a folder holds none; UnsupportedModel if this project cannot compute the model
+            exactly.
         """
         return cls(read_model(source, revision), device, compute_dtype, gradient_checkpointing, frozen)
 
@@ -126,19 +139,23 @@ class Policy:
 
     @property
     def precision(self) -> Precision:
-        """The masters; RuntimeError for a frozen policy."""
+        """The masters.
+
+        Raises: RuntimeError for a frozen policy.
+        """
         if self._precision is None:
             raise RuntimeError("a frozen policy has no master weights to train")
         return self._precision
 
     def clear_gradients(self) -> None:
-        """Drops the gradients gathered so far."""
+        """Drop the accumulated gradients."""
         self.precision.clear()
 
     def logprobs(self, packed: Packed, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Log-prob of each target at `temperature`, with gradients, and the entropy there, without.
+        """Compute the log-prob of each target at `temperature`, and the entropy.
 
-        `packed` is on the policy's device. Both are float32 `(tokens,)` and 0 where `packed.mask` is false.
+        The log-probs carry gradients; the entropy does not. `packed` must be on the policy's device.
+        Returns: two float32 (tokens,) tensors, 0 at positions with a false `packed.mask`.
         """
         trained = self.network(packed, partial(head.logprobs, temperature=temperature))
         zeros = torch.zeros(len(packed), device=self.device)
@@ -146,11 +163,14 @@ class Policy:
         return logprobs, entropy
 
     def cross_entropy(self, packed: Packed) -> tuple[Tensor, int]:
-        """Sum of −log p over the response tokens, with gradients, and how many there are."""
+        """Compute the sum of −log p over the response tokens, with gradients, and their number."""
         return cast(Tensor, self.network(packed, head.cross_entropy)), len(packed.trained)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every weight once, by its name in memory, in the compute dtype; a tied head goes with its embedding."""
+        """Yield every weight once, by its name in memory, in the compute dtype.
+
+        A tied head is yielded as its embedding.
+        """
         for name, weight in self.model.named_parameters():
             yield name, whole(weight.detach()).to(self.compute_dtype)
 
@@ -159,13 +179,16 @@ class Policy:
         return as_in_files(self.model, dict(self.named_weights()))
 
     def save_config(self, folder: Path) -> None:
-        """Writes what transformers and vLLM need beside the weights, in the compute dtype, to build the model."""
+        """Write all but the weights that transformers and vLLM need to build the model.
+
+        The config states the compute dtype.
+        """
         config = self.model.config
         config.dtype = self.compute_dtype
         config.architectures = [type(self.model).__name__]
         config.save_pretrained(folder)
         if self.model.generation_config is not None:
-            # Without the validation of save_pretrained, which refuses settings that many checkpoints come with.
+            # Skip the validation of save_pretrained, which rejects settings of many checkpoints.
             self.model.generation_config.to_json_file(folder / "generation_config.json")
 
 

@@ -1,8 +1,8 @@
 """Float32 masters under a model that computes in another dtype.
 
-One interface, three ways: a float32 model is its own masters; a bf16 model on one device has a float32 copy beside it,
-which takes each gradient as soon as backward has made it; under several ranks FSDP2 keeps sharded masters
-(`engine.learning.sharding`).
+There are three implementations of one interface. A float32 model is its own masters. A bf16 model on one
+device has a float32 copy, which takes each gradient as soon as backward has made it. With several ranks FSDP2
+keeps sharded masters (`engine.learning.sharding`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ from torch import Tensor, nn
 
 
 class Precision(Protocol):
-    """What the optimizer sees of a model."""
+    """The optimizer's interface to a model.
 
-    masters: dict[str, Tensor]  # float32; under several ranks this rank's shards
+    `masters` are float32; with several ranks they are this rank's shards.
+    """
+
+    masters: dict[str, Tensor]
 
     def collect(self) -> Tensor:
-        """After the last backward of a step: puts the whole gradient into the masters' `grad`, gives its norm."""
+        """Put the whole gradient into the masters' `grad`, and return its norm.
+
+        Call it after the last backward of a step.
+        """
 
     def publish(self) -> None:
-        """Brings the weights that forward uses up to the masters, after these have moved."""
+        """Copy the masters to the weights that forward uses, after an update."""
 
     def clear(self) -> None:
-        """Drops the gradients gathered so far."""
+        """Drop the accumulated gradients."""
 
 
 class PlainMasters:
@@ -39,16 +45,16 @@ class PlainMasters:
         return gradient_norm(self.masters)
 
     def publish(self) -> None:
-        """Nothing to do: they are the same tensors."""
+        """Do nothing: masters and weights are the same tensors."""
 
     def clear(self) -> None:
         drop_gradients(self.masters)
 
 
 class CopiedMasters:
-    """A model in `dtype` and a float32 copy that its gradients are added to in float32, microbatch after microbatch.
+    """A model in `dtype`, and a float32 copy that accumulates its gradients in float32.
 
-    A gradient in `dtype` lives only from its making to its adding, so there is no second set of gradients.
+    A gradient in `dtype` is freed as soon as it is added, so no second set of gradients exists.
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
@@ -63,7 +69,7 @@ class CopiedMasters:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Rounds every master into its compute weight."""
+        """Round every master into its compute weight."""
         torch._foreach_copy_(list(self._weights.values()), list(self.masters.values()))
 
     def clear(self) -> None:
@@ -71,7 +77,7 @@ class CopiedMasters:
 
 
 def _adds_to(master: Tensor) -> Callable[[Tensor], None]:
-    """A hook that moves a weight's fresh gradient into `master.grad`."""
+    """Return a hook that moves a weight's new gradient into `master.grad`."""
 
     def add(weight: Tensor) -> None:
         assert weight.grad is not None
@@ -85,27 +91,30 @@ def _adds_to(master: Tensor) -> Callable[[Tensor], None]:
 
 
 def cast_parameters(network: nn.Module, dtype: torch.dtype) -> None:
-    """Puts the parameters into `dtype`, and nothing else: rotary frequencies are buffers and must stay float32."""
+    """Convert the parameters to `dtype`, but not the buffers.
+
+    Rotary frequencies are buffers and must stay float32.
+    """
     for weight in network.parameters():
         weight.data = weight.data.to(dtype)
 
 
 def gradients(masters: dict[str, Tensor]) -> list[Tensor]:
-    """The gradients that there are."""
+    """Return the existing gradients."""
     return [master.grad for master in masters.values() if master.grad is not None]
 
 
 def gradient_norm(masters: dict[str, Tensor]) -> Tensor:
-    """Euclidean norm of all gradients together, a scalar."""
+    """Return the Euclidean norm of all gradients together, a scalar."""
     return torch.nn.utils.get_total_norm(gradients(masters))
 
 
 def drop_gradients(masters: dict[str, Tensor]) -> None:
-    """Frees the gradients."""
+    """Free the gradients."""
     for master in masters.values():
         master.grad = None
 
 
 def master_precision(network: nn.Module, dtype: torch.dtype) -> Precision:
-    """Masters for a model on one device whose forward and backward are in `dtype`."""
+    """Return masters for a model on one device with forward and backward in `dtype`."""
     return PlainMasters(network) if dtype == torch.float32 else CopiedMasters(network, dtype)
