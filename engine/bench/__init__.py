@@ -1,1 +1,1 @@
-"""Benchmarks of the engine's speed and numerics on a device, next to TRL's."""
+"""Benchmarks of the engine's speed and numerics, next to TRL's."""

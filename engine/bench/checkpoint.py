@@ -1,4 +1,4 @@
-"""Measure how long a checkpoint stops the trainer and takes to reach the disk.
+"""Measure how long a checkpoint stops the trainer and takes to write.
 
 The speed of `dd` on the same disk is measured for comparison.
 

@@ -145,7 +145,10 @@ class Bench:
         }
 
     def generation(self, count: int, sampling: Sampling) -> dict[str, float]:
-        """Measure output tokens per second with `count` completions in flight, log-probs included."""
+        """Measure output tokens per second with `count` completions in flight.
+
+        The completions include log-probs.
+        """
         began = time.monotonic()
         reply = self.ask(Task(None, requests(self.shape, count, GROUP), sampling))
         tokens = sum(len(done.token_ids) for done in reply.generated)
@@ -153,7 +156,7 @@ class Bench:
         return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
 
     def numerics(self, sampling: Sampling) -> dict[str, float]:
-        """Compare the worker's completions with a plain forward pass of transformers over the same ids."""
+        """Compare the worker's completions with transformers' forward pass."""
         asked = requests(self.shape, COMPARED, 1)
         reply = self.ask(Task(None, asked, sampling))
         prompts = {request.prompt: request.token_ids for request in asked}

@@ -49,7 +49,7 @@ def timed(device: str, step: Callable[[], None], steps: int) -> float:
 def speed(
     shape: Shape, device: str, parameters: int, items: list[Sequence], seconds: float
 ) -> dict[str, Any]:
-    """Return tokens per second, MFU and peak memory of a step over `items` that took `seconds`.
+    """Return tokens per second, MFU and peak memory of a step over `items`.
 
     Only real tokens count. The figures cover all ranks' devices.
     """
@@ -66,7 +66,7 @@ def speed(
 
 
 def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, Optimizer, int]:
-    """Return a policy as in the profile (bf16 on a GPU), its optimizer and its parameter count."""
+    """Return a policy (bf16 on a GPU), its optimizer and parameter count."""
     policy = Policy(shape.model(device), device, "float32" if device == "cpu" else "bfloat16", checkpointing)
     parameters = sum(weight.numel() for weight in policy.model.parameters())
     return policy, Optimizer(policy.precision, SETTINGS, 1000), parameters

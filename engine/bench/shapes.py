@@ -89,7 +89,7 @@ TINY = Shape(64, 2, 4, 2, 128, 512, prompt=11, response=45, longest=205)
 
 
 def flops(shape: Shape, parameters: int, sequences: list[Sequence]) -> float:
-    """Return the floating-point operations of forward and backward over every token of `sequences`.
+    """Return the floating-point operations of forward and backward.
 
     Recomputation is not counted. There are 6 per parameter and token (the tied embedding counts once, as the
     head), and 6 × layers × width × length² for causal attention.

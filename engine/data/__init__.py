@@ -1,4 +1,4 @@
-"""Input data: questions checked and split, word problems, prompts, token sequences.
+"""Input data: questions, splits, word problems, prompts, token sequences.
 
 Each is found by its content.
 """

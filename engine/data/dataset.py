@@ -322,7 +322,7 @@ def _word_problems(profile: Profile) -> Source:
 
 
 def _hub_split(profile: Profile, split: str) -> list[Row] | None:
-    """Return the rows of a hub set's split or of a part of it; None if the set has no such split."""
+    """Return the rows of a hub set's split or part; None if it is missing."""
     data, part = profile.data, part_of(split)
     configurations = data.config or HUB_SETS.get(data.source, HubSet()).configurations
     rows = _hub_rows(data.source, data.revision, part.name, data.max_row_characters, configurations)

@@ -1,4 +1,4 @@
-"""Read files of rows: JSON lines, a JSON array, CSV, TSV, Parquet or Arrow.
+"""Read files of rows: JSON lines, JSON arrays, CSV, TSV, Parquet, Arrow.
 
 Each record has its place, FILE:NUMBER (a line in text files, a row in the others). A record that cannot be
 read becomes a `Fault`, so that one bad line is reported and the others are still checked.
@@ -22,7 +22,7 @@ Records = Iterator[tuple[str, Any]]
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the message is one line with file, line number and what to do."""
+    """Unusable input; the message gives file, line number and what to do."""
 
 
 class Fault(NamedTuple):
@@ -96,7 +96,7 @@ def _parsed(line: bytes, place: str) -> Any:
 
 
 def _json(path: Path, max_characters: int) -> Records:
-    """Read an array of objects, an object with one such list, or JSON lines under another suffix."""
+    """Read an array of objects, an object with one such list, or JSON lines."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):

@@ -189,7 +189,7 @@ def _repeats(row: Row, place: str, seen: dict[str, str]) -> Fault | None:
 
 
 def _summary(faults: list[Fault]) -> str:
-    """Return one line with each reason once, its first place, and the number of further lines."""
+    """Return one line: each reason, its first place, the number of others."""
     places: dict[str, list[str]] = {}
     for fault in faults:
         places.setdefault(fault.reason, []).append(fault.place)

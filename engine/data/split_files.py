@@ -35,7 +35,7 @@ _NO_ROWS = frozenset({STATE, "dataset_info.json", "dataset_dict.json", "dataset_
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A split and a slice of its rows, counted as in Python; `90%` is that share of its rows."""
+    """A split and a slice of its rows; `90%` is that share of the rows."""
 
     name: str
     start: str

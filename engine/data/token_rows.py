@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class TokenRows:
-    """The rows that `write_rows` wrote under `name`; reading a row touches only its own pages."""
+    """The rows that `write_rows` wrote under `name`, memory-mapped."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._tokens = _mapped(folder / f"{name}.tokens.npy")

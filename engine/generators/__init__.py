@@ -1,1 +1,1 @@
-"""Generators of the worker: one small interface over vLLM and transformers."""
+"""Generators of the worker: one interface over vLLM and transformers."""

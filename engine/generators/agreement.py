@@ -1,4 +1,4 @@
-"""Check that a generator computes the same as transformers with equal weights.
+"""Check that a generator computes the same as transformers.
 
 Another library's generator may skip a parameter name, keep an older copy of a tensor, or omit what a family
 does to its logits. None of these raises an error. A few tokens of random text show it, because each token's

@@ -1,4 +1,4 @@
-"""Run the body of a transformers model with keys and values kept in `prefix`."""
+"""Run a transformers body with keys and values kept in `prefix`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, memory
 
 
 def prepared(model: PreTrainedModel, device: torch.device) -> tuple[PreTrainedModel, Form]:
-    """Put `model` on `device`, ready for `hidden_states`; return it and the form of its head.
+    """Prepare `model` on `device`; return it and the form of its head.
 
     Raises: UnsupportedModel if a layer of the model keeps state that `prefix` does not see.
     """

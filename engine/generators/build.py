@@ -23,9 +23,10 @@ Phase = Callable[[str, str], None]
 
 
 def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = False) -> Generator:
-    """Build the generator with the model at `source` (folder or hub name), ready to load weights.
+    """Build the generator of the model `source`, ready to load weights.
 
-    If several devices have room (engine.generators.placement), it consists of as many copies.
+    `source` is a folder or hub name. If several devices have room (engine.generators.placement), the
+    generator consists of as many copies.
     """
     dtype = profile.model.compute_dtype
     phase("loading", source)

@@ -1,4 +1,4 @@
-"""Load weights from a Hugging Face model folder, and check that they fit a model."""
+"""Load weights from a Hugging Face folder and check that they fit a model."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def verify(weights: WeightRef, reader: WeightReader) -> None:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
-    """Load a model folder's parameters by transformers' names in memory, without a tied head.
+    """Load a folder's parameters by their names in memory, without a tied head.
 
     Raises: WeightsRefused, see `folder_model`.
     """
@@ -148,7 +148,7 @@ def _own_positions(config: Any) -> int:
 
 
 def end_ids(folder: Path) -> frozenset[int]:
-    """Return the ids that end a completion: the generation configuration's and the tokenizer's."""
+    """Return the ids that end a completion, configured or the tokenizer's."""
     ids = {AutoTokenizer.from_pretrained(folder).eos_token_id}
     if (folder / "generation_config.json").is_file():
         configured = GenerationConfig.from_pretrained(folder).eos_token_id

@@ -199,7 +199,7 @@ def _refusal(generator: Generator, weights: WeightRef) -> str:
 
 
 def _generate(generator: Generator, begin: Begin, connection: Connection[Any, Any]) -> None:
-    """Generate the requested completions until `Drop` arrives, which every generation ends with."""
+    """Generate requested completions until `Drop` arrives."""
     waiting: deque[GenerationRequest] = deque()
     while True:
         for finished in generator.generate(waiting, begin.sampling):

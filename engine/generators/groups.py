@@ -1,4 +1,4 @@
-"""Dynamic sampling: which groups of a job are used, and when to use spares.
+"""Dynamic sampling: which groups of a job to use, and when to use spares.
 
 A group has no advantage to learn from if its completions are all correct or all wrong. Each such group adds
 the next spare, in prompt order. The kept groups are the first `wanted` others, in prompt order. They follow

@@ -1,4 +1,4 @@
-"""CUDA's Multi-Process Service: several processes compute on one GPU at once.
+"""CUDA's Multi-Process Service: several processes compute on one GPU.
 
 Without it the driver gives each process the whole GPU in turns. Measured with four copies of a 1.4 B model on
 one H100: 50.6 k tokens/s with the service, 40.5 k without.

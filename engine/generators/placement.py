@@ -38,7 +38,7 @@ def placements(hardware: Hardware, trainer_idle: bool) -> list[Hardware]:
 
 
 def shares(hardware: Hardware) -> list[Hardware]:
-    """Split one device between its copies: each gets its part of the memory and of the sequences.
+    """Split one device's memory and sequences between its copies.
 
     A number of copies that is not computed yet (0) counts as one.
     """

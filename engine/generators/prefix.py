@@ -69,7 +69,7 @@ def register() -> str:
 
 
 class Prefill:
-    """Runs prompts in chunks of right-padded rows, and stores their keys and values together.
+    """Runs right-padded prompts, and stores their keys and values together.
 
     Right padding needs no mask: a token attends only to earlier ones, and the output of a pad token is never
     read.

@@ -55,7 +55,7 @@ class Reading:
     last_ids: list[int] = field(default_factory=list)
 
     def targets(self, choice: int) -> NDArray[np.int64]:
-        """Return the ids that request number `choice` of this reading scores `(tokens - start,)`."""
+        """Return the ids that request `choice` scores `(tokens - start,)`."""
         return np.append(self.token_ids[self.start :], self.last_ids[choice]).astype(np.int64)
 
 

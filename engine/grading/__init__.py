@@ -1,4 +1,4 @@
-"""The grader: rewards, validation, tests and `mathrl-tui grade` call `grade`.
+"""The grader of rewards, validation, tests and `mathrl-tui grade`.
 
     completion ─▶ extraction ─▶ text ─▶ numbers, clock ─▶ equality ─▶ symbolic ─▶ verdict
                   statements    characters  repeating      units       formula

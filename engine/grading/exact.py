@@ -45,7 +45,7 @@ def equal(left: str, right: str) -> bool:
 
 
 def same(left: sympy.Basic | sympy.MatrixBase, right: sympy.Basic | sympy.MatrixBase) -> bool:
-    """Return True if two parsed formulas are equal: numbers, expressions, matrices by element."""
+    """Return True if two parsed formulas are equal, matrices by element."""
     left, right = _explicit(left), _explicit(right)
     if isinstance(left, sympy.MatrixBase) or isinstance(right, sympy.MatrixBase):
         return (
@@ -144,7 +144,7 @@ def _zero(difference: sympy.Expr) -> bool:
 
 
 def _magnitude(tree: sympy.Basic) -> float:
-    """Return an upper bound of the decimal digits of the numbers in `tree`, |log10| of each.
+    """Bound the decimal digits of the numbers in `tree`, |log10| of each.
 
     Raises: Undecided above _MAX_DIGITS, before anything is computed.
     """
@@ -224,7 +224,7 @@ Span = list[object]
 
 
 def same_region(left: list[list[Span]], right: list[list[Span]]) -> bool:
-    """Return True if two unions of intersections of pieces are the same set of real numbers."""
+    """Return True if two unions of pieces are the same set of real numbers."""
     try:
         first, second = _set(left), _set(right)
         if first == second:

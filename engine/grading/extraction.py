@@ -125,7 +125,7 @@ def _hash_line(text: str, found: list[Box], finished: bool) -> str | None:
 
 
 def joined(text: str, found: list[Box]) -> str:
-    """Return the last box, joined with the boxes before it that belong to the same statement.
+    """Return the last box, joined with earlier boxes of the same statement.
 
     They belong together if only "and", "or" or a comma separates them.
     """

@@ -1,4 +1,4 @@
-"""Parse a formula's text to an exact sympy expression, by latex2sympy2_extended.
+"""Parse a formula to an exact sympy expression, by latex2sympy2_extended.
 
 The text is first rewritten in the part of LaTeX that the library reads in only one way: arguments in
 brackets, decimals as fractions, no shorthand. A command outside the list of those that it reads well is
@@ -128,7 +128,7 @@ def _depth(text: str) -> int:
 
 
 def _refuse_large_binomials(text: str) -> None:
-    """Raise NotRead for a binomial that the library would compute with too many digits to compare."""
+    """Raise NotRead for a binomial with too many digits to compare."""
     if any(len(top) > _MAX_BINOMIAL_DIGITS for top in re.findall(r"binom\s*\{?\s*(\d+)", text)):
         raise NotRead("a binomial of large numbers")
 
@@ -272,7 +272,7 @@ def _script(tokens: list[str], at: int, out: list[str]) -> int:
 
 
 def _group(tokens: list[str], at: int, opening: str = "{", closing: str = "}") -> tuple[list[str], int]:
-    """Return the tokens up to the closing brace of the one before `at`, and the place after it."""
+    """Return the tokens up to the closing brace, and the place after it."""
     depth, start = 1, at
     while at < len(tokens):
         depth += (tokens[at] == opening) - (tokens[at] == closing)
@@ -365,7 +365,7 @@ def _exact(tree: sympy.Basic | sympy.MatrixBase) -> sympy.Basic | sympy.MatrixBa
 
 
 def _real_roots(tree: sympy.Basic) -> sympy.Basic:
-    """Return `tree` with odd roots of negative numbers as real numbers: the cube root of −8 is −2."""
+    """Return `tree` with real odd roots: the cube root of −8 is −2."""
     if not tree.args:
         return tree
     arguments = [_real_roots(argument) for argument in tree.args]

@@ -1,4 +1,4 @@
-"""Sets of real numbers: intervals, unions and inequalities in one variable.
+"""Sets of real numbers: intervals, unions, inequalities in one variable.
 
 A region is a union of intersections of pieces. Ends stay text here; the child process evaluates them. "(1,2)"
 alone may be a point. It is read as an interval only against a text that has no other reading.

@@ -78,7 +78,10 @@ def braced(text: str, at: int) -> int:
 
 
 def without_markup(text: str) -> str:
-    """Return `text` without colours, fonts, frames, invisible parts, spacing and size commands."""
+    """Return `text` without commands that change only its look.
+
+    They are colours, fonts, frames, invisible parts, spacing and sizes.
+    """
     text = _HTML_SCRIPT.sub(lambda tag: f"{'^' if tag[1].lower() == 'sup' else '_'}{{{tag[2]}}}", text)
     text = _MARKDOWN.sub(r"\2", _HTML.sub(" ", text))
     text = _INNER_MATH.sub(r" \1 ", text)

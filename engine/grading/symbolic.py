@@ -56,7 +56,7 @@ _WARM_UP = (
 
 
 class Row:
-    """State that the questions of one row share: remaining CPU time, and whether one is undecided."""
+    """Remaining CPU time of one row's questions, and whether one is undecided."""
 
     def __init__(self) -> None:
         self.left = ROW_SECONDS
@@ -300,7 +300,7 @@ def _bounded(seconds: float, compare: Callable[[Any, Any], bool], answer: Any, g
 
 
 def _forget_halves() -> None:
-    """Drop cached expressions: an interrupted one may hold assumptions that were not completed."""
+    """Drop cached expressions: an interrupted one may be incomplete."""
     from sympy.core.cache import clear_cache
 
     from engine.grading import formula

@@ -1,4 +1,4 @@
-r"""Normalise an answer's text: forms with one meaning get the same characters.
+r"""Normalise an answer's text: equal meanings get the same characters.
 
 Units in `\text{...}` after a value, and degree signs, become `\unit{...}`. The readers of numbers and
 expressions remove it. Words in `\text{...}` elsewhere stay words.
@@ -108,7 +108,7 @@ def worded(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    """Return `text` without delimiters that enclose all of it, and without its final full stop."""
+    """Return `text` without enclosing delimiters and final full stop."""
     previous = None
     while text != previous:
         previous = text

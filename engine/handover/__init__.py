@@ -1,1 +1,1 @@
-"""Move weights from trainer to worker: immutable versions in shared memory."""
+"""Move weights from trainer to worker, as versions in shared memory."""

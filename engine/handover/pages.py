@@ -36,7 +36,7 @@ def unpin(content: Tensor) -> None:
 
 
 def leave(device: torch.device) -> None:
-    """Release all GPU resources of this process, its context (half a GiB) and every locked page.
+    """Release this process's GPU context (half a GiB) and locked pages.
 
     Call it before a slow write at the end of the process. No CUDA call may follow. If the driver refuses, the
     GPU is released when the process exits.

@@ -1,4 +1,4 @@
-"""The slots of one publisher: reference counts, and spare slots made ahead.
+"""The slots of one publisher: reference counts and spare slots.
 
 A slot of 2.9 GiB takes seconds to allocate and to page-lock. A separate thread does that, so other threads do
 not wait.

@@ -1,1 +1,1 @@
-"""Train a policy: packed batches, losses, optimizer, checkpoints, rollouts."""
+"""Train a policy: packing, losses, optimizer, checkpoints, rollouts."""

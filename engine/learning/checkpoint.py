@@ -296,7 +296,7 @@ def with_tensors(skeleton: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> 
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of every global generator: Python, NumPy, torch on CPU and each CUDA device."""
+    """Return the RNG state of Python, NumPy, torch and each CUDA device."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),

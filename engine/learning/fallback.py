@@ -59,7 +59,10 @@ def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint, so that it is not taken for a whole one; return its new path."""
+    """Rename a damaged checkpoint, and return its new path.
+
+    Under the new name it is not taken for a whole one.
+    """
     path = folder.with_name(f"{ASIDE}{folder.name}")
     number = 2
     while path.exists():
@@ -129,7 +132,7 @@ def _whole_model(context: Context, arm: Arm) -> tuple[tuple[str, int], str]:
 
 
 def _reopened(context: Context, folder: Path, error: DamagedFile) -> str:
-    """Set a damaged checkpoint of the run aside and let its arm train again; return what to do."""
+    """Set a damaged checkpoint aside, reopen its arm; return what to do."""
     owner = folder.parent.name
     if folder.parent != context.folder.checkpoints(owner):
         return f"{error}; put a whole copy of {folder} in its place"

@@ -153,7 +153,7 @@ def _on(device: torch.device, function: Callable[..., Any]) -> Callable[..., Any
 
 
 def _chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
-    """Return slices of nearly equal size, because an almost empty last product would waste the device."""
+    """Return slices of nearly equal size; a small last one would waste the GPU."""
     most = max(1, _CHUNK_ELEMENTS[device.type] // vocabulary)
     count = -(-rows // most)
     bounds = [rows * part // count for part in range(count + 1)] if count else [0]

@@ -14,11 +14,12 @@ ARCHITECTURES = ("qwen2", "qwen3", "llama")
 
 
 def use_fused_kernels(model: PreTrainedModel) -> bool:
-    """Patch `model` in place; return False if liger-kernel or the architecture does not allow it.
+    """Patch `model` in place; return False if that is not possible.
 
-    Liger replaces the rotary embedding of the whole architecture. A process that calls this can therefore
-    train on CUDA only. The head always stays this project's own: Liger's fused linear cross-entropy uses
-    chunks of 256 rows at this vocabulary.
+    It needs liger-kernel and one of ARCHITECTURES. Liger replaces the rotary embedding of the whole
+    architecture. A process that calls this can therefore train on CUDA only.
+    The head always stays this project's own: Liger's fused linear cross-entropy uses chunks of 256 rows at
+    this vocabulary.
     """
     architecture = model.config.model_type
     if architecture not in ARCHITECTURES or importlib.util.find_spec("liger_kernel") is None:

@@ -1,4 +1,4 @@
-"""Load a causal LM from a folder or the hub, and account for every parameter.
+"""Load a causal LM, and account for every parameter.
 
 transformers fills a parameter that the checkpoint lacks with random numbers and logs a line. Here that is an
 error.

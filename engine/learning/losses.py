@@ -246,7 +246,7 @@ def constant_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
 
 
 def clipping(ratio: Tensor, terms: Terms, settings: Settings, totals: Totals) -> Metrics:
-    """Measure how far the ratio `(tokens,)` moved, and the share of tokens that were clipped.
+    """Measure the ratio `(tokens,)` and the share of clipped tokens.
 
     A clipped token has no gradient.
     """

@@ -1,4 +1,4 @@
-"""Token budget of a forward and backward pass, and recovery if it does not fit.
+"""Token budget of a training pass, and recovery if it does not fit.
 
 A profile may set the budget or leave it at 0. With 0, two small passes of different size are measured, and
 the remaining device memory is divided by the cost per token.
@@ -80,7 +80,7 @@ def _peak(policy: Policy, tokens: int) -> int:
 
 
 class TokenBudget:
-    """Packed tokens per microbatch: `tokens`, and half from the first pass that ran out of memory.
+    """Packed tokens per microbatch, halved after a pass ran out of memory.
 
     A single process repeats that pass at once. With several ranks, the rank that ran out leaves the others
     waiting in the middle of FSDP2's gathers. No message can reach them there, and no work can be undone. So

@@ -1,4 +1,4 @@
-"""Log-probs of a model's own forward pass, the reference for the packed path.
+"""Log-probs of a model's own forward, the reference for the packed path.
 
     sequences ─▶ own_logprobs(model)     transformers' forward, eager attention, one sequence at a time
               └▶ packed_logprobs(policy) the packed forward that training uses

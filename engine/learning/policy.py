@@ -1,4 +1,4 @@
-"""The policy: a Hugging Face causal LM with packed forward and float32 masters.
+"""The policy: a causal LM with packed forward and float32 masters.
 
     Packed ─▶ PackedCausalLM: body ─▶ hidden states before response tokens ─▶ head ─▶ log-probs, entropy
 

@@ -230,7 +230,7 @@ class PolicyGradient:
     def _microbatches(
         self, rollouts: Rollouts, rows: list[int], budget: int
     ) -> Iterator[tuple[Packed, list[int]]]:
-        """Yield this rank's packed microbatches on its device, each with its rows of the rollouts."""
+        """Yield this rank's packed microbatches, each with its rollout rows."""
         with_blank = [*rows, len(rollouts.sequences) - 1]
         for packed in pack([rollouts.sequences[row] for row in rows], budget, share=share()):
             yield packed.to(self._training.device), [with_blank[place] for place in packed.rows.tolist()]

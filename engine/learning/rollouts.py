@@ -120,7 +120,7 @@ class RolloutSchedule:
         del self._ready[step]
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
-        """Return the arrived batches that a checkpoint at weight `version` stores; wait for none."""
+        """Return the arrived batches to store at `version`; wait for none."""
         for step, job in sorted(self._asked.items()):
             if job.weights.version < version and self._collector.ready(job.job_id):
                 self.take(step)

@@ -1,4 +1,4 @@
-"""Sequence lengths up to which rotary frequencies depend on the model alone.
+"""Lengths up to which rotary frequencies depend on the model alone.
 
 Dynamic NTK scaling and LongRoPE choose frequencies by the longest position of the whole batch. Beyond the
 original length, a token's log-prob then depends on the other sequences in the batch. Trainer and sampler then

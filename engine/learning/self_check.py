@@ -105,7 +105,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model's own log-probs of some sequences, and the allowed difference of another path."""
+    """A model's own log-probs, and the allowed difference of another path."""
 
     sequences: list[Sequence]
     logprobs: Logprobs

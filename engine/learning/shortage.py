@@ -1,4 +1,4 @@
-"""Records of passes that ran out of memory, stored with an arm's checkpoints.
+"""Records of passes that ran out of memory, next to an arm's checkpoints.
 
     ROOT/out_of_memory.json         the pass that ran out with the whole token budget: from it on half is used
     ROOT/out_of_memory_again.json   one of several ranks ran out with half of it: the next start fails, once

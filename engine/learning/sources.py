@@ -59,7 +59,10 @@ class Source(Protocol):
         """Release the rollouts of `step`, which has been trained."""
 
     def settle(self) -> None:
-        """Wait until everything reported is on the disk; call it before a checkpoint or the end."""
+        """Wait until everything reported is on the disk.
+
+        Call it before a checkpoint or the end.
+        """
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
         """Return the received batches that a checkpoint after `version` steps must store."""

@@ -36,7 +36,7 @@ class TensorImage:
         self._pinned = False
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy float32 and bfloat16 `tensors` from any device; return when the copy is complete."""
+        """Copy float32 and bfloat16 `tensors` from any device, and wait for it."""
         # Wide items first, so that each tensor starts at a multiple of its item size.
         ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
         self._size = sum(tensor.nbytes for _, tensor in ordered)

@@ -295,7 +295,7 @@ class Training:
 
 @contextmanager
 def reading(folder: Path | None) -> Iterator[None]:
-    """Raise StageFailed, naming the checkpoint, if a file read inside is damaged or missing.
+    """Raise StageFailed if a checkpoint file read inside is damaged or missing.
 
     With None no checkpoint is read. With several ranks, the failing rank must exit, so that all do.
     """

@@ -1,4 +1,4 @@
-"""Check a model folder in Hugging Face form without torch, before a run starts.
+"""Check a Hugging Face model folder without torch, before a run starts.
 
     folder or hub name ─▶ located ─▶ check_folder (the model) ─▶ check_use (what a profile needs of it)
 

@@ -79,7 +79,7 @@ def _not_causal(reason: str) -> str:
 
 @cache
 def mapping(name: str, files: tuple[str, ...]) -> dict[str, str]:
-    """Return what transformers' source assigns to `name`; empty if this version defines it elsewhere."""
+    """Return what transformers' source assigns to `name`, empty if absent."""
     found: dict[str, str] = {}
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""Render a folder's chat template as transformers does, without loading it.
+"""Render a folder's chat template without loading transformers.
 
 The test prompts are those of the profile, with a question that occurs in no template.
 """
@@ -80,7 +80,7 @@ class TemplateAlone:
 
 
 class _Generation(Extension):
-    """The tag `generation`, which marks an answer for training and leaves its text unchanged."""
+    """The tag `generation`, which leaves the text of an answer unchanged."""
 
     tags = {"generation"}  # noqa: RUF012, as jinja2 declares it
 

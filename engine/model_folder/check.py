@@ -34,7 +34,7 @@ def located(source: str, revision: str = "main") -> ModelFolder | None:
 
 
 def check_folder(folder: ModelFolder) -> None:
-    """Check that the folder holds a causal language model that the engine can load, and its tokenizer.
+    """Check that the folder holds a loadable causal model and its tokenizer.
 
     Raises: FolderFault if it does not.
     """

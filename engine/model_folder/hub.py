@@ -1,4 +1,4 @@
-"""A model's files on the hub: what is cached, and small files before large ones."""
+"""A model's files on the hub: the cached ones, and small ones first."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def cached(name: str, revision: str) -> ModelFolder | None:
 
 
 def small_files(name: str, revision: str) -> ModelFolder:
-    """Download a hub model's configuration and tokenizer without its weights; return their folder.
+    """Download a hub model without its weights; return the folder.
 
+    The files are its configuration and tokenizer.
     Raises: Unavailable if the hub does not provide them; FolderFault if it has no weights that can be loaded.
     """
     from huggingface_hub import HfApi, snapshot_download

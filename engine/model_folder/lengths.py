@@ -54,7 +54,7 @@ def rope_tables(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_settings(profile: Profile, most: int, reason: str) -> None:
-    """Raise FolderFault, with settings that fit, if the profile's sequences may be longer than `most`."""
+    """Raise FolderFault, with fitting settings, if sequences may exceed `most`."""
     longest = profile.hardware.max_model_len
     if longest <= most:
         return

@@ -1,4 +1,4 @@
-"""Read files of a model folder without torch: JSON and safetensors headers.
+"""Read a model folder without torch: JSON and safetensors headers.
 
 A file that cannot be read raises FolderFault with one line: the file, the fault and the remedy.
 Format of a safetensors file: 8 bytes (header length N, little endian), N bytes of JSON, then the tensors'

@@ -16,7 +16,7 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
 
 
 def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
-    """Return the special tokens that the folder's files name; None for one that is explicitly disabled."""
+    """Return the folder's special tokens; None for a disabled one."""
     tables: list[Mapping[str, Any]] = [folder.tokenizer_config]
     if "added_tokens_decoder" not in folder.tokenizer_config:
         tables.append(folder.optional("special_tokens_map.json"))

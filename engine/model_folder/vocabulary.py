@@ -74,7 +74,7 @@ def check_ids(folder: ModelFolder, ids: Mapping[str, int]) -> None:
 
 
 def token_ids(folder: ModelFolder) -> dict[str, int] | None:
-    """Return the id of each token, as transformers numbers them; None if no JSON file holds them."""
+    """Return transformers' id of each token; None if no JSON file holds them."""
     if folder.has(TOKENIZER):
         ids = _tokenizer_json(read_object(folder.path / TOKENIZER))
     elif folder.has("vocab.json"):
@@ -107,7 +107,7 @@ def _has_tokenizer(folder: ModelFolder) -> bool:
 
 
 def _check_end(folder: ModelFolder) -> None:
-    """Raise FolderFault if no token ends an answer, or if the id of one that should has no row."""
+    """Raise FolderFault if no token with a row ends an answer."""
     rows = folder.count("vocab_size")
     tables = {
         "config.json": folder.config,
@@ -127,7 +127,7 @@ def _check_end(folder: ModelFolder) -> None:
 
 
 def _declared(folder: ModelFolder) -> list[str]:
-    """Return the tokens that the configuration names: transformers adds those that the vocabulary lacks."""
+    """Return the configured tokens; transformers adds the missing ones."""
     decoder = folder.tokenizer_config.get("added_tokens_decoder")
     extra = folder.tokenizer_config.get("additional_special_tokens")
     found = [*(decoder.values() if isinstance(decoder, dict) else ()), *_as_list(extra)]

@@ -63,7 +63,7 @@ def check_weights(folder: ModelFolder) -> None:
 
 
 def check_dtypes(tensors: dict[str, Tensor]) -> None:
-    """Raise FolderFault if a parameter holds anything but 16-, 32- or 64-bit floating-point numbers."""
+    """Raise FolderFault unless parameters are 16-, 32- or 64-bit floats."""
     for name, tensor in tensors.items():
         is_parameter = "weight" in name.rpartition(".")[2]
         if tensor.dtype in FLOATS or (tensor.dtype in INTEGERS and not is_parameter):
@@ -75,7 +75,7 @@ def check_dtypes(tensors: dict[str, Tensor]) -> None:
 
 
 def check_head(folder: ModelFolder, tensors: dict[str, Tensor]) -> None:
-    """Raise FolderFault if config.json unties the head, but the weights hold only one matrix.
+    """Raise FolderFault if an untied head has no matrix of its own.
 
     Names of heads differ between architectures, so matrices are counted: head and embedding have one row per
     token.

@@ -51,7 +51,7 @@ class Choices:
         return [number for number in found if number is not None]
 
     def _number(self, gold: Any) -> int | None:
-        """Return the number of the choice that `gold` is or names, by its text or its number as text."""
+        """Return the number of the choice that `gold` is or names."""
         text = str(gold).strip()
         if isinstance(gold, str) and text in self.texts:
             return self.texts.index(text)

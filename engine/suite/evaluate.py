@@ -59,7 +59,7 @@ FAULTS = (
 
 
 class TaskFailed(JobRefused):
-    """The task could not be evaluated; the message gives the task and the reason in one line."""
+    """The task could not be evaluated; the message gives the reason."""
 
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
@@ -153,7 +153,7 @@ def _compile_templates_once() -> None:
 
 
 def _configure(leaf: Any, task: SuiteTask) -> None:
-    """Set shots if the task allows them, the seed that chooses them, and the generation limit."""
+    """Set the allowed shots, their seed, and the generation limit."""
     if leaf.get_config("output_type") == "generate_until":
         leaf.set_config(key="generation_kwargs", value={"max_gen_toks": task.longest}, update=True)
     usual = leaf.get_config("num_fewshot")

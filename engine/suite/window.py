@@ -24,7 +24,7 @@ def effective(window: int, positions: int) -> int:
 
 
 def fault(profile: Profile) -> str:
-    """Return in one line why the profile's hardware cannot hold the window; empty if it can."""
+    """Return why the hardware cannot hold the window; empty if it can."""
     window, longest = profile.eval.window, profile.hardware.max_model_len
     if longest >= window:
         return ""

@@ -1,4 +1,4 @@
-"""Request every answer that the journal lacks, and convert answers to traces.
+"""Request the answers that the journal lacks, and convert them to traces.
 
 Many requests are in flight at a time. One loop owns all state: which questions wait and until when, which are
 in flight, and the money spent. It can be killed at any moment. Received answers are in the journal, and the
@@ -169,7 +169,7 @@ def _announce(context: Context, budget: Budget, missing: list[Question], had: in
 def _ask_all(
     context: Context, missing: list[Question], journal: AnswerJournal, budget: Budget
 ) -> dict[tuple[str, int], str]:
-    """Send all of `missing`; return the reasons of the unanswered ones, by question and sample."""
+    """Send all of `missing`; return why some remain unanswered."""
     settings = context.profile.traces
     try:
         key = find_key(settings)
@@ -369,7 +369,7 @@ class _Collection:
         self._in_a_row += 1
 
     async def _watch(self) -> None:
-        """Check for commands and sync the journal, off the loop's thread, because both may be slow."""
+        """Check for commands and sync the journal, off the loop's thread."""
         while True:
             seen = asyncio.create_task(asyncio.to_thread(self._context.control.boundary))
             done, _ = await asyncio.wait([seen], timeout=TICK)

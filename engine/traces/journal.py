@@ -1,4 +1,4 @@
-"""The journal of every answer that was paid for, so that none is paid for twice.
+"""The journal of paid answers, so that none is paid for twice.
 
 An answer is appended as soon as it arrives, one JSON line each, with a checksum of its other fields. A line
 is written at once, which survives the process. It is synced in batches, which survives the machine. A partial

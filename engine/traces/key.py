@@ -23,9 +23,9 @@ class KeyMissing(ValueError):
 
 
 def find_key(settings: Traces, folder: Path | None = None) -> str:
-    """Return the key in the environment, else in `.env` of `folder` (default: the current folder).
+    """Return the key from the environment, else from `.env` in `folder`.
 
-    A local server needs no key.
+    The default folder is the current one. A local server needs no key.
     Raises: KeyMissing if the key was not found.
     """
     name = settings.api_key_variable

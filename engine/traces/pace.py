@@ -1,4 +1,4 @@
-"""Adapt the number of requests in flight and the waits to the server's load.
+"""Adapt the requests in flight and the waits to the server's load.
 
 A single failure only costs a retry. If most of the last answers are failures, the server counts as
 overloaded. Then fewer requests are in flight (down by a third, up again one at a time, as in TCP), and waits
