@@ -22,7 +22,7 @@ from tests.faults.summary import summary
 from tests.faults.user import GivenUp
 
 ROOT = Path(__file__).parents[1]
-FAMILIES_KEPT = ("--families", "processes,clock")
+FAMILIES_KEPT = ("--families", "processes,commands,disk,contents,copies,clock")
 SPANS = {
     ("data", ""): Span(0, 0, 0.0, 0.2),
     ("traces", ""): Span(0, 0, 0.2, 0.3),
@@ -37,7 +37,7 @@ SPANS = {
 @pytest.mark.timeout(1800)
 def test_a_short_campaign_ends_as_promised(tmp_path: Path) -> None:
     """Three runs of several faults each; every run ends equal to the undisturbed one, or with reason and remedy."""
-    options = ["--count", "3", "--seed", "2", "--jobs", "2", "--folder", str(tmp_path), *FAMILIES_KEPT]
+    options = ["--count", "3", "--seed", "1843", "--jobs", "2", "--folder", str(tmp_path), *FAMILIES_KEPT]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", *options],

@@ -101,7 +101,8 @@ def _instant(rng: random.Random, spans: Mapping[tuple[str, str], Span]) -> tuple
     span = spans[stage]
     if span.first == span.last:
         return (place, 0), Instant(stage, 0, rng.random() * (span.ended - span.began))
-    rows = rng.randint(span.first, span.last - 1)
+    # A share, so that the draws that follow do not depend on how many rows the undisturbed run has.
+    rows = span.first + int(rng.random() * (span.last - span.first))
     return (place, rows), Instant(stage, rows, rng.choice((0.0, 0.05, 0.3)) * rng.random())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,24 @@ def kill_all(token: str) -> None:
             each.signal(signal.SIGKILL)
         if not found:
             return
+
+
+def stacks(found: list[Proc]) -> str:
+    """Return where every thread of some processes waits: from gdb if it is installed, else from the kernel."""
+    lines = []
+    for each in found:
+        lines.append(f"{each.role} {each.pid}: {each.command}")
+        if shutil.which("gdb"):
+            command = ["gdb", "-p", str(each.pid), "-batch", "-ex", "thread apply all bt 25"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            lines.append(done.stdout)
+        for task in Path(f"/proc/{each.pid}/task").glob("*"):
+            try:
+                waits = f"{(task / 'comm').read_text().strip()}: {(task / 'wchan').read_text()}"
+            except OSError:  # it has ended, or its state is not for this user
+                continue
+            lines.append(f"  {task.name} {waits}")
+    return "\n".join(lines)
 
 
 def _marked(token: str, strangers: bool = False) -> Iterator[Proc]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import disk
+from tests.faults import disk, machine
 from tests.faults.draw import END, NOW, Plan, Strike, draw
 from tests.faults.experiment import SETTINGS, Reference
 from tests.faults.faultkind import NotPossible
@@ -58,7 +58,7 @@ def run_one(subject: Subject, plan: Plan, reference: Reference) -> tuple[list[di
     except GivenUp as end:
         given_up = end
     except Hang as hang:
-        return done, [f"HANG: {hang}", *subject.notes]
+        return done, _hang(subject, hang)
     finally:
         holding.lift()
     try:
@@ -67,7 +67,13 @@ def run_one(subject: Subject, plan: Plan, reference: Reference) -> tuple[list[di
             subject.watch(lambda: False)
         return done, judge(subject, reference, given_up)
     except Hang as hang:
-        return done, [f"HANG: {hang}", *subject.notes]
+        return done, _hang(subject, hang)
+
+
+def _hang(subject: Subject, hang: Hang) -> list[str]:
+    """Return the finding, with the stacks of what hangs in a file of the run's folder."""
+    (subject.folder / "stacks.txt").write_text(machine.stacks(subject.processes()))
+    return [f"HANG: {hang}", *subject.notes]
 
 
 def _wait(subject: Subject, user: User, strike: Strike, holding: Holding) -> None:
