@@ -79,10 +79,10 @@ def _go_on(home: Path, resume: str, stages: list[str], detach: bool, settings: l
     from store.live import end_of
     from store.naming import find_run
 
-    warn_of_access(home)
     run_id = find_run(home, resume)
     past = end_of(RunFolder(home, run_id).journal)
     resume_run(home, run_id, parse_stages(stages) if stages else (), print_notice, settings)
+    warn_of_access(home)
     print(run_id, flush=True)
     if not detach:
         follow_and_report(home, run_id, past)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,6 @@ class _Outcome:
 
 def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
     """Start one run for each seed and print their ids; for several, how to pool them goes to stderr."""
-    warn_of_access(home)
     runs = [_started(home, experiment, seed) for seed in _each_once(seeds)]
     if len(runs) > 1:
         print(f"pool them when they are done: `{pooling_command(runs)}`", file=sys.stderr)
@@ -57,7 +57,6 @@ def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[
     Returns: ids of the runs whose results are reported.
     """
     chosen = _each_once(seeds)
-    warn_of_access(home)
     if len(chosen) == 1:
         run_id = _started(home, experiment, chosen[0])
         follow_and_report(home, run_id)
@@ -94,8 +93,9 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
         raise failures
 
 
+@cache
 def warn_of_access(home: Path) -> None:
-    """Print one line if other users may enter `home`."""
+    """Print one line if other users may enter `home`, once. A command that is refused has its own one line."""
     from store.private import too_wide
 
     if line := too_wide(home):
@@ -120,6 +120,7 @@ def _started(home: Path, experiment: Experiment, seed: int) -> str:
     run_id = start_run(
         home, experiment.profile, experiment.stages, seed, experiment.name, experiment.changed, print_notice
     )
+    warn_of_access(home)
     print(run_id, flush=True)
     return run_id
 
