@@ -46,6 +46,8 @@ class Host(App[None]):
             self.trouble = self.reader.problem
         except Unreadable as error:
             self.trouble = str(error)
+        for line in self.reader.take_told():
+            self.tell(line, "warning", timeout=60)
 
     def tell(self, words: str, severity: SeverityLevel = "information", timeout: float = 10) -> None:
         """Shows a notice for `timeout` seconds, its words as they are: brackets are no markup."""

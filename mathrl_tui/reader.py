@@ -31,6 +31,10 @@ class Reader:
         """Why the store could not take in what is new, in one line; empty when all is well."""
         return self._feed.problem if self._feed is not None else ""
 
+    def take_told(self) -> list[str]:
+        """Return the lines about what the reading has repaired since the last call."""
+        return self._feed.store.take_told() if self._feed is not None else []
+
     async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
         """`question`'s answer, found on the reading thread. Raises Unreadable."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)

@@ -22,6 +22,11 @@ CRC_BYTES = 9  # eight digits and a space
 Group = list[Any]  # a kind, then a list of values for each field
 
 _INT64 = 2**63
+# Name and type of each field of a kind. A column of version 1 is as it is, one of an earlier version may be missing.
+_FIELDS = {
+    kind: [(field.name, str(field.type)) for field in fields(record)]
+    for kind, record in KINDS_OF_RECORDS.items()
+}
 # What a field of each type may hold. Text is lenient: a number becomes its digits.
 _TYPES: dict[str, set[type]] = {
     "str": {str, int, float, bool, type(None)},
@@ -61,26 +66,34 @@ def decode(line: bytes) -> list[Group] | None:
         version, batch = json.loads(line[CRC_BYTES:])
         if version > VERSION:
             raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
-        return [_fitted(completed([kind, *map(_unpacked, columns)])) for kind, *columns in batch]
+        return [_group(kind, columns) for kind, *columns in batch]
     # A checksum that fits foreign JSON: other shapes, other kinds, text that is no base64, endless nesting.
     except (ValueError, TypeError, KeyError, struct.error, RecursionError):
         return None
 
 
-def _fitted(group: Group) -> Group:
-    """Return `group` with values that fit the fields of its kind. Raises ValueError or TypeError if they do not."""
-    kind, *columns = group
-    for place, (column, field) in enumerate(zip(columns, fields(KINDS_OF_RECORDS[kind]), strict=True), 1):
-        if type(column) is not list or len(column) != len(columns[0]):
-            raise ValueError(f"a {kind} without a value for every {field.name}")
-        found = set(map(type, column))
-        if not found <= _TYPES[str(field.type)]:
-            raise TypeError(f"a {kind} with a foreign {field.name}")
-        if field.type == "str" and found - {str}:
-            group[place] = ["" if value is None else str(value) for value in column]
-        elif field.type == "int" and column and not -_INT64 <= min(column) <= max(column) < _INT64:
-            raise ValueError(f"a {kind} with a {field.name} of more than 64 bits")
-    return group
+def _group(kind: str, journaled: list[list[Any] | str]) -> Group:
+    """Return the group of journaled columns. Raises ValueError, TypeError or KeyError if they do not fit the kind."""
+    columns = [_fitted(column, *field) for column, field in zip(journaled, _FIELDS[kind], strict=False)]
+    if len(columns) != len(journaled) or len(set(map(len, columns))) != 1:
+        raise ValueError(f"a {kind} without a value for every field")
+    return completed([kind, *columns])
+
+
+def _fitted(column: list[Any] | str, name: str, type_name: str) -> list[Any]:
+    """Return a column, unpacked if it is packed, with values that fit the field."""
+    if isinstance(column, str):
+        if type_name not in ("float", "int"):
+            raise TypeError(f"floats as {name}")
+        return _unpacked(column)
+    found = set(map(type, column))
+    if type(column) is not list or not found <= _TYPES[type_name]:
+        raise TypeError(f"a foreign {name}")
+    if type_name == "str" and found != {str}:
+        return ["" if value is None else str(value) for value in column]
+    if type_name == "int" and column and not -_INT64 <= min(column) <= max(column) < _INT64:
+        raise ValueError(f"a {name} of more than 64 bits")
+    return column
 
 
 def _packed(column: list[Any]) -> list[Any] | str:
@@ -90,10 +103,8 @@ def _packed(column: list[Any]) -> list[Any] | str:
     return b64encode(struct.pack(f"<{len(column)}d", *column)).decode()
 
 
-def _unpacked(column: list[Any] | str) -> list[Any]:
-    """The column that `_packed` packed; one of version 1, which packed none, is as it is."""
-    if not isinstance(column, str):
-        return column
+def _unpacked(column: str) -> list[float]:
+    """The column that `_packed` packed."""
     content = b64decode(column)
     return list(struct.unpack(f"<{len(content) // 8}d", content))
 

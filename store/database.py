@@ -18,12 +18,12 @@ from pathlib import Path
 import duckdb
 
 from store import last_copy
-from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained
+from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained, explained_in_query
 from store.filesystem import sql_path
 from store.instance import add_columns, connect, lacking, opened_copy
 from store.locks import LockBusy, allowance, locked, waited
 from store.private import FILE_MODE
-from store.schema import STORAGE_VERSION, create_statements
+from store.schema import STORAGE_VERSION, TABLES, create_statements
 from store.scratch import scratch_folder
 from store.steady_copy import CopyFailed, Unsteady, copy, steady_copy
 
@@ -228,6 +228,17 @@ class Database:
             finally:
                 connection.close()
 
+    def is_sound(self) -> bool:
+        """Read every value of the file. Return False if that fails. Raises: StoreBusy."""
+        try:
+            with self.reading(exact=True) as connection:
+                for table, columns in TABLES.items():
+                    hashes = ", ".join(f'bit_xor(hash("{name}"))' for name in columns)
+                    connection.execute(f"SELECT {hashes} FROM store.{table}").fetchall()
+        except (StoreDamaged, duckdb.Error):
+            return False
+        return True
+
     def set_wal_aside(self) -> Path | None:
         """Renames a damaged write-ahead log out of the way; what it held comes again from the journals."""
         return _set_aside(self.wal)
@@ -319,11 +330,11 @@ def _attached(path: str, options: str, patience: float = 0.0) -> Iterator[duckdb
 
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Turns DuckDB's errors into StoreErrors, as `explained` does."""
+    """Turns DuckDB's errors into StoreErrors, as `explained_in_query` does."""
     try:
         yield
     except duckdb.Error as error:
-        failure = explained(error)
+        failure = explained_in_query(error)
         if failure is error:
             raise
         raise failure from error

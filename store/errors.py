@@ -26,10 +26,12 @@ class StoreNewer(StoreError):
 class StoreDamaged(StoreError):
     """The file or its write-ahead log cannot be read; both can be made again from the journals.
 
-    `inode` is that of the file which was read, so that it is replaced once, however many processes read it.
+    `inode` is that of the file which was read, so that it is replaced once, however many processes read it. The error
+    is `doubtful` if a query met it: the words may be the query's own, or those of a fault of DuckDB.
     """
 
     inode = 0
+    doubtful = False
 
     @property
     def of_log(self) -> bool:
@@ -40,6 +42,20 @@ class StoreDamaged(StoreError):
 _HOLDER = re.compile(
     r'file "(?P<file>[^"]+)": Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)'
 )
+
+
+# What DuckDB raises if a block holds what it never wrote.
+_SUSPICIOUS = (duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
+
+
+def explained_in_query(error: duckdb.Error) -> Exception:
+    """Like `explained`, for an error of a query on an attached file: damage is doubtful then."""
+    failure = explained(error)
+    if failure is error and (isinstance(error, _SUSPICIOUS) or type(error) is duckdb.Error):
+        failure = StoreDamaged(str(error).splitlines()[0])
+    if isinstance(failure, StoreDamaged):
+        failure.doubtful = True
+    return failure
 
 
 def explained(error: duckdb.Error) -> Exception:

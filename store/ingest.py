@@ -88,6 +88,7 @@ class Ingester:
 
     def __init__(self, database: Database) -> None:
         self.problem = ""  # why the last try applied nothing, or not all, in one line; empty when all is well
+        self.told: list[str] = []  # what was repaired, a line each, for a reader that has no stderr
         self._database = database
         self._agreement = Agreement(database.home / "journal")
         self._remade = 0  # rows of a file that was made again
@@ -119,6 +120,7 @@ class Ingester:
                     finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
                 except StoreDamaged as error:  # in a place that the marks do not touch
+                    self._confirm(error)
                     self._rebuild(error, patience)
                     finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
@@ -160,6 +162,7 @@ class Ingester:
         """
         try:
             with locked(self._lock, patience=patience):
+                self._confirm(error)
                 if not (error.of_log and self._set_log_aside()):
                     self._rebuild(error, patience)
         except LockBusy as busy:
@@ -225,13 +228,14 @@ class Ingester:
         except Stale:
             return
         if told:
-            log.warning(told)
+            self._tell(told)
 
     def _repaired_marks(self, patience: float) -> tuple[dict[str, Marks], int]:
         """The marks of the file; a damaged log is renamed aside to get them, a damaged file made again."""
         try:
             return self._marks(patience)
-        except StoreDamaged:
+        except StoreDamaged as error:
+            self._confirm(error)
             self._set_log_aside()
         try:
             return self._marks(patience)
@@ -243,16 +247,25 @@ class Ingester:
         with self._database.reading(patience, exact=True) as connection:
             return marks_in(connection)
 
+    def _confirm(self, error: StoreDamaged) -> None:
+        """Raise what a query met, as it was, if the file can be read from its beginning to its end."""
+        if error.doubtful and self._database.inode() == error.inode and self._database.is_sound():
+            raise error.__cause__ or StoreError(str(error))
+
     def _set_log_aside(self) -> bool:
         aside = self._database.set_wal_aside()
         if aside is not None:
-            log.warning("%s was damaged: set aside as %s", self._database.wal.name, aside.name)
+            self._tell(f"{self._database.wal} was damaged: set aside as {aside.name}")
         return aside is not None
 
     def _rebuild(self, error: StoreDamaged, patience: float) -> None:
         told = rebuild(self._database, error, max(patience, READ_PATIENCE), self._fill)
         if told:
-            log.warning(told)
+            self._tell(told)
+
+    def _tell(self, line: str) -> None:
+        self.told.append(line)
+        log.warning(line)
 
     def _fill(self, fresh: Database) -> None:
         """Apply all journals to a file that only this process uses. Raises whatever prevents that."""

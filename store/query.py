@@ -77,6 +77,11 @@ class Store:
         """Make the damaged store again from the journals, unless another process has done so."""
         self._ingester.heal(error)
 
+    def take_told(self) -> list[str]:
+        """Return the lines about what was repaired since the last call."""
+        told, self._ingester.told = self._ingester.told, []
+        return told
+
     @property
     def problem(self) -> str:
         """Why answers are not of this moment, in one line; empty when all is well."""

@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 import duckdb
 
+from store.applied import marks_in
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
 from store.home import RunFolder, removing, run_ids
+from store.journal import segments
 from store.scratch import scratch_folder
 
 
@@ -37,21 +39,24 @@ def rebuild(
     told = (
         f"{database.path} was damaged ({error}): set aside as {aside.name} and made again from the journals"
     )
-    return f"{told}; no journal has the rows of {', '.join(lost)}" if lost else told
+    return f"{told}; the journals lack rows of {', '.join(lost)}" if lost else told
 
 
 def _lost(database: Database) -> list[str]:
-    """Runs that had rows in the damaged file, as far as it can be read, or a supervisor, and have no journal."""
+    """Runs of which the journals lack rows that the damaged file had, as far as that can be read.
+
+    If it cannot, these are the runs that got as far as a checkpoint and have no journal.
+    """
+    journals = database.home / "journal"
     try:
         with database.reading() as connection:
-            named = [
-                run for (run,) in connection.execute("SELECT DISTINCT run_id FROM store.applied").fetchall()
-            ]
+            marks, _ = marks_in(connection)
     except (StoreError, duckdb.Error):
-        named = []
+        marks = {}
+    shorter = [run for run, each in marks.items() if not each.fit(journals / run)]
     started = [run for run in run_ids(database.home) if _was_started(RunFolder(database.home, run))]
-    lost = {*named, *started}.difference(removing(database.home))
-    return sorted(run for run in lost if not any((database.home / "journal" / run).glob("*.j")))
+    lost = {*shorter, *(run for run in started if not segments(journals / run))}
+    return sorted(lost.difference(removing(database.home)))
 
 
 def _was_started(folder: RunFolder) -> bool:

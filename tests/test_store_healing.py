@@ -143,7 +143,7 @@ def test_every_report_answers_as_from_a_whole_store(
     assert not before or aside.read_bytes() == before
     (said,) = caplog.messages
     assert f"set aside as {aside.name} and made again from the journals" in said
-    assert "no journal" not in said
+    assert "lack rows" not in said
     assert not list(home.glob("mathrl-copy-*"))
     assert Store(home).ingest() == 0
 
@@ -178,7 +178,20 @@ def test_a_run_whose_rows_cannot_be_made_again_is_named(home: Path, caplog: pyte
     RunFolder(home, OTHER).config.write_text('{"name": "n", "seed": 1, "profile": "demo"}')
     path.write_bytes(old[: len(old) // 2])
     assert {each.run for each in Store(home).runs()} == {RUN, OTHER}
-    assert f"no journal has the rows of {OTHER}" in caplog.messages[0]
+    assert f"the journals lack rows of {OTHER}" in caplog.messages[0]
+
+
+def test_rows_that_only_the_damaged_file_has_are_named(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A block of rows is damaged, the marks can be read: they tell that a journal has been cut."""
+    path = home / "store.duckdb"
+    content = bytearray(path.read_bytes())
+    content[12288 + (len(content) - 12288) // BLOCK // 2 * BLOCK + 1000] ^= 1
+    path.write_bytes(content)
+    segment = RunFolder(home, OTHER).journal / "1.j"
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:-1]))
+    for name in (RUN, OTHER):
+        Store(home).examples(name, "sft", limit=None)
+    assert caplog.messages[-1].endswith(f"the journals lack rows of {OTHER}")
 
 
 def checksum(block: bytes) -> int:
@@ -254,3 +267,26 @@ def test_processes_that_find_the_damage_together_make_one_new_file(
         reader.join()
     assert found == [expected["series"]] * 3
     assert len(list(home.glob("store.duckdb.damaged-*"))) == 1
+
+
+@pytest.mark.parametrize("words", ["Corrupt", "WAL file", "not a valid DuckDB", "Failed to deserialize"])
+def test_a_query_whose_error_only_sounds_like_damage_changes_nothing(home: Path, words: str) -> None:
+    before = (home / "store.duckdb").stat().st_ino
+    with pytest.raises(duckdb.Error, match=words):
+        Store(home).sql(f"SELECT error('{words}') FROM scalar")
+    with pytest.raises(duckdb.Error, match="convert"):
+        Store(home).sql(f"SELECT CAST('{words}' AS INTEGER)")
+    assert (home / "store.duckdb").stat().st_ino == before
+    assert not list(home.glob("*damaged*"))
+
+
+def test_a_fault_of_duckdb_itself_is_no_damage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An internal error, of which the file is not the cause, comes out as it was."""
+
+    def fault(*_: object) -> None:
+        raise duckdb.InternalException("INTERNAL Error: assertion failed")
+
+    monkeypatch.setattr("store.query.last_values", fault)
+    with pytest.raises(duckdb.InternalException, match="assertion"):
+        Store(home).status(RUN)
+    assert not list(home.glob("*damaged*"))
