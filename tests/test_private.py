@@ -96,8 +96,11 @@ def test_a_home_that_is_open_to_others_stays_so_and_is_named_by_run_and_doctor(t
     line = f"{home} has mode 0755: other users of this machine can reach runs and locks in it"
     remedy = f"chmod -R go-rwx '{home}'"
     assert too_wide(home) == f"{line}; {remedy}"
-    ended = mathrl(home, "run", "sft", "--profile", "demo", "--detach")  # refused: it has no input
-    assert f"warning: {line}; {remedy}" in ended.stderr
+    rows = ("--set", "data.train_rows=8", "--set", "data.test_rows=2", "--set", "data.validation_rows=2")
+    begun = mathrl(home, "run", "data", "--profile", "demo", *rows)
+    assert (begun.returncode, begun.stderr) == (0, f"warning: {line}; {remedy}\n")
+    refused = mathrl(home, "run", "sft", "--profile", "demo", "--detach")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     found = [check for check in checks(home) if check.detail == line]
     assert [(check.status, check.remedy) for check in found] == [("warn", remedy)]
     assert "0755" not in mathrl(home, "runs").stderr
