@@ -1,6 +1,6 @@
-"""Every action of the console, once: keys, footer, command palette and help are all made from this table.
+"""The table of all console actions; keys, footer, command palette and help are generated from it.
 
-An action's `name` is a Textual action: `action_NAME` of the screens in `where`, or of the app where that is 'app'.
+`name` is a Textual action: `action_NAME` of the screens in `where`, or of the app if that is 'app'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG = SCREENS = (
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a person can do: its keys (comma-separated), a word for the footer, a sentence for help and palette."""
+    """A user action: keys (comma-separated), a word for the footer, a sentence for help and palette."""
 
     name: str
     keys: str
@@ -43,27 +43,27 @@ ACTIONS: tuple[Action, ...] = (
     Action("go('run')", "2", "Run", "Stages and live charts of the chosen run", (APP,)),
     Action("go('evaluation')", "3", "Evaluation", "Rates of every arm with their intervals", (APP,)),
     Action("go('comparison')", "4", "Comparison", "Paired differences of arms, and a verdict", (APP,)),
-    Action("go('samples')", "5", "Samples", "Read completions beside question and answer", (APP,)),
-    Action("go('logs')", "6", "Logs", "What the run and its processes said", (APP,)),
+    Action("go('samples')", "5", "Samples", "Read completions with question and answer", (APP,)),
+    Action("go('logs')", "6", "Logs", "Events of the run, and logs of its processes", (APP,)),
     Action("go('watch')", "7", "Watch", "Tasks that training should not have harmed", (APP,)),
     Action("go('config')", "8", "Config", "The run's settings, against another run's", (APP,)),
     Action("export", "e", "Export", "Write the results as CSV and Markdown", (APP,)),
     Action("help", "question_mark,f1", "Help", "Every key, and what the marks mean", (APP,), True, "?"),
-    Action("quit", "q,ctrl+q", "Quit", "Close the console; runs go on", (APP,), True, "q"),
-    Action("open", "enter", "Open", "Look at the run under the cursor", (RUNS,), True, "⏎"),
+    Action("quit", "q,ctrl+q", "Quit", "Close the console; runs keep running", (APP,), True, "q"),
+    Action("open", "enter", "Open", "Open the run under the cursor", (RUNS,), True, "⏎"),
     Action("mark", "space", "Mark", "Compare other runs' settings with this one's", (RUNS,), False, "␣"),
     Action("differences", "d", "Diff", "The settings that differ from another run's", _CONTROL, True),
     Action(
         "new_run", "n", "New run", "Choose profile, stages, seeds and overrides, and start", (RUNS,), True
     ),
     Action("stop", "s", "Stop", "End after the current step, with a checkpoint", _CONTROL, True),
-    Action("pause", "p", "Pause", "Pause after the current step, or go on again", _CONTROL, True),
+    Action("pause", "p", "Pause", "Pause after the current step, or continue", _CONTROL, True),
     Action("checkpoint", "c", "Save", "Write a checkpoint after the current step", _CONTROL),
     Action(
         "resume_run",
         "R",
         "Resume",
-        "Go on with a run that was stopped, interrupted or failed",
+        "Resume a run that was stopped, interrupted or failed",
         _CONTROL,
         True,
     ),
@@ -83,13 +83,13 @@ ACTIONS: tuple[Action, ...] = (
         "chart(-1)",
         "shift+tab,up",
         "Previous chart",
-        "Move the cursor to the chart before",
+        "Move the cursor to the previous chart",
         (RUN,),
         False,
         "⇧⇥",
     ),
     Action("page(1)", "pagedown", "More charts", "The next page of charts", (RUN,), False, "PgDn"),
-    Action("page(-1)", "pageup", "Fewer charts", "The page of charts before", (RUN,), False, "PgUp"),
+    Action("page(-1)", "pageup", "Fewer charts", "The previous page of charts", (RUN,), False, "PgUp"),
     Action("together", "m", "Mean", "Mean and range over all runs of this profile", (RUN,), True),
     Action("maximise", "z", "Maximise", "The chart under the cursor alone, or all again", (RUN,), True),
     Action(
@@ -101,28 +101,28 @@ ACTIONS: tuple[Action, ...] = (
         True,
     ),
     Action("read", "enter", "Read", "Read the completions behind the row", _RESULTS, True, "⏎"),
-    Action("flips('only here right')", "b", "Only b", "Read what b alone has right", (COMPARISON,), True),
-    Action("flips('only there right')", "a", "Only a", "Read what a alone has right", (COMPARISON,), True),
+    Action("flips('only here right')", "b", "Only b", "Read what only b has right", (COMPARISON,), True),
+    Action("flips('only there right')", "a", "Only a", "Read what only a has right", (COMPARISON,), True),
     Action("next_task", "t", "Task", "The next task", (SAMPLES,), True),
     Action("next_arm", "a", "Arm", "The next arm", (SAMPLES,), True),
     Action("next_other", "o", "Against", "The arm to compare with, for flips", (SAMPLES,), True),
     Action("next_filter", "f", "Show", "All, wrong, correct, cut off, no answer, or flips", (SAMPLES,), True),
     Action("next_run(1)", "o", "Against", "The next run to compare with", (CONFIG,), True),
-    Action("next_run(-1)", "O", "Against", "The run before to compare with", (CONFIG,)),
+    Action("next_run(-1)", "O", "Against", "The previous run to compare with", (CONFIG,)),
     Action("everything", "f", "Show", "All settings, or only those that differ", (CONFIG,), True),
     Action("next_source", "f", "Source", "Events of the run, or the log of one process", (LOGS,), True),
-    Action("search", "slash", "Search", "Show only what contains some text", (SAMPLES, LOGS), True, "/"),
+    Action("search", "slash", "Search", "Show only lines with a given text", (SAMPLES, LOGS), True, "/"),
     Action("follow", "end", "Follow", "Jump to the newest line and stay there", (LOGS,), True, "End"),
 )
 
 
 def actions(where: str) -> tuple[Action, ...]:
-    """The actions of a screen, or of the app."""
+    """Return the actions of a screen, or of the app."""
     return tuple(action for action in ACTIONS if where in action.where)
 
 
 def bindings(where: str) -> list[BindingType]:
-    """Textual bindings for `where`, from the table."""
+    """Return the Textual bindings for `where`, from the table."""
     return [_binding(action) for action in actions(where)]
 
 
@@ -134,10 +134,11 @@ def _binding(action: Action) -> Binding:
         show=action.footer,
         key_display=action.key_display,
         tooltip=action.help,
-        priority=action.keys == "enter",  # before the table's own Enter, so that the footer shows it
+        # Overrides the table's own Enter, so that the footer shows it.
+        priority=action.keys == "enter",
     )
 
 
 def shown_keys(action: Action) -> str:
-    """The action's first key as people write it."""
+    """Return the action's first key as shown to users."""
     return action.key_display or action.keys.split(",")[0]

@@ -1,4 +1,7 @@
-"""The console: a client of the store and of the runs' supervisors. Closing or killing it changes nothing in a run."""
+"""The console: a client of the store and of the runs' supervisors.
+
+Closing or killing the console does not change a run.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +41,13 @@ THEME = Theme(
 
 
 class TolerantDriver(LinuxDriver):
-    """Outlives bytes that are not UTF-8: legacy mouse reports, which terminals send after a tmux re-attach."""
+    """A driver that survives input that is not UTF-8.
+
+    Terminals send legacy mouse reports after a tmux re-attach.
+    """
 
     def run_input_thread(self) -> None:
-        """Reads keys; after undecodable bytes it starts afresh with what comes next."""
+        """Read keys; after undecodable bytes start again with the next input."""
         while not self.exit_event.is_set():
             try:
                 super().run_input_thread()
@@ -50,7 +56,7 @@ class TolerantDriver(LinuxDriver):
 
 
 def _opener(name: str) -> Callable[[], Screen[None]]:
-    """Makes the screen `name` when it is first shown; its module is imported then, not before the first paint."""
+    """Return a factory of the screen `name`; it imports the module when the screen is first shown."""
 
     def make() -> Screen[None]:
         module = import_module(f"mathrl_tui.screens.{name}")
@@ -61,7 +67,7 @@ def _opener(name: str) -> Callable[[], Screen[None]]:
 
 
 class ActionProvider(Provider):
-    """The command palette's entries: the actions of the screen in sight and of the app."""
+    """Entries of the command palette: the actions of the current screen and of the app."""
 
     async def discover(self) -> Hits:
         for action in self._actions():
@@ -88,7 +94,7 @@ def _described(action: actions.Action) -> str:
 
 
 class Console(Host):
-    """The screens, their keys and the command palette."""
+    """The app: screens, keys and command palette."""
 
     TITLE = "mathrl-tui"
     CSS_PATH = "mathrl_tui.tcss"
@@ -103,11 +109,12 @@ class Console(Host):
         super().__init__(home, TolerantDriver)
         self.register_theme(THEME)
         self.theme = THEME.name
-        self.animation_level = "none"  # every frame crosses an SSH connection
+        # Every frame is sent over an SSH connection.
+        self.animation_level = "none"
 
     @work(group="export", exclusive=True)
     async def action_export(self) -> None:
-        """Writes the chosen run's results as files."""
+        """Write the selected run's results as files."""
         run_id = self.run_id
         if not run_id:
             self.tell("no run is chosen: press 1 and choose one", "warning")
@@ -120,13 +127,13 @@ class Console(Host):
             self.tell(f"{run_id}: results written to {folder}")
 
     def action_help(self) -> None:
-        """Shows every key."""
+        """Show all keys."""
         self.push_screen(HelpScreen(getattr(self.screen, "NAME", "")))
 
 
 def run_console(home: Path) -> None:
-    """Opens the console over `home` and returns when the person closes it."""
-    # Where a shell has exported them the console would not follow its terminal.
+    """Open the console over `home`; return when it is closed."""
+    # With exported COLUMNS or LINES the console would not follow the size of its terminal.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
     Console(home).run()

@@ -1,6 +1,6 @@
-"""The command line: which commands there are, and how every failure becomes one line and an exit status.
+"""The command line: its commands, and the conversion of failures to one line and an exit status.
 
-Commands import what they need inside their functions, so that `--help` answers before a database or numpy is loaded.
+Commands import inside their functions, so that `--help` answers before a database or NumPy is loaded.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from mathrl_tui.streams import steady_streams
 from store.wording import abridged
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-LONGEST_LINE = 1500  # characters of an error; what a person gave may be of any length
+# Maximum characters of an error; user input can have any length.
+LONGEST_LINE = 1500
 
-# By name, as importing their modules here would cost every command the time that only one needs.
+# By name: importing their modules here would slow down every command.
 _EXIT_STATUS = {
     "typer.exceptions.TyperException": WRONG,
     "mathrl_tui.commands.errors.WrongInput": WRONG,
@@ -76,7 +77,7 @@ app.add_typer(profiles, name="profiles", epilog=_ANYWHERE)
 def console(context: typer.Context) -> None:
     """Does GRPO beat SFT on a small model? Run the experiment, watch it, compare with intervals.
 
-    Without a command: opens the console. --home DIR says where runs and results lie ($MATHRL_HOME, else ./artifacts).
+    Without a command: opens the console. --home DIR: directory of runs and results ($MATHRL_HOME, else ./artifacts).
     """
     if context.invoked_subcommand is None:
         from mathrl_tui.terminal import console_fault
@@ -90,7 +91,7 @@ def console(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Runs the command in `sys.argv` and exits with its status."""
+    """Run the command in `sys.argv` and exit with its status."""
     steady_streams()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _OneLineErrors(debug=len(arguments) < len(sys.argv) - 1):
@@ -103,7 +104,7 @@ def main() -> None:
 
 
 def _print_help(arguments: list[str]) -> int:
-    """Help for the command that `arguments` name, without parsing them: Typer's parser loads pydantic first."""
+    """Print the help of the command in `arguments` without parsing them; Typer's parser loads pydantic first."""
     command = typer.main.get_command(app)
     context = command.context_class(command, info_name=app.info.name)
     for word in arguments:
@@ -115,9 +116,9 @@ def _print_help(arguments: list[str]) -> int:
 
 
 def _without_leading_home(arguments: list[str]) -> list[str]:
-    """Takes a `--home DIR` before the command into the environment, from where every command has its default.
+    """Move a `--home DIR` before the command into the environment, where every command finds its default.
 
-    Not an option of the group's: then `mathrl-tui --home` alone would have another default than the commands' own.
+    As an option of the group, `mathrl-tui --home` alone would have a different default from the commands.
     """
     option, equals, folder = (arguments[0] if arguments else "").partition("=")
     if option != "--home":
@@ -125,13 +126,13 @@ def _without_leading_home(arguments: list[str]) -> list[str]:
     rest = arguments[1:] if equals else arguments[2:]
     folder = folder if equals else "".join(arguments[1:2])
     if not folder:
-        raise WrongInput("--home: needs a folder")
+        raise WrongInput("--home: give a folder: --home DIR")
     os.environ["MATHRL_HOME"] = str(Path(folder).absolute())
     return rest
 
 
 class _OneLineErrors:
-    """Turns whatever ends a command into one line on stderr and an exit status; `debug` adds the traceback."""
+    """Context that converts any failure to one line on stderr and an exit status; `debug` adds the traceback."""
 
     def __init__(self, debug: bool) -> None:
         self._debug = debug
@@ -144,7 +145,8 @@ class _OneLineErrors:
     ) -> None:
         if error is None or isinstance(error, SystemExit):
             return
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe has had enough
+        # The reader of the pipe has closed it.
+        if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(FAILED)
         if self._debug:
@@ -158,7 +160,7 @@ class _OneLineErrors:
 
 
 def explained(error: BaseException) -> tuple[int, str]:
-    """Exit status and the one line for whatever ended a command."""
+    """Return exit status and the one-line message for a failure."""
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return INTERRUPTED, ""
     for ancestor in type(error).__mro__:
@@ -166,7 +168,7 @@ def explained(error: BaseException) -> tuple[int, str]:
         if status is not None:
             return status, _one_line(error)
     fault = f"{type(error).__name__}: {_one_line(error)}"
-    return FAILED, f"a fault of this program: {fault}; run it again with --debug and report the traceback"
+    return FAILED, f"internal error: {fault}; run it again with --debug and report the traceback"
 
 
 def _one_line(error: BaseException) -> str:

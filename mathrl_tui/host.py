@@ -1,4 +1,7 @@
-"""The app as its screens know it: what they show, where they ask, and what they tell. It knows none of them."""
+"""The app as its screens use it: selected run, reader, notices, navigation.
+
+This module does not import any screen.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +25,32 @@ if TYPE_CHECKING:
 
 
 class Host(App[None]):
-    """Screens over one home folder. `run_id` is the run that they show, `choice` its completions that are read."""
+    """Screens over one home directory.
+
+    `run_id` is the selected run; `choice` selects its completions.
+    """
 
     def __init__(self, home: Path, driver: type[Driver]) -> None:
         super().__init__(driver_class=driver)
         self.home = home
         self.run_id = ""
-        self.other_id = ""  # the run to compare settings with; empty: the nearest one
+        # The run to compare settings with; empty for the nearest one.
+        self.other_id = ""
         self.choice = Choice()
-        self.trouble = ""  # why the store does not answer or take in what is new, in one line
-        self._states: dict[str, str] = {}  # of each run when it was last seen
-        self._alarms: dict[str, set[str]] = {}  # of each run, the topics that were told
+        # Why the store cannot be read or cannot ingest, in one line; empty if it can.
+        self.trouble = ""
+        # Run → state when it was last read.
+        self._states: dict[str, str] = {}
+        # Run → topics of the alarms that were shown.
+        self._alarms: dict[str, set[str]] = {}
         self.reader = Reader(home)
 
     def on_unmount(self) -> None:
-        """Lets the reading thread go."""
+        """Stop the reader's thread."""
         self.reader.close()
 
     async def reading(self, read: Callable[[], Awaitable[None]]) -> None:
-        """Carries out a screen's read; where that fails its last picture stays, and `trouble` says why."""
+        """Run a screen's read; if it fails, keep the last picture and set `trouble` to the reason."""
         try:
             await read()
             self.trouble = self.reader.problem
@@ -50,11 +60,11 @@ class Host(App[None]):
             self.tell(line, "warning", timeout=60)
 
     def tell(self, words: str, severity: SeverityLevel = "information", timeout: float = 10) -> None:
-        """Shows a notice for `timeout` seconds, its words as they are: brackets are no markup."""
+        """Show a notice for `timeout` seconds; `words` are plain text without markup."""
         self.notify(text.one_line(words), severity=severity, timeout=timeout, markup=False)
 
     def note_state(self, run_id: str, state: str, reason: str) -> None:
-        """Rings and tells when a run that was seen alive is so no longer."""
+        """Ring the bell and show a notice if a live run has ended."""
         before = self._states.get(run_id)
         self._states[run_id] = state
         if before in LIVE_STATES and state not in LIVE_STATES:
@@ -67,7 +77,10 @@ class Host(App[None]):
             self.tell(f"{run_id}: {palette.word(state)} {reason}", severities.get(state, "information"))
 
     def note_alarms(self, run_id: str, alarms: Sequence[Alarm]) -> None:
-        """Rings and tells what a run that is being watched warns of anew; what it said before stands on its screen."""
+        """Ring the bell and show a notice for each new alarm of a run.
+
+        Alarms of the first call are on the run's screen already and cause no notice.
+        """
         topics = {alarm.topic for alarm in alarms}
         fresh = topics - self._alarms.get(run_id, topics)
         self._alarms.setdefault(run_id, topics).update(topics)
@@ -77,20 +90,20 @@ class Host(App[None]):
                 self.tell(f"{run_id}: {alarm.words}", "error" if alarm.grave else "warning")
 
     def open_run(self, run_id: str) -> None:
-        """Looks at `run_id` on the run screen."""
+        """Show `run_id` on the run screen."""
         self.run_id = run_id
         self.action_go(actions.RUN)
 
     def open_samples(self, choice: Choice) -> None:
-        """Reads completions of the run."""
+        """Show completions of the run."""
         self.choice = choice
         self.action_go(actions.SAMPLES)
 
     def action_go(self, name: str) -> None:
-        """Shows the screen `name`."""
+        """Show the screen `name`."""
         self.switch_mode(name)
 
     def copy(self, words: str, what: str) -> None:
-        """Copies over OSC 52, which reaches the person's own clipboard through SSH and tmux."""
+        """Copy over OSC 52, which reaches the user's own clipboard through SSH and tmux."""
         self.copy_to_clipboard(words)
         self.tell(f"copied {what}", timeout=3)

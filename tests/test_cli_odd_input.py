@@ -73,7 +73,7 @@ def test_grade_needs_a_folder_to_write_to(home: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == f"--out {tmp_path}/nowhere/out.jsonl: there is no folder {tmp_path}/nowhere; make it first\n"
+        == f"--out {tmp_path}/nowhere/out.jsonl: the folder {tmp_path}/nowhere does not exist; create it first\n"
     )
 
 

@@ -1,1 +1,4 @@
-"""One file a command or family of commands; each function's parameters are the command's arguments and options."""
+"""The commands, one file for each or for a family.
+
+Parameters of a command's function are its arguments and options.
+"""

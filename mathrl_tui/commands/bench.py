@@ -1,7 +1,6 @@
-"""`bench`: trains, generates and hands over weights on this machine's GPUs, beside what is known of an H200.
+"""`bench`: training, generation and weight hand-over on this machine's GPUs, next to known figures.
 
-The measuring is done by engine.bench in processes of their own, so that this one needs no torch and a failure of one
-leaves the other's figures.
+engine.bench measures in separate processes. So this process needs no torch, and if one part fails the other is kept.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ KNOWN = {
 
 def bench(
     tiny: Annotated[
-        bool, typer.Option(help="a toy model on the CPU: shows that it works, measures nothing")
+        bool, typer.Option(help="a toy model on the CPU: tests that the benchmark runs, measures nothing")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure training, generation and weight hand-over on this machine's GPUs, beside the known figures."""
+    """Measure training, generation and weight hand-over on this machine's GPUs, next to known figures."""
     from engine.gpus import visible_gpus
 
     gpus = visible_gpus()
@@ -76,14 +75,14 @@ def _measure(module: str, out: Path, options: list[str]) -> dict[str, Any]:
         env=isolated.environment(),
     )
     if not out.is_file():
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it printed no error"])[-1]
         raise CommandFailed(f"bench: {module} ended with exit status {done.returncode}: {last}")
     measured: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return measured
 
 
 def _figures(trained: dict[str, Any], generated: dict[str, Any]) -> dict[str, float]:
-    """What was measured, by the names of KNOWN; a part that failed is left out."""
+    """Return the measurements by the names of KNOWN; a part that failed is left out."""
     sft = trained["parts"]["sft_16k"]
     later = generated.get("hand_overs_later", [])
     found = {

@@ -1,4 +1,4 @@
-"""`compare`: two arms, two files of any evaluation, or all arms of several seeds, on the same questions."""
+"""`compare`: two arms, two files, or all arms of several seeds, on the same questions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="RUN",
-            help="pool with the same arms of this run, of another seed; repeatable. Without A and B: "
-            "pool all arms of the runs given",
+            help="pool with the same arms of this run, which has another seed; repeatable. Without A and B: "
+            "pool all arms of these runs",
         ),
     ] = None,
     margin: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="also say on which tasks b lost more than this fraction")
+        float,
+        typer.Option(min=0.0, max=1.0, help="also list the tasks on which b lost more than this fraction"),
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +46,7 @@ def compare(
         _compare_seeds(home, pool or [], as_json)
         return
     if not b:
-        raise WrongInput(f"Missing argument 'b': what {a} is compared with; see --help")
+        raise WrongInput(f"Missing argument 'b': give what to compare {a} with; see --help")
     found = (
         _pooled(home, a, b, pool, confidence) if pool else _compared(home, a, b, confidence, resamples, seed)
     )
@@ -103,7 +104,7 @@ def _pooled(home: Path, a: str, b: str, runs: list[str], confidence: float) -> l
 
 
 def _warning_store(home: Path, addresses: Sequence[str], others: Sequence[str] = ()) -> Store:
-    """Return the store, once it has been said which of the runs have damaged journals."""
+    """Return the store, after a warning for each run with a damaged journal."""
     from store.comparison import parse_address
 
     store = settled_store(home)

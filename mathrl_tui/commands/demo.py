@@ -1,4 +1,4 @@
-"""`demo`: the whole experiment in miniature on this machine's CPU."""
+"""`demo`: a miniature of the whole experiment on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import typer
 from mathrl_tui.commands.options import Home, Overrides
 
 WHAT_IT_IS = """\
-The whole experiment in miniature, on this machine's CPU: data, traces, a base model made on the spot, SFT, GRPO from
-the base, GRPO from the SFT checkpoint, and the evaluation of all four on held-out problems.
-The model is a toy of under a million parameters on generated arithmetic word problems. The machinery is the real one;
-the figures show that it works and say nothing about real models.
+The whole experiment in miniature, on this machine's CPU: data, traces, a base model trained from scratch, SFT, GRPO
+from the base, GRPO from the SFT checkpoint, and the evaluation of all four on held-out problems.
+The model is a toy with fewer than a million parameters on generated arithmetic word problems. The software is the same
+as for real models. The figures show that it works; they do not predict results of real models.
 """
 AFTERWARDS = """
-These are the figures of a toy model on generated problems; they say nothing about real models.
-What ran stays here: `mathrl-tui` shows curves and completions, `mathrl-tui export {run_ids}` writes the tables.\
+These are the figures of a toy model on generated problems; they do not predict results of real models.
+The runs are kept: `mathrl-tui` shows curves and completions, `mathrl-tui export {run_ids}` writes the tables.\
 """
 
 
@@ -30,7 +30,7 @@ def demo(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Run the whole experiment in miniature on this machine's CPU, ending in the comparison table."""
+    """Run the whole experiment in miniature on this machine's CPU, ending with the comparison table."""
     import profiles
     from engine.plan import parse_stages
     from mathrl_tui.commands.seeds import Experiment, run_seeds

@@ -22,7 +22,7 @@ def export(
         str, typer.Option(help="kinds, separated by commas")
     ] = "metrics,evals,examples,comparisons,watch,config",
 ) -> None:
-    """Write results as files, one a kind; works while runs are live."""
+    """Write results as files, one for each kind; works while runs are live."""
     from store import export as exporting
     from store.query import Store
 
@@ -32,11 +32,11 @@ def export(
     unknown = set(what.split(",")).difference(exporting.WHATS)
     if unknown:
         raise WrongInput(
-            f"--what {what}: no such kind as {min(unknown)!r}; choose from {','.join(exporting.WHATS)}"
+            f"--what {what}: unknown kind {min(unknown)!r}; choose from {','.join(exporting.WHATS)}"
         )
     formats = [known for known in exporting.FORMATS if known == form]
     if not formats:
-        raise WrongInput(f"--format {form}: no such format; choose one of {', '.join(exporting.FORMATS)}")
+        raise WrongInput(f"--format {form}: unknown format; choose one of {', '.join(exporting.FORMATS)}")
     chosen = [store.resolve(run) for run in runs or []]
     for path in exporting.export(store, chosen, kinds, formats[0], out, exporting.NICENESS):
         print(path)

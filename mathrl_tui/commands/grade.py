@@ -1,4 +1,4 @@
-"""`grade`: the one grader on a file of completions."""
+"""`grade`: the project's grader on a file of completions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from mathrl_tui.commands.printing import print_json
 from mathrl_tui.core.text import percent
 
 OUTCOMES = ("correct", "wrong", "no_answer", "truncated", "invalid_gold")
-SHOWN = 5  # rows with an invalid gold answer that the summary names
+# Maximum number of rows with an invalid gold answer that the summary lists.
+SHOWN = 5
 
 
 def grade(
@@ -30,16 +31,18 @@ def grade(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Grade completions: `correct`, `extracted` and `outcome` for each row, a summary of all.
+    """Grade completions: `correct`, `extracted` and `outcome` for each row, and a summary.
 
-    A row whose `answer` holds no gold answer gets the outcome `invalid_gold` and no verdict.
+    A row without a gold answer in `answer` gets the outcome `invalid_gold` and no verdict.
     """
     if out is not None and not out.parent.is_dir():
-        raise WrongInput(f"--out {out}: there is no folder {out.parent}; make it first")
+        raise WrongInput(f"--out {out}: the folder {out.parent} does not exist; create it first")
     invalid: list[dict[str, Any]] = []
     graded = list(_graded(file, invalid))
     if not graded:
-        raise WrongInput(f"{file}: holds no rows; expected one object a line with `completion` and `answer`")
+        raise WrongInput(
+            f"{file}: the file is empty; expected one object a line with `completion` and `answer`"
+        )
     if len(invalid) == len(graded):
         raise WrongInput(
             f"{file}:{invalid[0]['line']}: {invalid[0]['reason']}; no row has an answer to grade against"
@@ -50,7 +53,7 @@ def grade(
 
 
 def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows of `file` with their verdicts; those whose gold answer cannot be read are added to `invalid`."""
+    """Yield the rows of `file` with their verdicts; add those with an unreadable gold answer to `invalid`."""
     from engine.grading import grade as verdict
     from store.score_files import read_objects
 
@@ -63,7 +66,8 @@ def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any
             invalid.append({"line": number, "id": row.get("id"), "reason": str(error)})
             yield {**row, "correct": None, "extracted": "", "outcome": "invalid_gold"}
             continue
-        row.pop("undecided", None)  # of an earlier grading
+        # Left from an earlier grading.
+        row.pop("undecided", None)
         graded = {**row, "correct": found.correct, "extracted": found.answer, "outcome": found.outcome}
         yield {**graded, "undecided": True} if found.undecided else graded
 
@@ -71,7 +75,8 @@ def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any
 def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
     value = row.get(field)
     if field == "answer" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if isinstance(value, float) and not math.isfinite(value):  # pandas writes NaN for what is missing
+        # pandas writes NaN for a missing value.
+        if isinstance(value, float) and not math.isfinite(value):
             raise WrongInput(
                 f"{file}:{number}: `answer` is {value}; give the answer itself or leave the row out"
             )
@@ -82,7 +87,7 @@ def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """All rows or none: written beside the target, then renamed."""
+    """Write all rows or none: to a temporary file in the same directory, which is then renamed."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         with temporary.open("w", encoding="utf-8") as lines:
@@ -93,13 +98,13 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """`row` as JSON; half a surrogate pair, which UTF-8 cannot hold, as the escape that it came as."""
+    """Return `row` as JSON; a lone surrogate, which UTF-8 cannot encode, stays an escape."""
     text = json.dumps(row, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def _summarise(rows: list[dict[str, Any]], invalid: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the rate over the rows that have a verdict, the outcomes, and the rows that have none."""
+    """Print the rate over the rows with a verdict, the outcomes, and the rows without one."""
     from store.statistics.rates import wilson
 
     outcomes = Counter(row["outcome"] for row in rows)

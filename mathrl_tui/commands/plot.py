@@ -1,4 +1,4 @@
-"""A metric of a run as a chart in plain text, all arms in it, for `status --plot`."""
+"""A metric of a run as a chart in plain text, with all arms, for `status --plot`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from store.query import Store
 
 BUCKETS = 2000
-NARROWEST, WIDEST, HEIGHT = 20, 120, 20  # cells, lines
+# Cells, cells, lines.
+NARROWEST, WIDEST, HEIGHT = 20, 120, 20
 
 
 def plotted(store: Store, run_id: str, metric: str) -> str:
-    """`metric` of the run: a whole name (sft/train/loss), or one without its arm (train/loss) for all arms.
+    """Plot a metric of the run.
 
-    Raises: WrongInput, with near names and every metric that there is, if the run has no such metric.
+    Args:
+        metric: a full name (sft/train/loss), or a name without its arm (train/loss) for all arms.
+    Raises: WrongInput, with similar names and all metrics, if the run does not have it.
     """
     from mathrl_tui.core.curve import Curve
     from mathrl_tui.core.panels import Panel, split
@@ -42,7 +45,7 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
 
 
 def _near(metric: str, known: list[str]) -> str:
-    """Return the known names that look like `metric`, as a question; nothing if none does."""
+    """Return the known names similar to `metric`, as a question; empty without one."""
     import difflib
 
     from mathrl_tui.core.panels import split
@@ -53,7 +56,7 @@ def _near(metric: str, known: list[str]) -> str:
 
 
 def _listed(known: list[str]) -> str:
-    """Return every metric, by group: `train/: loss, grad_norm; val/: pass_at_1`, and the arms that have them."""
+    """Return all metrics by group, `train/: loss, grad_norm; val/: pass_at_1`, and their arms."""
     from mathrl_tui.core.panels import split
 
     if not known:

@@ -1,4 +1,4 @@
-"""`profiles`: the experiments that come with the program, and every field of one."""
+"""`profiles`: the built-in experiments, and every field of one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def show(
 
 
 def _fields(section: BaseModel, prefix: str = "") -> Iterator[str]:
-    """`section.field = value  # meaning`, as `--set` takes it; arms as their own lines."""
+    """Yield `section.field = value  # meaning`, as `--set` takes it; each arm has its own line."""
     from pydantic import BaseModel
 
     for name, field in type(section).model_fields.items():

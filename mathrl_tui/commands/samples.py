@@ -1,4 +1,7 @@
-"""`samples`: what an arm wrote, with question, gold answer and verdict; in evaluations, validation and training."""
+"""`samples`: completions of an arm with question, gold answer and verdict.
+
+They come from evaluations, validation or training.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,13 @@ if TYPE_CHECKING:
     from store.query import Store
     from store.records import Example
 
-Sample = tuple["Example", "Example | None"]  # an arm's completion, and the other arm's of the same question
+# An arm's completion, and the other arm's on the same question.
+Sample = tuple["Example", "Example | None"]
 STEPS_NAMED = 20
 
 
 class Split(str, Enum):  # noqa: UP042 (Typer reads the values of a str enum)
-    """Where completions come from."""
+    """Origin of completions."""
 
     test = "test"
     validation = "validation"
@@ -36,15 +40,18 @@ class Split(str, Enum):  # noqa: UP042 (Typer reads the values of a str enum)
 
 def samples(
     home: Home,
-    arm: Annotated[str, typer.Argument(metavar="RUN/ARM", help="whose completions; also RUN/ARM@STEP")],
+    arm: Annotated[str, typer.Argument(metavar="RUN/ARM", help="arm to read; also RUN/ARM@STEP")],
     wrong: Annotated[bool, typer.Option("--wrong", help="only those that are not correct")] = False,
     flips: Annotated[
-        str, typer.Option(metavar="OTHER", help="only where this arm (ARM or RUN/ARM) has the other verdict")
+        str,
+        typer.Option(
+            metavar="OTHER", help="only questions on which this arm (ARM or RUN/ARM) has the other verdict"
+        ),
     ] = "",
     split: Annotated[
         Split,
         typer.Option(
-            help="test: evaluations; validation: asked while training; train: the rollouts recorded at each step "
+            help="test: evaluations; validation: asked during training; train: the rollouts recorded at each step "
             "(grpo.examples_per_step)"
         ),
     ] = Split.test,
@@ -52,7 +59,7 @@ def samples(
         int | None, typer.Option(min=0, help="step N, after the N-th update [default: the last recorded]")
     ] = None,
     task: Annotated[str, typer.Option(help="one task of the evaluation [default: all]")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="how many")] = 10,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of completions")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Read completions with question, gold answer, extracted answer and verdict."""
@@ -82,11 +89,11 @@ def samples(
         print_json({"samples": rows, "found": len(fitting)})
     else:
         parts = [_told(row, other, other_run) for row, other in shown]
-        print("\n\n".join([*parts, _summary(fitting, len(shown))]) if shown else "no completion fits")
+        print("\n\n".join([*parts, _summary(fitting, len(shown))]) if shown else "no completion matches")
 
 
 def _completions(store: Store, address: Address, split: Split, task: str) -> list[Example]:
-    """Return the completions of the newest step that fits, task by task."""
+    """Return the completions of the newest matching step, task by task."""
     if split is Split.test:
         return _evaluated(store, address, task)
     run_id = store.resolve(address.run)
@@ -130,7 +137,7 @@ def _evaluated(store: Store, address: Address, task: str) -> list[Example]:
 
 
 def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Sample]:
-    """Yield pairs of completions of one question and sample number on which the verdicts differ."""
+    """Yield pairs with the same question and sample number and different verdicts."""
     by_question = {(row.task, row.ex_id, row.sample): row for row in others}
     for row in own:
         pair = by_question.get((row.task, row.ex_id, row.sample))
@@ -139,7 +146,7 @@ def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Samp
 
 
 def _is_wrong(row: Example) -> bool:
-    """Return whether a completion was judged and is not correct; shares and log-likelihoods are not judged."""
+    """Return True if a completion was judged and is not correct; scores and log-likelihoods are not judged."""
     return row.is_judged and not row.correct
 
 
@@ -150,7 +157,7 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def _summary(found: Sequence[Sample], shown: int) -> str:
-    """Return how many there are, by task, and how to see the others."""
+    """Return the number of completions by task, and how to see the others."""
     counts = Counter(row.task for row, _ in found)
     by_task = (
         f" ({', '.join(f'{task}: {count}' for task, count in counts.items())})" if len(counts) > 1 else ""
@@ -160,7 +167,7 @@ def _summary(found: Sequence[Sample], shown: int) -> str:
 
 
 def _told(row: Example, other: Example | None, other_run: str) -> str:
-    """Return a completion, and the other arm's, led by its run if that is another one."""
+    """Return a completion, and the other arm's with its run if that differs."""
     about = (row.task, row.ex_id, f"sample {row.sample}", _became(row), size(row), prompt_note(row))
     lines = [
         "── " + " · ".join(filter(None, about)),

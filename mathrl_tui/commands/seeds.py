@@ -1,4 +1,4 @@
-"""Starting an experiment under one seed or several, one run for each, and reporting them: several seeds pooled."""
+"""Runs of an experiment, one for each seed, and their report; several seeds are pooled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from store.journal import Position
     from store.subject import Changes
 
-EVALUATED = frozenset(
-    {"done", "done_with_failures"}
-)  # states of a run whose results are whole where they are
+# States of a run with complete results.
+EVALUATED = frozenset({"done", "done_with_failures"})
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A checked profile with the stages to run; `changed` are the settings that were overridden."""
+    """A validated profile with the stages to run; `changed` lists the overridden settings."""
 
     profile: Profile
     stages: tuple[str, ...]
@@ -37,14 +36,14 @@ class Experiment:
 
 @dataclass(slots=True)
 class _Outcome:
-    """Run ids by seed: of those with whole results, and of those that failed (empty: not started)."""
+    """Run ids by seed: runs with complete results, and runs that failed (empty: not started)."""
 
     whole: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
 
 
 def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
-    """Start one run for each seed and print their ids; for several, how to pool them goes to stderr."""
+    """Start one run for each seed and print their ids; for several, print the pooling command to stderr."""
     runs = [_started(home, experiment, seed) for seed in _each_once(seeds)]
     if len(runs) > 1:
         print(f"pool them when they are done: `{pooling_command(runs)}`", file=sys.stderr)
@@ -53,8 +52,10 @@ def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> 
 def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[str]:
     """Run one seed after the other to its end and report; several seeds end with one pooled report.
 
-    A seed that fails does not end the others: the rest is pooled, and the command fails at the end.
-    Returns: ids of the runs whose results are reported.
+    A failed seed does not end the others: the rest are pooled, and the command fails at the end.
+
+    Returns: ids of the reported runs.
+    Raises: CommandFailed if a seed failed.
     """
     chosen = _each_once(seeds)
     if len(chosen) == 1:
@@ -74,7 +75,7 @@ def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[
 
 
 def follow_and_report(home: Path, run_id: str, start: Position | None = None) -> None:
-    """Follow a run from `start` (None: its beginning) to its end, then print what its evaluations found.
+    """Follow a run from `start` (None: its beginning) to its end, then print the results of its evaluations.
 
     Raises: EndedWithFailures, after the print, if parts of the run failed; CommandFailed if it did not end as done.
     """
@@ -95,7 +96,7 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
 
 @cache
 def warn_of_access(home: Path) -> None:
-    """Print one line if other users may enter `home`, once. A command that is refused has its own one line."""
+    """Print one line, once, if other users can enter `home`; a rejected command prints only its own line."""
     from store.private import too_wide
 
     if line := too_wide(home):
@@ -110,7 +111,7 @@ def pooling_command(runs: Sequence[str]) -> str:
 def _each_once(seeds: Sequence[int]) -> list[int]:
     twice = next((seed for place, seed in enumerate(seeds) if seed in seeds[:place]), None)
     if twice is not None:
-        raise WrongInput(f"--seed {twice}: given twice; a second run of one seed tells nothing more")
+        raise WrongInput(f"--seed {twice}: given twice; a second run of one seed adds no information")
     return list(seeds)
 
 
@@ -137,7 +138,8 @@ def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -
         follow(home, run_id)
     except (CommandFailed, LaunchError) as error:
         if isinstance(error, LaunchError) and not (outcome.whole or outcome.failed):
-            raise  # nothing was started, and the other seeds would be refused alike
+            # Nothing was started, and the other seeds would be rejected for the same reason.
+            raise
         print(error, file=sys.stderr, flush=True)
         outcome.failed[seed] = run_id
     store = settled_store(home)
@@ -148,7 +150,7 @@ def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -
 
 
 def _report(home: Path, outcome: _Outcome) -> None:
-    """Print the pooled report, or each run's own if they cannot be pooled; CommandFailed if a seed failed."""
+    """Print the pooled report, or each run's own if they cannot be pooled; raise CommandFailed if a seed failed."""
     from mathrl_tui.commands.report import pooled_results, results
     from store.score_files import InputError
 
@@ -171,7 +173,7 @@ def _report(home: Path, outcome: _Outcome) -> None:
 
 
 def _remedy(outcome: _Outcome) -> str:
-    """Return how to go on with the runs that failed, and to pool them with the others."""
+    """Return the commands that resume the failed runs and pool them with the others."""
     started = [run for run in outcome.failed.values() if run]
     runs = sorted({*outcome.whole.values(), *started})
     if not started or len(runs) < 2:

@@ -20,7 +20,7 @@ from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
 from store.records import Example
 
-_EMPTY = """[b]This run has no completions yet.[/b]
+_EMPTY = """[b]Nothing to read: no completions are recorded here.[/b]
 
 Evaluation keeps every completion, and training keeps a few at each step and validation. Start a stage on the run's
 screen ([b]2[/b]), or choose another run ([b]1[/b])."""
