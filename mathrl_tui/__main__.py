@@ -7,18 +7,19 @@ import sys
 
 
 def _leave_out_the_working_directory() -> None:
-    """Undo what `python -m` does unless it has -P: the folder that a person stands in comes first in the import path.
+    """Remove the working directory from the import path, unless Python ran with -P.
 
-    A source tree that is run from within stays. Until here nothing has been imported that Python had not loaded.
+    `python -m` puts it first. A source tree that is run from within keeps it.
+    Up to this point only modules that Python had already loaded are imported.
     """
     if sys.flags.safe_path or not sys.path:
         return
-    # pathlib would import modules that might lie in the folder.
+    # pathlib would import modules that the working directory could contain.
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     try:
         here = os.path.realpath(os.getcwd())  # noqa: PTH109
     except FileNotFoundError:
-        # The folder is gone, and with it what could be imported from it.
+        # The directory was deleted, so nothing can be imported from it.
         return
     if os.path.realpath(sys.path[0] or here) == here != os.path.realpath(root):
         del sys.path[0]
@@ -26,12 +27,12 @@ def _leave_out_the_working_directory() -> None:
 
 _leave_out_the_working_directory()
 
-# Programs that container runtimes put before the first process, and that end with it.
+# Init programs of container runtimes. They start the first process, and exit with it.
 _INITS = frozenset({"docker-init", "tini", "dumb-init", "catatonit", "podman-init"})
 
 
 def is_first() -> bool:
-    """Return True if this is a container's first process, or the only one of the init before it."""
+    """Return True if this is a container's first process, or the only child of its init."""
     if os.getpid() == 1:
         return True
     try:
@@ -42,7 +43,7 @@ def is_first() -> bool:
 
 
 def main() -> None:
-    """Run the command in `sys.argv`; as a container's first process, start it as a child and stay."""
+    """Run the command in `sys.argv`; as a container's first process, run it as a child and stay."""
     if is_first():
         from mathrl_tui.first_process import stay
         from store import isolated

@@ -1,11 +1,11 @@
-"""The first process of a container: everything in the container ends with it.
+"""First process of a container; everything in the container ends with it.
 
     docker run … mathrl-tui ARGS ─▶ this ─▶ mathrl-tui ARGS, on the same terminal
-                                     │ its end: stays as long as a run or a server lives; Enter opens the console
-                                     └ SIGTERM: goes to all processes, whose end is waited for
+                                     │ after its exit: stay while a run or a server is alive; Enter opens the console
+                                     └ SIGTERM: send it to all processes and wait for their exit
 
-So closing the console or `run --detach` ends no run. Orphans are adopted and reaped. Started as
-`python -m mathrl_tui.first_process` it has no command and stays until it is stopped.
+So closing the console or `run --detach` does not end a run. Orphans are adopted and reaped.
+`python -m mathrl_tui.first_process` has no command and stays until it is stopped.
 """
 
 from __future__ import annotations
@@ -24,27 +24,30 @@ import psutil
 from store import isolated
 
 LOOK_SECONDS = 1.0
-FAREWELL_SECONDS = 8.0  # Docker sends SIGKILL 10 s after SIGTERM
+# Docker sends SIGKILL 10 s after SIGTERM.
+FAREWELL_SECONDS = 8.0
 TERMINATED = 128 + signal.SIGTERM
 SUPERVISOR = "engine.supervisor"
-SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+# <linux/prctl.h>
+SET_CHILD_SUBREAPER = 36
 
 
 class _Stopped(BaseException):
-    """SIGTERM has come; no Exception, so that nothing handles it as one."""
+    """SIGTERM was received. It is not an Exception, so that no handler catches it as one."""
 
 
 def stay(command: Sequence[str], again: Sequence[str] = ()) -> int:
-    """Run `command` (empty: none), then stay until nothing is left that was started here.
+    """Run `command` (empty: none), then stay until all processes started here have exited.
 
-    Whenever somebody presses Enter after its end, `again` is run. Without a command it stays until it is stopped.
+    When a user presses Enter after its exit, `again` is run. Without a command, stay until stopped.
 
     Returns: the command's exit status; 1 if that is 0 and a run that it left did not end as done; 143 after SIGTERM.
     """
+    # Become the parent of orphans, even if an init is the first process.
     # Orphans come here, also if an init is the first process.
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # The terminal sends SIGINT to the command too, which asks; SIGHUP says that nobody looks any more. Handlers, unlike
-    # SIG_IGN, are not inherited.
+    # The terminal also sends SIGINT to the command, which then asks the user. SIGHUP means that the terminal is closed.
+    # Unlike SIG_IGN, handlers are not inherited.
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGHUP, _ignore)
     signal.signal(signal.SIGTERM, _stop)
@@ -70,15 +73,17 @@ def _stop(*_: object) -> None:
 
 
 class _First:
-    """What the first process knows of its children."""
+    """State of the first process: its children and its terminal."""
 
     def __init__(self) -> None:
-        self.has_failed = False  # a run that was adopted has not ended as done
-        self._adopted: dict[int, str] = {}  # runs, by their supervisor's pid
+        # True if an adopted run has not ended as done.
+        self.has_failed = False
+        # Supervisor's pid → run.
+        self._adopted: dict[int, str] = {}
         self._has_terminal = sys.stdin.isatty()
 
     def run(self, command: Sequence[str]) -> int:
-        """Run `command` to its end; return its exit status. What else ends meanwhile is reaped."""
+        """Run `command` to its exit and return its status; other children that exit are reaped."""
         process = subprocess.Popen(command, env=isolated.environment())
         while (ended := os.waitpid(-1, 0))[0] != process.pid:
             self._note(*ended)
@@ -87,7 +92,7 @@ class _First:
         return status if status >= 0 else 128 - status
 
     def is_needed(self) -> bool:
-        """Reap what has ended; return True if something that was started here lives. Says which runs go on."""
+        """Reap exited children; return True while any is alive. Print the runs that keep running."""
         new = {pid: run for pid, run in _supervised().items() if pid not in self._adopted}
         self._adopted |= new
         try:
@@ -98,12 +103,14 @@ class _First:
             return False
         if new:
             runs, opens = ", ".join(new.values()), "Enter opens the console, " if self._has_terminal else ""
-            words = f"{runs} goes on, and this container as long; {opens}SIGTERM (docker stop) ends both"
+            words = (
+                f"still running: {runs}; this container stays up until they end; {opens}SIGTERM (docker stop) ends all"
+            )
             print(words, file=sys.stderr, flush=True)
         return True
 
     def is_asked(self) -> bool:
-        """Wait for a while; return True if somebody has pressed Enter."""
+        """Wait for LOOK_SECONDS at most; return True if a user pressed Enter."""
         watched = [sys.stdin] if self._has_terminal else []
         if not select.select(watched, [], [], LOOK_SECONDS)[0]:
             return False
@@ -114,12 +121,12 @@ class _First:
         return self._has_terminal
 
     def end_all(self) -> None:
-        """Send SIGTERM to everything that was started here, and wait for its end, FAREWELL_SECONDS at most."""
+        """Send SIGTERM to all processes started here, and wait for their exit, FAREWELL_SECONDS at most."""
         signal.signal(signal.SIGALRM, _stop)
         signal.alarm(round(FAREWELL_SECONDS))
         try:
             if os.getpid() == 1:
-                # Those of `docker exec` too, which are nobody's children here.
+                # This includes the processes of `docker exec`, which do not have a parent here.
                 os.kill(-1, signal.SIGTERM)
             else:
                 for process in psutil.Process().children(recursive=True):
@@ -135,7 +142,7 @@ class _First:
 
 
 def _supervised() -> dict[int, str]:
-    """The runs whose supervisors are this process's children, by pid."""
+    """Return pid → run for the supervisors among this process's children."""
     found = {}
     for process in psutil.Process().children():
         try:

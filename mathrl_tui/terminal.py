@@ -1,11 +1,11 @@
-"""What kind of terminal the standard streams are, if any."""
+"""Capabilities of the terminal behind the standard streams."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-# Values of TERM for a terminal that only prints.
+# Values of TERM for a terminal without cursor control.
 _PRINTS_ONLY = ("dumb", "unknown")
 
 
@@ -15,15 +15,15 @@ def can_redraw() -> bool:
 
 
 def console_fault() -> str:
-    """Return why the console cannot be shown here, in one line with what to do; "" if it can.
+    """Return why the console cannot be shown, in one line with what to do; "" if it can.
 
-    It reads keys from standard input and paints on standard error, as Textual does.
+    The console reads keys from standard input and paints on standard error, as Textual does.
     """
     streams = {"input": sys.stdin, "output": sys.stdout, "error": sys.stderr}
     others = [name for name, stream in streams.items() if not stream.isatty()]
     instead = "`mathrl-tui status` and `mathrl-tui attach RUN` print lines"
     if others:
-        verb = "is no terminal" if len(others) == 1 else "are no terminals"
+        verb = "is not a terminal" if len(others) == 1 else "are not terminals"
         return f"the console needs a terminal, and standard {' and '.join(others)} {verb}; {instead}"
     if _prints_only():
         return f"the console cannot be shown on TERM={os.environ['TERM']}; set TERM as your terminal does, or {instead}"

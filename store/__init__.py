@@ -1,1 +1,1 @@
-"""The record of every run: journal, DuckDB, queries, statistics over rows, export. Imports profiles at the most."""
+"""Store of all runs: journal, DuckDB, queries, statistics, export. It imports only `profiles`."""

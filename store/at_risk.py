@@ -1,9 +1,9 @@
-"""What a kill of a run would cost now: the work since its last whole checkpoint, and the time to start again.
+"""Cost of killing a run now: the work since its last complete checkpoint, and the time of a restart.
 
     records, in order ─▶ after(mark, record) ─▶ Mark ─▶ cost(mark, now) ─▶ AtRisk
 
-A mark holds the moment from which work would have to be repeated: the start of the stage, the copy that its newest
-checkpoint was written from, or the end of the last finished evaluation task. Time in a pause is no work.
+A mark holds the time from which work would be repeated. It is the start of the stage, the state that the newest
+checkpoint was written from, or the end of the last finished evaluation task. A pause does not count as work.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from store.records import LIVE_STATES, Event, Record, Scalar
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What of a run's records decides the cost of a kill. Times are Unix seconds; 0: not known.
+    """Data of a run's records that decides the cost of a kill. Times are Unix seconds; 0: not known.
 
-    `saved` is the moment from which work would be repeated, `step` the checkpoint's (−1: none in this start).
-    `boot` is the time from the queue to the trainer's first stage, `load` the time from there to its first step.
+    `saved` is the time from which work would be repeated. `step` is the checkpoint's (−1: none since this start).
+    `boot` is the seconds from the queue to the trainer's first stage, `load` those from there to its first step.
     """
 
     state: str = ""
@@ -36,10 +36,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class AtRisk:
-    """Seconds of work that a kill would cost (`redo`), and seconds that a resume takes to be at work (`restart`).
+    """Seconds of work that a kill would lose (`redo`), and seconds until a resumed run works again (`restart`).
 
-    `step` is the checkpoint that the work since then hangs on; −1: the stage has written none since it started, or is
-    an evaluation, which repeats what came after its last finished task.
+    `step` is the checkpoint to resume from. It is −1 if the stage has not written one since it started.
+    It is also −1 in an evaluation, which repeats everything after its last finished task.
     """
 
     redo: float
@@ -49,11 +49,11 @@ class AtRisk:
 
     @property
     def seconds(self) -> float:
-        """The whole cost."""
+        """Return the total cost in seconds."""
         return self.redo + self.restart
 
     def as_json(self) -> dict[str, float | int | str]:
-        """The same for `status --json`."""
+        """Return the fields for `status --json`."""
         return {
             "seconds": round(self.seconds, 1),
             "redo_seconds": round(self.redo, 1),
@@ -64,7 +64,7 @@ class AtRisk:
 
     @property
     def words(self) -> str:
-        """One line for a person."""
+        """Return the cost with its parts, as one line."""
         since = f" since the checkpoint of step {self.step}" if self.step >= 0 else ""
         parts = [f"{_span(self.redo)} of {self.stage}{since}"]
         if self.restart >= 1.0:
@@ -73,7 +73,7 @@ class AtRisk:
 
     @property
     def short(self) -> str:
-        """The cost alone."""
+        """Return the total cost in words."""
         return f"a kill now would cost {_span(self.seconds)}"
 
 
@@ -101,7 +101,7 @@ def marked(records: Iterable[Record], mark: Mark = Mark()) -> Mark:
 
 
 def cost(mark: Mark, now: float) -> AtRisk | None:
-    """Return what a kill at `now` would cost; None if the run is not live or is at no stage."""
+    """Return the cost of a kill at `now` (Unix seconds); None if the run is not live or not in a stage."""
     if mark.state not in LIVE_STATES or not mark.started:
         return None
     end = mark.paused or now
@@ -127,7 +127,7 @@ def _after_stage(mark: Mark, event: Event) -> Mark:
 
 
 def _span(seconds: float) -> str:
-    """`40 s`, `7 min`, `2 h 5 min`."""
+    """Format seconds: `40 s`, `7 min`, `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

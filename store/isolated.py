@@ -1,11 +1,11 @@
-"""Python children that take no code from the folder they run in.
+"""Python child processes that import no code from their working directory.
 
     command("engine.supervisor", path) ─▶ python -P …/store/isolated.py engine.supervisor path ─▶ the module runs
 
-A child has -P, and its environment PYTHONSAFEPATH, so that neither it nor what it starts imports from the working
-directory. What the user put into PYTHONPATH counts as it does for the parent. Before the module is imported, the child
-compares interpreter, place and version of the packages with its parent's. Nothing of the packages is imported here,
-because this file also runs as a script.
+A child has -P, and PYTHONSAFEPATH in its environment. So neither the child nor its own children import from the working
+directory. PYTHONPATH works as it does for the parent. Before the module is imported, the child compares interpreter,
+location and version of the packages with those of its parent. This file imports none of the packages, because it also
+runs as a script.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-# The parent's `identity`, for its children and for theirs.
+# The parent's `identity`, for all its descendants.
 CODE = "MATHRL_CODE"
 PACKAGES = ("mathrl_tui", "engine", "store", "profiles")
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 class OtherCode(SystemExit):
-    """This process would not run the code that its parent runs; the message is one line."""
+    """This process would run different code from its parent; the message is one line."""
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -36,9 +36,9 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment for a child. Run from a source tree, it finds the packages there."""
+    """Return the environment for a child; from a source tree, it includes the tree's root."""
     entries = [str(ROOT)] if ROOT.name not in _INSTALLED else []
-    # An empty entry is the working directory; a relative one would mean another folder in another directory.
+    # An empty entry is the working directory. A relative one would change its meaning in another directory.
     entries += [
         str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
     ]
@@ -49,12 +49,15 @@ def environment() -> dict[str, str]:
 
 @lru_cache(1)
 def identity() -> str:
-    """Return what this process runs, as at its start: where the packages are, their version and the interpreter's."""
+    """Return what this process runs, as of its start: location and version of the packages, Python's version."""
     return json.dumps([str(ROOT), _version(), sys.version])
 
 
 def check() -> None:
-    """Raise OtherCode if this process, whose parent used `environment()`, would run other code than its parent."""
+    """Compare this process's code with that of its parent, which used `environment()`.
+
+    Raises: OtherCode if they differ.
+    """
     theirs = os.environ.get(CODE)
     if theirs is None:
         return
@@ -63,13 +66,13 @@ def check() -> None:
         origin = spec.origin if spec is not None and spec.origin else ""
         if Path(origin).resolve() != ROOT / package / "__init__.py":
             raise OtherCode(
-                f"package {package} is {origin or 'nowhere'}, not in {ROOT}: take the other one out of PYTHONPATH"
+                f"package {package} is {origin or 'missing'}, not in {ROOT}: take the other one out of PYTHONPATH"
             )
     if identity() != theirs:
         root, release, python = json.loads(theirs)
         raise OtherCode(
             f"this is mathrl-tui {_version()} in {ROOT} under Python {sys.version.split()[0]}, but was started by "
-            f"{release} in {root} under {python.split()[0]}: it was installed anew meanwhile; resume the run"
+            f"{release} in {root} under {python.split()[0]}: the installation has changed since; resume the run"
         )
 
 
@@ -81,7 +84,7 @@ def _version() -> str:
 
 
 def main() -> None:
-    """Run the module that the first argument names, with the other arguments, as the main module."""
+    """Run the module named by the first argument, with the remaining arguments, as the main module."""
     check()
     module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]

@@ -1,8 +1,8 @@
-"""Folders and files of the home that only their owner may read.
+"""Directories and files of the home that only their owner can read.
 
-Folders get mode 0700 and files 0600 when they are made, whatever the process's umask. The umask itself is not changed:
-it decides on what a person exports elsewhere, and on caches that users of a machine share. What exists keeps its mode,
-so that a home that was opened to others on purpose stays open; `too_wide` reports it.
+New directories get mode 0700 and new files 0600, whatever the umask. The umask itself is not changed, because it also
+applies to exports elsewhere and to caches that users of a machine share.
+Existing files keep their mode, so a home that was opened on purpose stays open; `too_wide` reports it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_folder(path: Path, *, exist_ok: bool = True) -> None:
-    """Make `path` and the parents that it lacks. Raises: FileExistsError unless `exist_ok`; OSError."""
+    """Create `path` and its missing parents.
+
+    Raises: FileExistsError if it exists and `exist_ok` is False, or is not a directory; OSError.
+    """
     if path.parent != path and not path.parent.exists():
         make_folder(path.parent)
     try:
@@ -29,31 +32,31 @@ def make_folder(path: Path, *, exist_ok: bool = True) -> None:
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file for `open(…, opener=opener)`: one that is made gets FILE_MODE."""
+    """Open a file for `open(…, opener=opener)`; a new file gets FILE_MODE."""
     return os.open(path, flags, FILE_MODE)
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
-    """Write `text` to `path`, which gets FILE_MODE if it is made."""
+    """Write `text` to `path`; a new file gets FILE_MODE."""
     with open(path, "w", encoding="utf-8", errors=errors, opener=opener) as file:
         file.write(text)
 
 
 def touch(path: Path) -> None:
-    """Make the empty file `path`, and its folder, unless they exist."""
+    """Create the empty file `path` and its directory, unless they exist."""
     make_folder(path.parent)
     path.touch(mode=FILE_MODE)
 
 
 def close_to_others(path: Path) -> None:
-    """Take all rights of group and others from `path`, a file or folder that a library has just made."""
+    """Remove all rights of group and others from `path`, which a library has just created."""
     mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & _OTHERS and not path.is_symlink():
         path.chmod(mode & ~_OTHERS)
 
 
 def too_wide(home: Path) -> str:
-    """Return one line that names the remedy if others may enter `home`, else an empty text."""
+    """Return one line with the remedy if other users can enter `home`, else an empty string."""
     try:
         mode = stat.S_IMODE(home.stat().st_mode)
     except OSError:

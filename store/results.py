@@ -105,7 +105,7 @@ class EvalSummary:
     A field that does not apply has the value None:
     `correct`, the number of correct completions, needs verdicts.
     `mean_tokens`, `cut_off`, `no_answer`, `pass_at_k` and `majority` need completions.
-    `mean_words`, the words of a document, needs a perplexity.
+    `mean_words`, the mean number of words of a document, needs a perplexity.
     `window_tokens` needs a suite task, `prompts_cut` a suite task with prompts.
 
     `cut_off` counts completions that reached the token limit, with or without an answer. It matches GRPO's

@@ -14,7 +14,7 @@ def test_the_console_without_a_terminal_is_one_line(tmp_path: Path) -> None:
     done = mathrl(tmp_path / "home")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "the console needs a terminal, and standard input and output and error are no terminals; "
+        "the console needs a terminal, and standard input and output and error are not terminals; "
         "`mathrl-tui status` and `mathrl-tui attach RUN` print lines\n"
     )
     assert not (tmp_path / "home").exists()

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine has, what it lacks, and what to do about it."""
+"""`doctor`: checks of this machine, each with a remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mathrl_tui.commands.printing import print_json
 
 
 def doctor(home: Home, as_json: AsJson = False) -> None:
-    """Check GPUs, driver, shared memory, disk, caches, keys and versions; exit status 1 where something fails."""
+    """Check GPUs, driver, shared memory, disk, caches, keys and versions; exit status 1 if a check fails."""
     from engine.doctor import checks
 
     found = []

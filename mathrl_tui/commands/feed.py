@@ -1,4 +1,4 @@
-"""What a run's records say to somebody who follows it: lines for what happened, one line for where it is."""
+"""A run's records as text: a line for each event, and one status line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mathrl_tui.core.stages import part_words
 from mathrl_tui.core.text import duration, number
 from store.records import Event, Part, Record, Scalar
 
-PROGRESS_SECONDS = 5.0  # between two progress lines of the plain feed
+# Seconds between two progress lines of the plain feed.
+PROGRESS_SECONDS = 5.0
 _SHOWN = (
     ("val/pass_at_1", "validation"),
     ("reward/mean", "reward"),
@@ -19,10 +20,10 @@ _SHOWN = (
 
 
 class Feed:
-    """Folds records. `state` and `reason` are the run's last ones; '' before the first."""
+    """Fold of a run's records. `state` and `reason` are the latest ones; '' before the first."""
 
     def __init__(self, run_id: str, progress_lines: bool) -> None:
-        """`progress_lines`: progress as lines now and then, for where no status line can be redrawn."""
+        """Create the feed; `progress_lines` prints progress as lines, for output that cannot be redrawn."""
         self._run_id = run_id
         self._progress_lines = progress_lines
         self._metrics: dict[str, float] = {}
@@ -33,7 +34,7 @@ class Feed:
         self.reason = ""
 
     def take(self, records: Iterable[Record]) -> list[str]:
-        """The lines that `records` are worth, in order."""
+        """Fold `records` and return their lines, in order."""
         lines = []
         for record in records:
             if isinstance(record, Scalar):
@@ -45,7 +46,7 @@ class Feed:
         return lines
 
     def status(self) -> str:
-        """Where the run is now, on one line."""
+        """Return the current progress of the run, on one line."""
         event = self._progress
         if event is None:
             return ": ".join(filter(None, (self._run_id, self.state or "starting", self._stage)))
@@ -96,7 +97,8 @@ class Feed:
     def _advanced(self, event: Event) -> str:
         self._progress = event
         finished = event.payload.get("done") == event.payload.get("total")
-        recent = 0 <= event.ts - self._printed < PROGRESS_SECONDS  # a clock may be set back
+        # The clock can be set back.
+        recent = 0 <= event.ts - self._printed < PROGRESS_SECONDS
         if not self._progress_lines or (recent and not finished):
             return ""
         self._printed = event.ts

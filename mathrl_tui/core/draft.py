@@ -62,7 +62,7 @@ def overrides_of(words: str) -> list[str]:
 def seeds_of(words: str) -> tuple[int, ...]:
     """Parse `0`, `0 1 2`, `0,1,2` or `0-4` as seeds, without repetitions.
 
-    Raises: DraftError if a word is not a seed or range, a range is too long, or there is nothing.
+    Raises: DraftError if a word is not a seed or range, a range is too long, or `words` is empty.
     """
     found: list[int] = []
     for word in words.replace(",", " ").split():

@@ -84,7 +84,7 @@ class Feed:
         self._model: RunModel | None = None
         self._tail: LiveTail | None = None
         self._ingested = 0.0
-        # (stage's run, name, arm) → when it was first seen, on the monotonic clock, and its progress then.
+        # (run, stage, arm) → when it was first seen, on the monotonic clock, and its progress then.
         self._paces: dict[tuple[str, str, str], tuple[float, float]] = {}
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         self._siblings = SiblingCurves(self.store, self.curve)

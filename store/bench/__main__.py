@@ -1,6 +1,6 @@
-"""`python -m store.bench`: every target of the store with its figure. Exit status 1 if one is missed.
+"""All targets of the store with their figures: `python -m store.bench`. Exit status 1 if one is missed.
 
-All of it takes about three minutes and 1 GB of disk on two cores; the options scale it down.
+The complete run takes about three minutes and 1 GB of disk on two cores; options reduce it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from store.bench.scale import fill, rebuild_figure, scale_figures
 
 
 def main() -> int:
-    """Measures what the options ask for and prints the table."""
+    """Measure what the options select and print the table."""
     options = _parser().parse_args()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="store-bench-", dir=options.folder) as folder:

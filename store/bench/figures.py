@@ -1,4 +1,4 @@
-"""What a benchmark gives: figures beside their targets, and the table that shows them."""
+"""Results of a benchmark: figures with their targets, and their table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; `target` is its upper bound, or its lower one where `at_least`."""
+    """One measured value; `target` is its upper bound, or its lower bound if `at_least`."""
 
     name: str
     value: float
@@ -20,17 +20,22 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether the target is met."""
+        """Return True if the target is met."""
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:
-    """The `share` (0 to 100) percentile of durations, in milliseconds; nan of none."""
+    """Return a percentile of durations in milliseconds; NaN without durations.
+
+    Args:
+        seconds: durations in seconds.
+        share: percentile, 0 to 100.
+    """
     return float(np.percentile(seconds, share)) * 1000 if len(seconds) else float("nan")
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """The figures as aligned lines: name, figure, target, whether it is met."""
+    """Return the figures as aligned lines: name, figure, target, and if it is met."""
     lines = [f"{'':46}{'figure':>10}  {'target':>12}"]
     for each in figures:
         sign = "≥" if each.at_least else "≤"

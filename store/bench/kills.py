@@ -1,7 +1,7 @@
-"""`kill -9` at random moments: two writers that ingest, and one process that only ingests, killed and started again.
+"""`kill -9` at random moments: two ingesting writers and one ingester are killed and restarted.
 
-Run as `python -m store.bench.kills HOME RUN` it is one of the writers (without RUN the ingester): it goes on from its
-high-water mark and prints each acknowledged step.
+`python -m store.bench.kills HOME RUN` is one of the writers; without RUN it is the ingester.
+A writer continues after its high-water mark and prints each acknowledged step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ METRIC = "grpo/bench/step"
 
 
 def write_for_ever(home: Path, run_id: str) -> None:
-    """Appends batches of consecutive steps, ingests now and then, and prints the last acknowledged step each time."""
+    """Append batches of consecutive steps, ingest at times, and print each last acknowledged step."""
     store = Store(home)
     with JournalWriter(RunFolder(home, run_id).journal) as journal:
         journal.append([RunRow(run_id, "bench", 0, {})])
@@ -40,7 +40,7 @@ def write_for_ever(home: Path, run_id: str) -> None:
 
 
 def ingest_for_ever(home: Path) -> None:
-    """Does nothing but ingest, as fast as it can."""
+    """Ingest repeatedly, as fast as possible."""
     store = Store(home)
     print("ready", flush=True)
     while True:
@@ -48,7 +48,7 @@ def ingest_for_ever(home: Path) -> None:
 
 
 def kill_figures(home: Path, rounds: int, seed: int = 0) -> list[Figure]:
-    """Kills everybody `rounds` times; counts acknowledged rows that are not in the store, and rows there twice."""
+    """Kill all processes `rounds` times; count acknowledged rows that are missing or duplicated in the store."""
     moments = random.Random(seed)
     acknowledged = dict.fromkeys(RUNS, -1)
     for _ in range(rounds):
@@ -56,7 +56,8 @@ def kill_figures(home: Path, rounds: int, seed: int = 0) -> list[Figure]:
         ingester = _start(home)
         for process in (*writers.values(), ingester):
             _first_line(process)
-        time.sleep(moments.uniform(0.0, 0.3))  # the random moment itself
+        # The moment of the kill is random.
+        time.sleep(moments.uniform(0.0, 0.3))
         for process in (*writers.values(), ingester):
             process.kill()
         for run_id, process in writers.items():
@@ -86,13 +87,13 @@ def _start(home: Path, *run_id: str) -> subprocess.Popen[str]:
 
 
 def _first_line(process: subprocess.Popen[str]) -> None:
-    """Waits until `process` is at work, and leaves what it prints to be read later."""
+    """Wait until `process` works; its later output stays in the pipe."""
     if process.stdout is None or not select.select([process.stdout], [], [], 30)[0]:
         raise TimeoutError("a process of the kill campaign did not begin within 30 s")
 
 
 def _last_step(printed: str) -> int:
-    """The last whole line's number; a line without its end was cut by the kill."""
+    """Return the number of the last complete line; a line without its end was cut by the kill."""
     whole = printed[: printed.rfind("\n") + 1].split()
     return int(whole[-1]) if whole else -1
 

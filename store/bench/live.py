@@ -1,4 +1,4 @@
-"""Two live runs beside a console's polls, without and with an export going on."""
+"""Two live runs and a console's polls, without and with a concurrent export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from store.home import RunFolder
 from store.live import LiveTail
 from store.query import Store
 
-START_SECONDS = 2.0  # until the first rows are in the store
+# Seconds until the first rows are in the store.
+START_SECONDS = 2.0
 POLL_SECONDS = 0.05
 EXPORT = """
 import sys, time
@@ -34,7 +35,7 @@ while time.time() < until:
 
 @dataclass(slots=True)
 class Seen:
-    """What a console saw, in seconds: durations of its polls, and the age of the newest row of each look."""
+    """Measurements of a console, in seconds: durations of polls, and age of the newest row at each."""
 
     tail: list[float] = field(default_factory=list)
     query: list[float] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Seen:
 
 
 def live_figures(home: Path, seconds: float) -> list[Figure]:
-    """Measures the lines of the targets that concern live runs, on a home with some history."""
+    """Measure the targets of live runs, on a home with some history; each phase takes `seconds`."""
     quiet, loads = _phase(home, seconds, "quiet", export=False)
     exporting, _ = _phase(home, seconds, "export", export=True)
     acknowledged = [each for load in loads for each in load["acknowledged"]]
@@ -63,7 +64,7 @@ def live_figures(home: Path, seconds: float) -> list[Figure]:
 
 
 def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen, list[dict[str, Any]]]:
-    """What a console sees of two live runs, one export after another going on or none, and the runs' own timings."""
+    """Measure a console's view of two live runs, with or without repeated exports, and the runs' own timings."""
     runs = [f"{name}-{which}-s0-20260131-235959" for which in "ab"]
     loads = [_load(home, run_id, seconds + START_SECONDS) for run_id in runs]
     command = [
@@ -89,7 +90,7 @@ def _load(home: Path, run_id: str, seconds: float) -> subprocess.Popen[str]:
 
 
 def _watch(home: Path, run_id: str, seconds: float) -> Seen:
-    """Polls a live run as a console does: its journal's tail, and one metric's history in DuckDB."""
+    """Poll a live run as a console does: its journal tail, and one metric from DuckDB."""
     store, tail = Store(home), LiveTail(RunFolder(home, run_id).journal)
     seen = Seen()
     _await_first_rows(store, run_id)

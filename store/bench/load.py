@@ -1,6 +1,6 @@
-"""A supervisor's share of the store, as a process of its own: 2,000 rows a second to a journal, an ingest a second.
+"""A supervisor's load on the store, as a separate process: 2,000 rows a second, one ingest a second.
 
-Run as `python -m store.bench.load HOME RUN SECONDS`; prints its timings as one line of JSON.
+`python -m store.bench.load HOME RUN SECONDS` prints its timings as one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METRICS = 20
 
 
 class TimedDatabase(Database):
-    """A Database that notes how long each write held the file."""
+    """A Database that records how long each write held the file, in seconds."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -40,7 +40,7 @@ class TimedDatabase(Database):
 
 
 def batch(number: int) -> list[Scalar]:
-    """The rows of one batch: every metric of as many steps as the rate asks for."""
+    """Return the rows of one batch: each metric at the number of steps that the rate requires."""
     steps = int(ROWS_A_SECOND * BATCH_SECONDS) // METRICS
     return [
         Scalar(f"grpo/bench/m{metric:02}", number * steps + step, (metric + step) / 7)
@@ -50,7 +50,7 @@ def batch(number: int) -> list[Scalar]:
 
 
 def run(home: Path, run_id: str, seconds: float) -> dict[str, object]:
-    """Writes and ingests for `seconds`; returns acknowledgement and hold times (s), rows and the share of a core."""
+    """Write and ingest for `seconds`; return acknowledgement and hold times (s), rows and core share."""
     database = TimedDatabase(home)
     ingester = Ingester(database)
     acknowledged: list[float] = []

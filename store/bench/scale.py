@@ -1,4 +1,4 @@
-"""Charts, exports and rebuilding at the size of a long experiment."""
+"""Charts, exports and rebuilds at the size of a long experiment."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from store.journal import JournalWriter
 from store.query import Store
 
 REPEATS = 9
-# As long as real ids are: DuckDB's statistics of a text end with its eighth byte, so shorter ones are found sooner.
-LONG_SERIES = "long-s0-20260131-235959"  # a run that is one series
-WIDE_RUN = "wide-s0-20260131-235959"  # a run of twenty series, a tenth as many rows
-# A noisy falling loss of float32 precision, a point every 10 ms.
+# As long as real ids: DuckDB's text statistics cover eight bytes, so shorter ids are found faster.
+# A run with one series.
+LONG_SERIES = "long-s0-20260131-235959"
+# A run with twenty series and a tenth of the rows.
+WIDE_RUN = "wide-s0-20260131-235959"
+# A noisy falling loss of float32 precision, one point every 10 ms.
 POINT = "(2 * exp(-range / 2e6) + 0.1 * random())::FLOAT::DOUBLE, 1.79e9 + range / 100"
 
 
 def fill(home: Path, rows: int) -> None:
-    """Puts `rows` rows of one long series, and a tenth as many of a run of twenty, into the store of `home`."""
+    """Fill the store of `home` with one series of `rows` rows, and a run of twenty series with a tenth of them."""
     home.mkdir(parents=True, exist_ok=True)
     with Database(home).writing(patience=5.0) as connection:
         for run_id in (LONG_SERIES, WIDE_RUN):
@@ -42,7 +44,7 @@ def fill(home: Path, rows: int) -> None:
 
 
 def scale_figures(home: Path, rows: int) -> list[Figure]:
-    """Medians over a store of `rows` rows and some, filled by `fill`. The targets are those of 10 million."""
+    """Measure medians over a store filled by `fill` with `rows` rows; the targets are for 10 million."""
     store = Store(home)
     size = f"{rows / 1e6:g} M"
     return [
@@ -63,7 +65,7 @@ def scale_figures(home: Path, rows: int) -> list[Figure]:
 
 
 def rebuild_figure(home: Path, rows: int) -> Figure:
-    """Rows a second from journals into a store that was deleted."""
+    """Measure rows a second from journals into a store that was deleted."""
     with JournalWriter(RunFolder(home, "rebuilt").journal) as journal:
         number = written = 0
         while written < rows:
