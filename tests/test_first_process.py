@@ -66,7 +66,10 @@ def test_a_detached_run_is_done_before_its_container_ends(tmp_path: Path) -> Non
     said, told = process.communicate(timeout=PATIENCE)
     (run_id,) = run_ids(home)
     assert (process.returncode, said) == (0, f"{run_id}\n"), told
-    assert told == f"still running: {run_id}; this container stays up until they end; SIGTERM (docker stop) ends all\n"
+    assert (
+        told
+        == f"still running: {run_id}; this container stays up until they end; SIGTERM (docker stop) ends all\n"
+    )
     assert states(RunFolder(home, run_id))[-1] == "done"
 
 
