@@ -103,7 +103,7 @@ class _First:
             return False
         if new:
             runs, opens = ", ".join(new.values()), "Enter opens the console, " if self._has_terminal else ""
-            words = f"still running: {runs}; this container stays up until they end; {opens}SIGTERM (docker stop) ends all"
+            words = f"still running: {runs}; this container stays until they end; {opens}SIGTERM (docker stop) ends all"
             print(words, file=sys.stderr, flush=True)
         return True
 

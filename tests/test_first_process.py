@@ -68,7 +68,7 @@ def test_a_detached_run_is_done_before_its_container_ends(tmp_path: Path) -> Non
     assert (process.returncode, said) == (0, f"{run_id}\n"), told
     assert (
         told
-        == f"still running: {run_id}; this container stays up until they end; SIGTERM (docker stop) ends all\n"
+        == f"still running: {run_id}; this container stays until they end; SIGTERM (docker stop) ends all\n"
     )
     assert states(RunFolder(home, run_id))[-1] == "done"
 
