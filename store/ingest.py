@@ -20,7 +20,7 @@ import duckdb
 
 from store.applied import Agreement, Marks, marks_in
 from store.batches import JournalVersion
-from store.damage import Damage
+from store.damage import SETTLED, Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
 from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
@@ -41,6 +41,8 @@ TRANSACTION_BYTES = 4 << 20  # journal bytes after which a transaction takes no 
 HEALING_PATIENCE = 60.0  # seconds to wait for another process that makes a damaged file again
 BACK_OFF_SECONDS = (1.0, 30.0)  # first and longest pause after a failure such as a full disk
 
+_PAYLOAD = KINDS["event"][1].index("payload")
+
 
 @dataclass(slots=True)
 class Batch:
@@ -50,10 +52,13 @@ class Batch:
     run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     reached: dict[str, tuple[Position, Tip]] = field(default_factory=dict)
     damages: list[tuple[str, Damage]] = field(default_factory=list)
+    again: set[str] = field(default_factory=set)  # runs of which it has rows that were journaled again
 
     def add(self, run_id: str, portion: Portion) -> None:
         """Takes a stretch of one run's journal."""
         for kind, *columns in portion.groups:
+            if kind == "event" and any(SETTLED in payload for payload in columns[_PAYLOAD]):
+                self.again.add(run_id)
             for gathered, column in zip(
                 self.values.setdefault(kind, [[] for _ in columns]), columns, strict=True
             ):
@@ -173,8 +178,15 @@ class Ingester:
     def _apply_all(self, patience: float, row_group: int) -> int:
         self._waiting.clear()
         position, seq = self._agreed(patience)
+        applied_before = set(position)
         total = 0
         while (batch := collect(self._journals, position, self._waiting)) is not None:
+            # An older store was put back: it may have rows that were journaled again from a newer one.
+            if again := batch.again & applied_before:
+                applied_before -= again
+                self._compare(again, patience)
+                position, seq = self._agreed(patience)
+                continue
             if not self._commit(batch, seq + 1, patience, row_group):
                 position, seq = self._agreed(patience)
                 continue
@@ -219,6 +231,15 @@ class Ingester:
                 self._reconcile(differing[0], marks[differing[0]], seq, patience)
             except JournalBusy as error:
                 self._waiting[differing[0]] = str(error)
+
+    def _compare(self, run_ids: set[str], patience: float) -> None:
+        """Apply the journals of some runs row by row: what the store has by identity is kept once."""
+        for run_id in sorted(run_ids):
+            marks, seq = self._repaired_marks(patience)
+            try:
+                self._reconcile(run_id, marks[run_id], seq, patience)
+            except JournalBusy as error:
+                self._waiting[run_id] = str(error)
 
     def _reconcile(
         self, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None

@@ -115,7 +115,7 @@ def _settle(
     if held is not None and (rows_out or rows_in or settled):
         if found.torn:
             settled.append((found.end.segment, found.end.offset, found.torn))
-        words = _told(rows_out, rows_in)
+        words = _told(rows_out, rows_in, "" if marks.fit(folder) else _last_look(connection, run_id))
         payload = {"level": "warning", "process": "store", SETTLED: [list(place) for place in settled]}
         event = [Event("log", words, payload=payload)]
         floor = Position(max(marks.highest_segment, START.segment), sys.maxsize)
@@ -132,12 +132,21 @@ def _settle(
     return words and f"run {run_id}: {words}"
 
 
-def _told(rows_out: int, rows_in: int) -> str:
-    """What was different, in one line."""
+def _told(rows_out: int, rows_in: int, last_look: str) -> str:
+    """Say in one line what was different. `last_look` is the store's, if the journal is not the one it applied."""
+    lost = (
+        f"rows written after {last_look} are lost if the journal lost them" if last_look else "none is lost"
+    )
     return (
         f"its journal and the store differed: {rows_out:,} rows that only the store had are journaled again, "
-        f"{rows_in:,} that only the journal had are in the store; none is lost or doubled"
+        f"{rows_in:,} that only the journal had are in the store; none is doubled, and {lost}"
     )
+
+
+def _last_look(connection: duckdb.DuckDBPyConnection, run_id: str) -> str:
+    """Return when the store last applied rows of the run, in local time."""
+    (when,) = connection.execute("SELECT max(ts) FROM store.applied WHERE run_id = ?", [run_id]).fetchall()[0]
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
 
 
 def _commit(
@@ -236,13 +245,18 @@ def _count(connection: duckdb.DuckDBPyConnection, source: str, *values: object) 
     return int(connection.execute(f"SELECT count(*) FROM {source}", list(values)).fetchall()[0][0])
 
 
-def _batches(connection: duckdb.DuckDBPyConnection, last: list[Record]) -> Iterator[list[Record]]:
-    """The records of `missing_TABLE` in batches, and `last` behind them."""
+def _batches(connection: duckdb.DuckDBPyConnection, first: list[Record]) -> Iterator[list[Record]]:
+    """Yield `first`, then the records of `missing_TABLE` in batches.
+
+    An older store may be put beside this journal later. By the event in `first` it knows that it may have the rows
+    that follow.
+    """
+    yield first
     for kind, (table, names) in KINDS.items():
         listed = ", ".join(f'"{name}"' for name in names)
-        for first in range(0, _count(connection, f"missing_{table}"), BATCH):
+        for start in range(0, _count(connection, f"missing_{table}"), BATCH):
             rows = connection.execute(
-                f"SELECT {listed} FROM missing_{table} ORDER BY rowid LIMIT {BATCH} OFFSET {first}"
+                f"SELECT {listed} FROM missing_{table} ORDER BY rowid LIMIT {BATCH} OFFSET {start}"
             ).fetchall()
             yield [
                 KINDS_OF_RECORDS[kind](
@@ -253,7 +267,6 @@ def _batches(connection: duckdb.DuckDBPyConnection, last: list[Record]) -> Itera
                 )
                 for row in rows
             ]
-    yield last
 
 
 def _known_damages(connection: duckdb.DuckDBPyConnection, run_id: str) -> set[Damage]:
