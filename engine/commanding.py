@@ -84,7 +84,11 @@ def _kill(folder: RunFolder, origin: str) -> Reply:
         except NotLive:
             fault = "did not answer" if is_locked(lock_path(folder)) else "was dead"
     if not is_locked(lock_path(folder)) and not processes_of(folder):
-        raise LaunchError(f"run {folder.run_id}: no supervisor is running, and no process of it is left")
+        run = folder.run_id
+        raise LaunchError(
+            f"run {run}: no supervisor is running, and no process of it is left; `mathrl-tui status {run}` shows how "
+            f"it ended, `mathrl-tui run --resume {run}` continues it"
+        )
     return _end(folder, fault)
 
 
