@@ -11,6 +11,9 @@ from profiles import Arm, Profile
 from store.home import RunFolder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS_ONLY = (
+    "weights_only"  # an empty file in a checkpoint whose optimizer state was removed (engine/removal.py)
+)
 
 
 def has_weights(folder: Path) -> bool:
@@ -26,6 +29,23 @@ def step_of(checkpoint: Path) -> int:
 def checkpoints(folder: RunFolder, arm: str) -> list[Path]:
     """The arm's whole checkpoints, oldest first."""
     return sorted(path for path in folder.checkpoints(arm).glob("step_*") if has_weights(path))
+
+
+def checkpoint_folders(folder: RunFolder) -> list[Path]:
+    """Return the checkpoints of all arms of a run."""
+    return sorted(
+        path for path in folder.path.glob("checkpoints/*/step_*") if path.is_dir() and not path.is_symlink()
+    )
+
+
+def untrainable(checkpoint: Path) -> str:
+    """Return in one line why no training goes on from `checkpoint`; empty unless its optimizer state was removed."""
+    if not (checkpoint / WEIGHTS_ONLY).is_file():
+        return ""
+    return (
+        f"arm {checkpoint.parent.name}: the optimizer state of {checkpoint.name} was removed (rm --optimizer), so that "
+        "training cannot go on; its weights can be evaluated and exported. Start a new run to train"
+    )
 
 
 def trained(folder: RunFolder, profile: Profile) -> list[str]:

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 import profiles
 from engine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.handover.slots import is_of_living
+from engine.space import DAMAGED, REMOVED, SET_ASIDE, measure, readable
 from store.env_file import read_env_file
 from store.filesystem import file_system, network_warning
 from store.inspection import inspect
@@ -144,6 +145,18 @@ def records(home: Path) -> Iterator[Check]:
         yield Check("records", "warn", finding.detail, finding.remedy)
 
 
+def space(home: Path) -> Iterator[Check]:
+    """What the home takes, by kind, and what of it was set aside."""
+    found = measure(home)
+    if not found.total:
+        return
+    aside = found.rest[SET_ASIDE] + found.rest[REMOVED] + found.by_kind().get(DAMAGED, 0)
+    yield Check("space", "ok", f"{home} takes {found.words(most=99)}")
+    if aside:
+        detail = f"{readable(aside)} are damaged files set aside, or left of removed runs"
+        yield Check("space", "warn", detail, "mathrl-tui gc lists what nothing needs, and removes it")
+
+
 def caches(home: Path) -> Iterator[Check]:
     """Where the hub's models and data sets are kept, and whether the profiles' models are there."""
     folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -177,7 +190,16 @@ def keys(home: Path) -> Iterator[Check]:
         yield Check(".env", "warn", f"{file} can be read by others", f"chmod 600 {file}")
 
 
-CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (versions, gpus, memory, disk, records, caches, keys)
+CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (
+    versions,
+    gpus,
+    memory,
+    disk,
+    space,
+    records,
+    caches,
+    keys,
+)
 
 
 def _package(requirement: Requirement) -> Check:

@@ -143,6 +143,7 @@ def resume_run(
             kept = locations.of_format(config.get("inputs", {}).get("keys", {}))
             preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)
             check_model(folder.home, here.profile, plan, tell)
+        _check_optimizer(folder, plan)
         if here.config != config:
             _write(folder.config, here.config)
         if plan != steps:
@@ -158,6 +159,16 @@ def is_alive(home: Path, run_id: str) -> bool:
     for process in [process for process in _started if process.poll() is not None]:
         _started.remove(process)
     return commanding.is_alive(home, run_id)
+
+
+def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
+    """Raise LaunchError if an arm that still trains has a checkpoint without its optimizer's state."""
+    from engine import arms  # numpy is not needed to look at a run
+
+    for step in plan:
+        found = arms.checkpoints(folder, step.arm) if step.arm and not arms.finished(folder, step.arm) else []
+        if found and (fault := arms.untrainable(found[-1])):
+            raise LaunchError(f"run {folder.run_id}: cannot be resumed: {fault}")
 
 
 def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:

@@ -21,8 +21,10 @@ from mathrl_tui.commands.demo import demo
 from mathrl_tui.commands.doctor import doctor
 from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.export import export
+from mathrl_tui.commands.gc import gc
 from mathrl_tui.commands.grade import grade
 from mathrl_tui.commands.profiles import profiles
+from mathrl_tui.commands.rm import rm
 from mathrl_tui.commands.run import run
 from mathrl_tui.commands.runs import runs, status
 from mathrl_tui.commands.samples import samples
@@ -47,6 +49,7 @@ _EXIT_STATUS = {
     "engine.data.files.InputError": WRONG,
     "engine.serve.ServerFailed": FAILED,
     "store.naming.UnknownRun": WRONG,
+    "store.removal.RemovalRefused": WRONG,
     "store.score_files.InputError": WRONG,
     "store.errors.StoreError": FAILED,
     "store.journal.JournalBusy": FAILED,
@@ -66,7 +69,7 @@ app = typer.Typer(
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(demo, run, stop, kill, pause, resume, checkpoint, runs, status, attach),
-    *(export, compare, samples, grade, sql, serve, doctor, bench),
+    *(export, compare, samples, grade, sql, serve, rm, gc, doctor, bench),
 )
 for command in _COMMANDS:
     app.command(epilog=_ANYWHERE)(command)

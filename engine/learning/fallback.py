@@ -19,7 +19,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from engine import digests
-from engine.arms import standing, step_of
+from engine.arms import standing, step_of, untrainable
 from engine.context import Context, StageFailed
 from engine.digests import DamagedFile
 from engine.learning import checkpoint
@@ -96,6 +96,8 @@ def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
     try:
         for folder in reversed(checkpoint.steps(root)):
             try:
+                if newest is None and (fault := untrainable(folder)):
+                    return None, fault
                 if newest is None:
                     check(folder)
                     newest = folder

@@ -108,7 +108,7 @@ def _wish(screen: Screen) -> Wish:
     try:  # all of it: the second Ctrl-C may come as soon as there is something to read
         screen.write("")
         print(QUESTION, end="", flush=True)
-        answer = _typed_line()
+        answer = typed_line()
     except KeyboardInterrupt:
         answer = ""
     if not answer:
@@ -118,7 +118,7 @@ def _wish(screen: Screen) -> Wish:
     return wishes.get(answer.strip().lower()[:1], "watch")
 
 
-def _typed_line() -> str:
+def typed_line() -> str:
     """The next line of the terminal, '' where it was closed.
 
     Not input(): a Ctrl-C that reaches it between its prompt and its read is not heard before the next line.

@@ -11,6 +11,7 @@ from textual.widgets import DataTable, Static
 
 from mathrl_tui import actions
 from mathrl_tui.core import alarms, palette, subject, text
+from mathrl_tui.core.space_watch import SpaceWatch
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
@@ -38,11 +39,14 @@ class RunsScreen(Controls):
         super().__init__()
         # By run.
         self._lines: dict[str, RunLine] = {}
+        # Made when the console's home is known.
+        self._space: SpaceWatch | None = None
 
     def body(self) -> ComposeResult:
         yield KeyedTable(id="runs")
         yield Lines(id="alarms")
         yield Lines(id="subject")
+        yield Lines(id="space")
         yield Static("reading the store…", id="empty")
 
     async def read(self) -> None:
@@ -59,6 +63,10 @@ class RunsScreen(Controls):
         )
         self._lines = {line.summary.run: line for line in lines}
         self._show_details()
+        self._space = self._space or SpaceWatch(self.console.home)
+        row = self._space.row
+        self.query_one("#space").display = bool(row)
+        self.show_lines("#space", [row] if row else [])
         table.display = bool(lines)
         empty = self.query_one("#empty", Static)
         empty.display = not lines
