@@ -79,7 +79,7 @@ def test_an_interrupt_ends_a_wait_at_once() -> None:
     asked, ask = Pipe(duplex=False)
     receiver: Receiver[object] = Receiver(reading, interrupt=asked)
     threading.Timer(0.05, ask.send_bytes, [b"stop"]).start()
-    with pytest.raises(ChannelClosed, match="asked to end"):
+    with pytest.raises(ChannelClosed, match="asked to stop"):
         receiver.get(SECONDS)
 
 

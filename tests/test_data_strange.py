@@ -175,5 +175,5 @@ def test_a_set_whose_solutions_are_all_wrong_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     context, _ = make_context(tmp_path / "home", profile_of(tmp_path))
     data.run(context)
-    with pytest.raises(StageFailed, match="no solution of .* states its row's answer"):
+    with pytest.raises(StageFailed, match="no solution of .* states the answer of its row"):
         traces.run(context)

@@ -138,7 +138,7 @@ def test_another_loss_makes_its_own_advantages_of_the_recorded_rewards(
     assert found["grpo/train/loss", 1] == pytest.approx(-(centred @ tokens) / (32 * 8), rel=1e-5)
     assert found["grpo/reward/mean", 1] == pytest.approx(first.rewards.mean())
     (message,) = (event.message for event in told if isinstance(event, Event) and event.kind == "log")
-    assert message.startswith(f"trains on the recorded rollouts of {recorded.path}; no worker is there")
+    assert message.startswith(f"training on the recorded rollouts of {recorded.path}; validation is skipped")
 
 
 @pytest.mark.parametrize(

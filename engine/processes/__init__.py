@@ -1,1 +1,1 @@
-"""What holds a run's processes together: channels, records on their way, orders, pid files."""
+"""Communication and life cycle of a run's processes: channels, outbox, orders, pid files."""

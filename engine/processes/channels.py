@@ -1,8 +1,10 @@
-"""One-way queues between two processes, made of a pipe: one sender, one receiver, end of file = the peer is gone.
+"""One-way queues between two processes, over a pipe.
 
-`multiprocessing.Queue` cannot be used where a peer may be killed: its reader dies holding the lock that the next one
-needs, and a queue cannot be given to a process that already runs. A pipe has no lock, its ends can be sent to a
-living process, and the kernel closes them for the dead.
+Each channel has one sender and one receiver. End of file means that the peer has exited.
+
+`multiprocessing.Queue` does not survive a killed peer: a killed reader keeps the lock that the next reader
+needs. A queue also cannot be sent to a process that already runs. A pipe has no lock, its ends can be sent to
+a running process, and the kernel closes them when a process exits.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_END = b""  # no pickle is empty
+# Marks the end of the queue. A pickle is never empty.
+_END = b""
 
 
 class ChannelClosed(Exception):
-    """The other end is gone, or this process was asked to end."""
+    """Raised if the peer has closed its end, or this process was asked to stop."""
 
 
 class Sender(Generic[T]):
-    """The writing end. `put` never waits: a feeder thread writes to the pipe."""
+    """The writing end of a channel. `put` never blocks: a feeder thread writes to the pipe."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -33,13 +36,16 @@ class Sender(Generic[T]):
         self._feeder.start()
 
     def put(self, item: T) -> None:
-        """Queues `item`, as it is now, for the receiver. Raises ChannelClosed once the receiver is known to be gone."""
+        """Pickle `item` now and queue it for the receiver.
+
+        Raises: ChannelClosed after an earlier write found the receiver closed.
+        """
         if self._gone.is_set():
-            raise ChannelClosed("the receiver is gone")
+            raise ChannelClosed("the receiver has closed the channel")
         self._waiting.put(bytes(ForkingPickler.dumps(item)))
 
     def close(self, timeout: float | None = 0.0) -> None:
-        """Closes the channel behind what was put; waits `timeout` seconds at most (None: for ever) for that."""
+        """Close the channel after the queued items; wait at most `timeout` seconds (None: no limit)."""
         self._waiting.put(_END)
         self._feeder.join(timeout)
 
@@ -55,7 +61,10 @@ class Sender(Generic[T]):
 
 
 class Receiver(Generic[T]):
-    """The reading end. `interrupt`, where given, is a connection that ends every wait once it can be read."""
+    """The reading end of a channel.
+
+    `interrupt` is an optional connection. Every wait ends when it becomes readable.
+    """
 
     def __init__(
         self, connection: Connection[Any, Any], interrupt: Connection[Any, Any] | None = None
@@ -64,21 +73,28 @@ class Receiver(Generic[T]):
         self._interrupt = interrupt
 
     def get(self, timeout: float | None = None) -> T | None:
-        """The next item, or None after `timeout` seconds (None: waits for ever). Raises ChannelClosed."""
+        """Return the next item, or None after `timeout` seconds (None: no limit).
+
+        Raises: ChannelClosed if the sender has closed its end, or `interrupt` is readable.
+        """
         watched = [self._connection] if self._interrupt is None else [self._connection, self._interrupt]
         ready = wait(watched, timeout)
         if self._interrupt in ready:
-            raise ChannelClosed("asked to end")
+            raise ChannelClosed("this process was asked to stop")
         if not ready:
             return None
         try:
             item: T = self._connection.recv()
-        except (EOFError, OSError):  # OSError: the sender died in the middle of a message
-            raise ChannelClosed("the sender is gone") from None
+        # OSError: the sender was killed in the middle of a message.
+        except (EOFError, OSError):
+            raise ChannelClosed("the sender has closed the channel") from None
         return item
 
     def drain(self) -> list[T]:
-        """Every item that is there now, without waiting. ChannelClosed where there is none and none will come."""
+        """Return every item that is available now, without waiting.
+
+        Raises: ChannelClosed if the channel is closed and empty.
+        """
         items: list[T] = []
         try:
             while (item := self.get(0.0)) is not None:
@@ -89,5 +105,5 @@ class Receiver(Generic[T]):
         return items
 
     def close(self) -> None:
-        """Lets go of the pipe; the sender sees a closed channel."""
+        """Close the pipe; the sender then sees a closed channel."""
         self._connection.close()

@@ -1,8 +1,11 @@
-"""What every engine process does at its start and its end, whatever its work is.
+"""Entry points, start and exit of every engine process.
 
-It has a session of its own; holds its pid file; writes
-everything it and its libraries print to its own log; listens to its supervisor on a thread; and ends when that dies:
-the trainer after a checkpoint at the next boundary, the worker at once.
+    supervisor ── Order, Acknowledged, NewLink ─▶ listener thread ─▶ control, channels, outbox
+    supervisor ◀─ records and notices ─────────── outbox thread  ◀─ main function
+
+Each process has its own session and holds its pid file. It writes everything that it and its libraries print
+to its own log. A thread receives the supervisor's orders. If the supervisor dies, the process exits: the
+trainer after a checkpoint at the next boundary, the worker at once.
 """
 
 from __future__ import annotations
@@ -36,14 +39,14 @@ from store.home import RunFolder
 from store.private import FILE_MODE
 from store.records import Record
 
-FLUSH_SECONDS = 30.0  # the last records may take this long to leave
-WORKER_GRACE_SECONDS = (
-    5.0  # an orphaned worker that has not ended by itself is killed, and what it started with it
-)
+# Longest wait for the last records to be sent.
+FLUSH_SECONDS = 30.0
+# An orphaned worker that has not exited after this time is killed, with every process it started.
+WORKER_GRACE_SECONDS = 5.0
 
 
 class TrainerChild:
-    """What a trainer's main function is given."""
+    """The interface of a trainer's main function to its process."""
 
     def __init__(self, outbox: Outbox, generation: Link | None) -> None:
         self._outbox = outbox
@@ -51,7 +54,7 @@ class TrainerChild:
         self.generation = generation
 
     def emit(self, record: Record) -> None:
-        """Sends `record` to the journal."""
+        """Send `record` to the journal."""
         self._outbox.put(record)
 
     def report_fault(self, line: str) -> None:
@@ -61,9 +64,10 @@ class TrainerChild:
 
 
 class WorkerChild:
-    """What a worker's main function is given: `jobs` and `results` lead to the trainer that is there now.
+    """The interface of a worker's main function to its process.
 
-    `trainer_idle`: no step of the run trains any more, so that the trainer's GPUs are the worker's too.
+    `jobs` and `results` are connected to the current trainer. `trainer_idle` is True if no remaining step of
+    the run trains. The worker may then use the trainer's GPUs too.
     """
 
     def __init__(self, outbox: Outbox, trainer_idle: bool) -> None:
@@ -77,13 +81,15 @@ class WorkerChild:
         self.results: Sender[Result]
 
     def emit(self, record: Record) -> None:
-        """Sends `record` to the journal."""
+        """Send `record` to the journal."""
         self._outbox.put(record)
 
     def relink(self) -> bool:
-        """Waits for a trainer and turns `jobs` and `results` to it. False: the worker shall end.
+        """Wait for a trainer and connect `jobs` and `results` to it.
 
-        Called after ChannelClosed, when whatever was under way for the trainer before has been dropped.
+        Call it after ChannelClosed, when all work for the previous trainer has been dropped.
+
+        Returns: False if the worker must exit.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._stop or self._next is not None)
@@ -99,13 +105,13 @@ class WorkerChild:
         return True
 
     def connect(self, jobs: Connection[Any, Any], results: Connection[Any, Any]) -> None:
-        """A new trainer is there."""
+        """Provide the channels to a new trainer; `relink` returns when they are there."""
         with self._changed:
             self._next = (jobs, results)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Ends every wait: the channels read as closed, and `relink` says False."""
+        """End every wait: the channels then raise ChannelClosed, and `relink` returns False."""
         with self._changed:
             if not self._stop:
                 self._stop = True
@@ -116,7 +122,12 @@ class WorkerChild:
 def run_trainer(
     main: str, folder: RunFolder, connection: Connection[Any, Any], has_worker: bool, held: object
 ) -> None:
-    """The trainer process. `main` is "module:function"; `held` are inherited locks that live as long as it does."""
+    """Run the trainer process.
+
+    Args:
+        main: the main function as "module:function".
+        held: inherited locks, which this process holds until it exits.
+    """
     termination = _begin("trainer", folder)
     outbox = Outbox(connection, _spool(folder, "trainer"))
     link = Link()
@@ -147,7 +158,7 @@ def run_trainer(
 def run_worker(
     main: str, folder: RunFolder, connection: Connection[Any, Any], trainer_idle: bool, held: object
 ) -> None:
-    """The worker process; see `run_trainer`."""
+    """Run the worker process; see `run_trainer` for the arguments."""
     termination = _begin("worker", folder)
     outbox = Outbox(connection, _spool(folder, "worker"))
     child = WorkerChild(outbox, trainer_idle)
@@ -166,7 +177,7 @@ def run_worker(
 
 
 def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
-    """Group, pid file, log, signals. Returns a connection that can be read once SIGTERM has come."""
+    """Set up session, pid file, log and signals; return a connection that is readable after SIGTERM."""
     os.setsid()
     log = os.open(
         folder.logs / f"{role}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE
@@ -180,20 +191,21 @@ def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     _keep_descriptors_from_children()
     hold(pid_path(folder, role))
     faulthandler.enable()
-    faulthandler.register(
-        signal.SIGUSR1, all_threads=True
-    )  # `kill -USR1` writes every thread's stack to the log
+    # `kill -USR1` writes every thread's stack to the log.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     reader, writer = Pipe(duplex=False)
-    # A handler may interrupt anything, so it takes no lock: it writes a byte, and the listener does the rest.
+    # A signal handler can interrupt any code, so it must not take a lock. It writes a byte; the listener
+    # reacts.
     signal.signal(signal.SIGTERM, lambda *_: os.write(writer.fileno(), b"t"))
     return reader
 
 
 def _keep_descriptors_from_children() -> None:
-    """What a child process starts must not hold the pipes by which its death is seen."""
+    """Make descriptors non-inheritable: a grandchild that held these pipes would hide this process's exit."""
     for path in Path("/proc/self/fd").iterdir():
-        if int(path.name) > 2 and path.exists():  # the listing's own descriptor is closed by now
+        # The descriptor of the listing itself is already closed.
+        if int(path.name) > 2 and path.exists():
             os.set_inheritable(int(path.name), False)
 
 
@@ -205,9 +217,9 @@ def _listen(
     acknowledge: Callable[[int], None],
     orphaned: Callable[[], None],
 ) -> None:
-    """Start the thread that carries out orders, until the supervisor is dead. SIGTERM counts as `leave`."""
+    """Start the thread that executes orders until the supervisor exits. SIGTERM counts as `leave`."""
     parent = parent_process()
-    assert parent is not None, "an engine process is started by its supervisor"
+    assert parent is not None, "an engine process must be started by its supervisor"
 
     def obey(message: FromSupervisor) -> None:
         if isinstance(message, Order):
@@ -238,7 +250,7 @@ def _listen(
 
 
 def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:
-    """Call the main function and return its status. An exception is reported, goes to the log and ends the process."""
+    """Call the main function and return its status. An exception is reported, logged and ends the process."""
     module, _, function = main.partition(":")
     try:
         status: int = getattr(import_module(module), function)(folder, child) or 0
@@ -252,10 +264,11 @@ def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbo
 
 
 def _end(status: int) -> NoReturn:
-    """Ends the process, which has said its last word, at once, when what was left for its end is done.
+    """Run the exit functions, flush the output and exit at once. Nothing can be sent after it.
 
-    Temporary folders and semaphores go, and what libraries in C have printed comes to the log. Then the interpreter
-    would take CUDA graphs and libraries apart one by one: 4 s in which a GPU is held for nothing.
+    The exit functions remove temporary folders and semaphores. The flush writes what C libraries have
+    printed. A normal interpreter exit would then free CUDA graphs and libraries one by one, and hold the GPU
+    for another 4 s.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

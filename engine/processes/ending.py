@@ -1,7 +1,8 @@
-"""End a run's processes from outside: the supervisor and all that it started, also if they are stopped or hang.
+"""End a run's processes from outside, even if they are stopped or hang.
 
-A process is known by its number and start time together, so no other that was given the same number is ever ended.
-Three signs find a run's processes: its locked pid files, the mark in their environment, and descent from these.
+This covers the supervisor and every process that it started. A process is identified by its pid and start
+time, so a different process that reuses the pid is never killed. A run's processes are found in three ways:
+locked pid files, the mark in their environment, and their descendants.
 """
 
 from __future__ import annotations
@@ -18,25 +19,28 @@ from engine.processes.process_tree import is_tracker, marked
 from store.home import RunFolder
 from store.process import Process, stat_fields
 
-END_SECONDS = 30.0  # a process that waits for a slow disk ends when the disk has answered
-TRACKER_SECONDS = 5.0  # Python's resource trackers end by themselves, after they have cleaned up
+# A process that waits for a slow disk exits only when the disk has answered.
+END_SECONDS = 30.0
+# Python's resource trackers exit by themselves after they have cleaned up.
+TRACKER_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
 
 def processes_of(folder: RunFolder) -> set[Process]:
-    """Return the living processes of the run, in no order; without Python's resource trackers of them."""
+    """Return the living processes of the run, without Python's resource trackers."""
     return {one for one in _with_descendants(_known(folder)) if not is_tracker(one.pid)}
 
 
 def end_processes(folder: RunFolder) -> set[Process]:
     """End the run's processes, then remove its weights in shared memory and its socket.
 
-    Returns: those that still live after END_SECONDS; as a rule none. Raises: PermissionError.
+    Returns: the processes that are still alive after END_SECONDS; normally an empty set.
+    Raises: PermissionError if a process belongs to another user.
     """
     found: set[Process] = set()
     begun = time.monotonic()
     while True:
-        # Children lose their parent when it ends, so those found once are kept.
+        # Children lose their parent when it exits, so keep every process that was found once.
         found |= _with_descendants(_known(folder) | found)
         living = {one for one in found if one.is_alive and one.pid != os.getpid()}
         if not living or time.monotonic() >= begun + END_SECONDS:
@@ -49,7 +53,7 @@ def end_processes(folder: RunFolder) -> set[Process]:
 
 
 def _signal(folder: RunFolder, living: Iterable[Process], *, spare_trackers: bool) -> None:
-    """Kill the processes, the supervisor first, so that it starts nothing again. Let trackers go on if spared."""
+    """Kill the processes, the supervisor first so that it restarts nothing. Only wake up spared trackers."""
     supervisor = holder(lock_path(folder))
     if supervisor is not None:
         supervisor.kill()
@@ -61,7 +65,7 @@ def _signal(folder: RunFolder, living: Iterable[Process], *, spare_trackers: boo
 
 
 def _known(folder: RunFolder) -> set[Process]:
-    """Return the living processes that hold the run's pid files or carry its marks."""
+    """Return the living processes that hold the run's pid files or have its mark."""
     paths = [lock_path(folder), *(pid_path(folder, role) for role in ROLES)]
     held = {process for path in paths if (process := holder(path)) is not None}
     return held | {Process.of(pid) for role in ROLES for pid in marked(folder, role)}

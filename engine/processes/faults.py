@@ -1,4 +1,4 @@
-"""An error that ends a process, as one line for the person who looks at the run."""
+"""The error that ended a process, as one line for display."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-LONGEST = 400  # characters of a line
+# Characters of a line.
+LONGEST = 400
 TAIL_BYTES = 256 << 10
 _TRACEBACK = "Traceback (most recent call last):"
 
@@ -18,7 +19,7 @@ def fault_line(error: BaseException) -> str:
 
 
 def last_error(text: str) -> str:
-    """Return the error at the end of the last traceback in `text`, else its last line; empty if there is none."""
+    """Return the error of the last traceback in `text`, else its last line; empty for an empty text."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -30,7 +31,7 @@ def last_error(text: str) -> str:
 
 
 def written_since(log: Path, start: int) -> str:
-    """Return what a log holds from byte `start` on, the last TAIL_BYTES of it; empty if it cannot be read."""
+    """Return the text of a log from byte `start`, at most the last TAIL_BYTES; empty if it is unreadable."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))

@@ -1,8 +1,10 @@
-"""The trainer's way to the worker: jobs out, results in, over channels that the supervisor renews when a worker dies.
+"""The trainer's connection to the worker: sends jobs, receives results.
 
-Unfinished jobs are sent again whole to the new worker. What the dead one had sent and nobody has read yet is dropped
-and counted, as are results of unknown jobs: no result is ever taken for another. Completions that were read before the
-death come again, under the same (prompt, sample), from the new worker; the reader keeps the newer.
+The supervisor replaces the channels when the worker is restarted.
+
+Each unfinished job is then sent again in full. Unread results of the old worker, and results of unknown jobs,
+are dropped and counted. So a result is never attributed to the wrong job. Completions that were read before
+the crash arrive again under the same (prompt, sample); the reader keeps the newer one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from engine.context import StopRequested
 from engine.messages import Completion, Job, Request, Result, SuiteProgress
 from engine.processes.channels import ChannelClosed, Receiver, Sender
 
-_Arrival = tuple[int, Result | None]  # number of the link it came by, and what came; None: wake up
+# Number of the connection that delivered it, and the result. None only wakes up a waiting `poll`.
+_Arrival = tuple[int, Result | None]
 
 
 class Link:
@@ -30,10 +33,10 @@ class Link:
         self._number = 0
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
         self._ended = threading.Event()
-        self._was_told = False  # who waited has come back after the end
-        self._last_id = (
-            time.time_ns() // 1000
-        )  # a trainer that is started later starts above all that were used
+        # True after one `poll` has returned because of `end`.
+        self._was_told = False
+        # Ids start from the clock, so that a restarted trainer never reuses an id.
+        self._last_id = time.time_ns() // 1000
         self.dropped = 0
 
     def next_job_id(self) -> int:
@@ -42,14 +45,17 @@ class Link:
         return self._last_id
 
     def submit(self, job: Job) -> None:
-        """Puts `job` on the books and sends it, now or when there is a worker."""
+        """Register `job` and send it, now or when a worker is connected."""
         with self._lock:
             self._open[job.job_id] = job
             if self._jobs is not None:
                 _send(self._jobs, job)
 
     def poll(self, timeout: float) -> list[Result]:
-        """Results that have come. Raises StopRequested where no worker will ever answer (see `end`)."""
+        """Wait at most `timeout` seconds for results; return those that have arrived.
+
+        Raises: StopRequested on a second wait after `end`.
+        """
         deadline = time.monotonic() + timeout
         found: list[Result] = []
         while not found:
@@ -65,7 +71,7 @@ class Link:
         return found
 
     def connect(self, results: Connection[Any, Any], jobs: Connection[Any, Any]) -> None:
-        """Goes over to a new worker: sends it every unfinished job, in order of their ids."""
+        """Switch to a new worker and send it every unfinished job, in order of job id."""
         with self._lock:
             if self._jobs is not None:
                 self._jobs.close()
@@ -79,8 +85,11 @@ class Link:
             ).start()
 
     def end(self) -> None:
-        """No worker will answer any more. Whoever waits in a poll comes back with nothing, once, to see the stop at the
-        next boundary, where he can save; who polls again in spite of it gets StopRequested."""
+        """Declare that no worker will answer again.
+
+        The first waiting `poll` returns an empty list, so that the stage can save at its next boundary.
+        Another `poll` with a timeout raises StopRequested.
+        """
         self._ended.set()
         self._arrivals.put((0, None))
 
@@ -116,4 +125,5 @@ def _send(jobs: Sender[Request], job: Job) -> None:
     try:
         jobs.put(job)
     except ChannelClosed:
-        return  # the worker has died; the job stays on the books for the next one
+        # The worker has exited. The job stays registered and is sent to the next one.
+        return

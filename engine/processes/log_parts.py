@@ -1,12 +1,12 @@
-"""A log of bounded size, in three parts: how it began, what came last but one, and what is being written.
+"""A log of bounded size, in three parts: the start, the previous part, the newest part.
 
     trainer.first.log      the first PART_BYTES: versions, devices, warnings of the start
     trainer.previous.log   the PART_BYTES before those in trainer.log
-    trainer.log            the newest, PART_BYTES and what came since the last look
+    trainer.log            the newest PART_BYTES, plus what was written since the last check
 
-A process inherits the file and hands it on to others, so it cannot be given another one. Its content is copied away,
-then it is cut to nothing: every writer has it open with O_APPEND and goes on at the new end. A line that is written
-between the last look and the cut, some microseconds, can be lost.
+Processes inherit the open file and pass it on, so it cannot be replaced. Its content is copied to the parts
+and then truncated. Every writer opened it with O_APPEND, so it continues at the new end. A line that is
+written in the microseconds between the last read and the truncation can be lost.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ _FIRST, _PREVIOUS = ".first.log", ".previous.log"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a log: bytes in its newest part, and which part came before that."""
+    """A position in a log: bytes in its newest part, and inode and mtime of the part before it."""
 
     size: int
     before: tuple[int, int]
 
 
 def growing_logs(folder: Path) -> list[Path]:
-    """Return the logs in `folder` that are written to, by name."""
+    """Return the logs in `folder` that are being written, sorted by name."""
     return sorted(path for path in folder.glob("*.log") if not path.name.endswith((_FIRST, _PREVIOUS)))
 
 
 def part_before(log: Path) -> Path | None:
-    """Return the part that came before the newest, or None if nothing was cut yet."""
+    """Return the part before the newest, or None if the log was never cut."""
     return next((path for path in (_part(log, _PREVIOUS), _part(log, _FIRST)) if path.is_file()), None)
 
 
 def rotate(log: Path, most: int = PART_BYTES) -> bool:
-    """Cut `log` if it holds more than `most` bytes, and keep them in its parts; return True if it was cut.
+    """Move the content of `log` to its parts if it exceeds `most` bytes; return True if it did.
 
-    Raises: OSError if the parts cannot be written; the log is as it was then.
+    Raises: OSError if the parts cannot be written; the log is then unchanged.
     """
     if not log.is_file() or log.stat().st_size <= most:
         return False
@@ -60,7 +60,8 @@ def rotate(log: Path, most: int = PART_BYTES) -> bool:
             last, start = previous, size - most
         elif size <= 2 * most:
             last, start = first, 0
-        else:  # it grew by more than a part since the last look
+        # The log grew by more than a part since the last check, so it fills both other parts.
+        else:
             with _becoming(first) as target:
                 _copy(source, target, 0, most)
             last, start = previous, size - most
@@ -78,7 +79,7 @@ def mark(log: Path) -> Mark:
 
 
 def written_after(log: Path, begin: Mark) -> str:
-    """Return the end of what was written to `log` behind `begin`, also if the log was cut meanwhile."""
+    """Return the end of the text written to `log` after `begin`, even if the log was cut since."""
     if _identity(log) == begin.before:
         return written_since(log, begin.size)
     before = part_before(log)
@@ -90,7 +91,7 @@ def _part(log: Path, ending: str) -> Path:
 
 
 def _identity(log: Path) -> tuple[int, int]:
-    """What tells one part before the newest from another."""
+    """Return inode and mtime (ns) of the part before the newest; zeros if it does not exist."""
     before = part_before(log)
     if before is None:
         return 0, 0
@@ -100,19 +101,20 @@ def _identity(log: Path) -> tuple[int, int]:
 
 @contextmanager
 def _becoming(part: Path) -> Iterator[BinaryIO]:
-    """A file that replaces `part` when the block ends well."""
+    """Open a temporary file that replaces `part` if the block succeeds."""
     draft = part.with_name(f".{part.name}")
     try:
         with open(draft, "wb", opener=opener) as file:
             yield file
         draft.replace(part)
-    except OSError:  # a full disk gets its room back
+    except OSError:
+        # Free the space of the partial file: the disk may be full.
         draft.unlink(missing_ok=True)
         raise
 
 
 def _copy(source: int, target: BinaryIO, start: int, end: int = sys.maxsize) -> int:
-    """Append bytes `start` to `end` of `source`, or to its own end, to `target`; return where they end."""
+    """Append bytes `start` to `end` (or end of file) of `source` to `target`; return the end offset."""
     while content := os.pread(source, min(COPY_BYTES, end - start), start):
         target.write(content)
         start += len(content)

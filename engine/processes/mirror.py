@@ -1,7 +1,9 @@
-"""One stage on several ranks: rank 0 alone deals with supervisor, worker and journal, and tells the others what came.
+"""Run one stage on several ranks: rank 0 communicates, the other ranks follow.
 
-Every rank runs the same stage code on the same words, so all take the same steps: a job that only rank 0 sends is on
-every rank's books, and its results come to each. What stops rank 0 stops them all.
+    supervisor, worker, journal ◀─▶ rank 0 ── broadcast: save, stop, go, results ─▶ ranks 1, 2, …
+
+Every rank runs the same stage code on the same inputs, so all take the same steps. Only rank 0 sends a job,
+but every rank registers it and receives its results. A stop on rank 0 stops all ranks.
 """
 
 from __future__ import annotations
@@ -14,21 +16,22 @@ from engine.messages import Result, Work
 from engine.ranks import told
 from store.records import Record
 
-Heard = list[Result] | None  # None: nobody will answer any more
+# Results broadcast by rank 0. None means that no worker will answer again.
+Heard = list[Result] | None
 
 
 def leading(context: Context) -> Context:
-    """`context` for rank 0."""
+    """Return `context` for rank 0: its control and generation broadcast what they receive."""
     generation = LeadingGeneration(context.generation) if context.generation is not None else None
     return replace(context, control=LeadingControl(context.control), generation=generation)
 
 
 def silent(record: Record) -> None:
-    """What a further rank emits: rank 0 has said it."""
+    """Discard a record of a follower rank, because rank 0 emits the same one."""
 
 
 class LeadingControl:
-    """Rank 0's: obeys `own` and passes on what that asks for: to save, to stop, to go on."""
+    """The control of rank 0: follows `own` and broadcasts whether to save, stop or continue."""
 
     def __init__(self, own: Control) -> None:
         self._own = own
@@ -47,7 +50,8 @@ class LeadingControl:
         try:
             self._own.boundary(save_everywhere if save is not None else None)
         except StopRequested:
-            if not saving:  # a stop within `save` comes to every rank as it came to this one
+            # A stop inside `save` is raised on every rank, because each runs the same `save`.
+            if not saving:
                 told("stop")
             raise
         told("go")
@@ -63,7 +67,7 @@ class LeadingControl:
 
 
 class FollowingControl:
-    """A further rank's: does at each boundary what rank 0 does there."""
+    """The control of a follower rank: repeats at each boundary what rank 0 does there."""
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
         while (word := told("")) == "save":
@@ -83,7 +87,7 @@ class FollowingControl:
 
 
 class LeadingGeneration:
-    """Rank 0's way to the worker: what comes is passed on."""
+    """The worker connection of rank 0: broadcasts every result that it receives."""
 
     def __init__(self, own: Generation) -> None:
         self._own = own
@@ -105,7 +109,7 @@ class LeadingGeneration:
 
 
 class FollowingGeneration:
-    """A further rank's: hears what rank 0 is answered."""
+    """The worker connection of a follower rank: receives the results that rank 0 broadcasts."""
 
     def submit(self, job: Work) -> None:
         return None

@@ -1,7 +1,9 @@
-"""What a supervisor and its children say to each other over their one connection.
+"""Messages between a supervisor and its children, over one connection each.
 
-Downwards go orders, acknowledgements and new links; upwards go batches of records and notices. Both sides are of one
-installation and one start, so the messages travel pickled and carry no version.
+    supervisor ── Order, Acknowledged, NewLink ─▶ child
+    supervisor ◀─ batches of records and notices ─ child
+
+Both sides run the same installation from the same start, so the messages are pickled and carry no version.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ from typing import Literal
 
 from store.records import Record
 
-INCOMPLETE = 4  # exit status of a trainer whose plan ran to its end while parts of a stage failed
+# Exit status of a trainer that completed its plan although parts of a stage failed.
+INCOMPLETE = 4
 
 Verb = Literal["stop", "abort", "leave", "pause", "resume", "checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command. `stop` ends after the current step; `abort` also ends a wait for a worker that will not come back.
+    """A command to a child.
 
-    `leave` ends as `stop` does, but begins no checkpoint: whoever sends it has seconds only.
+    `stop` ends after the current step. `abort` also ends a wait for a worker that will not be restarted.
+    `leave` ends like `stop` but starts no checkpoint, because only seconds are left.
     """
 
     verb: Verb
@@ -28,51 +32,54 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """So many records of this child, from its start, are in the journal."""
+    """Reports that the first `records` records of this child are in the journal."""
 
     records: int
 
 
 @dataclass(frozen=True, slots=True)
 class NewLink:
-    """A fresh pair of channels to the other child: two file descriptors follow, to read from and to write to."""
+    """Announces new channels to the other child: two file descriptors follow, for reading and for writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """The child waits until its records are in the journal: do not wait for the batch to fill."""
+    """Requests an immediate write to the journal, because the child waits for its acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The trainer waits between two steps."""
+    """Reports that the trainer is paused between two steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The trainer goes on."""
+    """Reports that the trainer has resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """No step of the run trains any more: what the trainer had of its GPUs is free for the worker."""
+    """Reports that no remaining step trains, so the worker may use the trainer's GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """The trainer stops where it is, saves and ends: it waits for no more answers, and the worker may end at once."""
+    """Reports that the trainer stops, saves and exits; it needs no further results from the worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The child's main function returned `status`: 0 done, 1 failed, 3 stopped by request, 4 done with failures."""
+    """Reports the `status` that the child's main function returned.
+
+    0: done; 1: failed; 3: stopped by request; 4: done with failures.
+    """
 
     status: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The child ends because of an error, which `line` describes."""
+    """Reports that the child exits because of the error in `line`."""
 
     line: str
 

@@ -1,8 +1,8 @@
-"""The records of an engine process on their way to the journal, kept until the supervisor acknowledges them.
+"""Send an engine process's records to the journal, and keep them until acknowledged.
 
-A checkpoint or marker must never run ahead of the journal, or a resumed run would have holes in its record:
-`settle` returns when everything that was put is safe. Where the supervisor is dead, safe means a spool file in the run
-folder, which the next supervisor journals first.
+A checkpoint or marker must never be ahead of the journal, or a resumed run would have gaps in its record. So
+`settle` returns only when every record is safe: in the journal or, if the supervisor has died, in a spool
+file. The next supervisor writes the spool file to the journal first.
 """
 
 from __future__ import annotations
@@ -20,26 +20,29 @@ from store.home import RunFolder
 from store.private import make_folder, opener
 from store.records import Event, Example, Record, RunRow, Scalar, from_json, to_json
 
-CAPACITY = 20_000  # records without acknowledgement before `put` waits (a full disk, say)
-LINGER_SECONDS = 0.05  # how long a first record waits for company
+# Unacknowledged records before `put` blocks, for example because the disk is full.
+CAPACITY = 20_000
+# Longest wait of a record for others, so that they are sent in one batch.
+LINGER_SECONDS = 0.05
 BATCH = 500
 
 
 class Pipe(Protocol):
-    """What of a connection the outbox needs."""
+    """The part of a connection that the outbox uses."""
 
     def send(self, message: FromChild) -> None: ...
 
 
 class Outbox:
-    """Sends records and notices in order, in batches, from a thread of its own."""
+    """Sends records and notices in order and in batches, from its own thread."""
 
     def __init__(self, connection: Pipe, spool: Path) -> None:
         self._connection = connection
         self._spool = spool
         self._changed = threading.Condition()
         self._unsent: deque[Record | Notice] = deque()
-        self._kept: deque[Record] = deque()  # put, and not acknowledged
+        # Records that are not yet acknowledged.
+        self._kept: deque[Record] = deque()
         self._acknowledged = 0
         self._put = 0
         self._urgent = False
@@ -49,7 +52,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, item: Record | Notice) -> None:
-        """Queues `item`. Waits while the supervisor is CAPACITY records behind, as on a full disk."""
+        """Queue `item`; block while CAPACITY records are unacknowledged (for example on a full disk)."""
         with self._changed:
             if isinstance(item, (Event, Scalar, Example, RunRow)):
                 self._changed.wait_for(lambda: len(self._kept) < CAPACITY or self._orphaned)
@@ -61,9 +64,10 @@ class Outbox:
             self._changed.notify_all()
 
     def settle(self, timeout: float | None = None) -> None:
-        """Returns once every record put so far is in the journal, or in the spool where the supervisor is dead.
+        """Wait until every record put so far is in the journal, or in the spool if the supervisor has died.
 
-        With a `timeout` in seconds, at the latest then.
+        Args:
+            timeout: longest wait in seconds; None for no limit.
         """
         with self._changed:
             target = self._put
@@ -78,7 +82,7 @@ class Outbox:
                 write_spool(self._spool, list(self._kept))
 
     def acknowledge(self, records: int) -> None:
-        """The supervisor has journaled the first `records` records."""
+        """Release the first `records` records, which the supervisor has journaled."""
         with self._changed:
             for _ in range(records - self._acknowledged):
                 self._kept.popleft()
@@ -86,13 +90,13 @@ class Outbox:
             self._changed.notify_all()
 
     def orphan(self) -> None:
-        """The supervisor is dead: nobody will acknowledge anything any more."""
+        """Record that the supervisor has died: no acknowledgement will arrive."""
         with self._changed:
             self._orphaned = True
             self._changed.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Settles, with `timeout`, and sends what is left."""
+        """Call `settle`, then send what is left; each step takes at most `timeout` seconds."""
         self.settle(timeout)
         with self._changed:
             self._closing = True
@@ -108,7 +112,7 @@ class Outbox:
                 return
 
     def _next_batch(self) -> FromChild:
-        """Waits for something to send and for its company; empty when the outbox is closed and there is nothing."""
+        """Wait for a batch to send; empty if the outbox is closed and has nothing left."""
         with self._changed:
             self._changed.wait_for(lambda: self._unsent or self._closing or self._orphaned)
             deadline = time.monotonic() + LINGER_SECONDS
@@ -126,12 +130,12 @@ class Outbox:
 
 
 def spool_folder(folder: RunFolder) -> Path:
-    """Where a run's orphans leave records that were never acknowledged."""
+    """Return the folder in which a run's orphaned processes leave unacknowledged records."""
     return folder.path / "unacknowledged"
 
 
 def write_spool(path: Path, records: list[Record]) -> None:
-    """Writes `records` to `path`, whole or not at all, and to the disk."""
+    """Write `records` to `path` atomically and sync the file to disk."""
     make_folder(path.parent)
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8", errors="replace", opener=opener) as file:
@@ -143,5 +147,5 @@ def write_spool(path: Path, records: list[Record]) -> None:
 
 
 def read_spool(path: Path) -> list[Record]:
-    """The records of a spool file."""
+    """Return the records of a spool file."""
     return [from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

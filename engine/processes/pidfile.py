@@ -1,7 +1,7 @@
-"""A file that a living process holds locked, with its pid and start time in it.
+"""A lock file of a living process, with its pid and start time.
 
-The lock tells the living from the dead without a race; pid and start time together name one process for good, so that
-whoever must end a leftover never ends a stranger that was given the same number.
+The lock shows without a race whether the process is alive. Pid and start time together identify a process, so
+code that ends a leftover process never kills a different one that reuses the pid.
 """
 
 from __future__ import annotations
@@ -19,26 +19,31 @@ from store.process import Process
 __all__ = ["ROLES", "Held", "Process", "hold", "holder", "lock_path", "pid_path", "recorded"]
 
 ROLES = ("trainer", "worker")
-PATIENCE_SECONDS = 1.0  # others test a lock by taking it for some microseconds
+# Other processes test a lock by taking it for some microseconds, so retry this long.
+PATIENCE_SECONDS = 1.0
 RETRY_SECONDS = 0.01
 
 
 class Held(RuntimeError):
-    """Another living process holds the file."""
+    """Raised if another living process holds the file."""
 
 
 def lock_path(folder: RunFolder) -> Path:
-    """The file that a run's living supervisor holds."""
+    """Return the file that a run's living supervisor locks."""
     return folder.path / "run.lock"
 
 
 def pid_path(folder: RunFolder, role: str) -> Path:
-    """The file that the process which plays `role` in a run holds."""
+    """Return the file that the run's process with `role` locks."""
     return folder.path / f"{role}.pid"
 
 
 def hold(path: Path) -> int:
-    """Locks `path` for this process's life and writes its identity there. Returns the descriptor; raises Held."""
+    """Lock `path` until this process exits, and write its identity there.
+
+    Returns: the open file descriptor.
+    Raises: Held if another process holds the lock after PATIENCE_SECONDS.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -58,13 +63,13 @@ def hold(path: Path) -> int:
 
 
 def holder(path: Path) -> Process | None:
-    """The living process that holds `path`; None where nobody does, or where it has not yet written who it is."""
+    """Return the living process that holds `path`; None if it is free or its identity is not yet written."""
     process = recorded(path) if is_locked(path) else None
     return process if process is not None and process.is_alive else None
 
 
 def recorded(path: Path) -> Process | None:
-    """Return the process that held `path` last, dead or alive; None if the file does not name one."""
+    """Return the process that last held `path`, alive or not; None if the file does not name one."""
     try:
         words = path.read_bytes().split()
     except FileNotFoundError:

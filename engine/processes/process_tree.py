@@ -1,7 +1,7 @@
-"""Everything that an engine process started, found wherever it went: also in another session, also after its parent.
+"""Find every process that an engine process started, by a mark in its environment.
 
-Each engine process and all that it starts carry a mark in their environment. Libraries put some of their processes
-into groups and sessions of their own, and orphans lose their parent, so that neither group nor parentage finds all.
+Each engine process and its descendants carry the mark. Process groups and parents do not find all of them:
+libraries start processes in new groups and sessions, and orphans lose their parent.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 from store.home import RunFolder
 
 VARIABLE = "MATHRL_PROCESS"
-ROUNDS = 10  # a process may start another while it is looked for
+# Repeat the search, because a process may start another during it.
+ROUNDS = 10
 
 
 def marks(folder: RunFolder, role: str) -> dict[str, str]:
-    """What stands in the environment of the process that plays `role` and of its descendants."""
-    # setproctitle (vLLM names its processes with it) writes over the environment that /proc shows unless told not to.
+    """Return the environment variables of the process with `role`, which its descendants inherit."""
+    # vLLM names its processes with setproctitle, which overwrites the environment in /proc without SPT_NOENV.
     return {VARIABLE: _mark(folder, role), "SPT_NOENV": "1"}
 
 
 def kill_marked(folder: RunFolder, role: str) -> None:
-    """SIGKILL to every process of `role` in the run, this one last if it is one."""
+    """Send SIGKILL to every process of `role` in the run, and last to this process if it is one of them."""
     for _ in range(ROUNDS):
         found = list(marked(folder, role))
         for pid in found:
@@ -37,23 +38,25 @@ def kill_marked(folder: RunFolder, role: str) -> None:
 
 
 def marked(folder: RunFolder, role: str) -> Iterator[int]:
-    """The living processes of `role` in the run, but for Python's resource trackers.
+    """Yield the pids of the living processes of `role` in the run, except Python's resource trackers.
 
-    A tracker ends by itself when the last process that it serves is gone, and removes what that left in shared memory.
+    A tracker exits by itself after the last process that it serves, and removes that process's shared memory.
     """
     wanted = f"{VARIABLE}={_mark(folder, role)}".encode()
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
-                environment = (path / "environ").read_bytes()  # empty for a zombie
+                # Empty for a zombie.
+                environment = (path / "environ").read_bytes()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # over by now, or another user's and none of ours
+                # The process has exited, or belongs to another user and so not to the run.
+                continue
             if wanted in environment.split(b"\0") and not is_tracker(int(path.name)):
                 yield int(path.name)
 
 
 def is_tracker(pid: int) -> bool:
-    """True if the process is a resource tracker of Python's."""
+    """Return True if the process is a resource tracker of Python."""
     try:
         return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -61,7 +64,8 @@ def is_tracker(pid: int) -> bool:
 
 
 def _mark(folder: RunFolder, role: str) -> str:
-    return f"{folder.path.resolve()}:{role}"  # a home may be reached through a link, and then without it
+    # Resolve links, because a home may be opened once through a link and once without.
+    return f"{folder.path.resolve()}:{role}"
 
 
 def _kill(pid: int) -> None:

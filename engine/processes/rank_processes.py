@@ -1,8 +1,9 @@
-"""The trainer's further ranks: processes that share one stage with the trainer, which is rank 0, and end with it.
+"""Processes of the trainer's ranks 1 and up, which run one stage together with rank 0.
 
-PyTorch's launcher for functions starts them, `torch.multiprocessing`. torchrun would start rank 0 too and restart
-ranks by itself; here rank 0 is the process that holds the lines to supervisor and worker, and restarts are the
-supervisor's. Whichever rank dies, all are gone at once, and the trainer is started again from its last checkpoint.
+The trainer process is rank 0, and the others exit with it. `torch.multiprocessing` starts them. torchrun
+would start rank 0 too and restart ranks by itself. Here rank 0 holds the connections to supervisor and
+worker, and the supervisor restarts processes. If any rank dies, all exit at once, and the trainer restarts
+from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ from store.home import RunFolder
 from store.private import touch, write_text
 from store.records import Event
 
-ECHO_SECONDS = 2.0  # how long after an error on rank 0 another rank may turn out to have died before it
-PARTING_SECONDS = 60.0  # how long after rank 0 the others may still be at the stage; then they are killed
+# After an error on rank 0, wait this long to see if the death of another rank was its cause.
+ECHO_SECONDS = 2.0
+# Ranks that still run the stage this long after rank 0 are killed.
+PARTING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a further rank is told at its start."""
+    """The start arguments of a follower rank (rank 1 and up)."""
 
     folder: RunFolder
     profile: Profile
@@ -49,19 +52,20 @@ class Part:
     stage: str
     arm: Arm | None
     has_worker: bool
-    meeting: Path  # the file in which the ranks find each other
+    # The rendezvous file of the process group.
+    meeting: Path
 
     def error_file(self, rank: int) -> Path:
-        """Return where a further rank leaves the traceback that ended it."""
+        """Return the file in which a follower rank leaves the traceback that ended it."""
         return self.meeting.with_name(f"rank_{rank}.error")
 
     def join(self, rank: int) -> None:
-        """Makes this process rank `rank` of the profile's."""
+        """Join the process group of the profile as rank `rank`."""
         hardware = self.profile.hardware
         ranks.join(rank, hardware.trainer_processes, hardware.trainer, self.meeting)
 
     def context(self) -> Context:
-        """The stage's context on a further rank."""
+        """Return the stage's context for a follower rank."""
         generation = FollowingGeneration() if self.has_worker else None
         control = FollowingControl()
         return Context(
@@ -70,9 +74,10 @@ class Part:
 
 
 def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> None:
-    """Runs the context's stage on as many ranks as its profile asks for; this process is rank 0 until it is done.
+    """Run the context's stage on the number of ranks in its profile, with this process as rank 0.
 
-    `report` is given the error of a further rank, in one line, before this process ends because of it.
+    Args:
+        report: receives the one-line error of a follower rank, before this process exits because of it.
     """
     meeting = context.folder.path / "ranks.meeting"
     touch(meeting)
@@ -82,19 +87,19 @@ def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> Non
     )
     with FurtherRanks(part, report) as others:
         arm = context.arm.name if context.arm is not None else ""
-        message = f"trains on {len(others.pids) + 1} ranks; the further ones are processes {others.pids}"
+        message = f"training on {len(others.pids) + 1} ranks; ranks 1 and up are processes {others.pids}"
         context.emit(Event("log", message, context.stage, arm, payload={"level": "info"}))
         part.join(0)
         stage(context.stage)(leading(context))
 
 
 class FurtherRanks:
-    """Ranks 1 and up, for the length of a `with`."""
+    """The processes of ranks 1 and up, which live as long as a `with` block."""
 
     def __init__(self, part: Part, report: Callable[[str], None]) -> None:
         self._report = report
         self._part = part
-        # A trainer that was killed leaves them behind.
+        # Remove the files that a killed trainer left behind.
         self._remove_files()
         count = part.profile.hardware.trainer_processes - 1
         started = start_processes(follow, (part,), nprocs=count, join=False)  # type: ignore[no-untyped-call]
@@ -104,7 +109,7 @@ class FurtherRanks:
 
     @property
     def pids(self) -> list[int | None]:
-        """The processes, in order of rank."""
+        """The process ids, in order of rank."""
         return [process.pid for process in self._processes]
 
     def __enter__(self) -> Self:
@@ -114,13 +119,14 @@ class FurtherRanks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits for their end where the stage has ended for all alike; ends them where it broke down here."""
+        """Wait for the ranks if the stage ended on all of them; kill them if it raised an error here."""
         if kind is None or issubclass(kind, (StopRequested, StageFailed)):
             ranks.leave()
             self._parted.set()
             self._watch.join(PARTING_SECONDS)
         else:
-            # A rank that died ends what the others wait for, so that the error here may be no more than its echo.
+            # A dead rank breaks the collectives of the others, so the error here may only be a consequence of
+            # it.
             self._watch.join(ECHO_SECONDS)
         self._parted.set()
         for process in self._processes:
@@ -135,7 +141,7 @@ class FurtherRanks:
         part.meeting.unlink(missing_ok=True)
 
     def _end_with_them(self) -> None:
-        """Ends this process at once when one of them dies: everybody would wait for it for ever."""
+        """Exit this process at once if a rank dies, because all others would wait for it forever."""
         living: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(self._processes, 1)}
         while living:
             for sentinel in wait(list(living)):
@@ -143,25 +149,26 @@ class FurtherRanks:
                 process = self._processes[rank - 1]
                 process.join()
                 if process.exitcode != 0 and not self._parted.is_set():
-                    reason = f"rank {rank} (process {process.pid}) ended with status {process.exitcode}"
-                    print(f"{reason}: the trainer ends too", file=sys.stderr, flush=True)
+                    reason = f"rank {rank} (process {process.pid}) exited with status {process.exitcode}"
+                    print(f"{reason}: the trainer exits too", file=sys.stderr, flush=True)
                     self._report(f"rank {rank}: {self._error_of(rank) or f'status {process.exitcode}'}")
                     os._exit(1)
 
     def _error_of(self, rank: int) -> str:
-        """Return the error that ended a further rank, in one line; empty if it was none of Python's."""
+        """Return the one-line error that ended a follower rank; empty if it was not a Python exception."""
         path = self._part.error_file(rank)
         return last_error(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
 
 
 def follow(place: int, part: Part) -> None:
-    """The life of a further rank, number `place` (from 0) of those that the launcher has started."""
+    """Run a follower rank. `place` counts the launched processes from 0, so the rank is `place + 1`."""
     faulthandler.enable()
     end_with_parent()
     with ExitStack() as on_exit:
         on_exit.push(partial(write_error, part.error_file(place + 1)))
         part.join(place + 1)
-        with suppress(StopRequested, StageFailed):  # rank 0 has met the same, and says so
+        # Rank 0 raises the same exception and reports it.
+        with suppress(StopRequested, StageFailed):
             stage(part.stage)(part.context())
         ranks.leave()
 
@@ -169,9 +176,9 @@ def follow(place: int, part: Part) -> None:
 def write_error(
     path: Path, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """Write the error that ends a `with` to the log, and to `path` for rank 0.
+    """Write the error that ends a `with` block to the log, and to `path` for rank 0.
 
-    PyTorch's launcher keeps it too, but as a pickle.
+    PyTorch's launcher stores it too, but as a pickle.
     """
     if error is not None:
         text = "".join(traceback.format_exception(error))
@@ -180,9 +187,9 @@ def write_error(
 
 
 def end_with_parent() -> None:
-    """Ends this process at once when the one that started it is gone, also while it waits for other ranks."""
+    """Exit this process as soon as its parent has exited, even while it waits for other ranks."""
     parent = parent_process()
-    assert parent is not None, "a further rank is started by another process"
+    assert parent is not None, "a follower rank must be started by another process"
 
     def watch() -> None:
         wait([parent.sentinel])

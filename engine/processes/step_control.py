@@ -1,6 +1,7 @@
-"""The trainer's side of pause, resume, checkpoint and stop: they are seen between steps and nowhere else.
+"""The trainer's handling of pause, resume, checkpoint and stop, at step boundaries only.
 
-Orders come on the listener's thread; `boundary` runs on the trainer's. The supervisor's death counts as a stop.
+Orders arrive on the listener thread; `boundary` runs on the trainer's thread. The supervisor's death counts
+as a stop.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from engine.processes.orders import Leaving, Notice, Paused, Resumed, Trained
 
 
 class StepControl:
-    """Implements engine.context.Control. `say` tells the supervisor; `settle` makes what was emitted safe."""
+    """Implements engine.context.Control.
+
+    `say` sends a notice to the supervisor. `settle` waits until every emitted record is safe.
+    """
 
     def __init__(self, say: Callable[[Notice], None], settle: Callable[[], None]) -> None:
         self._say = say
@@ -21,32 +25,34 @@ class StepControl:
         self._changed = threading.Condition()
         self._stop = False
         self._pause = False
-        self._told = False  # that this pause is kept
+        # True once the supervisor was notified of the current pause.
+        self._told = False
         self._checkpoint = False
         self._saves = True
 
     def stop(self) -> None:
-        """Ends the run at the next boundary."""
+        """End the run at the next boundary."""
         self._set(stop=True)
 
     def leave(self) -> None:
-        """Ends the run at the next boundary, and begins no checkpoint any more: the newest one stands."""
+        """End the run at the next boundary and write no further checkpoint; the newest one remains."""
         with self._changed:
             self._saves = False
             self._set(stop=True)
 
     def pause(self) -> None:
-        """Waits at the next boundary."""
+        """Pause at the next boundary."""
         self._set(pause=True)
 
     def resume(self) -> None:
-        """Goes on."""
+        """Resume a paused run."""
         with self._changed:
-            self._told = False  # and a pause that comes before this one is left is told again
+            # A new pause that arrives before `boundary` wakes up must be announced again.
+            self._told = False
             self._set(pause=False)
 
     def checkpoint(self) -> None:
-        """Writes a checkpoint at the next boundary that can, also while paused."""
+        """Write a checkpoint at the next boundary that can save, even while paused."""
         self._set(checkpoint=True)
 
     def save_soon(self) -> None:
@@ -54,7 +60,10 @@ class StepControl:
         self.checkpoint()
 
     def settled(self) -> None:
-        """Returns once everything emitted so far is in the journal. Before a checkpoint or marker becomes visible."""
+        """Wait until every emitted record is in the journal.
+
+        Call it before a checkpoint or marker becomes visible.
+        """
         self._settle()
 
     def trained(self) -> None:

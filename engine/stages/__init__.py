@@ -1,6 +1,7 @@
 """The experiment's stages by name. A new stage is one file here and one line below.
 
-The modules are imported when their stage begins: only the trainer process pays for torch, and `data` not even there.
+Each module is imported when its stage starts. So only the trainer process imports torch, and not even for
+`data`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ MODULES = {
 
 
 def stage(name: str) -> Stage:
-    """The function that runs stage `name`; KeyError for an unknown one."""
+    """Return the function that runs stage `name`.
+
+    Raises: KeyError if the name is unknown.
+    """
     run: Stage = import_module(MODULES[name]).run
     return run

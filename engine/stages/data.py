@@ -1,4 +1,7 @@
-"""The stage `data`: questions checked and split, contamination measured, and a data card in the run folder."""
+"""The stage `data`: check and split the questions, measure contamination.
+
+It also writes a data card to the run folder.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ STAGE = "data"
 
 
 def run(context: Context) -> None:
-    """Makes the splits, or finds them made; leaves `data_card.json` and `data_card.md` in the run folder."""
+    """Create the splits, or reuse them; write `data_card.json` and `data_card.md` to the run folder.
+
+    Raises: StageFailed if the source cannot be read or split, or a planned stage cannot train on its rows.
+    """
     folder = inputs.data_folder(context)
     if is_whole(context, folder, STAGE):
         context.emit(
@@ -44,7 +50,7 @@ def run(context: Context) -> None:
 
 
 def _check(context: Context) -> None:
-    """Refuse rows that a planned stage cannot train on; of a hub set that is known only now."""
+    """Reject rows that a planned stage cannot train on. The rows of a hub set are known only now."""
     try:
         plan = json.loads(context.folder.config.read_text(encoding="utf-8"))["plan"]
     except FileNotFoundError:
@@ -62,8 +68,8 @@ def _make(context: Context, folder: Path) -> None:
     frozen = locations.kept(context.folder).get("data")
     if frozen is not None and frozen != locations.data_key(context.profile):
         raise StageFailed(
-            f"data: {context.profile.data.source} holds other rows than when the run was started; put them back, or "
-            f"start a new run with `mathrl-tui run --profile …`"
+            f"data: {context.profile.data.source} has changed since the run was started; "
+            f"restore its rows, or start a new run with `mathrl-tui run --profile …`"
         )
     progress = Progress(context.emit, STAGE, 4, "steps")
     try:
@@ -88,7 +94,7 @@ def _make(context: Context, folder: Path) -> None:
 
 
 def by_name(splits: Splits) -> dict[str, list[Row]]:
-    """The splits by the names of their files."""
+    """Return the splits by the names of their files."""
     return {
         "train": splits.train,
         "validation": splits.validation,
@@ -99,7 +105,7 @@ def by_name(splits: Splits) -> dict[str, list[Row]]:
 
 
 def data_card(context: Context, source: Source, splits: Splits, overlaps: list[Overlap]) -> dict[str, Any]:
-    """What there is to know about the data of this run, JSON-ready."""
+    """Return the data card as JSON-ready values: origin, splits, shots, contamination."""
     return {
         "source": context.profile.data.source,
         "origin": source.origin,
@@ -135,7 +141,7 @@ def _split_facts(rows: list[Row]) -> dict[str, Any]:
 
 
 def summary(card: dict[str, Any]) -> str:
-    """The card in one line."""
+    """Return the data card as one line."""
     counts = ", ".join(f"{name} {facts['rows']:,}" for name, facts in card["splits"].items())
     found = "; ".join(
         f"{check['checked']} against {check['against']}: {check['exact']} the same, "
@@ -146,7 +152,7 @@ def summary(card: dict[str, Any]) -> str:
 
 
 def markdown(card: dict[str, Any]) -> str:
-    """The card for people."""
+    """Return the data card as Markdown."""
     lines = [
         f"# Data of this run: {card['source']}",
         "",
@@ -165,7 +171,7 @@ def markdown(card: dict[str, Any]) -> str:
             for size in (facts["question_characters"], facts["solution_characters"])
         )
         lines.append(f"| {name} | {facts['rows']} | {question} | {solution} | `{facts['sha256'][:16]}` |")
-    lines += ["", "Contamination, reported and left as it is (13 words in a row; GPT-3's measure):", ""]
+    lines += ["", "Contamination, reported but not removed (13 words in a row; GPT-3's measure):", ""]
     for check in card["contamination"]:
         pairs = ", ".join(" and ".join(pair) for pair in check["examples"]) or "none"
         lines.append(

@@ -1,8 +1,8 @@
-"""The stage `eval`: every arm answers every held-out question, under every prompt form that the profile names.
+"""The stage `eval`: every arm answers every held-out question.
 
-Greedy unless the profile says otherwise. All questions stay in the denominator: a completion that was cut off or
-holds no answer is a wrong one. Rows are recorded as they come, and a task that is done is marked, so that a crash
-repeats only what was unfinished.
+Each question is asked in every prompt form of the profile. Decoding is greedy unless the profile sets
+otherwise. All questions stay in the denominator: a completion that was cut off or has no answer counts as
+wrong. Each finished task is recorded and marked, so that a restart repeats only unfinished tasks.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from profiles import Arm
 from store.private import touch
 from store.records import Event, Scalar
 
-SERVED = "served"  # the arm of a served model that is none of the run's
-MANY = (
-    10_000  # completions; fewer come sooner than another copy of the model starts, which takes about a minute
-)
-STOPS = ("\nQuestion:",)  # where a base model, few-shot, goes on to invent the next question
+# The arm name of a served model that does not belong to the run.
+SERVED = "served"
+# Completions. Fewer are generated faster than another copy of the model starts, which takes about a minute.
+MANY = 10_000
+# A base model with few-shot prompts would otherwise invent the next question.
+STOPS = ("\nQuestion:",)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One way of asking the test questions."""
+    """One form of the test questions: a split under a template with worked examples."""
 
     name: str
     split: SplitName
@@ -47,20 +48,21 @@ class Task:
 
 
 def run(context: Context) -> None:
-    """Ask every arm that has a model; arms without one are left out and named.
+    """Evaluate every arm that has a model; log and skip arms without one.
 
-    Raises: StageFailed if nothing of the run's own tasks or nothing of the suite could be measured; StageIncomplete
-    if some tasks could not. A resume repeats those.
+    Raises:
+        StageFailed: if all of the run's own tasks or all suite tasks failed.
+        StageIncomplete: if some tasks failed. A resume repeats those.
     """
     url = context.profile.eval.server.rstrip("/")
     if url:
         _ask_server(context, url)
         return
     if context.generation is None:
-        raise StageFailed("eval: the run has no worker to generate with; its plan should hold one")
+        raise StageFailed("eval: internal error: the run has no worker to generate with; please report it")
     arms = list(_arms_with_models(context))
     if not arms:
-        raise StageFailed("no arm of the run has a model; train one first")
+        raise StageFailed("eval: no arm of the run has a model; train one first")
     if is_long(context, arms):
         context.control.trained()
     collector = Collector(context.generation)
@@ -72,7 +74,7 @@ def run(context: Context) -> None:
 
 
 def _ask_server(context: Context, url: str) -> None:
-    """Asks the one model that a server serves: under its arm's name where it is one of the run's, else as `served`."""
+    """Evaluate the one model of a server, under its arm's name if it belongs to the run, else as `served`."""
     model = only_model(url)
     known = {weights.location: (arm, weights) for arm, weights in _arms_with_models(context)}
     by_ids = model.root in known
@@ -81,7 +83,7 @@ def _ask_server(context: Context, url: str) -> None:
     context.emit(Event("log", message, "eval", arm.name, payload={"level": "info"}))
     if context.profile.eval.suite:
         left_out = (
-            f"eval.suite is left out: {url} is asked the run's own tasks; lm-eval can ask it the others"
+            f"eval.suite is skipped: {url} only gets the run's own tasks; use lm-eval itself for the others"
         )
         context.emit(Event("log", left_out, "eval", arm.name, payload={"level": "warning"}))
     encode = None if by_ids else _server_encoder(context, url, model.name, arm)
@@ -89,20 +91,20 @@ def _ask_server(context: Context, url: str) -> None:
 
 
 def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callable[[Prompt], list[int]] | None:
-    """Return what encodes prompts with the server's own tokenizer, or None, with a warning, if it cannot."""
+    """Return an encoder that uses the server's own tokenizer; warn and return None if that fails."""
     try:
         return ServerTokenizer(url, model).encode
     except (OSError, ValueError, LookupError, TypeError, HTTPException) as error:
         message = (
-            f"{url} does not tokenise ({type(error).__name__}: {error}), so prompts go as text: which special tokens "
-            "stand around them is the server's choice"
+            f"{url} cannot tokenise ({type(error).__name__}: {error}), so prompts are sent as text; "
+            "the server chooses the special tokens around them"
         )
         context.emit(Event("log", message, "eval", arm.name, payload={"level": "warning"}))
         return None
 
 
 def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> Tried:
-    """Ask the run's own tasks of every arm. A task that fails leaves the others' results alone."""
+    """Evaluate the run's own tasks on every arm. A failed task does not affect the others' results."""
     failures: list[Failure] = []
     work = _unfinished(context, arms)
     prompts = {task: tuple(_prompts(context, task)) for task in tasks(context)}
@@ -115,7 +117,8 @@ def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, Weigh
     for arm, task, job in jobs:
         while not collector.ready(job.job_id):
             context.control.boundary()
-            if (arrived := done + collector.arrived(job.job_id)) != told:  # told again, it would hide a hang
+            # Report only changes: repeated progress events would hide a hang.
+            if (arrived := done + collector.arrived(job.job_id)) != told:
                 told = arrived
                 _progress(context, arrived, total)
             collector.wait()
@@ -141,18 +144,17 @@ def _unfinished(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> list
 
 
 def is_long(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> bool:
-    """Whether what is still to ask takes longer than another copy of the model needs to start."""
+    """Return True if the remaining work takes longer than the start of another copy of the model."""
     samples = context.profile.eval.samples
     asked = sum(len(_prompts(context, task)) * samples for _, _, task in _unfinished(context, arms))
     return bool(context.profile.eval.suite) or asked >= MANY
 
 
 def tasks(context: Context) -> list[Task]:
-    """The tasks that the profile asks for; the plain name is the preprocess template with no shots."""
+    """Return the tasks of the profile. A name without suffix means the preprocess template without shots."""
     settings, data, form = context.profile.eval, context.profile.data, context.profile.preprocess.template
-    sets: dict[str, SplitName] = {
-        Path(data.source).name: "test"
-    }  # openai/gsm8k, a folder gsm8k, word-problems
+    # The source is a hub name (openai/gsm8k), a folder (gsm8k) or a generator (word-problems).
+    sets: dict[str, SplitName] = {Path(data.source).name: "test"}
     if data.platinum:
         sets[Path(PLATINUM).name] = "platinum"
     found = []
@@ -169,14 +171,14 @@ def _arms_with_models(context: Context) -> Iterator[tuple[Arm, WeightRef]]:
         try:
             standing(context.folder, context.profile, arm)
         except StageFailed as error:
-            context.emit(Event("log", f"left out: {error}", "eval", arm.name, payload={"level": "warning"}))
+            context.emit(Event("log", f"skipped: {error}", "eval", arm.name, payload={"level": "warning"}))
             continue
         location, step = whole_model(context, arm)
         yield arm, WeightRef(arm.name, step, location)
 
 
 def _name_shots(context: Context) -> None:
-    """Puts the ids of the worked examples on record, task by task."""
+    """Record the ids of each task's worked examples."""
     for task in tasks(context):
         if task.shots:
             ids = [row.ex_id for row in inputs.rows(context, "shots")[: task.shots]]

@@ -1,12 +1,19 @@
-"""The stage `grpo`: policy gradients on groups of completions, rewarded by the grader alone.
+"""The stage `grpo`: policy gradients on groups of completions, rewarded by the grader.
 
-    publish weights v → the worker generates for the steps that train on v
-    step N, the N-th update, trains on version N − 1 − staleness and makes weights N
-    rewards → advantages within each group → epochs × minibatches optimizer steps → weights N
+             trainer                                             worker
+    ┌─▶ publish weights N ─────────── WeightRef ───────────▶ load weights N
+    │   submit jobs for later steps ─ Job: prompts, seed ──▶ generate groups, grade each completion
+    │   wait for rollouts ◀────────── Completion, JobDone ── tokens, log-probs, outcome
+    │   rewards ─▶ advantages within each group
+    │   epochs × minibatches optimizer steps
+    └── N += 1, checkpoint if due
 
-Rollouts for later steps are generated while this one trains. The ratio's denominator is the sampler's own log-probs
-(or a pass before the update), never the policy's own at the same moment, so that clipping means something. With
-`grpo.replay` the rollouts are those that another run has recorded, and no worker is needed.
+Step N is the N-th update. It trains on rollouts of version N − 1 − staleness and produces weights N. Rollouts
+for later steps are generated while this step trains.
+
+The ratio's denominator is the sampler's own log-probs, or those of a pass before the update. It is never the
+policy's log-probs of the same moment, because the ratio would then be 1 and clipping without effect.
+With `grpo.replay` the rollouts are those that another run has recorded, and no worker is needed.
 """
 
 from __future__ import annotations
@@ -34,12 +41,16 @@ NOTHING_TO_LEARN = (
 
 
 def run(context: Context) -> None:
-    """Trains the context's arm to its last step, from its newest checkpoint where there is one."""
+    """Train the context's arm to its last step, from its newest checkpoint if there is one.
+
+    Raises: StageFailed if the run has no worker or no training questions.
+    """
     settings = context.profile.grpo
     if context.generation is None and not settings.replay:
-        raise StageFailed("grpo: the run has no worker to generate with; its plan should hold one")
+        raise StageFailed("grpo: internal error: the run has no worker to generate with; please report it")
     if not settings.replay and not inputs.prompts(context, "train"):
         raise StageFailed("grpo: there are no training questions; see the summary of stage data")
+    # Optimizer updates per step; the learning-rate schedule counts them, not the steps.
     updates = settings.epochs * settings.minibatches
     with (
         closing(publisher_of(context.folder.run_id)) as publisher,
@@ -56,8 +67,8 @@ def _source(training: Training, collector: Collector | None, publisher: Publishe
     context, replay = training.context, training.context.profile.grpo.replay
     if collector is not None and not replay:
         return Sampled(training, collector, publisher)
-    without = "" if collector is not None else "; no worker is there, so validation is left out"
-    message = f"trains on the recorded rollouts of {replay}{without}"
+    without = "" if collector is not None else "; validation is skipped, because the run has no worker"
+    message = f"training on the recorded rollouts of {replay}{without}"
     context.emit(Event("log", message, context.stage, training.arm.name, payload={"level": "info"}))
     return Replayed(training)
 
@@ -72,14 +83,17 @@ def _train(
     settings, clock = training.settings, Clock()
 
     def publish(validates: bool) -> None:
-        """Publishes the weights of this step where somebody needs them."""
+        """Publish the weights of this step if a validation or a rollout job needs them."""
+        # A copy of the weights costs time and a slot of shared memory, so versions without a use are skipped.
         if (validates and validation is not None) or source.needs(training.step):
             with clock.measure("publish"):
                 weights = publisher.publish(training.arm.name, training.step, training.policy.named_weights())
             offer(weights, validates)
 
     def offer(weights: WeightRef, validates: bool) -> None:
-        """Hands published weights, held once, to whoever needs them."""
+        """Pass published weights to the rollout source and, if `validates`, to validation."""
+        # The publisher returns the weights with one reference. Each user takes its own before it is released
+        # here, so that the slot is not reused while a job still reads it.
         source.published(weights)
         if validates and validation is not None:
             publisher.hold(weights)
@@ -87,14 +101,18 @@ def _train(
         publisher.release(weights)
 
     def save() -> None:
-        source.settle()  # a run that resumes from the checkpoint records only the steps after it
+        # A resumed run records only later steps, so the records up to this step must be safe first.
+        source.settle()
         held = source.held(training.step)
         owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
+        # Jobs in flight need older weights after a restart, so the checkpoint includes them, each version
+        # once.
         lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
         training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
 
     first, moved = training.step, False
     validating = training.resumed.get("validating", [0])
+    # After a restart, older versions come first: rollouts of the next steps are still due under them.
     for weights in training.publish_carried(publisher):
         offer(weights, weights.version in validating)
     publish(training.step in validating)
@@ -102,9 +120,11 @@ def _train(
         _wait_for_rollouts(training, source, clock, save)
         rollouts = source.take(training.step + 1)
         metrics = source.report(rollouts)
+        # True if the current weights sampled these rollouts, so that sampler and policy should agree.
         sampled_here = not training.context.profile.grpo.replay and rollouts.version == training.step
         with clock.measure("train"):
             metrics |= gradient.train_on(rollouts, sampled_here)
+        # Free the rollouts before publishing: jobs for later steps may start under the new weights.
         source.trained(rollouts.step)
         training.step = rollouts.step
         moved |= metrics["train/grad_norm"] != 0.0
@@ -118,6 +138,7 @@ def _train(
         if training.is_due(settings.checkpoint_every) or last:
             save()
     source.settle()
+    # An unchanged policy is a valid but useless result; warn about its cause.
     if not moved and training.step > first:
         training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
     if validation is not None:
@@ -125,7 +146,7 @@ def _train(
 
 
 def _wait_for_rollouts(training: Training, source: Source, clock: Clock, save: Callable[[], None]) -> None:
-    """Return when the next step's rollouts are there. Commands are obeyed meanwhile."""
+    """Wait until the next step's rollouts have arrived, and handle commands between polls."""
     is_there = False
     while not is_there:
         with clock.measure("wait_for_rollouts"):

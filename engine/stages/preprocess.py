@@ -1,7 +1,10 @@
-"""The stage `preprocess`: traces and questions through the template and the tokenizer, once, into mapped arrays.
+"""The stage `preprocess`: template and tokenise traces and questions once.
 
-A training sequence is the prompt's ids, the answer's ids and, where the solution is whole, the end-of-sequence id.
-One that is too long is cut and then does not end: it has no end-of-sequence id and is `finished=False`.
+    traces, questions ─▶ template ─▶ tokenizer ─▶ memory-mapped arrays
+
+A training sequence is the prompt's ids, the answer's ids and, if the solution is complete, the
+end-of-sequence id. A sequence that is too long is cut: it then has no end-of-sequence id and is
+`finished=False`.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ from store.records import Event
 
 Item = TypeVar("Item")
 STAGE = "preprocess"
-BATCH = 1000  # texts tokenised at a time: enough for the tokenizer's threads, often enough for progress
+# Texts tokenised at a time: enough for the tokenizer's threads, small enough for frequent progress.
+BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """Prompts to make: a split under one template with some worked examples before each question."""
+    """Prompts to create: a split under one template, with `shots` worked examples before each question."""
 
     split: SplitName
     template: str
@@ -39,7 +43,10 @@ class PromptSet:
 
 
 def run(context: Context) -> None:
-    """Makes sequences and prompts, or finds them made."""
+    """Create sequences and prompts, or reuse them.
+
+    Raises: StageFailed if the template or the tokenizer does not fit the data.
+    """
     folder = inputs.preprocess_folder(context)
     if is_whole(context, folder, STAGE):
         message = f"already done for the same inputs: {folder.name}"
@@ -51,7 +58,7 @@ def run(context: Context) -> None:
 
 
 def prompt_sets(context: Context) -> list[PromptSet]:
-    """What the later stages ask for: 0-shot prompts of training, and test prompts as the eval settings say."""
+    """Return the prompt sets of later stages: 0-shot for training, and those of the eval settings."""
     form = context.profile.preprocess.template
     sets = [PromptSet("train", form, 0), PromptSet("validation", form, 0)]
     held_out: list[SplitName] = ["test", "platinum"] if context.profile.data.platinum else ["test"]
@@ -85,7 +92,7 @@ def _make(context: Context, folder: Path) -> None:
 
 
 def _to_train_on(context: Context) -> tuple[list[Trace], int]:
-    """The traces that SFT learns from, and how many are left out because they are marked as wrong."""
+    """Return the traces for SFT, and the number of traces left out because they are marked as wrong."""
     traces = inputs.traces(context)
     if context.profile.traces.wrong_answers != "mark":
         return traces, 0
@@ -94,7 +101,7 @@ def _to_train_on(context: Context) -> tuple[list[Trace], int]:
 
 
 class _Work:
-    """Tokenises for one output folder and counts what was long."""
+    """Tokenises the texts of one output folder and counts those that are too long."""
 
     def __init__(self, context: Context, tokenizer: Any, progress: Progress) -> None:
         self.context, self.tokenizer, self.progress = context, tokenizer, progress
@@ -107,7 +114,7 @@ class _Work:
     def prompts(
         self, folder: Path, chosen: PromptSet, rows: Sequence[Row], examples: Sequence[Row]
     ) -> list[list[int]]:
-        """Write the prompts of a set. One that leaves no room for a completion loses its beginning, and is counted."""
+        """Write the prompts of a set. Cut the start of prompts without room for a completion; count them."""
         instruction = self.settings.system_prompt
         found: list[list[int]] = []
         texts: list[str] = []
@@ -134,11 +141,11 @@ class _Work:
     def sequences(
         self, folder: Path, traces: Sequence[Trace], prompt_ids: dict[str, list[int]]
     ) -> dict[str, Any]:
-        """Writes the training sequences of `traces`; what was counted on the way."""
+        """Write the training sequences of `traces`; return the counts for the report."""
         end = self.tokenizer.eos_token_id
         if end is None:
             raise StageFailed(
-                "preprocess: the tokenizer has no end-of-sequence token; answers could never end"
+                "preprocess: the tokenizer has no end-of-sequence token; set eos_token in its configuration"
             )
         most = self.settings.max_tokens
         made: list[tuple[Trace, list[int], int, bool]] = []
@@ -152,7 +159,9 @@ class _Work:
             else:
                 no_room += 1
         if traces and not made:
-            raise StageFailed(f"preprocess: all prompts fill preprocess.max_tokens = {most} alone; raise it")
+            raise StageFailed(
+                f"preprocess: no prompt leaves room for an answer in preprocess.max_tokens = {most}; raise it"
+            )
         write_rows(folder, "sequences", [ids for _, ids, _, _ in made])
         np.save(
             folder / "sequences.prompt_lengths.npy", np.array([length for _, _, length, _ in made], np.int32)
@@ -168,7 +177,7 @@ class _Work:
         }
 
     def warn_of_cuts(self) -> None:
-        """Log which prompts lost their beginning: they are not what another program would ask."""
+        """Log how many prompts lost their start, because their results do not compare with other programs."""
         cut = {name: found["cut"] for name, found in self.report["prompts"].items() if found["cut"]}
         if cut:
             counts = ", ".join(f"{count:,} of {name}" for name, count in cut.items())
@@ -179,7 +188,7 @@ class _Work:
             self.context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
 
     def _shortened(self, ids: list[int]) -> list[int]:
-        """Return the last `longest_prompt` ids; a beginning-of-sequence id stays the first one."""
+        """Return the last `longest_prompt` ids; keep a beginning-of-sequence id in first place."""
         if len(ids) <= self.longest_prompt:
             return ids
         kept = [] if ids[0] != self.tokenizer.bos_token_id else ids[:1]
@@ -198,7 +207,7 @@ class _Work:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The report in one line."""
+    """Return the report as one line."""
     sequences = report["sequences"]
     cut = sum(found["cut"] for found in report["prompts"].values())
     return (

@@ -1,10 +1,14 @@
-"""The stage `pretrain` (demo only): makes tokenizer and base model and trains it on solutions of mixed quality.
+"""The stage `pretrain` (demo only): make and train the tokenizer and base model.
 
-At first every solution shows its work; later, for most kinds of problem, a share does and the others only guess. So
-the base can work but mostly does not, and SFT on worked solutions and GRPO by reward have something to bring out.
-Worked solutions come first because the same steps then teach more than twice as much arithmetic; a few kinds stay
-worked so that the base, asked greedily, succeeds as often under one seed as under another. The batch of step t is a
-pure function of seed and t, and its problems are made as they are needed: none comes from the held-out split.
+The base learns from solutions of mixed quality. At first every solution shows its work. Later, for most kinds
+of problem, only a share does and the others guess. So the base can show its work but mostly does not, and
+both SFT and GRPO can improve it.
+
+Worked solutions come first because the same steps then teach more than twice as much arithmetic. A few kinds
+always show their work, so that greedy accuracy of the base hardly depends on the seed.
+
+The batch of step t is a pure function of seed and t. Its problems are generated when needed, and none belongs
+to the held-out split.
 """
 
 from __future__ import annotations
@@ -37,9 +41,12 @@ from profiles.training import Pretrain
 
 
 def run(context: Context) -> None:
-    """Trains the base arm to its last step, from its newest checkpoint where there is one."""
+    """Train the base arm to its last step, from its newest checkpoint if there is one.
+
+    Raises: StageFailed if the plan gives no arm.
+    """
     if context.arm is None:
-        raise StageFailed("pretrain: it makes an arm, and none was named")
+        raise StageFailed("pretrain: internal error: the plan gives no arm to train; please report it")
     shape, hardware = context.profile.pretrain, context.profile.hardware
     root = context.folder.checkpoints(context.arm.name)
     if newest_whole(context, root) is None:
@@ -49,7 +56,7 @@ def run(context: Context) -> None:
 
 
 def recipe(shape: Pretrain) -> Settings:
-    """The optimizer's settings: cosine schedule, no validation, as the model has nothing to be chosen by."""
+    """Return the optimizer's settings: cosine schedule, no validation because no checkpoint is selected."""
     return Settings(
         learning_rate=shape.learning_rate,
         warmup_steps=shape.warmup_steps,
@@ -61,7 +68,7 @@ def recipe(shape: Pretrain) -> Settings:
 
 
 def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[Sequence]:
-    """The training sequences of a step, counted from 0: `batch_size` training problems, worked or guessed."""
+    """Return `batch_size` training sequences, worked or guessed, for `step` (counted from 0)."""
     rng = random.Random(derived_seed("pretrain", seed, step))
     chosen = list(islice(endless(rng, "train"), shape.batch_size))
     solutions = [
@@ -84,7 +91,7 @@ def _shows_work(problem: Problem, shape: Pretrain, step: int, rng: random.Random
 
 
 def _make(root: Path, shape: Pretrain, seed: int, device: str) -> None:
-    """Writes tokenizer and untrained model as the checkpoint of step 0."""
+    """Write tokenizer and untrained model as the checkpoint of step 0."""
     tokenizer: Any = make_tokenizer(shape.vocabulary)
     policy = Policy(make_model(shape, tokenizer, seed), device)
     optimizer = Optimizer(policy.precision, recipe(shape), shape.steps)

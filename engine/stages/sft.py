@@ -1,8 +1,10 @@
-"""The stage `sft`: supervised fine-tuning on worked solutions, by next-token cross-entropy of the answers.
+"""The stage `sft`: supervised fine-tuning on worked solutions.
 
-The batch of step t is a pure function of seed and t; the loss of a batch is the mean over its answer tokens,
-end-of-sequence included where the answer ended by itself. Validation runs beside training on the worker; that of step 0
-takes the weights from the model that the arm starts from, so that training need not wait for a first copy of them.
+The loss is next-token cross-entropy: the mean over all answer tokens of the batch, including end-of-sequence
+if the answer ended by itself. The batch of step t is a pure function of seed and t.
+
+Validation runs on the worker in parallel with training. Step 0 is validated with the weights of the initial
+model's checkpoint, so that training does not wait for a first copy of them.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ from engine.learning.packing import pack
 from engine.learning.training import Clock, Training
 from engine.learning.validation import Validation, beside
 
-SLOTS_AHEAD = (
-    4  # of shared memory: as many validations come due while a worker starts, and hold their weights
-)
+# Slots of shared memory. Up to this many validations become due, and hold weights, while a worker starts.
+SLOTS_AHEAD = 4
 
 
 def run(context: Context) -> None:
-    """Trains the context's arm to its last step, from its newest checkpoint where there is one."""
+    """Train the context's arm to its last step, from its newest checkpoint if there is one.
+
+    Raises: StageFailed if there are no training sequences, or a batch has no answer tokens.
+    """
     settings = context.profile.sft
     sequences = inputs.sequences(context)
     if not len(sequences):
@@ -54,7 +58,7 @@ def _train(
     seed = (training.context.seed, training.arm.name)
 
     def validate(is_due: bool) -> None:
-        """All that validation costs the trainer: the copy of its weights when one `is_due`, and reading what came."""
+        """Submit a validation if one `is_due`, and collect finished ones. The only cost is a weight copy."""
         if validation is None:
             return
         with clock.measure("validate"):
@@ -96,7 +100,7 @@ def _train(
 
 
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
-    """One optimizer step on `batch`; the loss is the mean over all of its answer tokens."""
+    """Take one optimizer step on `batch`; the loss is the mean over all its answer tokens."""
     loss, tokens = training.budget.run(
         training.step, lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
     )
@@ -110,10 +114,13 @@ def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
 
 
 def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[float, int]:
-    """Gathers the gradients of this rank's share of `batch`, `budget` tokens at a time; the batch's loss and tokens."""
+    """Accumulate the gradients of this rank's share of `batch`, at most `budget` tokens at a time.
+
+    Returns: the mean loss of the whole batch, and its number of tokens.
+    """
     answer_tokens = sum(sequence.response_length for sequence in batch)
     if answer_tokens == 0:
-        raise StageFailed("sft: a batch without a single answer token; raise preprocess.max_tokens")
+        raise StageFailed("sft: a batch has no answer tokens; raise preprocess.max_tokens")
     total = torch.zeros((), device=training.device)
     for packed in pack(batch, budget, share=ranks.share()):
         loss, _ = training.policy.cross_entropy(packed.to(training.device))
@@ -124,5 +131,5 @@ def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[f
 
 
 def rates(metrics: dict[str, float], times: dict[str, float]) -> dict[str, float]:
-    """`times` and the real tokens a second that they amount to."""
+    """Return `times` (seconds) with the tokens per second, padding excluded."""
     return {**times, "train/tokens_per_second": metrics["train/tokens"] / times["time/train"]}

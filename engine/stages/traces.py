@@ -1,4 +1,7 @@
-"""The stage `traces`: the worked solutions that SFT learns from, one file for all of them, and a report."""
+"""The stage `traces`: write the worked solutions for SFT and a report.
+
+The source is either the data set's own solutions or a teacher model.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ STAGE = "traces"
 
 
 def run(context: Context) -> None:
-    """Makes the traces, or finds them made."""
+    """Create the traces, or reuse them.
+
+    Raises: StageFailed if no solution states its row's answer.
+    """
     folder = inputs.traces_folder(context)
     if is_whole(context, folder, STAGE):
         message = f"already done for the same inputs: {folder.name}"
@@ -51,13 +57,15 @@ def _own(context: Context, folder: Path) -> None:
         )
     if not kept and found:
         raise StageFailed(
-            f"traces: no solution of {name} states its row's answer (first: {contradict[0]}); correct the data"
+            f"traces: no solution of {name} states the answer of its row (first: {contradict[0]});"
+            " fix the data"
         )
     _write(folder, kept, report | {"summary": summary})
 
 
 def _from_teacher(context: Context, folder: Path) -> None:
-    from engine.traces.collect import collect  # the client library takes a second to import
+    # Import late: the client library takes a second to import.
+    from engine.traces.collect import collect
 
     rows = inputs.rows(context, "train")
     found, report = collect(context, rows)
