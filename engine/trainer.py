@@ -1,7 +1,7 @@
-"""The trainer process: walks a run's plan, one stage after another, and marks each as done.
+"""The trainer process: run the stages of a plan in order and mark each as done.
 
-It is started by the supervisor and started again after a crash: steps that are marked are passed over, and a stage
-that was cut off goes on from its own checkpoint. Its only outputs are records, checkpoints and jobs for the worker.
+The supervisor starts it, and restarts it after a crash. Marked steps are then skipped, and an interrupted
+stage continues from its own checkpoint. Its only outputs are records, checkpoints and jobs for the worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from store.records import Event, Record
 
 
 class TrainerChild(Protocol):
-    """What the supervisor gives its trainer."""
+    """The interface that the process provides to the trainer's main function."""
 
     @property
     def control(self) -> Control: ...
@@ -36,9 +36,10 @@ class TrainerChild(Protocol):
 
 
 def main(folder: RunFolder, child: TrainerChild) -> int:
-    """Run what is left of the plan and return an exit status.
+    """Run the remaining steps of the plan and return an exit status.
 
-    0: all done; 1: a stage failed; 3: stopped by request; 4: the plan ran to its end, but parts of a stage failed.
+    0: all done; 1: a stage failed; 3: stopped by request; 4: the plan was completed, but parts of a stage
+    failed.
     """
     config = json.loads(folder.config.read_text(encoding="utf-8"))
     profile = Profile.model_validate(config["profile"])
@@ -54,14 +55,14 @@ def main(folder: RunFolder, child: TrainerChild) -> int:
 
 
 def marker(folder: RunFolder, step: Step) -> Path:
-    """The file that says that `step` has run to its end in this run."""
+    """Return the file that marks `step` as finished in this run."""
     return folder.path / "finished" / step.label
 
 
 def _left(
     folder: RunFolder, profile: Profile, seed: int, plan: Sequence[Step], child: TrainerChild
 ) -> list[Step]:
-    """Return the steps to do: those without a mark, and those whose output the others need and which is damaged."""
+    """Return the steps to run: those without a mark, or with missing or damaged output in the cache."""
     unmarked = {step for step in plan if not marker(folder, step).is_file()}
     if not unmarked:
         return []
@@ -69,14 +70,15 @@ def _left(
 
 
 def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> bool:
-    """Return False if a marked step left its output in the cache and it is gone or damaged."""
+    """Return False if the step's cached output is missing or damaged."""
     if step.stage not in inputs.CACHED:
         return True
     context = Context(folder, profile, seed, step.stage, None, child.emit, child.control, child.generation)
     try:
         return is_whole(context, inputs.CACHED[step.stage](context), step.stage)
     except StageFailed:
-        return True  # what the output follows from is gone: the stage that reads it says so
+        # The inputs of the output are missing. The stage that reads them reports that.
+        return True
 
 
 def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> int:
@@ -92,7 +94,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
         child.control.boundary()
         _do(context, child)
     except StopRequested:
-        report("stopped", "stopped by request; goes on from its last checkpoint")
+        report("stopped", "stopped by request; a resume continues from the last checkpoint")
         return 3
     except StageFailed as error:
         report("failed", str(error))
@@ -101,15 +103,17 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
         report("incomplete", str(error))
         return INCOMPLETE
     report("finished", f"{time.monotonic() - began:.1f} s")
+    # The mark must not be ahead of the journal, or a resumed run would skip a stage with missing records.
     child.control.settled()
     _mark(folder, step)
     return 0
 
 
 def _do(context: Context, child: TrainerChild) -> None:
-    """The context's stage: on this process alone, or where it trains an arm on as many as the profile asks for."""
+    """Run the stage in this process or, if it trains an arm, on the profile's number of trainer processes."""
     if context.arm is not None and context.profile.hardware.trainer_processes > 1:
-        from engine.processes.rank_processes import run_on_ranks  # loads torch, which not every stage needs
+        # Import late: this loads torch, which not every stage needs.
+        from engine.processes.rank_processes import run_on_ranks
 
         run_on_ranks(context, child.report_fault)
     else:

@@ -1,8 +1,10 @@
-"""The worker process: takes jobs by priority, generates under the weights they name, grades and streams completions.
+"""The worker process: generate, grade and return completions for the trainer's jobs.
 
-One job is generated at a time and never mixed with another. A job that cannot be done is answered with JobFailed and
-the worker goes on; when the trainer goes away, what was under way for it is dropped; when the supervisor says stop
-(or dies), the worker ends between two tokens.
+    jobs ─▶ queue by priority ─▶ load weights ─▶ generate ─▶ grade ─▶ Completion …, JobDone
+
+One job is generated at a time and never mixed with another. If a job cannot be done, the worker returns
+JobFailed and takes the next one. If the trainer exits, its unfinished work is dropped. If the supervisor
+sends `stop` or dies, the worker exits between two tokens.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ from store.records import Event, Record, Scalar
 
 
 class Child(Protocol):
-    """What the worker needs of its process; engine.processes.child.WorkerChild gives it."""
+    """The worker's interface to its process; engine.processes.child.WorkerChild implements it."""
 
     jobs: Receiver[Request]
     results: Sender[Result]
@@ -62,19 +64,21 @@ class Child(Protocol):
 
 
 class Ended(Exception):
-    """The trainer sent Stop."""
+    """Raised if the trainer sent Stop."""
 
 
 def main(folder: RunFolder, child: WorkerChild) -> None:
-    """Serves jobs until told to stop. The model is loaded at once where it is there, else with the first job."""
+    """Serve jobs until a stop. Load the model at once if it exists, else with the first job."""
     profile = Profile.model_validate(json.loads(folder.config.read_text())["profile"])
 
     def generator() -> Generator | None:
         try:
             source = arms.tokenizer_source(folder, profile)
         except StageFailed:
-            return None  # the base model is still to be made
-        from engine.generators.build import build  # imports torch, and what generates
+            # The stage `pretrain` has not created the base model yet.
+            return None
+        # Import late: this loads torch and the generator's library.
+        from engine.generators.build import build
 
         return build(
             profile, source, lambda phase, detail: child.emit(_phase(phase, detail)), child.trainer_idle
@@ -84,7 +88,7 @@ def main(folder: RunFolder, child: WorkerChild) -> None:
 
 
 def located(weights: WeightRef, model: Model) -> WeightRef:
-    """`weights` with a local folder for the hub name of the profile's model; others as they are."""
+    """Return `weights` with a local folder in place of the hub name of the profile's model."""
     if weights.location != model.source:
         return weights
     from engine.generators.checkpoint import model_folder
@@ -98,7 +102,7 @@ def _phase(phase: str, detail: str) -> Event:
 
 @dataclass(slots=True)
 class Tally:
-    """What a job has taken so far."""
+    """Time (seconds) and tokens that a job has taken so far."""
 
     idle: float
     loading: float = 0.0
@@ -117,9 +121,10 @@ class _Waiting:
 
 
 class Worker:
-    """Serves one job after the other.
+    """Serves one job after another.
 
-    `build` gives the generator, or None while there is no model yet; `locate` says where weights lie on this machine.
+    `build` returns the generator, or None before the first model exists. `locate` returns weights with their
+    place on this machine.
     """
 
     def __init__(
@@ -133,12 +138,11 @@ class Worker:
         self._locate = locate
         self._generator = build()
         self._waiting: list[_Waiting] = []
-        self._serving: tuple[str, int, str] | None = (
-            None  # arm, version, location of the weights in the generator
-        )
+        # Arm, version and location of the weights in the generator.
+        self._serving: tuple[str, int, str] | None = None
 
     def serve(self) -> None:
-        """Until Stop, or until the process is asked to end."""
+        """Serve jobs until Stop, or until the process is asked to stop."""
         try:
             while True:
                 try:
@@ -169,7 +173,7 @@ class Worker:
             self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
 
     def _listen(self) -> None:
-        """Takes in whatever has come, without waiting; raises Ended or ChannelClosed where that ends the job."""
+        """Queue the jobs that have arrived, without waiting. Ended and ChannelClosed end the current job."""
         while (request := self._child.jobs.get(0.0)) is not None:
             self._accept(request)
 
@@ -203,8 +207,9 @@ class Worker:
         self._report(job, tally)
 
     def _evaluate(self, job: SuiteJob) -> None:
-        """Answers a suite job with the rows of its task."""
-        from engine.suite.evaluate import evaluate  # imports lm-eval
+        """Evaluate a suite job and return the rows of its task."""
+        # Import late: this loads lm-eval.
+        from engine.suite.evaluate import evaluate
         from engine.suite.model import GeneratorModel
         from engine.suite.window import effective
 
@@ -215,27 +220,31 @@ class Worker:
         window = effective(job.task.window, generator.positions) if job.task.window else 0
         if window > generator.longest:
             raise JobRefused(
-                f"eval.window: {window} tokens are more than the {generator.longest} of hardware.max_model_len"
+                f"eval.window: {window} tokens exceed hardware.max_model_len = {generator.longest}; lower it"
             )
         model = GeneratorModel(generator, self._listen, job.task.seed, window, report)
         rows = tuple(evaluate(model, job.task, job.weights.arm, job.weights.version))
         self._child.results.put(SuiteDone(job.job_id, job.kind, rows))
 
     def _with_weights(self, weights: WeightRef) -> Generator:
-        """The generator, made if need be, with `weights` in it."""
+        """Return the generator with `weights` loaded; build it first if needed."""
         if self._generator is None:
             self._generator = self._build()
         if self._generator is None:
-            raise JobRefused("there is no model yet that a worker could load; the base arm has no checkpoint")
+            raise JobRefused(
+                "the worker has no model to load yet: the base arm has no checkpoint; train it first"
+            )
         wanted = (weights.arm, weights.version, weights.location)
         if wanted != self._serving:
-            self._serving = None  # weights that are refused only after they were read have replaced the old
+            # Rejected weights may have partly replaced the old ones, so nothing counts as loaded until `load`
+            # succeeds.
+            self._serving = None
             self._generator.load(self._locate(weights))
             self._serving = wanted
         return self._generator
 
     def _generate(self, job: Job, generator: Generator, tally: Tally) -> tuple[int, ...]:
-        """Streams the job's completions; returns the indices of the groups to use."""
+        """Send the job's completions as they finish; return the prompt indices of the groups to use."""
         groups = Groups(job)
         golds = {prompt.index: prompt.gold for prompt in job.prompts}
         waiting: deque[GenerationRequest] = deque()
@@ -258,7 +267,7 @@ class Worker:
         return groups.kept()
 
     def _report(self, job: Job, tally: Tally) -> None:
-        """Report the worker's metrics under the step (N: the N-th update) that its rollouts are for."""
+        """Emit the worker's metrics under the step (N: the N-th update) that its rollouts are for."""
         if job.kind != "rollout":
             return
         arm, step = job.weights.arm, job.step
@@ -269,14 +278,14 @@ class Worker:
 
 
 def requests(job: Job, prompt: Prompt) -> Iterable[GenerationRequest]:
-    """The completions to make of one prompt, each with its own seed."""
+    """Yield the generation requests of one prompt, each with its own seed."""
     for sample in range(job.samples):
         seed = completion_seed(job.seed, job.step, prompt.index, sample)
         yield GenerationRequest(prompt.index, sample, prompt.token_ids, seed)
 
 
 def graded(job: Job, generated: Generated, gold: str, generator: Generator) -> Completion:
-    """A finished completion with its text and the grader's verdict."""
+    """Return a finished completion with its text and the grader's verdict."""
     text = text_of(generator.tokenizer, generated.token_ids, job.sampling.stop)
     verdict = grade(text, gold, truncated=generated.finish == "length")
     return Completion(
@@ -295,12 +304,15 @@ def graded(job: Job, generated: Generated, gold: str, generator: Generator) -> C
 
 
 def check(job: Job, generator: Generator) -> None:
-    """JobRefused where the job makes no sense for this model, with the first thing that is wrong."""
+    """Check that the job is valid for this model.
+
+    Raises: JobRefused with the first fault.
+    """
     room = generator.longest - job.sampling.max_new_tokens
     if job.samples < 1 or job.sampling.max_new_tokens < 1 or not job.prompts:
         raise JobRefused("a job needs at least one prompt, one sample and one new token")
     if not 0 <= job.wanted <= len(job.prompts):
-        raise JobRefused(f"{job.wanted} prompts wanted of {len(job.prompts)}")
+        raise JobRefused(f"the job wants {job.wanted} prompts but has {len(job.prompts)}")
     if job.sampling.temperature < 0.0 or not 0.0 < job.sampling.top_p <= 1.0:
         raise JobRefused("sampling needs a temperature of 0 or more and a top_p in (0, 1]")
     if len({prompt.index for prompt in job.prompts}) != len(job.prompts):
@@ -308,11 +320,13 @@ def check(job: Job, generator: Generator) -> None:
     for prompt in job.prompts:
         ids = prompt.token_ids
         if len(ids) == 0 or int(ids.min()) < 0 or int(ids.max()) >= generator.vocabulary:
-            raise JobRefused(f"prompt {prompt.ex_id}: it needs token ids, all below {generator.vocabulary}")
+            raise JobRefused(
+                f"prompt {prompt.ex_id}: its token ids must exist and be below {generator.vocabulary}"
+            )
         if len(ids) > room:
             raise JobRefused(
-                f"prompt {prompt.ex_id} has {len(ids)} tokens and may have {room} beside "
-                f"{job.sampling.max_new_tokens} new ones; raise hardware.max_model_len"
+                f"prompt {prompt.ex_id} has {len(ids)} tokens, but {job.sampling.max_new_tokens} new ones "
+                f"leave room for {room}; raise hardware.max_model_len"
             )
         try:
             read_gold(prompt.gold)

@@ -315,7 +315,7 @@ def test_an_error_that_comes_again_ends_the_run_with_its_words(tmp_path: Path, r
     error = f"FileNotFoundError: [Errno 2] No such file or directory: '{role}.toml'"
     ended = f"{role} ended: {error}; exit status 1, see logs/{role}.log"
     assert last_reason(folder) == f"{ended} (2 times without progress)"
-    assert f"{ended}; starts again in 0 s" in [event.message for event in events(folder, "log")]
+    assert f"{ended}; restarting in 0 s" in [event.message for event in events(folder, "log")]
     assert [event.message for event in events(folder, "process")].count(ended) == 2
     for command in ("runs", "status"):
         assert error in mathrl(tmp_path, command).stdout

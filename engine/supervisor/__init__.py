@@ -1,2 +1,5 @@
-"""One detached supervisor a run: it alone starts, watches, restarts and ends the run's engine processes, and it alone
-writes the run's journal. `python -m engine.supervisor RUN_PATH`."""
+"""The detached supervisor of a run: `python -m engine.supervisor RUN_PATH`.
+
+Only the supervisor starts, watches, restarts and ends the run's engine processes, and only it writes the
+journal.
+"""

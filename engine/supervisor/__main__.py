@@ -1,4 +1,7 @@
-"""`python -m engine.supervisor RUN_PATH [READY_DESCRIPTOR]`: the supervisor of one run, started by engine/launch.py."""
+"""Entry point of a run's supervisor, started by engine/launch.py.
+
+python -m engine.supervisor RUN_PATH [READY_DESCRIPTOR]
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from store.journal import JournalBusy
 
 
 def main(arguments: list[str]) -> int:
-    """Supervises the run. A word is written to READY_DESCRIPTOR once the run is held and its start is journaled."""
+    """Supervise the run and return the exit status.
+
+    `ready` is written to READY_DESCRIPTOR once the run is locked and its start is in the journal.
+    """
     path = Path(arguments[0])
     folder = RunFolder(path.parent.parent, path.name)
     config = json.loads(folder.config.read_text(encoding="utf-8"))
@@ -31,13 +37,13 @@ def main(arguments: list[str]) -> int:
         other = holder(lock_path(folder))
         who = "" if other is None else f", its supervisor is process {other.pid}"
         print(
-            f"run {folder.run_id}: is live already{who}; `mathrl-tui attach {folder.run_id}` follows it",
+            f"run {folder.run_id}: is live already{who}; `mathrl-tui attach {folder.run_id}` shows it",
             file=sys.stderr,
         )
         return 1
     except (JournalBusy, OSError) as error:
-        again = f"put that right, then `mathrl-tui run --resume {folder.run_id}`"
-        print(f"run {folder.run_id}: cannot be supervised: {error}; {again}", file=sys.stderr)
+        again = f"fix that, then try again with `mathrl-tui run --resume {folder.run_id}`"
+        print(f"run {folder.run_id}: its supervisor cannot start: {error}; {again}", file=sys.stderr)
         return 1
     if len(arguments) > 1:
         ready = int(arguments[1])

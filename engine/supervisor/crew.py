@@ -1,4 +1,7 @@
-"""The run's engine processes together: started, linked to each other, started again, ended."""
+"""The run's engine processes as a group: start, connect, restart and end them.
+
+_due (role, start time) ─ start_due ─▶ children ─ ended, bury ─▶ start_again or replace ─▶ _due
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,20 @@ from engine.supervisor.restarts import Restarts
 from profiles import Profile
 from store.home import RunFolder
 
-WORKER_GRACE_SECONDS = 10.0  # to end in order; then it is killed, and nothing is lost by that
+# A worker that has not exited after this time is killed. Nothing is lost by that.
+WORKER_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Main functions of the engine processes, as "module:function" so that the supervisor loads none of them."""
+    """Main functions of the processes as "module:function", so that the supervisor imports none of them."""
 
     trainer: str = "engine.trainer:main"
     worker: str = "engine.worker:main"
 
 
 class Crew:
-    """A trainer, and a worker where the plan needs one."""
+    """The trainer, and a worker if the plan needs one."""
 
     def __init__(self, entries: Entries, folder: RunFolder, profile: Profile, plan: Sequence[Step]) -> None:
         self._entries = entries
@@ -37,10 +41,13 @@ class Crew:
         self._hardware = profile.hardware
         self._plan = plan
         self._has_worker = needs_worker(profile, plan)
-        self._wants_worker = self._has_worker  # False once the trainer waits for no more answers
-        self._trainer_idle = False  # when the worker was started
+        # False once the trainer needs no further results.
+        self._wants_worker = self._has_worker
+        # True if the current worker was started after all training was done.
+        self._trainer_idle = False
         self._claim = GpuClaim([])
-        self._due: dict[Role, float] = {}  # when each absent process is to be started, on the monotonic clock
+        # Start time of each process that does not run, in seconds of the monotonic clock.
+        self._due: dict[Role, float] = {}
         self.children: dict[Role, Child] = {}
         self.restarts: dict[Role, Restarts] = {
             "trainer": Restarts(profile.hardware.trainer_restarts),
@@ -48,37 +55,44 @@ class Crew:
         }
 
     def board(self, claim: GpuClaim) -> None:
-        """Everybody is to be started, on the GPUs of `claim`."""
+        """Schedule the start of all processes on the GPUs of `claim`."""
         self._claim = claim
         self._due = {"trainer": 0.0, "worker": 0.0} if self._has_worker else {"trainer": 0.0}
 
     def start_due(self) -> list[Child]:
-        """Starts whoever is due and links the two anew. Returns those started."""
+        """Start every due process and connect trainer and worker again; return the started ones."""
         roles = [role for role, due in self._due.items() if due <= time.monotonic()]
         started = [self._start(role) for role in roles]
+        # A new process on either side needs new channels, because the old ones lead to a process that has
+        # exited.
         if started and {"trainer", "worker"} <= self.children.keys():
             connect(self.children["trainer"], self.children["worker"])
         return started
 
     def next_start(self) -> float | None:
-        """Seconds until somebody is due; None where nobody is."""
+        """Return the seconds until the next start is due; None if none is scheduled."""
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
     def start_again(self, role: Role, fault: str) -> float | None:
-        """Plan the next start of a process that died of `fault` (empty: it was killed).
+        """Schedule the restart of a process that crashed.
 
-        Returns: seconds until then; None if it has died too often, or twice of the same error.
+        Args:
+            fault: the error that ended it, in one line; empty if it was killed.
+        Returns: seconds until the restart; None if it crashed too often, or twice with the same error.
         """
         delay = self.restarts[role].after_death(fault)
         if delay is not None:
             self._due[role] = time.monotonic() + delay
+        # The crashed trainer may have ended the worker already; the new trainer needs it again.
         if role == "trainer":
             self._want_worker()
         return delay
 
     def renew_worker(self) -> bool:
-        """The trainer is idle from now on: a worker that could use its GPUs and was started without them ends, to be
-        started again by `replace`. Whether that is so."""
+        """Stop the worker if it could use the GPUs of the now idle trainer; `replace` restarts it.
+
+        Returns: True if the worker was asked to stop.
+        """
         worker = self.children.get("worker")
         if worker is None or worker.leaves_by is not None or self._trainer_idle:
             return False
@@ -88,7 +102,7 @@ class Crew:
         return True
 
     def end_worker(self) -> None:
-        """This trainer waits for no more answers: the worker ends now, and none is started for this trainer."""
+        """Stop the worker, and start no other one for this trainer, which needs no further results."""
         self._wants_worker = False
         self._due.pop("worker", None)
         worker = self.children.get("worker")
@@ -96,76 +110,76 @@ class Crew:
             worker.dismiss(WORKER_GRACE_SECONDS)
 
     def is_done_with(self, child: Child) -> bool:
-        """Whether the end of `child` is no death: it was told to end, or is wanted no more."""
+        """Return True if the exit of `child` was expected: it was asked to stop or is not needed."""
         return child.leaves_by is not None or (child.role == "worker" and not self._wants_worker)
 
     def replace(self, child: Child) -> None:
-        """Plans the start of another in place of one that was done with, where there is to be one."""
+        """Schedule a successor of `child` after an expected exit, if one is needed."""
         if child.role == "worker" and self._wants_worker:
             self._due["worker"] = 0.0
 
     def hasten(self) -> None:
-        """Ends those that were told to end and have not, in time."""
+        """Kill every child that was asked to stop and has missed its deadline."""
         for child in self.children.values():
             if child.leaves_by is not None and time.monotonic() >= child.leaves_by:
                 child.kill()
 
     def progressed(self) -> None:
-        """The run recorded something new: whoever dies from now on starts a new row of deaths."""
+        """Reset the crash counts, because the run has recorded something new."""
         for restarts in self.restarts.values():
             restarts.progressed()
 
     def watched(self, *, reading: bool) -> list[Any]:
-        """What becomes ready when somebody says something (if `reading`) or ends."""
+        """Return the objects to wait for: exits of the children and, if `reading`, their messages."""
         ends: list[Any] = [child.process.sentinel for child in self.children.values()]
         if reading:
             ends += [child.connection for child in self.children.values() if child.is_open]
         return ends
 
     def messages(self, ready: Sequence[object]) -> Iterator[tuple[Child, FromChild]]:
-        """One message of everybody whose connection is ready."""
+        """Yield one message of every child with a ready connection."""
         for child in list(self.children.values()):
             if child.connection in ready:
                 yield child, child.receive()
 
     def ended(self) -> list[Child]:
-        """Those whose process is over; `bury` each."""
+        """Return the children that have exited; call `bury` for each."""
         return [child for child in self.children.values() if child.has_ended()]
 
     def bury(self, child: Child) -> Iterator[FromChild]:
-        """The last messages of a process that is over; then it is gone, with all that it had started."""
+        """Kill what an exited child has started, yield its last messages and remove it."""
         child.kill()
         while child.is_open and child.connection.poll():
             yield child.receive()
         del self.children[child.role]
 
     def order(self, verb: Verb, *roles: Role) -> None:
-        """Sends a command to those of `roles` that live."""
+        """Send a command to those of `roles` that run."""
         for role in roles:
             if role in self.children:
                 self.children[role].order(verb)
 
     def dismiss(self) -> None:
-        """Nobody is started any more."""
+        """Cancel all scheduled starts."""
         self._due = {}
 
     def kill(self) -> None:
-        """Ends everybody at once."""
+        """Cancel all scheduled starts and kill every child."""
         self.dismiss()
         for child in self.children.values():
             child.kill()
 
     def abandon(self) -> None:
-        """Whoever still lives sees its supervisor gone, and ends as it does when that dies."""
+        """Close the connections, so that a child that still runs exits as if its supervisor had died."""
         for child in self.children.values():
             child.connection.close()
 
     def release(self) -> None:
-        """Gives the GPUs back."""
+        """Release the GPUs."""
         self._claim.release()
 
     def _want_worker(self) -> None:
-        """There is to be a worker again, after a trainer that waited for no more answers."""
+        """Schedule a worker again, after a trainer that needed no further results."""
         self._wants_worker = self._has_worker
         if self._has_worker and "worker" not in self.children:
             self._due.setdefault("worker", 0.0)

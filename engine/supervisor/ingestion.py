@@ -1,4 +1,7 @@
-"""Brings the journal into DuckDB every second, on a thread of its own, so that a slow disk holds up nothing else."""
+"""Ingest the journal into DuckDB every second.
+
+It runs on its own thread, so that a slow disk does not block the supervisor.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from store.ingest import Ingester
 
 SECONDS = 1.0
 LAST_PATIENCE_SECONDS = 5.0
-KILLED_PATIENCE_SECONDS = 0.1  # a killed run's rows are left to the next reader
-END_SECONDS = 5.0  # the thread may be in a write to a disk that does not answer
+# The next reader of the store ingests the remaining rows of a killed run.
+KILLED_PATIENCE_SECONDS = 0.1
+# The thread may hang in a write to a disk that does not respond.
+END_SECONDS = 5.0
 
 
 class Ingestion:
-    """The supervisor's share in ingestion; consoles and commands do theirs."""
+    """The supervisor's part of ingestion. Consoles and commands ingest too."""
 
     def __init__(self, home: Path) -> None:
         self._ingester = Ingester(Database(home))
@@ -26,21 +31,21 @@ class Ingestion:
 
     @property
     def problem(self) -> str:
-        """Why the database is behind, in one line; empty when all is well."""
+        """The reason why the database is behind, in one line; empty if it is not."""
         return self._ingester.problem
 
     def end(self) -> None:
-        """End the thread; wait END_SECONDS at most."""
+        """Stop the thread; wait at most END_SECONDS."""
         self._over.set()
         self._thread.join(END_SECONDS)
 
     def catch_up(self, *, killed: bool = False) -> None:
-        """Apply what is left, in whole row groups. What cannot be applied now stays in the journal for others.
+        """Ingest the remaining rows in whole row groups. What cannot be ingested stays in the journal.
 
-        Takes LAST_PATIENCE_SECONDS at most while others hold the store, and almost none if the run was `killed`.
+        Waits at most LAST_PATIENCE_SECONDS for the store, or KILLED_PATIENCE_SECONDS if the run was `killed`.
         """
         if self._thread.is_alive():
-            print("the database is behind the journal: the disk does not answer", file=sys.stderr)
+            print("the database is behind the journal: the disk does not respond", file=sys.stderr)
             return
         self._ingester.apply(KILLED_PATIENCE_SECONDS if killed else LAST_PATIENCE_SECONDS, ROW_GROUP)
         if self.problem:

@@ -1,7 +1,7 @@
-"""Which records a run already has, so that what a resumed or restarted process says again is kept once.
+"""The records that a run already has, to drop those that a restarted process repeats.
 
-A record's identity is that of store/records.py. Pure; memory is bounded for scalars, where only the newest steps of a
-metric are kept one by one and every older step counts as known.
+The identity of a record is defined in store/records.py. This module has no side effects. Memory for scalars
+is bounded: only the newest steps of a metric are stored one by one, and every older step counts as known.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ RECENT_STEPS = 10_000
 
 
 class Known:
-    """The identities of the records so far."""
+    """The identities of all records so far."""
 
     def __init__(self) -> None:
-        self._below: dict[str, int] = {}  # every step of the metric below this one is known
+        # Every step of the metric below this one is known.
+        self._below: dict[str, int] = {}
         self._steps: dict[str, set[int]] = {}
         self._examples: set[tuple[str, int, str, str, int]] = set()
         self._events: set[tuple[str, str, str, str, int, float]] = set()
 
     def remember(self, record: Record) -> None:
-        """`record` is in the journal from before."""
+        """Add a record that is in the journal of an earlier supervisor."""
         self.add(record)
         if isinstance(record, Event):
             self._events.add(_event_key(record))
 
     def add(self, record: Record) -> bool:
-        """Whether `record` is new; it is known from now on. Events from living processes are always new."""
+        """Add `record` and return True if it is new. Events of running processes are always new."""
         if isinstance(record, Scalar):
             return self._add_scalar(record)
         if isinstance(record, Example):
@@ -38,7 +39,7 @@ class Known:
         return True
 
     def has_event(self, event: Event) -> bool:
-        """Whether this very event, to its time, was in the journal from before (for spooled ones)."""
+        """Return True if the same event with the same time was remembered. It is used for spooled events."""
         return _event_key(event) in self._events
 
     def _add_scalar(self, scalar: Scalar) -> bool:

@@ -1,4 +1,7 @@
-"""Keeps a run's logs within their size, on a thread of its own, so that a slow disk holds up nothing else."""
+"""Keep a run's logs within their maximum size.
+
+It runs on its own thread, so that a slow disk does not block the supervisor.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ SECONDS = 5.0
 
 
 class LogRotation:
-    """The supervisor's watch over the logs of its run: its own, and those of its processes."""
+    """Rotates the logs of the supervisor and of its processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -21,12 +24,13 @@ class LogRotation:
         self._thread.start()
 
     def end(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._over.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._over.wait(SECONDS):
             for log in growing_logs(self._folder):
-                with contextlib.suppress(OSError):  # a full disk: the log stays whole until there is room
+                # On a full disk the log stays as it is until there is room.
+                with contextlib.suppress(OSError):
                     rotate(log)

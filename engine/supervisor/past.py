@@ -1,4 +1,4 @@
-"""What a run's journal says when a supervisor takes the run over."""
+"""Summary of a run's journal, read when a supervisor takes the run over."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PORTION_BYTES = 8 << 20
 
 @dataclass(slots=True)
 class Past:
-    """`known` identities, the plan that the run is registered with, and its last state ('' for a new run).
+    """Known records, registered plan, last state ('' for a new run) and damage of a run's journal.
 
-    `damages` are the damaged places of the journal; `settled` those of which the journal has all rows again, and
-    `named` those that the run's log names already.
+    `damages` are the damaged places of the journal. `settled` are those with all rows in the journal
+    again, and `named` those that the run's log already reports.
     """
 
     known: Known
@@ -31,12 +31,12 @@ class Past:
 
     @property
     def unsettled(self) -> list[Damage]:
-        """Damaged places of which rows may be missing."""
+        """The damaged places that may have lost rows."""
         return [damage for damage in self.damages if damage.place not in self.settled]
 
 
 def read_past(journal: Path) -> Past:
-    """The journal read to its end, a portion at a time."""
+    """Read the journal to its end, PORTION_BYTES at a time, to bound memory."""
     past, position = Past(Known()), START
     while True:
         portion = scan(journal, position, PORTION_BYTES)

@@ -1,4 +1,4 @@
-"""A child process as its supervisor sees it: one connection, its group, its end."""
+"""The supervisor's view of a child process: connection, start and exit."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ class Child:
         self.process = process
         self.connection = connection
         self.outcome: Outcome | None = None
-        self.fault = ""  # the error that ended it, in one line
+        # The error that ended the process, in one line.
+        self.fault = ""
         self._log = folder.logs / f"{role}.log"
         self._log_start = mark(self._log)
-        self.is_open = True  # its connection has not ended yet
-        self.leaves_by: float | None = None  # it was told to end by then, on the monotonic clock
+        # True until the connection reaches its end.
+        self.is_open = True
+        # Deadline of a requested exit, in seconds of the monotonic clock.
+        self.leaves_by: float | None = None
         self._acknowledged = 0
 
     @property
@@ -51,92 +54,94 @@ class Child:
         return self.process.pid
 
     def order(self, verb: Verb) -> None:
-        """Sends a command; a dead child is none's concern here."""
+        """Send a command to the child. Ignore a child that has exited."""
         self._send(Order(verb))
 
     def dismiss(self, grace: float) -> None:
-        """Tells it to end, in `grace` seconds at most; its end is no death."""
+        """Ask the child to stop within `grace` seconds; its exit then does not count as a crash."""
         self.leaves_by = time.monotonic() + grace
         self.order("stop")
 
     def acknowledge(self, records: int) -> None:
-        """So many more of its records are in the journal."""
+        """Add `records` to the number of this child's journaled records, and send the total."""
         self._acknowledged += records
         self._send(Acknowledged(self._acknowledged))
 
     def link(self, reading: Connection[Any, Any], writing: Connection[Any, Any]) -> None:
-        """Hands over its ends of new channels."""
+        """Send the child its ends of new channels."""
         self._send(NewLink())
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             send_handle(self.connection, reading.fileno(), self.pid)
             send_handle(self.connection, writing.fileno(), self.pid)
 
     def receive(self) -> FromChild:
-        """What it says next; nothing, and `is_open` false, at the end of its connection."""
+        """Return the next batch of messages; at the end of the connection clear `is_open` and return []."""
         try:
             messages: FromChild = self.connection.recv()
-        except (
-            EOFError,
-            OSError,
-        ):  # OSError: it died in the middle of a message, or before it read all of ours
+        # OSError: the child was killed in the middle of a message, or before it read all messages.
+        except (EOFError, OSError):
             self.is_open = False
             return []
         return messages
 
     def has_ended(self) -> bool:
-        """Whether the process is over."""
+        """Return True if the process has exited."""
         return self.process.exitcode is not None
 
     def kill(self) -> None:
-        """Ends it and all that it started, at once."""
+        """Kill the process and every process that it started."""
         kill_marked(self._folder, self.role)
 
     def reap(self) -> str:
-        """After its end: frees it, and says how it ended."""
+        """Close the connection of an exited process; return how it ended, in words."""
         self.connection.close()
         code = self.process.exitcode
         assert code is not None
         if self.leaves_by is not None and code == -signal.SIGKILL:
-            return f"{self.role} was killed: it was told to end, and had not in time"
+            return f"{self.role} was killed: it did not exit in time after a stop"
         if code > 0 and self.outcome is None and not self.fault:
             self.fault = last_error(written_after(self._log, self._log_start))
         return how_it_ended(self.role, code, self.fault)
 
     def _send(self, message: FromSupervisor) -> None:
         if self.connection.closed:
-            return  # it is dead and buried, and its last records have come to the journal
+            # The child was reaped, and its last records are only now written to the journal.
+            return
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
 
 
 def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, threads: int) -> Child:
-    """Spawns the trainer process; `held` is kept open in it as long as it lives."""
+    """Spawn the trainer process. It holds `held` (inherited locks) until it exits."""
     ours, theirs = SPAWN.Pipe(duplex=True)
     process = SPAWN.Process(target=run_trainer, args=(main, folder, theirs, has_worker, held), name="trainer")
     return _start("trainer", folder, process, ours, theirs, threads)
 
 
 def start_worker(main: str, folder: RunFolder, trainer_idle: bool, held: object, threads: int) -> Child:
-    """Spawns the worker process."""
+    """Spawn the worker process; see `start_trainer`."""
     ours, theirs = SPAWN.Pipe(duplex=True)
     process = SPAWN.Process(target=run_worker, args=(main, folder, theirs, trainer_idle, held), name="worker")
     return _start("worker", folder, process, ours, theirs, threads)
 
 
 def connect(trainer: Child, worker: Child) -> None:
-    """Gives both a fresh pair of channels to each other."""
+    """Send both processes a new pair of channels to each other."""
     jobs_out, jobs_in = SPAWN.Pipe(duplex=False)
     results_out, results_in = SPAWN.Pipe(duplex=False)
     worker.link(jobs_out, results_in)
     trainer.link(results_out, jobs_in)
     for connection in (jobs_out, jobs_in, results_out, results_in):
-        connection.close()  # or nobody would ever see the other's end
+        # An end that stayed open here would hide the exit of the process that owns the other copy.
+        connection.close()
 
 
 def how_it_ended(role: str, code: int, fault: str = "") -> str:
-    """Return an exit code in words, with the error that led to it and where to look."""
+    """Return the exit code in words, with the error that caused it and the log to read."""
     if code == -signal.SIGKILL:
-        return f"{role} was killed by SIGKILL (by hand, or by the kernel for want of memory); see logs/{role}.log"
+        return (
+            f"{role} was killed by SIGKILL (by a user, or by the kernel: out of memory); see logs/{role}.log"
+        )
     if code < 0:
         return f"{role} was killed by {signal.Signals(-code).name}; see logs/{role}.log"
     if code == 0:
@@ -154,7 +159,8 @@ def _start(
     theirs: Connection[Any, Any],
     threads: int,
 ) -> Child:
-    ensure_running()  # the tracker that all children share must not carry the mark of one
+    # All children share one resource tracker. Start it here, so that it does not carry the mark of one child.
+    ensure_running()
     with _environment(marks(folder, role), threads):
         process.start()
     theirs.close()
@@ -163,8 +169,8 @@ def _start(
 
 @contextmanager
 def _environment(marks: dict[str, str], threads: int) -> Iterator[None]:
-    """What must stand in the environment before the child's libraries are loaded."""
-    # By bus, so that cuda:N is the N that the locks are for.
+    """Set the environment that the child's libraries read when they are imported; restore it afterwards."""
+    # Order GPUs by bus, so that cuda:N is the GPU that lock N stands for.
     wanted = {**marks, **NO_BARS, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     if threads:
         wanted["OMP_NUM_THREADS"] = str(threads)

@@ -1,8 +1,10 @@
-"""From the processes' records to the journal: repeated ones dropped, batches written, acknowledgements sent.
+"""Write the processes' records to the journal: drop repeated ones, batch, acknowledge.
 
-Where the journal cannot be written (a full disk), records wait here in a bounded queue, `trouble` says so, and the
-writing is tried again; when the queue is full its owner stops reading from the processes, whose own bounded queues
-then hold them up. Nothing is lost.
+    child ─▶ take ─▶ queue ─▶ flush ─▶ journal ─▶ acknowledge ─▶ child
+
+If the journal cannot be written (for example on a full disk), records wait in a bounded queue. `trouble`
+gives the reason, and the write is retried. When the queue is full, the supervisor stops reading from the
+processes. Their own bounded queues then block them. So no record is lost.
 """
 
 from __future__ import annotations
@@ -23,23 +25,23 @@ CAPACITY = 20_000
 
 
 class Journal(Protocol):
-    """What of store.journal.JournalWriter is used."""
+    """The part of store.journal.JournalWriter that the recorder uses."""
 
     def append(self, records: Sequence[Record]) -> object: ...
 
 
 class Source(Protocol):
-    """Who sent records and is told when they are safe."""
+    """The sender of records, which is notified when they are safe."""
 
     def acknowledge(self, records: int) -> None: ...
 
 
-# A record and who sent it; None: a repeated one, which has only to be acknowledged in its turn.
+# A record and its sender. None stands for a repeated record, which is only acknowledged, in order.
 _Entry = tuple[Record | None, Source | None]
 
 
 class Recorder:
-    """The queue before the journal."""
+    """The queue of records that are not yet in the journal."""
 
     def __init__(self, journal: Journal, known: Known) -> None:
         self._journal = journal
@@ -50,7 +52,7 @@ class Recorder:
         self.trouble = ""
 
     def take(self, records: Iterable[Record], source: Source | None = None) -> bool:
-        """Queues `records`. Whether they show progress: a scalar or example that the run did not have."""
+        """Queue `records`; return True if they show progress: a new scalar or example."""
         if not self._queue and not self.trouble:
             self._due = time.monotonic() + BATCH_SECONDS
         progress = False
@@ -61,21 +63,21 @@ class Recorder:
         return progress
 
     def take_spooled(self, records: Iterable[Record]) -> None:
-        """Queues what an orphan left behind, without what the journal has."""
+        """Queue the spooled records of an orphaned process, without those that the journal has."""
         self.take(r for r in records if not (isinstance(r, Event) and self._known.has_event(r)))
 
     @property
     def is_full(self) -> bool:
-        """No more may be taken until the journal can be written."""
+        """True if the queue accepts no further records until the journal can be written."""
         return len(self._queue) >= CAPACITY
 
     @property
     def is_empty(self) -> bool:
-        """Everything taken is safe."""
+        """True if every queued record is in the journal."""
         return not self._queue
 
     def wait(self) -> float | None:
-        """Seconds until `flush` is due; None where there is nothing to write."""
+        """Return the seconds until `flush` is due; None if the queue is empty."""
         if not self._queue:
             return None
         if len(self._queue) >= BATCH and not self.trouble:
@@ -83,12 +85,12 @@ class Recorder:
         return max(0.0, self._due - time.monotonic())
 
     def hurry(self) -> None:
-        """Somebody waits for what is queued: the next `wait` is 0 unless the journal is in trouble."""
+        """Make `flush` due at once, because a process waits for it. A failing journal keeps its retry."""
         if not self.trouble:
             self._due = 0.0
 
     def flush(self, *, now: bool = False) -> None:
-        """Writes everything queued, in batches, once it is due (or `now`), and acknowledges it."""
+        """Write all queued records in batches and acknowledge them, if `flush` is due or `now` is set."""
         if not now and self.wait() != 0.0:
             return
         while self._queue:

@@ -1,7 +1,8 @@
-"""How often, and how soon, a process that died is started again.
+"""Decide whether, and when, a crashed process is restarted.
 
-An error that comes twice without progress would come again: the process is not started a third time. A process that
-was killed, or that lacked memory, disk or network, may do better at its next start, up to a limit.
+The same error twice without progress would occur again, so the process is not restarted a third time. A
+process that was killed, or that lacked memory, disk or network, may succeed later. It is restarted up to a
+limit.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ import re
 from dataclasses import dataclass
 
 LONGEST_DELAY_SECONDS = 30.0
-# Errors of the machine's state, which may have changed by the next start: ENOSPC is 28, EDQUOT 122.
+# Errors caused by the state of the machine, which may change before the restart: ENOSPC is 28, EDQUOT 122.
 _PASSING = re.compile(r"OutOfMemory|MemoryError|Connect|Timeout|\[Errno (28|122)\]")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts deaths in a row. One that comes after the run has got further than ever before starts a new row."""
+    """Counts consecutive crashes. Progress beyond the furthest step so far resets the count."""
 
     limit: int
     deaths: int = 0
-    fault: str = ""  # the last error in this row
+    # The last error since the last progress.
+    fault: str = ""
 
     def after_death(self, fault: str = "") -> float | None:
-        """Return the seconds to wait before the next start: 0, 1, 2, 4, …; None if there is to be no other.
+        """Count a crash; return the seconds before the restart: 0, 1, 2, 4, …, or None for no restart.
 
         Args:
             fault: the error that ended the process, in one line; empty if it was killed.
@@ -38,5 +40,5 @@ class Restarts:
         return 0.0 if self.deaths == 1 else min(2.0 ** (self.deaths - 2), LONGEST_DELAY_SECONDS)
 
     def progressed(self) -> None:
-        """The run recorded something new."""
+        """Reset the count, because the run recorded something new."""
         self.deaths, self.fault = 0, ""

@@ -1,8 +1,15 @@
-"""The event loop of a run's supervisor: what its children say, how they end, what people ask for, what time it is.
+"""The event loop of a run's supervisor.
 
-    queued → running ⇄ paused → stopping → done | done_with_failures | interrupted | failed
+    children's messages ─┐
+    children's exits ────┤                    ┌─▶ journal (records, states, commands)
+    control requests ────┼─▶ wait ─▶ _turn ───┼─▶ orders to children, starts, kills
+    SIGTERM ─────────────┤                    └─▶ replies to clients
+    timers ──────────────┘
 
-One thread and one wait. Everything that happens becomes an event in the journal before it is shown to anybody.
+    states: queued → running ⇄ paused → stopping → done | done_with_failures | interrupted | failed
+
+The loop has one thread and one wait. Every change becomes an event in the journal before it is shown
+anywhere.
 """
 
 from __future__ import annotations
@@ -48,26 +55,32 @@ from profiles import Profile
 from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 
-TICK_SECONDS = 0.5  # longest wait: how often what gives no sign of itself is looked at
-TRAINER_GRACE_SECONDS = 120.0  # to write a checkpoint where the run must end without its worker
-TERMINATION_SECONDS = 3.0  # from SIGTERM on; a reclaimed machine kills everything some 5 s after it
-TERMINATED = "terminated by the system ({signal}); no checkpoint was begun, the last one stands"
-LAST_WRITES_SECONDS = 30.0  # how long a full disk may hold up the end of a run
+# Longest wait, and so the interval of checks that no event triggers: leftovers, GPU queue, deadlines.
+TICK_SECONDS = 0.5
+# Time for a checkpoint if the run must end without its worker.
+TRAINER_GRACE_SECONDS = 120.0
+# After SIGTERM: a reclaimed machine kills all processes about 5 s after it.
+TERMINATION_SECONDS = 3.0
+TERMINATED = "terminated by the system ({signal}); no new checkpoint was started, the last one is kept"
+# A full disk may delay the end of a run by this time.
+LAST_WRITES_SECONDS = 30.0
 
 Phase = Literal["admission", "work", "ending", "over"]
 
 
 class Supervisor:
-    """Holds a run from its start to its end."""
+    """Supervises a run from its start to its end."""
 
     def __init__(
         self, folder: RunFolder, gpus: Sequence[Gpu], entries: Entries | None = None, locks: Path = LOCKS
     ) -> None:
-        """Takes the run's lock and opens its journal. Raises pidfile.Held or store.journal.JournalBusy."""
+        """Lock the run and open its journal.
+
+        Raises: pidfile.Held or store.journal.JournalBusy if another process holds the lock or the journal.
+        """
         self._lock = hold(lock_path(folder))
-        if folder.run_id in removing(
-            folder.home
-        ):  # looked at under the lock, which a removal holds when it begins
+        # Check under the lock, because a removal takes it before it starts.
+        if folder.run_id in removing(folder.home):
             raise Held(f"{folder.path}: the run is being removed")
         self._folder = folder
         config = json.loads(folder.config.read_text(encoding="utf-8"))
@@ -93,27 +106,32 @@ class Supervisor:
         self._stopped_by = ""
         self._terminated = False
         self._killed = False
-        self._failure = ""  # what the last stage that failed, whole or in part, gave as its reason
+        # The reason of the last stage that failed completely or in part.
+        self._failure = ""
         self._end: tuple[RunState, str] = ("done", "")
         self._deadline = 0.0
         self._next_telemetry = 0.0
 
     def run(self) -> RunState:
-        """Returns the state in which the run ended, when nothing of it is left but its files."""
+        """Run the loop until all processes have exited; return the final state of the run."""
         try:
             while self._phase != "over":
                 self._turn()
+        # After an exception here, the children must still notice the end, and both threads must stop.
         finally:
             self._crew.abandon()
             self._ingestion.end()
             self._log_rotation.end()
+        # Record the final state only after all processes have exited.
         self._say(*self._end)
         self._record_process("supervisor", os.getpid(), "")
         self._write_the_last()
         remove_slots(self._folder.run_id)
         self._queue.leave()
         self._crew.release()
-        self._journal.close()  # a journal that differs from the store is reconciled without its writer
+        # Close the journal before `catch_up`: it can be reconciled with the store only without a writer.
+        self._journal.close()
+        # After SIGTERM there is no time; the next reader ingests the remaining rows.
         if not self._terminated:
             self._ingestion.catch_up(killed=self._killed)
         self._server.close()
@@ -123,10 +141,13 @@ class Supervisor:
     def _turn(self) -> None:
         self._advance()
         self._recorder.flush()
+        # A full queue means that the journal cannot be written. Unread children block on their own queues,
+        # so memory stays bounded and no record is lost.
         reading = not self._recorder.is_full
         watched = [self._signals, *self._server.sockets, *self._crew.watched(reading=reading)]
         waits = [TICK_SECONDS, self._recorder.wait(), self._crew.next_start()]
         ready = wait(watched, min(seconds for seconds in waits if seconds is not None))
+        # Handle messages before exits, in the order in which a child produced them.
         for child, messages in self._crew.messages(ready):
             self._hear(child, messages)
         for child in self._crew.ended():
@@ -140,13 +161,14 @@ class Supervisor:
             self._recorder.take(self._telemetry.read())
 
     def _advance(self) -> None:
-        """What the phase does as time goes by."""
+        """Do what the current phase requires by time: admission, starts, deadlines."""
         if self._phase == "admission":
             self._admit()
         self._crew.hasten()
         if self._phase == "work":
             for child in self._crew.start_due():
                 self._record_process(child.role, child.pid, "", alive=True)
+                # A restarted trainer has not seen the earlier commands, so send them again.
                 if child.role == "trainer" and self._stopped_by:
                     child.order("stop")
                 elif child.role == "trainer" and self._wants_pause:
@@ -158,14 +180,15 @@ class Supervisor:
                 self._crew.kill()
 
     def _admit(self) -> None:
-        """Waits for what a dead supervisor left, then for the GPUs; starts the processes."""
+        """Wait for the previous supervisor's children and for the GPUs; then schedule the processes."""
         living = self._leftovers.living()
         if living:
-            return self._say("queued", f"waits for the {' and '.join(living)} of its last start to end")
+            return self._say("queued", f"waiting for the {' and '.join(living)} of its last start to exit")
         claim = self._queue.claim()
         if claim is None:
             numbers = ", ".join(str(gpu.index) for gpu in self._gpus)
-            return self._say("queued", f"waits for GPU {numbers}: another run has it")
+            return self._say("queued", f"waiting for GPU {numbers}: another run has it")
+        # Slots of an earlier trainer are useless: the new trainer publishes its own weights.
         remove_slots(self._folder.run_id)
         self._recover_spool()
         self._crew.board(claim)
@@ -181,6 +204,7 @@ class Supervisor:
                 and record.payload.get("status") in ("failed", "incomplete")
             ):
                 self._failure = f"{record.arm or record.stage}: {record.message}"
+        # The worker runs ahead of the trainer, so its records do not show that the run has advanced.
         if self._recorder.take(records, child) and child.role == "trainer":
             self._crew.progressed()
         for notice in (message for message in messages if isinstance(message, Notice)):
@@ -199,19 +223,19 @@ class Supervisor:
             self._crew.end_worker()
         elif isinstance(notice, Trained):
             if self._phase == "work" and self._crew.renew_worker():
-                self._log(
-                    "info", "nothing trains any more: the worker starts afresh, on the trainer's GPUs too"
-                )
-        elif self._phase == "work" and not self._stopped_by:  # a stop may cross a pause on its way
+                self._log("info", "all training is done: restarting the worker to use the trainer's GPUs too")
+        # A pause notice may arrive after a stop was requested; the state `stopping` must then remain.
+        elif self._phase == "work" and not self._stopped_by:
             self._say("paused" if isinstance(notice, Paused) else "running", "")
 
     def _mourn(self, child: Child) -> None:
-        """A child is over: the run ends with it, or it is started again."""
+        """Handle the exit of a child: end the run, or restart the child."""
         for messages in self._crew.bury(child):
             self._hear(child, messages)
         how = child.reap()
         self._record_process(child.role, child.pid, how)
         if self._phase == "ending":
+            # The long grace was for the trainer's checkpoint; the worker alone has nothing to save.
             if child.role == "trainer":
                 self._deadline = min(self._deadline, time.monotonic() + WORKER_GRACE_SECONDS)
         elif child.role == "trainer" and child.outcome is not None:
@@ -232,7 +256,7 @@ class Supervisor:
             if self._stopped_by:
                 return "interrupted", f"stopped by {self._stopped_by}"
             return "interrupted", TERMINATED.format(signal="SIGTERM to the trainer")
-        return "failed", self._failure or f"the trainer gave up with status {status}; see logs/trainer.log"
+        return "failed", self._failure or f"the trainer exited with status {status}; see logs/trainer.log"
 
     def _restart(self, child: Child, how: str) -> None:
         delay = self._crew.start_again(child.role, child.fault)
@@ -240,16 +264,17 @@ class Supervisor:
             deaths = self._crew.restarts[child.role].deaths
             self._finish("failed", f"{how} ({deaths} times without progress)")
         else:
-            self._log("warning", f"{how}; starts again in {delay:.0f} s")
+            self._log("warning", f"{how}; restarting in {delay:.0f} s")
 
     def _finish(self, state: RunState, reason: str) -> None:
-        """The run is to end as `state`: whoever still lives is asked to end, and killed where that takes too long."""
+        """End the run with `state`: ask the children to stop, and kill them at a deadline."""
         self._end = (state, reason)
         self._phase = "ending"
         grace = TRAINER_GRACE_SECONDS if "trainer" in self._crew.children else WORKER_GRACE_SECONDS
         self._deadline = time.monotonic() + grace
         self._crew.dismiss()
         self._crew.order("abort", "trainer")
+        # Otherwise the trainer's notice `Leaving` ends the worker, once no further results are needed.
         if "trainer" not in self._crew.children or state == "failed":
             self._crew.order("stop", "worker")
 
@@ -271,11 +296,11 @@ class Supervisor:
 
     def _stop(self, origin: str) -> tuple[bool, str]:
         if self._phase == "ending" or self._stopped_by:
-            return True, "is stopping already; kill ends it at once"
+            return True, "is already stopping; `kill` ends it at once"
         self._stopped_by = origin
         if "trainer" not in self._crew.children:
             self._finish("interrupted", f"stopped by {origin}")
-            return True, "stops now"
+            return True, "stopping now"
         self._say("stopping", f"by {origin}")
         self._crew.order("stop", "trainer")
         return True, "stops after the current step, with a checkpoint"
@@ -301,13 +326,14 @@ class Supervisor:
             return False, f"is {self._state}, not paused"
         self._wants_pause = False
         self._crew.order("resume", "trainer")
-        if self._state == "paused":  # a trainer that was started anew has not paused yet, and will not say so
+        # A restarted trainer that has not paused yet sends no notice of its own.
+        if self._state == "paused":
             self._say("running", "")
-        return True, "goes on"
+        return True, "resumed"
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
         if "trainer" not in self._crew.children:
-            return False, f"is {self._state}: no trainer runs that could write a checkpoint"
+            return False, f"is {self._state}: no trainer is running to write a checkpoint"
         self._crew.order("checkpoint", "trainer")
         return True, "writes a checkpoint after the current step"
 
@@ -318,10 +344,10 @@ class Supervisor:
         return {"state": self._state, "reason": self._reason, "trouble": trouble, "processes": processes}
 
     def _on_signal(self) -> None:
-        """SIGTERM: put the end on record first, then end in seconds. A second one kills what still lives.
+        """Handle SIGTERM: record the end first, then end within seconds. A second SIGTERM kills the children.
 
-        The state goes to the journal at once, because the whole machine may be killed before the processes have ended.
-        A checkpoint that is being written may be finished in that time, and none is begun.
+        The state is written to the journal at once, because the machine may be stopped before the processes
+        exit. A checkpoint that is being written may be finished in that time. No new one is started.
         """
         self._signals.recv(64)
         if self._terminated:
@@ -337,7 +363,7 @@ class Supervisor:
         self._recorder.flush(now=True)
 
     def _register(self, config: dict[str, Any], past: Past, found: Sequence[Event]) -> None:
-        """The run's first records, again where its plan has grown; the state that a dead supervisor could not write."""
+        """Write the first records: the run (again if its plan has grown), and a dead supervisor's state."""
         if past.plan != config["plan"]:
             name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
             self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
@@ -349,7 +375,7 @@ class Supervisor:
         self._recorder.flush(now=True)
 
     def _recover_spool(self) -> None:
-        """What orphans could not deliver goes to the journal before anything new."""
+        """Write the records that orphaned processes left to the journal, before any new ones."""
         for path, records in spooled(self._folder):
             self._recorder.take_spooled(records)
             self._recorder.flush(now=True)
@@ -387,7 +413,7 @@ def _catch_signals() -> socket.socket:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def told(*_: object) -> None:
-        # A full buffer holds enough of them.
+        # A full buffer already holds unread signals, so another byte is not needed.
         with contextlib.suppress(BlockingIOError):
             writer.send(b"t")
 

@@ -1,8 +1,10 @@
-"""A supervisor takes its run over: the journal is held, agreed with the store, and opened behind all that is known.
+"""Take a run over: lock its journal, reconcile it with the store, open it for writing.
 
-A journal may be shorter than what the store has applied, or damaged: then rows that only the store has are journaled
-again first (store/reconcile.py), so that a resumed stage does not record them twice. Of a damaged place that cannot be
-filled, the run's log says so once, and the evaluations are asked again: what they recorded is known and kept once.
+The journal may be damaged, or shorter than what the store has ingested. Rows that only the store has are then
+written to the journal again first (store/reconcile.py). So a resumed stage does not record them twice.
+
+If a damaged place cannot be filled, the run's log reports it once, and evaluations are repeated. Their rows
+that are already known are kept once.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Takeover:
-    """The open journal, what it says of the past, and `events` that tell what was found."""
+    """The open journal, the summary of its records, and `events` that report what was found."""
 
     journal: JournalWriter
     past: Past
@@ -35,7 +37,10 @@ class Takeover:
 
 
 def take_over(folder: RunFolder) -> Takeover:
-    """Open the journal of a run for its supervisor. Raises: store.journal.JournalBusy."""
+    """Open the journal of a run for its supervisor.
+
+    Raises: store.journal.JournalBusy if another process holds it.
+    """
     lock = hold(folder.journal)
     try:
         past, before = read_past(folder.journal), segments(folder.journal)
@@ -47,22 +52,25 @@ def take_over(folder: RunFolder) -> Takeover:
     finally:
         os.close(lock)
     if journal.cut:
-        events.append(_log(f"the journal ended in {journal.cut:,} bytes of an unfinished batch: cut"))
+        events.append(
+            _log(f"removed {journal.cut:,} bytes of an unfinished batch from the end of the journal")
+        )
     new = [damage for damage in past.unsettled if damage.place not in past.named]
     if new:
-        _ask_again(folder)  # before it is named: a death between repeats both
+        # Reset the evaluations before the damage is reported: a crash in between then repeats both.
+        _ask_again(folder)
         events.append(_named(new))
     return Takeover(journal, past, events)
 
 
 def _agreed(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, str]:
-    """How far the store has applied the journal, once both hold the same rows; and why that is not known."""
+    """Reconcile store and journal; return how far the store has ingested, and a reason if that is unknown."""
     if not (folder.home / "store.duckdb").exists():
         return START, ""
     try:
         reached = Ingester(Database(folder.home)).take_over(folder.run_id, lock, damaged, PATIENCE_SECONDS)
     except (StoreError, LockBusy, OSError) as error:
-        # A segment of its own is safe whatever the store has applied: the next ingest compares both.
+        # A new segment is safe, however far the store has ingested: the next ingest compares both.
         newest = max(segments(folder.journal), default=0)
         floor = Position(newest, sys.maxsize) if newest else START
         return floor, f"the store could not be compared with the journal: {str(error).splitlines()[0]}"
@@ -70,18 +78,18 @@ def _agreed(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, s
 
 
 def _ask_again(folder: RunFolder) -> None:
-    """Forget which evaluations are done."""
+    """Remove the marks of finished evaluations, so that they are repeated."""
     finished = folder.path / "finished"
     (finished / "eval").unlink(missing_ok=True)
     shutil.rmtree(finished / "tasks", ignore_errors=True)
 
 
 def _named(damages: list[Damage]) -> Event:
-    """The log event that names damaged places of which rows may be missing."""
+    """Return the log event that names the damaged places that may have lost rows."""
     listed = "; ".join(damage.words() for damage in damages)
     return _log(
-        f"the journal is damaged: {listed}. Rows may be missing: evaluations are asked again, other rows do not come "
-        "again",
+        f"the journal is damaged: {listed}. Rows may be missing: evaluations are repeated, other rows are "
+        "not restored",
         {NAMED: [list(damage.place) for damage in damages]},
     )
 

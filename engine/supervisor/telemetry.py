@@ -1,6 +1,7 @@
-"""How busy and how full the run's GPUs are, as scalars gpu/N/utilisation (per cent) and gpu/N/memory_gib.
+"""Utilisation and memory of the run's GPUs, recorded as scalars.
 
-Steps are seconds since the run was made, so that they go on rising over a resume, and when the clock is set back.
+gpu/N/utilisation is in per cent, gpu/N/memory_gib in GiB. The step is the number of seconds since the run was
+created. So it keeps rising after a resume, and if the clock is set back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ SECONDS = 5.0
 
 
 class Telemetry:
-    """Reads the GPUs that it is given, as far as the driver lets it; without any it loads nothing."""
+    """Reads the given GPUs through the driver. Without GPUs it does not import the driver's library."""
 
     def __init__(self, gpus: Sequence[Gpu], created: float) -> None:
         self._made = time.monotonic() - max(time.time() - created, 0.0)
@@ -26,12 +27,13 @@ class Telemetry:
             self._nvml = pynvml
 
     def read(self) -> list[Scalar]:
-        """The present values; a GPU that cannot be asked is left out."""
+        """Return the current values; skip a GPU that cannot be read."""
         step = int(time.monotonic() - self._made)
         scalars: list[Scalar] = []
         for gpu in self._gpus:
             try:
-                self._nvml.nvmlInit()  # counts its calls: all but the first cost nothing
+                # NVML counts these calls; all but the first cost nothing.
+                self._nvml.nvmlInit()
                 handle = self._nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
                 busy = float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
                 used = self._nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30
