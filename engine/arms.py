@@ -1,4 +1,7 @@
-"""Where an arm's model lies: the checkpoint that stands for it, and what it starts from. Imports no torch."""
+"""Locate the model of an arm: its checkpoints and the model that it starts from.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ WEIGHTS_ONLY = (
 
 
 def has_weights(folder: Path) -> bool:
-    """True where `folder` holds a model in Hugging Face form."""
+    """Return True if `folder` holds a model in Hugging Face format."""
     return any((folder / name).is_file() for name in WEIGHTS)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step of a checkpoint folder `step_000050`."""
+    """Return the step of a checkpoint folder, 50 for `step_000050`."""
     return int(checkpoint.name.rpartition("_")[2])
 
 
 def checkpoints(folder: RunFolder, arm: str) -> list[Path]:
-    """The arm's whole checkpoints, oldest first."""
+    """Return the arm's complete checkpoints, oldest first."""
     return sorted(path for path in folder.checkpoints(arm).glob("step_*") if has_weights(path))
 
 
@@ -49,24 +52,26 @@ def untrainable(checkpoint: Path) -> str:
 
 
 def trained(folder: RunFolder, profile: Profile) -> list[str]:
-    """Names of the arms that have a finished training in this run."""
+    """Return the names of the arms that are fully trained in this run."""
     return [arm.name for arm in profile.arms if arm.stage != "none" and finished(folder, arm.name)]
 
 
 def finished(folder: RunFolder, arm: str) -> bool:
-    """True once the arm's stage has run to its end."""
+    """Return True if the arm's stage is finished."""
     return (folder.path / "finished" / arm).is_file()
 
 
 def all_trained(folder: RunFolder, plan: Iterable[Step]) -> bool:
-    """True where no step of the plan trains any more; the trainer has given its GPUs' memory back by then."""
+    """Return True if all training of the plan is finished. The trainer has then freed its GPU memory."""
     return all(finished(folder, step.arm) for step in plan if step.arm)
 
 
 def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
-    """What stands for `arm` in evaluation and as a parent: a model folder or hub name, and its step.
+    """Return the model of `arm` for evaluation and for child arms: a model folder or hub name, and its step.
 
-    The last checkpoint, or the best one by validation where the profile's eval.checkpoint says so.
+    It is the last checkpoint, or the best one by validation if the profile sets eval.checkpoint to `best`.
+
+    Raises: StageFailed if the arm has no checkpoint.
     """
     if arm.stage == "none":
         return standing(folder, profile, profile.arm(arm.parent)) if arm.parent else (base_model(profile), 0)
@@ -83,16 +88,22 @@ def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
 
 
 def parent_model(folder: RunFolder, profile: Profile, arm: Arm) -> str:
-    """The model folder or hub name that `arm` starts from."""
+    """Return the model folder or hub name that `arm` starts from.
+
+    Raises: StageFailed if its parent has no checkpoint.
+    """
     return standing(folder, profile, profile.arm(arm.parent))[0] if arm.parent else base_model(profile)
 
 
 def tokenizer_source(folder: RunFolder, profile: Profile) -> str:
-    """Where the experiment's tokenizer lies: with the base model, which every arm shares."""
+    """Return the folder or hub name of the base model, which holds the tokenizer of every arm.
+
+    Raises: StageFailed if the base model does not exist yet.
+    """
     return standing(folder, profile, profile.arms[0])[0]
 
 
 def base_model(profile: Profile) -> str:
-    """model.source: a hub name, or a folder, whose ~ stands for the person's home."""
+    """Return model.source: a hub name, or a folder with a leading ~ expanded."""
     source = profile.model.source
     return str(Path(source).expanduser()) if source.startswith("~") else source

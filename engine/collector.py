@@ -1,7 +1,7 @@
-"""Sorts what the worker sends to whoever asked for it: one book of jobs, whole answers out.
+"""Collect the worker's results by job, until a stage takes them.
 
-Stages submit jobs and later take their completions; rollouts and validations share the worker, so a result for one
-may come while another is waited for. It is kept until it is asked for. Pure book-keeping over `Generation`.
+Stages submit jobs and later take their completions. Rollouts and validations share the worker, so the result
+of one job may arrive during the wait for another. It is then stored until it is taken.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from engine.context import Generation, StageFailed
 from engine.messages import Completion, JobDone, JobFailed, SuiteDone, SuiteProgress, Work
 from store.records import Example
 
-POLL_SECONDS = 1.0  # how long one wait for the worker lasts; the link checks that everybody lives in between
+# Longest single wait for the worker. Between waits, the link checks that the worker still runs.
+POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class Answer:
-    """A job's completions by (prompt, sample): where a restarted worker sends one again, the newer stands."""
+    """A job's completions by (prompt, sample). The newer one is kept if a restarted worker repeats one."""
 
     job: Work
     by_place: dict[tuple[int, int], Completion] = field(default_factory=dict)
     done: JobDone | None = None
-    rows: tuple[Example, ...] | None = None  # of a suite job
-    progress: tuple[int, int] = (
-        0,
-        0,
-    )  # of a suite job: documents that are done, and all of them (0: not known)
+    # The rows of a suite job.
+    rows: tuple[Example, ...] | None = None
+    # Of a suite job: documents that are done, and their total (0 while it is unknown).
+    progress: tuple[int, int] = (0, 0)
     failed: str = ""
 
     @property
     def completions(self) -> list[Completion]:
-        """What has come, in order of (prompt, sample)."""
+        """The completions that have arrived, in order of (prompt, sample)."""
         return [self.by_place[place] for place in sorted(self.by_place)]
 
 
 class Collector:
-    """Jobs that were submitted and what has come of each."""
+    """The submitted jobs and the results of each that have arrived."""
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
         self._answers: dict[int, Answer] = {}
 
     def submit(self, job: Work) -> None:
-        """Sends `job` to the worker and opens its page in the book."""
+        """Register `job` and send it to the worker."""
         self._answers[job.job_id] = Answer(job)
         self._generation.submit(job)
 
@@ -51,12 +51,15 @@ class Collector:
         return self._generation.next_job_id()
 
     def ready(self, job_id: int) -> bool:
-        """True once every completion of the job has come (or it failed); looks without waiting."""
+        """Return True if the job is complete or has failed. Receive results without waiting first."""
         self._receive(0.0)
         return self._is_whole(job_id)
 
     def take(self, job_id: int) -> Answer:
-        """Waits for the whole answer, closes its page and returns it; StageFailed where the worker could not."""
+        """Wait until the job is complete, remove it and return its answer.
+
+        Raises: StageFailed if the job failed in the worker.
+        """
         while not self._is_whole(job_id):
             self._receive(POLL_SECONDS)
         answer = self.close(job_id)
@@ -67,19 +70,19 @@ class Collector:
         return answer
 
     def close(self, job_id: int) -> Answer:
-        """The answer of a job that is ready, as it is; its page is closed."""
+        """Remove a job and return its answer as it is, complete or failed."""
         return self._answers.pop(job_id)
 
     def wait(self) -> None:
-        """Waits a moment for anything to come."""
+        """Wait up to POLL_SECONDS for results of any job."""
         self._receive(POLL_SECONDS)
 
     def arrived(self, job_id: int) -> int:
-        """How many completions have come of a job that is not taken yet."""
+        """Return the number of completions that have arrived for a job that is not taken yet."""
         return len(self._answers[job_id].by_place)
 
     def progress(self, job_id: int) -> tuple[int, int]:
-        """Return how many documents of a suite job are done and how many it has; (0, 0) while that is not known."""
+        """Return the done and total documents of a suite job; (0, 0) while they are unknown."""
         return self._answers[job_id].progress
 
     def _is_whole(self, job_id: int) -> bool:

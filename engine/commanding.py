@@ -1,7 +1,9 @@
-"""Commands to a run through its folder alone: socket, lock and pid files; never the store. No model library.
+"""Commands to a run through its folder: socket, lock and pid files.
 
-ask the supervisor ─▶ it answers ─▶ done
-       └─▶ it does not: `kill` ends the run's processes itself, any other command is refused
+    request to the supervisor ─▶ it replies ─▶ done
+       └─▶ no reply: `kill` ends the run's processes itself, any other command is refused
+
+This module never opens the store and imports no model library.
 """
 
 from __future__ import annotations
@@ -26,18 +28,22 @@ from store.process import Process
 from store.records import LIVE_STATES, Event
 from store.tail import read_tail
 
-ANSWER_SECONDS = 5.0  # a supervisor that is well answers within its turn, at most half a second
-EXIT_SECONDS = 15.0  # a killed process gives many GB of memory back before it is gone
+# A healthy supervisor replies within one turn of its loop, at most half a second.
+ANSWER_SECONDS = 5.0
+# A killed process frees many GB of memory before it has exited.
+EXIT_SECONDS = 15.0
 POLL_SECONDS = 0.02
 KILLED = "killed by the user"
-STOPPED_STATES = frozenset("Tt")  # of proc(5): by a signal, by a debugger
+# Process states of proc(5): stopped by a signal, stopped by a debugger.
+STOPPED_STATES = frozenset("Tt")
 
 
 def command(home: Path, run_id: str, word: str, origin: str = "cli") -> Reply:
     """Send stop, kill, pause, resume, checkpoint or status to a live run.
 
-    `kill` returns when nothing of the run is left, also if its supervisor is stopped, hangs or is dead.
-    Raises: LaunchError if the run is not live or does not answer.
+    `kill` returns when no process of the run is left, even if its supervisor is stopped, hangs or has died.
+
+    Raises: LaunchError if the run is not live or does not reply.
     """
     folder = RunFolder(home.absolute(), run_id)
     if word not in get_args(Command):
@@ -73,7 +79,7 @@ def stopped_supervisor(folder: RunFolder) -> str:
 
 
 def _kill(folder: RunFolder, origin: str) -> Reply:
-    """End the run by its supervisor if that answers in time, else from outside."""
+    """End the run through its supervisor if that replies in time, else from outside."""
     fault = "was stopped by a signal" if stopped_supervisor(folder) else ""
     if not fault:
         try:
@@ -98,7 +104,7 @@ def _end(folder: RunFolder, fault: str) -> Reply:
         left = end_processes(folder)
     except PermissionError:
         raise LaunchError(
-            f"run {folder.run_id}: its processes belong to another user, who alone can kill it"
+            f"run {folder.run_id}: its processes belong to another user; only that user can kill it"
         ) from None
     if left:
         raise LaunchError(f"run {folder.run_id}: {_named(left)} still live {END_SECONDS:.0f} s after SIGKILL")
@@ -113,7 +119,7 @@ def _end(folder: RunFolder, fault: str) -> Reply:
 
 
 def _await_end(folder: RunFolder) -> bool:
-    """Wait until no supervisor holds the run; return False if one still does when patience is over."""
+    """Wait until no supervisor holds the run; return False if one still does after EXIT_SECONDS."""
     deadline = time.monotonic() + EXIT_SECONDS
     while is_locked(lock_path(folder)):
         if time.monotonic() >= deadline:
@@ -123,9 +129,9 @@ def _await_end(folder: RunFolder) -> bool:
 
 
 def _record_end(folder: RunFolder, reason: str) -> bool:
-    """Journal the end that the supervisor could not; return False if the journal cannot be written.
+    """Write the end of the run to its journal, for a dead supervisor; return False if that fails.
 
-    Nothing is added to a run that has ended before, or that another supervisor has taken over.
+    Nothing is added if the run has already ended, or if another supervisor has taken it over.
     """
     with suppress(Held):
         lock = hold(lock_path(folder))

@@ -1,7 +1,8 @@
-"""What a stage is given: its run, profile, seed and arm, and its ways to speak, to be stopped and to generate.
+"""The interface of a stage to its run: inputs, records, commands and generation.
 
-A stage is a function `run(context) -> None`. It reports through `emit`, asks `control.boundary()` between steps,
-and gets completions through `generation`. It never opens the store and never talks to the supervisor.
+A stage is a function `run(context) -> None`. It reports through `emit`, calls `control.boundary()` between
+steps, and gets completions through `generation`. It never opens the store and never sends messages to the
+supervisor itself.
 """
 
 from __future__ import annotations
@@ -17,64 +18,77 @@ from store.records import Record
 
 
 class StopRequested(Exception):
-    """A person asked the run to stop; the stage has written what it needs to go on later."""
+    """Raised at a boundary if the run must stop. The stage has saved what it needs to continue later."""
 
 
 class StageFailed(Exception):
-    """The stage cannot go on; the message is one line that names what is wrong and what to do."""
+    """The stage cannot continue. The message is one line that gives the fault and the remedy."""
 
 
 class StageIncomplete(Exception):
-    """The stage ran to its end, but parts of it failed; the message is one line that names them and why.
+    """The stage was completed, but parts of it failed. The message is one line: the parts and the reason.
 
-    The run goes on with its plan and ends as `done_with_failures`. A resume repeats the parts that failed.
+    The run continues its plan and ends as `done_with_failures`. A resume repeats the failed parts.
     """
 
 
 def fault_of(error: BaseException) -> str:
-    """Kind and first line of `error`, for a message of one line; the second line too if the first ends in a colon."""
+    """Return type and first line of `error`; also the second line if the first ends in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return f"{type(error).__name__}: {told or 'no message'}"
 
 
 class Control(Protocol):
-    """Commands from outside, seen at step boundaries."""
+    """Commands to the run, which take effect at step boundaries."""
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
-        """Call between steps: waits while paused; on `checkpoint` calls `save`; on `stop` calls it, then raises
-        StopRequested. `save` must not wait for the worker, which may end at once on `stop`."""
+        """Execute pending commands. Call it between steps.
+
+        It waits while paused, calls `save` on `checkpoint`, and on `stop` calls `save` and then raises.
+        `save` must not wait for the worker, which may exit at once on `stop`.
+
+        Raises: StopRequested if the run must stop.
+        """
 
     def save_soon(self) -> None:
-        """Asks for a checkpoint at the next boundary that can save, as the command `checkpoint` does."""
+        """Request a checkpoint at the next boundary that can save, as the command `checkpoint` does."""
 
     def settled(self) -> None:
-        """Returns once everything emitted so far is in the journal. Call it before a checkpoint or a marker becomes
-        visible: what a resumed run will not emit again must be safe by then."""
+        """Wait until all records emitted so far are in the journal.
+
+        Call it before a checkpoint or marker becomes visible, because a resumed run does not emit them again.
+        """
 
     def trained(self) -> None:
-        """Tells that no step of the run trains any more, so that the worker may use the trainer's GPUs too. Jobs that
-        are under way are sent again to the worker that comes of it."""
+        """Report that all training is done, so that the worker may use the trainer's GPUs too.
+
+        If the worker is restarted for that, jobs in flight are sent again to the new one.
+        """
 
 
 class Generation(Protocol):
-    """The way to the worker: jobs in, results out, alive or restarted in between."""
+    """The connection to the worker, which outlives restarts of the worker."""
 
     def submit(self, job: Work) -> None:
-        """Queues `job`. It stays on the books until its JobDone or JobFailed, and is sent again to a new worker."""
+        """Queue `job`. Until its JobDone or JobFailed arrives, it is sent again to each new worker."""
 
     def poll(self, timeout: float) -> Iterable[Result]:
-        """Results that have come, waiting `timeout` seconds at most for the first. Those of unknown jobs, and the
-        partial ones of a worker that died, are dropped and counted. Who waits asks for orders (`Control.boundary`)
-        between two polls: StopRequested comes where the run ends and he does not."""
+        """Return the results that have arrived; wait at most `timeout` seconds for the first.
+
+        Results of unknown jobs, and unread results of a crashed worker, are dropped and counted.
+        A waiting stage calls `Control.boundary` between polls.
+
+        Raises: StopRequested if the run ends and the stage polls again without `Control.boundary`.
+        """
 
     def next_job_id(self) -> int:
-        """A job id that no job of this run has had."""
+        """Return a job id that no other job of this run has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything a stage may touch."""
+    """Everything that a stage may use."""
 
     folder: RunFolder
     profile: Profile

@@ -1,10 +1,11 @@
-"""Commands to a live run over the Unix socket in its folder: one JSON object a line, one request a connection.
+"""Commands to a live run over the Unix socket in its folder.
 
     {"command": "pause", "origin": "console"}
     {"ok": true, "message": "pauses after the current step", "status": {…}}
 
-Only the run's owner may connect (mode 0600). The socket is reached through the descriptor of its folder, as the name
-itself may be longer than the 107 bytes that a socket address holds.
+Each message is a JSON object on one line. A connection carries one request and one reply. Only the run's
+owner may connect (mode 0600). The socket is opened through the descriptor of its folder, because its path may
+be longer than the 107 bytes of a socket address.
 """
 
 from __future__ import annotations
@@ -23,20 +24,23 @@ from store.home import RunFolder
 
 Command = Literal["stop", "kill", "pause", "resume", "checkpoint", "status"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
-LONGEST_REQUEST = 4096  # bytes
-MOST_CLIENTS = 64  # whose request has not come; a descriptor each, of which a process has 1,024 as a rule
-LONGEST_ANSWER = 1 << 20  # bytes
+# In bytes.
+LONGEST_REQUEST = 4096
+# Clients that have not sent their request. Each uses a descriptor, and a process usually has 1,024 of them.
+MOST_CLIENTS = 64
+# In bytes.
+LONGEST_ANSWER = 1 << 20
 PATIENCE_SECONDS = 10.0
 RETRY_SECONDS = 0.05
 
 
 class NotLive(ConnectionError):
-    """No supervisor answers for this run."""
+    """Raised if no supervisor replies for the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks; `origin` says who, for the record."""
+    """A client's request. `origin` names the client in the journal."""
 
     command: Command
     origin: str
@@ -44,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the supervisor answers. `status`: state, reason, trouble and processes ({role, pid, alive})."""
+    """The supervisor's reply. `status` holds state, reason, trouble and processes ({role, pid, alive})."""
 
     ok: bool
     message: str
@@ -52,7 +56,12 @@ class Reply:
 
 
 def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float | None = None) -> Reply:
-    """Sends `command` to the run's supervisor and returns its reply. Raises NotLive."""
+    """Send `command` to the run's supervisor and return its reply.
+
+    Args:
+        timeout: longest wait in seconds; None for PATIENCE_SECONDS.
+    Raises: NotLive if no supervisor replies in time.
+    """
     patience = PATIENCE_SECONDS if timeout is None else timeout
     request = json.dumps({"command": command, "origin": origin}).encode() + b"\n"
     try:
@@ -69,18 +78,19 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
     try:
         return Reply(**json.loads(line))
     except (TypeError, ValueError, RecursionError):
-        raise NotLive(f"run {folder.run_id}: what answers at {folder.socket} is no supervisor") from None
+        raise NotLive(f"run {folder.run_id}: the process at {folder.socket} is not a supervisor") from None
 
 
 def _exchanged(path: Path, request: bytes, deadline: float) -> bytes:
-    """Send `request` and return the line that answers it, or its beginning. Raises: OSError, TimeoutError."""
+    """Send `request` and return the reply line, possibly incomplete. Raises: OSError, TimeoutError."""
     with socket.socket(socket.AF_UNIX) as client, short_address(path) as address:
         while True:
             client.settimeout(_until(deadline))
             try:
                 client.connect(address)
                 break
-            except BlockingIOError:  # its queue of clients is full
+            except BlockingIOError:
+                # The supervisor's queue of clients is full.
                 time.sleep(min(RETRY_SECONDS, _until(deadline)))
         client.sendall(request)
         answer = b""
@@ -103,7 +113,10 @@ def _until(deadline: float) -> float:
 
 @contextmanager
 def short_address(path: Path) -> Iterator[str]:
-    """A name for `path` that fits a socket address however deep its folder lies. FileNotFoundError: no such folder."""
+    """Return a name for `path` that fits a socket address, even if its folder is deeply nested.
+
+    Raises: FileNotFoundError if the folder does not exist.
+    """
     descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{descriptor}/{path.name}"
@@ -112,10 +125,14 @@ def short_address(path: Path) -> Iterator[str]:
 
 
 def parse(line: bytes) -> Request:
-    """A request from its line; ValueError, in words for the client, where it is none."""
+    """Parse the line of a request.
+
+    Raises: ValueError, with a message for the client, if the line is not a valid request.
+    """
     try:
         fields = json.loads(line)
-    except (ValueError, RecursionError):  # RecursionError: thousands of brackets within each other
+    # RecursionError: thousands of nested brackets.
+    except (ValueError, RecursionError):
         raise ValueError("not a JSON object on one line") from None
     if not isinstance(fields, dict) or fields.get("command") not in COMMANDS:
         raise ValueError(f'write {{"command": …}} with one of {", ".join(COMMANDS)}')
@@ -123,15 +140,16 @@ def parse(line: bytes) -> Request:
 
 
 class ControlServer:
-    """The supervisor's side: never waits for a client."""
+    """The supervisor's side of the socket. It never blocks on a client."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Binds the socket in place of one that a dead supervisor left; the caller holds the run's lock."""
+        """Bind the socket in place of one that a dead supervisor left. The caller holds the run's lock."""
         self._path = folder.socket
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.setblocking(False)
-        os.fchmod(self._listener.fileno(), 0o600)  # before bind: the file is never there with another mode
+        # Set the mode before `bind`, so that the file never exists with another mode.
+        os.fchmod(self._listener.fileno(), 0o600)
         with short_address(self._path) as address:
             self._listener.bind(address)
         self._listener.listen()
@@ -139,11 +157,11 @@ class ControlServer:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """What to wait for."""
+        """The sockets to wait for."""
         return [self._listener, *self._clients]
 
     def requests(self, ready: Sequence[object]) -> Iterator[tuple[socket.socket, Request]]:
-        """What the `ready` sockets ask; `reply` to each. Wrong requests are answered here."""
+        """Yield the requests of the `ready` sockets; call `reply` for each. Reject invalid ones here."""
         for client in [client for client in self._clients if client in ready]:
             line = self._read(client)
             if line is not None:
@@ -156,26 +174,27 @@ class ControlServer:
                 client, _ = self._listener.accept()
                 client.setblocking(False)
                 self._clients[client] = b""
+                # Drop the oldest client that has not sent its request.
                 if len(self._clients) > MOST_CLIENTS:
-                    self._drop(next(iter(self._clients)))  # who has said nothing for the longest time
+                    self._drop(next(iter(self._clients)))
 
     def reply(self, client: socket.socket, reply: Reply) -> None:
-        """Answers and hangs up; a client that does not listen gets nothing."""
+        """Send the reply and close the connection. A client that does not read gets nothing."""
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             client.send(json.dumps(asdict(reply)).encode() + b"\n")
         self._drop(client)
 
     def close(self) -> None:
-        """Hangs up on everybody and takes the socket away."""
+        """Close all connections and remove the socket."""
         for client in list(self._clients):
             self._drop(client)
         self._listener.close()
-        # On a disk that cannot be written the name stays; a client that connects to it finds nobody.
+        # On a read-only disk the file remains; a client that connects to it is refused.
         with suppress(OSError):
             self._path.unlink()
 
     def _read(self, client: socket.socket) -> bytes | None:
-        """The client's whole line once it is there."""
+        """Return the client's line once it is complete, else None."""
         try:
             part = client.recv(LONGEST_REQUEST)
         except BlockingIOError:

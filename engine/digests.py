@@ -2,9 +2,10 @@
 
     step_000050/digests.json    {"files": {"config.json": [SIZE, XXH3-128], …}, "format": 1, "self": XXH3-128}
 
-The list is written last, before the folder gets its name, and covers every file that is in the folder then. It also
-covers itself: it has one spelling only. A folder without a list (a model of somebody else's, a checkpoint of an older
-version) is taken as it is. The digest finds damage, not forgery: XXH3 reads 10 GB/s on one core, BLAKE2b 1 GB/s.
+The list is written last, before the folder gets its final name, and covers every other file in the folder. It
+also covers itself, because its text has only one valid form. A folder without a list (an external model, a
+checkpoint of an older version) is accepted without a check. The digest detects damage, not forgery: XXH3
+reads 10 GB/s on one core, BLAKE2b 1 GB/s.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import xxhash
 
 LIST = "digests.json"
 FORMAT = 1
-CHUNK = 16 << 20  # bytes a read
-READERS = 4  # files read at a time: one reader does not fill a fast disk
+# Bytes of one read.
+CHUNK = 16 << 20
+# Files that are read in parallel, because one reader does not saturate a fast disk.
+READERS = 4
 
 
 class DamagedFile(ValueError):
-    """A file is missing, or does not hold what was written; the message names it and what is wrong."""
+    """A file is missing, or its content has changed. The message gives the file and the fault."""
 
     def __init__(self, path: Path, fault: str) -> None:
         super().__init__(f"{path} is damaged: {fault}")
@@ -41,7 +44,7 @@ class Digest:
 
 
 def digest(parts: Iterable[memoryview | bytes]) -> Digest:
-    """Return the digest of `parts`, end to end. Other threads run meanwhile."""
+    """Return the digest of the concatenated `parts`. The GIL is released, so that other threads can run."""
     state, size = xxhash.xxh3_128(), 0
     for part in parts:
         state.update(part)
@@ -50,7 +53,10 @@ def digest(parts: Iterable[memoryview | bytes]) -> Digest:
 
 
 def file_digest(path: Path) -> Digest:
-    """Return the digest of a file. Raises: OSError if it cannot be read."""
+    """Return the digest of a file.
+
+    Raises: OSError if it cannot be read.
+    """
     state, size, buffer = xxhash.xxh3_128(), 0, memoryview(bytearray(CHUNK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
@@ -60,7 +66,7 @@ def file_digest(path: Path) -> Digest:
 
 
 def write_list(folder: Path, known: Mapping[str, Digest]) -> None:
-    """Write the list of all files in `folder`. Those in `known` are not read again."""
+    """Write the list of all files in `folder`. Files in `known` are not read again."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     found = {name: known[name] if name in known else file_digest(folder / name) for name in names}
     found.pop(LIST, None)
@@ -89,10 +95,11 @@ def read_list(folder: Path) -> dict[str, Digest] | None:
 
 
 def check(folder: Path, concerns: Callable[[str], bool] = lambda name: True) -> None:
-    """Compare the listed files whose names `concerns` accepts with their digests.
+    """Compare the listed files that `concerns` accepts with their digests.
 
-    Raises: DamagedFile, for the first file that is missing or differs; OSError if one cannot be read, which says
-    nothing about its content.
+    Raises:
+        DamagedFile: for the first file that is missing or differs.
+        OSError: if a file cannot be read, which does not mean that it is damaged.
     """
     listed = read_list(folder) or {}
     names = sorted(name for name in listed if concerns(name))
@@ -103,17 +110,17 @@ def check(folder: Path, concerns: Callable[[str], bool] = lambda name: True) -> 
 
 
 def of_model(name: str) -> bool:
-    """Return True for a file of the model: weights, configuration, tokenizer. The others are the trainer's."""
+    """Return True for a file of the model: weights, configuration, tokenizer. The trainer has others."""
     return not name.startswith(("trainer_", "weights_"))
 
 
 def of_tokenizer(name: str) -> bool:
-    """Return True for a small file of the model: all but its weights."""
+    """Return True for a small file of the model: every file except its weights."""
     return of_model(name) and not name.endswith(".safetensors")
 
 
 def without(folder: Path, names: Collection[str]) -> str | None:
-    """Return the text of the list without `names`, or None if there is no list."""
+    """Return the text of the list without `names`, or None if the folder has no list."""
     listed = read_list(folder)
     if listed is None:
         return None
@@ -133,7 +140,7 @@ def _fault(path: Path, expected: Digest) -> DamagedFile | None:
 
 
 def _text(files: Mapping[str, Digest]) -> str:
-    """Return the only spelling of a list: sorted, without blanks, with the digest of the rest in it."""
+    """Return the only valid text of a list: sorted, without blanks, with the digest of its content."""
     content = {"files": {name: [each.size, each.xxh3] for name, each in files.items()}, "format": FORMAT}
     whole = content | {"self": digest([_spelling(content).encode()]).xxh3}
     return _spelling(whole)

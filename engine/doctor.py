@@ -1,6 +1,7 @@
-"""What this machine has, what it lacks for a run, and what to do about it. Loads no model library, writes nothing.
+"""Checks of this machine for runs: what it has, what it lacks, and the remedies.
 
-Each check is a function that yields its findings; a new one is one function and one entry in CHECKS.
+Each check is a function that yields findings. A new check is one function and one entry in CHECKS. This
+module loads no model library and writes nothing.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ from store.private import too_wide
 
 GIB = 2**30
 GPU_PACKAGES = ("vllm", "liger-kernel")
-OLDEST_CUDA_DRIVER = 12_080  # torch 2.11 is built for CUDA 12.8
+# torch 2.11 is built for CUDA 12.8.
+OLDEST_CUDA_DRIVER = 12_080
 SHARED_MEMORY = Path("/dev/shm")
-SLOTS_GIB = 9.0  # two published versions of a 1.5 B model in bf16, and one being read
-GPU_RUN_GIB = (
-    80.0  # the newest two and the best checkpoint of each of three arms, with fp32 masters and moments
-)
+# Two published versions of a 1.5 B model in bf16, and one that is being read.
+SLOTS_GIB = 9.0
+# The two newest and the best checkpoint of each of three arms, with fp32 masters and moments.
+GPU_RUN_GIB = 80.0
 CPU_RUN_GIB = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `remedy` says what to do where `status` is not 'ok'."""
+    """One finding. `remedy` is what to do if `status` is not 'ok'."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -49,33 +51,33 @@ class Check:
 
 
 def checks(home: Path) -> Iterator[Check]:
-    """Every finding about this machine and `home`, one after another."""
+    """Yield every finding about this machine and `home`."""
     for check in CHECKS:
         yield from check(home)
 
 
 def versions(home: Path) -> Iterator[Check]:
-    """Python and the packages that pyproject.toml asks for, in its ranges."""
+    """Check Python and the packages of pyproject.toml against their version ranges."""
     python = platform.python_version()
     yield Check("python", "ok", f"{python} at {sys.executable}")
     try:
         wanted = [Requirement(text) for text in requires("mathrl-tui") or ()]
     except PackageNotFoundError:
-        yield Check("packages", "warn", "run from a source tree", "pip install -e . tells which versions fit")
+        yield Check("packages", "warn", "run from a source tree", "pip install -e . checks the versions")
         return
     for requirement in wanted:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield _package(requirement)
     for name in GPU_PACKAGES:
         found = _installed(name)
-        detail = found or "not installed; runs on GPUs want it"
+        detail = found or "not installed; runs on GPUs need it"
         yield Check(
             name, "ok", detail, "" if found else "pip install 'mathrl-tui[gpu]' on a machine with GPUs"
         )
 
 
 def gpus(home: Path) -> Iterator[Check]:
-    """GPUs, their driver, what is free on them, and the folder of their locks."""
+    """Check the GPUs, their driver and free memory, and the folder of their locks."""
     try:
         found = visible_gpus()
     except GpuFault as error:
@@ -83,7 +85,7 @@ def gpus(home: Path) -> Iterator[Check]:
         return
     if not found:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        detail = "none" if hidden is None else f"none that CUDA_VISIBLE_DEVICES={hidden!r} leaves"
+        detail = "none" if hidden is None else f"none is visible with CUDA_VISIBLE_DEVICES={hidden!r}"
         yield Check(
             "GPUs", "ok", detail, "the profile demo runs on the CPU; for GPUs, install NVIDIA's driver"
         )
@@ -96,7 +98,7 @@ def gpus(home: Path) -> Iterator[Check]:
 
 
 def memory(home: Path) -> Iterator[Check]:
-    """CPUs, memory, shared memory and what dead runs left in it."""
+    """Check CPUs, memory and shared memory, and what dead runs left in it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     yield Check("machine", "ok", f"{len(os.sched_getaffinity(0))} CPUs, {total:.0f} GiB of memory")
     if not SHARED_MEMORY.is_dir():
@@ -122,7 +124,7 @@ def memory(home: Path) -> Iterator[Check]:
 
 
 def disk(home: Path) -> Iterator[Check]:
-    """Room and file system of the home folder."""
+    """Check free space and file system of the home."""
     place = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / GIB
     wanted = GPU_RUN_GIB if _has_gpus() else CPU_RUN_GIB
@@ -140,7 +142,7 @@ def disk(home: Path) -> Iterator[Check]:
 
 
 def records(home: Path) -> Iterator[Check]:
-    """Every line of the journals, and whether the store is the one that took them in."""
+    """Check every line of the journals, and that the store belongs to them."""
     for finding in inspect(home):
         yield Check("records", "warn", finding.detail, finding.remedy)
 
@@ -158,7 +160,7 @@ def space(home: Path) -> Iterator[Check]:
 
 
 def caches(home: Path) -> Iterator[Check]:
-    """Where the hub's models and data sets are kept, and whether the profiles' models are there."""
+    """Check the cache of the hub's models and data sets for the profiles' models."""
     folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     for model in sorted({profiles.load(name).model.source for name in profiles.names()} - {"made"}):
@@ -177,7 +179,7 @@ def caches(home: Path) -> Iterator[Check]:
 
 
 def keys(home: Path) -> Iterator[Check]:
-    """Which keys are set, in the environment or in .env. Their values are never shown."""
+    """Check which keys are set, in the environment or in .env. Never show their values."""
     file = Path(".env").absolute()
     listed = read_env_file(file)
     for name in sorted(
@@ -207,7 +209,7 @@ def _package(requirement: Requirement) -> Check:
     if found is None:
         return Check(requirement.name, "fail", "not installed", f"pip install '{requirement}'")
     if not requirement.specifier.contains(found, prereleases=True):
-        detail = f"{found}, but {requirement.specifier} is wanted"
+        detail = f"{found}, but {requirement.specifier} is required"
         return Check(requirement.name, "fail", detail, f"pip install '{requirement}'")
     return Check(requirement.name, "ok", found)
 
@@ -248,6 +250,9 @@ def _gpu_memory(index: int, uuid: str, name: str, total: float) -> Check:
     detail = f"{name}, {total - used:.0f} of {total:.0f} GiB free"
     if used > 0.1 * total:
         return Check(
-            f"cuda:{index}", "warn", detail, "nvidia-smi shows who uses it; wait for them or choose another"
+            f"cuda:{index}",
+            "warn",
+            detail,
+            "nvidia-smi lists its processes; wait for them or choose another GPU",
         )
     return Check(f"cuda:{index}", "ok", detail)

@@ -1,8 +1,8 @@
-"""Which GPUs this machine has, and who may use them: one run a GPU, first come, first served.
+"""GPUs of this machine and their allocation: one run for each GPU, first come, first served.
 
-Each GPU has a lock file named for its UUID, for all users of the machine. A claim is handed on to the processes that
-use the GPU, so that it outlives a supervisor that is killed for as long as they do. Runs that wait hold a ticket, and
-nobody passes an earlier ticket that wants one of the same GPUs.
+Each GPU has a lock file, named after its UUID and shared by all users of the machine. A claim is inherited by
+the processes that use the GPU. So it outlives a killed supervisor until these have exited. A waiting run
+holds a ticket, and no run overtakes an earlier ticket for one of the same GPUs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 from profiles.schema import Hardware
 from store.locks import is_locked
 
-LOCKS = Path("/tmp/mathrl-gpus")  # one place for every user and home of the machine, gone with a reboot
+# One folder for all users and homes of the machine. A reboot removes it.
+LOCKS = Path("/tmp/mathrl-gpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +34,22 @@ class Gpu:
 
 
 class GpuFault(RuntimeError):
-    """The driver is there and a GPU does not answer it; the message is one line with what to do."""
+    """The driver is installed, but a GPU does not respond. The message is one line with the remedy."""
 
 
 class GpuClaim:
-    """GPUs held through their lock files. Sent to a child while it is spawned, it is held by the child as well."""
+    """GPUs held through their lock files. A child that receives the claim at its spawn also holds it."""
 
     def __init__(self, descriptors: Sequence[int]) -> None:
         self._descriptors = list(descriptors)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The held lock files, to be passed on to a process that is to hold them too."""
+        """The descriptors of the lock files, for a process that must hold them too."""
         return tuple(self._descriptors)
 
     def release(self) -> None:
-        """Lets go; the GPUs stay claimed while a child that was given the claim lives."""
+        """Release the locks. The GPUs stay claimed while a child that received the claim runs."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -61,7 +62,10 @@ def _inherited(duplicates: Sequence[Any]) -> GpuClaim:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in PCI order; none where there is no driver. GpuFault."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES allows, in PCI order; none without a driver.
+
+    Raises: GpuFault if the driver cannot read a GPU.
+    """
     import pynvml
 
     try:
@@ -72,7 +76,7 @@ def visible_gpus() -> list[Gpu]:
         found = [_describe(pynvml, place) for place in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
         raise GpuFault(
-            f"NVIDIA's driver cannot tell its GPUs ({error}); see nvidia-smi and dmesg, reboot or take another machine"
+            f"NVIDIA's driver cannot list its GPUs ({error}); see nvidia-smi and dmesg, reboot or change machine"
         ) from error
     finally:
         pynvml.nvmlShutdown()
@@ -80,7 +84,11 @@ def visible_gpus() -> list[Gpu]:
 
 
 def visible(found: Sequence[Gpu], variable: str | None) -> list[Gpu]:
-    """`found` as CUDA numbers them under CUDA_VISIBLE_DEVICES: indices or UUIDs, up to the first wrong one."""
+    """Select and number `found` as CUDA does for CUDA_VISIBLE_DEVICES.
+
+    Args:
+        variable: indices or UUIDs, which CUDA reads up to the first invalid one; None for all GPUs.
+    """
     if variable is None:
         return list(found)
     chosen: list[Gpu] = []
@@ -93,17 +101,17 @@ def visible(found: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 
 def wanted(hardware: Hardware, has_worker: bool) -> list[int]:
-    """Numbers N of every cuda:N that a run on `hardware` uses, in order."""
+    """Return the sorted numbers N of every cuda:N that a run on `hardware` uses."""
     return sorted({*_of_trainer(hardware), *(_of_worker(hardware) if has_worker else ())})
 
 
 def shared(hardware: Hardware) -> list[int]:
-    """Those of them that trainer and worker both use."""
+    """Return the sorted numbers of the GPUs that trainer and worker both use."""
     return sorted(set(_of_trainer(hardware)).intersection(_of_worker(hardware)))
 
 
 def left_to_trainer(hardware: Hardware) -> float:
-    """The share of its GPU's memory that a trainer may take: all, but for vLLM's where that is on the same GPU."""
+    """Return the fraction of GPU memory for the trainer: 1, less vLLM's fraction if they share a GPU."""
     return 1.0 - hardware.gpu_memory_fraction if shared(hardware) and hardware.generator == "vllm" else 1.0
 
 
@@ -123,7 +131,7 @@ def _range(device: str, count: int) -> range:
 
 
 class GpuQueue:
-    """This run's place in the queue for `uuids`. No uuids: `claim` succeeds at once."""
+    """This run's place in the queue for `uuids`. Without uuids, `claim` succeeds at once."""
 
     def __init__(self, uuids: Sequence[str], root: Path = LOCKS) -> None:
         self._root = root
@@ -138,7 +146,7 @@ class GpuQueue:
             os.write(self._descriptor, "\n".join(self._uuids).encode())
 
     def claim(self) -> GpuClaim | None:
-        """Every wanted GPU, or None where one is held or somebody who came earlier waits for one. Never waits."""
+        """Claim all wanted GPUs; return None if one is held, or an earlier run waits for one. Never block."""
         if self._must_wait():
             return None
         held: list[int] = []
@@ -154,7 +162,7 @@ class GpuQueue:
         return GpuClaim(held)
 
     def leave(self) -> None:
-        """Gives the place in the queue up."""
+        """Leave the queue."""
         if self._ticket is not None:
             self._ticket.unlink(missing_ok=True)
             os.close(self._descriptor)
@@ -175,7 +183,7 @@ def _wanted_by(ticket: Path) -> list[str]:
 
 
 def _make_shared(root: Path) -> None:
-    """A folder where every user may make files and none may remove another's."""
+    """Create a folder in which every user can create files but not remove those of others."""
     try:
         root.mkdir()
     except FileExistsError:
@@ -184,7 +192,7 @@ def _make_shared(root: Path) -> None:
 
 
 def _open_shared(path: Path) -> int:
-    """Opens a lock file that any user may have made. Reading is enough for flock."""
+    """Open a lock file that any user may have created. Read access is enough for flock."""
     while True:
         try:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

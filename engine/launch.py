@@ -1,7 +1,9 @@
-"""The engine's interface for commands and console: start a run, resume one, command one. No torch.
+"""Start and resume runs, for the commands and the console.
 
-A run is checked whole before anything of it is written, frozen into run.json, and left to a detached supervisor that
-has nothing of the terminal: it goes on when the console, the terminal or the connection is gone.
+    request ─▶ all checks ─▶ run.json ─▶ detached supervisor
+
+All checks come before the first write. The supervisor does not depend on the terminal: it continues if the
+console, the terminal or the connection is closed. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -48,12 +50,13 @@ PACKAGES = (
     "duckdb",
     "numpy",
 )
-LARGEST_SEED = 2**63 - 1  # what a column of the store holds
-START_SECONDS = 60.0  # a cold disk may take its time over the imports
+# The largest integer of a column in the store.
+LARGEST_SEED = 2**63 - 1
+# The imports take long on a cold disk.
+START_SECONDS = 60.0
 
-_started: list[
-    subprocess.Popen[bytes]
-] = []  # supervisors that this process started: reaped when they have ended
+# Supervisors that this process started. They are reaped after they have exited.
+_started: list[subprocess.Popen[bytes]] = []
 
 
 def start_run(
@@ -66,12 +69,14 @@ def start_run(
     tell: Tell = quiet,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> str:
-    """Start `stages` (as engine.plan.parse_stages returns them); return the run's id once a supervisor holds it.
+    """Start a new run; return its id once a supervisor holds it.
 
-    `changed` are the settings that differ from the named profile, for reports (profiles.changed_settings). `tell` is
-    called with one line on each check that takes seconds. If `is_wanted()` is false after the checks, nothing starts.
-
-    Raises: LaunchError, before anything is written.
+    Args:
+        stages: as engine.plan.parse_stages returns them.
+        changed: the settings that differ from the named profile, for reports (profiles.changed_settings).
+        tell: receives one line for each check that takes seconds.
+        is_wanted: called after the checks; if it returns False, nothing is started.
+    Raises: LaunchError if the run cannot be started. Nothing of it is left on the disk then.
     """
     from engine import relocation  # numpy is not needed to look at a run
 
@@ -80,7 +85,7 @@ def start_run(
     plan, found = _checked(home, profile, stages, tell)
     inputs = relocation.record(home, profile)
     if not is_wanted():
-        raise LaunchError("the start was cancelled; no run was made")
+        raise LaunchError("the start was cancelled; no run was created")
     try:
         folder = create_run(home.absolute(), name or profile.name, seed)
     except OSError as error:
@@ -99,9 +104,8 @@ def start_run(
         "seed": seed,
         "stages": list(stages),
         "plan": [{"stage": step.stage, "arm": step.arm} for step in plan],
-        "folder": str(
-            Path.cwd()
-        ),  # relative paths of the profile start here, also on a resume from elsewhere
+        # Relative paths of the profile start here, even if the run is resumed from another folder.
+        "folder": str(Path.cwd()),
         "inputs": inputs,
         "versions": _versions(),
         "git": _git(),
@@ -121,20 +125,24 @@ def start_run(
 def resume_run(
     home: Path, run_id: str, stages: Sequence[str] = (), tell: Tell = quiet, settings: Sequence[str] = ()
 ) -> str:
-    """Resume a run that no supervisor holds, with `stages` added to its plan, and return `run_id`.
+    """Resume a run that no supervisor holds, and return `run_id`.
 
-    `settings` name where things are now (see engine.relocation); `tell` is as for `start_run`. Raises: LaunchError.
+    Args:
+        stages: stages to add to its plan.
+        tell: as for `start_run`.
+        settings: new places of inputs and hardware (see engine.relocation).
+    Raises: LaunchError if the run cannot be resumed.
     """
     from engine import relocation
     from engine.data import locations
 
     folder = RunFolder(home.absolute(), run_id)
     if is_alive(home, run_id):
-        raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` follows it")
+        raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` shows it")
     config, profile = _frozen(folder)
     steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
     plan = extended(steps, _extension(profile, stages, steps))
-    # The folder that it was started in may be on another machine.
+    # The folder in which it was started may not exist on this machine.
     started = Path(config["folder"])
     where = started if started.is_dir() else Path.cwd()
     try:
@@ -172,7 +180,10 @@ def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
 
 
 def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:
-    """A run's configuration as it was frozen, and its profile. LaunchError where this version cannot go on with it."""
+    """Return the configuration in run.json and its profile.
+
+    Raises: LaunchError if this version cannot resume it.
+    """
     try:
         config = parse_object(folder.config.read_bytes())
     except FileNotFoundError:
@@ -190,7 +201,7 @@ def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:
 
 
 def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stages: Sequence[str]) -> None:
-    """Writes the grown `plan`. An evaluation that has moved goes again; of its tasks those that are done stay so."""
+    """Write the extended `plan`. A moved evaluation runs again, but without its finished tasks."""
     grown = [{"stage": step.stage, "arm": step.arm} for step in plan]
     if grown[: len(config["plan"])] != config["plan"]:
         (folder.path / "finished" / "eval").unlink(missing_ok=True)
@@ -201,7 +212,7 @@ def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stage
 def _checked(
     home: Path, profile: Profile, stages: Sequence[str], tell: Tell
 ) -> tuple[list[Step], list[gpus.Gpu]]:
-    """The plan of a new run, for which all is there, and the machine's GPUs."""
+    """Check a new run; return its plan and the machine's GPUs."""
     try:
         plan = make_plan(profile, stages)
     except PlanError as error:
@@ -229,7 +240,10 @@ def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -
 
 
 def _supervise(folder: RunFolder, where: Path) -> None:
-    """Starts the detached supervisor and waits until it holds the run; LaunchError with its last words otherwise."""
+    """Start the detached supervisor and wait until it holds the run.
+
+    Raises: LaunchError, with the last line of its log, if it does not.
+    """
     reader, writer = os.pipe()
     log = folder.logs / "supervisor.log"
     arguments = isolated.command("engine.supervisor", str(folder.path), str(writer))
@@ -280,7 +294,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> dict[str, Any]:
-    """Commit of the source tree and whether it has changes; empty where the packages were installed from a wheel."""
+    """Return the commit of the source tree and whether it has changes; empty for an installed wheel."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {}

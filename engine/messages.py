@@ -1,8 +1,11 @@
-"""What trainer and worker say to each other: typed messages that carry job id, kind and weight version.
+"""Messages between trainer and worker, with job id, kind and weight version.
 
-A result whose job id is unknown to the trainer (of an earlier worker, of a cancelled job) is dropped and counted,
-so that a late validation result can never be taken for a rollout. Nothing here imports torch: token ids travel as
-int32 arrays and log-probs as float32 arrays, exactly as they were sampled, and are never tokenised again.
+    trainer ── Job, SuiteJob, Stop ─▶ worker
+    trainer ◀─ Completion …, JobDone | SuiteProgress …, SuiteDone | JobFailed ─ worker
+
+The trainer drops and counts results with an unknown job id (of an earlier worker or a cancelled job). So a
+late validation result is never used as a rollout. Token ids are int32 arrays and log-probs float32 arrays,
+exactly as they were sampled. They are never tokenised again. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class WeightRef:
-    """Which weights a job wants: version v of an arm (after v updates), and where they lie.
+    """Reference to the weights of an arm after `version` updates.
 
-    `location` is a published slot in shared memory or a checkpoint folder in Hugging Face form.
+    `location` is a published slot in shared memory, or a checkpoint folder in Hugging Face format.
     """
 
     arm: str
@@ -34,7 +37,7 @@ class WeightRef:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn. Temperature 0 is greedy. Stop strings are left out of `text`, their ids are kept."""
+    """Sampling settings. Temperature 0 is greedy. `text` excludes stop strings, but their ids are kept."""
 
     temperature: float
     max_new_tokens: int
@@ -44,24 +47,25 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question: `index` is its place in the step's order, from which the completions' seeds follow."""
+    """One question. `index` is its position in the step; the seeds of its completions are derived from it."""
 
     ex_id: str
     index: int
-    token_ids: NDArray[np.int32]  # (prompt tokens,)
+    # (prompt tokens,)
+    token_ids: NDArray[np.int32]
     gold: str
     text: str = ""
-    special: bool = (
-        False  # the tokenizer's leading special tokens go before `text` (a chat template writes its own)
-    )
+    # True if the tokenizer's leading special tokens must precede `text`. A chat template writes its own.
+    special: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work for the worker: `samples` completions of each prompt under the weights `weights`.
+    """A job for the worker: `samples` completions of each prompt under `weights`.
 
-    `wanted` prompts are needed; the rest are spares, used in order where a group's rewards are all equal
-    (dynamic sampling; 0: all prompts are wanted and none is spare). Lower `priority` goes first among waiting jobs.
+    `wanted` is for dynamic sampling: this number of prompts is needed. The others are spares, used in order
+    if all rewards of a group are equal. With 0, all prompts are wanted. Waiting jobs with a lower `priority`
+    go first.
     """
 
     job_id: int
@@ -78,22 +82,28 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SuiteTask:
-    """How one lm-eval task is asked. `documents` 0: all of them."""
+    """Settings of one lm-eval task. `documents` 0 means all documents."""
 
     name: str
-    recorded: str  # under which name its rows are recorded
+    # The task name of its recorded rows.
+    recorded: str
     shots: int
     documents: int
-    longest: int  # new tokens of a generated answer
-    shots_seed: int  # chooses the few-shot examples, and what a task draws as it builds its prompts
-    seed: int  # of completions that are sampled
-    data: str  # folder of local rows (empty: the hub)
-    window: int = 0  # tokens of a text that are read at once (0: as many as the generator takes)
+    # Maximum number of new tokens of a generated answer.
+    longest: int
+    # Selects the few-shot examples, and seeds other random choices of a task's prompts.
+    shots_seed: int
+    # The seed of sampled completions.
+    seed: int
+    # Folder of local rows; empty for the hub.
+    data: str
+    # Tokens of a text that are read at once; 0 for the generator's maximum.
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteJob:
-    """One lm-eval task for the worker, under the weights `weights`."""
+    """A job for the worker: one lm-eval task under `weights`."""
 
     job_id: int
     step: int
@@ -105,32 +115,40 @@ class SuiteJob:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The worker ends after this."""
+    """Ask the worker to exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One finished completion. `logprobs` are the sampler's, at the job's temperature, of each id in `token_ids`.
+    """One finished completion.
 
-    `token_ids` holds the end-of-sequence id exactly when the completion ended by itself (`finish` 'stop').
+    `logprobs` are the sampler's log-probs of each id in `token_ids`, at the job's temperature. `token_ids`
+    includes the end-of-sequence id exactly if the completion ended by itself (`finish` is 'stop').
     """
 
     job_id: int
     kind: JobKind
     version: int
-    prompt: int  # Prompt.index
+    # The `index` of its prompt.
+    prompt: int
     sample: int
-    token_ids: NDArray[np.int32]  # (completion tokens,)
-    logprobs: NDArray[np.float32]  # (completion tokens,)
+    # (completion tokens,)
+    token_ids: NDArray[np.int32]
+    # (completion tokens,)
+    logprobs: NDArray[np.float32]
     finish: Finish
     text: str
     outcome: str
-    answer: str  # what the grader extracted
+    # The answer that the grader extracted.
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobDone:
-    """Every completion of the job was sent. `kept` are the prompt indices of the groups to use, in order."""
+    """Reports that every completion of the job was sent.
+
+    `kept` are the prompt indices of the groups to use, in order.
+    """
 
     job_id: int
     kind: JobKind
@@ -140,12 +158,13 @@ class JobDone:
     prompt_tokens: int
     seconds_generating: float
     seconds_loading: float
-    seconds_idle: float  # waited for this job
+    # Time that the worker waited for this job.
+    seconds_idle: float
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteDone:
-    """The rows of a suite job, one a document and measure."""
+    """The rows of a finished suite job, one for each document and measure."""
 
     job_id: int
     kind: JobKind
@@ -154,7 +173,7 @@ class SuiteDone:
 
 @dataclass(frozen=True, slots=True)
 class SuiteProgress:
-    """How many documents of a suite job are answered; the job goes on."""
+    """Reports the number of answered documents of a running suite job."""
 
     job_id: int
     kind: JobKind
@@ -164,7 +183,7 @@ class SuiteProgress:
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """The job could not be done, and another try would fail alike; the worker goes on."""
+    """Reports that the job failed and that a retry would fail too. The worker takes its next job."""
 
     job_id: int
     kind: JobKind
@@ -177,11 +196,11 @@ Result = Completion | JobDone | SuiteDone | SuiteProgress | JobFailed
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed that follows from `parts` alone: the same on every machine and in every process."""
+    """Return a 63-bit seed that depends only on `parts`: the same on every machine and in every process."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def completion_seed(seed: int, step: int, prompt: int, sample: int) -> int:
-    """Seed of one completion, from the job's seed, its step, the prompt's index and the sample's number."""
+    """Return the seed of one completion, from the job's seed and step, prompt index and sample number."""
     return derived_seed("completion", seed, step, prompt, sample)

@@ -1,9 +1,10 @@
-"""Before a run starts: compare how it computes its model with the model's own forward. Imports no torch.
+"""Check before a run that its code paths compute the model as the model's own forward does.
 
-    plan ─▶ what to compare ─▶ known from an earlier start? ─▶ else python -m engine.self_check ─▶ LaunchError, or go
+    plan ─▶ paths to compare ─▶ passed before? ── yes ─▶ start
+                                      └─ no ─▶ python -m engine.self_check ─▶ start, or LaunchError
 
-A model that passed is remembered in HOME/cache/model_check by everything that the answer follows from, so that the
-next start costs nothing.
+A model that passed is recorded in HOME/cache/model_check, under everything that the result depends on. So the
+next start needs no check. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -28,22 +29,25 @@ from store.private import touch
 
 Tell = Callable[[str], object]
 
-# Larger files are recognised by size and time of change, smaller ones by their content.
+# Larger files are identified by size and time of change, smaller ones by their content.
 HASHED_BYTES = 32 << 20
-# The paths of a run, and the setting that matters to each.
+# The checked paths of a run, and the setting that influences each.
 PATHS = {"trains": "gradient_checkpointing", "generates": "max_model_len"}
 MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
 
 
 def quiet(line: str) -> None:
-    """Show nothing."""
+    """Discard a progress line."""
 
 
 def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell = quiet) -> None:
-    """Raise LaunchError if a path that `plan` takes does not compute the profile's model as its own forward does.
+    """Check that the paths of `plan` compute the profile's model as its own forward does.
 
-    `tell` is called with one line on what takes time. Nothing is written unless the model passes. A model that the
-    run makes itself is compared when training starts, as every model is.
+    A model that the run itself creates is checked when training starts, as every model is.
+
+    Args:
+        tell: receives one line for each check that takes seconds.
+    Raises: LaunchError if a path differs. Nothing is written unless the model passes.
     """
     wanted = request(profile, plan)
     folder = _located(wanted)
@@ -65,8 +69,9 @@ def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell =
 
 
 def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
-    """Return what engine.self_check has to compare for `plan`: both paths false if nothing."""
-    from engine.arms import base_model  # numpy is not needed to look at a run
+    """Return the input of engine.self_check for `plan`; `trains` and `generates` are False if not due."""
+    # Import late: commands that only look at a run need none of it.
+    from engine.arms import base_model
 
     hardware, stages = profile.hardware, {step.stage for step in plan}
     trained = [getattr(profile, stage) for stage in ("sft", "grpo") if stage in stages]
@@ -83,35 +88,36 @@ def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
 
 
 def records(home: Path) -> Path:
-    """Return the folder with a file for each path of each model that has passed."""
+    """Return the folder with one file for each path of each model that has passed."""
     return home / "cache" / "model_check"
 
 
 def _located(wanted: dict[str, Any]) -> Path | None:
-    """The model's folder, None if nothing is wanted of it or if it must be downloaded first."""
+    """Return the model's folder; None if no check needs it, or if it must be downloaded first."""
     if not (wanted["trains"] or wanted["generates"]):
         return None
-    from engine.model_folder import located  # commands to a live run need none of it
+    # Import late: commands to a live run do not need it.
+    from engine.model_folder import located
 
     folder = located(wanted["source"], wanted["revision"])
     return None if folder is None else folder.path
 
 
 def _unknown(home: Path, wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`wanted` without the paths that have passed before."""
+    """Return `wanted` without the paths that have passed before."""
     passed = [path for path in PATHS if wanted[path] and _record(home, wanted, path, folder).is_file()]
     return wanted | dict.fromkeys(passed, False)
 
 
 def _record(home: Path, wanted: dict[str, Any], path: str, folder: Path) -> Path:
-    """The file whose presence says that a path has passed, named for everything that the answer follows from."""
+    """Return the file that marks a path as passed; its name is a hash of all that the result depends on."""
     versions = {package: version(package) for package in ("torch", "transformers")}
     facts = [path, wanted[PATHS[path]], versions, _sources(), _files(folder)]
     return records(home) / content_key(facts)
 
 
 def _files(folder: Path) -> dict[str, list[Any]]:
-    """What tells one state of a model folder from another."""
+    """Return the identity of each file of a model folder, to detect changes."""
     return {path.name: _identity(path) for pattern in MODEL_FILES for path in folder.glob(pattern)}
 
 
@@ -119,12 +125,12 @@ def _identity(path: Path) -> list[Any]:
     status = path.stat()
     if status.st_size <= HASHED_BYTES:
         return [hashlib.blake2b(path.read_bytes()).hexdigest()]
-    # A program can set the time of modification, as cp -p and rsync do, but not that of change.
+    # Programs such as cp -p and rsync set the modification time, but cannot set the change time.
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _sources() -> str:
-    """A hash of the code that computes: a change of it makes every model be compared again."""
+    """Return a hash of the code that computes: after a change of it, every model is checked again."""
     engine = Path(__file__).parent
     paths = [
         engine / "self_check.py",
@@ -144,11 +150,12 @@ def _remember(record: Path) -> None:
     try:
         touch(record)
     except OSError:
-        return  # the run's own folder cannot be made either, and that error names the remedy
+        # The run's own folder cannot be created either, and that error gives the remedy.
+        return
 
 
 def _ask(wanted: dict[str, Any], tell: Tell) -> str:
-    """Run the check in a process of its own; return the fault that it finds, "" if there is none."""
+    """Run the check in a separate process; return the fault that it finds, or ""."""
     command = isolated.command("engine.self_check", json.dumps(wanted))
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

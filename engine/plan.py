@@ -1,7 +1,8 @@
-"""From a profile and the stages that were asked for to the steps of a run, in order. Pure; imports no torch.
+"""Plan the steps of a run from its profile and the requested stages.
 
-The experiment is a graph: data → traces → (the demo's base model) → preprocess → every arm after its parent → eval.
-A run walks it for one seed.
+    data → traces → (the demo's base model) → preprocess → every arm after its parent → eval
+
+A run executes this graph for one seed. This module has no side effects and does not import torch.
 """
 
 from __future__ import annotations
@@ -16,24 +17,27 @@ _NEEDS_A_MODEL = frozenset({"preprocess", "sft", "grpo", "eval"})
 
 
 class PlanError(ValueError):
-    """The stages asked for cannot be planned; the message is one line."""
+    """The requested stages cannot be planned. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage of a run, for one arm where the stage trains an arm ('' otherwise)."""
+    """One stage of a run, with the arm that it trains ('' if it trains none)."""
 
     stage: str
     arm: str = ""
 
     @property
     def label(self) -> str:
-        """How the step is shown: the arm where there is one, else the stage."""
+        """The displayed name of the step: its arm if it has one, else its stage."""
         return self.arm or self.stage
 
 
 def parse_stages(words: Sequence[str]) -> tuple[str, ...]:
-    """The stages in the experiment's order; `all` stands for every one. PlanError on a word that is none."""
+    """Return the named stages in the experiment's order; `all` stands for every stage.
+
+    Raises: PlanError if no stage is given or one is unknown.
+    """
     if not words:
         raise PlanError(f"no stage given: name some of {' '.join(STAGES)}, or all")
     unknown = [word for word in words if word not in (*STAGES, "all")]
@@ -43,11 +47,16 @@ def parse_stages(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = ()) -> list[Step]:
-    """The steps for `stages`, as `parse_stages` gives them. `trained` names arms that the run already has.
+    """Return the steps for `stages`, in order.
 
-    Arms whose parent is neither planned nor trained are left out (`run grpo` alone trains the arms that start from
-    the base). The demo's base model is made when a planned stage needs a model, and the data set's own solutions,
-    which cost nothing, become traces when preprocess needs them.
+    An arm is skipped if its parent is neither planned nor trained. For example, `run grpo` alone trains the
+    arms that start from the base. The demo's base model is planned if a stage needs a model. The data set's
+    own solutions, which cost nothing, become traces if preprocess needs them.
+
+    Args:
+        stages: as `parse_stages` returns them.
+        trained: names of arms that the run has already trained.
+    Raises: PlanError if a requested training stage has no arm to train.
     """
     steps = [Step("data")] if "data" in stages else []
     if "traces" in stages or ("preprocess" in stages and profile.traces.source == "solutions"):
@@ -71,15 +80,17 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
     for stage in ("sft", "grpo"):
         if stage in stages and not any(step.stage == stage for step in steps):
             raise PlanError(
-                f"stage {stage}: profile {profile.name} declares no arm of it whose parent is there"
+                f"stage {stage}: profile {profile.name} has no arm for it with a trained or planned parent; "
+                "name the parent's stage too"
             )
     return steps
 
 
 def extended(steps: Sequence[Step], more: Sequence[Step]) -> list[Step]:
-    """`steps` and, behind them, those of `more` that are new.
+    """Return `steps` followed by those of `more` that are new.
 
-    An evaluation that is asked for again goes to the end, so that it sees the arms that were trained after the first.
+    A repeated evaluation moves to the end, so that it includes the arms that were trained after the first
+    one.
     """
     evaluation = Step("eval")
     new = [step for step in more if step not in steps]
@@ -89,7 +100,7 @@ def extended(steps: Sequence[Step], more: Sequence[Step]) -> list[Step]:
 
 
 def needs_worker(profile: Profile, plan: Sequence[Step]) -> bool:
-    """True where a step asks for completions: grpo that replays no record, eval without a server, validating sft."""
+    """Return True if a step needs completions: grpo without replay, eval without server, validated sft."""
     stages = {step.stage for step in plan}
     stages -= ({"eval"} if profile.eval.server else set()) | ({"grpo"} if profile.grpo.replay else set())
     return bool(stages & {"grpo", "eval"}) or ("sft" in stages and profile.sft.validate_every > 0)

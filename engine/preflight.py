@@ -1,6 +1,6 @@
-"""What must hold before a run starts: every fault is one line, and nothing has been written yet.
+"""Checks before a run starts: each fault is one line, and nothing is written.
 
-Imports no torch: packages are looked for, not loaded.
+This module does not import torch: it looks for packages without loading them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from profiles import Profile
 if TYPE_CHECKING:
     from engine.model_folder import ModelFolder
 
-MOST_BESIDE_A_TRAINER = 0.5  # of a GPU's memory, that vLLM may ask for where the trainer is on it too
-FRACTION = 0.3  # of it, that is proposed
-WITHOUT_MODEL = ("data", "traces")  # stages that load none
+# Largest fraction of a GPU's memory for vLLM if the trainer uses the same GPU.
+MOST_BESIDE_A_TRAINER = 0.5
+# The fraction that error messages propose.
+FRACTION = 0.3
+# Stages that load no model.
+WITHOUT_MODEL = ("data", "traces")
 
 
 def check(
@@ -32,12 +35,16 @@ def check(
     kept: Mapping[str, str] | None = None,
     with_rows: bool = True,
 ) -> None:
-    """Raise LaunchError for the first thing that `plan` lacks in `home` or on this machine with GPUs `found`.
+    """Check that the plan's requirements are met in `home` and on this machine.
 
-    `kept` are the keys of cached outputs that a run has frozen (engine/data/locations.py). Without `with_rows` the
-    rows themselves are not looked at, because an output that was made from them is in the home.
+    Args:
+        found: the GPUs of this machine.
+        kept: the keys of cached outputs that a run has frozen (engine/data/locations.py).
+        with_rows: False to skip the rows, if an output that was made from them is in the home.
+    Raises: LaunchError for the first fault.
     """
-    from engine.data.dataset import InputError, check_source  # numpy is not needed to look at a run
+    # Import late: it loads numpy, which is not needed to look at a run.
+    from engine.data.dataset import InputError, check_source
 
     check_devices(profile, plan, found)
     check_generator(profile, plan)
@@ -53,7 +60,10 @@ def check(
 
 
 def check_inputs(home: Path, profile: Profile, plan: Sequence[Step], kept: Mapping[str, str]) -> None:
-    """Every stage's input is there or planned before it; the teacher's key too, where a teacher will be asked."""
+    """Check that each stage's input exists or is planned before it, and that a needed teacher has a key.
+
+    Raises: LaunchError for the first missing input.
+    """
     from engine.data import locations
     from engine.traces.key import KeyMissing, find_key
 
@@ -72,7 +82,10 @@ def check_inputs(home: Path, profile: Profile, plan: Sequence[Step], kept: Mappi
 
 
 def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
-    """The run that grpo.replay names has recorded what the plan would train on."""
+    """Check that the run of grpo.replay has recorded the rollouts that the plan needs.
+
+    Raises: LaunchError if it has not.
+    """
     from engine.data.recorded import missing_rollouts
 
     missing = missing_rollouts(home, profile.grpo, [step.arm for step in plan if step.stage == "grpo"])
@@ -81,7 +94,10 @@ def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
-    """The GPUs that the profile names are there, and trainer and worker leave each other room."""
+    """Check that the profile's GPUs exist, and that trainer and worker leave each other room.
+
+    Raises: LaunchError if they do not.
+    """
     hardware, has_worker = profile.hardware, needs_worker(profile, plan)
     if has_worker and gpus.shared(hardware):
         _check_shared(profile, trains=any(step.arm for step in plan))
@@ -96,7 +112,7 @@ def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.G
 
 
 def _check_shared(profile: Profile, trains: bool) -> None:
-    """One GPU for a trainer and vLLM: only one trainer, and its part of the memory."""
+    """Check a GPU that trainer and worker share: one trainer rank, and bounded memory for vLLM."""
     hardware, number = profile.hardware, gpus.shared(profile.hardware)[0]
     if hardware.trainer_processes > 1:
         free = f"cuda:{gpus.wanted(hardware, has_worker=False)[-1] + 1}"
@@ -113,7 +129,7 @@ def _check_shared(profile: Profile, trains: bool) -> None:
 
 
 def _instead(profile: Profile, found: Sequence[gpus.Gpu]) -> str:
-    """What could be run on the GPUs that were found."""
+    """Return settings or a profile that would fit the GPUs that were found."""
     together = profile.hardware.model_copy(
         update={"trainer": "cuda:0", "worker": "cuda:0", "gpu_memory_fraction": FRACTION}
     )
@@ -133,7 +149,10 @@ def _instead(profile: Profile, found: Sequence[gpus.Gpu]) -> str:
 
 
 def check_generator(profile: Profile, plan: Sequence[Step]) -> None:
-    """What the worker generates with is installed."""
+    """Check that the library of the worker's generator is installed.
+
+    Raises: LaunchError if it is not.
+    """
     if needs_worker(profile, plan) and profile.hardware.generator == "vllm" and find_spec("vllm") is None:
         raise LaunchError(
             f"profile {profile.name}: hardware.generator is 'vllm', which is not installed; "
@@ -142,7 +161,10 @@ def check_generator(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
-    """Raise LaunchError unless the suite's tasks and local rows exist and the hardware holds its window."""
+    """Check that the suite's tasks and local rows exist, and that its window fits the hardware.
+
+    Raises: LaunchError for the first fault.
+    """
     from engine.suite import window
     from engine.suite.names import faults
 
@@ -155,7 +177,10 @@ def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_model(profile: Profile, plan: Sequence[Step]) -> None:
-    """The model's folder, or what the hub's cache holds of it, is one that the engine can use as the profile asks."""
+    """Check that the engine can use the model folder, or the hub's cache of it, as the profile requires.
+
+    Raises: LaunchError if it cannot.
+    """
     from engine.model_folder import FolderFault, check_use
 
     source = profile.model.source
@@ -171,9 +196,9 @@ def check_model(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_hub_model(profile: Profile, plan: Sequence[Step]) -> None:
-    """Download the configuration and tokenizer of a hub model that is not on this machine, and check them.
+    """Download configuration and tokenizer of a hub model that is not on this machine, and check them.
 
-    Raises: LaunchError.
+    Raises: LaunchError if they cannot be downloaded or used.
     """
     from engine.model_folder import FolderFault, small_files
 
@@ -190,8 +215,10 @@ def checked_model(
 ) -> ModelFolder | None:
     """Return the checked folder of a model, or None if it must be downloaded first.
 
-    Raises: LaunchError, with `field` in front, if the engine cannot use it. What is not cached and may not be
-    downloaded is no fault unless `is_used`.
+    Args:
+        field: prefix of the error message.
+        is_used: if False, a model that is not cached and may not be downloaded is not an error.
+    Raises: LaunchError if the engine cannot use the model.
     """
     from engine.model_folder import FolderFault, Unavailable, check_folder, located
 

@@ -1,7 +1,8 @@
-"""The trainer's ranks: which one this process is, and what they say to each other. Alone, every call is a no-op.
+"""The trainer's ranks: the number of this process, and collectives between ranks.
 
-Weights and gradients travel by FSDP2 over the default group (NCCL between GPUs). Words and counts travel in host memory
-over a second group, whose patience outlasts a run that is paused and a worker that is started again.
+With a single rank, every call is a no-op. FSDP2 sends weights and gradients over the default group (NCCL
+between GPUs). Commands and counts use a second group in host memory. Its timeout outlasts a paused run and a
+worker restart.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 K = TypeVar("K")
 
-_words: dist.ProcessGroup | None = None  # of host memory; None: the default group
+# The process group in host memory. None stands for the default group.
+_words: dist.ProcessGroup | None = None
 
 
 def join(rank: int, world: int, first: str, meeting: Path) -> None:
-    """Makes this process rank `rank` of `world`, all of this host; returns when all have met in the file `meeting`.
+    """Join `world` processes of this host as rank `rank`; wait until all have joined.
 
-    `first` is rank 0's device; see `own_device`.
+    Args:
+        first: the device of rank 0; see `own_device`.
+        meeting: the file through which the ranks find each other.
     """
     global _words
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -41,7 +45,7 @@ def join(rank: int, world: int, first: str, meeting: Path) -> None:
 
 
 def leave() -> None:
-    """This process is alone again."""
+    """Leave the process group, so that this process is a single rank again."""
     global _words
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -49,33 +53,33 @@ def leave() -> None:
 
 
 def rank() -> int:
-    """This process among the trainer's; 0 when alone."""
+    """Return the rank of this process; 0 for a single rank."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many trainer processes there are."""
+    """Return the number of trainer processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def share() -> tuple[int, int]:
-    """Which share of a step's microbatches is this rank's: its number, and how many there are."""
+    """Return this rank's share of a step's microbatches: its number, and the number of shares."""
     return rank(), world()
 
 
 def own_device(first: str) -> torch.device:
-    """This rank's device, where rank 0's is `first`: GPUs count up, the CPU is everybody's."""
+    """Return this rank's device, given rank 0's: GPU numbers count up, and all ranks share the CPU."""
     return _device(first, rank())
 
 
 def barrier() -> None:
-    """Waits until every rank is here."""
+    """Wait until every rank has called this function."""
     if dist.is_initialized():
         dist.barrier(group=_words)
 
 
 def told(word: T) -> T:
-    """Rank 0's `word`, on every rank."""
+    """Broadcast rank 0's `word`; return it on every rank."""
     if world() == 1:
         return word
     said = [word]
@@ -84,7 +88,7 @@ def told(word: T) -> T:
 
 
 def united(part: Mapping[K, T]) -> dict[K, T]:
-    """The entries of every rank's `part`."""
+    """Gather the entries of every rank's `part`; return all of them on every rank."""
     if world() == 1:
         return dict(part)
     parts: list[Mapping[K, T]] = [{}] * world()
@@ -93,7 +97,7 @@ def united(part: Mapping[K, T]) -> dict[K, T]:
 
 
 def least(value: int) -> int:
-    """The smallest of the ranks' values."""
+    """Return the smallest value of all ranks."""
     together = torch.tensor(value)
     if world() > 1:
         dist.all_reduce(together, dist.ReduceOp.MIN, group=_words)
@@ -101,7 +105,7 @@ def least(value: int) -> int:
 
 
 def merged(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics of the whole step from each rank's share: those named `…/max` are maxima, all others add up."""
+    """Reduce the metrics of the ranks: maximum for names that end in `/max`, sum for all others."""
     if world() == 1 or not metrics:
         return metrics
     together: dict[str, float] = {}
@@ -114,7 +118,7 @@ def merged(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def by_rank_zero(write: Callable[P, object]) -> Callable[P, None]:
-    """`write`, whose effects all ranks share, done by rank 0 alone."""
+    """Wrap `write` so that only rank 0 executes it, because all ranks share its effect."""
 
     @wraps(write)
     def once(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,7 +1,7 @@
-"""The error with which the engine refuses a request before it has changed anything."""
+"""The error for a request that the engine rejects before it has changed anything."""
 
 from __future__ import annotations
 
 
 class LaunchError(ValueError):
-    """A run cannot be started, resumed or commanded. The message is one line that gives the reason and the remedy."""
+    """A run cannot be started, resumed or commanded. The message is one line with reason and remedy."""

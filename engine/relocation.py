@@ -1,11 +1,11 @@
-"""Inputs of a run that lie outside its home: recorded by content when it starts, found again when it is resumed.
+"""Inputs of a run outside its home: recorded at the start, found again at a resume.
 
-    start:  model, rows, suite rows, replayed run ─▶ run.json "inputs": path, digest of each file, keys of the caches
-    resume: at its path? beside the home, as before? under this folder? named with --set? ─▶ the first that holds the
-            same files; else one line that says what to do
+    start:  model, rows, suite rows, replayed run ─▶ run.json "inputs": path, file digests, cache keys
+    resume: old path? same place relative to the home? to this folder? named with --set?
+            ─▶ the first with the same files, else an error with the remedy
 
-A home may come to another machine or mount path, and what lies around it with it. The cached outputs of data, traces
-and preprocess are in the home, and are found by their keys without what they were made from.
+A home may be moved to another machine or mount path, together with the folders around it. The cached outputs
+of data, traces and preprocess are in the home. They are found by their keys, without their inputs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from profiles import Profile
 from profiles.load import overridden
 
 MODEL, ROWS, SUITE, REPLAY = "model.source", "data.source", "eval.suite_data", "grpo.replay"
-# What a resume may set besides: where the work is done, and nothing of what is computed.
+# Other settings that a resume may change: where the work is done, but not what is computed.
 PLACES = frozenset(
     f"hardware.{name}"
     for name in (
@@ -45,7 +45,8 @@ PLACES = frozenset(
     )
 )
 MODEL_FILES = ("config.json", *TOKENIZER_FILES)
-WHOLE_BYTES = 32 << 20  # larger files are sampled
+# Larger files are sampled instead of read in full.
+WHOLE_BYTES = 32 << 20
 SAMPLES, SAMPLE_BYTES = 64, 256 << 10
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
@@ -54,7 +55,7 @@ Files = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A run's configuration and profile as they hold on this machine. `without_rows`: the caches have them."""
+    """Configuration and profile of a run on this machine. `without_rows`: only the caches have the rows."""
 
     config: dict[str, Any]
     profile: Profile
@@ -62,9 +63,9 @@ class Here:
 
 
 def record(home: Path, profile: Profile) -> dict[str, Any]:
-    """Return what run.json keeps of the inputs of a run that starts now in the working directory, JSON-ready.
+    """Return the inputs of a run that starts now in the working directory, as JSON-ready values for run.json.
 
-    Raises: LaunchError if one cannot be read.
+    Raises: LaunchError if an input cannot be read.
     """
     try:
         outside = {field: _recorded(profile, field) for field in (MODEL, ROWS, SUITE, REPLAY)}
@@ -77,13 +78,13 @@ def record(home: Path, profile: Profile) -> dict[str, Any]:
 def found_again(
     home: Path, config: dict[str, Any], plan: Sequence[Step], settings: Sequence[str] = ()
 ) -> Here:
-    """Return a run's configuration with its inputs where they are on this machine.
+    """Return a run's configuration with the paths of its inputs on this machine.
 
     Args:
-        home: the home as it is reached now.
-        plan: what is to be done; inputs that nothing in it needs are not looked for.
-        settings: `section.field=value`, of where inputs lie and of PLACES.
-    Raises: LaunchError, one line, if an input is not found or holds other files than at the start.
+        home: the current path of the home.
+        plan: the steps to do; inputs that none of them needs are not searched.
+        settings: `section.field=value`, for places of inputs and for PLACES.
+    Raises: LaunchError, in one line, if an input is not found or has other files than at the start.
     """
     given = _allowed(settings)
     profile = overridden(Profile.model_validate(config["profile"]), settings)
@@ -97,7 +98,7 @@ def found_again(
         if field not in needed:
             continue
         if field == MODEL and not was["path"] and MODEL not in given:
-            # The hub's name for a revision may have gone on to other files.
+            # The revision on the hub may point to newer files now, so use the recorded commit.
             moved += [f'model.revision="{was["commit"]}"'] if was["commit"] else []
             continue
         place = _place(config, home, field, was, given.get(field, ""))
@@ -114,7 +115,7 @@ def found_again(
 
 
 def _allowed(settings: Sequence[str]) -> dict[str, str]:
-    """The paths among `settings`. LaunchError for one that would change what the run computes."""
+    """Return the paths among `settings`. Raises: LaunchError for a setting that would change the results."""
     found = {}
     for setting in settings:
         field, _, value = (part.strip() for part in setting.partition("="))
@@ -145,7 +146,7 @@ def _has_data(home: Path, profile: Profile, kept: locations.Kept) -> bool:
 
 
 def _place(config: dict[str, Any], home: Path, field: str, was: dict[str, Any], given: str) -> str | None:
-    """Where the files of `was` are: an absolute path, the one that was given, or None."""
+    """Return the absolute path of the files of `was`: the given one or a candidate; None if not found."""
     for path in [Path(given).expanduser().absolute()] if given else _candidates(config, home, was["path"]):
         if path.exists() and was["files"] and _holds(path, field, was["files"]):
             return str(path)
@@ -153,7 +154,7 @@ def _place(config: dict[str, Any], home: Path, field: str, was: dict[str, Any], 
 
 
 def _candidates(config: dict[str, Any], home: Path, path: str) -> Iterator[Path]:
-    """Where an input may have come to: its old path, beside or in the home as before, under the working directory."""
+    """Yield possible paths of an input: the old one, then relative to the home and the working directory."""
     yield Path(path)
     for old, new in ((config["inputs"]["home"], home.absolute()), (config["folder"], Path.cwd())):
         yield Path(os.path.normpath(new / os.path.relpath(path, old)))
@@ -162,7 +163,9 @@ def _candidates(config: dict[str, Any], home: Path, path: str) -> Iterator[Path]
 def _refusal(config: dict[str, Any], home: Path, field: str, was: dict[str, Any], given: str) -> str:
     name = f"run {config['run']}: {field}"
     if not was["files"]:
-        return f"{name}: its files were not on the machine when the run started, so they cannot be told from others"
+        return (
+            f"{name}: its files were not on the machine at the start and cannot be verified; start a new run"
+        )
     if given:
         path = Path(given).expanduser().absolute()
         fault = (
@@ -181,14 +184,15 @@ def _refusal(config: dict[str, Any], home: Path, field: str, was: dict[str, Any]
 
 
 def _recorded(profile: Profile, field: str) -> dict[str, Any] | None:
-    """What is kept of an input; None if the profile has none there, or none that could move."""
+    """Return the record of an input; None if the profile has none there, or none that could move."""
     if field == MODEL:
         return _recorded_model(profile)
     section, _, name = field.partition(".")
     source = str(getattr(getattr(profile, section), name))
     path = Path(source).expanduser()
     if not source or source == dataset.WORD_PROBLEMS or not path.exists():
-        return None  # a name: of the hub, or of a run in the home
+        # A name on the hub, or of a run in the home: neither can move.
+        return None
     files = dataset.fingerprint(profile) if field == ROWS else _files(path, field)
     return {"path": str(path.absolute()), "files": files}
 
@@ -210,7 +214,7 @@ def _recorded_model(profile: Profile) -> dict[str, Any] | None:
 
 
 def _holds(path: Path, field: str, files: Files) -> bool:
-    """True if all of `files` are at `path` with the content that they had; others do not matter."""
+    """Return True if all of `files` are at `path` with the same content; additional files do not matter."""
     try:
         if path.is_file():
             return [_digest(path, field)] == list(files.values())
@@ -222,7 +226,7 @@ def _holds(path: Path, field: str, files: Files) -> bool:
 
 
 def _files(path: Path, field: str) -> Files:
-    """Digests of the files of an input that decide what is computed, by name in it."""
+    """Return digests of the input's files that influence the results, by relative name."""
     if field == MODEL:
         found = [path / name for name in MODEL_FILES if (path / name).is_file()]
         found += [file for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern)]
@@ -232,9 +236,9 @@ def _files(path: Path, field: str) -> Files:
 
 
 def _digest(path: Path, field: str) -> str:
-    """A digest of a file: of all of it, or, for a large one, of its size and of samples all over it.
+    """Return the digest of a file: of all bytes or, for a large file, of its size and evenly spaced samples.
 
-    Damage is found elsewhere (engine/digests.py); this tells one model from another, whose weights all differ.
+    engine/digests.py detects damage. This digest only distinguishes models, and all their weights differ.
     """
     if field == ROWS:
         return dataset.file_hash(path)

@@ -1,9 +1,10 @@
-"""The self-check: a process that loads a model once and compares the run's paths with the model's own forward.
+"""The self-check process: compare a run's code paths with the model's own forward.
 
     python -m engine.self_check '{"source": …}'     as engine.model_check starts it
 
-It answers on stdout, one JSON object a line: `progress` while it works, then `fault`, which is "" if all is well. It
-ends when its stdin does, so that it does not outlive the process that waits for it.
+The process loads the model once. It writes one JSON object a line to stdout: `progress` during the work, then
+`fault`, which is "" if all paths agree. It exits when its stdin is closed, so that it does not outlive its
+parent.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ALREADY_ONE_LINE = (FolderFault, JobRefused, NoWeights, UnsupportedModel)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to check: `trains` the packed path, `generates` the transformers generator."""
+    """What to check: `trains` for the packed path, `generates` for the transformers generator."""
 
     source: str
     revision: str
@@ -57,14 +58,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What a generator gave: sequences, its log-probs of their response tokens, and its score of each response."""
+    """A generator's sequences, its log-probs of the response tokens, and its score of each response."""
 
     sequences: list[Sequence]
-    logprobs: list[NDArray[np.float32]]  # (response tokens,) each
+    # (response tokens,) each.
+    logprobs: list[NDArray[np.float32]]
     scores: list[float]
 
     def fault(self, expected: Reference) -> str:
-        """Return "" if these are the model's own log-probs, else the figures; `expected` ends with the sequences."""
+        """Return "" if the log-probs agree with the model's own, else the figures.
+
+        Args:
+            expected: the model's own log-probs; its last entries belong to these sequences.
+        """
         if not self.sequences:
             return ""
         own = expected.logprobs[-len(self.sequences) :]
@@ -77,9 +83,9 @@ class Sampled:
 
 
 def fault(request: Request) -> str:
-    """Return one line on the first path that does not compute the model, "" if all do.
+    """Return one line on the first path that does not compute the model; "" if all do.
 
-    Raises: whatever loading or running the model raises.
+    Raises: any exception of loading or running the model.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -108,9 +114,10 @@ def fault(request: Request) -> str:
 
 
 def sample(folder: Path, max_model_len: int) -> Sampled:
-    """Generate at temperature 1 and greedily with the model in `folder`, and score what came."""
+    """Generate at temperature 1 and greedily with the model in `folder`, and score the completions."""
     generator = TransformersGenerator(folder, "cpu", torch.float32, 2 * len(PROMPTS), max_model_len)
-    generator.load(WeightRef("", 0, str(folder)))  # as the worker does for the model that the arms start from
+    # Load as the worker does for the base model.
+    generator.load(WeightRef("", 0, str(folder)))
     rng = np.random.default_rng(0)
     room = max(generator.longest - PASSES[0][2], 1)
     prompts = [
@@ -140,12 +147,12 @@ def sample(folder: Path, max_model_len: int) -> Sampled:
 
 
 def tell(**words: str) -> None:
-    """Send one JSON object to the process that waits."""
+    """Send one JSON object to the waiting process."""
     print(json.dumps(words), file=_answers, flush=True)
 
 
 def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Answer with an error that nothing has caught: a model that cannot be loaded or run is a fault as well."""
+    """Report an uncaught exception as a fault: a model that cannot be loaded or run is one too."""
     sys.__excepthook__(kind, error, trace)
     line = (
         str(error).partition("\n")[0]
@@ -158,7 +165,7 @@ def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def end_with_stdin() -> None:
-    """End this process at once when the one that holds its stdin is gone."""
+    """Exit this process at once when its stdin is closed."""
 
     def watch() -> None:
         sys.stdin.read()
@@ -168,10 +175,11 @@ def end_with_stdin() -> None:
 
 
 def main() -> None:
-    """Check what the first argument asks for."""
+    """Run the check that the first argument describes."""
     sys.excepthook = unhandled
     end_with_stdin()
-    os.dup2(2, 1)  # what libraries print goes to the log
+    # Redirect the output of libraries to the log, so that it does not mix with the JSON lines.
+    os.dup2(2, 1)
     tell(fault=fault(Request(**json.loads(sys.argv[1]))))
 
 

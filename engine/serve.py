@@ -1,10 +1,12 @@
-"""A lasting vLLM server of one model, apart from any run: started detached, ready when the right model answers.
+"""A vLLM server of one model, independent of any run and of the terminal.
 
-What is known of a server stands in HOME/servers/PORT.json, its output in PORT.log beside it. It has a session of its
-own, so that it outlives the terminal and ends as a whole: vLLM's processes would outlive one another.
+    start ─▶ HOME/servers/PORT.json (facts), PORT.log (output) ─▶ await_ready ─▶ stop
 
-It listens on this machine alone. On another address it needs a key, which goes to vLLM by the environment: a command
-line is there for every user of the machine to read.
+The server is ready when the right model answers. It has its own session, so that it outlives the terminal and
+stops as a whole: vLLM's processes would outlive one another.
+
+It listens on this machine only. On another address it needs a key. vLLM receives the key through the
+environment, because every user of the machine can read a command line.
 """
 
 from __future__ import annotations
@@ -47,20 +49,23 @@ CPU_ARGUMENTS = ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-byt
 
 
 class ServerFailed(RuntimeError):
-    """A server was started and does not serve; the message says why and where its log is."""
+    """A started server does not serve. The message gives the reason and the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was started here. `started` tells its process from a later one of the same pid."""
+    """A server that was started here. `started` identifies its process if the pid is reused."""
 
-    model: str  # folder or hub name
-    name: str  # how it is asked for
+    # Folder or hub name.
+    model: str
+    # The model name in requests.
+    name: str
     port: int
     pid: int
     started: int
     log: str
-    host: str = HOST  # what it listens on
+    # The address on which it listens.
+    host: str = HOST
 
     @property
     def url(self) -> str:
@@ -73,7 +78,10 @@ class Server:
 
 
 def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
-    """The checkpoint folder of a run's arm, the one that stands for it unless `step` names another. LaunchError."""
+    """Return the checkpoint folder of a run's arm: the one used for evaluation, or that of `step`.
+
+    Raises: LaunchError if the run has no such arm or checkpoint.
+    """
     folder = RunFolder(home, run_id)
     profile = Profile.model_validate(json.loads(folder.config.read_text(encoding="utf-8"))["profile"])
     try:
@@ -97,19 +105,23 @@ def start(
     arguments: Sequence[str] = (),
     host: str = HOST,
 ) -> Server:
-    """Start a server of `model` under `name` on GPU `gpu`, on a machine without any on the CPU.
+    """Start a server of `model` under `name` on GPU `gpu`, or on the CPU of a machine without GPUs.
 
-    `arguments` go to vLLM as they are. It holds the GPU as a run does.
+    The server holds the GPU's lock as a run does.
 
-    Raises: LaunchError if it cannot be started, if `host` is not this machine's own and there is no key, or if a file
-    of the model is damaged.
+    Args:
+        arguments: passed to vLLM unchanged.
+    Raises: LaunchError if the server cannot be started, if `host` is not loopback and no key is set, or if
+    a file of
+        the model is damaged.
     """
     _check_address(host, arguments)
     if find_spec("vllm") is None:
         raise LaunchError("serve: vLLM is not installed; pip install 'mathrl-tui[gpu]'")
     if _is_taken(host, port):
         raise LaunchError(f"port {port}: something answers there already; give another --port")
-    checked_model(model, field="serve ", is_used=False)  # vLLM says itself what it cannot download
+    # vLLM itself reports a model that it cannot download.
+    checked_model(model, field="serve ", is_used=False)
     _check_files(model)
     claim = _claimed(gpu)
     folder = home / "servers"
@@ -120,7 +132,7 @@ def start(
         own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     with open(log, "wb", opener=opener) as output:
         process = subprocess.Popen(
-            # The address comes last: of an option that is given twice, vLLM takes the later one.
+            # The address comes last, because vLLM uses the last value of a repeated option.
             [*command(model, name), *own, *arguments, "--host", host, "--port", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -136,7 +148,7 @@ def start(
 
 
 def _key() -> dict[str, str]:
-    """What vLLM must find in its environment to demand a key, also if ours is in `.env`."""
+    """Return the environment through which vLLM requires the key, even if the key comes from `.env`."""
     key = server_key()
     return {KEY_VARIABLE: key} if key else {}
 
@@ -148,7 +160,7 @@ def command(model: str, name: str) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return True if only this machine reaches a server on `host`. A name other than localhost may mean anything."""
+    """Return True if only this machine reaches a server on `host`; False for names except localhost."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -181,7 +193,10 @@ def _check_files(model: str) -> None:
 
 
 def await_ready(server: Server, seconds: float) -> None:
-    """Returns once the server lists its model. ServerFailed: it ended, another answers in its place, time is up."""
+    """Wait until the server lists its model.
+
+    Raises: ServerFailed if the server exits, another server uses its port, or `seconds` have passed.
+    """
     deadline = time.monotonic() + seconds
     while True:
         names = served_names(server.url)
@@ -203,7 +218,7 @@ def await_ready(server: Server, seconds: float) -> None:
 
 
 def servers(home: Path) -> list[Server]:
-    """The servers that were started here and live."""
+    """Return the running servers that were started here, by port."""
     found = [
         Server(**json.loads(path.read_text(encoding="utf-8"))) for path in (home / "servers").glob("*.json")
     ]
@@ -211,7 +226,7 @@ def servers(home: Path) -> list[Server]:
 
 
 def stop(server: Server) -> None:
-    """Ends the server and all its processes, and returns when they have ended."""
+    """Stop the server and all its processes, and wait until they have exited."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not _signalled(server, number):
             return
@@ -223,14 +238,15 @@ def stop(server: Server) -> None:
 
 
 def has_ended(server: Server) -> bool:
-    """Whether the server's first process is gone; it is reaped where it was ours."""
-    with suppress(ChildProcessError):  # not our child
+    """Return True if the server's first process has exited; reap it if it is a child of this process."""
+    # Another process may have started the server; then it is not a child of this one.
+    with suppress(ChildProcessError):
         os.waitpid(server.pid, os.WNOHANG)
     return not server.process.is_alive
 
 
 def lm_eval_command(server: Server, task: str = "gsm8k", shots: int = 8, limit: int = 1024) -> str:
-    """The lm-eval command that asks the server (lm-eval[api] is needed)."""
+    """Return the lm-eval command that evaluates the server (it needs lm-eval[api])."""
     model = f"model={server.name},base_url={server.url}/completions,tokenizer={server.model}"
     words = ["lm-eval", "run", "--model", "local-completions"]
     words += ["--model_args", f"{model},num_concurrent=32,max_retries=3,tokenized_requests=False"]
@@ -240,7 +256,7 @@ def lm_eval_command(server: Server, task: str = "gsm8k", shots: int = 8, limit: 
 
 
 def _claimed(gpu: int) -> GpuClaim:
-    """The GPU's lock, as runs take it; none on a machine without GPUs."""
+    """Claim the GPU's lock as a run does; claim nothing on a machine without GPUs."""
     found = {each.index: each.uuid for each in visible_gpus()}
     if found and gpu not in found:
         raise LaunchError(f"--gpu {gpu}: this machine has {', '.join(map(str, found))}")
@@ -253,7 +269,7 @@ def _claimed(gpu: int) -> GpuClaim:
 
 
 def _device(gpu: int) -> str:
-    """GPU `gpu` for a process that is to see it alone: a word of our own CUDA_VISIBLE_DEVICES, where there is one."""
+    """Return the CUDA_VISIBLE_DEVICES entry with which a process sees only GPU `gpu`."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return str(gpu) if visible is None else visible.split(",")[gpu].strip()
 
@@ -272,7 +288,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _reached(host: str) -> str:
-    """Return the address by which this machine reaches a server on `host`, which may stand for all of its own."""
+    """Return the address at which this machine reaches a server on `host`, also for a wildcard address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -283,7 +299,7 @@ def _reached(host: str) -> str:
 
 
 def _signalled(server: Server, number: int) -> bool:
-    """Signals the server's session; False where nothing of it is left."""
+    """Signal the server's session; return False if none of its processes is left."""
     has_ended(server)
     try:
         os.killpg(server.pid, number)

@@ -1,9 +1,12 @@
-"""Generation by a server that speaks OpenAI's completions protocol, in place of a worker: jobs in, completions out.
+"""Generation by a server with OpenAI's completions protocol, in place of a worker.
 
-A question that the server does not answer after some tries is a completion of outcome `error`, so it stays in the
-denominator; if it answers none, or no longer serves its model at the end, the job fails. Prompts go as token ids to a
-server of one of the run's own checkpoints, as ids of its own tokenizer to another server that offers to tokenise, and
-as text to any other.
+    Job ─▶ requests in flight (CONCURRENCY threads) ─▶ Completion …, JobDone | JobFailed
+
+A question without an answer after all attempts becomes a completion with outcome `error`, so it stays in the
+denominator. The job fails if no question is answered, or if the server no longer serves its model at the end.
+
+Prompts are sent as token ids to a server of one of the run's own checkpoints. Other servers get ids of their
+own tokenizer if they offer `/tokenize`, else text.
 """
 
 from __future__ import annotations
@@ -29,21 +32,31 @@ from engine.messages import Completion, Finish, Job, JobDone, JobFailed, Prompt,
 from store.env_file import setting
 from store.plain_json import parse
 
-CONCURRENCY = 64  # requests in flight
-ATTEMPTS = 3  # tries of a question while the server answers nothing else
-PAUSE_SECONDS = 1.0  # before the second try, doubled each time; a random half of it is left out
-LONGEST_PAUSE = 5  # doublings
-ANSWER_SECONDS = 600.0  # longest wait for one answer
+# Requests in flight.
+CONCURRENCY = 64
+# Attempts for a question while the server answers no other one.
+ATTEMPTS = 3
+# Longest pause before the second attempt. It doubles each time; the actual pause is a random 50 to 100 % of
+# it.
+PAUSE_SECONDS = 1.0
+# Largest number of doublings.
+LONGEST_PAUSE = 5
+# Longest wait for one answer.
+ANSWER_SECONDS = 600.0
 LIST_SECONDS = 10.0
-KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own
-REFUSED = (401, 403)  # HTTP statuses: no key, or a wrong one
-TOO_MANY = 429  # HTTP status: ask again later
-UNKNOWN_ID = -1  # stands for the token ids of an answer, which the protocol does not tell
+# The variable that vLLM itself reads.
+KEY_VARIABLE = "VLLM_API_KEY"
+# HTTP statuses for a missing or wrong key.
+REFUSED = (401, 403)
+# HTTP status for "retry later".
+TOO_MANY = 429
+# Placeholder for the token ids of an answer, which the protocol does not return.
+UNKNOWN_ID = -1
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that a server lists: its name there, and from where it was loaded (empty: not told)."""
+    """A model that a server lists: its name, and the path that it was loaded from (empty if unknown)."""
 
     name: str
     root: str
@@ -58,14 +71,17 @@ class _Ask:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What became of an ask; `fault` says why it was not answered."""
+    """The result of an ask. `fault` is the reason if it was not answered."""
 
     completion: Completion
     fault: str
 
 
 def served_models(url: str) -> list[ServedModel]:
-    """What the server at `url` (…/v1) lists. OSError or ValueError where there is no such server."""
+    """Return the models that the server at `url` (…/v1) lists.
+
+    Raises: OSError or ValueError if no such server answers.
+    """
     try:
         request = urllib.request.Request(f"{url}/models", headers=_headers())
         with urllib.request.urlopen(request, timeout=LIST_SECONDS) as response:
@@ -79,7 +95,7 @@ def served_models(url: str) -> list[ServedModel]:
 
 
 def served_names(url: str) -> list[str]:
-    """The names under which the server at `url` serves; none where no such server answers."""
+    """Return the names under which the server at `url` serves; none if no such server answers."""
     try:
         return [model.name for model in served_models(url)]
     except (OSError, ValueError):
@@ -87,7 +103,10 @@ def served_names(url: str) -> list[str]:
 
 
 def only_model(url: str) -> ServedModel:
-    """The model of a server that serves one; StageFailed otherwise."""
+    """Return the model of a server that serves exactly one.
+
+    Raises: StageFailed if it serves none or several, or does not answer.
+    """
     try:
         models = served_models(url)
     except urllib.error.HTTPError as error:
@@ -102,7 +121,7 @@ def only_model(url: str) -> ServedModel:
 
 
 class Served:
-    """Implements engine.context.Generation over the server at `url` (…/v1), which serves `model`."""
+    """Implements engine.context.Generation with the server at `url` (…/v1), which serves `model`."""
 
     def __init__(
         self, url: str, model: ServedModel, by_ids: bool, encode: Callable[[Prompt], list[int]] | None = None
@@ -110,11 +129,15 @@ class Served:
         self._url, self._model, self._by_ids, self._encode = url, model, by_ids, encode
         self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
-        self._left: dict[int, int] = {}  # completions that a job still waits for
-        self._answered: set[int] = set()  # jobs of which a question was answered
-        self._faults: dict[int, str] = {}  # the last one of a job
+        # Pending completions of each job.
+        self._left: dict[int, int] = {}
+        # Jobs with at least one answered question.
+        self._answered: set[int] = set()
+        # The last fault of each job.
+        self._faults: dict[int, str] = {}
         self._numbers = itertools.count(1)
-        self._total = 0  # answers so far; a lost increment only costs an ask one of its tries
+        # Answers so far. It has no lock: a lost increment only costs an ask one of its attempts.
+        self._total = 0
         for number in range(CONCURRENCY):
             threading.Thread(target=self._serve, name=f"ask {number}", daemon=True).start()
 
@@ -125,7 +148,9 @@ class Served:
     def submit(self, job: Work) -> None:
         """See engine.context.Generation."""
         if not isinstance(job, Job):
-            raise StageFailed(f"eval.server {self._url}: a server is asked the run's own tasks alone")
+            raise StageFailed(
+                f"eval.server {self._url}: a server can only answer the run's own tasks; clear eval.suite"
+            )
         self._left[job.job_id] = len(job.prompts) * job.samples
         for prompt in job.prompts:
             for sample in range(job.samples):
@@ -144,7 +169,7 @@ class Served:
         return found
 
     def _taken(self, answer: _Answer) -> list[Result]:
-        """The completion and, behind a job's last one, its end."""
+        """Return the completion and, after the last one of a job, the job's end."""
         completion = answer.completion
         job_id, kind = completion.job_id, completion.kind
         self._left[job_id] -= 1
@@ -166,10 +191,11 @@ class Served:
             self._answers.put(self._answer(self._asks.get()))
 
     def _answer(self, ask: _Ask) -> _Answer:
-        """Ask until there is an answer, a refusal or no try left.
+        """Ask until there is an answer or a refusal, or no attempt is left.
 
-        A server with a short queue resets connections while it answers others, and its overload is not the model's
-        error. So a lost connection uses up a try only if the server has answered nothing since the try before.
+        A server with a short queue resets connections while it answers others, and its overload is not an
+        error of the model. So a lost connection uses up an attempt only if the server has answered nothing
+        since the previous one.
         """
         fault, used, tries = "", 0, 0
         while used < ATTEMPTS:
@@ -193,7 +219,7 @@ class Served:
 
     @staticmethod
     def _pause(tries: int) -> None:
-        """Wait before another try; at random, so that rejected requests do not come back all at once."""
+        """Wait a random time before another attempt, so that rejected requests do not return all at once."""
         if tries:
             time.sleep(PAUSE_SECONDS * 2 ** min(tries - 1, LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
@@ -218,13 +244,16 @@ class Served:
 
 
 def _is_lost_connection(error: Exception) -> bool:
-    """Whether the connection was refused or reset; urllib wraps what happens before the request is sent."""
+    """Return True if the connection was refused or reset; urllib wraps errors before the request is sent."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return isinstance(reason, ConnectionError)
 
 
 def post_json(url: str, body: dict[str, Any]) -> Any:
-    """POST `body` as JSON and return the JSON that comes back. Raises OSError (HTTPError is one) or ValueError."""
+    """POST `body` as JSON and return the JSON reply.
+
+    Raises: OSError (includes HTTPError) or ValueError.
+    """
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json", **_headers()}
     )
@@ -233,7 +262,7 @@ def post_json(url: str, body: dict[str, Any]) -> Any:
 
 
 def server_key() -> str:
-    """Return the key that servers started here demand, and that a server is asked with; empty for none."""
+    """Return the key that servers started here require, and that is sent to servers; empty for none."""
     return setting(KEY_VARIABLE)
 
 
@@ -255,7 +284,7 @@ def _unanswered(ask: _Ask) -> Completion:
 
 
 def _made(ask: _Ask, tokens: int, finish: Finish, text: str, outcome: str, answer: str) -> Completion:
-    """A completion of `tokens` ids that are not known."""
+    """Return a completion of `tokens` ids that are unknown."""
     job, prompt = ask.job, ask.prompt
     return Completion(
         job.job_id,

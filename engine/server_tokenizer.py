@@ -1,7 +1,7 @@
-"""Token ids of prompts by the tokenizer of a server that offers `/tokenize`, as vLLM does.
+"""Token ids of prompts from a server that offers `/tokenize`, as vLLM does.
 
-A server that is sent text adds its tokenizer's special tokens to it: a second BOS to what a chat template wrote, and
-an end-of-sequence token behind the prompt where the tokenizer appends one. Ids leave it nothing to add.
+A server adds its tokenizer's special tokens to text: a second BOS to the output of a chat template, and an
+end-of-sequence token after the prompt if the tokenizer appends one. It adds nothing to ids.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PROBE = "Question: 4 + 1 = ?"
 
 
 class ServerTokenizer:
-    """Encodes prompts for the model `model` of the server at `url` (…/v1).
+    """Encodes prompts for `model` of the server at `url` (…/v1).
 
     Raises: OSError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
     """
@@ -24,7 +24,7 @@ class ServerTokenizer:
         self._leading = leading(self._ids(_PROBE, special=True), self._ids(_PROBE, special=False))
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the ids of the prompt's text, led by the special tokens if its form does not write them itself."""
+        """Return the ids of the prompt's text, after the special tokens if its form does not include them."""
         ids = self._ids(prompt.text, special=False)
         return [*self._leading, *ids] if prompt.special else ids
 

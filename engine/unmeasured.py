@@ -1,4 +1,7 @@
-"""What an evaluation could not measure: nothing at all fails its stage, a part of it leaves the stage incomplete."""
+"""Failed tasks of an evaluation, and what they mean for the stage.
+
+If all tasks of a kind failed, the stage fails. If only some failed, the stage is incomplete.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,14 @@ class Failure:
 class Tried:
     """Tasks of one kind: how many there are, and which of them failed."""
 
-    kind: str  # `tasks` or `suite tasks`
+    # `tasks` or `suite tasks`.
+    kind: str
     count: int
     failures: Sequence[Failure]
 
     @property
     def fault(self) -> str:
-        """How many failed and why; each reason once, with the arms that it holds for."""
+        """The number of failed tasks and the reasons, each once with its arms."""
         arms: dict[str, list[str]] = {}
         for failure in self.failures:
             arms.setdefault(failure.reason, []).append(failure.arm)

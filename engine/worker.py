@@ -231,9 +231,7 @@ class Worker:
         if self._generator is None:
             self._generator = self._build()
         if self._generator is None:
-            raise JobRefused(
-                "the worker has no model to load yet: the base arm has no checkpoint; train it first"
-            )
+            raise JobRefused("there is no model yet to load: the base arm has no checkpoint; train it first")
         wanted = (weights.arm, weights.version, weights.location)
         if wanted != self._serving:
             # Rejected weights may have partly replaced the old ones, so nothing counts as loaded until `load`

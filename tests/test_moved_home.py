@@ -171,7 +171,7 @@ def test_a_hub_model_is_resumed_at_the_commit_that_it_was_started_with(
     copied = relocation.found_again(place / "home", config, plan, [f"model.source={place / 'model'}"])
     assert copied.profile.model.source == str(place / "model")
     config["inputs"]["outside"]["model.source"]["files"] = {}
-    with pytest.raises(LaunchError, match="cannot be told from others"):
+    with pytest.raises(LaunchError, match="cannot be verified"):
         relocation.found_again(place / "home", config, plan, [f"model.source={place / 'model'}"])
 
 

@@ -408,5 +408,5 @@ def test_a_second_supervisor_names_the_first_and_what_to_do(
         os.close(held)
     assert capsys.readouterr().err == (
         f"run {folder.run_id}: is live already, its supervisor is process {os.getpid()}; "
-        f"`mathrl-tui attach {folder.run_id}` follows it\n"
+        f"`mathrl-tui attach {folder.run_id}` shows it\n"
     )

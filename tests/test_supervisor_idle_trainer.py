@@ -1,4 +1,4 @@
-"""When nothing of a run trains any more: its worker is started afresh where it can use the trainer's GPUs, once."""
+"""When all training of a run is done: its worker restarts once if it can use the trainer's GPUs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_nothing_happens_without_gpus(tmp_path: Path) -> None:
 def test_a_resumed_run_has_its_worker_on_the_trainers_gpus_from_the_start(tmp_path: Path) -> None:
     folder = a_run(tmp_path, *TWO_GPUS)
     supervisor = supervise(folder)
-    until(lambda: any("afresh" in event.message for event in events(folder, "log")), "the worker is to end")
+    until(lambda: any("restarting the worker" in event.message for event in events(folder, "log")), "the worker is to end")
     supervisor.kill()
     supervisor.wait()
     assert supervise(folder).wait(PATIENCE) == 0

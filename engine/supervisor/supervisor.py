@@ -3,8 +3,7 @@
     children's messages ─┐
     children's exits ────┤                    ┌─▶ journal (records, states, commands)
     control requests ────┼─▶ wait ─▶ _turn ───┼─▶ orders to children, starts, kills
-    SIGTERM ─────────────┤                    └─▶ replies to clients
-    timers ──────────────┘
+    SIGTERM, timers ─────┘                    └─▶ replies to clients
 
     states: queued → running ⇄ paused → stopping → done | done_with_failures | interrupted | failed
 
@@ -14,11 +13,8 @@ anywhere.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import socket
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -48,6 +44,7 @@ from engine.supervisor.log_rotation import LogRotation
 from engine.supervisor.past import Past
 from engine.supervisor.processes import Child
 from engine.supervisor.recorder import Recorder
+from engine.supervisor.signals import catch_signals
 from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
@@ -100,7 +97,7 @@ class Supervisor:
         self._server = ControlServer(folder)
         self._ingestion = Ingestion(folder.home)
         self._log_rotation = LogRotation(folder.logs)
-        self._signals = _catch_signals()
+        self._signals = catch_signals()
         self._phase: Phase = "admission"
         self._wants_pause = False
         self._stopped_by = ""
@@ -117,7 +114,6 @@ class Supervisor:
         try:
             while self._phase != "over":
                 self._turn()
-        # After an exception here, the children must still notice the end, and both threads must stop.
         finally:
             self._crew.abandon()
             self._ingestion.end()
@@ -147,7 +143,6 @@ class Supervisor:
         watched = [self._signals, *self._server.sockets, *self._crew.watched(reading=reading)]
         waits = [TICK_SECONDS, self._recorder.wait(), self._crew.next_start()]
         ready = wait(watched, min(seconds for seconds in waits if seconds is not None))
-        # Handle messages before exits, in the order in which a child produced them.
         for child, messages in self._crew.messages(ready):
             self._hear(child, messages)
         for child in self._crew.ended():
@@ -402,20 +397,3 @@ class Supervisor:
         while not self._recorder.is_empty and time.monotonic() < deadline:
             time.sleep(TICK_SECONDS)
             self._recorder.flush(now=True)
-
-
-def _catch_signals() -> socket.socket:
-    """Catch SIGTERM and ignore SIGINT and SIGHUP. Return a socket that is readable after SIGTERM."""
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def told(*_: object) -> None:
-        # A full buffer already holds unread signals, so another byte is not needed.
-        with contextlib.suppress(BlockingIOError):
-            writer.send(b"t")
-
-    signal.signal(signal.SIGTERM, told)
-    return reader
