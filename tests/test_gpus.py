@@ -39,7 +39,7 @@ def test_a_gpu_that_fell_off_its_bus_is_one_line(tmp_path: Path, monkeypatch: py
     for name, answer in (("nvmlInit", None), ("nvmlShutdown", None), ("nvmlDeviceGetCount", 2)):
         monkeypatch.setattr(pynvml, name, lambda answer=answer: answer)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lost)
-    with pytest.raises(GpuFault, match="GPU is lost.*reboot or take another machine"):
+    with pytest.raises(GpuFault, match="GPU is lost.*reboot or change machine"):
         visible_gpus()
     with pytest.raises(LaunchError, match="GPU is lost"):
         start_run(tmp_path / "home", load("demo"), ("data",), 0)

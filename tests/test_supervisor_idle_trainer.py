@@ -56,7 +56,7 @@ def test_a_resumed_run_has_its_worker_on_the_trainers_gpus_from_the_start(tmp_pa
     assert_whole(folder, 60)
     assert states(folder).count("interrupted") == 1
     assert workers(folder).count("trainer") == 1
-    assert sum("afresh" in event.message for event in events(folder, "log")) == 1
+    assert sum("restarting the worker" in event.message for event in events(folder, "log")) == 1
     assert starts_since_the_resume(folder) == 1
 
 
