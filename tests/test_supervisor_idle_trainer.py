@@ -49,7 +49,10 @@ def test_nothing_happens_without_gpus(tmp_path: Path) -> None:
 def test_a_resumed_run_has_its_worker_on_the_trainers_gpus_from_the_start(tmp_path: Path) -> None:
     folder = a_run(tmp_path, *TWO_GPUS)
     supervisor = supervise(folder)
-    until(lambda: any("restarting the worker" in event.message for event in events(folder, "log")), "the worker is to end")
+    until(
+        lambda: any("restarting the worker" in event.message for event in events(folder, "log")),
+        "it restarts",
+    )
     supervisor.kill()
     supervisor.wait()
     assert supervise(folder).wait(PATIENCE) == 0
