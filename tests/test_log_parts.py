@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from supervised import until
 
+from engine.processes.child import opened
 from engine.processes.faults import last_error
 from engine.processes.log_parts import growing_logs, mark, part_before, rotate, written_after
 from engine.supervisor import log_rotation
@@ -148,3 +149,9 @@ def test_a_supervisor_bounds_the_logs_of_its_run(tmp_path: Path, monkeypatch: py
     until(lambda: all(log.stat().st_size == 0 for log in growing_logs(tmp_path)), "every log was cut")
     rotation.end()
     assert len(sizes(tmp_path)) == 6
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"worker\.log: the log cannot be written: No such file") as caught:
+        opened(tmp_path / "gone" / "worker.log")
+    assert "resume the run" in str(caught.value)

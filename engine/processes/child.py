@@ -179,9 +179,7 @@ def run_worker(
 def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     """Set up session, pid file, log and signals; return a connection that is readable after SIGTERM."""
     os.setsid()
-    log = os.open(
-        folder.logs / f"{role}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE
-    )
+    log = opened(folder.logs / f"{role}.log")
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
@@ -199,6 +197,16 @@ def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     # reacts.
     signal.signal(signal.SIGTERM, lambda *_: os.write(writer.fileno(), b"t"))
     return reader
+
+
+def opened(log: Path) -> int:
+    """Open a log to append to it. Exit with one line if the disk refuses."""
+    try:
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise SystemExit(
+            f"{log}: the log cannot be written: {error.strerror}; make the disk writable, then resume the run"
+        ) from None
 
 
 def _keep_descriptors_from_children() -> None:
