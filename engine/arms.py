@@ -14,9 +14,9 @@ from profiles import Arm, Profile
 from store.home import RunFolder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-WEIGHTS_ONLY = (
-    "weights_only"  # an empty file in a checkpoint whose optimizer state was removed (engine/removal.py)
-)
+# An empty file in a checkpoint whose optimizer state was removed. Its name is that of none of the trainer's files
+# (engine.digests.of_model), which a later removal deletes.
+WEIGHTS_ONLY = "without_optimizer"
 
 
 def has_weights(folder: Path) -> bool:
