@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 
 from store.database import Database
+from store.errors import StoreError
 from store.home import REMOVING, TRASH, RunFolder, removing, trash
 from store.locks import LockBusy, locked
 from store.private import make_folder
@@ -46,6 +47,10 @@ def remove(database: Database, run_ids: list[str], patience: float) -> None:
                 make_folder(database.home / f"{REMOVING}{run_id}")
             _sync(database.home)
             finish(database, patience)
+    except StoreError as error:
+        raise StoreError(
+            f"{error}. No list shows {', '.join(run_ids)} any more; the next command removes the rest"
+        ) from error
     except LockBusy:
         raise RemovalRefused(
             f"{database.home}: another process has been taking rows in for {patience:g} s; try again"

@@ -14,6 +14,7 @@ from command_line import environment
 from fabricated import finished_run
 
 from store.database import Database
+from store.errors import StoreError
 from store.home import RunFolder, removing, run_ids, trash
 from store.ingest import Ingester
 from store.locks import locked
@@ -29,6 +30,7 @@ import os, pathlib, shutil, signal, sys
 import duckdb
 from store import removal
 from store.database import Database
+from store.errors import StoreError
 
 calls = 0
 def counted(change):
@@ -174,7 +176,10 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_busy_store_is_waited_for_by_the_next_command(tmp_path: Path) -> None:
     store = made(tmp_path)
     whole = rows(store, KEPT)
-    with locked(tmp_path / "store.gate", patience=1.0), pytest.raises(Exception, match="store"):
+    with (
+        locked(tmp_path / "store.gate", patience=1.0),
+        pytest.raises(StoreError, match=f"No list shows {DOOMED} any more"),
+    ):
         remove(Database(tmp_path), [DOOMED], 0.01)
     assert removing(tmp_path) == [DOOMED]
     assert [run.run for run in store.runs()] == [KEPT]
