@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 
 from store import runs as run_states
-from store.damage import Damage, damages_in
+from store.damage import Damage, damages_in, settled_by
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
 from store.evaluations import evaluations_in
@@ -26,9 +26,9 @@ from store.event_rows import EVENT, event_of, last_events, last_values, state_ev
 from store.healing import healing
 from store.home import RunFolder, removing, run_ids
 from store.ingest import Ingester, offsets_in
-from store.journal import START, Position, has_more, read
+from store.journal import START, Position, has_more, read, scan
 from store.naming import UnknownRun, journaled, match
-from store.records import Event, Example, Record, RunRow, Scalar
+from store.records import Event, Example, Record, RunRow, Scalar, from_groups
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
 from store.series import reduced
 from store.sql import Limits, answer
@@ -109,12 +109,12 @@ class Store:
             damages = damages_in(connection)
         summaries = []
         for run_id in dict.fromkeys([*rows, *journaled(self.home), *run_ids(self.home)]):
-            live, pending = self._since(run_id, reached.get(run_id, START))
+            live, pending, fresh = self._since(run_id, reached.get(run_id, START))
             row = _registration(pending) or rows.get(run_id) or run_states.registered(self._folder(run_id))
             if row is not None and run_id not in gone:
                 known = [*events.get(run_id, []), *_events(pending)]
                 summary = run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0))
-                summaries.append(_with_damage(summary, damages))
+                summaries.append(_with_damage(summary, [*damages.get(run_id, []), *fresh]))
         return sorted(summaries, key=lambda summary: summary.started or 0.0)
 
     def resolve(self, text: str) -> str:
@@ -130,13 +130,14 @@ class Store:
             metrics = last_values(connection, run_id)
             reached, _ = offsets_in(connection, run_id)
             damages = damages_in(connection, run_id)
-        live, pending = self._since(run_id, reached.get(run_id, START))
+        live, pending, fresh = self._since(run_id, reached.get(run_id, START))
         row = _registration(pending) or row or run_states.registered(self._folder(run_id))
         if row is None:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
         events += _events(pending)
         metrics |= {record.metric: record.value for record in pending if isinstance(record, Scalar)}
-        summary = _with_damage(run_states.summarise(run_id, row, events, live), damages)
+        summary = run_states.summarise(run_id, row, events, live)
+        summary = _with_damage(summary, [*damages.get(run_id, []), *fresh])
         return run_states.detail(summary, events, metrics, self._folder(run_id))
 
     @healing
@@ -325,14 +326,19 @@ class Store:
     def _folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.home, run_id)
 
-    def _since(self, run_id: str, position: Position) -> tuple[bool, list[Record]]:
-        """Whether a run is live, and what it journaled behind `position`.
+    def _since(self, run_id: str, position: Position) -> tuple[bool, list[Record], list[Damage]]:
+        """Return whether a run is live, and what it journaled behind `position`: records and damaged places.
 
-        The lock is looked at first: of a supervisor that is gone by then, every word is in the journal.
+        The lock is checked first: if its supervisor has ended by then, the journal is complete.
         """
         folder = self._folder(run_id)
         live = run_states.is_live(folder)
-        return live, read(folder.journal, position)[0] if has_more(folder.journal, position) else []
+        if not has_more(folder.journal, position):
+            return live, [], []
+        portion = scan(folder.journal, position)
+        records = from_groups(portion.groups)
+        settled = {place for event in _events(records) for place in settled_by(event.payload)}
+        return live, records, [damage for damage in portion.damages if damage.place not in settled]
 
 
 def _run_rows(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, RunRow]:
@@ -348,9 +354,8 @@ def _run_rows(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) 
     }
 
 
-def _with_damage(summary: RunSummary, damages: dict[str, list[Damage]]) -> RunSummary:
-    found = damages.get(summary.run)
-    return replace(summary, damage=[damage.words() for damage in found]) if found else summary
+def _with_damage(summary: RunSummary, damages: list[Damage]) -> RunSummary:
+    return replace(summary, damage=[damage.words() for damage in damages]) if damages else summary
 
 
 def _events(records: Iterable[Record]) -> list[Event]:

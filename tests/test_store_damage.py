@@ -197,6 +197,12 @@ def test_every_report_on_the_run_says_so_in_one_line(damaged_home: Path) -> None
     assert mathrl(damaged_home, "status", "whole").stderr == ""
 
 
+def test_runs_names_damage_that_no_store_has_met_yet(damaged_home: Path) -> None:
+    (damaged_home / "store.duckdb").unlink(missing_ok=True)
+    listed = json.loads(mathrl(damaged_home, "runs", "--json").stdout)["runs"]
+    assert [bool(run["damage"]) for run in sorted(listed, key=lambda run: run["run"])] == [True, False]
+
+
 def test_the_console_marks_the_run(damaged_home: Path) -> None:
     lines = {line.summary.run: line.alarms for line in Feed(damaged_home).runs()}
     assert lines["whole"] == ()
