@@ -81,10 +81,8 @@ def remove_runs(home: Path, run_ids: Sequence[str], what: What) -> None:
 
 def discard(home: Path, path: Path) -> None:
     """Delete a file or folder of the home; it is gone at once. Of a link, what it leads to stays."""
-    if path.is_symlink() or path.is_file():
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
-        return
-    if not path.is_dir():
         return
     if path.parent == home and path.name.startswith(TRASH):
         shutil.rmtree(path)

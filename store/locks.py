@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ LONG_SECONDS = 1.0  # a wait of this length that was in vain is not repeated
 SHORT_SECONDS = 0.05  # what a process waits instead
 
 _in_vain: set[Path] = set()  # locks that this process has waited long for, and has not got since
+_found: dict[Path, str] = {}  # who held them then, in one line
 
 
 class LockBusy(TimeoutError):
@@ -75,6 +76,7 @@ def waited(path: Path, seconds: float, *, got: bool) -> None:
     """Take note of a wait for `path`."""
     if got:
         _in_vain.discard(path)
+        _found.pop(path, None)
     elif seconds >= LONG_SECONDS:
         _in_vain.add(path)
 
@@ -92,8 +94,15 @@ def _take(descriptor: int, path: Path, mode: int, patience: float) -> None:
                 seen = holders(path)
             if now >= deadline:
                 waited(path, now - begun, got=False)
-                raise LockBusy(f"{path}: {described(path, seen or (), now - begun)}") from None
+                raise LockBusy(f"{path}: {_words(path, seen or (), now - begun)}") from None
             time.sleep(RETRY_SECONDS)
         else:
             waited(path, time.monotonic() - begun, got=True)
             return
+
+
+def _words(path: Path, seen: Sequence[Sighting], seconds: float) -> str:
+    """Return in one line who holds `path`. A short wait repeats what the long one before it found."""
+    if seconds >= LONG_SECONDS:
+        _found[path] = described(path, seen, seconds)
+    return _found.get(path) or described(path, seen, seconds)

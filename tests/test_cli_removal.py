@@ -296,6 +296,13 @@ def test_gc_keeps_the_cache_if_it_cannot_tell_what_a_run_uses(home: Path) -> Non
     assert listed["notes"][0].startswith(f"{home / 'cache'} stays as it is: run {A} does not tell")
 
 
+def test_gc_removes_what_is_neither_a_file_nor_a_folder(home: Path) -> None:
+    pipe = home / "store.duckdb.damaged-20260101-000000-7"
+    os.mkfifo(pipe)
+    mathrl(home, "gc", "--yes")
+    assert not os.path.lexists(pipe)
+
+
 def test_gc_completes_a_removal_that_was_killed(home: Path) -> None:
     store = Store(home)
     store.settle()

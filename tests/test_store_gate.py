@@ -122,6 +122,25 @@ def test_a_lock_that_a_child_has_inherited_is_the_childs(tmp_path: Path) -> None
         assert f"PID {process.pid}" in described(lock, (), 1.0)
 
 
+def test_a_short_wait_after_a_long_one_names_the_same_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look for a child that inherited the lock takes too long for a short wait."""
+    monkeypatch.setattr(locks, "LONG_SECONDS", 0.3)
+    gate = tmp_path / "store.gate"
+    with held(gate, "inherited"):
+        lines = []
+        for _ in range(2):
+            with pytest.raises(LockBusy) as caught, locked(gate, patience=0.4):
+                pass
+            lines.append(str(caught.value))
+    assert "sleep 600" in lines[0]
+    assert lines[1] == lines[0]
+    with locked(gate, patience=5.0):
+        pass
+    assert gate not in locks._found
+
+
 def test_a_holder_that_cannot_be_seen_is_said_to_be_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
