@@ -146,7 +146,12 @@ def _has_data(home: Path, profile: Profile, kept: locations.Kept) -> bool:
 
 
 def _place(config: dict[str, Any], home: Path, field: str, was: dict[str, Any], given: str) -> str | None:
-    """Return the absolute path of the files of `was`: the given one or a candidate; None if not found."""
+    """Return the absolute path of the files of `was`: the given one or a candidate; None if not found.
+
+    Suite rows at their old path count as they are: a file that a task could not read is repaired before a resume.
+    """
+    if field == SUITE and not given and Path(was["path"]).exists():
+        return str(was["path"])
     for path in [Path(given).expanduser().absolute()] if given else _candidates(config, home, was["path"]):
         if path.exists() and was["files"] and _holds(path, field, was["files"]):
             return str(path)
