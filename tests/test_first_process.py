@@ -141,7 +141,7 @@ def test_a_run_outlives_the_console_that_is_closed_and_enter_opens_it_again(tmp_
     (folder.path / "hold-trainer").touch()
     words = stay(left_behind(folder), [sys.executable, "-c", "print('opened again')"])
     terminal = Terminal(folder.home, shell=f"exec {shlex.join([*NAMESPACE, sys.executable, *words])}")
-    terminal.read_until(f"{folder.run_id} goes on")
+    terminal.read_until(f"still running: {folder.run_id}")
     terminal.read_until("Enter opens the console")
     terminal.press("\n")
     terminal.read_until("opened again")
