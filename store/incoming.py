@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import duckdb
 
@@ -36,10 +37,8 @@ def insertion(table: str, target: str = "") -> str:
     return f"INSERT INTO {target or f'store.{table}'} SELECT {', '.join(columns)} FROM incoming_{table}"
 
 
-def gathered(groups: Iterable[Group]) -> dict[str, list[list[object]]]:
-    """Return `groups` put together by kind, field by field."""
-    values: dict[str, list[list[object]]] = {}
+def gather(groups: Iterable[Group], values: dict[str, list[list[Any]]]) -> None:
+    """Append `groups` to `values`, field by field under their kind."""
     for kind, *columns in groups:
-        for gathering, column in zip(values.setdefault(kind, [[] for _ in columns]), columns, strict=True):
-            gathering += column
-    return values
+        for gathered, column in zip(values.setdefault(kind, [[] for _ in columns]), columns, strict=True):
+            gathered += column

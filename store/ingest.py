@@ -24,7 +24,7 @@ from store.damage import SETTLED, Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
 from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
-from store.incoming import insertion, registered
+from store.incoming import gather, insertion, registered
 from store.journal import START, JournalBusy, Portion, Position, Tip, has_more, scan
 from store.locks import LockBusy, locked
 from store.naming import journaled
@@ -32,6 +32,7 @@ from store.rebuild import rebuild
 from store.reconcile import Stale, reconcile
 from store.removal import finish as finish_removals
 from store.schema import KINDS, Columns, columns_of
+from store.transaction import transaction
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,8 @@ class Batch:
         for kind, *columns in portion.groups:
             if kind == "event" and any(SETTLED in payload for payload in columns[_PAYLOAD]):
                 self.again.add(run_id)
-            for gathered, column in zip(
-                self.values.setdefault(kind, [[] for _ in columns]), columns, strict=True
-            ):
-                gathered += column
             self.run_ids[kind] += [run_id] * len(columns[0])
+        gather(portion.groups, self.values)
         self.reached[run_id] = portion.end, portion.tip
         self.damages += ((run_id, damage) for damage in portion.damages)
 
@@ -227,19 +225,20 @@ class Ingester:
             ]
             if not differing:
                 return {run_id: each.last.position for run_id, each in marks.items()}, seq
-            try:
-                self._reconcile(differing[0], marks[differing[0]], seq, patience)
-            except JournalBusy as error:
-                self._waiting[differing[0]] = str(error)
+            self._reconcile_or_wait(differing[0], marks[differing[0]], seq, patience)
 
     def _compare(self, run_ids: set[str], patience: float) -> None:
         """Apply the journals of some runs row by row: what the store has by identity is kept once."""
         for run_id in sorted(run_ids):
             marks, seq = self._repaired_marks(patience)
-            try:
-                self._reconcile(run_id, marks[run_id], seq, patience)
-            except JournalBusy as error:
-                self._waiting[run_id] = str(error)
+            self._reconcile_or_wait(run_id, marks[run_id], seq, patience)
+
+    def _reconcile_or_wait(self, run_id: str, marks: Marks, seq: int, patience: float) -> None:
+        """Reconcile a run, or note that it has to wait for the end of the process that writes its journal."""
+        try:
+            self._reconcile(run_id, marks, seq, patience)
+        except JournalBusy as error:
+            self._waiting[run_id] = str(error)
 
     def _reconcile(
         self, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None
@@ -335,8 +334,7 @@ def _insert(
     places: Sequence[Sequence[Any]],
 ) -> None:
     """Appends the `incoming_TABLE` of each of `tables` and rows of `applied` and `damage`, all or nothing."""
-    connection.execute("BEGIN")
-    try:
+    with transaction(connection):
         for table in tables:
             connection.execute(insertion(table))
         for table, rows in (("damage", places), ("applied", marks)):
@@ -344,15 +342,3 @@ def _insert(
                 row = f"({', '.join('?' * len(rows[0]))})"
                 values = ", ".join([row] * len(rows))
                 connection.execute(f"INSERT INTO store.{table} VALUES {values}", list(chain(*rows)))
-        connection.execute("COMMIT")
-    except duckdb.Error:
-        _roll_back(connection)
-        raise
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """Ends a failed transaction; a failed COMMIT has ended it already."""
-    try:
-        connection.execute("ROLLBACK")
-    except duckdb.TransactionException:
-        return

@@ -18,16 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from store.applied import Marks
 from store.damage import SETTLED, Damage, joined
 from store.database import Database
-from store.incoming import gathered, insertion, registered
+from store.incoming import gather, insertion, registered
 from store.journal import START, JournalBusy, JournalWriter, Position, Tip, hold, scan, size_of
 from store.records import KINDS_OF_RECORDS, Event, Record
 from store.schema import JSON_COLUMNS, KINDS, TABLES, columns_of
+from store.transaction import transaction
 
 PORTION_BYTES = 4 << 20
 BATCH = 500  # records in a journaled batch
@@ -162,24 +164,17 @@ def _commit(
         kind = "event"
         values = [[getattr(each, name) for each in event] for name in KINDS[kind][1]]
         told = {KINDS[kind][0]: columns_of(kind, [run_id] * len(event), values)}
-    with registered(connection, told):
-        connection.execute("BEGIN")
-        try:
-            for table in _IDENTITY:
-                lacking = f"SELECT * FROM journal_{table} j WHERE {_lacks('store', table)} ORDER BY rowid"
-                connection.execute(f"INSERT INTO store.{table} {lacking}", [run_id])
-            for table in told:
-                connection.execute(insertion(table))
-            for damage in damages:
-                row = (run_id, *damage.place, damage.before, damage.after, time.time())
-                connection.execute("INSERT INTO store.damage VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            for mark in marks:
-                connection.execute("INSERT INTO store.applied VALUES (?, ?, ?, ?, ?, ?, ?)", mark)
-            connection.execute("COMMIT")
-        except duckdb.Error:
-            with suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            raise
+    with registered(connection, told), transaction(connection):
+        for table in _IDENTITY:
+            lacking = f"SELECT * FROM journal_{table} j WHERE {_lacks('store', table)} ORDER BY rowid"
+            connection.execute(f"INSERT INTO store.{table} {lacking}", [run_id])
+        for table in told:
+            connection.execute(insertion(table))
+        for damage in damages:
+            row = (run_id, *damage.place, damage.before, damage.after, time.time())
+            connection.execute("INSERT INTO store.damage VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        for mark in marks:
+            connection.execute("INSERT INTO store.applied VALUES (?, ?, ?, ?, ?, ?, ?)", mark)
 
 
 @contextmanager
@@ -207,9 +202,11 @@ def _load(memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> tuple
         if portion.end == position:
             return joined(damages), position, tip
         damages += portion.damages
+        values: dict[str, list[list[Any]]] = {}
+        gather(portion.groups, values)
         tables = {
-            KINDS[kind][0]: columns_of(kind, [run_id] * len(values[0]), values)
-            for kind, values in gathered(portion.groups).items()
+            KINDS[kind][0]: columns_of(kind, [run_id] * len(columns[0]), columns)
+            for kind, columns in values.items()
         }
         with registered(memory, tables):
             for table in tables:
