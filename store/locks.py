@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +21,8 @@ FIRST_LOOK_SECONDS = 0.25  # of waiting, before the holder is looked for: as a r
 LONG_SECONDS = 1.0  # a wait of this length that was in vain is not repeated
 SHORT_SECONDS = 0.05  # what a process waits instead
 
-_in_vain: set[Path] = set()  # locks that this process has waited long for, and has not got since
-_found: dict[Path, str] = {}  # who held them then, in one line
+# Files that this process has waited long for, and has not got since, with who held them in one line.
+_in_vain: dict[Path, str] = {}
 
 
 class LockBusy(TimeoutError):
@@ -72,13 +72,12 @@ def allowance(path: Path, patience: float) -> float:
     return min(patience, SHORT_SECONDS) if has_waited else patience
 
 
-def waited(path: Path, seconds: float, *, got: bool) -> None:
-    """Take note of a wait for `path`."""
+def waited(path: Path, seconds: float, *, got: bool, holder: str = "") -> None:
+    """Take note of a wait for `path`, and of its holder in one line."""
     if got:
-        _in_vain.discard(path)
-        _found.pop(path, None)
+        _in_vain.pop(path, None)
     elif seconds >= LONG_SECONDS:
-        _in_vain.add(path)
+        _in_vain[path] = holder
 
 
 def _take(descriptor: int, path: Path, mode: int, patience: float) -> None:
@@ -93,16 +92,11 @@ def _take(descriptor: int, path: Path, mode: int, patience: float) -> None:
             if seen is None and now >= begun + FIRST_LOOK_SECONDS:
                 seen = holders(path)
             if now >= deadline:
-                waited(path, now - begun, got=False)
-                raise LockBusy(f"{path}: {_words(path, seen or (), now - begun)}") from None
+                # A short wait repeats what the long one before it found.
+                holder = _in_vain.get(path) or described(path, seen or (), now - begun)
+                waited(path, now - begun, got=False, holder=holder)
+                raise LockBusy(f"{path}: {holder}") from None
             time.sleep(RETRY_SECONDS)
         else:
             waited(path, time.monotonic() - begun, got=True)
             return
-
-
-def _words(path: Path, seen: Sequence[Sighting], seconds: float) -> str:
-    """Return in one line who holds `path`. A short wait repeats what the long one before it found."""
-    if seconds >= LONG_SECONDS:
-        _found[path] = described(path, seen, seconds)
-    return _found.get(path) or described(path, seen, seconds)

@@ -138,7 +138,7 @@ def test_a_short_wait_after_a_long_one_names_the_same_holder(
     assert lines[1] == lines[0]
     with locked(gate, patience=5.0):
         pass
-    assert gate not in locks._found
+    assert gate not in locks._in_vain
 
 
 def test_a_holder_that_cannot_be_seen_is_said_to_be_so(
