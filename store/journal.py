@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from store.batches import Group, decode, encode
 from store.damage import Damage, joined, located
-from store.private import FILE_MODE, make_folder
+from store.private import FILE_MODE, make_folder, sync
 from store.records import Record, from_groups
 
 SEGMENT_BYTES = 8 << 20
@@ -143,7 +143,7 @@ def hold(folder: Path) -> int:
     """
     if not folder.exists():
         make_folder(folder)
-        _sync_directory(folder.parent)  # the folder's name must outlive a power cut as its batches do
+        sync(folder.parent)  # the folder's name must outlive a power cut as its batches do
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,14 +256,6 @@ def size_of(folder: Path, segment: int) -> int:
         return segment_path(folder, segment).stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _content(path: Path, offset: int) -> bytes:

@@ -42,6 +42,24 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
         file.write(text)
 
 
+def sync(path: Path) -> None:
+    """Flush a file's bytes, or a directory's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str, suffix: str = "") -> None:
+    """Replace the content of `path` atomically and durably, by way of a hidden file whose name ends in `suffix`."""
+    temporary = path.with_name(f".{path.name}{suffix}")
+    write_text(temporary, text)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
 def touch(path: Path) -> None:
     """Create the empty file `path` and its directory, unless they exist."""
     make_folder(path.parent)

@@ -17,14 +17,13 @@ import os
 import shutil
 from pathlib import Path
 
-import duckdb
-
 from store.database import Database
 from store.errors import StoreError
 from store.home import REMOVING, TRASH, RunFolder, removing, trash
 from store.locks import LockBusy, locked
-from store.private import make_folder
+from store.private import make_folder, sync
 from store.schema import TABLES
+from store.transaction import transaction
 
 
 class RemovalRefused(RuntimeError):
@@ -45,7 +44,7 @@ def remove(database: Database, run_ids: list[str], patience: float) -> None:
         with locked(database.home / "store.lock", patience=patience):
             for run_id in run_ids:
                 make_folder(database.home / f"{REMOVING}{run_id}")
-            _sync(database.home)
+            sync(database.home)
             finish(database, patience)
     except StoreError as error:
         raise StoreError(
@@ -71,7 +70,7 @@ def finish(database: Database, patience: float) -> bool:
     for run_id in begun:
         (database.home / f"{REMOVING}{run_id}").rename(_free(database.home / f"{TRASH}{run_id}"))
     if begun:
-        _sync(database.home)
+        sync(database.home)
     return bool(begun)
 
 
@@ -88,30 +87,16 @@ def _move(run: RunFolder) -> None:
     for source, name in ((run.path, "run"), (run.journal, "journal")):
         if os.path.lexists(source):
             source.rename(target / name)
-            _sync(source.parent)
-    _sync(target)
+            sync(source.parent)
+    sync(target)
 
 
 def _delete_rows(database: Database, run_ids: list[str], patience: float) -> None:
     if not database.path.exists():
         return
-    with database.writing(patience) as connection:
-        connection.execute("BEGIN")
-        try:
-            for table in TABLES:
-                connection.execute(f"DELETE FROM store.{table} WHERE list_contains(?, run_id)", [run_ids])
-            connection.execute("COMMIT")
-        except duckdb.Error:
-            _roll_back(connection)
-            raise
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End a failed transaction; a failed COMMIT has ended it already."""
-    try:
-        connection.execute("ROLLBACK")
-    except duckdb.TransactionException:
-        return
+    with database.writing(patience) as connection, transaction(connection):
+        for table in TABLES:
+            connection.execute(f"DELETE FROM store.{table} WHERE list_contains(?, run_id)", [run_ids])
 
 
 def _check_place(run: RunFolder) -> None:
@@ -131,12 +116,3 @@ def _free(path: Path) -> Path:
         free = path.with_name(f"{path.name}.{number}")
         number += 1
     return free
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in `folder` outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

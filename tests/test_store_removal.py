@@ -43,7 +43,7 @@ def counted(change):
     return call
 
 removal.make_folder = counted(removal.make_folder)
-removal._sync = counted(removal._sync)
+removal.sync = counted(removal.sync)
 for name in ("rename", "unlink", "rmdir"):
     setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
 shutil.rmtree = counted(shutil.rmtree)

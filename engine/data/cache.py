@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import digests
-from store.private import close_to_others, make_folder
+from store.private import close_to_others, make_folder, sync
 from store.records import Event
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def building(target: Path) -> Iterator[Path]:
         _become(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def is_whole(context: Context, folder: Path, stage: str) -> bool:
@@ -91,18 +91,5 @@ def _become(folder: Path, target: Path) -> None:
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
         close_to_others(path)
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            sync_folder(path)
-    sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in `folder` to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
+    sync(folder)

@@ -20,7 +20,6 @@ training returns. Older weights are removed when no job needs them.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -40,7 +39,7 @@ from engine.digests import DamagedFile, Digest
 from engine.learning.pickled_state import read_pickled_state
 from engine.learning.plain import Arrays, Stored, decode, encode
 from engine.ranks import by_rank_zero, rank
-from store.private import close_to_others, make_folder, write_text
+from store.private import close_to_others, make_folder, replace_text, sync
 
 SCORE = "score.json"
 _NAME = re.compile(r"step_\d+")
@@ -114,7 +113,7 @@ def drop_carried(root: Path) -> None:
     paths = carried(folder).values()
     listed = digests.without(folder, {path.name for path in paths}) if paths else None
     if listed is not None:
-        _replace(folder / digests.LIST, listed)
+        replace_text(folder / digests.LIST, listed)
     for path in paths:
         path.unlink()
 
@@ -150,7 +149,7 @@ def set_score(root: Path, step: int, score: float) -> None:
     folder = path_of(root, step)
     if not folder.is_dir():
         return
-    _replace(folder / SCORE, _score_text(score))
+    replace_text(folder / SCORE, _score_text(score))
     leader = best(root)
     if leader is None or score > score_of(leader):
         _point_best(root, folder)
@@ -201,15 +200,6 @@ def _point_best(root: Path, folder: Path) -> None:
     link.symlink_to(folder.name)
     link.replace(root / "best")
     sync(root)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a small file of a finished checkpoint atomically and durably."""
-    draft = path.with_name(f".{path.name}")
-    write_text(draft, text)
-    sync(draft)
-    draft.replace(path)
-    sync(path.parent)
 
 
 def prune(root: Path, keep: int) -> None:
@@ -319,12 +309,3 @@ def _remove_leftovers(root: Path) -> None:
     for pattern in (".writing-step_*", ".removed-step_*"):
         for folder in root.glob(pattern):
             shutil.rmtree(folder)
-
-
-def sync(path: Path) -> None:
-    """Flush a file's bytes, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

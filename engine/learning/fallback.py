@@ -25,6 +25,7 @@ from engine.digests import DamagedFile
 from engine.learning import checkpoint
 from engine.ranks import rank, told
 from profiles import Arm
+from store.private import sync
 from store.records import Event
 
 ASIDE = "damaged-"
@@ -69,7 +70,7 @@ def set_aside(folder: Path) -> Path:
         path = folder.with_name(f"{ASIDE}{folder.name}-{number}")
         number += 1
     folder.rename(path)
-    checkpoint.sync(path.parent)
+    sync(path.parent)
     return path
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Self
 
 from engine.context import StageFailed
-from engine.learning.checkpoint import sync
 from engine.ranks import barrier, rank, told, world
-from store.private import make_folder, write_text
+from store.private import make_folder, replace_text
 
 FIRST = "out_of_memory.json"
 AGAIN = "out_of_memory_again.json"
@@ -63,11 +62,7 @@ class Shortage:
         If two ranks ran out in the same pass, the later write remains.
         """
         make_folder(path.parent)
-        draft = path.with_name(f".{path.name}-{rank()}")
-        write_text(draft, json.dumps(asdict(self)))
-        sync(draft)
-        draft.replace(path)
-        sync(path.parent)
+        replace_text(path, json.dumps(asdict(self)), f"-{rank()}")
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
