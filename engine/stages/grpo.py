@@ -91,24 +91,10 @@ def _train(
             offer(weights, validates)
 
     def offer(weights: WeightRef, validates: bool) -> None:
-        """Pass published weights to the rollout source and, if `validates`, to validation."""
-        # The publisher returns the weights with one reference. Each user takes its own before it is released
-        # here, so that the slot is not reused while a job still reads it.
-        source.published(weights)
-        if validates and validation is not None:
-            publisher.hold(weights)
-            validation.submit(weights)
-        publisher.release(weights)
+        _offer(weights, source, validation if validates else None, publisher)
 
     def save() -> None:
-        # A resumed run records only later steps, so the records up to this step must be safe first.
-        source.settle()
-        held = source.held(training.step)
-        owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
-        # Jobs in flight need older weights after a restart, so the checkpoint includes them, each version
-        # once.
-        lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
-        training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
+        _save(training, source, validation, publisher)
 
     first, moved = training.step, False
     validating = training.resumed.get("validating", [0])
@@ -143,6 +129,29 @@ def _train(
         training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
     if validation is not None:
         validation.finish(lambda: training.boundary(save))
+
+
+def _offer(weights: WeightRef, source: Source, validation: Validation | None, publisher: Publisher) -> None:
+    """Pass published weights to the rollout source and to `validation`."""
+    # The publisher returns the weights with one reference. Each user takes its own before it is released
+    # here, so that the slot is not reused while a job still reads it.
+    source.published(weights)
+    if validation is not None:
+        publisher.hold(weights)
+        validation.submit(weights)
+    publisher.release(weights)
+
+
+def _save(training: Training, source: Source, validation: Validation | None, publisher: Publisher) -> None:
+    """Start a checkpoint with the rollouts and weights that jobs in flight need after a restart."""
+    # A resumed run records only later steps, so the records up to this step must be safe first.
+    source.settle()
+    held = source.held(training.step)
+    owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
+    # Jobs in flight need older weights after a restart, so the checkpoint includes them, each version
+    # once.
+    lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
+    training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
 
 
 def _wait_for_rollouts(training: Training, source: Source, clock: Clock, save: Callable[[], None]) -> None:
