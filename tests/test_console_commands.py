@@ -12,6 +12,7 @@ import pytest
 from console_pilot import LARGE, console, sees, until
 from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 from supervised import make_run
+from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
 
 from engine import launch
@@ -88,9 +89,7 @@ async def test_a_new_run_is_checked_while_it_is_typed(
 ) -> None:
     started = starts(monkeypatch)
     async with console(tmp_path) as (app, pilot):
-        await sees(pilot, "No runs here yet")
-        await pilot.press("n")
-        await sees(pilot, "New run", "data → traces → base")
+        await new_run_opened(pilot)
         overrides = app.screen.query_one("#overrides", Input)
         overrides.value = "sft.learning_rte=1"
         await sees(pilot, "did you mean")
@@ -136,9 +135,7 @@ async def test_a_run_is_started_once_however_often_the_key_is_pressed(
     go_on = threading.Event()
     started = starts(monkeypatch, go_on)
     async with console(tmp_path) as (app, pilot):
-        await sees(pilot, "No runs here yet")
-        await pilot.press("n")
-        await sees(pilot, "New run", "data → traces → base")
+        await new_run_opened(pilot)
         app.screen.query_one("#seeds", Input).value = "3 4"
         await sees(pilot, "2 runs of data")
         await pilot.press("ctrl+s", "ctrl+s", "enter")
@@ -153,9 +150,7 @@ async def test_a_run_that_is_cancelled_while_it_is_checked_is_not_started(
     go_on = threading.Event()
     started = starts(monkeypatch, go_on)
     async with console(tmp_path) as (_, pilot):
-        await sees(pilot, "No runs here yet")
-        await pilot.press("n")
-        await sees(pilot, "New run", "data → traces → base")
+        await new_run_opened(pilot)
         await pilot.press("ctrl+s")
         await until(pilot, lambda: len(started) == 1, "the start")
         await pilot.press("escape")
@@ -202,6 +197,13 @@ async def test_a_run_that_this_version_cannot_go_on_with_says_so(
         await sees(pilot, "demo-s0-finished")
         await pilot.press("R")
         await until(pilot, lambda: any(said in note.message for note in app._notifications), "the reason")
+
+
+async def new_run_opened(pilot: Pilot[None]) -> None:
+    """Open the form of a new run in an empty home."""
+    await sees(pilot, "No runs here yet")
+    await pilot.press("n")
+    await sees(pilot, "New run", "data → traces → base")
 
 
 def test_a_run_whose_starting_folder_is_gone_goes_on_from_this_one(
