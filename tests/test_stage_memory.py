@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stages_alone import HandWorker, StopsAt, prepared, train
+from stages_alone import HandWorker, StopsAt, prepared, train, untrained
 
 from engine.context import StopRequested
 
@@ -20,6 +20,12 @@ SETTINGS = (
     "grpo.validate_every=1",
     "grpo.checkpoint_every=2",
 )
+
+
+@pytest.fixture(autouse=True)
+def worker_has_its_model() -> None:
+    """The hand-made worker keeps one model for all tests; load it before the tensors are counted."""
+    untrained()
 
 
 def tensor_bytes() -> int:

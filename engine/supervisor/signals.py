@@ -22,3 +22,11 @@ def catch_signals() -> socket.socket:
 
     signal.signal(signal.SIGTERM, notify)
     return reader
+
+
+def signalled(reader: socket.socket) -> bool:
+    """Whether SIGTERM has arrived since the last call. Does not wait."""
+    try:
+        return bool(reader.recv(64))
+    except BlockingIOError:
+        return False

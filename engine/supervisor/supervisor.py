@@ -44,7 +44,7 @@ from engine.supervisor.log_rotation import LogRotation
 from engine.supervisor.past import Past
 from engine.supervisor.processes import Child
 from engine.supervisor.recorder import Recorder
-from engine.supervisor.signals import catch_signals
+from engine.supervisor.signals import catch_signals, signalled
 from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
@@ -143,14 +143,15 @@ class Supervisor:
         watched = [self._signals, *self._server.sockets, *self._crew.watched(reading=reading)]
         waits = [TICK_SECONDS, self._recorder.wait(), self._crew.next_start()]
         ready = wait(watched, min(seconds for seconds in waits if seconds is not None))
+        # A signal comes first: if all processes got it, the exits of the others are its consequence.
+        if signalled(self._signals):
+            self._on_signal()
         for child, messages in self._crew.messages(ready):
             self._hear(child, messages)
         for child in self._crew.ended():
             self._mourn(child)
         for client, request in self._server.requests(ready):
             self._server.reply(client, self._obey(request))
-        if self._signals in ready:
-            self._on_signal()
         if self._gpus and time.monotonic() >= self._next_telemetry:
             self._next_telemetry = time.monotonic() + TELEMETRY_SECONDS
             self._recorder.take(self._telemetry.read())
@@ -344,7 +345,6 @@ class Supervisor:
         The state is written to the journal at once, because the machine may be stopped before the processes
         exit. A checkpoint that is being written may be finished in that time. No new one is started.
         """
-        self._signals.recv(64)
         if self._terminated:
             self._kill("SIGTERM")
             return
