@@ -78,7 +78,8 @@ def start_run(
         is_wanted: called after the checks; if it returns False, nothing is started.
     Raises: LaunchError if the run cannot be started. Nothing of it is left on the disk then.
     """
-    from engine import relocation  # numpy is not needed to look at a run
+    # Imported late: numpy is not needed to look at a run.
+    from engine import relocation
 
     if not 0 <= seed <= LARGEST_SEED:
         raise LaunchError(f"seed {abridged(str(seed))}: give a whole number from 0 to {LARGEST_SEED}")

@@ -1,4 +1,4 @@
-"""Starts a supervisor over the fake engine, as engine/launch.py starts a real one, and waits for what becomes of it.
+"""Starts a supervisor over the fake engine, as engine/launch.py does, and waits for its end.
 
 As a script, `python supervised.py RUN_PATH READY_DESCRIPTOR [GPU LOCKS]`, it is that supervisor.
 """

@@ -95,7 +95,8 @@ def test_packages_out_of_range_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_looking_loads_no_model_library(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from engine.doctor import checks; list(checks(Path(sys.argv[1]))); "
+        "import sys; from pathlib import Path; from engine.doctor import checks; "
+        "list(checks(Path(sys.argv[1]))); "
         "print({'torch', 'transformers', 'vllm', 'datasets', 'openai'} & sys.modules.keys())"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -122,7 +122,8 @@ def test_a_supervisor_that_does_not_start_leaves_nothing(
 def test_a_run_is_frozen_detached_and_goes_on_when_its_starter_is_gone(tmp_path: Path, rows: Path) -> None:
     home = tmp_path / "home"
     script = (
-        "import os, sys; from pathlib import Path; from engine.launch import start_run; from profiles import load; "
+        "import os, sys; from pathlib import Path; "
+        "from engine.launch import start_run; from profiles import load; "
         "print(start_run(Path(sys.argv[1]), load('demo', sys.argv[2:]), ('data',), 7, 'mine'), flush=True); "
         "os.kill(os.getpid(), 9)"
     )
