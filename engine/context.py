@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.messages import Result, Work
+from engine.protocol.messages import Result, Work
 from profiles import Arm, Profile
 from store.home import RunFolder
 from store.records import Record

@@ -15,8 +15,8 @@ from typing import Protocol
 from engine.context import Context, Control, Generation, StageFailed, StageIncomplete, StopRequested
 from engine.data import inputs
 from engine.data.cache import is_whole
+from engine.ipc.orders import INCOMPLETE
 from engine.plan import Step
-from engine.processes.orders import INCOMPLETE
 from engine.stages import stage
 from profiles import Profile
 from store.home import RunFolder
@@ -113,7 +113,7 @@ def _do(context: Context, child: TrainerChild) -> None:
     """Run the stage in this process or, if it trains an arm, on the profile's number of trainer processes."""
     if context.arm is not None and context.profile.hardware.trainer_processes > 1:
         # Import late: this loads torch, which not every stage needs.
-        from engine.processes.rank_processes import run_on_ranks
+        from engine.ipc.rank_processes import run_on_ranks
 
         run_on_ranks(context, child.report_fault)
     else:

@@ -28,7 +28,9 @@ from engine.generators.interface import (
     text_of,
 )
 from engine.grading import grade, read_gold
-from engine.messages import (
+from engine.ipc.channels import ChannelClosed, Receiver, Sender
+from engine.ipc.child import WorkerChild
+from engine.protocol.messages import (
     Completion,
     Job,
     JobDone,
@@ -44,8 +46,6 @@ from engine.messages import (
     Work,
     completion_seed,
 )
-from engine.processes.channels import ChannelClosed, Receiver, Sender
-from engine.processes.child import WorkerChild
 from profiles import Profile
 from profiles.schema import Model
 from store.home import RunFolder
@@ -53,7 +53,7 @@ from store.records import Event, Record, Scalar
 
 
 class Child(Protocol):
-    """The worker's interface to its process; engine.processes.child.WorkerChild implements it."""
+    """The worker's interface to its process; engine.ipc.child.WorkerChild implements it."""
 
     jobs: Receiver[Request]
     results: Sender[Result]
@@ -209,9 +209,9 @@ class Worker:
     def _evaluate(self, job: SuiteJob) -> None:
         """Evaluate a suite job and return the rows of its task."""
         # Import late: this loads lm-eval.
-        from engine.suite.evaluate import evaluate
-        from engine.suite.model import GeneratorModel
-        from engine.suite.window import effective
+        from engine.lm_eval_suite.evaluate import evaluate
+        from engine.lm_eval_suite.model import GeneratorModel
+        from engine.lm_eval_suite.window import effective
 
         def report(done: int, total: int) -> None:
             self._child.results.put(SuiteProgress(job.job_id, job.kind, done, total))

@@ -32,9 +32,9 @@ def command(home: Path, run_id: str, verb: str) -> Told:
 
     Needs the run's folder only, so it works when the store is held.
     """
-    from engine.commanding import command as send
-    from engine.commanding import is_alive
-    from engine.refusals import LaunchError
+    from engine.errors import LaunchError
+    from engine.supervisor.commands import command as send
+    from engine.supervisor.commands import is_alive
 
     try:
         if verb == PAUSE:
@@ -50,7 +50,7 @@ def command(home: Path, run_id: str, verb: str) -> Told:
 
 def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
     """A new supervisor for a run that has none, its plan longer by `stages`."""
-    from engine.launch import LaunchError, resume_run
+    from engine.startup.launch import LaunchError, resume_run
 
     try:
         resume_run(home, run_id, tuple(stages))
@@ -72,7 +72,7 @@ def start(
 
     Nothing is written if it cannot be started, or if `is_wanted()` is false once it has been checked.
     """
-    from engine.launch import LaunchError, start_run
+    from engine.startup.launch import LaunchError, start_run
 
     try:
         run_id = start_run(home, profile, tuple(stages), seed, name, changed, is_wanted=is_wanted)

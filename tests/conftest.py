@@ -22,5 +22,5 @@ def one_check_for_each_model(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A model that has passed in one home has passed in all: a check starts a process that imports torch."""
     shared = tmp_path_factory.getbasetemp().parent / "model_check"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.model_check.records", lambda home: shared)
+        patch.setattr("engine.startup.model_check.records", lambda home: shared)
         yield

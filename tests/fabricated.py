@@ -26,7 +26,7 @@ RIGHT = {"base": 8, "sft": 24, "grpo": 23}
 def config(
     run_id: str, created: float, plan: Sequence[tuple[str, str]] = PLAN, seed: int = 0
 ) -> dict[str, Any]:
-    """A run.json as engine.launch freezes it, as far as readers look."""
+    """A run.json as engine.startup.launch freezes it, as far as readers look."""
     return {
         "run": run_id,
         "name": run_id,

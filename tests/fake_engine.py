@@ -35,10 +35,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from engine.context import StopRequested
-from engine.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef
-from engine.processes.channels import ChannelClosed
-from engine.processes.child import TrainerChild, WorkerChild
-from engine.processes.orders import INCOMPLETE
+from engine.ipc.channels import ChannelClosed
+from engine.ipc.child import TrainerChild, WorkerChild
+from engine.ipc.orders import INCOMPLETE
+from engine.protocol.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef
 from store.home import RunFolder
 from store.records import Event, Example, Scalar
 

@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from engine import launch
 from engine.plan import STAGES
+from engine.startup import launch
 from profiles import load
 from store.home import RunFolder
 from store.journal import read

@@ -17,10 +17,10 @@ from transformers import Qwen2ForCausalLM
 from engine.context import Context, Control, StopRequested
 from engine.data.sequence import Sequence
 from engine.generators.checkpoint import named_tensors
-from engine.handover.weights import WeightReader
-from engine.learning.own_forward import own_logprobs
-from engine.messages import Completion, Job, JobDone, Result, Work
+from engine.protocol.messages import Completion, Job, JobDone, Result, Work
 from engine.stages import stage
+from engine.training.own_forward import own_logprobs
+from engine.weight_sync.weights import WeightReader
 from profiles import load
 from store.records import Record
 

@@ -1,4 +1,4 @@
-"""Starts a supervisor over the fake engine, as engine/launch.py does, and waits for its end.
+"""Starts a supervisor over the fake engine, as engine/startup/launch.py does, and waits for its end.
 
 As a script, `python supervised.py RUN_PATH READY_DESCRIPTOR [GPU LOCKS]`, it is that supervisor.
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from fake_engine import METRIC, expected_values
 
-from engine import launch
-from engine.control import Reply
-from engine.gpus import LOCKS, Gpu
-from engine.processes.pidfile import Process, holder, lock_path, pid_path
+from engine.ipc.pidfile import Process, holder, lock_path, pid_path
+from engine.machine.gpus import LOCKS, Gpu
+from engine.protocol.control import Reply
+from engine.startup import launch
 from engine.supervisor.crew import Entries
 from engine.supervisor.supervisor import Supervisor
 from profiles import load

@@ -11,8 +11,8 @@ from engine.bench import families
 from engine.generators.agreement import check_agreement
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
-from engine.learning.loading import load_model
-from engine.messages import WeightRef
+from engine.protocol.messages import WeightRef
+from engine.training.loading import load_model
 
 
 @pytest.mark.parametrize(("family", "dtype"), [("Qwen2-MoE", torch.float32), ("Granite", torch.bfloat16)])

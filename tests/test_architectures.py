@@ -9,8 +9,8 @@ import pytest
 
 from engine.bench import architectures, families
 from engine.generators import transformers as generator
-from engine.learning import head_form, policy
-from engine.learning.head import Form, Head
+from engine.training import head_form, policy
+from engine.training.head import Form, Head
 
 REFUSED = {
     "Qwen3-Next", "GraniteMoE-hybrid", "GPT-J", "GPT-Neo", "CodeGen", "StableLM", "Falcon", "BLOOM", "MPT", "XGLM",

@@ -8,7 +8,7 @@ import pytest
 from stage_context import lines_of
 from stages_alone import HandWorker, prepared, train
 
-from engine.processes.step_control import StepControl
+from engine.ipc.step_control import StepControl
 from store.at_risk import Mark, cost, marked
 from store.records import Event, Record, Scalar
 

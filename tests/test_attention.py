@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from transformers.masking_utils import chunked_causal_mask_function, sliding_window_causal_mask_function
 
 from engine.generators import prefix
-from engine.learning.attention import packed_attention
-from engine.learning.attention_call import Call, attend
-from engine.learning.attention_mask import CAUSAL, MaskRule, rule_mask
-from engine.learning.packing import lay_out
-from engine.learning.unsupported import UnsupportedModel
+from engine.training.attention import packed_attention
+from engine.training.attention_call import Call, attend
+from engine.training.attention_mask import CAUSAL, MaskRule, rule_mask
+from engine.training.packing import lay_out
+from engine.training.unsupported import UnsupportedModel
 
 CPU = torch.device("cpu")
 PLAIN = MaskRule(CAUSAL)

@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 from engine.context import StopRequested
-from engine.messages import (
+from engine.ipc.channels import ChannelClosed, Receiver, Sender
+from engine.ipc.link import Link
+from engine.ipc.orders import Flush, FromChild, Outcome
+from engine.ipc.outbox import Outbox, read_spool
+from engine.ipc.step_control import StepControl
+from engine.protocol.messages import (
     Completion,
     Job,
     JobDone,
@@ -25,11 +30,6 @@ from engine.messages import (
     SuiteTask,
     WeightRef,
 )
-from engine.processes.channels import ChannelClosed, Receiver, Sender
-from engine.processes.link import Link
-from engine.processes.orders import Flush, FromChild, Outcome
-from engine.processes.outbox import Outbox, read_spool
-from engine.processes.step_control import StepControl
 from store.records import Scalar
 
 SECONDS = 10.0

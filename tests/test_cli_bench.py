@@ -9,7 +9,7 @@ import pytest
 from command_line import mathrl
 from traps import Trapped
 
-from engine.gpus import visible_gpus
+from engine.machine.gpus import visible_gpus
 
 
 @pytest.mark.timeout(300)

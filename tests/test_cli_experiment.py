@@ -11,7 +11,7 @@ import pytest
 from command_line import Terminal, mathrl
 from small_experiment import finish, make_inputs
 
-from engine import launch
+from engine.startup import launch
 from store.home import RunFolder, run_ids
 
 

@@ -16,15 +16,17 @@ from command_line import Terminal, mathrl
 from fabricated import FabricatedRun, finished_run
 from stages_alone import HandWorker, prepared, train
 
-from engine import digests, garbage, launch, removal
+from engine import digests
 from engine.arms import checkpoints, untrainable
+from engine.cleanup import garbage, removal
+from engine.cleanup.disk_usage import measure
+from engine.cleanup.removal import RemovalRefused, remove_runs
 from engine.context import StageFailed
 from engine.data import locations
 from engine.data.recorded import missing_rollouts
-from engine.launch import LaunchError
 from engine.plan import Step
-from engine.removal import RemovalRefused, remove_runs
-from engine.space import measure
+from engine.startup import launch
+from engine.startup.launch import LaunchError
 from profiles import load
 from profiles.training import Grpo
 from store.home import RunFolder, removing, trash

@@ -16,7 +16,7 @@ from command_line import Terminal, environment, mathrl
 from fabricated import FabricatedRun
 from supervised import make_run, states, supervise, until
 
-from engine import launch
+from engine.startup import launch
 from mathrl_tui.commands.feed import Feed
 from store.home import RunFolder
 from store.records import Event

@@ -55,7 +55,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> Experiment:
         if "-s7-" in run_id:
             raise typer.Exit(130)
 
-    monkeypatch.setattr("engine.launch.start_run", start)
+    monkeypatch.setattr("engine.startup.launch.start_run", start)
     monkeypatch.setattr(following, "follow", follow)
     return Experiment(load("demo"), ("eval",), "", {})
 

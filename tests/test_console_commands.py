@@ -15,7 +15,7 @@ from supervised import make_run
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
 
-from engine import launch
+from engine.startup import launch
 from mathrl_tui import actions, control
 from mathrl_tui.control import Told
 from mathrl_tui.core.feed import Feed

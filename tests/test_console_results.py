@@ -11,7 +11,8 @@ from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
 from fabricated import TASK, finished_run
 from fabricated_results import ARC, MMLU, NATS, RUN, WATCHED, results_run
 
-from mathrl_tui.core import forest, intervals, palette, rates, text, watch
+from mathrl_tui.core import forest_plot as forest
+from mathrl_tui.core import intervals, palette, rates, text, watch
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from store.comparison import Comparison

@@ -7,8 +7,9 @@ from functools import reduce
 
 import pytest
 
-from mathrl_tui.core import alarms, silence
-from mathrl_tui.core.silence import Pulse
+from mathrl_tui.core import alarms
+from mathrl_tui.core import stall as silence
+from mathrl_tui.core.stall import Pulse
 from store.records import Event, Example, Record, Scalar
 
 

@@ -9,7 +9,7 @@ import pytest
 from console_pilot import LARGE, console, sees
 from fabricated import finished_run
 
-from engine.space import Space, measure, readable
+from engine.cleanup.disk_usage import Space, measure, readable
 from mathrl_tui.core import space_watch
 from mathrl_tui.core.space_watch import SpaceWatch
 from store.query import Store

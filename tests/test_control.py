@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.control import (
+from engine.protocol.control import (
     LONGEST_REQUEST,
     MOST_CLIENTS,
     ControlServer,

@@ -18,12 +18,12 @@ from stages_alone import HandWorker, StopsAt, prepared, train
 from engine import digests
 from engine.arms import standing
 from engine.context import Context, StageFailed, StopRequested
-from engine.learning import checkpoint
-from engine.learning.checkpoint import older_trainer_file
-from engine.learning.pickled_state import Refused, read_pickled_state
-from engine.learning.plain import Stored, decode
-from engine.messages import Job
+from engine.protocol.messages import Job
 from engine.stages import stage
+from engine.training import checkpoint
+from engine.training.checkpoint import older_trainer_file
+from engine.training.pickled_state import Refused, read_pickled_state
+from engine.training.plain import Stored, decode
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
 

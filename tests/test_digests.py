@@ -13,12 +13,12 @@ from engine import digests
 from engine.digests import DamagedFile
 from engine.generators.checkpoint import named_tensors
 from engine.generators.interface import WeightsRefused
-from engine.handover.weights import WeightReader
-from engine.learning import checkpoint
-from engine.learning.checkpoint_writer import CheckpointWriter
-from engine.learning.optimizer import Optimizer
-from engine.learning.policy import Policy
-from engine.messages import WeightRef
+from engine.protocol.messages import WeightRef
+from engine.training import checkpoint
+from engine.training.checkpoint_writer import CheckpointWriter
+from engine.training.optimizer import Optimizer
+from engine.training.policy import Policy
+from engine.weight_sync.weights import WeightReader
 from profiles.training import Sft
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.learning import direct_io
-from engine.learning.direct_io import BLOCK, CHUNK, aligned, write_durably
+from engine.training import direct_io
+from engine.training.direct_io import BLOCK, CHUNK, aligned, write_durably
 
 
 def random_bytes(size: int) -> memoryview:

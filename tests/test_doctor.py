@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import doctor
-from engine.doctor import Check, checks
-from engine.gpus import Gpu
+from engine.machine.gpus import Gpu
+from engine.startup import doctor
+from engine.startup.doctor import Check, checks
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -95,7 +95,7 @@ def test_packages_out_of_range_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_looking_loads_no_model_library(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from engine.doctor import checks; "
+        "import sys; from pathlib import Path; from engine.startup.doctor import checks; "
         "list(checks(Path(sys.argv[1]))); "
         "print({'torch', 'transformers', 'vllm', 'datasets', 'openai'} & sys.modules.keys())"
     )

@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from engine.bench import architectures, families
-from engine.learning.checkpointing import decoder_layers
-from engine.learning.packing import lay_out
-from engine.learning.policy import Policy
+from engine.training.checkpointing import decoder_layers
+from engine.training.packing import lay_out
+from engine.training.policy import Policy
 
 RANDOM = {
     "GPT-2": {},  # 0.1 by default, in three places

@@ -18,10 +18,10 @@ from engine.context import StageFailed
 from engine.data import inputs
 from engine.data.encoding import encode_answers, encode_prompts, encode_texts
 from engine.data.prompts import answer_text, prompt_end, prompt_text
+from engine.data.special_tokens import leading
 from engine.data.tokenizer import load_tokenizer
 from engine.generators.interface import Generator
-from engine.special_tokens import leading
-from engine.suite.model import GeneratorModel
+from engine.lm_eval_suite.model import GeneratorModel
 
 QUESTION = "Ann has 4 apples, red, and buys one. How many?"
 QUESTIONS = [QUESTION, "7 * ½ = ?", "Wie viele Äpfel 🍎 sind es?"]

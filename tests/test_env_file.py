@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import ROOT, environment
 
-from engine.served import KEY_VARIABLE, server_key
+from engine.server_client.client import KEY_VARIABLE, server_key
 from store.env_file import setting
 from store.home import default_home
 

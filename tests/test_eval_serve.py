@@ -15,12 +15,13 @@ import pytest
 from command_line import mathrl
 from small_experiment import examples, finish, make_inputs
 
-from engine import digests, launch, serve
+from engine import digests
 from engine.context import StageFailed
 from engine.data.tiny_model import make_model, make_tokenizer
-from engine.gpus import Gpu, GpuQueue
-from engine.refusals import LaunchError
-from engine.served import only_model
+from engine.errors import LaunchError
+from engine.machine.gpus import Gpu, GpuQueue
+from engine.server_client.client import only_model
+from engine.startup import launch, serve
 from profiles import load
 from profiles.training import Pretrain
 from store.home import RunFolder

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from small_experiment import examples, finish, make_inputs
 
-from engine import launch
 from engine.context import StageFailed
-from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, Sampling, WeightRef
+from engine.errors import LaunchError
 from engine.plan import make_plan, needs_worker
-from engine.refusals import LaunchError
-from engine.served import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
-from engine.server_tokenizer import ServerTokenizer
+from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, Sampling, WeightRef
+from engine.server_client.client import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
+from engine.server_client.tokenizer import ServerTokenizer
+from engine.startup import launch
 from profiles import load
 from store.home import RunFolder
 from store.journal import read
@@ -99,7 +99,7 @@ def answer(text: str, tokens: int) -> dict[str, Any]:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("engine.served.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("engine.server_client.client.PAUSE_SECONDS", 0.01)
     found = Server()
     yield found
     found.shutdown()
@@ -206,7 +206,7 @@ def test_a_reset_connection_of_a_server_that_answers_others_is_asked_again(
             ended.set()
         raise ConnectionResetError(104, "Connection reset by peer")
 
-    monkeypatch.setattr("engine.served.post_json", post)
+    monkeypatch.setattr("engine.server_client.client.post_json", post)
     (prompt,) = job(0, "1 + 3").prompts
     served.submit(replace(job(served.next_job_id(), ""), prompts=(prompt,), samples=1))
     assert ended.wait(60.0)
@@ -219,7 +219,7 @@ def test_a_server_that_is_gone_at_the_end_has_not_judged_the_model(
     server: Server, monkeypatch: pytest.MonkeyPatch, models: list[str], end: type
 ) -> None:
     """One sample of two is not answered: an error of the model's server, or a server that is another's or nobody's."""
-    monkeypatch.setattr("engine.served.ATTEMPTS", 1)
+    monkeypatch.setattr("engine.server_client.client.ATTEMPTS", 1)
     served = Served(server.url, ServedModel("tuned", ""), by_ids=False)
     server.models = [{"id": name, "root": ""} for name in models]
     served.submit(job(served.next_job_id(), "7 + 3"))

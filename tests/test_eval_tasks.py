@@ -12,10 +12,10 @@ from stage_context import gsm_row, lines_of, make_context, write_source
 from test_preprocess import make_tokenizer, run_all
 
 from engine.context import StageFailed, StageIncomplete
-from engine.messages import Completion, Job, JobDone, JobFailed, Result, SuiteTask, WeightRef, Work
+from engine.lm_eval_suite.units import units
+from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Result, SuiteTask, WeightRef, Work
 from engine.stages import stage
 from engine.stages.eval import is_long, tasks
-from engine.suite.units import units
 from mathrl_tui.commands.report import results
 from profiles import load
 from store.records import Event, Example, Record

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_experiment import bars, examples, finish, make_inputs, scalars, start, until
 
-from engine import launch
+from engine.startup import launch
 from store.comparison import run_comparisons
 from store.home import RunFolder
 from store.query import Store

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from torch.multiprocessing.spawn import start_processes
 
-from engine.processes import rank_processes
-from engine.processes.faults import LONGEST, fault_line, last_error, written_since
-from engine.processes.rank_processes import FurtherRanks, Part, write_error
+from engine.ipc import rank_processes
+from engine.ipc.faults import LONGEST, fault_line, last_error, written_since
+from engine.ipc.rank_processes import FurtherRanks, Part, write_error
 from profiles import load
 from store.home import RunFolder
 

@@ -13,7 +13,7 @@ from fuzzing import NESTED, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.control import COMMANDS, ControlServer, Reply, Request, parse, short_address
+from engine.protocol.control import COMMANDS, ControlServer, Reply, Request, parse, short_address
 from store.home import RunFolder
 
 JSON = NESTED.map(lambda value: json.dumps(value).encode())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.data.files import InputError
 from engine.data.rows import read_split
-from engine.traces.journal import Answer, AnswerJournal
+from engine.teacher.journal import Answer, AnswerJournal
 from store.score_files import InputError as ScoreError
 from store.score_files import read_scores
 

@@ -20,7 +20,7 @@ from engine.generators.copies import Copies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.generators.placement import at_device, placements
 from engine.generators.shared_gpu import cache_bytes, found_copies
-from engine.messages import Sampling, WeightRef
+from engine.protocol.messages import Sampling, WeightRef
 
 SAMPLING = Sampling(1.0, 20)
 

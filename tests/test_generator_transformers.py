@@ -14,7 +14,7 @@ from transformers import Qwen2ForCausalLM
 
 from engine.generators.interface import Generated, GenerationRequest, WeightsRefused, text_of
 from engine.generators.transformers import TransformersGenerator
-from engine.messages import Sampling, WeightRef
+from engine.protocol.messages import Sampling, WeightRef
 
 Places = dict[tuple[int, int], Generated]
 

@@ -20,8 +20,8 @@ from transformers import Qwen2ForCausalLM
 
 import profiles
 from engine.generators.interface import Generated, GenerationRequest, WeightsRefused, text_of
-from engine.handover.weights import WeightPublisher
-from engine.messages import Sampling, WeightRef
+from engine.protocol.messages import Sampling, WeightRef
+from engine.weight_sync.weights import WeightPublisher
 
 if TYPE_CHECKING:
     from engine.generators.vllm import VllmGenerator

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import profiles
 from engine.bench import families
 from engine.generators.interface import GenerationRequest
-from engine.messages import Sampling, WeightRef
+from engine.protocol.messages import Sampling, WeightRef
 
 pytestmark = [
     pytest.mark.vllm,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.handover.pages import leave, pin_memory, unpin
+from engine.weight_sync.pages import leave, pin_memory, unpin
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

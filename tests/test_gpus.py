@@ -10,9 +10,9 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from engine import doctor
-from engine.gpus import Gpu, GpuClaim, GpuFault, GpuQueue, visible, visible_gpus, wanted
-from engine.launch import LaunchError, start_run
+from engine.machine.gpus import Gpu, GpuClaim, GpuFault, GpuQueue, visible, visible_gpus, wanted
+from engine.startup import doctor
+from engine.startup.launch import LaunchError, start_run
 from profiles import load
 from profiles.schema import Hardware
 

@@ -9,10 +9,10 @@ import torch
 from tiny_models import tiny_model
 from torch import Tensor, nn
 
-from engine.learning import head
-from engine.learning.head import Form, Head
-from engine.learning.head_form import observed_form
-from engine.learning.unsupported import UnsupportedModel
+from engine.training import head
+from engine.training.head import Form, Head
+from engine.training.head_form import observed_form
+from engine.training.unsupported import UnsupportedModel
 
 ROWS, WIDTH, WORDS = 37, 12, 23
 

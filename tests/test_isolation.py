@@ -59,7 +59,7 @@ def test_python_m_from_a_folder_of_traps(trapped: Trapped) -> None:
 def child(trapped: Trapped, **more: str) -> subprocess.CompletedProcess[str]:
     """A child that fails at once for want of arguments, unless it is refused before."""
     return subprocess.run(
-        isolated.command("engine.self_check"),
+        isolated.command("engine.startup.self_check"),
         cwd=trapped.folder,
         env=isolated.environment() | more,
         stdin=subprocess.DEVNULL,

@@ -13,11 +13,12 @@ from supervised import until
 from textual import work
 from textual.app import App
 
-from engine import gpus, launch
-from engine.gpus import Gpu
-from engine.launch import LaunchError, start_run
+from engine.machine import gpus
+from engine.machine.gpus import Gpu
 from engine.plan import make_plan
-from engine.preflight import check_devices
+from engine.startup import launch
+from engine.startup.launch import LaunchError, start_run
+from engine.startup.preflight import check_devices
 from profiles import Profile, load
 from store.home import RunFolder
 
@@ -88,7 +89,7 @@ def test_models_that_are_none(tmp_path: Path, rows: Path) -> None:
 def test_a_generator_that_is_not_installed(
     tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("engine.startup.preflight.find_spec", lambda name: None)
     message = refused(tmp_path / "home", profile(rows, "hardware.generator=vllm"), "eval")
     assert "--set hardware.generator=transformers" in message
 
@@ -123,7 +124,7 @@ def test_a_run_is_frozen_detached_and_goes_on_when_its_starter_is_gone(tmp_path:
     home = tmp_path / "home"
     script = (
         "import os, sys; from pathlib import Path; "
-        "from engine.launch import start_run; from profiles import load; "
+        "from engine.startup.launch import start_run; from profiles import load; "
         "print(start_run(Path(sys.argv[1]), load('demo', sys.argv[2:]), ('data',), 7, 'mine'), flush=True); "
         "os.kill(os.getpid(), 9)"
     )
@@ -198,7 +199,7 @@ def test_a_resume_from_elsewhere_finds_the_relative_paths_of_the_profile(
 
 
 def test_looking_at_the_launcher_loads_no_library() -> None:
-    script = "import sys, engine.launch; print({'torch', 'numpy', 'duckdb', 'datasets'} & sys.modules.keys())"
+    script = "import sys, engine.startup.launch; print({'torch', 'numpy', 'duckdb', 'datasets'} & sys.modules.keys())"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "set()", done.stderr

@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from engine.bench import families
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
-from engine.learning.loading import as_in_files, empty_model, load_model
-from engine.learning.policy import Policy
-from engine.learning.unsupported import UnsupportedModel
+from engine.training.loading import as_in_files, empty_model, load_model
+from engine.training.policy import Policy
+from engine.training.unsupported import UnsupportedModel
 
 FILE = "model.safetensors"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from supervised import until
 
-from engine.processes.child import opened
-from engine.processes.faults import last_error
-from engine.processes.log_parts import growing_logs, mark, part_before, rotate, written_after
+from engine.ipc.child import opened
+from engine.ipc.faults import last_error
+from engine.ipc.log_parts import growing_logs, mark, part_before, rotate, written_after
 from engine.supervisor import log_rotation
 from engine.supervisor.log_rotation import LogRotation
 from mathrl_tui.core.logs import LogFile

@@ -11,11 +11,11 @@ import pytest
 from command_line import mathrl
 from small_experiment import make_inputs
 
-from engine import launch, model_check
 from engine.bench import families
-from engine.model_check import check_model, request
+from engine.errors import LaunchError
 from engine.plan import STAGES, make_plan
-from engine.refusals import LaunchError
+from engine.startup import launch, model_check
+from engine.startup.model_check import check_model, request
 from profiles import Profile, load
 
 

@@ -38,10 +38,10 @@ from folder_forms import (
     write_weights,
 )
 
+from engine.errors import LaunchError
 from engine.model_folder import FolderFault, check_folder, check_loaded, located
 from engine.plan import make_plan
-from engine.preflight import check
-from engine.refusals import LaunchError
+from engine.startup.preflight import check
 from profiles import Profile, load
 
 MOST_SECONDS = 3.0

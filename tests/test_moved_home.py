@@ -10,9 +10,9 @@ import pytest
 from small_experiment import examples, make_inputs, scalars
 from traps import Trapped
 
-from engine import launch, relocation
-from engine.launch import LaunchError
 from engine.plan import Step
+from engine.startup import launch, relocation
+from engine.startup.launch import LaunchError
 from profiles import load
 from store.home import RunFolder, run_ids
 

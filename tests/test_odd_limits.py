@@ -15,9 +15,9 @@ from command_line import environment, mathrl
 from fabricated import live_run
 from supervised import make_run
 
-from engine import launch
-from engine.handover import room
-from engine.launch import LaunchError, resume_run, start_run
+from engine.startup import launch
+from engine.startup.launch import LaunchError, resume_run, start_run
+from engine.weight_sync import room
 from profiles import ProfileError, load
 from store.plain_json import parse_object
 from store.runs import registered
@@ -154,7 +154,7 @@ def test_the_limit_of_shared_memory_is_named(
 
 def test_the_limit_on_file_size_is_named(tmp_path: Path) -> None:
     script = (
-        "import resource, signal, sys; from pathlib import Path; from engine.handover.slots import Slot\n"
+        "import resource, signal, sys; from pathlib import Path; from engine.weight_sync.slots import Slot\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: Slot(Path(sys.argv[1]) / 'slot', 1 << 20)\n"
         "except OSError as error: print(error)"

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from tiny_models import random_sequences, tiny_model, twin
 
-from engine.learning.own_forward import own_logprobs, packed_logprobs
-from engine.learning.policy import Policy
+from engine.training.own_forward import own_logprobs, packed_logprobs
+from engine.training.policy import Policy
 
 
 def test_own_and_packed_logprobs_are_those_of_plain_transformers() -> None:

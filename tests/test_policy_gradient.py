@@ -12,10 +12,10 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from torch import Tensor
 
-from engine.learning.optimizer import Optimizer
-from engine.learning.policy import Policy
-from engine.learning.policy_gradient import PolicyGradient
-from engine.learning.replay import Rollouts
+from engine.training.optimizer import Optimizer
+from engine.training.policy import Policy
+from engine.training.policy_gradient import PolicyGradient
+from engine.training.replay import Rollouts
 from profiles.training import Grpo
 
 SETTINGS = Grpo(learning_rate=1e-2, warmup_steps=0, mask_truncated=True, loss="dapo", max_new_tokens=64)

@@ -15,9 +15,9 @@ from stage_context import NoCommands, lines_of, make_context
 
 from engine.context import Control, StopRequested
 from engine.data.tiny_model import make_tokenizer
-from engine.learning import training
 from engine.stages import pretrain
 from engine.stages.pretrain import mixed_batch
+from engine.training import arm_training as training
 from profiles import Profile, load
 from profiles.training import Pretrain
 from store.records import Record, Scalar

@@ -14,9 +14,9 @@ from fake_engine import METRIC
 from supervised import PATIENCE, make_run, supervise
 
 from engine.data.cache import building
-from engine.doctor import checks
-from engine.learning.checkpoint import begin, finish
-from engine.learning.direct_io import write_durably
+from engine.startup.doctor import checks
+from engine.training.checkpoint import begin, finish
+from engine.training.direct_io import write_durably
 from store.locks import locked
 from store.private import make_folder, too_wide
 from store.query import Store

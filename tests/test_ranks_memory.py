@@ -20,13 +20,13 @@ import torch
 from stages_alone import prepared
 from torch.multiprocessing.spawn import start_processes
 
-from engine import ranks
 from engine.context import Context, StageFailed
-from engine.learning.memory import TokenBudget
-from engine.learning.packing import Packed
-from engine.learning.policy import Policy
-from engine.processes import rank_processes
-from engine.processes.rank_processes import Part, follow, run_on_ranks
+from engine.ipc import rank_processes
+from engine.ipc.rank_processes import Part, follow, run_on_ranks
+from engine.machine import ranks
+from engine.training.memory import TokenBudget
+from engine.training.packing import Packed
+from engine.training.policy import Policy
 from store.records import Event, Record, Scalar, from_json, to_json
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 import profiles
 from engine.generators.build import build
-from engine.messages import Completion, Job, Prompt, Request, Result, Sampling, Stop, WeightRef
+from engine.protocol.messages import Completion, Job, Prompt, Request, Result, Sampling, Stop, WeightRef
 from engine.worker import Worker
 from store.records import Record
 

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from engine.generators.transformers import TransformersGenerator
-from engine.messages import SuiteTask, WeightRef
-from engine.suite.evaluate import evaluate
-from engine.suite.model import GeneratorModel
+from engine.lm_eval_suite.evaluate import evaluate
+from engine.lm_eval_suite.model import GeneratorModel
+from engine.protocol.messages import SuiteTask, WeightRef
 
 ROWS = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared")).resolve() / "data/lm_eval"
 # Task, its definition in lm-eval, the split it asks, documents, the longest row taken in characters, worked examples.

@@ -19,13 +19,13 @@ from transformers import PreTrainedModel
 from engine.context import Context
 from engine.data import inputs
 from engine.data.sequence import Sequence as Tokens
-from engine.learning.packing import lay_out
-from engine.learning.policy import Policy
-from engine.learning.policy_gradient import PolicyGradient
-from engine.learning.replay import Rollouts
-from engine.learning.sources import advantages
-from engine.learning.training import Training
 from engine.stages.sft import update
+from engine.training.arm_training import Training
+from engine.training.packing import lay_out
+from engine.training.policy import Policy
+from engine.training.policy_gradient import PolicyGradient
+from engine.training.replay import Rollouts
+from engine.training.sources import advantages
 
 pytestmark = real_model.marks
 

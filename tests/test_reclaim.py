@@ -26,7 +26,7 @@ from supervised import (
     until,
 )
 
-from engine.processes.pidfile import Process
+from engine.ipc.pidfile import Process
 from engine.supervisor.supervisor import TERMINATED
 from store.home import RunFolder
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from small_experiment import PROFILE, examples, finish, make_inputs, scalars
 from stage_context import NoCommands
 
-from engine import launch
 from engine.context import Context, StageFailed
 from engine.data.recorded import recorded_steps, step_path
-from engine.launch import LaunchError
-from engine.learning import replay
 from engine.stages import grpo
+from engine.startup import launch
+from engine.startup.launch import LaunchError
+from engine.training import replay
 from profiles import Profile, load
 from store.home import RunFolder
 from store.records import Event, Record, Scalar

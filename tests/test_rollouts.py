@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.collector import Collector
 from engine.context import StageFailed
 from engine.data.sequence import Sequence
-from engine.learning.replay import Rollouts
-from engine.learning.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
-from engine.learning.sources import held_batches, rollout_metrics
-from engine.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
+from engine.pending_jobs import Collector
+from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
+from engine.training.replay import Rollouts
+from engine.training.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
+from engine.training.sources import held_batches, rollout_metrics
 from profiles.training import Grpo
 
 

@@ -25,7 +25,7 @@ def test_nothing_that_a_person_sees_loads_a_model_library() -> None:
         "import pkgutil, sys, importlib, mathrl_tui\n"
         "for module in pkgutil.walk_packages(mathrl_tui.__path__, 'mathrl_tui.'):\n"
         "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
-        "import engine.launch, engine.control, engine.doctor, engine.grading, engine.plan\n"
+        "import engine.startup.launch, engine.protocol.control, engine.startup.doctor, engine.grading, engine.plan\n"
         "import store.query, store.export\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )

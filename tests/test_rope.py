@@ -13,10 +13,10 @@ from engine.bench import families
 from engine.data.sequence import Sequence
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
-from engine.learning.packing import lay_out
-from engine.learning.policy import Policy
-from engine.learning.rope import rope_limit
-from engine.learning.unsupported import UnsupportedModel
+from engine.training.packing import lay_out
+from engine.training.policy import Policy
+from engine.training.rope import rope_limit
+from engine.training.unsupported import UnsupportedModel
 
 LONG = {"rope_type": "longrope", "original_max_position_embeddings": 4096}
 

@@ -14,16 +14,16 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from engine import self_check
 from engine.bench import agreement, families
 from engine.generators import transformers as generator
-from engine.learning import attention, head, policy
-from engine.learning.own_forward import own_logprobs, packed_logprobs
-from engine.learning.policy import Policy
-from engine.learning.self_check import PRECISIONS, Comparison, Tolerance, compare, probes, reference
-from engine.learning.stage_check import checked_policy
-from engine.learning.unsupported import UnsupportedModel
-from engine.self_check import Request
+from engine.startup import self_check
+from engine.startup.self_check import Request
+from engine.training import attention, head, policy
+from engine.training.own_forward import own_logprobs, packed_logprobs
+from engine.training.policy import Policy
+from engine.training.self_check import PRECISIONS, Comparison, Tolerance, compare, probes, reference
+from engine.training.stage_check import checked_policy
+from engine.training.unsupported import UnsupportedModel
 
 FAULTS = {"Gemma-2": "cap", "Granite": "scale", "Cohere": "scale", "Phi": "bias"}
 

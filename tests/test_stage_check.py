@@ -10,8 +10,8 @@ import stages_alone
 from stages_alone import HandWorker, prepared, train
 
 from engine.context import Context, StageFailed
-from engine.learning import head, policy
-from engine.messages import Completion, Job, Result
+from engine.protocol.messages import Completion, Job, Result
+from engine.training import head, policy
 from store.home import RunFolder
 from store.records import Record, Scalar
 

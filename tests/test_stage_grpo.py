@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stages_alone import HandWorker, prepared, train
 
-from engine.messages import Completion, Result
+from engine.protocol.messages import Completion, Result
 from engine.stages.grpo import NOTHING_TO_LEARN
 from store.records import Event
 

@@ -13,12 +13,12 @@ from stages_alone import HandWorker, StopsAt, Waits, prepared, train
 
 from engine.context import Context, StopRequested
 from engine.digests import Digest
-from engine.learning import checkpoint, tensor_image
-from engine.learning.direct_io import write_durably
-from engine.learning.training import Training
-from engine.messages import Job
-from engine.processes.link import Link
-from engine.processes.step_control import StepControl
+from engine.ipc.link import Link
+from engine.ipc.step_control import StepControl
+from engine.protocol.messages import Job
+from engine.training import checkpoint, tensor_image
+from engine.training.arm_training import Training
+from engine.training.direct_io import write_durably
 from store.home import RunFolder
 from store.records import Record, Scalar
 

@@ -9,7 +9,7 @@ import pytest
 from stages_alone import HandWorker, StopsAt, prepared, train
 
 from engine.context import StopRequested
-from engine.handover.slots import Slot
+from engine.weight_sync.slots import Slot
 from store.records import Scalar
 
 SETTINGS = ("sft.steps=6", "sft.validate_every=1", "sft.checkpoint_every=0")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.suite.choices import choices_of
-from engine.suite.rows import Leaf, rows
+from engine.lm_eval_suite.choices import choices_of
+from engine.lm_eval_suite.rows import Leaf, rows
 from mathrl_tui.core import answers
 from store.records import SCORED, Example
 

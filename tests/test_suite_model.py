@@ -22,8 +22,8 @@ from engine.generators.copies import Copies
 from engine.generators.interface import Generator
 from engine.generators.scoring import ScoringRequest, readings
 from engine.generators.transformers import TransformersGenerator
-from engine.messages import WeightRef
-from engine.suite.model import GeneratorModel
+from engine.lm_eval_suite.model import GeneratorModel
+from engine.protocol.messages import WeightRef
 
 LONGEST = 240
 LIMIT = 12

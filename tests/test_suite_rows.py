@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.generators.interface import Generated
-from engine.suite.rows import Leaf, rows
+from engine.lm_eval_suite.rows import Leaf, rows
 from store.records import LOGLIKELIHOOD, SCORED
 
 LEAF = Leaf("base", 0, "t", "t")

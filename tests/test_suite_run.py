@@ -12,11 +12,11 @@ import jinja2
 import pytest
 from small_experiment import bars, examples, finish, until
 
-from engine import launch
 from engine.data.tiny_model import make_model, make_tokenizer
-from engine.messages import SuiteTask
+from engine.lm_eval_suite.evaluate import evaluate
 from engine.plan import STAGES
-from engine.suite.evaluate import evaluate
+from engine.protocol.messages import SuiteTask
+from engine.startup import launch
 from profiles import load
 from profiles.training import Pretrain
 from store.comparison import run_comparisons

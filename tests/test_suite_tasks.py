@@ -15,9 +15,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from engine.messages import SuiteTask
-from engine.suite import names
-from engine.suite.evaluate import TaskFailed, evaluate
+from engine.lm_eval_suite import names
+from engine.lm_eval_suite.evaluate import TaskFailed, evaluate
+from engine.protocol.messages import SuiteTask
 from profiles.schema import Eval
 from store.records import LOGLIKELIHOOD, Example
 
@@ -70,7 +70,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(
-        "engine.suite.evaluate._task_manager",
+        "engine.lm_eval_suite.evaluate._task_manager",
         lambda data, usual: (TaskManager(include_path=folder, include_defaults=False), None),
     )
     return folder

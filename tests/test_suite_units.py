@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from stage_context import lines_of, make_context
 
-from engine.collector import Collector
 from engine.context import StageFailed, StageIncomplete
-from engine.messages import JobFailed, Result, SuiteDone, SuiteJob, SuiteProgress, WeightRef, Work
-from engine.suite import units as suite
-from engine.unmeasured import Tried, judge
+from engine.lm_eval_suite import units as suite
+from engine.lm_eval_suite.unmeasured import Tried, judge
+from engine.pending_jobs import Collector
+from engine.protocol.messages import JobFailed, Result, SuiteDone, SuiteJob, SuiteProgress, WeightRef, Work
 from profiles import load
 from store.records import Example, Record, Scalar
 

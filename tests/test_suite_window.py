@@ -11,14 +11,14 @@ import tiny_qwen2
 import torch
 from lm_eval.api.instance import Instance
 
+from engine.errors import LaunchError
 from engine.generators.transformers import TransformersGenerator
-from engine.messages import WeightRef
+from engine.lm_eval_suite import window
+from engine.lm_eval_suite.model import GeneratorModel
+from engine.lm_eval_suite.progress import Documents
 from engine.plan import Step
-from engine.preflight import check_suite
-from engine.refusals import LaunchError
-from engine.suite import window
-from engine.suite.model import GeneratorModel
-from engine.suite.progress import Documents
+from engine.protocol.messages import WeightRef
+from engine.startup.preflight import check_suite
 from profiles import Profile, load
 
 EVAL = [Step("eval")]
@@ -121,7 +121,7 @@ def test_every_kind_of_task_reports_its_documents_from_none_to_all(
         ("generate_until", [(words(9, n), {"until": ["never"], "max_gen_toks": 3}) for n in range(3)]),
     ):
         told: list[tuple[int, int]] = []
-        monkeypatch.setattr("engine.suite.progress.REPORT_SECONDS", 0.0)
+        monkeypatch.setattr("engine.lm_eval_suite.progress.REPORT_SECONDS", 0.0)
         asked = model(folder, 256, 100, report=lambda done, total: told.append((done, total)))  # noqa: B023
         each = len(arguments) // 3
         getattr(asked, kind)([instance(kind, a, place // each) for place, a in enumerate(arguments)])

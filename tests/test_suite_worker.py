@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from test_worker import DEADLINE, Child, Scripted, job, served
 
-from engine.messages import JobDone, JobFailed, Stop, SuiteDone, SuiteJob, SuiteTask, WeightRef
-from engine.suite.evaluate import TaskFailed
+from engine.lm_eval_suite.evaluate import TaskFailed
+from engine.protocol.messages import JobDone, JobFailed, Stop, SuiteDone, SuiteJob, SuiteTask, WeightRef
 from engine.worker import Worker
 from store.records import Example
 
@@ -31,7 +31,7 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.suite.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("engine.lm_eval_suite.evaluate.evaluate", evaluate)
 
 
 def test_rows_and_reasons_come_back_in_order_of_priority() -> None:

@@ -32,10 +32,10 @@ from supervised import (
     until,
 )
 
-from engine import control
-from engine.handover.slots import SHARED_MEMORY
-from engine.processes.pidfile import Process, hold, lock_path
+from engine.ipc.pidfile import Process, hold, lock_path
+from engine.protocol import control
 from engine.supervisor import __main__ as entry
+from engine.weight_sync.slots import SHARED_MEMORY
 from store.home import RunFolder
 from store.query import Store
 from store.records import Event, Example, RunRow, Scalar

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.gpus import Gpu
+from engine.machine.gpus import Gpu
 from engine.supervisor import telemetry
 from engine.supervisor.telemetry import Telemetry
 

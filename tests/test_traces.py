@@ -30,8 +30,8 @@ from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
 from engine.data.rows import Row
 from engine.data.trace import Trace
-from engine.traces.collect import collect
-from engine.traces.journal import AnswerJournal
+from engine.teacher.collect import collect
+from engine.teacher.journal import AnswerJournal
 
 
 def test_a_failing_teacher_answers_every_question_once(

@@ -18,15 +18,15 @@ from engine.context import StageFailed
 from engine.data.rows import Row
 from engine.data.trace import Trace
 from engine.grading import grade
-from engine.traces.body import Choice, body_of
-from engine.traces.budget import Budget
-from engine.traces.cleaning import clean, clean_answers
-from engine.traces.given_up import allowed
-from engine.traces.journal import Answer, AnswerJournal
-from engine.traces.key import KeyMissing, find_key, without_key
-from engine.traces.own import own_solutions
-from engine.traces.pace import Pace
-from engine.traces.request import Refused, TryAgain, ask, read_reply, retry_after
+from engine.teacher.body import Choice, body_of
+from engine.teacher.budget import Budget
+from engine.teacher.cleaning import clean, clean_answers
+from engine.teacher.given_up import allowed
+from engine.teacher.journal import Answer, AnswerJournal
+from engine.teacher.key import KeyMissing, find_key, without_key
+from engine.teacher.own import own_solutions
+from engine.teacher.pace import Pace
+from engine.teacher.request import Refused, TryAgain, ask, read_reply, retry_after
 from profiles import load
 from store.env_file import read_env_file
 

@@ -14,8 +14,8 @@ from traced import Teacher, context_for, failing, key, make_rows, reliable, sour
 from engine.context import StageFailed
 from engine.data import locations
 from engine.data.rows import Row
-from engine.traces.collect import collect
-from engine.traces.journal import AnswerJournal
+from engine.teacher.collect import collect
+from engine.teacher.journal import AnswerJournal
 
 
 def test_a_refused_question_is_reported_and_the_others_go_on(

@@ -18,15 +18,15 @@ from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
 from engine.digests import Digest
-from engine.handover.weights import WeightPublisher, read_weights
-from engine.learning import checkpoint, checkpoint_writer, tensor_image
-from engine.learning.checkpoint_writer import CheckpointWriter
-from engine.learning.direct_io import aligned, write_durably
-from engine.learning.optimizer import Optimizer
-from engine.learning.packing import pack
-from engine.learning.policy import Policy
-from engine.learning.tensor_image import TensorImage
-from engine.messages import WeightRef
+from engine.protocol.messages import WeightRef
+from engine.training import checkpoint, checkpoint_writer, tensor_image
+from engine.training.checkpoint_writer import CheckpointWriter
+from engine.training.direct_io import aligned, write_durably
+from engine.training.optimizer import Optimizer
+from engine.training.packing import pack
+from engine.training.policy import Policy
+from engine.training.tensor_image import TensorImage
+from engine.weight_sync.weights import WeightPublisher, read_weights
 from profiles.training import Sft
 
 DTYPES = ("float32", "bfloat16")

@@ -13,9 +13,9 @@ import torch
 from tiny_models import tiny_model
 from torch import Tensor
 
-from engine.learning import head
-from engine.learning.advantages import group_advantages, zero_variance
-from engine.learning.losses import (
+from engine.training import head
+from engine.training.advantages import group_advantages, zero_variance
+from engine.training.losses import (
     LOSSES,
     LossOutput,
     Settings,
@@ -25,8 +25,8 @@ from engine.learning.losses import (
     kl_k3,
     merge,
 )
-from engine.learning.packing import BLANK, lay_out, spread
-from engine.learning.policy import Policy
+from engine.training.packing import BLANK, lay_out, spread
+from engine.training.policy import Policy
 from profiles.training import LossName
 
 LENGTHS = (5, 2, 7, 4)

@@ -10,12 +10,12 @@ import torch
 from tiny_models import random_sequences, tiny_model
 
 from engine.context import StageFailed
-from engine.learning.memory import TokenBudget, found_budget
-from engine.learning.optimizer import Optimizer
-from engine.learning.packing import Packed
-from engine.learning.policy import Policy
-from engine.learning.shortage import fail_if_half_was_too_much
 from engine.stages.sft import update
+from engine.training.memory import TokenBudget, found_budget
+from engine.training.oom import fail_if_half_was_too_much
+from engine.training.optimizer import Optimizer
+from engine.training.packing import Packed
+from engine.training.policy import Policy
 from profiles.training import Sft
 
 

@@ -9,10 +9,10 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from torch import nn
 
-from engine.learning.optimizer import Optimizer, learning_rate
-from engine.learning.packing import lay_out
-from engine.learning.policy import Policy
-from engine.learning.precision import CopiedMasters, PlainMasters
+from engine.training.optimizer import Optimizer, learning_rate
+from engine.training.packing import lay_out
+from engine.training.policy import Policy
+from engine.training.precision import CopiedMasters, PlainMasters
 from profiles.training import Sft
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.data.sequence import Sequence
-from engine.learning.packing import lay_out, pack, plan, spread
+from engine.training.packing import lay_out, pack, plan, spread
 
 END = 9
 

@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.data.sequence import Sequence
-from engine.learning import head
-from engine.learning.packing import lay_out
-from engine.learning.policy import NoWeights, Policy
-from engine.learning.tensor_image import TensorImage
+from engine.training import head
+from engine.training.packing import lay_out
+from engine.training.policy import NoWeights, Policy
+from engine.training.tensor_image import TensorImage
 
 
 def labelled(item: Sequence) -> tuple[Tensor, Tensor]:

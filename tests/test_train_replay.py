@@ -16,9 +16,9 @@ from command_line import environment
 from engine.context import StageFailed
 from engine.data.recorded import PRUNED, missing_rollouts, recorded_steps, step_path
 from engine.data.sequence import Sequence
-from engine.learning import replay
-from engine.learning.recorder import Recorder
-from engine.learning.replay import Rollouts
+from engine.training import replay
+from engine.training.recorder import Recorder
+from engine.training.replay import Rollouts
 from profiles.training import Grpo
 
 ROLLOUTS = Rollouts(
@@ -177,7 +177,7 @@ def test_a_disk_without_room_fails_the_stage_and_leaves_no_draft(tmp_path: Path)
 RECORDS = """
 import sys
 from pathlib import Path
-from engine.learning.recorder import Recorder
+from engine.training.recorder import Recorder
 from test_train_replay import sampled
 recorder = Recorder(Path(sys.argv[1]), float(sys.argv[2]))
 for step in range(1, 1000):

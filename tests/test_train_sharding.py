@@ -12,15 +12,15 @@ import torch.multiprocessing as spawning
 from tiny_models import random_sequences, tiny_model
 from transformers import AutoModelForCausalLM
 
-from engine import ranks
 from engine.context import Control, Generation, StopRequested
-from engine.learning import checkpoint
-from engine.learning.checkpoint_writer import CheckpointWriter
-from engine.learning.optimizer import Optimizer
-from engine.learning.packing import lay_out, pack
-from engine.learning.policy import Policy
-from engine.messages import JobFailed
-from engine.processes.mirror import FollowingControl, FollowingGeneration, LeadingControl, LeadingGeneration
+from engine.ipc.rank_proxies import FollowingControl, FollowingGeneration, LeadingControl, LeadingGeneration
+from engine.machine import ranks
+from engine.protocol.messages import JobFailed
+from engine.training import checkpoint
+from engine.training.checkpoint_writer import CheckpointWriter
+from engine.training.optimizer import Optimizer
+from engine.training.packing import lay_out, pack
+from engine.training.policy import Policy
 from profiles.training import Sft
 
 SETTINGS = Sft(learning_rate=1e-2, warmup_steps=0, max_grad_norm=0.5)

@@ -13,7 +13,7 @@ from engine import trainer
 from engine.context import Context, StageFailed, StageIncomplete
 from engine.data import inputs
 from engine.data.cache import building
-from engine.processes.orders import INCOMPLETE
+from engine.ipc.orders import INCOMPLETE
 from profiles import load
 from store.home import RunFolder
 from store.records import Event, Record

@@ -10,16 +10,16 @@ from small_experiment import PROFILE, make_inputs, scalars, until
 from stage_context import NoCommands
 from transformers import AutoModelForCausalLM
 
-from engine import launch
 from engine.context import Context
-from engine.gpus import Gpu
-from engine.handover.slots import remove_slots
+from engine.errors import LaunchError
+from engine.ipc.pidfile import Process, lock_path, pid_path, recorded
+from engine.ipc.process_tree import marked
+from engine.machine.gpus import Gpu
 from engine.plan import Step
-from engine.preflight import check_devices
-from engine.processes.pidfile import Process, lock_path, pid_path, recorded
-from engine.processes.process_tree import marked
-from engine.refusals import LaunchError
 from engine.stages import stage
+from engine.startup import launch
+from engine.startup.preflight import check_devices
+from engine.weight_sync.slots import remove_slots
 from profiles import load
 from store.home import RunFolder
 from store.journal import read

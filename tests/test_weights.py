@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from engine.context import StageFailed
-from engine.handover.slots import (
+from engine.protocol.messages import WeightRef
+from engine.weight_sync.slots import (
     Entry,
     Slot,
     TornWeights,
@@ -28,8 +29,7 @@ from engine.handover.slots import (
     remove_slots,
     slot_path,
 )
-from engine.handover.weights import WeightPublisher, WeightReader, read_weights
-from engine.messages import WeightRef
+from engine.weight_sync.weights import WeightPublisher, WeightReader, read_weights
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -25,10 +25,10 @@ from supervised import (
     states,
 )
 
-from engine import commanding
-from engine.control import short_address
-from engine.processes.ending import end_processes, processes_of
-from engine.processes.pidfile import hold, lock_path, pid_path
+from engine.ipc.ending import end_processes, processes_of
+from engine.ipc.pidfile import hold, lock_path, pid_path
+from engine.protocol.control import short_address
+from engine.supervisor import commands as commanding
 from mathrl_tui import control
 from store import tail
 from store.home import RunFolder

@@ -19,9 +19,8 @@ import tiny_qwen2
 import profiles
 from engine.generators.groups import Groups
 from engine.generators.interface import Generated, GenerationRequest, WeightsRefused
-from engine.handover.slots import TornWeights
-from engine.handover.weights import WeightPublisher, read_weights
-from engine.messages import (
+from engine.ipc.channels import ChannelClosed, Receiver, Sender
+from engine.protocol.messages import (
     Completion,
     Job,
     JobDone,
@@ -34,7 +33,8 @@ from engine.messages import (
     WeightRef,
     completion_seed,
 )
-from engine.processes.channels import ChannelClosed, Receiver, Sender
+from engine.weight_sync.slots import TornWeights
+from engine.weight_sync.weights import WeightPublisher, read_weights
 from engine.worker import Worker, main
 from store.home import RunFolder
 from store.records import Event, Record, Scalar

@@ -5,7 +5,7 @@ The figures are given by architecture, device and dtype.
     python -m engine.bench.agreement --out agreement.json                        # tiny models, CPU and CUDA
     python -m engine.bench.agreement --model FOLDER --model FOLDER --out x.json  # and real ones
 
-The tolerances of engine.learning.self_check come from these figures.
+The tolerances of engine.training.self_check come from these figures.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from engine.context import fault_of
 from engine.data.sequence import Sequence
 from engine.data.tokenizer import load_tokenizer
-from engine.learning.own_forward import packed_logprobs
-from engine.learning.policy import DTYPES, Policy
-from engine.learning.self_check import compare, probes, reference
+from engine.training.own_forward import packed_logprobs
+from engine.training.policy import DTYPES, Policy
+from engine.training.self_check import compare, probes, reference
 
 FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "olmo2", "gemma", "gemma2", "granite", "cohere", "phi")
 SHAPE: dict[str, Any] = {

@@ -29,10 +29,10 @@ from engine.bench import families
 from engine.data.sequence import Sequence
 from engine.generators.interface import GenerationRequest, WeightsRefused
 from engine.generators.transformers import TransformersGenerator
-from engine.learning.packing import lay_out
-from engine.learning.policy import Policy
-from engine.learning.unsupported import UnsupportedModel
-from engine.messages import Sampling, WeightRef
+from engine.protocol.messages import Sampling, WeightRef
+from engine.training.packing import lay_out
+from engine.training.policy import Policy
+from engine.training.unsupported import UnsupportedModel
 
 # Allowed error of a log-prob.
 TOLERANCE = 1e-4

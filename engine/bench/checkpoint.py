@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from engine.bench.shapes import QWEN_1_5B, Shape
-from engine.learning import checkpoint
-from engine.learning.checkpoint_writer import CheckpointWriter
-from engine.learning.optimizer import Optimizer
-from engine.learning.policy import Policy
+from engine.training import checkpoint
+from engine.training.checkpoint_writer import CheckpointWriter
+from engine.training.optimizer import Optimizer
+from engine.training.policy import Policy
 from profiles.training import Sft
 
 

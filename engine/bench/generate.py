@@ -34,8 +34,8 @@ import profiles
 from engine.bench.shapes import SHAPES, Shape
 from engine.bench.train import environment
 from engine.generators.interface import Generated, GenerationRequest
-from engine.handover.weights import WeightPublisher
-from engine.messages import Sampling, WeightRef, derived_seed
+from engine.protocol.messages import Sampling, WeightRef, derived_seed
+from engine.weight_sync.weights import WeightPublisher
 from profiles import Profile
 
 # vLLM's CPU build needs heads of 32.

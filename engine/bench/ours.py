@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from engine import ranks
 from engine.bench.shapes import PEAK_FLOPS, Shape, flops
 from engine.data.sequence import Sequence
-from engine.learning import head
-from engine.learning.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
-from engine.learning.memory import found_budget
-from engine.learning.optimizer import Optimizer
-from engine.learning.packing import Packed, pack
-from engine.learning.policy import Policy
-from engine.processes.rank_processes import end_with_parent
+from engine.ipc.rank_processes import end_with_parent
+from engine.machine import ranks
+from engine.training import head
+from engine.training.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
+from engine.training.memory import found_budget
+from engine.training.optimizer import Optimizer
+from engine.training.packing import Packed, pack
+from engine.training.policy import Policy
 from profiles.training import Sft
 
 WARM_UP = 2

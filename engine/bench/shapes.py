@@ -12,7 +12,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from engine.data.sequence import Sequence
-from engine.learning.precision import cast_parameters
+from engine.training.precision import cast_parameters
 
 # Dense bf16 of an H100 SXM, per second.
 PEAK_FLOPS = 989e12

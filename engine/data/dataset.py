@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.data.rows import InputError, Row, checked_rows, read_rows, read_split, write_jsonl
 from engine.data.split_files import accepted, files_of, is_one_set, part_of
-from engine.messages import derived_seed
+from engine.protocol.messages import derived_seed
 from profiles import Profile
 
 __all__ = [

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.special_tokens import leading
+from engine.data.special_tokens import leading
 
 # Context of an answer if the real context merges with it. A line break merges with no letter or digit.
 _BREAK = "\n"

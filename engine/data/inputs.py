@@ -20,7 +20,7 @@ from engine.data.dataset import Row
 from engine.data.sequence import Sequence
 from engine.data.token_rows import TokenRows, read_lines
 from engine.data.trace import Trace
-from engine.messages import Prompt
+from engine.protocol.messages import Prompt
 
 SplitName = Literal["train", "validation", "test", "shots", "platinum"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.messages import derived_seed
+from engine.protocol.messages import derived_seed
 
 
 def epoch_order(rows: int, epoch: int, *seed: int | str) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Paths of recorded rollouts, and a check that a record is complete.
 
 RUN/rollouts/ARM/update_000012.npz holds what step 12, the 12th update, trained on
-(engine/learning/replay.py). Older versions counted from 0 and wrote step_000011.npz for it; both are read.
+(engine/training/replay.py). Older versions counted from 0 and wrote step_000011.npz for it; both are read.
 Only run.json is opened here. The launcher checks before a run starts, and imports neither numpy nor torch for
 it.
 """

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from engine.data.prompts import answer_text, prompt_text
 from engine.data.word_problems import problems
-from engine.messages import derived_seed
+from engine.protocol.messages import derived_seed
 from profiles.training import Pretrain
 
 END = "<|endoftext|>"

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Literal
 
 from engine.data.rows import Row
-from engine.messages import derived_seed
+from engine.protocol.messages import derived_seed
 
 Split = Literal["train", "test"]
 

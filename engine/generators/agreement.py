@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from engine.data.sequence import Sequence as Text
 from engine.generators.interface import WeightsRefused
 from engine.generators.scoring import Score, ScoringRequest
-from engine.learning.own_forward import own_logprobs
+from engine.training.own_forward import own_logprobs
 
 # Range of the text's tokens that are compared.
 FIRST, LAST = 8, 24

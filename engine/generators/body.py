@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from engine.generators import prefix
-from engine.learning.head import Form
-from engine.learning.head_form import body_of, observed_form
-from engine.learning.unsupported import UnsupportedModel
+from engine.training.head import Form
+from engine.training.head_form import body_of, observed_form
+from engine.training.unsupported import UnsupportedModel
 
 # Largest difference from rounding, relative to the largest hidden state.
 DIFFERENCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}

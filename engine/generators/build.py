@@ -14,7 +14,7 @@ from engine.generators.interface import Generator, WeightsRefused
 from engine.generators.mps import start_mps
 from engine.generators.placement import placements
 from engine.generators.shared_gpu import found_copies
-from engine.gpus import shared, visible_gpus
+from engine.machine.gpus import shared, visible_gpus
 from profiles import Profile
 from profiles.schema import Hardware
 

@@ -15,12 +15,12 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 from engine.context import fault_of
 from engine.digests import DamagedFile
 from engine.generators.interface import WeightsRefused
-from engine.handover.slots import TornWeights
-from engine.handover.weights import WeightReader
-from engine.learning.loading import load_model
-from engine.learning.rope import rope_limit
-from engine.learning.unsupported import UnsupportedModel
-from engine.messages import WeightRef
+from engine.protocol.messages import WeightRef
+from engine.training.loading import load_model
+from engine.training.rope import rope_limit
+from engine.training.unsupported import UnsupportedModel
+from engine.weight_sync.slots import TornWeights
+from engine.weight_sync.weights import WeightReader
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
 from engine.generators.scoring import Score, ScoringRequest
-from engine.messages import Sampling, WeightRef
+from engine.protocol.messages import Sampling, WeightRef
 
 # Longest wait for a copy before control returns to the caller.
 BREATH_SECONDS = 0.05

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from engine.messages import Job, Prompt
+from engine.protocol.messages import Job, Prompt
 
 
 class Groups:

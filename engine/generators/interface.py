@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.generators.scoring import Score, ScoringRequest
-from engine.messages import Finish, Sampling, WeightRef
+from engine.protocol.messages import Finish, Sampling, WeightRef
 
 
 class JobRefused(Exception):

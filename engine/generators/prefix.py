@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from engine.learning import attention_mask
-from engine.learning.attention_call import Call, asked, attend, capped, weights
-from engine.learning.attention_mask import MaskRule
-from engine.learning.unsupported import UnsupportedModel
+from engine.training import attention_mask
+from engine.training.attention_call import Call, asked, attend, capped, weights
+from engine.training.attention_mask import MaskRule
+from engine.training.unsupported import UnsupportedModel
 
 ATTENTION = "shared_prefix"
 # Initial capacity in completion tokens; it doubles as needed.

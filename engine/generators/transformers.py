@@ -33,10 +33,10 @@ from engine.generators.checkpoint import (
 from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
-from engine.handover.weights import WeightReader
-from engine.learning.head_form import head_of
-from engine.learning.unsupported import UnsupportedModel
-from engine.messages import Finish, Sampling, WeightRef
+from engine.protocol.messages import Finish, Sampling, WeightRef
+from engine.training.head_form import head_of
+from engine.training.unsupported import UnsupportedModel
+from engine.weight_sync.weights import WeightReader
 
 # Padded prompt tokens per forward pass. On a CPU a small pass stays in the cache and holds less padding:
 # scoring short texts with a model of 135 million parameters takes 7 s instead of 14.

@@ -42,9 +42,9 @@ from engine.generators.interface import Generated, GenerationRequest, Tokenizer,
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.generators.shared_gpu import cache_bytes, token_bytes
 from engine.generators.vllm_extension import transformers_alone
-from engine.handover.weights import WeightReader
-from engine.learning.loading import empty_model
-from engine.messages import Finish, Sampling, WeightRef
+from engine.protocol.messages import Finish, Sampling, WeightRef
+from engine.training.loading import empty_model
+from engine.weight_sync.weights import WeightReader
 from profiles.schema import Hardware
 
 ENVIRONMENT = {

@@ -19,9 +19,9 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from engine.generators.checkpoint import named_tensors, verify
-from engine.handover.weights import WeightReader
-from engine.learning.loading import as_in_files, empty_model
-from engine.messages import WeightRef
+from engine.protocol.messages import WeightRef
+from engine.training.loading import as_in_files, empty_model
+from engine.weight_sync.weights import WeightReader
 
 
 @contextmanager

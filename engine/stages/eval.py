@@ -13,18 +13,18 @@ from http.client import HTTPException
 from pathlib import Path
 
 from engine.arms import standing
-from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
-from engine.learning.fallback import whole_model
-from engine.learning.validation import example
-from engine.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
-from engine.served import Served, only_model
-from engine.server_tokenizer import ServerTokenizer
-from engine.suite import units as suite
-from engine.unmeasured import Failure, Tried, judge, refuse_nothing
+from engine.lm_eval_suite import units as suite
+from engine.lm_eval_suite.unmeasured import Failure, Tried, judge, refuse_nothing
+from engine.pending_jobs import Collector
+from engine.protocol.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
+from engine.server_client.client import Served, only_model
+from engine.server_client.tokenizer import ServerTokenizer
+from engine.training.fallback import whole_model
+from engine.training.validation import example
 from profiles import Arm
 from store.private import touch
 from store.records import Event, Scalar

@@ -21,16 +21,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 
-from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.data import inputs
-from engine.handover.publisher import Publisher, publisher_of
-from engine.learning.policy_gradient import PolicyGradient
-from engine.learning.sources import Replayed, Sampled, Source
-from engine.learning.training import Clock, Training
-from engine.learning.validation import Validation, beside
-from engine.messages import WeightRef
+from engine.pending_jobs import Collector
+from engine.protocol.messages import WeightRef
 from engine.stages.sft import rates
+from engine.training.arm_training import Clock, Training
+from engine.training.policy_gradient import PolicyGradient
+from engine.training.sources import Replayed, Sampled, Source
+from engine.training.validation import Validation, beside
+from engine.weight_sync.publisher import Publisher, publisher_of
 from store.records import Event
 
 # Group advantages are differences within a question, so equal rewards give no gradient.

@@ -28,14 +28,14 @@ from engine.data.prompts import answer_text, prompt_end, prompt_text
 from engine.data.sequence import Sequence
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.word_problems import Problem, endless
-from engine.learning.checkpoint_writer import CheckpointWriter
-from engine.learning.fallback import newest_whole
-from engine.learning.optimizer import Optimizer
-from engine.learning.policy import Policy
-from engine.learning.training import Clock, Training
-from engine.messages import derived_seed
-from engine.ranks import own_device
+from engine.machine.ranks import own_device
+from engine.protocol.messages import derived_seed
 from engine.stages.sft import rates, update
+from engine.training.arm_training import Clock, Training
+from engine.training.checkpoint_writer import CheckpointWriter
+from engine.training.fallback import newest_whole
+from engine.training.optimizer import Optimizer
+from engine.training.policy import Policy
 from profiles.training import Optimizer as Settings
 from profiles.training import Pretrain
 

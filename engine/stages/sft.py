@@ -14,16 +14,16 @@ from contextlib import closing
 
 import torch
 
-from engine import ranks
-from engine.collector import Collector
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.order import batch_rows
 from engine.data.sequence import Sequence
-from engine.handover.publisher import Publisher, publisher_of
-from engine.learning.packing import pack
-from engine.learning.training import Clock, Training
-from engine.learning.validation import Validation, beside
+from engine.machine import ranks
+from engine.pending_jobs import Collector
+from engine.training.arm_training import Clock, Training
+from engine.training.packing import pack
+from engine.training.validation import Validation, beside
+from engine.weight_sync.publisher import Publisher, publisher_of
 
 # Slots of shared memory. Up to this many validations become due, and hold weights, while a worker starts.
 SLOTS_AHEAD = 4

@@ -15,8 +15,8 @@ from engine.data import inputs
 from engine.data.cache import building, is_whole
 from engine.data.token_rows import write_lines
 from engine.data.trace import Trace
-from engine.traces.chosen import chosen
-from engine.traces.own import own_solutions
+from engine.teacher.chosen import chosen
+from engine.teacher.own import own_solutions
 from store.records import Event
 
 STAGE = "traces"
@@ -65,7 +65,7 @@ def _own(context: Context, folder: Path) -> None:
 
 def _from_teacher(context: Context, folder: Path) -> None:
     # Import late: the client library takes a second to import.
-    from engine.traces.collect import collect
+    from engine.teacher.collect import collect
 
     rows = inputs.rows(context, "train")
     found, report = collect(context, rows)

@@ -1,4 +1,4 @@
-"""Entry point of a run's supervisor, started by engine/launch.py.
+"""Entry point of a run's supervisor, started by engine/startup/launch.py.
 
 python -m engine.supervisor RUN_PATH [READY_DESCRIPTOR]
 """
@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from engine.gpus import visible_gpus, wanted
+from engine.ipc.pidfile import Held, holder, lock_path
+from engine.machine.gpus import visible_gpus, wanted
 from engine.plan import Step, needs_worker
-from engine.processes.pidfile import Held, holder, lock_path
 from engine.supervisor.supervisor import Supervisor
 from profiles import Profile
 from store.home import RunFolder

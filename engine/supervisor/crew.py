@@ -12,9 +12,9 @@ from typing import Any
 
 from engine.arms import all_trained
 from engine.generators.placement import placements
-from engine.gpus import GpuClaim
+from engine.ipc.orders import FromChild, Verb
+from engine.machine.gpus import GpuClaim
 from engine.plan import Step, needs_worker
-from engine.processes.orders import FromChild, Verb
 from engine.supervisor.processes import Child, Role, connect, start_trainer, start_worker
 from engine.supervisor.restarts import Restarts
 from profiles import Profile

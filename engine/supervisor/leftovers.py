@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from engine.processes.outbox import read_spool, spool_folder
-from engine.processes.pidfile import ROLES
-from engine.processes.process_tree import kill_marked, marked
+from engine.ipc.outbox import read_spool, spool_folder
+from engine.ipc.pidfile import ROLES
+from engine.ipc.process_tree import kill_marked, marked
 from store.home import RunFolder
 from store.records import Record
 

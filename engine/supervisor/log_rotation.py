@@ -9,7 +9,7 @@ import contextlib
 import threading
 from pathlib import Path
 
-from engine.processes.log_parts import growing_logs, rotate
+from engine.ipc.log_parts import growing_logs, rotate
 
 SECONDS = 5.0
 

@@ -15,12 +15,12 @@ from multiprocessing.reduction import send_handle
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Literal
 
-from engine.processes.child import run_trainer, run_worker
-from engine.processes.faults import last_error
-from engine.processes.log_parts import mark, written_after
-from engine.processes.no_bars import NO_BARS
-from engine.processes.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
-from engine.processes.process_tree import kill_marked, marks
+from engine.ipc.child import run_trainer, run_worker
+from engine.ipc.faults import last_error
+from engine.ipc.log_parts import mark, written_after
+from engine.ipc.no_bars import NO_BARS
+from engine.ipc.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.ipc.process_tree import kill_marked, marks
 from store.home import RunFolder
 
 Role = Literal["trainer", "worker"]

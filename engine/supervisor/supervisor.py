@@ -21,11 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.control import ControlServer, Reply, Request
-from engine.gpus import LOCKS, Gpu, GpuQueue
-from engine.handover.slots import remove_slots
-from engine.plan import Step
-from engine.processes.orders import (
+from engine.ipc.orders import (
     INCOMPLETE,
     Fault,
     Flush,
@@ -36,7 +32,10 @@ from engine.processes.orders import (
     Paused,
     Trained,
 )
-from engine.processes.pidfile import Held, hold, lock_path
+from engine.ipc.pidfile import Held, hold, lock_path
+from engine.machine.gpus import LOCKS, Gpu, GpuQueue
+from engine.plan import Step
+from engine.protocol.control import ControlServer, Reply, Request
 from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, spooled
@@ -48,6 +47,7 @@ from engine.supervisor.signals import catch_signals, signalled
 from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
+from engine.weight_sync.slots import remove_slots
 from profiles import Profile
 from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState

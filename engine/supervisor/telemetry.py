@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from engine.gpus import Gpu
+from engine.machine.gpus import Gpu
 from store.records import Scalar
 
 SECONDS = 5.0

@@ -35,7 +35,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure training, generation and weight hand-over on this machine's GPUs, next to known figures."""
-    from engine.gpus import visible_gpus
+    from engine.machine.gpus import visible_gpus
 
     gpus = visible_gpus()
     if not gpus and not tiny:

@@ -34,7 +34,7 @@ def checkpoint(home: Home, run: Run) -> None:
 
 
 def _send(home: Path, run: str, word: str) -> None:
-    from engine.commanding import command
+    from engine.supervisor.commands import command
     from store.naming import find_run
 
     run_id = find_run(home, run)

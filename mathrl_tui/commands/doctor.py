@@ -12,7 +12,7 @@ from mathrl_tui.commands.printing import print_json
 
 def doctor(home: Home, as_json: AsJson = False) -> None:
     """Check GPUs, driver, shared memory, disk, caches, keys and versions; exit status 1 if a check fails."""
-    from engine.doctor import checks
+    from engine.startup.doctor import checks
 
     found = []
     for check in checks(home):

@@ -79,7 +79,7 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
             )
             raise typer.Exit(INTERRUPTED)
         if wish == "stop":
-            from engine.commanding import command
+            from engine.supervisor.commands import command
 
             screen.write(command(home, run_id, "stop").message)
             stopping = True

@@ -15,8 +15,8 @@ def gc(home: Home, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = 
 
     All of it is listed with its size first, then asked for. Runs are removed by `rm`.
     """
-    from engine.garbage import garbage, remove
-    from engine.space import readable
+    from engine.cleanup.disk_usage import readable
+    from engine.cleanup.garbage import garbage, remove
 
     items, notes = garbage(home)
     total = sum(item.bytes for item in items)

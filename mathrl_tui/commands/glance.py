@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
-from mathrl_tui.core import alarms, silence
-from mathrl_tui.core.silence import Pulse
+from mathrl_tui.core import alarms
+from mathrl_tui.core import stall as silence
+from mathrl_tui.core.stall import Pulse
 from store import at_risk
 from store import runs as run_states
 from store.at_risk import AtRisk
@@ -95,9 +96,9 @@ def _earlier(folder: RunFolder, row: RunRow, events: list[Event]) -> list[Event]
 
 def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
     """Return `status` with what the supervisor says of itself, and its trouble; also that it does not answer."""
-    from engine.commanding import stopped_supervisor
-    from engine.control import NotLive, ask
-    from engine.processes.pidfile import holder, lock_path
+    from engine.ipc.pidfile import holder, lock_path
+    from engine.protocol.control import NotLive, ask
+    from engine.supervisor.commands import stopped_supervisor
 
     if stopped := stopped_supervisor(folder):
         return _by_pid_files(folder, status), [stopped]
@@ -119,7 +120,7 @@ def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
 
 def _by_pid_files(folder: RunFolder, status: RunStatus) -> RunStatus:
     """Return `status` with the processes that hold the run's pid files in place of what was journaled of them."""
-    from engine.processes.pidfile import ROLES, holder, lock_path, pid_path
+    from engine.ipc.pidfile import ROLES, holder, lock_path, pid_path
 
     paths = {"supervisor": lock_path(folder), **{role: pid_path(folder, role) for role in ROLES}}
     held = {role: process for role, path in paths.items() if (process := holder(path)) is not None}

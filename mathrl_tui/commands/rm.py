@@ -13,7 +13,7 @@ from mathrl_tui.commands.printing import print_json, print_notice, table
 from mathrl_tui.commands.removing import DryRun, Yes, confirm
 
 if TYPE_CHECKING:
-    from engine.removal import What
+    from engine.cleanup.removal import What
 
 _SUBJECTS = {
     "all": "{runs} with all rows and checkpoints",
@@ -41,8 +41,8 @@ def rm(
     as_json: AsJson = False,
 ) -> None:
     """Remove runs: list what goes with its size, ask, then remove it. A live run is refused."""
-    from engine.removal import chosen, needed_by, remove_runs, sizes
-    from engine.space import readable
+    from engine.cleanup.disk_usage import readable
+    from engine.cleanup.removal import chosen, needed_by, remove_runs, sizes
     from store.query import Store
 
     if rollouts and optimizer:
@@ -78,8 +78,8 @@ def _listed(kinds: dict[str, Counter[str]]) -> list[dict[str, object]]:
 
 def _table(kinds: dict[str, Counter[str]], what: What) -> str:
     """The runs with their sizes by kind; what goes comes last."""
-    from engine.removal import chosen
-    from engine.space import RUN_KINDS, readable
+    from engine.cleanup.disk_usage import RUN_KINDS, readable
+    from engine.cleanup.removal import chosen
 
     shown = [kind for kind in RUN_KINDS if any(each[kind] for each in kinds.values())]
     rows = [

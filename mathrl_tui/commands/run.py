@@ -73,8 +73,8 @@ def _experiment(stages: list[str], profile: str, overrides: list[str], name: str
 
 
 def _go_on(home: Path, resume: str, stages: list[str], detach: bool, settings: list[str]) -> None:
-    from engine.launch import resume_run
     from engine.plan import parse_stages
+    from engine.startup.launch import resume_run
     from store.home import RunFolder
     from store.live import end_of
     from store.naming import find_run

@@ -116,7 +116,7 @@ def _each_once(seeds: Sequence[int]) -> list[int]:
 
 
 def _started(home: Path, experiment: Experiment, seed: int) -> str:
-    from engine.launch import start_run
+    from engine.startup.launch import start_run
 
     run_id = start_run(
         home, experiment.profile, experiment.stages, seed, experiment.name, experiment.changed, print_notice
@@ -128,7 +128,7 @@ def _started(home: Path, experiment: Experiment, seed: int) -> str:
 
 def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -> None:
     """Run one of several seeds to its end and print its rates."""
-    from engine.launch import LaunchError
+    from engine.startup.launch import LaunchError
     from mathrl_tui.commands.follow import follow
     from mathrl_tui.commands.report import rates_alone
 

@@ -29,7 +29,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model by vLLM until it is stopped; prints the lm-eval command for it."""
-    from engine import serve as serving
+    from engine.startup import serve as serving
 
     called = name or model
     if stop:
@@ -53,7 +53,7 @@ def _found(home: Path, model: str) -> str:
 
     A run's arm looks like a hub name, so the latter is the fallback.
     """
-    from engine.serve import located
+    from engine.startup.serve import located
     from store.comparison import parse_address
     from store.naming import UnknownRun, find_run
     from store.score_files import InputError
@@ -69,7 +69,7 @@ def _found(home: Path, model: str) -> str:
 
 
 def _stop(home: Path, name: str) -> None:
-    from engine import serve as serving
+    from engine.startup import serve as serving
 
     found = [server for server in serving.servers(home) if server.name == name]
     if not found:

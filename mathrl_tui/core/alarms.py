@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mathrl_tui.core import palette, text
-from mathrl_tui.core.silence import Pulse
+from mathrl_tui.core.stall import Pulse
 from store.records import Event
 
 if TYPE_CHECKING:  # curves need NumPy, which a command that reads no curve does not load

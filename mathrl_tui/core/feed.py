@@ -13,14 +13,15 @@ from pathlib import Path
 
 import duckdb
 
-from mathrl_tui.core import alarms, silence
+from mathrl_tui.core import alarms
+from mathrl_tui.core import stall as silence
 from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
+from mathrl_tui.core.other_seeds import SiblingCurves, Siblings
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
-from mathrl_tui.core.siblings import SiblingCurves, Siblings
-from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import ENDED, Stage, remaining
 from mathrl_tui.core.stages import within as within_task
+from mathrl_tui.core.stall import Pulse
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
 from store.batches import JournalVersion

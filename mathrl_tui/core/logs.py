@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.processes.log_parts import part_before
+from engine.ipc.log_parts import part_before
 from mathrl_tui.core import palette
 from mathrl_tui.core.text import harmless
 from store.records import Event

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mathrl_tui.core import silence, stages
+from mathrl_tui.core import stages
+from mathrl_tui.core import stall as silence
 from mathrl_tui.core.curve import EMPTY, Curve
-from mathrl_tui.core.silence import Pulse
 from mathrl_tui.core.stages import Board
+from mathrl_tui.core.stall import Pulse
 from store import at_risk
 from store.records import LIVE_STATES, Event, Example, Record, Scalar
 from store.subject import Changes, model_source

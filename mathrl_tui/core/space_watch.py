@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from engine.space import measure
+from engine.cleanup.disk_usage import measure
 from mathrl_tui.core import palette
 
 Span = tuple[str, str]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mathrl_tui.core import forest, measure, palette, text
+from mathrl_tui.core import forest_plot as forest
+from mathrl_tui.core import measure, palette, text
 from mathrl_tui.core.palette import Look
 from store.comparison import Comparison
 from store.results import Measure

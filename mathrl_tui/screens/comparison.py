@@ -10,7 +10,8 @@ from textual import on
 from textual.widgets import DataTable
 
 from mathrl_tui import actions
-from mathrl_tui.core import forest, intervals, measure, palette, text
+from mathrl_tui.core import forest_plot as forest
+from mathrl_tui.core import intervals, measure, palette, text
 from mathrl_tui.core.completions import Choice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.run import RunSnapshot

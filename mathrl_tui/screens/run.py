@@ -12,8 +12,8 @@ from textual.containers import Horizontal, Vertical
 from mathrl_tui import actions
 from mathrl_tui.core import alarms, board, chart, palette
 from mathrl_tui.core.chart import MEMORIES, X_AXES, View
+from mathrl_tui.core.other_seeds import Siblings
 from mathrl_tui.core.run import RunSnapshot
-from mathrl_tui.core.siblings import Siblings
 from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.chart_wall import ChartWall

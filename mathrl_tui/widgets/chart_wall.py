@@ -16,10 +16,10 @@ from textual.message import Message
 from mathrl_tui.core import chart, palette, spread
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.curve import EMPTY, Curve
+from mathrl_tui.core.other_seeds import Siblings
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
-from mathrl_tui.core.siblings import Siblings
 from mathrl_tui.widgets.lines import Lines
 
 # Cells from which two charts fit in a row.

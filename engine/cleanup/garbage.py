@@ -1,0 +1,166 @@
+"""What in a home nothing needs, and `gc` removes: listed first, with its size and the reason.
+
+Nothing of a live run is listed, no answer that a teacher was paid for, and no cached output that a run of this home
+would use: if it cannot be told what one run uses, the cache stays as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import chdir, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.cleanup.disk_usage import ASIDE, UNFINISHED, size_of
+from engine.cleanup.removal import RemovalRefused, discard, held
+from engine.context import StageFailed
+from engine.ipc.pidfile import Process, lock_path
+from profiles import ProfileError
+from profiles.load import validate
+from store.database import Database
+from store.home import REMOVING, RunFolder, removing, trash
+from store.locks import LockBusy, is_locked, locked
+from store.removal import empty_trash, finish
+from store.scratch import FRESH_SECONDS, PREFIX
+
+STAGES = ("data", "traces", "preprocess")  # whose cached outputs can be made again
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something that can go. `run` is the run that it belongs to, empty if it is the home's."""
+
+    kind: str
+    path: Path
+    bytes: int
+    run: str = ""
+
+
+def garbage(home: Path) -> tuple[list[Item], list[str]]:
+    """Return what nothing needs, and a line for each part that was not looked at, with the reason."""
+    cached, notes = _unused_cache(home)
+    found = [*_of_home(home), *_of_runs(home), *cached]
+    return found, notes
+
+
+def remove(home: Path, items: list[Item]) -> list[str]:
+    """Remove `items`; return a line for each that had to stay. Raises: StoreError or OSError if the disk refuses."""
+    stayed = []
+    if removing(home):
+        try:
+            with locked(home / "store.lock", patience=PATIENCE):
+                finish(Database(home), PATIENCE)
+        except LockBusy:
+            stayed.append(f"{home}: another process has been taking rows in for {PATIENCE:g} s; try again")
+    for item in items:
+        if item.path.name.startswith(REMOVING):
+            continue
+        try:
+            with held(home, [item.run]) if item.run else nullcontext():
+                discard(home, item.path)
+        except RemovalRefused as refusal:
+            stayed.append(str(refusal))
+    empty_trash(home)
+    return stayed
+
+
+def _of_home(home: Path) -> Iterator[Item]:
+    for run_id in removing(home):
+        yield _item("removed run", home / f"{REMOVING}{run_id}")
+    for folder in trash(home):
+        yield _item("removed run", folder)
+    for path in sorted(home.glob("store.*")):
+        if ASIDE.match(path.name):
+            yield _item("damaged store, set aside", path)
+        elif path.name.startswith("store.new-") and not _is_alive(path.name.removeprefix("store.new-")):
+            yield _item("unfinished store", path)
+    for folder in sorted(home.glob(f"{PREFIX}*")):
+        if _is_left(folder):
+            yield _item("copy of the store", folder)
+
+
+def _of_runs(home: Path) -> Iterator[Item]:
+    for folder in sorted((home / "runs").glob("*")):
+        run = RunFolder(home, folder.name)
+        if folder.is_symlink() or is_locked(lock_path(run)):
+            continue
+        for path in sorted(folder.glob("checkpoints/*/*")):
+            if path.name.startswith("damaged-"):
+                yield _item("damaged checkpoint, set aside", path, run.run_id)
+            elif path.name.startswith(UNFINISHED):
+                yield _item("unfinished checkpoint", path, run.run_id)
+        for path in sorted(folder.glob("rollouts/*/.*.npz")):
+            yield _item("unfinished rollouts", path, run.run_id)
+
+
+def _unused_cache(home: Path) -> tuple[list[Item], list[str]]:
+    entries = [path for stage in STAGES for path in sorted((home / "cache" / stage).glob("*"))]
+    if not entries:
+        return [], []
+    used: set[Path] = set()
+    notes = []
+    for config in sorted((home / "runs").glob("*/run.json")):
+        try:
+            used |= _used_by(RunFolder(home, config.parent.name))
+        except (OSError, ValueError, LookupError, TypeError, StageFailed, ProfileError) as error:
+            notes.append(
+                f"{home / 'cache'} stays as it is: run {config.parent.name} does not tell what it uses of it ({error})"
+            )
+    items = []
+    for path in entries:
+        if path.name.startswith("damaged-"):
+            items.append(_item("damaged output, set aside", path))
+        elif ".tmp-" in path.name:
+            if not _is_alive(path.name.rpartition(".tmp-")[2]):
+                items.append(_item("unfinished output", path))
+        elif not notes and path not in used:
+            items.append(_item(f"output of {path.parent.name} that no run uses", path))
+    return items, notes
+
+
+def _used_by(run: RunFolder) -> set[Path]:
+    """The cached outputs that a run would use if it were resumed."""
+    from engine.data import locations  # loads NumPy
+
+    config = json.loads(run.config.read_text(encoding="utf-8"))
+    profile = validate(config["profile"], f"of {run.run_id}")
+    kept = locations.kept(run)
+    started = Path(config["folder"])
+    with chdir(started) if started.is_dir() else nullcontext():
+        found = {
+            locations.data_folder(run.home, profile, kept),
+            locations.traces_folder(run.home, profile, kept),
+        }
+        with suppress(StageFailed):  # it has no tokenizer yet, so that nothing was made with it
+            found.add(locations.preprocess_folder(run, profile, kept))
+        return found
+
+
+def _item(kind: str, path: Path, run: str = "") -> Item:
+    return Item(kind, path, size_of(path), run)
+
+
+def _is_alive(words: str) -> bool:
+    """Whether the process lives whose number `words` begin with."""
+    number = words.partition(".")[0]
+    return number.isdigit() and Process.of(int(number)).is_alive
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a copy's process is gone: it held a shared lock on the folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - os.fstat(descriptor).st_mtime > FRESH_SECONDS
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,138 @@
+"""What `rm` and the removals of `gc` do to a run: check, then remove all of it, its rollouts or its optimizer state.
+
+A removal holds the run's lock, so that no supervisor starts. What goes is renamed into the home's trash first, and is
+gone at once; deleting it takes its time, and can be cut short.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from engine import digests
+from engine.arms import WEIGHTS_ONLY, checkpoint_folders
+from engine.cleanup.disk_usage import OPTIMIZER, ROLLOUTS, files, kind_of
+from engine.cleanup.run_users import dependents, user_of
+from engine.ipc.pidfile import lock_path
+from engine.weight_sync.slots import remove_slots
+from store.database import Database
+from store.home import TRASH, RunFolder
+from store.locks import LockBusy, is_locked, locked
+from store.private import make_folder, write_text
+from store.removal import RemovalRefused, remove
+
+What = Literal["all", "rollouts", "optimizer"]
+PATIENCE = 5.0  # seconds for the store's locks
+LOCK_PATIENCE = 1.0  # others test a run's lock by taking it for some microseconds
+
+__all__ = ["RemovalRefused", "What", "chosen", "discard", "held", "needed_by", "remove_runs", "sizes"]
+
+
+def sizes(home: Path, run_id: str) -> Counter[str]:
+    """Return the bytes of a run by kind."""
+    run = RunFolder(home, run_id)
+    found: Counter[str] = Counter()
+    for path, status in files(run.path):
+        found[kind_of(path.relative_to(run.path).parts)] += status.st_size
+    found["journal"] += sum(status.st_size for _, status in files(run.journal))
+    return found
+
+
+def chosen(kinds: Counter[str], what: What) -> int:
+    """Return the bytes that the removal of `what` frees."""
+    return sum(kinds.values()) if what == "all" else kinds[ROLLOUTS if what == "rollouts" else OPTIMIZER]
+
+
+def needed_by(home: Path, run_ids: Sequence[str]) -> list[str]:
+    """Return one line for each other run that was made from one of `run_ids`."""
+    return [
+        f"run {other} was made from {run_id} ({', '.join(fields)})"
+        for run_id in run_ids
+        for other, fields in dependents(home, run_id).items()
+        if other not in run_ids
+    ]
+
+
+def remove_runs(home: Path, run_ids: Sequence[str], what: What) -> None:
+    """Remove `what` of runs.
+
+    Raises: RemovalRefused, with nothing changed, if one is in use; StoreError or OSError if the rest must wait.
+    """
+    with held(home, run_ids):
+        if what == "all":
+            remove(Database(home), list(run_ids), PATIENCE)
+            for run_id in run_ids:
+                remove_slots(run_id)
+            return
+        for run_id in run_ids:
+            run = RunFolder(home, run_id)
+            if what == "rollouts":
+                discard(home, run.rollouts)
+            else:
+                for folder in checkpoint_folders(run):
+                    _strip(folder)
+
+
+def discard(home: Path, path: Path) -> None:
+    """Delete a file or folder of the home; it is gone at once. Of a link, what it leads to stays."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if path.parent == home and path.name.startswith(TRASH):
+        shutil.rmtree(path)
+        return
+    place = home / f"{TRASH}{os.getpid()}-{path.name}"
+    make_folder(place)
+    try:
+        path.rename(place / path.name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # a part of the home that lies on another disk
+            raise
+        shutil.rmtree(path)
+    shutil.rmtree(place)
+
+
+@contextmanager
+def held(home: Path, run_ids: Sequence[str]) -> Iterator[None]:
+    """Holds the locks of runs that nothing uses. Raises: RemovalRefused."""
+    with ExitStack() as stack:
+        for run_id in run_ids:
+            run = RunFolder(home, run_id)
+            if run.path.is_dir():
+                try:
+                    stack.enter_context(locked(lock_path(run), patience=LOCK_PATIENCE))
+                except LockBusy:
+                    raise RemovalRefused(
+                        f"run {run_id}: is live; end it first: mathrl-tui stop {run_id}"
+                    ) from None
+            if user := user_of(run):
+                raise RemovalRefused(f"run {run_id}: {user}; end it first")
+            live = [o for o in dependents(home, run_id) if is_locked(lock_path(RunFolder(home, o)))]
+            if live:
+                raise RemovalRefused(
+                    f"run {run_id}: the live run {live[0]} was made from it; wait for its end"
+                )
+        yield
+
+
+def _strip(folder: Path) -> None:
+    """Delete a checkpoint's optimizer state, in an order that leaves its weights usable whenever this is cut short."""
+    names = {path.name for path in folder.iterdir() if path.is_file() and not digests.of_model(path.name)}
+    if not names:
+        return
+    write_text(folder / WEIGHTS_ONLY, "")
+    listed = None
+    with suppress(digests.DamagedFile):  # a list that is damaged stays so, and is found at the next use
+        listed = digests.without(folder, names)
+    if listed is not None:
+        draft = folder / f".{digests.LIST}"
+        write_text(draft, listed)
+        draft.replace(folder / digests.LIST)
+    for name in names:
+        (folder / name).unlink()

@@ -1,0 +1,289 @@
+"""Entry points, start and exit of every engine process.
+
+    supervisor ── Order, Acknowledged, NewLink ─▶ listener thread ─▶ control, channels, outbox
+    supervisor ◀─ records and notices ─────────── outbox thread  ◀─ main function
+
+Each process has its own session and holds its pid file. It writes everything that it and its libraries print
+to its own log. A thread receives the supervisor's orders. If the supervisor dies, the process exits: the
+trainer after a checkpoint at the next boundary, the worker at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing import Pipe, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.ipc.channels import Receiver, Sender
+from engine.ipc.faults import fault_line
+from engine.ipc.link import Link
+from engine.ipc.orders import Acknowledged, Fault, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.ipc.outbox import Outbox, spool_folder
+from engine.ipc.pidfile import hold, pid_path
+from engine.ipc.process_tree import kill_marked
+from engine.ipc.step_control import StepControl
+from engine.protocol.messages import Request, Result
+from store import isolated
+from store.home import RunFolder
+from store.private import FILE_MODE
+from store.records import Record
+
+# Longest wait for the last records to be sent.
+FLUSH_SECONDS = 30.0
+# An orphaned worker that has not exited after this time is killed, with every process it started.
+WORKER_GRACE_SECONDS = 5.0
+
+
+class TrainerChild:
+    """The interface of a trainer's main function to its process."""
+
+    def __init__(self, outbox: Outbox, generation: Link | None) -> None:
+        self._outbox = outbox
+        self.control = StepControl(outbox.put, outbox.settle)
+        self.generation = generation
+
+    def emit(self, record: Record) -> None:
+        """Send `record` to the journal."""
+        self._outbox.put(record)
+
+    def report_fault(self, line: str) -> None:
+        """Send the error that ends this process, and all records before it. Nothing can be sent after it."""
+        self._outbox.put(Fault(line))
+        self._outbox.close(FLUSH_SECONDS)
+
+
+class WorkerChild:
+    """The interface of a worker's main function to its process.
+
+    `jobs` and `results` are connected to the current trainer. `trainer_idle` is True if no remaining step of
+    the run trains. The worker may then use the trainer's GPUs too.
+    """
+
+    def __init__(self, outbox: Outbox, trainer_idle: bool) -> None:
+        self._outbox = outbox
+        self.trainer_idle = trainer_idle
+        self._asked, self._ask = Pipe(duplex=False)
+        self._changed = threading.Condition()
+        self._next: tuple[Connection[Any, Any], Connection[Any, Any]] | None = None
+        self._stop = False
+        self.jobs: Receiver[Request]
+        self.results: Sender[Result]
+
+    def emit(self, record: Record) -> None:
+        """Send `record` to the journal."""
+        self._outbox.put(record)
+
+    def relink(self) -> bool:
+        """Wait for a trainer and connect `jobs` and `results` to it.
+
+        Call it after ChannelClosed, when all work for the previous trainer has been dropped.
+
+        Returns: False if the worker must exit.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop or self._next is not None)
+            if self._stop or self._next is None:
+                return False
+            jobs, results = self._next
+            self._next = None
+        if hasattr(self, "jobs"):
+            self.jobs.close()
+            self.results.close()
+        self.jobs = Receiver(jobs, interrupt=self._asked)
+        self.results = Sender(results)
+        return True
+
+    def connect(self, jobs: Connection[Any, Any], results: Connection[Any, Any]) -> None:
+        """Provide the channels to a new trainer; `relink` returns when they are there."""
+        with self._changed:
+            self._next = (jobs, results)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End every wait: the channels then raise ChannelClosed, and `relink` returns False."""
+        with self._changed:
+            if not self._stop:
+                self._stop = True
+                self._ask.send_bytes(b"stop")
+            self._changed.notify_all()
+
+
+def run_trainer(
+    main: str, folder: RunFolder, connection: Connection[Any, Any], has_worker: bool, held: object
+) -> None:
+    """Run the trainer process.
+
+    Args:
+        main: the main function as "module:function".
+        held: inherited locks, which this process holds until it exits.
+    """
+    termination = _begin("trainer", folder)
+    outbox = Outbox(connection, _spool(folder, "trainer"))
+    link = Link()
+    child = TrainerChild(outbox, link if has_worker else None)
+    control = child.control
+
+    def orphaned() -> None:
+        outbox.orphan()
+        control.stop()
+        link.end()
+
+    def abort() -> None:
+        control.stop()
+        link.end()
+
+    verbs: dict[Verb, Callable[[], None]] = {
+        "stop": control.stop,
+        "abort": abort,
+        "leave": control.leave,
+        "pause": control.pause,
+        "resume": control.resume,
+        "checkpoint": control.checkpoint,
+    }
+    _listen(connection, termination, verbs, link.connect, outbox.acknowledge, orphaned)
+    _end(_work(main, folder, child, outbox))
+
+
+def run_worker(
+    main: str, folder: RunFolder, connection: Connection[Any, Any], trainer_idle: bool, held: object
+) -> None:
+    """Run the worker process; see `run_trainer` for the arguments."""
+    termination = _begin("worker", folder)
+    outbox = Outbox(connection, _spool(folder, "worker"))
+    child = WorkerChild(outbox, trainer_idle)
+
+    def orphaned() -> None:
+        outbox.orphan()
+        child.stop()
+        last_resort = threading.Timer(WORKER_GRACE_SECONDS, kill_marked, [folder, "worker"])
+        last_resort.daemon = True
+        last_resort.start()
+
+    verbs: dict[Verb, Callable[[], None]] = {"stop": child.stop, "leave": child.stop}
+    _listen(connection, termination, verbs, child.connect, outbox.acknowledge, orphaned)
+    if child.relink():
+        _end(_work(main, folder, child, outbox))
+
+
+def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
+    """Set up session, pid file, log and signals; return a connection that is readable after SIGTERM."""
+    os.setsid()
+    log = opened(folder.logs / f"{role}.log")
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    isolated.check()
+    _keep_descriptors_from_children()
+    hold(pid_path(folder, role))
+    faulthandler.enable()
+    # `kill -USR1` writes every thread's stack to the log.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reader, writer = Pipe(duplex=False)
+    # A signal handler can interrupt any code, so it must not take a lock. It writes a byte; the listener
+    # reacts.
+    signal.signal(signal.SIGTERM, lambda *_: os.write(writer.fileno(), b"t"))
+    return reader
+
+
+def opened(log: Path) -> int:
+    """Open a log to append to it. Exit with one line if the disk refuses."""
+    try:
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise SystemExit(
+            f"{log}: the log cannot be written: {error.strerror}; make the disk writable, then resume the run"
+        ) from None
+
+
+def _keep_descriptors_from_children() -> None:
+    """Make descriptors non-inheritable: a grandchild that held these pipes would hide this process's exit."""
+    for path in Path("/proc/self/fd").iterdir():
+        # The descriptor of the listing itself is already closed.
+        if int(path.name) > 2 and path.exists():
+            os.set_inheritable(int(path.name), False)
+
+
+def _listen(
+    connection: Connection[Any, Any],
+    termination: Connection[Any, Any],
+    verbs: dict[Verb, Callable[[], None]],
+    connect: Callable[[Connection[Any, Any], Connection[Any, Any]], None],
+    acknowledge: Callable[[int], None],
+    orphaned: Callable[[], None],
+) -> None:
+    """Start the thread that executes orders until the supervisor exits. SIGTERM counts as `leave`."""
+    parent = parent_process()
+    assert parent is not None, "an engine process must be started by its supervisor"
+
+    def obey(message: FromSupervisor) -> None:
+        if isinstance(message, Order):
+            verbs[message.verb]()
+        elif isinstance(message, Acknowledged):
+            acknowledge(message.records)
+        elif isinstance(message, NewLink):
+            reading = Connection(recv_handle(connection), writable=False)
+            connect(reading, Connection(recv_handle(connection), readable=False))
+
+    def listen() -> None:
+        watched: list[Any] = [connection, parent.sentinel, termination]
+        while True:
+            ready = wait(watched)
+            if termination in ready:
+                watched.remove(termination)
+                verbs["leave"]()
+            try:
+                if connection in ready:
+                    obey(connection.recv())
+                    continue
+            except (EOFError, OSError):
+                return orphaned()
+            if parent.sentinel in ready:
+                return orphaned()
+
+    threading.Thread(target=listen, name="listener", daemon=True).start()
+
+
+def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:
+    """Call the main function and return its status. An exception is reported, logged and ends the process."""
+    module, _, function = main.partition(":")
+    try:
+        status: int = getattr(import_module(module), function)(folder, child) or 0
+        outbox.put(Outcome(status))
+    except Exception as error:
+        outbox.put(Fault(fault_line(error)))
+        raise
+    finally:
+        outbox.close(FLUSH_SECONDS)
+    return status
+
+
+def _end(status: int) -> NoReturn:
+    """Run the exit functions, flush the output and exit at once. Nothing can be sent after it.
+
+    The exit functions remove temporary folders and semaphores. The flush writes what C libraries have
+    printed. A normal interpreter exit would then free CUDA graphs and libraries one by one, and hold the GPU
+    for another 4 s.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
+    os._exit(status)
+
+
+def _spool(folder: RunFolder, role: str) -> Path:
+    return spool_folder(folder) / f"{role}-{os.getpid()}.jsonl"

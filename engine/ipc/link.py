@@ -1,0 +1,129 @@
+"""The trainer's connection to the worker: sends jobs, receives results.
+
+The supervisor replaces the channels when the worker is restarted.
+
+Each unfinished job is then sent again in full. Unread results of the old worker, and results of unknown jobs,
+are dropped and counted. So a result is never attributed to the wrong job. Completions that were read before
+the crash arrive again under the same (prompt, sample); the reader keeps the newer one.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from engine.context import StopRequested
+from engine.ipc.channels import ChannelClosed, Receiver, Sender
+from engine.protocol.messages import Completion, Job, Request, Result, SuiteProgress
+
+# Number of the connection that delivered it, and the result. None only wakes up a waiting `poll`.
+_Arrival = tuple[int, Result | None]
+
+
+class Link:
+    """Implements engine.context.Generation."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[int, Job] = {}
+        self._jobs: Sender[Request] | None = None
+        self._number = 0
+        self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        # True after one `poll` has returned because of `end`.
+        self._was_told = False
+        # Ids start from the clock, so that a restarted trainer never reuses an id.
+        self._last_id = time.time_ns() // 1000
+        self.dropped = 0
+
+    def next_job_id(self) -> int:
+        """See engine.context.Generation."""
+        self._last_id += 1
+        return self._last_id
+
+    def submit(self, job: Job) -> None:
+        """Register `job` and send it, now or when a worker is connected."""
+        with self._lock:
+            self._open[job.job_id] = job
+            if self._jobs is not None:
+                _send(self._jobs, job)
+
+    def poll(self, timeout: float) -> list[Result]:
+        """Wait at most `timeout` seconds for results; return those that have arrived.
+
+        Raises: StopRequested on a second wait after `end`.
+        """
+        deadline = time.monotonic() + timeout
+        found: list[Result] = []
+        while not found:
+            if self._ended.is_set() and self._arrivals.empty():
+                return self._last_chance(timeout)
+            try:
+                arrival = self._arrivals.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return found
+            self._accept(arrival, found)
+        while not self._arrivals.empty():
+            self._accept(self._arrivals.get(), found)
+        return found
+
+    def connect(self, results: Connection[Any, Any], jobs: Connection[Any, Any]) -> None:
+        """Switch to a new worker and send it every unfinished job, in order of job id."""
+        with self._lock:
+            if self._jobs is not None:
+                self._jobs.close()
+            self._number += 1
+            self._jobs = Sender(jobs)
+            for _, job in sorted(self._open.items()):
+                _send(self._jobs, job)
+            receiver: Receiver[Result] = Receiver(results)
+            threading.Thread(
+                target=self._read, args=(self._number, receiver), name="results", daemon=True
+            ).start()
+
+    def end(self) -> None:
+        """Declare that no worker will answer again.
+
+        The first waiting `poll` returns an empty list, so that the stage can save at its next boundary.
+        Another `poll` with a timeout raises StopRequested.
+        """
+        self._ended.set()
+        self._arrivals.put((0, None))
+
+    def _last_chance(self, timeout: float) -> list[Result]:
+        if timeout > 0.0:
+            if self._was_told:
+                raise StopRequested
+            self._was_told = True
+        return []
+
+    def _read(self, number: int, receiver: Receiver[Result]) -> None:
+        try:
+            while True:
+                self._arrivals.put((number, receiver.get()))
+        except ChannelClosed:
+            receiver.close()
+
+    def _accept(self, arrival: _Arrival, found: list[Result]) -> None:
+        number, result = arrival
+        if result is None:
+            return
+        with self._lock:
+            job = self._open.get(result.job_id)
+            if number != self._number or job is None or job.kind != result.kind:
+                self.dropped += 1
+                return
+            if not isinstance(result, (Completion, SuiteProgress)):
+                del self._open[result.job_id]
+        found.append(result)
+
+
+def _send(jobs: Sender[Request], job: Job) -> None:
+    try:
+        jobs.put(job)
+    except ChannelClosed:
+        # The worker has exited. The job stays registered and is sent to the next one.
+        return

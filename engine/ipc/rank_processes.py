@@ -1,0 +1,198 @@
+"""Processes of the trainer's ranks 1 and up, which run one stage together with rank 0.
+
+The trainer process is rank 0, and the others exit with it. `torch.multiprocessing` starts them. torchrun
+would start rank 0 too and restart ranks by itself. Here rank 0 holds the connections to supervisor and
+worker, and the supervisor restarts processes. If any rank dies, all exit at once, and the trainer restarts
+from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from torch.multiprocessing.spawn import start_processes
+
+from engine.context import Context, StageFailed, StopRequested
+from engine.ipc.faults import last_error
+from engine.ipc.rank_proxies import FollowingControl, FollowingGeneration, leading, silent
+from engine.machine import ranks
+from engine.stages import stage
+from profiles import Arm, Profile
+from store.home import RunFolder
+from store.private import touch, write_text
+from store.records import Event
+
+# After an error on rank 0, wait this long to see if the death of another rank was its cause.
+ECHO_SECONDS = 2.0
+# Ranks that still run the stage this long after rank 0 are killed.
+PARTING_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The start arguments of a follower rank (rank 1 and up)."""
+
+    folder: RunFolder
+    profile: Profile
+    seed: int
+    stage: str
+    arm: Arm | None
+    has_worker: bool
+    # The rendezvous file of the process group.
+    meeting: Path
+
+    def error_file(self, rank: int) -> Path:
+        """Return the file in which a follower rank leaves the traceback that ended it."""
+        return self.meeting.with_name(f"rank_{rank}.error")
+
+    def join(self, rank: int) -> None:
+        """Join the process group of the profile as rank `rank`."""
+        hardware = self.profile.hardware
+        ranks.join(rank, hardware.trainer_processes, hardware.trainer, self.meeting)
+
+    def context(self) -> Context:
+        """Return the stage's context for a follower rank."""
+        generation = FollowingGeneration() if self.has_worker else None
+        control = FollowingControl()
+        return Context(
+            self.folder, self.profile, self.seed, self.stage, self.arm, silent, control, generation
+        )
+
+
+def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> None:
+    """Run the context's stage on the number of ranks in its profile, with this process as rank 0.
+
+    Args:
+        report: receives the one-line error of a follower rank, before this process exits because of it.
+    """
+    meeting = context.folder.path / "ranks.meeting"
+    touch(meeting)
+    has_worker = context.generation is not None
+    part = Part(
+        context.folder, context.profile, context.seed, context.stage, context.arm, has_worker, meeting
+    )
+    with FurtherRanks(part, report) as others:
+        arm = context.arm.name if context.arm is not None else ""
+        message = f"training on {len(others.pids) + 1} ranks; ranks 1 and up are processes {others.pids}"
+        context.emit(Event("log", message, context.stage, arm, payload={"level": "info"}))
+        part.join(0)
+        stage(context.stage)(leading(context))
+
+
+class FurtherRanks:
+    """The processes of ranks 1 and up, which live as long as a `with` block."""
+
+    def __init__(self, part: Part, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._part = part
+        # Remove the files that a killed trainer left behind.
+        self._remove_files()
+        count = part.profile.hardware.trainer_processes - 1
+        started = start_processes(follow, (part,), nprocs=count, join=False)  # type: ignore[no-untyped-call]
+        self._processes: list[SpawnProcess] = started.processes
+        self._parted = threading.Event()
+        self._watch = threading.Thread(target=self._end_with_them, name="ranks", daemon=True)
+
+    @property
+    def pids(self) -> list[int | None]:
+        """The process ids, in order of rank."""
+        return [process.pid for process in self._processes]
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for the ranks if the stage ended on all of them; kill them if it raised an error here."""
+        if kind is None or issubclass(kind, (StopRequested, StageFailed)):
+            ranks.leave()
+            self._parted.set()
+            self._watch.join(PARTING_SECONDS)
+        else:
+            # A dead rank breaks the collectives of the others, so the error here may only be a consequence of
+            # it.
+            self._watch.join(ECHO_SECONDS)
+        self._parted.set()
+        for process in self._processes:
+            process.kill()
+        self._watch.join()
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        part = self._part
+        for rank in range(1, part.profile.hardware.trainer_processes):
+            part.error_file(rank).unlink(missing_ok=True)
+        part.meeting.unlink(missing_ok=True)
+
+    def _end_with_them(self) -> None:
+        """Exit this process at once if a rank dies, because all others would wait for it forever."""
+        living: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(self._processes, 1)}
+        while living:
+            for sentinel in wait(list(living)):
+                rank = living.pop(sentinel)
+                process = self._processes[rank - 1]
+                process.join()
+                if process.exitcode != 0 and not self._parted.is_set():
+                    reason = f"rank {rank} (process {process.pid}) exited with status {process.exitcode}"
+                    print(f"{reason}: the trainer exits too", file=sys.stderr, flush=True)
+                    self._report(f"rank {rank}: {self._error_of(rank) or f'status {process.exitcode}'}")
+                    os._exit(1)
+
+    def _error_of(self, rank: int) -> str:
+        """Return the one-line error that ended a follower rank; empty if it was not a Python exception."""
+        path = self._part.error_file(rank)
+        return last_error(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+
+
+def follow(place: int, part: Part) -> None:
+    """Run a follower rank. `place` counts the launched processes from 0, so the rank is `place + 1`."""
+    faulthandler.enable()
+    end_with_parent()
+    with ExitStack() as on_exit:
+        on_exit.push(partial(write_error, part.error_file(place + 1)))
+        part.join(place + 1)
+        # Rank 0 raises the same exception and reports it.
+        with suppress(StopRequested, StageFailed):
+            stage(part.stage)(part.context())
+        ranks.leave()
+
+
+def write_error(
+    path: Path, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Write the error that ends a `with` block to the log, and to `path` for rank 0.
+
+    PyTorch's launcher stores it too, but as a pickle.
+    """
+    if error is not None:
+        text = "".join(traceback.format_exception(error))
+        print(text, file=sys.stderr, flush=True)
+        write_text(path, text, errors="replace")
+
+
+def end_with_parent() -> None:
+    """Exit this process as soon as its parent has exited, even while it waits for other ranks."""
+    parent = parent_process()
+    assert parent is not None, "a follower rank must be started by another process"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,0 +1,125 @@
+"""Run one stage on several ranks: rank 0 communicates, the other ranks follow.
+
+    supervisor, worker, journal ◀─▶ rank 0 ── broadcast: save, stop, go, results ─▶ ranks 1, 2, …
+
+Every rank runs the same stage code on the same inputs, so all take the same steps. Only rank 0 sends a job,
+but every rank registers it and receives its results. A stop on rank 0 stops all ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from engine.context import Context, Control, Generation, StopRequested
+from engine.machine.ranks import told
+from engine.protocol.messages import Result, Work
+from store.records import Record
+
+# Results broadcast by rank 0. None means that no worker will answer again.
+Heard = list[Result] | None
+
+
+def leading(context: Context) -> Context:
+    """Return `context` for rank 0: its control and generation broadcast what they receive."""
+    generation = LeadingGeneration(context.generation) if context.generation is not None else None
+    return replace(context, control=LeadingControl(context.control), generation=generation)
+
+
+def silent(record: Record) -> None:
+    """Discard a record of a follower rank, because rank 0 emits the same one."""
+
+
+class LeadingControl:
+    """The control of rank 0: follows `own` and broadcasts whether to save, stop or continue."""
+
+    def __init__(self, own: Control) -> None:
+        self._own = own
+
+    def boundary(self, save: Callable[[], None] | None = None) -> None:
+        saving = False
+
+        def save_everywhere() -> None:
+            nonlocal saving
+            told("save")
+            saving = True
+            if save is not None:
+                save()
+            saving = False
+
+        try:
+            self._own.boundary(save_everywhere if save is not None else None)
+        except StopRequested:
+            # A stop inside `save` is raised on every rank, because each runs the same `save`.
+            if not saving:
+                told("stop")
+            raise
+        told("go")
+
+    def save_soon(self) -> None:
+        self._own.save_soon()
+
+    def settled(self) -> None:
+        self._own.settled()
+
+    def trained(self) -> None:
+        self._own.trained()
+
+
+class FollowingControl:
+    """The control of a follower rank: repeats at each boundary what rank 0 does there."""
+
+    def boundary(self, save: Callable[[], None] | None = None) -> None:
+        while (word := told("")) == "save":
+            if save is not None:
+                save()
+        if word == "stop":
+            raise StopRequested
+
+    def save_soon(self) -> None:
+        return None
+
+    def settled(self) -> None:
+        return None
+
+    def trained(self) -> None:
+        return None
+
+
+class LeadingGeneration:
+    """The worker connection of rank 0: broadcasts every result that it receives."""
+
+    def __init__(self, own: Generation) -> None:
+        self._own = own
+
+    def submit(self, job: Work) -> None:
+        self._own.submit(job)
+
+    def next_job_id(self) -> int:
+        return told(self._own.next_job_id())
+
+    def poll(self, timeout: float) -> list[Result]:
+        nobody: Heard = None
+        try:
+            results = list(self._own.poll(timeout))
+        except StopRequested:
+            told(nobody)
+            raise
+        return told(results)
+
+
+class FollowingGeneration:
+    """The worker connection of a follower rank: receives the results that rank 0 broadcasts."""
+
+    def submit(self, job: Work) -> None:
+        return None
+
+    def next_job_id(self) -> int:
+        return told(0)
+
+    def poll(self, timeout: float) -> list[Result]:
+        heard: Heard = None
+        heard = told(heard)
+        if heard is None:
+            raise StopRequested
+        return heard

@@ -1,0 +1,141 @@
+"""The suite as units of work, sent to the worker and recorded one by one.
+
+A finished unit is recorded and marked at once, so a crash repeats only unfinished ones. A unit that fails is
+reported and does not affect the others. A resume repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from engine.context import Context
+from engine.lm_eval_suite.unmeasured import Failure
+from engine.pending_jobs import Collector
+from engine.protocol.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
+from profiles import Arm
+from store.private import touch
+from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One task of one arm."""
+
+    arm: str
+    weights: WeightRef
+    task: SuiteTask
+
+    @property
+    def label(self) -> str:
+        """The unit's name in marks and messages."""
+        return f"{self.arm}-{self.task.recorded.replace('/', '-')}"
+
+
+def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
+    """Return every task of every arm.
+
+    A task with the name of one of `own` is recorded under another name.
+    """
+    settings = context.profile.eval
+    found = []
+    for arm, weights in arms:
+        # Once, even if it is listed several times.
+        for name in dict.fromkeys(settings.suite):
+            task = SuiteTask(
+                name,
+                name + LM_EVAL if name in own else name,
+                settings.suite_shots,
+                settings.suite_limit,
+                settings.max_new_tokens,
+                derived_seed("suite", context.profile.data.seed) % 2**31,
+                derived_seed("suite", context.seed) % 2**31,
+                settings.suite_data,
+                settings.window,
+            )
+            found.append(Unit(arm.name, weights, task))
+    return found
+
+
+def unfinished(context: Context, every: Sequence[Unit]) -> list[Unit]:
+    """Return the units without a mark of completion."""
+    return [unit for unit in every if not _mark(context, unit).is_file()]
+
+
+def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Failure]:
+    """Send every unit to the worker and record each result; return the units that failed."""
+    failures: list[Failure] = []
+    warned: set[str] = set()
+    jobs = [SuiteJob(collector.next_job_id(), unit.weights.version, unit.weights, unit.task) for unit in work]
+    for job in jobs:
+        collector.submit(job)
+    for done, (unit, job) in enumerate(zip(work, jobs, strict=True)):
+        _await(context, collector, job.job_id, partial(_progress, unit, done, len(work)))
+        answer = collector.close(job.job_id)
+        if answer.failed:
+            failures.append(Failure(unit.arm, answer.failed))
+            message = f"suite task failed: {answer.failed}"
+            context.emit(Event("log", message, "eval", unit.arm, payload={"level": "error"}))
+            continue
+        _warn_of_cuts(context, unit, answer.rows or (), warned)
+        _record(context, unit, answer.rows or ())
+    if work:
+        payload = {"done": len(work), "total": len(work), "unit": "suite tasks"}
+        context.emit(Event("progress", "", "eval", payload=payload))
+    return failures
+
+
+def _await(
+    context: Context, collector: Collector, job_id: int, told: Callable[[tuple[int, int]], Event]
+) -> None:
+    """Wait for a job, with an event at its start and for each step of its progress."""
+    last: tuple[int, int] | None = None
+    while True:
+        if (progress := collector.progress(job_id)) != last:
+            last = progress
+            context.emit(told(progress))
+        if collector.ready(job_id):
+            return
+        context.control.boundary()
+        collector.wait()
+
+
+def _progress(unit: Unit, done: int, total: int, documents: tuple[int, int]) -> Event:
+    """Return the finished tasks of all, and the finished documents of the current task."""
+    part = {"name": unit.task.recorded, "arm": unit.arm, "done": documents[0], "total": documents[1]}
+    payload = {"done": done, "total": total, "unit": "suite tasks", "part": part}
+    return Event("progress", unit.label, "eval", payload=payload)
+
+
+def _warn_of_cuts(context: Context, unit: Unit, rows: Sequence[Example], warned: set[str]) -> None:
+    """Warn, once per task, that prompts did not fit into the window.
+
+    All arms have the same prompts.
+    """
+    cut = {row.ex_id for row in rows if row.prompt_cut}
+    if not cut or unit.task.name in warned:
+        return
+    warned.add(unit.task.name)
+    window, count = rows[0].window_tokens, len({row.ex_id for row in rows})
+    message = (
+        f"{unit.task.recorded}: {len(cut)} of {count} prompts did not fit into the window of {window} tokens and lost "
+        "their start; raise eval.window or lower eval.suite_shots"
+    )
+    context.emit(Event("log", message, "eval", unit.arm, payload={"level": "warning"}))
+
+
+def _record(context: Context, unit: Unit, rows: Sequence[Example]) -> None:
+    for row in rows:
+        context.emit(row)
+    judged = [row.score for row in rows if row.task == unit.task.recorded and row.outcome != LOGLIKELIHOOD]
+    if judged:
+        metric = f"{unit.arm}/eval/{unit.task.recorded}"
+        context.emit(Scalar(metric, unit.weights.version, sum(judged) / len(judged)))
+    context.control.settled()
+    touch(_mark(context, unit))
+
+
+def _mark(context: Context, unit: Unit) -> Path:
+    return context.folder.path / "finished" / "tasks" / unit.label

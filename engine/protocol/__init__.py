@@ -1,0 +1,1 @@
+"""Messages between processes: jobs, results, weight references and the control socket."""

@@ -1,0 +1,33 @@
+"""Token ids of prompts from a server that offers `/tokenize`, as vLLM does.
+
+A server adds its tokenizer's special tokens to text: a second BOS to the output of a chat template, and an
+end-of-sequence token after the prompt if the tokenizer appends one. It adds nothing to ids.
+"""
+
+from __future__ import annotations
+
+from engine.data.special_tokens import leading
+from engine.protocol.messages import Prompt
+from engine.server_client.client import post_json
+
+_PROBE = "Question: 4 + 1 = ?"
+
+
+class ServerTokenizer:
+    """Encodes prompts for `model` of the server at `url` (…/v1).
+
+    Raises: OSError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
+    """
+
+    def __init__(self, url: str, model: str) -> None:
+        self._url, self._model = f"{url.removesuffix('/v1')}/tokenize", model
+        self._leading = leading(self._ids(_PROBE, special=True), self._ids(_PROBE, special=False))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the ids of the prompt's text, after the special tokens if its form does not include them."""
+        ids = self._ids(prompt.text, special=False)
+        return [*self._leading, *ids] if prompt.special else ids
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        body = {"model": self._model, "prompt": text, "add_special_tokens": special}
+        return [int(token) for token in post_json(self._url, body)["tokens"]]

@@ -1,0 +1,1 @@
+"""Start a run or a server: check machine, model and inputs first."""

@@ -1,0 +1,330 @@
+"""Start and resume runs, for the commands and the console.
+
+    request ─▶ all checks ─▶ run.json ─▶ detached supervisor
+
+All checks come before the first write. The supervisor does not depend on the terminal: it continues if the
+console, the terminal or the connection is closed. This module does not import torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import chdir
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from engine.errors import LaunchError
+from engine.machine import gpus
+from engine.plan import PlanError, Step, extended, make_plan
+from engine.protocol.control import Reply
+from engine.startup import preflight
+from engine.startup.model_check import Tell, check_model, quiet
+from engine.supervisor import commands as commanding
+from engine.supervisor.commands import command
+from profiles import Profile, ProfileError
+from profiles.load import validate
+from store import isolated
+from store.home import RunFolder, create_run
+from store.plain_json import parse_object
+from store.private import opener
+from store.subject import Changes
+from store.wording import abridged
+
+__all__ = ["LaunchError", "Reply", "command", "is_alive", "resume_run", "start_run"]
+
+PACKAGES = (
+    "mathrl-tui",
+    "torch",
+    "transformers",
+    "vllm",
+    "datasets",
+    "lm-eval",
+    "math-verify",
+    "duckdb",
+    "numpy",
+)
+# The largest integer of a column in the store.
+LARGEST_SEED = 2**63 - 1
+# The imports take long on a cold disk.
+START_SECONDS = 60.0
+
+# Supervisors that this process started. They are reaped after they have exited.
+_started: list[subprocess.Popen[bytes]] = []
+
+
+def start_run(
+    home: Path,
+    profile: Profile,
+    stages: Sequence[str],
+    seed: int,
+    name: str = "",
+    changed: Changes | None = None,
+    tell: Tell = quiet,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> str:
+    """Start a new run; return its id once a supervisor holds it.
+
+    Args:
+        stages: as engine.plan.parse_stages returns them.
+        changed: the settings that differ from the named profile, for reports (profiles.changed_settings).
+        tell: receives one line for each check that takes seconds.
+        is_wanted: called after the checks; if it returns False, nothing is started.
+    Raises: LaunchError if the run cannot be started. Nothing of it is left on the disk then.
+    """
+    # Imported late: numpy is not needed to look at a run.
+    from engine.startup import relocation
+
+    if not 0 <= seed <= LARGEST_SEED:
+        raise LaunchError(f"seed {abridged(str(seed))}: give a whole number from 0 to {LARGEST_SEED}")
+    plan, found = _checked(home, profile, stages, tell)
+    inputs = relocation.record(home, profile)
+    if not is_wanted():
+        raise LaunchError("the start was cancelled; no run was created")
+    try:
+        folder = create_run(home.absolute(), name or profile.name, seed)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise LaunchError(
+                f"name {name or profile.name}: too long for a folder's; give a shorter one"
+            ) from None
+        raise LaunchError(
+            f"home {home}: cannot be written: {error.strerror}; choose another with --home"
+        ) from None
+    config = {
+        "run": folder.run_id,
+        "name": name or profile.name,
+        "profile": profile.model_dump(mode="json"),
+        "changed": changed or {},
+        "seed": seed,
+        "stages": list(stages),
+        "plan": [{"stage": step.stage, "arm": step.arm} for step in plan],
+        # Relative paths of the profile start here, even if the run is resumed from another folder.
+        "folder": str(Path.cwd()),
+        "inputs": inputs,
+        "versions": _versions(),
+        "git": _git(),
+        "hardware": _hardware(found),
+        "created": time.time(),
+    }
+    try:
+        _write(folder.config, config)
+        _supervise(folder, Path.cwd())
+    except (OSError, LaunchError) as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        shutil.rmtree(folder.journal, ignore_errors=True)
+        raise LaunchError(str(error)) from None
+    return folder.run_id
+
+
+def resume_run(
+    home: Path, run_id: str, stages: Sequence[str] = (), tell: Tell = quiet, settings: Sequence[str] = ()
+) -> str:
+    """Resume a run that no supervisor holds, and return `run_id`.
+
+    Args:
+        stages: stages to add to its plan.
+        tell: as for `start_run`.
+        settings: new places of inputs and hardware (see engine.startup.relocation).
+    Raises: LaunchError if the run cannot be resumed.
+    """
+    from engine.data import locations
+    from engine.startup import relocation
+
+    folder = RunFolder(home.absolute(), run_id)
+    if is_alive(home, run_id):
+        raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` shows it")
+    config, profile = _frozen(folder)
+    steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
+    plan = extended(steps, _extension(profile, stages, steps))
+    # The folder in which it was started may not exist on this machine.
+    started = Path(config["folder"])
+    where = started if started.is_dir() else Path.cwd()
+    try:
+        here = relocation.found_again(folder.home, config, plan, settings)
+        with chdir(where):
+            kept = locations.of_format(config.get("inputs", {}).get("keys", {}))
+            preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)
+            check_model(folder.home, here.profile, plan, tell)
+        _check_optimizer(folder, plan)
+        if here.config != config:
+            _write(folder.config, here.config)
+        if plan != steps:
+            _grow(folder, here.config, plan, stages)
+        _supervise(folder, where)
+    except OSError as error:
+        raise LaunchError(f"run {run_id}: cannot be resumed: {error.filename}: {error.strerror}") from None
+    return run_id
+
+
+def is_alive(home: Path, run_id: str) -> bool:
+    """True if a supervisor holds the run."""
+    for process in [process for process in _started if process.poll() is not None]:
+        _started.remove(process)
+    return commanding.is_alive(home, run_id)
+
+
+def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
+    """Raise LaunchError if an arm that still trains has a checkpoint without its optimizer's state."""
+    from engine import arms  # numpy is not needed to look at a run
+
+    for step in plan:
+        found = arms.checkpoints(folder, step.arm) if step.arm and not arms.finished(folder, step.arm) else []
+        if found and (fault := arms.untrainable(found[-1])):
+            raise LaunchError(f"run {folder.run_id}: cannot be resumed: {fault}")
+
+
+def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:
+    """Return the configuration in run.json and its profile.
+
+    Raises: LaunchError if this version cannot resume it.
+    """
+    try:
+        config = parse_object(folder.config.read_bytes())
+    except FileNotFoundError:
+        known = "`mathrl-tui runs` lists them"
+        raise LaunchError(f"run {folder.run_id}: no such run in {folder.home}; {known}") from None
+    except ValueError as error:
+        raise LaunchError(f"{folder.config}: {error}; start a new run") from None
+    try:
+        profile = validate(config.get("profile", {}), f"of {folder.run_id}")
+    except ProfileError as error:
+        raise LaunchError(f"{error}; start a new run with this version") from None
+    if lacking := {"profile", "plan", "stages", "folder", "seed"}.difference(config):
+        raise LaunchError(f"{folder.config}: it has no field {min(lacking)!r}; start a new run")
+    return config, profile
+
+
+def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stages: Sequence[str]) -> None:
+    """Write the extended `plan`. A moved evaluation runs again, but without its finished tasks."""
+    grown = [{"stage": step.stage, "arm": step.arm} for step in plan]
+    if grown[: len(config["plan"])] != config["plan"]:
+        (folder.path / "finished" / "eval").unlink(missing_ok=True)
+    more = [stage for stage in stages if stage not in config["stages"]]
+    _write(folder.config, config | {"plan": grown, "stages": [*config["stages"], *more]})
+
+
+def _checked(
+    home: Path, profile: Profile, stages: Sequence[str], tell: Tell
+) -> tuple[list[Step], list[gpus.Gpu]]:
+    """Check a new run; return its plan and the machine's GPUs."""
+    try:
+        plan = make_plan(profile, stages)
+    except PlanError as error:
+        raise LaunchError(str(error)) from None
+    found = _visible_gpus()
+    preflight.check(home.absolute(), profile, plan, found)
+    check_model(home.absolute(), profile, plan, tell)
+    return plan, found
+
+
+def _visible_gpus() -> list[gpus.Gpu]:
+    try:
+        return gpus.visible_gpus()
+    except gpus.GpuFault as error:
+        raise LaunchError(str(error)) from None
+
+
+def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -> list[Step]:
+    if not stages:
+        return []
+    try:
+        return make_plan(profile, stages, trained=[step.arm for step in steps if step.arm])
+    except PlanError as error:
+        raise LaunchError(str(error)) from None
+
+
+def _supervise(folder: RunFolder, where: Path) -> None:
+    """Start the detached supervisor and wait until it holds the run.
+
+    Raises: LaunchError, with the last line of its log, if it does not.
+    """
+    reader, writer = os.pipe()
+    log = folder.logs / "supervisor.log"
+    arguments = isolated.command("engine.supervisor", str(folder.path), str(writer))
+    with open(log, "ab", opener=opener) as output:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(writer,),
+            cwd=where,
+            env={**isolated.environment(), "PYTHONUNBUFFERED": "1"},
+        )
+    os.close(writer)
+    try:
+        readable, _, _ = select.select([reader], [], [], START_SECONDS)
+        if readable and os.read(reader, 16):
+            _started.append(process)
+            return
+    finally:
+        os.close(reader)
+    process.kill()
+    process.wait()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    raise LaunchError(
+        lines[-1] if lines else f"run {folder.run_id}: its supervisor did not start in {START_SECONDS:.0f} s"
+    )
+
+
+def _write(path: Path, config: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
+        json.dump(config, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> dict[str, Any]:
+    """Return the commit of the source tree and whether it has changes; empty for an installed wheel."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return {}
+
+    def ask(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+
+    return {
+        "commit": ask("rev-parse", "HEAD"),
+        "changed": bool(ask("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _hardware(found: Sequence[gpus.Gpu]) -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "machine": platform.node(),
+        "system": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory, 1),
+        "gpus": [
+            {"uuid": gpu.uuid, "name": gpu.name, "memory_gib": round(gpu.memory_gib, 1)} for gpu in found
+        ],
+    }

@@ -1,0 +1,171 @@
+"""Send one question to the teacher and classify the outcome.
+
+The outcome is an answer, a retry, a refusal, or the end of the stage.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from engine.context import StageFailed
+from engine.teacher.key import without_key
+from profiles.schema import Traces
+
+# Maximum Retry-After in seconds.
+_LONGEST_WAIT = 3600.0
+_WHOLE = frozenset({"stop", "length"})
+_FATAL = {
+    401: "refused the key in {variable} (HTTP 401); check it",
+    402: "wants payment (HTTP 402): the balance is used up; top it up and run again, answers are kept",
+    403: "forbids the request (HTTP 403); check what the key in {variable} may do",
+    404: "does not know the address or model {model} (HTTP 404); check traces.base_url and traces.model",
+}
+_TRY_AGAIN = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer; `finish` is 'stop', or 'length' if the teacher ran out of tokens."""
+
+    text: str
+    reasoning: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class TryAgain(Exception):
+    """No answer this time.
+
+    Attributes:
+        wait: seconds that the server requested.
+        billed: the request may have cost money.
+    """
+
+    def __init__(self, reason: str, wait: float = 0.0, billed: bool = False) -> None:
+        super().__init__(reason)
+        self.wait, self.billed = wait, billed
+
+
+class EmptyAnswer(TryAgain):
+    """The teacher's answer was empty.
+
+    It may happen once; a question that always gets an empty answer counts as refused.
+    """
+
+
+class Refused(Exception):
+    """The teacher will not answer this question at any time.
+
+    The tokens are the cost of the refusal.
+    """
+
+    def __init__(self, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        super().__init__(reason)
+        self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
+
+
+async def ask(
+    client: openai.AsyncOpenAI, settings: Traces, messages: list[dict[str, str]], key: str
+) -> Reply:
+    """Send the question once.
+
+    The answer is read as plain JSON and checked here, because the client's own types check nothing and take
+    twice the time.
+    Raises: TryAgain, Refused, or StageFailed if no question can be answered.
+    """
+    body = {
+        "model": settings.model,
+        "messages": messages,
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+    }
+    try:
+        found = await client.post("/chat/completions", body=body, cast_to=object)
+    except openai.APIStatusError as error:
+        raise _from_status(error, settings, key) from None
+    # A timeout, a lost connection, or a body that cannot be read.
+    except openai.APIError as error:
+        never_sent = "Connect" in type(error.__cause__).__name__
+        late = isinstance(error, openai.APITimeoutError)
+        reason = "no answer in time" if late else without_key(f"{type(error).__name__}: {error}", key)
+        raise TryAgain(reason, billed=not never_sent) from None
+    except ValueError:
+        raise TryAgain("answer is not JSON", billed=True) from None
+    return read_reply(found)
+
+
+def read_reply(found: Any) -> Reply:
+    """Return the reply in a chat completion.
+
+    Raises: TryAgain if `found` is not a whole chat completion; EmptyAnswer if it is empty; Refused if the
+        teacher declined.
+    """
+    try:
+        choice = found["choices"][0]
+        finish, message = choice["finish_reason"], choice["message"]
+        text = message.get("content") or ""
+        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+        declined = message.get("refusal") or ""
+        usage: dict[str, Any] = found.get("usage") or {}
+        prompt_tokens: Any = usage.get("prompt_tokens")
+        completion_tokens: Any = usage.get("completion_tokens")
+    except (LookupError, TypeError, AttributeError):
+        raise TryAgain("answer is not a chat completion", billed=True) from None
+    # Some servers do not count tokens.
+    counted = isinstance(prompt_tokens, int) and isinstance(completion_tokens, int)
+    spent: tuple[int, int] = (prompt_tokens, completion_tokens) if counted else (0, 0)
+    if finish == "content_filter" or (declined and not text):
+        raise Refused(f"declined ({declined or finish})", *spent)
+    if finish not in _WHOLE or not isinstance(text, str) or not isinstance(reasoning, str):
+        raise TryAgain(f"answer is not whole (finish_reason {finish})", billed=True)
+    if not text.strip() and not reasoning.strip() and finish == "stop":
+        raise EmptyAnswer("answer is empty", billed=True)
+    text, reasoning = _without_half_pairs(text), _without_half_pairs(reasoning)
+    if not counted:
+        spent = (0, (len(text) + len(reasoning)) // 3)
+    return Reply(text, reasoning, finish, *spent)
+
+
+def _without_half_pairs(text: str) -> str:
+    """Return `text` as UTF-8 can hold it.
+
+    JSON may contain half an emoji if the teacher's tokens cut it.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Exception:
+    status = error.status_code
+    if status in _FATAL:
+        said = _FATAL[status].format(variable=settings.api_key_variable, model=settings.model)
+        return StageFailed(f"traces: {settings.base_url} {said}")
+    if status in _TRY_AGAIN or status >= 500:
+        return TryAgain(f"HTTP {status}", retry_after(error.response.headers))
+    return Refused(without_key(f"HTTP {status}: {error.message}", key))
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
+    """Return the seconds that a response requests to wait, or 0.
+
+    It reads `retry-after-ms`, or `Retry-After` as seconds or as a date.
+    """
+    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    seconds = _number(milliseconds) / 1000 or _number(value)
+    if not seconds and value and not value[0].isdigit():
+        parsed = email.utils.parsedate_tz(value)
+        seconds = email.utils.mktime_tz(parsed) - (time.time() if now is None else now) if parsed else 0.0
+    return min(max(seconds, 0.0), _LONGEST_WAIT)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

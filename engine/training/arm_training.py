@@ -1,0 +1,353 @@
+"""What SFT and GRPO share: policy, optimizer, checkpoints and metrics.
+
+`Training.step` is the number of updates done. The loops themselves are in engine/stages/sft.py and
+engine/stages/grpo.py, and read top to bottom.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from engine.arms import parent_model
+from engine.context import Context, StageFailed, StopRequested, fault_of
+from engine.data import inputs
+from engine.digests import DamagedFile
+from engine.machine.gpus import left_to_trainer
+from engine.machine.ranks import own_device, world
+from engine.protocol.messages import WeightRef
+from engine.training import checkpoint
+from engine.training.checkpoint_writer import CheckpointWriter
+from engine.training.fallback import newest_whole, whole_model
+from engine.training.memory import TokenBudget, found_budget
+from engine.training.oom import fail_if_half_was_too_much
+from engine.training.optimizer import Optimizer, Update
+from engine.training.pickled_state import Refused
+from engine.training.policy import Policy
+from engine.training.self_check import Tolerance
+from engine.training.stage_check import checked_policy
+from engine.training.unsupported import UnsupportedModel
+from engine.weight_sync.pages import leave
+from engine.weight_sync.publisher import Publisher
+from engine.weight_sync.slots import TornWeights
+from engine.weight_sync.weights import Lent, read_weights
+from profiles import Arm
+from profiles.training import Optimizer as Settings
+from store.records import Event, Scalar
+
+# Raised if a checkpoint file is cut short, empty or missing.
+DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    UnpicklingError,
+    SafetensorError,
+    TornWeights,
+)
+
+
+class Training:
+    """One arm in training: its parts, and how it is saved and measured."""
+
+    def __init__(
+        self, context: Context, settings: Settings, total_steps: int, updates_per_step: int = 1
+    ) -> None:
+        if context.arm is None:
+            raise StageFailed(f"stage {context.stage}: it trains an arm, but no arm was given")
+        self._began = time.monotonic()
+        self.context = context
+        self.arm: Arm = context.arm
+        self.settings = settings
+        self.total_steps = total_steps
+        self.root = context.folder.checkpoints(self.arm.name)
+        fail_if_half_was_too_much(self.root, context.stage)
+        self.device = own_device(context.profile.hardware.trainer)
+        resumed = newest_whole(context, self.root)
+        self.origin = WeightRef(self.arm.name, 0, self._parent(checked=resumed is None))
+        # How far log-probs that are computed in another way may differ from the policy's own.
+        self.allowed: Tolerance
+        self.policy = self.load_policy(resumed)
+        # The model that a KL penalty is measured against, if there is a penalty.
+        self.reference: Policy | None = None
+        assert self.policy.precision is not None
+        self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
+        share = left_to_trainer(context.profile.hardware)
+        # Measure now, while the optimizer has no moments yet.
+        tokens = settings.tokens_per_microbatch or found_budget(self.policy, share)
+        self.step = self._saved_step = 0
+        # Time at which the newest checkpoint's content was copied, on the monotonic clock.
+        self._saved_at = time.monotonic()
+        # Time of the first progress report, on the monotonic clock, and its step.
+        self._first: tuple[float, int] | None = None
+        self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
+        # True once host memory is allocated, so that a save need not wait for it.
+        self._can_save = False
+        self.resumed: dict[str, Any] = {}
+        # Older weights in the checkpoint.
+        self._carried: list[WeightRef] = []
+        if resumed is not None:
+            with reading(resumed):
+                self.resumed = checkpoint.load(resumed, self.optimizer)
+            self.step = int(self.resumed["step"])
+            self._carried = [
+                WeightRef(self.arm.name, version, str(path))
+                for version, path in checkpoint.carried(resumed).items()
+            ]
+            self._saved_step = self.step
+            if self.step:
+                text = f"continues from step {self.step}"
+                context.emit(Event("log", text, context.stage, self.arm.name, self.step))
+        self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
+
+    def _parent(self, checked: bool) -> str:
+        """Return the model folder or hub name that the arm starts from.
+
+        If `checked`, verify its files first.
+        """
+        context = self.context
+        if checked and self.arm.parent:
+            return whole_model(context, context.profile.arm(self.arm.parent))[0]
+        return parent_model(context.folder, context.profile, self.arm)
+
+    def load_policy(self, resumed: Path | None) -> Policy:
+        """Load the arm's policy from a checkpoint or its parent.
+
+        It is compared with the model's own forward.
+        Raises: StageFailed if a file is damaged, or if this project cannot compute the model exactly.
+        """
+        wanted = self.context.profile.model
+        with reading(resumed), refusing():
+            policy, self.allowed = checked_policy(
+                resumed or self.origin.location,
+                self.device,
+                wanted.compute_dtype,
+                self.settings.gradient_checkpointing,
+                wanted.revision,
+            )
+        return policy
+
+    def load_reference(self) -> None:
+        """Load the arm's starting model, frozen, as the reference of a KL penalty."""
+        wanted = self.context.profile.model
+        with refusing():
+            self.reference = Policy.load(
+                self.origin.location,
+                str(self.device),
+                wanted.compute_dtype,
+                revision=wanted.revision,
+                frozen=True,
+            )
+
+    def move(self) -> Update:
+        """Run one optimizer step on the accumulated gradients.
+
+        If their norm is not finite, emit a warning, because the weights did not change.
+        """
+        moved = self.optimizer.step()
+        # From the first update on, all tensors to save exist.
+        if self.device.type == "cuda" and not self._can_save:
+            self._checkpoints.prepare(self.policy, self.optimizer, self.device)
+            self._can_save = True
+        if not math.isfinite(moved.grad_norm):
+            self.warn(f"gradient norm is {moved.grad_norm}: the step's update was skipped")
+        return moved
+
+    def warn(self, message: str) -> None:
+        """Emit a warning about the current step, before its update."""
+        payload = {"level": "warning"}
+        self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step + 1, payload))
+
+    def save(self, lent: Sequence[Lent] = (), **state: Any) -> None:
+        """Begin to write a checkpoint of this step, with `state` for the resuming loop.
+
+        It only waits for the previous checkpoint.
+        Args:
+            lent: older weights that the checkpoint includes.
+        Raises: StageFailed if the disk does not accept a checkpoint.
+        """
+        self.context.control.settled()
+        tokenizer = inputs.tokenizer(self.context)
+        with self._writing():
+            # After this the previous checkpoint is visible, so the time below belongs to the new one.
+            self._checkpoints.wait()
+            self._saved_step, self._saved_at = self.step, time.monotonic()
+            self._checkpoints.save(
+                self.step,
+                self.policy,
+                tokenizer,
+                self.optimizer,
+                {"step": self.step, **state},
+                lent,
+            )
+
+    def boundary(self, save: Callable[[], None]) -> None:
+        """Handle commands between two steps.
+
+        A checkpoint that is due by time is written as if it were requested. Rank 0 decides for all ranks,
+        because their clocks differ.
+        """
+        limit = 60.0 * self.settings.checkpoint_minutes
+        if limit and self.step > self._saved_step and time.monotonic() - self._saved_at >= limit:
+            self.context.control.save_soon()
+        self.context.control.boundary(save)
+
+    def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
+        """Publish the older weight versions stored in the checkpoint, oldest first.
+
+        Each is returned with one reference held.
+        """
+        for weights in self._carried:
+            with reading(Path(weights.location).parent):
+                tensors = read_weights(weights)
+            yield publisher.publish(weights.arm, weights.version, tensors.items())
+
+    def scored(self, step: int, score: float) -> None:
+        """Record the validation score of a step, so that the best checkpoint is kept.
+
+        Only checkpoints of `checkpoint_every`, and the last, can be the best. Other checkpoints depend on
+        commands and on the clock, and the best must not.
+        """
+        every = self.settings.checkpoint_every
+        if step == self.total_steps or (every and step % every == 0):
+            self._checkpoints.scored(step, score)
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint, then remove the older weights from it.
+
+        Call it when every requested result has arrived.
+        """
+        self.context.control.settled()
+        with self._writing():
+            self._checkpoints.wait()
+        checkpoint.drop_carried(self.root)
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Free the GPU's memory, then wait until the last checkpoint is written.
+
+        The data still to write is then a copy in host memory. A stopped process computes nothing afterwards,
+        so it releases the GPU completely. Several ranks end together, when everything is written.
+        """
+        del self.policy, self.optimizer, self.reference
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            if kind is StopRequested and world() == 1:
+                self._checkpoints.last()
+                leave(self.device)
+        with self._writing():
+            self._checkpoints.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise StageFailed if the disk does not accept a checkpoint.
+
+        A restarted trainer would fail in the same way.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise StageFailed(
+                f"{self.root}: a checkpoint cannot be written: {error.strerror}; make room, then resume the run"
+            ) from error
+
+    def _show(self, step: int, path: Path) -> None:
+        payload: dict[str, Any] = {
+            "path": str(path.relative_to(self.context.folder.home)),
+            "seconds": round(time.monotonic() - self._saved_at, 2),
+        }
+        if self._first is not None:
+            payload["start_seconds"] = round(self._first[0] - self._began, 2)
+        self.context.emit(Event("checkpoint", path.name, self.context.stage, self.arm.name, step, payload))
+
+    def is_due(self, every: int) -> bool:
+        """Return True if an action with period `every` is due after this step; 0 means never."""
+        return every > 0 and self.step > 0 and self.step % every == 0
+
+    def scalars(self, values: dict[str, float]) -> None:
+        """Emit `values` under the arm's name at this step."""
+        for name, value in values.items():
+            self.context.emit(Scalar(f"{self.arm.name}/{name}", self.step, float(value)))
+
+    def progress(self) -> None:
+        """Emit the arm's progress and the time left at the pace since the first report."""
+        payload: dict[str, float | str] = {"done": self.step, "total": self.total_steps, "unit": "steps"}
+        now = time.monotonic()
+        since, before = self._first = self._first or (now, self.step)
+        if self.step > before:
+            left = (now - since) / (self.step - before) * (self.total_steps - self.step)
+            payload["eta_seconds"] = round(left, 1)
+        self.context.emit(Event("progress", "", self.context.stage, self.arm.name, self.step, payload))
+
+
+@contextmanager
+def reading(folder: Path | None) -> Iterator[None]:
+    """Raise StageFailed if a checkpoint file read inside is damaged or missing.
+
+    With None no checkpoint is read. With several ranks, the failing rank must exit, so that all do.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        if (
+            folder is None
+            or world() > 1
+            or isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+        ):
+            raise
+        if isinstance(error, (checkpoint.CheckpointError, Refused)):
+            raise StageFailed(str(error)) from error
+        raise StageFailed(
+            f"{folder}: this checkpoint cannot be read ({fault_of(error)}); move it away, "
+            "then resume the run: it continues from the one before it"
+        ) from error
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Raise StageFailed for a model that is damaged or cannot be computed.
+
+    A restarted trainer would fail in the same way.
+    """
+    try:
+        yield
+    except (UnsupportedModel, DamagedFile) as error:
+        raise StageFailed(str(error)) from error
+
+
+class Clock:
+    """Measures how a step spends its time, as metrics `time/NAME` in seconds."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time inside the context to `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - began
+
+    def lap(self) -> dict[str, float]:
+        """Return the times since the last lap, with the total as `time/step`."""
+        now = time.perf_counter()
+        spent = {f"time/{name}": seconds for name, seconds in self._spent.items()}
+        spent["time/step"] = now - self._began
+        self._spent, self._began = {}, now
+        return spent

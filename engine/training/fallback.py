@@ -1,0 +1,206 @@
+"""Find the newest whole checkpoint of an arm, and set damaged ones aside.
+
+    newest whole?  ── yes ─▶ resume from it
+        │ no: renamed to damaged-step_…, reported
+        ▼
+    the one before it, and so on; none left: training starts from its beginning
+
+A file that is missing, or differs from its digest, is damage. A file that this process cannot read
+(permissions, a failing or absent disk) is not damage: its content is unknown, so nothing is renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from engine import digests
+from engine.arms import standing, step_of, untrainable
+from engine.context import Context, StageFailed
+from engine.digests import DamagedFile
+from engine.machine.ranks import rank, told
+from engine.training import checkpoint
+from profiles import Arm
+from store.private import sync
+from store.records import Event
+
+ASIDE = "damaged-"
+
+
+def newest_whole(context: Context, root: Path) -> Path | None:
+    """Return the newest whole checkpoint in `root`, or None; set damaged ones aside.
+
+    Every rank must call. If no whole checkpoint is left, training starts from its beginning, with a warning.
+    The hours that produced the damaged ones are lost either way, and the same steps give the same arm again.
+    A run that stopped here would keep its machine idle until a person looks. The damaged folders are kept.
+    Raises: StageFailed, on every rank, if a checkpoint cannot be read or a damaged one cannot be renamed.
+    """
+    found, failure = told(_newest_whole(context, root) if rank() == 0 else (None, ""))
+    if failure:
+        raise StageFailed(failure)
+    return found
+
+
+def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
+    """Return the final model of `arm` (see engine.arms.standing) if its files are intact.
+
+    A damaged checkpoint of this run is set aside, and the mark that its arm is finished is removed. A resume then
+    repeats the lost steps. Every rank of a training stage must call.
+    Returns: path and step of the model.
+    Raises: StageFailed, on every rank, if the model is damaged or cannot be read.
+    """
+    found, failure = told(_whole_model(context, arm) if rank() == 0 else (("", 0), ""))
+    if failure:
+        raise StageFailed(failure)
+    return found
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint, and return its new path.
+
+    Under the new name it is not taken for a whole one.
+    """
+    path = folder.with_name(f"{ASIDE}{folder.name}")
+    number = 2
+    while path.exists():
+        path = folder.with_name(f"{ASIDE}{folder.name}-{number}")
+        number += 1
+    folder.rename(path)
+    sync(path.parent)
+    return path
+
+
+def check(folder: Path) -> None:
+    """Check every file of a checkpoint.
+
+    A checkpoint of an older version has no digests. Its files are opened, which finds those that were cut
+    short.
+    Raises: DamagedFile if a file is missing or changed, OSError if one cannot be read.
+    """
+    checkpoint.score_of(folder)
+    if digests.read_list(folder) is not None:
+        digests.check(folder)
+    elif (folder / checkpoint.trainer_file()).is_file():
+        raise DamagedFile(folder / digests.LIST, "the file is missing")
+    else:
+        _check_form(folder)
+
+
+def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
+    newest: Path | None = None
+    lost: list[str] = []
+    folder = root
+    try:
+        for folder in reversed(checkpoint.steps(root)):
+            try:
+                if newest is None and (fault := untrainable(folder)):
+                    return None, fault
+                if newest is None:
+                    check(folder)
+                    newest = folder
+                else:
+                    checkpoint.score_of(folder)
+            except DamagedFile as error:
+                lost.append(_set_aside(folder, error))
+        if lost:
+            checkpoint.choose_best(root)
+    except _Stuck as error:
+        return None, str(error)
+    except OSError as error:
+        return None, _unreadable(folder, error)
+    onward = f"step {step_of(newest)}" if newest is not None else "its beginning: no whole checkpoint is left"
+    for words in lost:
+        _warn(context, f"{words}; training continues from {onward}")
+    return newest, ""
+
+
+def _whole_model(context: Context, arm: Arm) -> tuple[tuple[str, int], str]:
+    nothing = ("", 0)
+    try:
+        found = standing(context.folder, context.profile, arm)
+    except StageFailed as error:
+        return nothing, str(error)
+    folder = Path(found[0])
+    try:
+        digests.check(folder, digests.of_model)
+    except DamagedFile as error:
+        return nothing, _reopened(context, folder, error)
+    except OSError as error:
+        return nothing, _unreadable(folder, error)
+    return found, ""
+
+
+def _reopened(context: Context, folder: Path, error: DamagedFile) -> str:
+    """Set a damaged checkpoint aside, reopen its arm; return what to do."""
+    owner = folder.parent.name
+    if folder.parent != context.folder.checkpoints(owner):
+        return f"{error}; put a whole copy of {folder} in its place"
+    was_newest = folder == checkpoint.latest(folder.parent)
+    try:
+        words = _set_aside(folder, error)
+        checkpoint.choose_best(folder.parent)
+    except (_Stuck, OSError) as stuck:
+        return str(stuck)
+    if not was_newest:
+        return f"{words}; resume the run to continue with the best other checkpoint of arm {owner}"
+    (context.folder.path / "finished" / owner).unlink(missing_ok=True)
+    return f"{words}; resume the run: it repeats the lost steps of arm {owner}, then continues"
+
+
+class _Stuck(Exception):
+    """A damaged checkpoint cannot be renamed."""
+
+
+def _set_aside(folder: Path, error: DamagedFile) -> str:
+    try:
+        aside = set_aside(folder)
+    except OSError as fault:
+        raise _Stuck(
+            f"{error}, and {folder} cannot be renamed ({fault.strerror}); make the disk writable, "
+            "then resume the run: it continues from the checkpoint before it"
+        ) from fault
+    return f"{error}; that checkpoint is now {aside.name}"
+
+
+def _unreadable(folder: Path, error: OSError) -> str:
+    return (
+        f"{error.filename or folder} cannot be read: {error.strerror or error}; the checkpoint is not known to be "
+        "damaged: fix the permissions or the disk, then resume the run"
+    )
+
+
+def _warn(context: Context, message: str) -> None:
+    arm = context.arm.name if context.arm is not None else ""
+    context.emit(Event("log", message, context.stage, arm, payload={"level": "warning"}))
+
+
+def _check_form(folder: Path) -> None:
+    for name in (checkpoint.older_trainer_file(), "config.json"):
+        if not (folder / name).is_file():
+            raise DamagedFile(folder / name, "the file is missing")
+    if not any(folder.glob("*.safetensors")):
+        raise DamagedFile(folder / checkpoint.WEIGHTS, "the file is missing")
+    for path in sorted(folder.iterdir()):
+        with path.open("rb"):
+            # An OSError here does not mean that the content is damaged.
+            pass
+        try:
+            _open(path)
+        except (ValueError, EOFError, SafetensorError, zipfile.BadZipFile, zlib.error) as error:
+            raise DamagedFile(path, f"it cannot be opened ({error})") from error
+
+
+def _open(path: Path) -> None:
+    if path.suffix == ".json":
+        json.loads(path.read_bytes())
+    elif path.suffix == ".safetensors":
+        with safe_open(path, "pt"):
+            pass
+    elif path.suffix == ".pt":
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{name} differs from its checksum")

@@ -1,0 +1,254 @@
+"""Sources of the rollouts of a GRPO step.
+
+    worker (Sampled) ──────────────┐
+                                   ├─▶ replay.Rollouts with this run's advantages ─▶ PolicyGradient
+    record of a run (Replayed) ────┘
+
+The trainer does not see which source it has. A record holds ids, log-probs and rewards. Its questions, texts
+and verdicts are in the run that recorded it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.context import StageFailed, fault_of
+from engine.data import inputs
+from engine.data.recorded import recorded_path, rollout_folder
+from engine.data.sequence import Sequence
+from engine.pending_jobs import Collector
+from engine.protocol.messages import WeightRef
+from engine.training import replay
+from engine.training.advantages import group_advantages, zero_variance
+from engine.training.arm_training import Training
+from engine.training.recorder import Recorder
+from engine.training.replay import Rollouts
+from engine.training.rollouts import RolloutBatch, RolloutSchedule, steps_on_version
+from engine.training.validation import example
+from engine.weight_sync.publisher import Publisher
+from profiles.training import Grpo
+from store.records import UNANSWERED
+
+
+class Source(Protocol):
+    """The training loop's interface for rollouts, step by step."""
+
+    def needs(self, version: int) -> bool:
+        """Return True if rollouts are to come from the weights after `version` steps."""
+
+    def published(self, weights: WeightRef) -> None:
+        """Accept published weights; the caller releases them after this call."""
+
+    def arrived(self, step: int) -> bool:
+        """Return True if the rollouts of `step` are complete.
+
+        Otherwise wait a moment and return False.
+        """
+
+    def take(self, step: int) -> Rollouts:
+        """Return the rollouts of `step`; they stay held until `trained`."""
+
+    def report(self, rollouts: Rollouts) -> dict[str, float]:
+        """Record the rollouts, and return metrics of the sampler by TRL's names."""
+
+    def trained(self, step: int) -> None:
+        """Release the rollouts of `step`, which has been trained."""
+
+    def settle(self) -> None:
+        """Wait until everything reported is on the disk.
+
+        Call it before a checkpoint or the end.
+        """
+
+    def held(self, version: int) -> dict[int, RolloutBatch]:
+        """Return the received batches that a checkpoint after `version` steps must store."""
+
+    def owed(self, version: int) -> list[WeightRef]:
+        """Return the weights older than `version` that a checkpoint must store.
+
+        Their rollouts have not arrived yet.
+        """
+
+
+class Sampled:
+    """Completions of the worker, requested on schedule."""
+
+    def __init__(self, training: Training, collector: Collector, publisher: Publisher) -> None:
+        context = training.context
+        self._training = training
+        self._settings = context.profile.grpo
+        self._publisher = publisher
+        self._schedule = RolloutSchedule(
+            collector,
+            inputs.prompts(context, "train"),
+            self._settings,
+            context.seed,
+            training.arm.name,
+            publisher.release,
+            held_batches(training.resumed),
+            training.step + 1,
+        )
+        publisher.prepare(training.policy.named_weights())
+        folder = context.folder.rollouts / training.arm.name
+        self._recorder = Recorder(folder, self._settings.rollouts_gb)
+
+    def needs(self, version: int) -> bool:
+        return len(steps_on_version(version, self._settings)) > 0
+
+    def published(self, weights: WeightRef) -> None:
+        self._schedule.published(weights, self._publisher.hold)
+
+    def arrived(self, step: int) -> bool:
+        return self._schedule.arrived(step)
+
+    def take(self, step: int) -> Rollouts:
+        return experience(self._schedule.take(step), self._settings)
+
+    def report(self, rollouts: Rollouts) -> dict[str, float]:
+        training, batch = self._training, self._schedule.take(rollouts.step)
+        if self._settings.record_rollouts:
+            self._recorder.record(rollouts)
+        prompts = {prompt.index: prompt for prompt in batch.prompts}
+        for made in batch.completions[: self._settings.examples_per_step]:
+            training.context.emit(
+                example(made, prompts[made.prompt], training.arm.name, rollouts.step, "train")
+            )
+        outcomes = [completion.outcome for completion in batch.completions]
+        return rollout_metrics(rollouts) | {
+            "reward/correct": outcomes.count("correct") / len(outcomes),
+            "completions/no_answer_ratio": float(np.mean([each in UNANSWERED for each in outcomes])),
+        }
+
+    def trained(self, step: int) -> None:
+        self._schedule.trained(step)
+
+    def settle(self) -> None:
+        self._recorder.wait()
+
+    def held(self, version: int) -> dict[int, RolloutBatch]:
+        return self._schedule.held(version)
+
+    def owed(self, version: int) -> list[WeightRef]:
+        return self._schedule.owed(version)
+
+
+class Replayed:
+    """Rollouts that the run in grpo.replay recorded for the same arm.
+
+    Rewards are kept. Advantages are computed again.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._settings = training.context.profile.grpo
+        home = training.context.folder.home
+        self._folder = rollout_folder(home, self._settings.replay, training.arm.name)
+        self._vocabulary = int(training.policy.model.config.vocab_size)
+
+    def needs(self, version: int) -> bool:
+        return False
+
+    def published(self, weights: WeightRef) -> None:
+        return None
+
+    def arrived(self, step: int) -> bool:
+        return True
+
+    def take(self, step: int) -> Rollouts:
+        path = recorded_path(self._folder, step)
+        try:
+            recorded = replay.read(self._folder, step)
+            groups = recorded.rewards.reshape(-1, recorded.group_size)
+            largest = max(int(sequence.token_ids.max()) for sequence in recorded.sequences)
+        except FileNotFoundError:
+            raise self._failure(
+                f"{path} is missing, but existed at the start; restore it, then resume the run"
+            ) from None
+        except replay.DAMAGE as error:
+            raise self._failure(
+                f"{path} cannot be read ({fault_of(error)}); choose a run with a whole record"
+            ) from error
+        if largest >= self._vocabulary:
+            raise self._failure(
+                f"{path} holds token {largest}, this model has {self._vocabulary}; choose a run of the same model"
+            )
+        return replace(recorded, advantages=advantages(groups, self._settings))
+
+    def report(self, rollouts: Rollouts) -> dict[str, float]:
+        return rollout_metrics(rollouts)
+
+    def trained(self, step: int) -> None:
+        return None
+
+    def settle(self) -> None:
+        return None
+
+    def held(self, version: int) -> dict[int, RolloutBatch]:
+        return {}
+
+    def owed(self, version: int) -> list[WeightRef]:
+        return []
+
+    def _failure(self, fault: str) -> StageFailed:
+        return StageFailed(f"grpo.replay {self._settings.replay}: {fault}")
+
+
+def held_batches(state: dict[str, Any]) -> dict[int, RolloutBatch]:
+    """Return the batches that a checkpoint stores, by step.
+
+    Older versions counted steps from 0 and stored the batches under another key.
+    """
+    older: dict[int, RolloutBatch] = state.get("rollouts", {})
+    batches: dict[int, RolloutBatch] = state.get("batches", {})
+    return {step + 1: replace(batch, step=step + 1) for step, batch in older.items()} | batches
+
+
+def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float64]:
+    """Compute advantages for the profile's loss.
+
+    Args:
+        rewards: (groups, group_size).
+    Returns: (completions,).
+    """
+    return group_advantages(rewards, settings.loss, settings.normalise_advantage).reshape(-1)
+
+
+def experience(batch: RolloutBatch, settings: Grpo) -> Rollouts:
+    """Convert a batch to rollouts: ids, log-probs, rewards, advantages."""
+    prompts = {prompt.index: prompt for prompt in batch.prompts}
+    rewards = batch.rewards(settings)
+    sequences = [
+        Sequence(
+            np.concatenate([prompts[made.prompt].token_ids, made.token_ids]),
+            len(prompts[made.prompt].token_ids),
+            made.finish == "stop",
+        )
+        for made in batch.completions
+    ]
+    return Rollouts(
+        step=batch.step,
+        version=batch.version,
+        ex_ids=[prompts[made.prompt].ex_id for made in batch.completions],
+        sequences=sequences,
+        logprobs=[made.logprobs for made in batch.completions],
+        rewards=rewards.reshape(-1),
+        advantages=advantages(rewards, settings),
+        group_size=settings.group_size,
+    )
+
+
+def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
+    """Return metrics of rewards and lengths, as far as a record contains them."""
+    rewards = rollouts.rewards.reshape(-1, rollouts.group_size)
+    lengths = np.array([sequence.response_length for sequence in rollouts.sequences])
+    return {
+        "reward/mean": rewards.mean(),
+        "reward/std": rewards.std(),
+        "reward/frac_zero_std": float(zero_variance(rewards).mean()),
+        "completions/mean_length": lengths.mean(),
+        "completions/p95_length": float(np.quantile(lengths, 0.95)),
+        "completions/clipped_ratio": float(np.mean([not item.finished for item in rollouts.sequences])),
+    }
