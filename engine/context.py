@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.protocol.messages import Result, Work
+from engine.protocol.messages import Work, WorkerResult
 from profiles import Arm, Profile
 from store.home import RunFolder
 from store.records import Record
@@ -73,7 +73,7 @@ class Generation(Protocol):
     def submit(self, job: Work) -> None:
         """Queue `job`. Until its JobDone or JobFailed arrives, it is sent again to each new worker."""
 
-    def poll(self, timeout: float) -> Iterable[Result]:
+    def poll(self, timeout: float) -> Iterable[WorkerResult]:
         """Return the results that have arrived; wait at most `timeout` seconds for the first.
 
         Results of unknown jobs, and unread results of a crashed worker, are dropped and counted.

@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class Answer:
+class JobResults:
     """A job's completions by (prompt, sample). The newer one is kept if a restarted worker repeats one."""
 
     job: Work
@@ -35,16 +35,16 @@ class Answer:
         return [self.by_place[place] for place in sorted(self.by_place)]
 
 
-class Collector:
+class PendingJobs:
     """The submitted jobs and the results of each that have arrived."""
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, JobResults] = {}
 
     def submit(self, job: Work) -> None:
         """Register `job` and send it to the worker."""
-        self._answers[job.job_id] = Answer(job)
+        self._answers[job.job_id] = JobResults(job)
         self._generation.submit(job)
 
     def next_job_id(self) -> int:
@@ -55,7 +55,7 @@ class Collector:
         self._receive(0.0)
         return self._is_whole(job_id)
 
-    def take(self, job_id: int) -> Answer:
+    def take(self, job_id: int) -> JobResults:
         """Wait until the job is complete, remove it and return its answer.
 
         Raises: StageFailed if the job failed in the worker.
@@ -69,7 +69,7 @@ class Collector:
             )
         return answer
 
-    def close(self, job_id: int) -> Answer:
+    def close(self, job_id: int) -> JobResults:
         """Remove a job and return its answer as it is, complete or failed."""
         return self._answers.pop(job_id)
 

@@ -24,7 +24,7 @@ from store.private import make_folder, write_text
 from store.records import Event, Record
 
 
-class TrainerChild(Protocol):
+class TrainerInterface(Protocol):
     """The interface that the process provides to the trainer's main function."""
 
     @property
@@ -35,7 +35,7 @@ class TrainerChild(Protocol):
     def report_fault(self, line: str) -> None: ...
 
 
-def main(folder: RunFolder, child: TrainerChild) -> int:
+def main(folder: RunFolder, child: TrainerInterface) -> int:
     """Run the remaining steps of the plan and return an exit status.
 
     0: all done; 1: a stage failed; 3: stopped by request; 4: the plan was completed, but parts of a stage
@@ -60,7 +60,7 @@ def marker(folder: RunFolder, step: Step) -> Path:
 
 
 def _left(
-    folder: RunFolder, profile: Profile, seed: int, plan: Sequence[Step], child: TrainerChild
+    folder: RunFolder, profile: Profile, seed: int, plan: Sequence[Step], child: TrainerInterface
 ) -> list[Step]:
     """Return the steps to run: those without a mark, or with missing or damaged output in the cache."""
     unmarked = {step for step in plan if not marker(folder, step).is_file()}
@@ -69,7 +69,7 @@ def _left(
     return [step for step in plan if step in unmarked or not _has_output(folder, profile, seed, step, child)]
 
 
-def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> bool:
+def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerInterface) -> bool:
     """Return False if the step's cached output is missing or damaged."""
     if step.stage not in inputs.CACHED:
         return True
@@ -81,7 +81,7 @@ def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, chil
         return True
 
 
-def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerChild) -> int:
+def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerInterface) -> int:
     arm = profile.arm(step.arm) if step.arm else None
     context = Context(folder, profile, seed, step.stage, arm, child.emit, child.control, child.generation)
 
@@ -109,7 +109,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     return 0
 
 
-def _do(context: Context, child: TrainerChild) -> None:
+def _do(context: Context, child: TrainerInterface) -> None:
     """Run the stage in this process or, if it trains an arm, on the profile's number of trainer processes."""
     if context.arm is not None and context.profile.hardware.trainer_processes > 1:
         # Import late: this loads torch, which not every stage needs.

@@ -36,14 +36,14 @@ from engine.protocol.messages import (
     JobDone,
     JobFailed,
     Prompt,
-    Request,
-    Result,
     Stop,
     SuiteDone,
     SuiteJob,
     SuiteProgress,
     WeightRef,
     Work,
+    WorkerRequest,
+    WorkerResult,
     completion_seed,
 )
 from profiles import Profile
@@ -52,15 +52,15 @@ from store.home import RunFolder
 from store.records import Event, Record, Scalar
 
 
-class Child(Protocol):
+class WorkerInterface(Protocol):
     """The worker's interface to its process; engine.ipc.child.WorkerChild implements it."""
 
-    jobs: Receiver[Request]
-    results: Sender[Result]
+    jobs: Receiver[WorkerRequest]
+    results: Sender[WorkerResult]
 
     def emit(self, record: Record) -> None: ...
 
-    def relink(self) -> bool: ...
+    def await_trainer(self) -> bool: ...
 
 
 class Ended(Exception):
@@ -101,7 +101,7 @@ def _phase(phase: str, detail: str) -> Event:
 
 
 @dataclass(slots=True)
-class Tally:
+class JobTotals:
     """Time (seconds) and tokens that a job has taken so far."""
 
     idle: float
@@ -129,7 +129,7 @@ class Worker:
 
     def __init__(
         self,
-        child: Child,
+        child: WorkerInterface,
         build: Callable[[], Generator | None],
         locate: Callable[[WeightRef], WeightRef] = lambda weights: weights,
     ) -> None:
@@ -149,7 +149,7 @@ class Worker:
                     self._serve_next()
                 except ChannelClosed:
                     self._waiting.clear()
-                    if not self._child.relink():
+                    if not self._child.await_trainer():
                         return
         except Ended:
             return
@@ -163,12 +163,12 @@ class Worker:
             self._accept(self._child.jobs.get())
         self._listen()
         job = heapq.heappop(self._waiting).job
-        tally = Tally(idle=time.perf_counter() - started)
+        totals = JobTotals(idle=time.perf_counter() - started)
         try:
             if isinstance(job, SuiteJob):
                 self._evaluate(job)
             else:
-                self._do(job, tally)
+                self._run_job(job, totals)
         except JobRefused as error:
             self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
 
@@ -177,34 +177,34 @@ class Worker:
         while (request := self._child.jobs.get(0.0)) is not None:
             self._accept(request)
 
-    def _accept(self, request: Request | None) -> None:
+    def _accept(self, request: WorkerRequest | None) -> None:
         if isinstance(request, Stop):
             raise Ended
         if request is not None:
             heapq.heappush(self._waiting, _Waiting(request.priority, request.job_id, request))
 
-    def _do(self, job: Job, tally: Tally) -> None:
+    def _run_job(self, job: Job, totals: JobTotals) -> None:
         clock = time.perf_counter()
         generator = self._with_weights(job.weights)
         check(job, generator)
-        tally.loading = time.perf_counter() - clock
+        totals.loading = time.perf_counter() - clock
         clock = time.perf_counter()
-        kept = self._generate(job, generator, tally)
-        tally.generating = time.perf_counter() - clock
+        kept = self._generate(job, generator, totals)
+        totals.generating = time.perf_counter() - clock
         self._child.results.put(
             JobDone(
                 job.job_id,
                 job.kind,
                 job.weights.version,
                 kept,
-                tally.generated_tokens,
-                tally.prompt_tokens,
-                tally.generating,
-                tally.loading,
-                tally.idle,
+                totals.generated_tokens,
+                totals.prompt_tokens,
+                totals.generating,
+                totals.loading,
+                totals.idle,
             )
         )
-        self._report(job, tally)
+        self._report(job, totals)
 
     def _evaluate(self, job: SuiteJob) -> None:
         """Evaluate a suite job and return the rows of its task."""
@@ -241,7 +241,7 @@ class Worker:
             self._serving = wanted
         return self._generator
 
-    def _generate(self, job: Job, generator: Generator, tally: Tally) -> tuple[int, ...]:
+    def _generate(self, job: Job, generator: Generator, totals: JobTotals) -> tuple[int, ...]:
         """Send the job's completions as they finish; return the prompt indices of the groups to use."""
         groups = Groups(job)
         golds = {prompt.index: prompt.gold for prompt in job.prompts}
@@ -249,7 +249,7 @@ class Worker:
 
         def ask(prompt: Prompt) -> None:
             waiting.extend(requests(job, prompt))
-            tally.prompt_tokens += len(prompt.token_ids)
+            totals.prompt_tokens += len(prompt.token_ids)
 
         for prompt in groups.first():
             ask(prompt)
@@ -257,22 +257,22 @@ class Worker:
             for generated in batch:
                 completion = graded(job, generated, golds[generated.prompt], generator)
                 self._child.results.put(completion)
-                tally.generated_tokens += len(generated.token_ids)
+                totals.generated_tokens += len(generated.token_ids)
                 spare = groups.finished(generated.prompt, completion.outcome == "correct")
                 if spare is not None:
                     ask(spare)
             self._listen()
         return groups.kept()
 
-    def _report(self, job: Job, tally: Tally) -> None:
+    def _report(self, job: Job, totals: JobTotals) -> None:
         """Emit the worker's metrics under the step (N: the N-th update) that its rollouts are for."""
         if job.kind != "rollout":
             return
         arm, step = job.weights.arm, job.step
-        speed = tally.generated_tokens / max(tally.generating, 1e-9)
+        speed = totals.generated_tokens / max(totals.generating, 1e-9)
         self._child.emit(Scalar(f"{arm}/worker/tokens_per_second", step, speed))
-        self._child.emit(Scalar(f"{arm}/worker/idle_seconds", step, tally.idle))
-        self._child.emit(Scalar(f"{arm}/worker/loading_seconds", step, tally.loading))
+        self._child.emit(Scalar(f"{arm}/worker/idle_seconds", step, totals.idle))
+        self._child.emit(Scalar(f"{arm}/worker/loading_seconds", step, totals.loading))
 
 
 def requests(job: Job, prompt: Prompt) -> Iterable[GenerationRequest]:

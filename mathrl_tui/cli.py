@@ -46,7 +46,7 @@ _EXIT_STATUS = {
     "engine.plan.PlanError": WRONG,
     "engine.errors.LaunchError": WRONG,
     "engine.machine.gpus.GpuFault": FAILED,
-    "engine.data.files.InputError": WRONG,
+    "engine.data.files.DataError": WRONG,
     "engine.startup.serve.ServerFailed": FAILED,
     "store.naming.UnknownRun": WRONG,
     "store.removal.RemovalRefused": WRONG,

@@ -183,7 +183,7 @@ def worker(folder: RunFolder, child: WorkerChild) -> None:
         try:
             _serve(folder, child)
         except ChannelClosed:
-            if not child.relink():
+            if not child.await_trainer():
                 del lock
                 return
 

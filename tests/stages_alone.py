@@ -17,7 +17,7 @@ from transformers import Qwen2ForCausalLM
 from engine.context import Context, Control, StopRequested
 from engine.data.sequence import Sequence
 from engine.generators.checkpoint import named_tensors
-from engine.protocol.messages import Completion, Job, JobDone, Result, Work
+from engine.protocol.messages import Completion, Job, JobDone, Work, WorkerResult
 from engine.stages import stage
 from engine.training.own_forward import own_logprobs
 from engine.weight_sync.weights import WeightReader
@@ -46,7 +46,7 @@ class HandWorker:
         assert isinstance(job, Job)
         self.open[job.job_id] = job
 
-    def poll(self, timeout: float) -> list[Result]:
+    def poll(self, timeout: float) -> list[WorkerResult]:
         ready = [job for job in self.open.values() if not self.waits(job)]
         for job in ready:
             del self.open[job.job_id]
@@ -55,14 +55,14 @@ class HandWorker:
         return [result for job in ready for result in answer(job)]
 
 
-def answer(job: Job) -> list[Result]:
+def answer(job: Job) -> list[WorkerResult]:
     """What a worker says to `job`."""
     tensors = named_tensors(job.weights, WeightReader())
     digest = zlib.crc32(b"".join(tensors[name].view(torch.uint8).numpy().data for name in sorted(tensors)))
     prompts = job.prompts[: job.wanted or None]
     version, length = job.weights.version, min(3, job.sampling.max_new_tokens)
     model = model_with(tensors)
-    results: list[Result] = []
+    results: list[WorkerResult] = []
     for prompt in prompts:
         for sample in range(job.samples):
             rng = np.random.default_rng([job.seed % 2**32, job.step, prompt.index, sample, digest])

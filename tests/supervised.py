@@ -20,7 +20,7 @@ from engine.ipc.pidfile import Process, holder, lock_path, pid_path
 from engine.machine.gpus import LOCKS, Gpu
 from engine.protocol.control import Reply
 from engine.startup import launch
-from engine.supervisor.crew import Entries
+from engine.supervisor.engine_processes import EntryPoints
 from engine.supervisor.supervisor import Supervisor
 from profiles import load
 from store.home import RunFolder, create_run
@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> int:
     gpus = [Gpu(0, arguments[2], "a GPU of the tests", 1.0)] if len(arguments) > 2 else []
     locks = Path(arguments[3]) if len(arguments) > 3 else LOCKS
     folder = RunFolder(path.parent.parent, path.name)
-    supervisor = Supervisor(folder, gpus, Entries("fake_engine:trainer", "fake_engine:worker"), locks)
+    supervisor = Supervisor(folder, gpus, EntryPoints("fake_engine:trainer", "fake_engine:worker"), locks)
     os.write(int(arguments[1]), b"ready")
     os.close(int(arguments[1]))
     return 0 if supervisor.run() == "done" else 1

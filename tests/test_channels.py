@@ -12,23 +12,23 @@ import pytest
 
 from engine.context import StopRequested
 from engine.ipc.channels import ChannelClosed, Receiver, Sender
-from engine.ipc.link import Link
-from engine.ipc.orders import Flush, FromChild, Outcome
+from engine.ipc.orders import Flush, FromChild, MainReturned
 from engine.ipc.outbox import Outbox, read_spool
 from engine.ipc.step_control import StepControl
+from engine.ipc.worker_client import WorkerClient
 from engine.protocol.messages import (
     Completion,
     Job,
     JobDone,
     JobFailed,
     Prompt,
-    Request,
-    Result,
     Sampling,
     SuiteJob,
     SuiteProgress,
     SuiteTask,
     WeightRef,
+    WorkerRequest,
+    WorkerResult,
 )
 from store.records import Scalar
 
@@ -86,7 +86,7 @@ def test_an_interrupt_ends_a_wait_at_once() -> None:
 PROMPT = Prompt("q", 0, np.arange(2, dtype=np.int32), "1")
 
 
-def job(link: Link) -> Job:
+def job(link: WorkerClient) -> Job:
     return Job(link.next_job_id(), "rollout", 3, WeightRef("a", 3, ""), (PROMPT,), 2, Sampling(1.0, 4), 0)
 
 
@@ -102,11 +102,11 @@ def done(of: Job) -> JobDone:
 class Worker:
     """The other side of a link, by hand."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: WorkerClient) -> None:
         jobs_out, jobs_in = Pipe(duplex=False)
         results_out, results_in = Pipe(duplex=False)
-        self.jobs: Receiver[Request] = Receiver(jobs_out)
-        self.results: Sender[Result] = Sender(results_in)
+        self.jobs: Receiver[WorkerRequest] = Receiver(jobs_out)
+        self.results: Sender[WorkerResult] = Sender(results_in)
         link.connect(results_out, jobs_in)
 
     def die(self) -> None:
@@ -114,8 +114,8 @@ class Worker:
         self.jobs.close()
 
 
-def poll_for(link: Link, count: int) -> list[Result]:
-    found: list[Result] = []
+def poll_for(link: WorkerClient, count: int) -> list[WorkerResult]:
+    found: list[WorkerResult] = []
     while len(found) < count:
         more = link.poll(SECONDS)
         assert more, "nothing came"
@@ -124,7 +124,7 @@ def poll_for(link: Link, count: int) -> list[Result]:
 
 
 def test_a_new_worker_gets_every_unfinished_job_whole_and_in_order() -> None:
-    link = Link()
+    link = WorkerClient()
     jobs = [job(link) for _ in range(3)]
     link.submit(jobs[0])  # before there is any worker
     first = Worker(link)
@@ -146,7 +146,7 @@ def test_a_new_worker_gets_every_unfinished_job_whole_and_in_order() -> None:
 
 
 def test_progress_leaves_a_job_on_the_books_for_the_next_worker() -> None:
-    link = Link()
+    link = WorkerClient()
     asked = SuiteJob(
         link.next_job_id(), 0, WeightRef("a", 0, ""), SuiteTask("mmlu", "mmlu", 0, 0, 8, 0, 0, "", 512)
     )
@@ -159,7 +159,7 @@ def test_progress_leaves_a_job_on_the_books_for_the_next_worker() -> None:
 
 
 def test_what_a_dead_worker_sent_unread_and_what_nobody_asked_for_is_dropped_and_counted() -> None:
-    link = Link()
+    link = WorkerClient()
     wanted = job(link)
     others = set(threading.enumerate())
     first = Worker(link)
@@ -187,7 +187,7 @@ def test_what_a_dead_worker_sent_unread_and_what_nobody_asked_for_is_dropped_and
 
 
 def test_a_job_that_failed_is_off_the_books() -> None:
-    link = Link()
+    link = WorkerClient()
     hopeless = job(link)
     link.submit(hopeless)
     worker = Worker(link)
@@ -198,7 +198,7 @@ def test_a_job_that_failed_is_off_the_books() -> None:
 
 
 def test_nobody_waits_for_a_worker_that_will_not_come_back() -> None:
-    link = Link()
+    link = WorkerClient()
     link.submit(job(link))
     threading.Timer(0.05, link.end).start()
     assert link.poll(SECONDS) == []  # the poll under way ends, and whoever waits can see that he is to stop
@@ -234,10 +234,10 @@ def test_records_travel_in_order_and_in_company(tmp_path: Path) -> None:
     outbox = Outbox(connection, tmp_path / "spool")
     for record in scalars(1200):
         outbox.put(record)
-    outbox.put(Outcome(0))
+    outbox.put(MainReturned(0))
     for _ in range(1201):
         assert connection.arrived.acquire(timeout=SECONDS)
-    assert connection.sent == [*scalars(1200), Outcome(0)]
+    assert connection.sent == [*scalars(1200), MainReturned(0)]
     assert connection.batches < 60
 
 
@@ -261,7 +261,7 @@ def test_the_end_waits_until_the_last_records_are_safe(tmp_path: Path) -> None:
     connection = Connection()
     outbox = Outbox(connection, tmp_path / "spool")
     outbox.put(Scalar("m", 0, 0.0))
-    outbox.put(Outcome(0))
+    outbox.put(MainReturned(0))
     closed = threading.Event()
     threading.Thread(target=lambda: (outbox.close(SECONDS), closed.set())).start()
     for _ in range(3):

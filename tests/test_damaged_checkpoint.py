@@ -22,7 +22,7 @@ from engine.protocol.messages import Job
 from engine.stages import stage
 from engine.training import checkpoint
 from engine.training.checkpoint import older_trainer_file
-from engine.training.pickled_state import Refused, read_pickled_state
+from engine.training.pickled_state import UnsafePickle, read_pickled_state
 from engine.training.plain import Stored, decode
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
@@ -133,8 +133,8 @@ def test_rollouts_and_carried_weights_of_the_one_before_are_used(
         with pytest.raises(StopRequested):
             train(context, "sft+grpo", HandWorker(late(first)), StopsAt(12 if first == 4 else 9))
     older, newest = checkpoint.steps(root)
-    assert checkpoint.carried(older) and checkpoint.carried(newest)
-    flip(newest / next(iter(checkpoint.carried(newest).values())).name)
+    assert checkpoint.extra_weights(older) and checkpoint.extra_weights(newest)
+    flip(newest / next(iter(checkpoint.extra_weights(newest).values())).name)
     train(context, "sft+grpo", HandWorker())
     assert len(warnings(told)) == 1
     assert curves(told) == curves(expected)
@@ -315,7 +315,7 @@ def test_a_pickle_that_would_run_code_is_refused_in_one_line(
     newest = context.folder.checkpoints("sft") / "step_000004"
     to_older_form(newest, monkeypatch)
     torch.save({"rng": Bomb(tmp_path / "ran")}, newest / older_trainer_file())
-    with pytest.raises(Refused):
+    with pytest.raises(UnsafePickle):
         read_pickled_state(newest / older_trainer_file())
     with pytest.raises(StageFailed, match="trainer_0.pt: this pickle holds more than") as failure:
         train(context, "sft", HandWorker())

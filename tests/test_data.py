@@ -16,7 +16,7 @@ from engine.context import StageFailed
 from engine.data import dataset, inputs
 from engine.data.cache import building
 from engine.data.contamination import overlap
-from engine.data.dataset import InputError, Row, check_source, read_split
+from engine.data.dataset import DataError, DataRow, check_source, read_split
 from engine.data.locations import missing_input
 from engine.stages import data
 from profiles import Profile, load
@@ -83,7 +83,7 @@ def test_a_faulty_line_is_refused_with_file_line_and_reason(tmp_path: Path, line
     path.write_bytes(
         b"".join(json.dumps(row).encode() + b"\n" for row in good) + line + b"\n" + b'{"id": "last"}'
     )
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(DataError) as caught:
         read_split([path], "train")
     message = str(caught.value)
     assert f"{path}:3: " in message
@@ -100,7 +100,7 @@ def test_every_faulty_line_is_named_once(tmp_path: Path, poison: list[tuple[byte
         {"question": "How many hens?", "answer": "#### 2"},
     ]
     path.write_bytes(b"\n".join([json.dumps(row).encode() for row in good] + [line for line, _ in poison]))
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(DataError) as caught:
         read_split([path], "train")
     for number, (_, reason) in enumerate(poison, start=3):
         assert str(caught.value).count(f"{path}:{number}: ") == 1
@@ -108,10 +108,10 @@ def test_every_faulty_line_is_named_once(tmp_path: Path, poison: list[tuple[byte
 
 
 def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"train.jsonl: no such file"):
+    with pytest.raises(DataError, match=r"train.jsonl: no such file"):
         read_split([tmp_path / "train.jsonl"], "train")
     (tmp_path / "test.jsonl").write_text("\n")
-    with pytest.raises(InputError, match=r"test.jsonl: holds no rows; the test split"):
+    with pytest.raises(DataError, match=r"test.jsonl: holds no rows; the test split"):
         read_split([tmp_path / "test.jsonl"], "test")
 
 
@@ -165,17 +165,17 @@ def test_check_source_refuses_before_anything_starts(small: Path, tmp_path: Path
         (load("demo", ["data.source=what is this"]), "neither a folder nor a hub name"),
         (load("demo", ["data.train_rows=256"]), "leave none"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(DataError, match=words):
             check_source(profile)
     with (small / "test.jsonl").open("a") as file:
         file.write('{"question": "torn')
-    with pytest.raises(InputError, match=r"test.jsonl:11: not JSON"):
+    with pytest.raises(DataError, match=r"test.jsonl:11: not JSON"):
         check_source(profile_for(small))
 
 
 def test_contamination_by_hand() -> None:
-    def row(name: str, question: str) -> Row:
-        return Row(name, question, "", "")
+    def row(name: str, question: str) -> DataRow:
+        return DataRow(name, question, "", "")
 
     thirteen = "one two three four five six seven eight nine ten eleven twelve thirteen"
     train = [
@@ -270,7 +270,7 @@ def test_questions_follow_from_data_seed_and_not_from_the_runs(
     names: tuple[inputs.SplitName, ...] = ("train", "validation", "test", "shots")
     settings = ["eval.shots=[2]", "data.train_rows=40", "data.test_rows=10"]
     where = small if source == "rows" else Path("word-problems")
-    made: list[dict[str, list[Row]]] = []
+    made: list[dict[str, list[DataRow]]] = []
     for number, (run_seed, data_seed) in enumerate(((0, 0), (1, 0), (0, 1))):
         profile = profile_for(where, *settings, f"data.seed={data_seed}")
         context, told = make_context(tmp_path / "home", profile, seed=run_seed, run=f"run{number}")

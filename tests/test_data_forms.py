@@ -16,7 +16,7 @@ from test_preprocess import make_tokenizer
 
 from engine.context import StageFailed
 from engine.data import dataset, inputs, locations
-from engine.data.dataset import InputError, Row, check_source, read_split
+from engine.data.dataset import DataError, DataRow, check_source, read_split
 from engine.data.prompts import worked
 from engine.data.split_files import part_of
 from engine.grading import grade
@@ -28,7 +28,7 @@ WORKED = "2 + 3 = 5\n#### 5"
 LONG = "We add two and three apples: \\boxed{5}."
 
 
-def one(record: dict[str, Any], folder: Path) -> Row:
+def one(record: dict[str, Any], folder: Path) -> DataRow:
     path = folder / "train.jsonl"
     path.write_text(json.dumps(record))
     (row,) = read_split([path], "train")
@@ -78,7 +78,7 @@ def test_a_worked_example_ends_in_the_form_that_is_asked_for() -> None:
         (WORKED, WORKED, "2 + 3 = 5\n\n\\boxed{5}"),
         ("It is \\boxed{5}.", "It is \\boxed{5}.", "It is \\boxed{5}."),
     ):
-        row = Row("a", "?", solution, "5")
+        row = DataRow("a", "?", solution, "5")
         assert (worked(row, ""), worked(row, BOX)) == (plain, boxed)
 
 
@@ -194,7 +194,7 @@ def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
 def test_a_fault_in_any_form_is_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
     (tmp_path / "test.jsonl").write_text('{"question": "2+2?", "answer": 4}')
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(DataError) as caught:
         check_source(load("demo", [f"data.source={tmp_path}", "data.validation_rows=1"]))
     assert reason in str(caught.value) and "\n" not in str(caught.value)
 
@@ -212,7 +212,7 @@ def test_answers_alone_are_enough_for_grpo_and_not_for_sft(tmp_path: Path) -> No
     profile = profile_for(answers_only(tmp_path / "rows"))
     check_source(profile, ("data", "traces", "preprocess", "grpo", "eval"))
     with pytest.raises(
-        InputError,
+        DataError,
         match=r"12 of 12 training rows have an answer alone \(first: train-00000\), and stage sft learns from",
     ):
         check_source(profile, ("data", "traces", "preprocess", "sft"))
@@ -266,10 +266,10 @@ def test_a_test_split_alone_can_be_evaluated_on_and_not_trained_on(tmp_path: Pat
     assert inputs.prompts(context, "train") == inputs.prompts(context, "validation") == []
     for stage in ("sft", "grpo"):
         with pytest.raises(
-            InputError, match=f"has no split 'train' for stage {stage}; choose one with data.train_split"
+            DataError, match=f"has no split 'train' for stage {stage}; choose one with data.train_split"
         ):
             check_source(profile, ("data", stage))
-    with pytest.raises(InputError, match=r"eval.shots: worked examples come from the split 'train'"):
+    with pytest.raises(DataError, match=r"eval.shots: worked examples come from the split 'train'"):
         check_source(model_profile(tokenizer, tmp_path / "rows", "eval.shots=4"), ("eval",))
 
 
@@ -277,7 +277,7 @@ def test_a_split_can_be_divided(tmp_path: Path) -> None:
     path = tmp_path / "questions.csv"
     path.write_text("question,answer\n" + "".join(f"{n}+1?,{n + 1}\n" for n in range(20)))
     with pytest.raises(
-        InputError, match=r"no split 'test' there; its one split is 'train': data.test_split=train evaluates"
+        DataError, match=r"no split 'test' there; its one split is 'train': data.test_split=train evaluates"
     ):
         check_source(profile_for(path), ("data",))
     parts = ("data.train_split=train[:90%]", "data.test_split=train[90%:]")
@@ -289,10 +289,10 @@ def test_a_split_can_be_divided(tmp_path: Path) -> None:
     check_source(whole, ("data", "eval"))
     for stages_, more in ((("grpo",), ()), (("eval",), ("eval.shots=2",))):
         with pytest.raises(
-            InputError, match=r"share 20 rows \(first: train-00000\); give parts that do not overlap"
+            DataError, match=r"share 20 rows \(first: train-00000\); give parts that do not overlap"
         ):
             check_source(profile_for(path, "data.test_split=train", *more), stages_)
-    with pytest.raises(InputError, match=r"the part train\[50:\] holds no rows"):
+    with pytest.raises(DataError, match=r"the part train\[50:\] holds no rows"):
         check_source(profile_for(path, "data.train_split=train[:50]", "data.test_split=train[50:]"))
     with pytest.raises(ProfileError, match="data.test_split"):
         profile_for(path, "data.test_split=train[90%]")
@@ -325,9 +325,9 @@ def test_named_splits_files_and_subfolders(tmp_path: Path) -> None:
     assert sizes("data.config=algebra") == (9, 1)
     assert sizes("data.config=algebra,geometry") == (20, 2)
     assert sizes("data.test_split=olympiad") == sizes("data.test_split=extra/olympiad.csv") == (20, 1)
-    with pytest.raises(InputError, match=r"data.config number_theory: no such folder"):
+    with pytest.raises(DataError, match=r"data.config number_theory: no such folder"):
         check_source(profile_for(tmp_path, "data.config=number_theory"))
-    with pytest.raises(InputError, match=r"no split 'hard' there; give .*JSON lines .*CSV.*Parquet"):
+    with pytest.raises(DataError, match=r"no split 'hard' there; give .*JSON lines .*CSV.*Parquet"):
         check_source(profile_for(tmp_path, "data.test_split=hard"))
 
 
@@ -340,7 +340,7 @@ def test_two_forms_of_one_split_are_refused_but_json_lines_come_first(tmp_path: 
     for suffix in ("csv", "parquet"):
         save_files(suffix)(tmp_path)
     with pytest.raises(
-        InputError,
+        DataError,
         match=r"the split train is there in several forms \(.csv, .parquet\); .*data.train_split=train.csv",
     ):
         check_source(profile_for(tmp_path))
@@ -392,11 +392,9 @@ def test_hub_sets_with_a_test_split_alone_named_splits_and_configurations(
     named = hub_profile("data.config=hard", "data.train_split=problems", "data.test_split=held_out[:5]")
     source = dataset.load(named)
     assert (len(source.train), len(source.test)) == (20, 5)
-    with pytest.raises(
-        InputError, match=r"BuilderConfig 'easy' not found.*see data.config, data.train_split"
-    ):
+    with pytest.raises(DataError, match=r"BuilderConfig 'easy' not found.*see data.config, data.train_split"):
         dataset.load(hub_profile("data.config=easy"))
-    with pytest.raises(InputError, match="the hub set has no split 'held_out'; set data.test_split"):
+    with pytest.raises(DataError, match="the hub set has no split 'held_out'; set data.test_split"):
         dataset.load(hub_profile("data.test_split=held_out"))
     context, _ = make_context(tmp_path / "home", hub_profile())
     for plan, complaint in (("eval", ""), ("grpo", "has no split 'train' for stage grpo")):

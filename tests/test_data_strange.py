@@ -13,7 +13,7 @@ from stage_context import lines_of, make_context
 
 from engine.context import StageFailed
 from engine.data import dataset, inputs
-from engine.data.dataset import InputError, Row, Source, read_split
+from engine.data.dataset import DataError, DataRow, SourceRows, read_split
 from engine.grading import grade
 from engine.stages import data, traces
 from profiles import Profile, load
@@ -26,15 +26,15 @@ def profile_of(folder: Path, *settings: str) -> Profile:
     return load("demo", [f"data.source={folder}", "data.validation_rows=2", "eval.shots=0", *settings])
 
 
-def loaded(folder: Path, *settings: str) -> Source:
+def loaded(folder: Path, *settings: str) -> SourceRows:
     return dataset.load(profile_of(folder, *settings))
 
 
-def counts(source: Source) -> tuple[int, int]:
+def counts(source: SourceRows) -> tuple[int, int]:
     return len(source.train), len(source.test)
 
 
-def one(folder: Path, **record: Any) -> Row:
+def one(folder: Path, **record: Any) -> DataRow:
     path = folder / "train.jsonl"
     path.write_text(json.dumps(record))
     (row,) = read_split([path], "train")
@@ -56,7 +56,7 @@ def test_results_that_datasets_caches_next_to_the_rows_are_no_rows(tmp_path: Pat
 
 def test_one_saved_data_set_is_its_training_split(tmp_path: Path) -> None:
     datasets.Dataset.from_list(TRAIN).save_to_disk(str(tmp_path / "set"))
-    with pytest.raises(InputError, match=r"its one split is 'train': .*'train\[:90%\]'"):
+    with pytest.raises(DataError, match=r"its one split is 'train': .*'train\[:90%\]'"):
         loaded(tmp_path / "set")
     halves = ("data.train_split=train[:50%]", "data.test_split=train[50%:]")
     assert counts(loaded(tmp_path / "set", *halves)) == (6, 6)
@@ -90,7 +90,7 @@ def test_spreadsheets_write_csv_in_many_ways(tmp_path: Path, form: dict[str, Any
 
 def test_a_fault_of_all_rows_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"Frage": "?"}\n' * 500)
-    with pytest.raises(InputError, match=r"train.jsonl:1 and 499 more lines: no field 'question'") as caught:
+    with pytest.raises(DataError, match=r"train.jsonl:1 and 499 more lines: no field 'question'") as caught:
         read_split([tmp_path / "train.jsonl"], "train")
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
@@ -98,7 +98,7 @@ def test_a_fault_of_all_rows_is_named_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gold", ["a" * 401, "\\frac{1}{2", ".", "\\text{}"])
 def test_a_gold_that_no_completion_can_meet_is_refused(tmp_path: Path, gold: str) -> None:
     with pytest.raises(
-        InputError, match=r"train.jsonl:1: (the|gold) answer .*(cannot be graded|401 characters)"
+        DataError, match=r"train.jsonl:1: (the|gold) answer .*(cannot be graded|401 characters)"
     ):
         one(tmp_path, question="?", solution="We see it.", answer=gold)
 
@@ -139,11 +139,11 @@ def test_any_gold_that_is_taken_is_met_by_itself(tmp_path: Path, gold: str) -> N
 def test_columns_of_well_known_sets(
     tmp_path: Path, record: dict[str, Any], question: str, solution: str, gold: str
 ) -> None:
-    assert one(tmp_path, **record) == Row("train-00000", question, solution, gold)
+    assert one(tmp_path, **record) == DataRow("train-00000", question, solution, gold)
 
 
 def test_a_short_explanation_is_no_answer(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the rationale ends in no boxed answer"):
+    with pytest.raises(DataError, match="the rationale ends in no boxed answer"):
         one(tmp_path, question="?", rationale="Since 1+1=2 the answer is B", correct="B")
 
 

@@ -16,7 +16,7 @@ from engine.generators.interface import WeightsRefused
 from engine.protocol.messages import WeightRef
 from engine.training import checkpoint
 from engine.training.checkpoint_writer import CheckpointWriter
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.policy import Policy
 from engine.weight_sync.weights import WeightReader
 from profiles.training import Sft
@@ -26,7 +26,7 @@ from profiles.training import Sft
 def folder(tmp_path: Path) -> Path:
     """A scored checkpoint of a small model."""
     policy = Policy(tiny_model())
-    optimizer = Optimizer(policy.precision, Sft(), 1)
+    optimizer = MasterAdamW(policy.precision, Sft(), 1)
     for master in policy.precision.masters.values():
         master.grad = master.detach().clone()
     optimizer.step()

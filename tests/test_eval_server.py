@@ -19,7 +19,16 @@ from small_experiment import examples, finish, make_inputs
 from engine.context import StageFailed
 from engine.errors import LaunchError
 from engine.plan import make_plan, needs_worker
-from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, Sampling, WeightRef
+from engine.protocol.messages import (
+    Completion,
+    Job,
+    JobDone,
+    JobFailed,
+    Prompt,
+    Sampling,
+    WeightRef,
+    WorkerResult,
+)
 from engine.server_client.client import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
 from engine.server_client.tokenizer import ServerTokenizer
 from engine.startup import launch
@@ -143,8 +152,8 @@ def job(job_id: int, question: str) -> Job:
     return Job(job_id, "evaluation", 0, WeightRef("base", 0, "x"), (prompt,), 2, Sampling(0.7, 5), 1)
 
 
-def results(served: Served) -> list[Result]:
-    found: list[Result] = []
+def results(served: Served) -> list[WorkerResult]:
+    found: list[WorkerResult] = []
     while not found or isinstance(found[-1], Completion):
         found += served.poll(5.0)
     return found

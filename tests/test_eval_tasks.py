@@ -13,7 +13,16 @@ from test_preprocess import make_tokenizer, run_all
 
 from engine.context import StageFailed, StageIncomplete
 from engine.lm_eval_suite.units import units
-from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Result, SuiteTask, WeightRef, Work
+from engine.protocol.messages import (
+    Completion,
+    Job,
+    JobDone,
+    JobFailed,
+    SuiteTask,
+    WeightRef,
+    Work,
+    WorkerResult,
+)
 from engine.stages import stage
 from engine.stages.eval import is_long, tasks
 from mathrl_tui.commands.report import results
@@ -77,7 +86,7 @@ class Halting:
     """A `Generation` that gives one completion at every fifth look."""
 
     def __init__(self) -> None:
-        self.left: list[Result] = []
+        self.left: list[WorkerResult] = []
         self.looks = 0
 
     def next_job_id(self) -> int:
@@ -92,7 +101,7 @@ class Halting:
         kept = tuple(prompt.index for prompt in job.prompts)
         self.left.append(JobDone(job.job_id, job.kind, job.weights.version, kept, 1, 1, 0.1, 0.0, 0.0))
 
-    def poll(self, timeout: float) -> list[Result]:
+    def poll(self, timeout: float) -> list[WorkerResult]:
         self.looks += 1
         return [] if self.looks % 5 else [self.left.pop(0)]
 
@@ -127,7 +136,7 @@ class Refusing(Halting):
         else:
             super().submit(job)
 
-    def poll(self, timeout: float) -> list[Result]:
+    def poll(self, timeout: float) -> list[WorkerResult]:
         return [self.left.pop(0)] if self.left else []
 
 

@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from engine.ipc import rank_processes
 from engine.ipc.faults import LONGEST, fault_line, last_error, written_since
-from engine.ipc.rank_processes import FurtherRanks, Part, write_error
+from engine.ipc.rank_processes import FollowerProcesses, RankArguments, write_error
 from profiles import load
 from store.home import RunFolder
 
@@ -68,19 +68,19 @@ def test_the_error_of_a_further_rank_is_the_trainers(tmp_path: Path, echoed: boo
 
 
 def _lead(folder: Path, echoed: bool) -> None:
-    def fork(function: object, args: tuple[Part], nprocs: int, join: bool) -> Any:
+    def fork(function: object, args: tuple[RankArguments], nprocs: int, join: bool) -> Any:
         return start_processes(_breaks, args, nprocs, join, start_method="fork")  # type: ignore[no-untyped-call]
 
     rank_processes.start_processes = fork  # type: ignore[attr-defined]
     profile = load("demo", ["hardware.trainer_processes=2"])
-    part = Part(RunFolder(folder, "run"), profile, 0, "sft", None, False, folder / "meeting")
-    with FurtherRanks(part, lambda line: (folder / "reported").write_text(line) and None):
+    part = RankArguments(RunFolder(folder, "run"), profile, 0, "sft", None, False, folder / "meeting")
+    with FollowerProcesses(part, lambda line: (folder / "reported").write_text(line) and None):
         if echoed:
             raise RuntimeError("connection closed by peer")
         threading.Event().wait()
 
 
-def _breaks(place: int, part: Part) -> None:
+def _breaks(place: int, part: RankArguments) -> None:
     """A rank that ends as `follow` lets it end."""
     with ExitStack() as on_exit:
         on_exit.push(partial(write_error, part.error_file(place + 1)))

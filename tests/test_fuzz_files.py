@@ -12,10 +12,10 @@ from fuzzing import NESTED, damage, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.files import InputError
+from engine.data.files import DataError
 from engine.data.rows import read_split
-from engine.teacher.journal import Answer, AnswerJournal
-from store.score_files import InputError as ScoreError
+from engine.teacher.journal import AnswerJournal, TeacherAnswer
+from store.score_files import DataError as ScoreError
 from store.score_files import read_scores
 
 ROW = st.fixed_dictionaries(
@@ -27,7 +27,9 @@ ROW = st.fixed_dictionaries(
 )
 LINES = st.lists(st.one_of(ROW, NESTED).map(lambda value: json.dumps(value)), max_size=4).map("\n".join)
 CONTENT = st.one_of(st.binary(max_size=200), LINES.map(str.encode))
-ANSWERS = [Answer(f"train-{number}", 0, f"#### {number}\n", "thought", "stop", 9, 4) for number in range(8)]
+ANSWERS = [
+    TeacherAnswer(f"train-{number}", 0, f"#### {number}\n", "thought", "stop", 9, 4) for number in range(8)
+]
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -41,7 +43,7 @@ def test_rows(content: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows = read_split([written(Path(folder) / name, content)], "train")
-        except InputError as error:
+        except DataError as error:
             assert name in str(error)
             return
         assert all(row.question and row.answer for row in rows)
@@ -57,7 +59,7 @@ def test_scores(content: bytes) -> None:
             assert "scores.jsonl" in str(error)
 
 
-def journal_of(answers: list[Answer]) -> bytes:
+def journal_of(answers: list[TeacherAnswer]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         with AnswerJournal(Path(folder)) as journal:
             for answer in answers:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from supervised import until
 
-from engine.ipc.child import opened
+from engine.ipc.child import open_log
 from engine.ipc.faults import last_error
 from engine.ipc.log_parts import growing_logs, mark, part_before, rotate, written_after
 from engine.supervisor import log_rotation
@@ -153,5 +153,5 @@ def test_a_supervisor_bounds_the_logs_of_its_run(tmp_path: Path, monkeypatch: py
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"worker\.log: the log cannot be written: No such file") as caught:
-        opened(tmp_path / "gone" / "worker.log")
+        open_log(tmp_path / "gone" / "worker.log")
     assert "resume the run" in str(caught.value)

@@ -12,7 +12,7 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from torch import Tensor
 
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.policy import Policy
 from engine.training.policy_gradient import PolicyGradient
 from engine.training.replay import Rollouts
@@ -35,7 +35,7 @@ def moves(made: Rollouts) -> dict[str, Tensor]:
     """How far one step on `made` moves each weight of the same model."""
     policy = Policy(tiny_model())
     before = {name: weight.detach().clone() for name, weight in policy.named_weights()}
-    optimizer = Optimizer(policy.precision, SETTINGS, 1)
+    optimizer = MasterAdamW(policy.precision, SETTINGS, 1)
     training = SimpleNamespace(
         step=0,
         context=SimpleNamespace(seed=0),

@@ -21,7 +21,7 @@ from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.cache import building
 from engine.data.prompts import worked
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.sequence import Sequence
 from engine.data.token_rows import TokenRows, write_lines, write_rows
 from engine.stages import data, preprocess, traces
@@ -307,7 +307,7 @@ def test_faults_are_one_line(tmp_path: Path, source: Path) -> None:
 
 
 def test_solutions_take_the_form_that_the_instruction_asks_for() -> None:
-    row = Row("a", "?", "2*500 = $<<2*500=1000>>1,000 in all.\n#### 1,000", "1,000")
+    row = DataRow("a", "?", "2*500 = $<<2*500=1000>>1,000 in all.\n#### 1,000", "1,000")
     assert worked(row, "") == "2*500 = $1,000 in all.\n#### 1,000"
     assert worked(row, "Use \\boxed{}.") == "2*500 = $1,000 in all.\n\n\\boxed{1,000}"
 

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from engine.context import Context, StageFailed
 from engine.ipc import rank_processes
-from engine.ipc.rank_processes import Part, follow, run_on_ranks
+from engine.ipc.rank_processes import RankArguments, run_follower, run_on_ranks
 from engine.machine import ranks
 from engine.training.memory import TokenBudget
 from engine.training.packing import Packed
@@ -110,14 +110,14 @@ def lead(context: Context, fault: Fault | None) -> None:
         context.emit(Event("stage", str(error), payload={"status": "failed"}))
 
 
-def fork(function: object, args: tuple[Part], nprocs: int, join: bool) -> Any:
-    assert function is follow
+def fork(function: object, args: tuple[RankArguments], nprocs: int, join: bool) -> Any:
+    assert function is run_follower
     return start_processes(further, args, nprocs, join, start_method="fork")  # type: ignore[no-untyped-call]
 
 
-def further(place: int, part: Part) -> None:
+def further(place: int, part: RankArguments) -> None:
     write_errors_to(part.folder.path, place + 1)
-    follow(place, part)
+    run_follower(place, part)
 
 
 def write_errors_to(folder: Path, rank: int) -> None:

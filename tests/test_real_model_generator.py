@@ -14,7 +14,16 @@ from transformers import PreTrainedModel
 
 import profiles
 from engine.generators.build import build
-from engine.protocol.messages import Completion, Job, Prompt, Request, Result, Sampling, Stop, WeightRef
+from engine.protocol.messages import (
+    Completion,
+    Job,
+    Prompt,
+    Sampling,
+    Stop,
+    WeightRef,
+    WorkerRequest,
+    WorkerResult,
+)
 from engine.worker import Worker
 from store.records import Record
 
@@ -36,21 +45,21 @@ class OneTrainer:
     """Stands for the worker's process: hands over `jobs`, then asks it to stop; keeps the results."""
 
     def __init__(self, jobs: list[Job]) -> None:
-        self._requests: deque[Request] = deque([*jobs, Stop()])
-        self.found: list[Result] = []
+        self._requests: deque[WorkerRequest] = deque([*jobs, Stop()])
+        self.found: list[WorkerResult] = []
         self.jobs: Any = self
         self.results: Any = self
 
-    def get(self, timeout: float | None = None) -> Request | None:
+    def get(self, timeout: float | None = None) -> WorkerRequest | None:
         return None if timeout == 0.0 else self._requests.popleft()
 
-    def put(self, result: Result) -> None:
+    def put(self, result: WorkerResult) -> None:
         self.found.append(result)
 
     def emit(self, record: Record) -> None:
         return None
 
-    def relink(self) -> bool:
+    def await_trainer(self) -> bool:
         return False
 
 

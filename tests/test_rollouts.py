@@ -11,11 +11,11 @@ import pytest
 
 from engine.context import StageFailed
 from engine.data.sequence import Sequence
-from engine.pending_jobs import Collector
-from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Prompt, Result, WeightRef
+from engine.pending_jobs import PendingJobs
+from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Prompt, WeightRef, WorkerResult
 from engine.training.replay import Rollouts
 from engine.training.rollouts import RolloutBatch, RolloutSchedule, reward, steps_on_version, version_for
-from engine.training.sources import held_batches, rollout_metrics
+from engine.training.sources import rollout_metrics, stored_batches
 from profiles.training import Grpo
 
 
@@ -25,7 +25,7 @@ class ScriptedWorker:
     def __init__(self, seed: int = 0) -> None:
         self.jobs: list[Job] = []
         self._random = random.Random(seed)
-        self._results: list[Result] = []
+        self._results: list[WorkerResult] = []
         self._ids = iter(range(1_000_000))
 
     def next_job_id(self) -> int:
@@ -33,7 +33,7 @@ class ScriptedWorker:
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
-        completions: list[Result] = [
+        completions: list[WorkerResult] = [
             completion(job, prompt.index, sample)
             for prompt in job.prompts[: job.wanted]
             for sample in range(job.samples)
@@ -41,7 +41,7 @@ class ScriptedWorker:
         self._random.shuffle(completions)
         self._results += [*completions, done(job)]
 
-    def poll(self, timeout: float) -> Iterable[Result]:
+    def poll(self, timeout: float) -> Iterable[WorkerResult]:
         taken, self._results = self._results[:5], self._results[5:]
         return taken
 
@@ -70,7 +70,7 @@ def schedule(
     worker: ScriptedWorker, settings: Grpo, held: dict[int, RolloutBatch] | None = None, first: int = 1
 ) -> RolloutSchedule:
     return RolloutSchedule(
-        Collector(worker), PROMPTS, settings, 7, "grpo", lambda ref: None, held or {}, first
+        PendingJobs(worker), PROMPTS, settings, 7, "grpo", lambda ref: None, held or {}, first
     )
 
 
@@ -152,14 +152,14 @@ def test_the_first_weights_are_not_asked_for_steps_that_are_behind() -> None:
 
 def test_batches_of_a_checkpoint_that_counted_from_zero_keep_their_updates() -> None:
     batch = RolloutBatch(3, 2, (), (), done(Job(0, "rollout", 3, weights(2), (), 1, None, 0)))  # type: ignore[arg-type]
-    assert held_batches({"rollouts": {3: batch}}) == {4: replace(batch, step=4)}
-    assert held_batches({"batches": {3: batch}}) == {3: batch}
-    assert held_batches({}) == {}
+    assert stored_batches({"rollouts": {3: batch}}) == {4: replace(batch, step=4)}
+    assert stored_batches({"batches": {3: batch}}) == {3: batch}
+    assert stored_batches({}) == {}
 
 
 def test_a_completion_sent_twice_counts_once() -> None:
     worker = ScriptedWorker()
-    collector = Collector(worker)
+    collector = PendingJobs(worker)
     rollouts = RolloutSchedule(collector, PROMPTS, settings(0), 7, "grpo", lambda ref: None, {})
     rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results.insert(0, completion(worker.jobs[0], 0, 0))

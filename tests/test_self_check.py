@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from engine.bench import agreement, families
 from engine.generators import transformers as generator
 from engine.startup import self_check
-from engine.startup.self_check import Request
+from engine.startup.self_check import CheckRequest
 from engine.training import attention, head, policy
 from engine.training.own_forward import own_logprobs, packed_logprobs
 from engine.training.policy import Policy
-from engine.training.self_check import PRECISIONS, Comparison, Tolerance, compare, probes, reference
+from engine.training.self_check import PRECISIONS, LogprobComparison, Tolerance, compare, probes, reference
 from engine.training.stage_check import checked_policy
 from engine.training.unsupported import UnsupportedModel
 
@@ -42,8 +42,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder
 
 
-def request(folder: Path, **changes: Any) -> Request:
-    asked = Request(str(folder), "main", True, True, gradient_checkpointing=True, max_model_len=64, threads=1)
+def request(folder: Path, **changes: Any) -> CheckRequest:
+    asked = CheckRequest(
+        str(folder), "main", True, True, gradient_checkpointing=True, max_model_len=64, threads=1
+    )
     return replace(asked, **changes)
 
 
@@ -136,7 +138,7 @@ def test_a_comparison_by_hand() -> None:
     own = [np.array([-1.0, -2.0], np.float32), np.array([-3.0], np.float32)]
     near = [np.array([-1.5, -2.0], np.float32), np.array([-3.25], np.float32)]
     found = compare(near, own)
-    assert found == Comparison(largest=0.5, mean=0.25, loss=2.25, own_loss=2.0)
+    assert found == LogprobComparison(largest=0.5, mean=0.25, loss=2.25, own_loss=2.0)
     assert found.fault(allowed) == ""
     figures = "max |Δ log-prob| 0.5, mean 0.25 (loss 2.25, the model's own 2); allowed "
     assert found.fault(Tolerance(0.25, 0.4)) == f"{figures}max 0.4, mean 0.25"

@@ -10,7 +10,7 @@ import stages_alone
 from stages_alone import HandWorker, prepared, train
 
 from engine.context import Context, StageFailed
-from engine.protocol.messages import Completion, Job, Result
+from engine.protocol.messages import Completion, Job, WorkerResult
 from engine.training import head, policy
 from store.home import RunFolder
 from store.records import Record, Scalar
@@ -77,7 +77,7 @@ def test_a_sampler_with_another_head_fails_the_stage_before_anything_moves(
     context, told = beginning(run, "sampler")
     true_answer = stages_alone.answer
 
-    def scaled(job: Job) -> list[Result]:
+    def scaled(job: Job) -> list[WorkerResult]:
         return [
             replace(result, logprobs=result.logprobs * 1.1) if isinstance(result, Completion) else result
             for result in true_answer(job)

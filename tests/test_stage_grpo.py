@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stages_alone import HandWorker, prepared, train
 
-from engine.protocol.messages import Completion, Result
+from engine.protocol.messages import Completion, WorkerResult
 from engine.stages.grpo import NOTHING_TO_LEARN
 from store.records import Event
 
@@ -24,7 +24,7 @@ SETTINGS = (
 class NeverRight(HandWorker):
     """A worker whose completions are all wrong."""
 
-    def poll(self, timeout: float) -> list[Result]:
+    def poll(self, timeout: float) -> list[WorkerResult]:
         return [
             replace(result, outcome="wrong") if isinstance(result, Completion) else result
             for result in super().poll(timeout)

@@ -13,8 +13,8 @@ from stages_alone import HandWorker, StopsAt, Waits, prepared, train
 
 from engine.context import Context, StopRequested
 from engine.digests import Digest
-from engine.ipc.link import Link
 from engine.ipc.step_control import StepControl
+from engine.ipc.worker_client import WorkerClient
 from engine.protocol.messages import Job
 from engine.training import checkpoint, tensor_image
 from engine.training.arm_training import Training
@@ -87,20 +87,20 @@ def test_a_stop_waits_for_no_answer_and_the_resumed_curves_lack_nothing(
     with pytest.raises(StopRequested):
         train(cut, arm, HandWorker(waits), StopsAt(boundary))
     saved = checkpoint.latest(cut.folder.checkpoints(arm))
-    assert saved is not None and checkpoint.carried(saved)
+    assert saved is not None and checkpoint.extra_weights(saved)
     before = set(curves(told))
     train(cut, arm, HandWorker())
     assert curves(told) == curves(expected)
     assert any(key not in before and key[0].endswith("val/pass_at_1") for key in curves(told))
     # No job needs the newest one's any more; an older one may have to stand in for it, and keeps them.
     newest = checkpoint.latest(cut.folder.checkpoints(arm))
-    assert newest is not None and not checkpoint.carried(newest)
+    assert newest is not None and not checkpoint.extra_weights(newest)
 
 
 class Orphaned(StepControl):
     """What a trainer whose supervisor dies before its boundary number `place` has for orders."""
 
-    def __init__(self, place: int, link: Link) -> None:
+    def __init__(self, place: int, link: WorkerClient) -> None:
         super().__init__(lambda notice: None, lambda: None)
         self._place = place
         self._link = link
@@ -119,7 +119,7 @@ def test_an_orphan_saves_what_its_worker_will_never_answer(run: Context) -> None
     for context in (straight, cut):
         context.folder.checkpoints("sft").unlink()
     train(straight, "sft", HandWorker())
-    link = Link()
+    link = WorkerClient()
     with pytest.raises(StopRequested):
         train(cut, "sft", link, Orphaned(5, link))
     saved = checkpoint.latest(cut.folder.checkpoints("sft"))

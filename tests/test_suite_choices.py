@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from engine.lm_eval_suite.choices import choices_of
-from engine.lm_eval_suite.rows import Leaf, rows
+from engine.lm_eval_suite.rows import RowOrigin, rows
 from mathrl_tui.core import answers
 from store.records import SCORED, Example
 
-LEAF = Leaf("base", 0, "t", "t", window=512)
+LEAF = RowOrigin("base", 0, "t", "t", window=512)
 PROMPT = "Ann saw Bo.\n\nAnn met Anna since"  # a worked example before the question
 
 

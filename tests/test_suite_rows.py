@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from engine.generators.interface import Generated
-from engine.lm_eval_suite.rows import Leaf, rows
+from engine.lm_eval_suite.rows import RowOrigin, rows
 from store.records import LOGLIKELIHOOD, SCORED
 
-LEAF = Leaf("base", 0, "t", "t")
+LEAF = RowOrigin("base", 0, "t", "t")
 
 
 def sample(number: int, **measures: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_a_generated_answer_has_its_tokens_and_says_where_it_was_cut() -> None:
     def answer(tokens: int, finish: Any) -> Generated:
         return Generated(0, 0, np.zeros(tokens, np.int32), np.zeros(tokens, np.float32), finish)
 
-    leaf = Leaf("base", 0, "hendrycks_math", "hendrycks_math_algebra")
+    leaf = RowOrigin("base", 0, "hendrycks_math", "hendrycks_math_algebra")
     texts = [("\\boxed{4}", 0.0), ("2 + 2 is", 0.0), ("I cannot", 0.0), ("4", 1.0)]
     ended = [answer(5, "stop"), answer(8, "length"), answer(3, "stop"), answer(8, "length")]
     generated = {(leaf.name, number): each for number, each in enumerate(ended)}

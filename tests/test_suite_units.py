@@ -11,8 +11,16 @@ from stage_context import lines_of, make_context
 from engine.context import StageFailed, StageIncomplete
 from engine.lm_eval_suite import units as suite
 from engine.lm_eval_suite.unmeasured import Tried, judge
-from engine.pending_jobs import Collector
-from engine.protocol.messages import JobFailed, Result, SuiteDone, SuiteJob, SuiteProgress, WeightRef, Work
+from engine.pending_jobs import PendingJobs
+from engine.protocol.messages import (
+    JobFailed,
+    SuiteDone,
+    SuiteJob,
+    SuiteProgress,
+    WeightRef,
+    Work,
+    WorkerResult,
+)
 from profiles import load
 from store.records import Example, Record, Scalar
 
@@ -29,7 +37,7 @@ class Worker:
         self.bad, self.steps, self.cut = bad, steps, cut or {}
         self.numbers = count(1)
         self.asked: list[str] = []
-        self.left: list[list[Result]] = []
+        self.left: list[list[WorkerResult]] = []
 
     def next_job_id(self) -> int:
         return next(self.numbers)
@@ -45,7 +53,7 @@ class Worker:
         rows = tuple(_row(arm, job.task.recorded, n, self.cut.get(name, 0) * (n == 0)) for n in range(2))
         self.left.append([SuiteDone(job.job_id, "suite", rows)])
 
-    def poll(self, timeout: float) -> list[Result]:
+    def poll(self, timeout: float) -> list[WorkerResult]:
         return self.left.pop(0) if timeout and self.left else []
 
 
@@ -61,7 +69,7 @@ def evaluate(home: Path, worker: Worker, told: list[Record] | None = None) -> No
     arms = [(profile.arm(name), WeightRef(name, 0, "folder")) for name in ARMS]
     every = suite.units(context, arms, [])
     try:
-        failures = suite.run(context, Collector(worker), suite.unfinished(context, every))
+        failures = suite.run(context, PendingJobs(worker), suite.unfinished(context, every))
         judge(Tried("suite tasks", len(every), failures))
     finally:
         if told is not None:

@@ -15,7 +15,7 @@ from engine.errors import LaunchError
 from engine.generators.transformers import TransformersGenerator
 from engine.lm_eval_suite import window
 from engine.lm_eval_suite.model import GeneratorModel
-from engine.lm_eval_suite.progress import Documents
+from engine.lm_eval_suite.progress import DocumentCounter
 from engine.plan import Step
 from engine.protocol.messages import WeightRef
 from engine.startup.preflight import check_suite
@@ -131,7 +131,7 @@ def test_every_kind_of_task_reports_its_documents_from_none_to_all(
 def test_documents_are_counted_once_all_their_requests_are_answered_and_reported_once_a_second() -> None:
     told: list[tuple[int, int]] = []
     now = [10.0]
-    documents = Documents(lambda done, total: told.append((done, total)), lambda: now[0])
+    documents = DocumentCounter(lambda done, total: told.append((done, total)), lambda: now[0])
     documents.expect([("a", 0), ("a", 0), ("a", 1), ("b", 0)])
     documents.answered(("a", 0))
     documents.answered(("a", 1))

@@ -9,7 +9,7 @@ import pytest
 from supervised import PATIENCE, assert_whole, events, make_run, records, states, supervise, until
 
 from engine.plan import Step
-from engine.supervisor.crew import Crew, Entries
+from engine.supervisor.engine_processes import EngineProcesses, EntryPoints
 from profiles import load
 from store.home import RunFolder
 from store.records import Event
@@ -79,22 +79,22 @@ class Worker:
     role = "worker"
     killed = False
 
-    def __init__(self, leaves_by: float | None = None) -> None:
-        self.leaves_by = leaves_by
+    def __init__(self, stop_deadline: float | None = None) -> None:
+        self.stop_deadline = stop_deadline
 
-    def dismiss(self, grace: float) -> None:
-        self.leaves_by = time.monotonic() + grace
+    def stop_within(self, grace: float) -> None:
+        self.stop_deadline = time.monotonic() + grace
 
     def kill(self) -> None:
         self.killed = True
 
 
-def crew_with(worker: Worker, folder: Path, *settings: str) -> Crew:
-    """A crew whose worker was started beside training."""
+def processes_with(worker: Worker, folder: Path, *settings: str) -> EngineProcesses:
+    """Processes of a run whose worker was started while a step still trains."""
     profile = load("demo", settings)
-    crew = Crew(Entries(), RunFolder(folder, "run"), profile, [Step("grpo", "grpo")])
-    crew.children["worker"] = worker  # type: ignore[assignment]
-    return crew
+    processes = EngineProcesses(EntryPoints(), RunFolder(folder, "run"), profile, [Step("grpo", "grpo")])
+    processes.children["worker"] = worker  # type: ignore[assignment]
+    return processes
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,18 @@ def test_a_worker_is_renewed_where_its_copies_would_lie_elsewhere(
     tmp_path: Path, settings: tuple[str, ...], expected: bool
 ) -> None:
     worker = Worker()
-    crew = crew_with(worker, tmp_path, *settings)
-    assert crew.renew_worker() == expected
-    assert (worker.leaves_by is not None) == expected
-    assert not crew.renew_worker()
+    processes = processes_with(worker, tmp_path, *settings)
+    assert processes.restart_worker_on_more_gpus() == expected
+    assert (worker.stop_deadline is not None) == expected
+    assert not processes.restart_worker_on_more_gpus()
 
 
 def test_who_was_told_to_end_and_does_not_is_killed_when_its_time_is_over(tmp_path: Path) -> None:
-    for leaves_by, killed in ((None, False), (time.monotonic() + 1000.0, False), (time.monotonic(), True)):
-        worker = Worker(leaves_by)
-        crew_with(worker, tmp_path).hasten()
+    for stop_deadline, killed in (
+        (None, False),
+        (time.monotonic() + 1000.0, False),
+        (time.monotonic(), True),
+    ):
+        worker = Worker(stop_deadline)
+        processes_with(worker, tmp_path).enforce_deadlines()
         assert worker.killed == killed

@@ -105,7 +105,7 @@ def test_evaluation_rows_that_are_lost_are_asked_again_and_the_log_says_so_once(
     (event,) = taken.events
     assert "the journal is damaged" in event.message
     assert "between sft/train/loss at step 2 and an answer of sft to b 0 at step 5" in event.message
-    new = [record for record in [*answers("a"), *answers("b")] if taken.past.known.add(record)]
+    new = [record for record in [*answers("a"), *answers("b")] if taken.summary.seen.add(record)]
     assert new == answers("a")  # what is known is kept once
     taken.journal.append([event, *new])
     taken.journal.close()
@@ -149,8 +149,8 @@ def test_a_journal_that_is_gone_comes_back_from_the_store(tmp_path: Path) -> Non
     shutil.rmtree(folder.journal)
     taken = take_over(folder)
     taken.journal.close()
-    assert taken.past.state == "done"
-    assert not any(map(taken.past.known.add, [*scalars(3), *answers("a")]))
+    assert taken.summary.state == "done"
+    assert not any(map(taken.summary.seen.add, [*scalars(3), *answers("a")]))
     (tmp_path / "store.duckdb").unlink()
     store = Store(tmp_path)
     store.settle()

@@ -28,7 +28,7 @@ from traced import (
 
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.teacher.collect import collect
 from engine.teacher.journal import AnswerJournal
@@ -234,7 +234,7 @@ def test_what_the_questions_do_not_follow_from_costs_nothing_again(
 
 @pytest.mark.parametrize("choice", ["drop", "keep", "mark"])
 def test_wrong_answers_by_setting(tmp_path: Path, source: Path, reliable: Teacher, choice: str) -> None:
-    rows = [*make_rows(10), Row("odd", "Ann has 50 apples. How many?", "#### 50", "50")]
+    rows = [*make_rows(10), DataRow("odd", "Ann has 50 apples. How many?", "#### 50", "50")]
     context, _ = context_for(tmp_path, reliable.url, source, f"traces.wrong_answers={choice}")
     traces, report = collect(context, rows)
     assert [trace.correct for trace in traces] == [True] * 10 + ([] if choice == "drop" else [False])

@@ -15,18 +15,18 @@ from fake_teacher import KEY
 from stage_context import gsm_row
 
 from engine.context import StageFailed
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.grading import grade
-from engine.teacher.body import Choice, body_of
+from engine.teacher.body import TracePart, body_of
 from engine.teacher.budget import Budget
 from engine.teacher.cleaning import clean, clean_answers
 from engine.teacher.given_up import allowed
-from engine.teacher.journal import Answer, AnswerJournal
+from engine.teacher.journal import AnswerJournal, TeacherAnswer
 from engine.teacher.key import KeyMissing, find_key, without_key
 from engine.teacher.own import own_solutions
 from engine.teacher.pace import Pace
-from engine.teacher.request import Refused, TryAgain, ask, read_reply, retry_after
+from engine.teacher.request import QuestionRefused, TryAgain, ask, read_reply, retry_after
 from profiles import load
 from store.env_file import read_env_file
 
@@ -36,12 +36,12 @@ BOX = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
 def test_the_journal_keeps_whole_lines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(number: int) -> Answer:
-        return Answer(f"q{number}", 0, "t\n\u2028é", "r", "stop", 10, 20)
+    def answer(number: int) -> TeacherAnswer:
+        return TeacherAnswer(f"q{number}", 0, "t\n\u2028é", "r", "stop", 10, 20)
 
     with AnswerJournal(tmp_path) as journal:
         journal.append(answer(1))
-        journal.append(Answer("q2", 0, "cut", "", "lost", 5, 7))
+        journal.append(TeacherAnswer("q2", 0, "cut", "", "lost", 5, 7))
         with pytest.raises(ValueError, match="answered before"):
             journal.append(answer(1))
         write = os.write
@@ -287,9 +287,9 @@ BODIES = [
 
 @pytest.mark.parametrize(("text", "reasoning", "finish", "choice", "expected"), BODIES)
 def test_the_body_of_a_trace(
-    text: str, reasoning: str, finish: str, choice: Choice, expected: tuple[str, str, bool]
+    text: str, reasoning: str, finish: str, choice: TracePart, expected: tuple[str, str, bool]
 ) -> None:
-    assert tuple(body_of(Answer("q", 0, text, reasoning, finish, 1, 1), choice)) == expected
+    assert tuple(body_of(TeacherAnswer("q", 0, text, reasoning, finish, 1, 1), choice)) == expected
 
 
 def test_how_many_may_fail_is_rounded_up() -> None:
@@ -309,7 +309,7 @@ def test_how_many_may_fail_is_rounded_up() -> None:
     "choice", [{"finish_reason": "content_filter"}, {"message": {"content": None, "refusal": "I cannot."}}]
 )
 def test_a_refusal_is_told_from_a_failure(choice: dict[str, Any]) -> None:
-    with pytest.raises(Refused, match="declined"):
+    with pytest.raises(QuestionRefused, match="declined"):
         read_reply(completion(**choice))
 
 
@@ -323,8 +323,8 @@ def test_an_answer_of_reasoning_alone_is_one() -> None:
 def test_real_reasoning_is_kept_line_by_line_and_ends_in_the_answer() -> None:
     profile = load("demo", [f"preprocess.system_prompt={BOX}"])
     for row in json.loads((SHARED / "data/deepseek_r1_sample.json").read_text()):
-        gold = Row("q", row["problem"], "", row["gtruth_answer"])
-        answer = Answer("q", 0, row["message_content"], row["message_thinking"], "stop", 1, 1)
+        gold = DataRow("q", row["problem"], "", row["gtruth_answer"])
+        answer = TeacherAnswer("q", 0, row["message_content"], row["message_thinking"], "stop", 1, 1)
         facts = {"model": "r1", "dollars": 0.0, "given_up": []}
         (trace,), report = clean_answers([gold], [answer], profile, facts)
         assert trace.correct and report["without_reasoning"]["count"] == 0
@@ -353,6 +353,6 @@ def test_cleaning_keeps_the_sense_of_real_answers() -> None:
 
 def test_own_solutions_are_named_as_such() -> None:
     row = gsm_row(0)
-    assert own_solutions([Row("train-00000", row["question"], row["answer"], "1")], BOX) == [
+    assert own_solutions([DataRow("train-00000", row["question"], row["answer"], "1")], BOX) == [
         Trace("train-00000", 0, "0 + 1 = 1\n\n\\boxed{1}", "1", correct=True, finished=True)
     ]

@@ -13,7 +13,7 @@ from traced import Teacher, context_for, failing, key, make_rows, reliable, sour
 
 from engine.context import StageFailed
 from engine.data import locations
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.teacher.collect import collect
 from engine.teacher.journal import AnswerJournal
 
@@ -22,7 +22,7 @@ def test_a_refused_question_is_reported_and_the_others_go_on(
     tmp_path: Path, source: Path, reliable: Teacher
 ) -> None:
     rows = make_rows(150)
-    rows[5] = Row("bad", "forbidden: how many?", "#### 1", "1")
+    rows[5] = DataRow("bad", "forbidden: how many?", "#### 1", "1")
     traces, report = collect(context_for(tmp_path, reliable.url, source)[0], rows)
     assert len(traces) == 149
     assert report["dropped"]["unanswered"] == {"count": 1, "examples": [{"ex_id": "bad", "text": ""}]}
@@ -37,7 +37,7 @@ def test_ten_questions_with_one_refusal_finish_and_it_is_never_asked_again(
 ) -> None:
     rows = make_rows(9)
     for number, word in enumerate(("forbidden", "filtered", "silent")):
-        asked = [*rows, Row(f"odd-{number}", f"{word}: how many, {number}?", "#### 1", "1")]
+        asked = [*rows, DataRow(f"odd-{number}", f"{word}: how many, {number}?", "#### 1", "1")]
         for attempt in range(2):
             context, told = context_for(tmp_path, reliable.url, source)
             traces, report = collect(context, asked)
@@ -54,7 +54,10 @@ def test_ten_questions_with_one_refusal_finish_and_it_is_never_asked_again(
 def test_more_refusals_than_allowed_fail_by_name_until_the_bar_is_set_lower(
     tmp_path: Path, source: Path, reliable: Teacher
 ) -> None:
-    rows = [*make_rows(8), *(Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(2))]
+    rows = [
+        *make_rows(8),
+        *(DataRow(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(2)),
+    ]
     for _ in range(2):
         with pytest.raises(
             StageFailed, match=r"2 of 10 .* 2 of them refused: bad-0 .*, bad-1 .*allows 1: raise it"
@@ -68,7 +71,7 @@ def test_more_refusals_than_allowed_fail_by_name_until_the_bar_is_set_lower(
 def test_what_failed_for_a_while_is_asked_again(tmp_path: Path, source: Path, reliable: Teacher) -> None:
     rows = [
         *make_rows(8),
-        *(Row(f"busy-{n}", f"later: how many, {n}?", "#### 1", str(n + 1)) for n in range(2)),
+        *(DataRow(f"busy-{n}", f"later: how many, {n}?", "#### 1", str(n + 1)) for n in range(2)),
     ]
     once = context_for(tmp_path, reliable.url, source, "traces.attempts=1")[0]
     with pytest.raises(
@@ -83,7 +86,7 @@ def test_a_teacher_that_refuses_everything_has_refused_nothing(
     tmp_path: Path, source: Path, reliable: Teacher
 ) -> None:
     """Such as an account that is blocked: questions stay open until some question is answered."""
-    rows = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(3)]
+    rows = [DataRow(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(3)]
     with pytest.raises(StageFailed, match="none of 3 questions got an answer: bad-0"):
         collect(context_for(tmp_path, reliable.url, source)[0], rows)
     with pytest.raises(StageFailed, match="none of 3 questions"):
@@ -95,7 +98,7 @@ def test_reasoning_becomes_the_trace_wherever_the_teacher_puts_it(
     tmp_path: Path, source: Path, reliable: Teacher
 ) -> None:
     words = ("boxonly", "thinks", "renamed", "plainly")
-    rows = [Row(word, f"{word}: one more than 52?", "#### 53", "53") for word in words]
+    rows = [DataRow(word, f"{word}: one more than 52?", "#### 53", "53") for word in words]
     traces, report = collect(context_for(tmp_path, reliable.url, source)[0], rows)
     reasoned = "52 and one is 53.\n\n\\boxed{53}"
     said = "There are 52 and one more, so 52 + 1 = 53.\n\n\\boxed{53}"
@@ -136,7 +139,7 @@ def test_refusals_that_are_left_for_the_next_attempt_do_not_hold_it_up(
 ) -> None:
     rows = make_rows(700)
     collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    refused = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(6)]
+    refused = [DataRow(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(6)]
     traces, report = collect(context_for(tmp_path, reliable.url, source)[0], [*rows, *refused])
     assert (len(traces), report["dropped"]["unanswered"]["count"]) == (700, 6)
 
@@ -145,7 +148,7 @@ def test_refusals_before_the_first_answer_neither_end_the_stage_nor_waste_what_i
     tmp_path: Path, source: Path, reliable: Teacher
 ) -> None:
     """A refusal takes no time, and an answer takes long: with many in flight, refusals come first."""
-    refused = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(8)]
+    refused = [DataRow(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(8)]
     settings = ("traces.max_failed=0.5", "traces.concurrency=12")
     for asked_now in (38, 0):
         context, _ = context_for(tmp_path, reliable.url, source, *settings)
@@ -160,7 +163,7 @@ def test_a_teacher_that_begins_to_refuse_everything_has_refused_nothing(
     """Some providers send HTTP 400 when the balance is used up: those questions are asked again later."""
     rows = make_rows(5)
     collect(context_for(tmp_path, reliable.url, source)[0], rows)
-    blocked = [Row(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(60)]
+    blocked = [DataRow(f"bad-{n}", f"forbidden: how many, {n}?", "#### 1", "1") for n in range(60)]
     settings = ("traces.concurrency=2", "traces.max_failed=1")
     with pytest.raises(StageFailed, match=r"answered none of 2\d questions in a row"):
         collect(context_for(tmp_path, reliable.url, source, *settings)[0], [*rows, *blocked])

@@ -22,7 +22,7 @@ from engine.protocol.messages import WeightRef
 from engine.training import checkpoint, checkpoint_writer, tensor_image
 from engine.training.checkpoint_writer import CheckpointWriter
 from engine.training.direct_io import aligned, write_durably
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.packing import pack
 from engine.training.policy import Policy
 from engine.training.tensor_image import TensorImage
@@ -33,7 +33,7 @@ DTYPES = ("float32", "bfloat16")
 SETTINGS = Sft(learning_rate=3e-3, warmup_steps=3, schedule="cosine")
 
 
-def train(policy: Policy, optimizer: Optimizer, first: int, last: int) -> list[float]:
+def train(policy: Policy, optimizer: MasterAdamW, first: int, last: int) -> list[float]:
     """Steps whose batches hang on every global generator; gives the exact losses."""
     losses = []
     items = random_sequences(40)
@@ -66,7 +66,7 @@ def go_on(root: Path) -> None:
         folder = checkpoint.latest(root / dtype)
         assert folder is not None
         policy = Policy.load(folder, compute_dtype=dtype)
-        optimizer = Optimizer(policy.precision, SETTINGS, 10)
+        optimizer = MasterAdamW(policy.precision, SETTINGS, 10)
         state = checkpoint.load(folder, optimizer)
         losses = state["losses"].tolist() + train(policy, optimizer, 5, 10)
         torch.save((losses, dict(policy.precision.masters)), root / f"{dtype}.pt")
@@ -76,10 +76,10 @@ def ten_straight_and_five_saved(root: Path, dtype: str) -> Outcome:
     """Losses and masters of ten steps; a second run leaves a checkpoint after its fifth."""
     straight = Policy(tiny_model(), compute_dtype=dtype)
     seed_everything(7)
-    losses = train(straight, Optimizer(straight.precision, SETTINGS, 10), 0, 10)
+    losses = train(straight, MasterAdamW(straight.precision, SETTINGS, 10), 0, 10)
 
     policy = Policy(tiny_model(), compute_dtype=dtype)
-    optimizer = Optimizer(policy.precision, SETTINGS, 10)
+    optimizer = MasterAdamW(policy.precision, SETTINGS, 10)
     seed_everything(7)
     first = train(policy, optimizer, 0, 5)
     writer = CheckpointWriter(root / dtype, keep=2)
@@ -188,13 +188,13 @@ def test_a_bare_model_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     policy = Policy(tiny_model())
     policy.save_config(tmp_path)
     with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
-        checkpoint.load(tmp_path, Optimizer(policy.precision, SETTINGS, 1))
+        checkpoint.load(tmp_path, MasterAdamW(policy.precision, SETTINGS, 1))
 
 
 def test_a_checkpoint_is_a_model_for_anyone(tmp_path: Path) -> None:
     policy = Policy(tiny_model())
     writer = CheckpointWriter(tmp_path, 1)
-    writer.save(1, policy, None, Optimizer(policy.precision, SETTINGS, 1), {})
+    writer.save(1, policy, None, MasterAdamW(policy.precision, SETTINGS, 1), {})
     writer.close()
     folder = checkpoint.path_of(tmp_path, 1)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
@@ -266,11 +266,11 @@ def test_lent_weights_travel_in_the_checkpoint_and_are_given_back(tmp_path: Path
     with pytest.raises(KeyError, match="not published"):
         publisher.release(older)
     publisher.publish("grpo", 50, [("weight", torch.zeros(7))])  # into the same slot
-    ((version, path),) = checkpoint.carried(checkpoint.path_of(tmp_path / "root", 50)).items()
+    ((version, path),) = checkpoint.extra_weights(checkpoint.path_of(tmp_path / "root", 50)).items()
     assert version == 49
     assert read_weights(WeightRef("grpo", 49, str(path)))["weight"].tolist() == list(range(7))
-    checkpoint.drop_carried(tmp_path / "root")
-    assert checkpoint.carried(path.parent) == {}
+    checkpoint.drop_extra_weights(tmp_path / "root")
+    assert checkpoint.extra_weights(path.parent) == {}
 
 
 def test_a_last_checkpoint_does_not_wait_for_pages_to_be_locked(
@@ -309,7 +309,7 @@ def test_room_that_was_made_ahead_is_what_the_first_save_copies_to(
         return aligned(size)
 
     policy = Policy(tiny_model())
-    optimizer = Optimizer(policy.precision, SETTINGS, 10)
+    optimizer = MasterAdamW(policy.precision, SETTINGS, 10)
     train(policy, optimizer, 0, 1)
     writer = CheckpointWriter(tmp_path, 1)
     monkeypatch.setattr(tensor_image, "aligned", counted)

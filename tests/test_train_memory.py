@@ -13,7 +13,7 @@ from engine.context import StageFailed
 from engine.stages.sft import update
 from engine.training.memory import TokenBudget, found_budget
 from engine.training.oom import fail_if_half_was_too_much
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.packing import Packed
 from engine.training.policy import Policy
 from profiles.training import Sft
@@ -99,7 +99,7 @@ def sft_step(root: Path, fails: bool, said: list[str]) -> tuple[dict[str, float]
         policy=policy,
         step=0,
         budget=TokenBudget(100 if fails else 50, root, "sft", torch.device("cpu"), said.append),
-        move=Optimizer(policy.precision, Sft(), 3).step,
+        move=MasterAdamW(policy.precision, Sft(), 3).step,
         device=torch.device("cpu"),
     )
     return update(training, random_sequences(6)), policy.precision.masters  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import torch
 from tiny_models import random_sequences, tiny_model
 from torch import nn
 
-from engine.training.optimizer import Optimizer, learning_rate
+from engine.training.optimizer import MasterAdamW, learning_rate
 from engine.training.packing import lay_out
 from engine.training.policy import Policy
 from engine.training.precision import CopiedMasters, PlainMasters
@@ -43,7 +43,7 @@ def test_updates_are_torchs_adamw_with_clipping_and_no_decay_on_vectors() -> Non
         learning_rate=0.01, schedule="constant", warmup_steps=0, weight_decay=0.5, max_grad_norm=1.0
     )
     network, oracle = Quadratic(), Quadratic()
-    optimizer = Optimizer(PlainMasters(network), settings, 10)
+    optimizer = MasterAdamW(PlainMasters(network), settings, 10)
     groups = [{"params": [oracle.matrix]}, {"params": [oracle.vector], "weight_decay": 0.0}]
     expected = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), weight_decay=0.5, foreach=False)
     for step in range(4):
@@ -65,7 +65,7 @@ def test_an_update_of_1e6_moves_masters_where_pure_bf16_stands_still() -> None:
     network, pure = Quadratic(), Quadratic().to(torch.bfloat16)
     masters = CopiedMasters(network, torch.bfloat16)
     settings = Sft(learning_rate=1e-6, schedule="constant", warmup_steps=0)
-    optimizer = Optimizer(masters, settings, 4000)
+    optimizer = MasterAdamW(masters, settings, 4000)
     naive = torch.optim.AdamW(pure.parameters(), lr=1e-6, weight_decay=0.0)
     for _ in range(20):
         for model in (network, pure):
@@ -85,7 +85,7 @@ def test_an_update_of_1e6_moves_masters_where_pure_bf16_stands_still() -> None:
 
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     network = Quadratic()
-    optimizer = Optimizer(PlainMasters(network), Sft(learning_rate=0.1, warmup_steps=0), 10)
+    optimizer = MasterAdamW(PlainMasters(network), Sft(learning_rate=0.1, warmup_steps=0), 10)
     network.matrix.grad, network.vector.grad = torch.full((2, 2), torch.inf), torch.ones(2)
     assert not math.isfinite(optimizer.step().grad_norm)
     assert torch.equal(network.matrix, torch.ones(2, 2)) and torch.equal(network.vector, torch.ones(2))
@@ -96,7 +96,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 def test_training_learns_a_batch_by_heart(dtype: str) -> None:
     policy = Policy(tiny_model(), compute_dtype=dtype)
     settings = Sft(learning_rate=0.01, schedule="constant", warmup_steps=5)
-    optimizer = Optimizer(policy.precision, settings, 100)
+    optimizer = MasterAdamW(policy.precision, settings, 100)
     packed = lay_out(random_sequences(4), range(4))
     losses = []
     for _ in range(60):

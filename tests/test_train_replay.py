@@ -17,8 +17,8 @@ from engine.context import StageFailed
 from engine.data.recorded import PRUNED, missing_rollouts, recorded_steps, step_path
 from engine.data.sequence import Sequence
 from engine.training import replay
-from engine.training.recorder import Recorder
 from engine.training.replay import Rollouts
+from engine.training.rollout_recorder import RolloutRecorder
 from profiles.training import Grpo
 
 ROLLOUTS = Rollouts(
@@ -124,7 +124,7 @@ def test_the_oldest_steps_go_when_the_budget_is_spent_and_the_refusal_names_them
     folder = tmp_path / "rollouts" / "grpo"
     replay.record(folder, sampled(1))
     size = step_path(folder, 1).stat().st_size
-    recorder = Recorder(folder, 3.5 * size / 1e9)
+    recorder = RolloutRecorder(folder, 3.5 * size / 1e9)
     for step in range(2, 8):
         recorder.record(sampled(step))
     recorder.wait()
@@ -142,7 +142,7 @@ def test_a_resumed_run_counts_what_is_there_and_the_newest_step_stays_whatever_i
 ) -> None:
     for step in range(1, 6):
         replay.record(tmp_path, sampled(step))
-    resumed = Recorder(tmp_path, 1e-9)  # one byte
+    resumed = RolloutRecorder(tmp_path, 1e-9)  # one byte
     resumed.record(sampled(4))  # the checkpoint was of step 3
     resumed.wait()
     assert recorded_steps(tmp_path) == [4, 5]
@@ -152,7 +152,7 @@ def test_a_resumed_run_counts_what_is_there_and_the_newest_step_stays_whatever_i
 
 
 def test_without_a_bound_everything_stays(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, 0.0)
+    recorder = RolloutRecorder(tmp_path, 0.0)
     for step in range(1, 4):
         recorder.record(sampled(step))
     recorder.wait()
@@ -160,7 +160,7 @@ def test_without_a_bound_everything_stays(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_fails_the_stage_and_leaves_no_draft(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, 0.0)
+    recorder = RolloutRecorder(tmp_path, 0.0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
     try:
@@ -177,9 +177,9 @@ def test_a_disk_without_room_fails_the_stage_and_leaves_no_draft(tmp_path: Path)
 RECORDS = """
 import sys
 from pathlib import Path
-from engine.training.recorder import Recorder
+from engine.training.rollout_recorder import RolloutRecorder
 from test_train_replay import sampled
-recorder = Recorder(Path(sys.argv[1]), float(sys.argv[2]))
+recorder = RolloutRecorder(Path(sys.argv[1]), float(sys.argv[2]))
 for step in range(1, 1000):
     recorder.record(sampled(step))
     print(step, flush=True)

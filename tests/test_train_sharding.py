@@ -18,7 +18,7 @@ from engine.machine import ranks
 from engine.protocol.messages import JobFailed
 from engine.training import checkpoint
 from engine.training.checkpoint_writer import CheckpointWriter
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.packing import lay_out, pack
 from engine.training.policy import Policy
 from profiles.training import Sft
@@ -35,7 +35,7 @@ def train(rank: int, world: int, dtype: str) -> tuple[dict[str, torch.Tensor], d
     """
     torch.set_num_threads(1)
     policy = Policy(tiny_model(), compute_dtype=dtype)
-    optimizer = Optimizer(policy.precision, SETTINGS, STEPS)
+    optimizer = MasterAdamW(policy.precision, SETTINGS, STEPS)
     norms = []
     for step in range(STEPS):
         items = random_sequences(12 if step < STEPS - 1 else 1)
@@ -46,21 +46,21 @@ def train(rank: int, world: int, dtype: str) -> tuple[dict[str, torch.Tensor], d
             (loss / tokens).backward()
             total += float(loss.detach()) / tokens
         norms.append(optimizer.step().grad_norm)
-    metrics = ranks.merged({"loss": total, "rank/max": float(rank)})
+    metrics = ranks.reduce_metrics({"loss": total, "rank/max": float(rank)})
     return dict(policy.named_weights()), metrics, norms
 
 
 def save_and_take_up(rank: int, root: Path) -> None:
     """Every rank writes its shard of a checkpoint, and takes it up into a model that starts elsewhere."""
     policy = Policy(tiny_model())
-    optimizer = Optimizer(policy.precision, SETTINGS, STEPS)
+    optimizer = MasterAdamW(policy.precision, SETTINGS, STEPS)
     policy.cross_entropy(lay_out(random_sequences(3), range(3)))[0].backward()
     optimizer.step()
     writer = CheckpointWriter(root, keep=1)
     writer.save(1, policy, None, optimizer, {"rank": rank})
     folder = checkpoint.path_of(root, 1)
     other = Policy(tiny_model(seed=5))
-    assert checkpoint.load(folder, Optimizer(other.precision, SETTINGS, STEPS)) == {"rank": rank}
+    assert checkpoint.load(folder, MasterAdamW(other.precision, SETTINGS, STEPS)) == {"rank": rank}
     for name, master in other.precision.masters.items():
         assert torch.equal(master, policy.precision.masters[name])
     named = dict(policy.named_weights())  # every rank gathers
@@ -115,8 +115,8 @@ def hear_the_same(rank: int) -> None:
 def child(rank: int, world: int, folder: str) -> None:
     ranks.join(rank, world, "cpu", Path(folder) / "meeting")
     hear_the_same(rank)
-    assert ranks.united({rank: rank}) == {0: 0, 1: 1}
-    assert ranks.least(7 - rank) == 6
+    assert ranks.gather({rank: rank}) == {0: 0, 1: 1}
+    assert ranks.all_min(7 - rank) == 6
     results = {dtype: train(rank, world, dtype) for dtype in NEAR}
     save_and_take_up(rank, Path(folder) / "checkpoints")
     if rank == 0:

@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.word_problems import TEMPLATES, THINGS, Split, endless, problems
 from engine.grading import grade
 
@@ -71,7 +71,7 @@ def test_rows_are_distinct_and_follow_from_the_seed_in_another_process() -> None
 
 
 def test_every_template_is_used_in_both_splits() -> None:
-    def shape(row: Row) -> str:
+    def shape(row: DataRow) -> str:
         return re.sub(r"\d+", "N", skeleton(row.question))
 
     for split in ("train", "test"):

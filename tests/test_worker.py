@@ -26,11 +26,11 @@ from engine.protocol.messages import (
     JobDone,
     JobFailed,
     Prompt,
-    Request,
-    Result,
     Sampling,
     Stop,
     WeightRef,
+    WorkerRequest,
+    WorkerResult,
     completion_seed,
 )
 from engine.weight_sync.slots import TornWeights
@@ -46,10 +46,10 @@ class Answers:
     """The trainer's end of the results."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
-        self._receiver: Receiver[Result] = Receiver(connection)
+        self._receiver: Receiver[WorkerResult] = Receiver(connection)
         self.close = self._receiver.close
 
-    def get(self) -> Result:
+    def get(self) -> WorkerResult:
         result = self._receiver.get()
         assert result is not None, "the worker is silent"
         return result
@@ -60,9 +60,11 @@ class Child:
 
     def __init__(self) -> None:
         self.emitted: list[Record] = []
-        self.links: queue.SimpleQueue[tuple[Receiver[Request], Sender[Result]] | None] = queue.SimpleQueue()
+        self.links: queue.SimpleQueue[tuple[Receiver[WorkerRequest], Sender[WorkerResult]] | None] = (
+            queue.SimpleQueue()
+        )
         self.trainer = self.link()
-        self.relink()
+        self.await_trainer()
 
     def link(self) -> tuple[Connection[Any, Any], Answers]:
         """A new trainer's ends: where jobs are sent and where results come out."""
@@ -71,7 +73,7 @@ class Child:
         self.links.put((Receiver(job_reader), Sender(result_writer)))
         return job_writer, Answers(result_reader)
 
-    def relink(self) -> bool:
+    def await_trainer(self) -> bool:
         found = self.links.get(timeout=DEADLINE)
         if found is None:
             return False
@@ -136,12 +138,12 @@ def job(job_id: int, **changes: Any) -> Job:
     return Job(job_id, **(fields | changes))
 
 
-def served(generator: Scripted, *jobs: Request) -> tuple[list[Result], Child]:
+def served(generator: Scripted, *jobs: WorkerRequest) -> tuple[list[WorkerResult], Child]:
     """What the worker answers to `jobs` and a Stop, all of which are there when it starts."""
     child = Child()
     for request in jobs:
         child.trainer[0].send(request)
-    results: list[Result] = []
+    results: list[WorkerResult] = []
     worker = threading.Thread(target=Worker(child, lambda: generator).serve)
     worker.start()
     while sum(not isinstance(result, Completion) for result in results) < len(jobs):
@@ -312,11 +314,11 @@ class ProcessChild:
     def __init__(
         self, jobs: Connection[Any, Any], results: Connection[Any, Any], events: Connection[Any, Any]
     ) -> None:
-        self.jobs: Receiver[Request] = Receiver(jobs)
-        self.results: Sender[Result] = Sender(results)
+        self.jobs: Receiver[WorkerRequest] = Receiver(jobs)
+        self.results: Sender[WorkerResult] = Sender(results)
         self.emit = events.send
 
-    def relink(self) -> bool:
+    def await_trainer(self) -> bool:
         return False
 
 
@@ -349,7 +351,7 @@ def test_a_worker_process_serves_published_weights_from_shared_memory(tmp_path: 
     references = (WeightRef("base", 0, str(base)), published, WeightRef("grpo", 7, published.location))
     for number, weights in enumerate(references):
         job_writer.send(Job(number, "validation", 0, weights, prompts, 1, sampling, seed=3))
-    results: list[Result] = [result_reader.recv() for _ in range(5)]
+    results: list[WorkerResult] = [result_reader.recv() for _ in range(5)]
     job_writer.send(Stop())
     process.join(DEADLINE)
     publisher.close()

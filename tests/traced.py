@@ -15,7 +15,7 @@ from fake_teacher import KEY
 from stage_context import gsm_row, make_context
 
 from engine.context import Context
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from profiles import Profile, load
 from store.records import Record
 
@@ -75,9 +75,11 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def make_rows(count: int) -> list[Row]:
+def make_rows(count: int) -> list[DataRow]:
     made = (gsm_row(number) for number in range(count))
-    return [Row(f"train-{n:05d}", row["question"], row["answer"], str(n + 1)) for n, row in enumerate(made)]
+    return [
+        DataRow(f"train-{n:05d}", row["question"], row["answer"], str(n + 1)) for n, row in enumerate(made)
+    ]
 
 
 def profile_for(url: str, source: Path, *overrides: str) -> Profile:

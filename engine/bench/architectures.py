@@ -41,7 +41,7 @@ GRADIENT_TOLERANCE = 1e-3
 
 
 @dataclass(slots=True)
-class Row:
+class FamilyResult:
     """Results for one family; a difference is NaN if the family was rejected before it was measured.
 
     Attributes:
@@ -84,10 +84,10 @@ def sequences(count: int = 6, longest: int = 40) -> list[Sequence]:
     ]
 
 
-def compare(family: str, folder: Path) -> Row:
+def compare(family: str, folder: Path) -> FamilyResult:
     """Measure one family on a model that is saved in `folder`."""
     model = families.make(family, folder)
-    row = Row(family, model.config.model_type)
+    row = FamilyResult(family, model.config.model_type)
     oracle: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     nn.Module.eval(oracle)
     try:
@@ -104,7 +104,7 @@ def compare(family: str, folder: Path) -> Row:
     return row
 
 
-def _train(row: Row, policy: Policy, oracle: PreTrainedModel, items: Items[Sequence]) -> None:
+def _train(row: FamilyResult, policy: Policy, oracle: PreTrainedModel, items: Items[Sequence]) -> None:
     packed = lay_out(items, range(len(items)))
     loss, tokens = policy.cross_entropy(packed)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -136,7 +136,7 @@ def _gradient_error(model: PreTrainedModel, oracle: PreTrainedModel) -> float:
     )
 
 
-def _sample(row: Row, generator: TransformersGenerator, oracle: PreTrainedModel) -> None:
+def _sample(row: FamilyResult, generator: TransformersGenerator, oracle: PreTrainedModel) -> None:
     """Score greedy and sampled completions with a plain full forward pass.
 
     Each prompt has several completions.
@@ -172,7 +172,7 @@ def own_logprobs(oracle: PreTrainedModel, ids: NDArray[np.int32], prompt: int) -
     return logits.log_softmax(-1).gather(-1, tokens[prompt:, None])[:, 0]
 
 
-def table(rows: Items[Row]) -> str:
+def table(rows: Items[FamilyResult]) -> str:
     """Format rows as a Markdown table."""
     lines = [
         "| family | model type | loss, transformers | loss, ours | max Δ log-prob, training | gradient error "

@@ -25,7 +25,7 @@ import torch
 from engine.bench.shapes import QWEN_1_5B, Shape
 from engine.training import checkpoint
 from engine.training.checkpoint_writer import CheckpointWriter
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.policy import Policy
 from profiles.training import Sft
 
@@ -33,7 +33,7 @@ from profiles.training import Sft
 def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str, float]]:
     """Return the seconds that each of `count` checkpoints held the trainer and took, and its gigabytes."""
     policy = Policy(shape.model(device), device, "bfloat16")
-    optimizer = Optimizer(policy.precision, Sft(), count)
+    optimizer = MasterAdamW(policy.precision, Sft(), count)
     for master in policy.precision.masters.values():
         master.grad = torch.zeros_like(master)
     # After this step the optimizer has moments.

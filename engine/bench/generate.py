@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import tempfile
 import time
 from collections import deque
@@ -34,6 +33,7 @@ import profiles
 from engine.bench.shapes import SHAPES, Shape
 from engine.bench.train import environment
 from engine.generators.interface import Generated, GenerationRequest
+from engine.machine.spawn import SPAWN, process_of
 from engine.protocol.messages import Sampling, WeightRef, derived_seed
 from engine.weight_sync.weights import WeightPublisher
 from profiles import Profile
@@ -47,7 +47,7 @@ COMPARED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class BenchTask:
     """A request to the worker: `weights` to load, then `requests` to generate.
 
     The time of its reply is measured.
@@ -59,7 +59,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class BenchReply:
     """Results of a task; times are seconds of CLOCK_MONOTONIC, which all processes share.
 
     `first` is the time of the first completion.
@@ -83,7 +83,7 @@ def worker(profile: Profile, source: str, answer: Connection[Any, Any]) -> None:
         for finished in generator.generate(deque(task.requests), task.sampling):
             generated += finished
             first = first or (time.monotonic() if finished else 0.0)
-        answer.send(Reply(loaded, first, time.monotonic(), generated))
+        answer.send(BenchReply(loaded, first, time.monotonic(), generated))
     generator.close()
 
 
@@ -107,9 +107,8 @@ class Bench:
         tokenizer(folder)
         self.publisher = WeightPublisher(f"bench-{folder.name}")
         self._version = 0
-        spawn = multiprocessing.get_context("spawn")
-        self._worker, there = spawn.Pipe()
-        self.process = spawn.Process(target=worker, args=(self._profile(), str(folder), there))
+        self._worker, there = SPAWN.Pipe()
+        self.process = process_of("worker", worker, self._profile(), str(folder), there)
         self.process.start()
         there.close()
 
@@ -135,7 +134,7 @@ class Bench:
         began = time.monotonic()
         weights = self.publisher.publish("bench", self._version, self.model.named_parameters())
         published = time.monotonic()
-        reply = self.ask(Task(weights, requests(self.shape, 1, 1), Sampling(0.0, 1)))
+        reply = self.ask(BenchTask(weights, requests(self.shape, 1, 1), Sampling(0.0, 1)))
         self.publisher.release(weights)
         self._version += 1
         return {
@@ -150,7 +149,7 @@ class Bench:
         The completions include log-probs.
         """
         began = time.monotonic()
-        reply = self.ask(Task(None, requests(self.shape, count, GROUP), sampling))
+        reply = self.ask(BenchTask(None, requests(self.shape, count, GROUP), sampling))
         tokens = sum(len(done.token_ids) for done in reply.generated)
         seconds = reply.done - began
         return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
@@ -158,7 +157,7 @@ class Bench:
     def numerics(self, sampling: Sampling) -> dict[str, float]:
         """Compare the worker's completions with transformers' forward pass."""
         asked = requests(self.shape, COMPARED, 1)
-        reply = self.ask(Task(None, asked, sampling))
+        reply = self.ask(BenchTask(None, asked, sampling))
         prompts = {request.prompt: request.token_ids for request in asked}
         gaps, likeliest, whole, apart = [], [], [], []
         for done in reply.generated:
@@ -179,9 +178,9 @@ class Bench:
             "completions_likeliest_throughout": float(np.mean(whole)),
         }
 
-    def ask(self, task: Task) -> Reply:
+    def ask(self, task: BenchTask) -> BenchReply:
         self._worker.send(task)
-        reply: Reply = self._worker.recv()
+        reply: BenchReply = self._worker.recv()
         return reply
 
     def close(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Case(NamedTuple):
     correct: bool
 
 
-class Result(NamedTuple):
+class GraderResult(NamedTuple):
     """Verdicts of one grader on one file's cases.
 
     Times are in seconds.
@@ -81,14 +81,14 @@ def _solutions(rows: list[dict[str, Any]]) -> Iterator[Case]:
             yield Case(text, other, False)
 
 
-def measure(cases: Sequence[Case], verdict: Callable[[Case], bool]) -> Result:
+def measure(cases: Sequence[Case], verdict: Callable[[Case], bool]) -> GraderResult:
     """Run `verdict` on every case and measure the time of each."""
     verdicts, seconds = [], []
     for case in cases:
         started = time.perf_counter()
         verdicts.append(verdict(case))
         seconds.append(time.perf_counter() - started)
-    return Result(cases, verdicts, seconds)
+    return GraderResult(cases, verdicts, seconds)
 
 
 def ours(case: Case) -> bool:

@@ -19,7 +19,7 @@ from engine.machine import ranks
 from engine.training import head
 from engine.training.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
 from engine.training.memory import found_budget
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.packing import Packed, pack
 from engine.training.policy import Policy
 from profiles.training import Sft
@@ -65,11 +65,11 @@ def speed(
     return result
 
 
-def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, Optimizer, int]:
+def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, MasterAdamW, int]:
     """Return a policy (bf16 on a GPU), its optimizer and parameter count."""
     policy = Policy(shape.model(device), device, "float32" if device == "cpu" else "bfloat16", checkpointing)
     parameters = sum(weight.numel() for weight in policy.model.parameters())
-    return policy, Optimizer(policy.precision, SETTINGS, 1000), parameters
+    return policy, MasterAdamW(policy.precision, SETTINGS, 1000), parameters
 
 
 def sft(
@@ -97,7 +97,7 @@ def sft(
     seconds = timed(device, step, steps)
     outcome = speed(shape, device, parameters, items, seconds) | {"budget": allowed, "ranks": ranks.world()}
     ends = {"first_loss": float(losses[0]), "last_loss": float(losses[-1])}
-    return outcome | ranks.merged(ends)
+    return outcome | ranks.reduce_metrics(ends)
 
 
 def sft_sharded(shape: Shape, device: str, budget: int, count: int = 1) -> dict[str, Any]:

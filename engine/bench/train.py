@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import time
@@ -29,11 +28,12 @@ from types import TracebackType
 from typing import Any
 
 from engine.bench.shapes import QWEN_1_5B, TINY, Shape
+from engine.machine.spawn import SPAWN, process_of
 
-Part = Callable[[Shape, str], dict[str, Any]]
+BenchPart = Callable[[Shape, str], dict[str, Any]]
 
 
-def parts(scale: int, ranks: int) -> dict[str, Part]:
+def parts(scale: int, ranks: int) -> dict[str, BenchPart]:
     """Return every part by name; token budgets are thousands × `scale`.
 
     The most important parts come first, those with several `ranks` last.
@@ -95,9 +95,8 @@ def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> di
 
     It is an `error` if the part failed or took longer than `limit` seconds.
     """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(name, tiny, device, ranks, there))
+    here, there = SPAWN.Pipe(duplex=False)
+    process = process_of(name, _child, name, tiny, device, ranks, there)
     process.start()
     there.close()
     came = wait([here], timeout=limit)

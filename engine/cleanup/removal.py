@@ -27,11 +27,11 @@ from store.locks import LockBusy, is_locked, locked
 from store.private import make_folder, write_text
 from store.removal import RemovalRefused, remove
 
-What = Literal["all", "rollouts", "optimizer"]
+RemovedPart = Literal["all", "rollouts", "optimizer"]
 PATIENCE = 5.0  # seconds for the store's locks
 LOCK_PATIENCE = 1.0  # others test a run's lock by taking it for some microseconds
 
-__all__ = ["RemovalRefused", "What", "chosen", "discard", "held", "needed_by", "remove_runs", "sizes"]
+__all__ = ["RemovalRefused", "RemovedPart", "chosen", "discard", "held", "needed_by", "remove_runs", "sizes"]
 
 
 def sizes(home: Path, run_id: str) -> Counter[str]:
@@ -44,7 +44,7 @@ def sizes(home: Path, run_id: str) -> Counter[str]:
     return found
 
 
-def chosen(kinds: Counter[str], what: What) -> int:
+def chosen(kinds: Counter[str], what: RemovedPart) -> int:
     """Return the bytes that the removal of `what` frees."""
     return sum(kinds.values()) if what == "all" else kinds[ROLLOUTS if what == "rollouts" else OPTIMIZER]
 
@@ -59,7 +59,7 @@ def needed_by(home: Path, run_ids: Sequence[str]) -> list[str]:
     ]
 
 
-def remove_runs(home: Path, run_ids: Sequence[str], what: What) -> None:
+def remove_runs(home: Path, run_ids: Sequence[str], what: RemovedPart) -> None:
     """Remove `what` of runs.
 
     Raises: RemovalRefused, with nothing changed, if one is in use; StoreError or OSError if the rest must wait.

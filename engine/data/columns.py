@@ -37,7 +37,7 @@ _VALUE = re.compile(r"[\d\\]")
 _SEPARATORS = re.compile(r"[\s_-]+")
 
 
-class Columns(NamedTuple):
+class ColumnNames(NamedTuple):
     """Names of a record's columns; "" for one that it does not have."""
 
     context: str
@@ -46,7 +46,7 @@ class Columns(NamedTuple):
     answer: str
 
 
-def columns_of(record: Mapping[str, Any]) -> Columns:
+def columns_of(record: Mapping[str, Any]) -> ColumnNames:
     """Return the names of the columns of `record`.
 
     A column that is null or blank counts as absent.
@@ -64,7 +64,7 @@ def columns_of(record: Mapping[str, Any]) -> Columns:
     stated = next((name for name in named if _states(record[name])), answer)
     if stated != answer and not solution:
         solution = answer
-    return Columns("" if context == question else context, question, solution, stated)
+    return ColumnNames("" if context == question else context, question, solution, stated)
 
 
 def _present(compact: Mapping[str, str], group: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 
 WORDS = 13
 _WORD = re.compile(r"\w+")
@@ -41,7 +41,7 @@ class Overlap:
 
 
 def overlap(
-    checked: str, rows: Sequence[Row], against: str, others: Sequence[Row], pairs: int = 5
+    checked: str, rows: Sequence[DataRow], against: str, others: Sequence[DataRow], pairs: int = 5
 ) -> Overlap:
     """Return which of `rows` overlap with `others`; case and punctuation are ignored."""
     whole = {tuple(_words(row.question)) for row in others}

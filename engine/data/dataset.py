@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.rows import InputError, Row, checked_rows, read_rows, read_split, write_jsonl
+from engine.data.rows import DataError, DataRow, checked_rows, read_rows, read_split, write_jsonl
 from engine.data.split_files import accepted, files_of, is_one_set, part_of
 from engine.protocol.messages import derived_seed
 from profiles import Profile
 
 __all__ = [
-    "InputError",
-    "Row",
-    "Source",
+    "DataError",
+    "DataRow",
+    "SourceRows",
     "Splits",
     "check_source",
     "fingerprint",
@@ -71,18 +71,18 @@ KNOWN_FILES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceRows:
     """Rows of a source; `train` is empty if it has no such split.
 
     `files` maps each file or hub name to its sha256 or commit.
     """
 
-    train: list[Row]
-    test: list[Row]
+    train: list[DataRow]
+    test: list[DataRow]
     origin: str
     licence: str
     files: dict[str, str]
-    platinum: list[Row] = field(default_factory=list)
+    platinum: list[DataRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +92,18 @@ class Splits:
     `shots` are the worked examples of few-shot prompts, which are not trained on.
     """
 
-    train: list[Row]
-    validation: list[Row]
-    test: list[Row]
-    shots: list[Row]
-    platinum: list[Row]
+    train: list[DataRow]
+    validation: list[DataRow]
+    test: list[DataRow]
+    shots: list[DataRow]
+    platinum: list[DataRow]
 
 
 def check_source(profile: Profile, stages: Collection[str] = ()) -> None:
     """Check, before anything starts, that `stages` can use the data.
 
     Local files are read completely.
-    Raises: InputError if they cannot.
+    Raises: DataError if they cannot.
     """
     data = profile.data
     if data.source == WORD_PROBLEMS:
@@ -113,26 +113,28 @@ def check_source(profile: Profile, stages: Collection[str] = ()) -> None:
         check_rows(profile, train, test, stages)
         _check_size(profile, len(train))
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", data.source):
-        raise InputError(
+        raise DataError(
             f"data.source {data.source!r}: neither a folder nor a hub name (OWNER/NAME) nor a file"
         )
 
 
-def check_rows(profile: Profile, train: Sequence[Row], test: Sequence[Row], stages: Collection[str]) -> None:
+def check_rows(
+    profile: Profile, train: Sequence[DataRow], test: Sequence[DataRow], stages: Collection[str]
+) -> None:
     """Check that `stages` can train on the training rows.
 
-    Raises: InputError if one cannot, or if the rows belong to the test split.
+    Raises: DataError if one cannot, or if the rows belong to the test split.
     """
     data, trained = profile.data, [stage for stage in ("sft", "grpo") if stage in stages]
     if trained and not train:
-        raise InputError(
+        raise DataError(
             f"data.source {data.source}: has no split {data.train_split!r} for stage {trained[0]}; choose one with "
             "data.train_split (a part of another one: 'test[:80%]', with data.test_split='test[80%:]'), or run "
             "data, preprocess and eval alone"
         )
     bare = [row.ex_id for row in train if not row.solution]
     if bare and "sft" in stages and profile.traces.source == "solutions":
-        raise InputError(
+        raise DataError(
             f"data.source {data.source}: {len(bare):,} of {len(train):,} training rows have an answer alone (first: "
             f"{bare[0]}), and stage sft learns from worked solutions; add a column 'solution', ask a teacher "
             "(traces.source=api), or leave sft out: grpo and eval need answers alone"
@@ -157,15 +159,15 @@ def fingerprint(profile: Profile) -> dict[str, str]:
     return {" ".join((data.source, *data.config)): data.revision}
 
 
-def load(profile: Profile) -> Source:
+def load(profile: Profile) -> SourceRows:
     """Return every row of the profile's source, checked.
 
-    Raises: InputError.
+    Raises: DataError.
     """
     data = profile.data
     if data.source == WORD_PROBLEMS:
         return _word_problems(profile)
-    platinum: list[Row] = []
+    platinum: list[DataRow] = []
     if data.platinum:
         configurations = HUB_SETS.get(PLATINUM, HubSet()).configurations
         platinum = _hub_rows(PLATINUM, "main", "test", data.max_row_characters, configurations) or []
@@ -174,16 +176,16 @@ def load(profile: Profile) -> Source:
     known = HUB_SETS.get(data.source, HubSet())
     train, test = (_hub_split(profile, split) for split in (data.train_split, data.test_split))
     if test is None:
-        raise InputError(
+        raise DataError(
             f"data.source {data.source}: the hub set has no split {data.test_split!r}; set data.test_split to one of "
             f"its splits, or to a part ('train[90%:]', with data.train_split='train[:90%]')"
         )
     commit = {data.source: _commit(data.source, data.revision)}
     where = f"https://huggingface.co/datasets/{data.source}"
-    return Source(train or [], test, where, known.licence, commit, platinum)
+    return SourceRows(train or [], test, where, known.licence, commit, platinum)
 
 
-def split(source: Source, profile: Profile) -> Splits:
+def split(source: SourceRows, profile: Profile) -> Splits:
     """Return disjoint train, validation, test and few-shot rows.
 
     `data.seed` decides, never the run's seed. Together they are every row that the limits leave.
@@ -217,7 +219,7 @@ def _check_size(profile: Profile, rows: int) -> None:
         return
     held = profile.data.validation_rows + max(profile.eval.shots, default=0)
     if rows <= held:
-        raise InputError(
+        raise DataError(
             f"data.validation_rows: {held} rows for validation and few-shot examples leave none of "
             f"{profile.data.source}'s {rows} for training; lower it"
         )
@@ -225,20 +227,20 @@ def _check_size(profile: Profile, rows: int) -> None:
 
 def _check_no_shots(profile: Profile) -> None:
     if max(profile.eval.shots, default=0):
-        raise InputError(
+        raise DataError(
             f"eval.shots: worked examples come from the split {profile.data.train_split!r}, which "
             f"{profile.data.source} does not have; set eval.shots=0"
         )
 
 
-def _check_apart(profile: Profile, train: Sequence[Row], test: Sequence[Row], trains: bool) -> None:
-    """Raise InputError if rows for training or for examples belong to the test split."""
+def _check_apart(profile: Profile, train: Sequence[DataRow], test: Sequence[DataRow], trains: bool) -> None:
+    """Raise DataError if rows for training or for examples belong to the test split."""
     data, name = profile.data, part_of(profile.data.train_split).name
     if name != part_of(data.test_split).name:
         return
     shared = {row.ex_id for row in train} & {row.ex_id for row in test}
     if shared and (trains or any(profile.eval.shots)):
-        raise InputError(
+        raise DataError(
             f"data.train_split {data.train_split} and data.test_split {data.test_split} share {len(shared):,} rows "
             f"(first: {min(shared)}); give parts that do not overlap, such as '{name}[:90%]' and '{name}[90%:]'"
         )
@@ -251,7 +253,7 @@ def _is_local(source: str) -> bool:
 def _local_source(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.exists():
-        raise InputError(f"data.source {source}: no such folder or file; {accepted(path)}")
+        raise DataError(f"data.source {source}: no such folder or file; {accepted(path)}")
     return path
 
 
@@ -259,18 +261,18 @@ def _files(profile: Profile, split: str) -> list[Path]:
     return files_of(_local_source(profile.data.source), part_of(split).name, profile.data.config)
 
 
-def _local_split(profile: Profile, split: str) -> list[Row]:
+def _local_split(profile: Profile, split: str) -> list[DataRow]:
     """Return the rows of a split or of a part of it; none if the source has no such split."""
     files, part = _files(profile, split), part_of(split)
     if not files:
         return []
     rows = part.of(read_split(files, part.name, profile.data.max_row_characters))
     if not rows:
-        raise InputError(f"data.source {profile.data.source}: the part {split} holds no rows")
+        raise DataError(f"data.source {profile.data.source}: the part {split} holds no rows")
     return rows
 
 
-def _local_rows(profile: Profile) -> tuple[list[Row], list[Row]]:
+def _local_rows(profile: Profile) -> tuple[list[DataRow], list[DataRow]]:
     """Return train and test.
 
     A source without a training split can still be evaluated.
@@ -286,17 +288,17 @@ def _local_rows(profile: Profile) -> tuple[list[Row], list[Row]]:
         if train and (source.is_file() or is_one_set(source))
         else f"; {accepted(source)}"
     )
-    raise InputError(f"data.source {data.source}: no split {data.test_split!r} there{hint}")
+    raise DataError(f"data.source {data.source}: no split {data.test_split!r} there{hint}")
 
 
-def _local(profile: Profile, platinum: list[Row]) -> Source:
+def _local(profile: Profile, platinum: list[DataRow]) -> SourceRows:
     source = _local_source(profile.data.source)
     train, test = _local_rows(profile)
     files = fingerprint(profile)
     known = [KNOWN_FILES[digest] for digest in files.values() if digest in KNOWN_FILES]
     folder = source if source.is_dir() else source.parent
     licence = "; ".join(known) if len(known) == len(files) else _stated_licence(folder)
-    return Source(train, test, str(source.resolve()), licence, files, platinum)
+    return SourceRows(train, test, str(source.resolve()), licence, files, platinum)
 
 
 def _stated_licence(folder: Path) -> str:
@@ -306,13 +308,13 @@ def _stated_licence(folder: Path) -> str:
     return "not stated in the folder"
 
 
-def _word_problems(profile: Profile) -> Source:
+def _word_problems(profile: Profile) -> SourceRows:
     from engine.data.word_problems import problems
 
     data = profile.data
     train = problems(data.seed, data.train_rows, "train")
     test = problems(data.seed, data.test_rows, "test")
-    return Source(
+    return SourceRows(
         train,
         test,
         "generated here (engine/data/word_problems.py) from templates, so runs of words repeat where problems do not",
@@ -321,7 +323,7 @@ def _word_problems(profile: Profile) -> Source:
     )
 
 
-def _hub_split(profile: Profile, split: str) -> list[Row] | None:
+def _hub_split(profile: Profile, split: str) -> list[DataRow] | None:
     """Return the rows of a hub set's split or part; None if it is missing."""
     data, part = profile.data, part_of(split)
     configurations = data.config or HUB_SETS.get(data.source, HubSet()).configurations
@@ -335,7 +337,7 @@ def _hub_rows(
     split: str,
     max_characters: int,
     configurations: Sequence[str | None] = (None,),
-) -> list[Row] | None:
+) -> list[DataRow] | None:
     import datasets
 
     records: list[tuple[str, Any]] = []
@@ -346,7 +348,7 @@ def _hub_rows(
             first = str(error).strip().partition("\n")[0]
             if first.startswith("Unknown split"):
                 return None
-            raise InputError(
+            raise DataError(
                 f"data.source {name} ({split}, revision {revision}): the hub did not provide it: {first}; "
                 "see data.config, data.train_split and data.test_split, or choose a local folder"
             ) from None
@@ -374,12 +376,12 @@ def _commit(name: str, revision: str) -> str:
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal.
 
-    Raises: InputError if it cannot be read.
+    Raises: DataError if it cannot be read.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:

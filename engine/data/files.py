@@ -1,7 +1,7 @@
 """Read files of rows: JSON lines, JSON arrays, CSV, TSV, Parquet, Arrow.
 
 Each record has its place, FILE:NUMBER (a line in text files, a row in the others). A record that cannot be
-read becomes a `Fault`, so that one bad line is reported and the others are still checked.
+read becomes a `RowFault`, so that one bad line is reported and the others are still checked.
 This module imports neither torch nor datasets.
 """
 
@@ -21,11 +21,11 @@ _SEPARATORS = (",", "\t", ";")
 Records = Iterator[tuple[str, Any]]
 
 
-class InputError(ValueError):
+class DataError(ValueError):
     """Unusable input; the message gives file, line number and what to do."""
 
 
-class Fault(NamedTuple):
+class RowFault(NamedTuple):
     """The reason why a line is not a row; `place` is FILE:LINE."""
 
     place: str
@@ -38,17 +38,17 @@ class Fault(NamedTuple):
 def records(path: Path, max_characters: int) -> Records:
     """Yield (place, record or Fault) of a file.
 
-    Raises: InputError if it is missing or does not have its form.
+    Raises: DataError if it is missing or does not have its form.
     """
     read = READERS.get(path.suffix.lower())
     if read is None:
-        raise InputError(f"{path}: not a file of rows; give {FORMS}")
+        raise DataError(f"{path}: not a file of rows; give {FORMS}")
     try:
         yield from read(path, max_characters)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a data folder holds train.jsonl and test.jsonl") from None
+        raise DataError(f"{path}: no such file; a data folder holds train.jsonl and test.jsonl") from None
     except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _json_lines(path: Path, max_characters: int) -> Records:
@@ -63,7 +63,7 @@ def _json_lines(path: Path, max_characters: int) -> Records:
             if len(line) > limit and not line.endswith(b"\n"):
                 size = len(line) + _skip_line(file)
                 reason = f"a line of {size:,} bytes; fields may have {max_characters:,} characters"
-                yield place, Fault(place, reason)
+                yield place, RowFault(place, reason)
             elif line.strip():
                 yield place, _parsed(line, place)
 
@@ -80,17 +80,17 @@ def _skip_line(file: BinaryIO) -> int:
 
 def _parsed(line: bytes, place: str) -> Any:
     if b"\x00" in line:
-        return Fault(place, "holds a NUL byte; the file is damaged or not text")
+        return RowFault(place, "holds a NUL byte; the file is damaged or not text")
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return Fault(place, f"not UTF-8 (byte {error.start + 1} of the line)")
+        return RowFault(place, f"not UTF-8 (byte {error.start + 1} of the line)")
     except json.JSONDecodeError as error:
         text = line.lstrip()[:1]
         kind = "HTML, not JSON" if text == b"<" else f"not JSON ({error.msg.lower()}, column {error.colno})"
-        return Fault(place, f"{kind}; each line is one object")
+        return RowFault(place, f"{kind}; each line is one object")
     except (RecursionError, ValueError):
-        return Fault(
+        return RowFault(
             place, "not JSON that can be read (nested too deeply, or a number of thousands of digits)"
         )
 
@@ -131,10 +131,10 @@ def _csv(path: Path, max_characters: int) -> Records:
                 extra = row.pop("", None)
                 missing = any(value is None for value in row.values())
                 uneven = f"has {'fewer' if missing else 'more'} fields than the header"
-                yield place, Fault(place, uneven) if missing or isinstance(extra, list) else row
+                yield place, RowFault(place, uneven) if missing or isinstance(extra, list) else row
         except csv.Error as error:
             place = f"{path}:{reader.reader.line_num}"
-            yield place, Fault(place, f"not CSV that can be read ({error})")
+            yield place, RowFault(place, f"not CSV that can be read ({error})")
 
 
 def _parquet(path: Path, max_characters: int) -> Records:
@@ -175,8 +175,8 @@ def _rows(path: Path, batches: Iterator[Any]) -> Records:
             yield f"{path}:{number}", row
 
 
-def _unreadable(path: Path, form: str, error: Exception) -> InputError:
-    return InputError(f"{path}: not {form} that can be read: {str(error).partition(chr(10))[0]}")
+def _unreadable(path: Path, form: str, error: Exception) -> DataError:
+    return DataError(f"{path}: not {form} that can be read: {str(error).partition(chr(10))[0]}")
 
 
 READERS: dict[str, Callable[[Path, int], Records]] = {

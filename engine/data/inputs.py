@@ -16,7 +16,7 @@ from engine import digests
 from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import dataset, locations
-from engine.data.dataset import Row
+from engine.data.dataset import DataRow
 from engine.data.sequence import Sequence
 from engine.data.token_rows import TokenRows, read_lines
 from engine.data.trace import Trace
@@ -43,7 +43,7 @@ class Sequences:
         return (self[row] for row in range(len(self)))
 
 
-def rows(context: Context, split: SplitName) -> list[Row]:
+def rows(context: Context, split: SplitName) -> list[DataRow]:
     """Return the rows of a split, in the source's order.
 
     `shots` are the worked examples of few-shot prompts.

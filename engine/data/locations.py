@@ -18,7 +18,7 @@ from engine.arms import tokenizer_source
 from engine.context import StageFailed
 from engine.data import dataset
 from engine.data.cache import content_key
-from engine.data.dataset import InputError
+from engine.data.dataset import DataError
 from profiles import Profile
 from store.home import RunFolder
 
@@ -177,7 +177,7 @@ def _formats() -> str:
 def _files(profile: Profile) -> dict[str, str]:
     try:
         return dataset.fingerprint(profile)
-    except InputError as error:
+    except DataError as error:
         raise StageFailed(str(error)) from None
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.grading.extraction import boxes
 
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")
@@ -23,7 +23,7 @@ def wants_box(instruction: str) -> bool:
     return "\\boxed" in instruction
 
 
-def worked(row: Row, instruction: str) -> str:
+def worked(row: DataRow, instruction: str) -> str:
     """Return the row's own solution without calculator marks.
 
     Its answer has the form that `instruction` requests. A row without a solution gives only the answer.
@@ -42,7 +42,7 @@ def ended(text: str, answer: str, instruction: str) -> str:
 
 
 def prompt_text(
-    tokenizer: Any, question: str, template: str, instruction: str = "", shots: Sequence[Row] = ()
+    tokenizer: Any, question: str, template: str, instruction: str = "", shots: Sequence[DataRow] = ()
 ) -> str:
     """Return the prompt for `question`, with worked examples before it.
 

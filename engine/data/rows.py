@@ -17,11 +17,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.data.columns import ANSWER, QUESTION, SOLUTION, Columns, as_text, columns_of, solution_and_gold
-from engine.data.files import Fault, InputError, records
+from engine.data.columns import (
+    ANSWER,
+    QUESTION,
+    SOLUTION,
+    ColumnNames,
+    as_text,
+    columns_of,
+    solution_and_gold,
+)
+from engine.data.files import DataError, RowFault, records
 from engine.grading import MAX_ANSWER, grade
 
-__all__ = ["InputError", "Row", "checked_rows", "read_rows", "read_split", "write_jsonl"]
+__all__ = ["DataError", "DataRow", "checked_rows", "read_rows", "read_split", "write_jsonl"]
 
 SHOWN_FAULTS = 20
 _HTML = re.compile(
@@ -33,7 +41,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffd]")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DataRow:
     """One question.
 
     Attributes:
@@ -47,82 +55,84 @@ class Row:
     answer: str
 
 
-def read_split(paths: Sequence[Path], split: str, max_characters: int = 20_000) -> list[Row]:
+def read_split(paths: Sequence[Path], split: str, max_characters: int = 20_000) -> list[DataRow]:
     """Return the rows of a split's files, in order.
 
     Args:
         max_characters: bound of each field.
-    Raises: InputError that names each faulty record, or a missing or empty file.
+    Raises: DataError that names each faulty record, or a missing or empty file.
     """
     found = (record for path in paths for record in records(path, max_characters))
     return checked_rows(found, split, max_characters, ", ".join(map(str, paths)))
 
 
-def checked_rows(found: Iterable[tuple[str, Any]], split: str, max_characters: int, source: str) -> list[Row]:
+def checked_rows(
+    found: Iterable[tuple[str, Any]], split: str, max_characters: int, source: str
+) -> list[DataRow]:
     """Return rows from (place, record or Fault) pairs.
 
     A row without an id gets SPLIT-INDEX.
-    Raises: InputError that lists the faulty records, or if there are not any rows.
+    Raises: DataError that lists the faulty records, or if there are not any rows.
     """
-    rows: list[Row] = []
-    faults: list[Fault] = []
+    rows: list[DataRow] = []
+    faults: list[RowFault] = []
     # Id or question → place.
     seen: dict[str, str] = {}
     for place, record in found:
         row = (
             record
-            if isinstance(record, Fault)
+            if isinstance(record, RowFault)
             else _row(record, place, f"{split}-{len(rows):05d}", max_characters)
         )
-        if isinstance(row, Row):
+        if isinstance(row, DataRow):
             row = _repeats(row, place, seen) or row
-        if isinstance(row, Row):
+        if isinstance(row, DataRow):
             rows.append(row)
         else:
             faults.append(row)
     if faults:
-        raise InputError(_summary(faults))
+        raise DataError(_summary(faults))
     if not rows:
-        raise InputError(f"{source}: holds no rows; the {split} split needs at least one question")
+        raise DataError(f"{source}: holds no rows; the {split} split needs at least one question")
     return rows
 
 
-def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+def write_jsonl(path: Path, rows: Iterable[DataRow]) -> None:
     """Write `rows`, one per line; `read_rows` reads them back unchanged."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[DataRow]:
     """Return the rows that `write_jsonl` wrote."""
     with path.open(encoding="utf-8") as file:
-        return [Row(**json.loads(line)) for line in file]
+        return [DataRow(**json.loads(line)) for line in file]
 
 
-def _row(record: Any, place: str, default_id: str, max_characters: int) -> Row | Fault:
+def _row(record: Any, place: str, default_id: str, max_characters: int) -> DataRow | RowFault:
     if not isinstance(record, Mapping):
-        return Fault(place, f"a JSON {type(record).__name__}, not an object with question and answer")
+        return RowFault(place, f"a JSON {type(record).__name__}, not an object with question and answer")
     names = columns_of(record)
     reason = next(_faults(record, names, max_characters), "")
     if reason:
-        return Fault(place, reason)
+        return RowFault(place, reason)
     context, question, solution, answer = (as_text(record[name]) or "" if name else "" for name in names)
     question = f"{context}\n\n{question}" if context else question
     solution, gold = solution_and_gold(solution, answer)
     if not gold and answer:
         told = f"{names.answer} has no '#### N' or box at its end and is not a bare answer (one short line)"
-        return Fault(place, told)
+        return RowFault(place, told)
     if not gold:
-        return Fault(
+        return RowFault(
             place, f"the {names.solution} ends in no boxed answer or '#### N', and no column states it"
         )
     reason = _fault_in_gold(gold)
     if reason:
-        return Fault(place, reason)
+        return RowFault(place, reason)
     named = (record.get(name) for name in ("id", "unique_id"))
     # Tables hold null, NaN or an empty text for a row without an id.
     ex_id = next((text for found in named if (text := as_text(found))), default_id)
-    return Row(ex_id, question, solution, gold)
+    return DataRow(ex_id, question, solution, gold)
 
 
 def _fault_in_gold(gold: str) -> str:
@@ -139,7 +149,7 @@ def _fault_in_gold(gold: str) -> str:
     )
 
 
-def _faults(record: Mapping[str, Any], names: Columns, max_characters: int) -> Iterator[str]:
+def _faults(record: Mapping[str, Any], names: ColumnNames, max_characters: int) -> Iterator[str]:
     """Yield what is wrong with the columns of a record."""
     for group, name in ((QUESTION, names.question), (ANSWER, names.answer or names.solution)):
         if not name:
@@ -173,7 +183,7 @@ def _fault_in_value(value: Any, name: str, max_characters: int) -> str:
     return f"{name} holds HTML ({tag.group()[:30]})" if tag else ""
 
 
-def _repeats(row: Row, place: str, seen: dict[str, str]) -> Fault | None:
+def _repeats(row: DataRow, place: str, seen: dict[str, str]) -> RowFault | None:
     """Return the fault of a row with an earlier row's id or question.
 
     Otherwise remember both.
@@ -183,12 +193,12 @@ def _repeats(row: Row, place: str, seen: dict[str, str]) -> Fault | None:
             what = f"{kind} {row.ex_id!r}" if kind == "id" else "question"
             before, _, line = seen[key].rpartition(":")
             where = f"line {line}" if before == place.rpartition(":")[0] else seen[key]
-            return Fault(place, f"repeats the {what} of {where}")
+            return RowFault(place, f"repeats the {what} of {where}")
     seen[f"id:{row.ex_id}"] = seen[f"question:{row.question}"] = place
     return None
 
 
-def _summary(faults: list[Fault]) -> str:
+def _summary(faults: list[RowFault]) -> str:
     """Return one line: each reason, its first place, the number of others."""
     places: dict[str, list[str]] = {}
     for fault in faults:

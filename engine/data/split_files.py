@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from engine.data.files import FORMS, READERS, InputError
+from engine.data.files import FORMS, READERS, DataError
 from store.plain_json import parse
 
 Item = TypeVar("Item")
@@ -34,7 +34,7 @@ _NO_ROWS = frozenset({STATE, "dataset_info.json", "dataset_dict.json", "dataset_
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SplitPart:
     """A split and a slice of its rows; `90%` is that share of the rows."""
 
     name: str
@@ -46,15 +46,15 @@ class Part:
         return list(rows[_place(self.start, len(rows)) : _place(self.stop, len(rows))])
 
 
-def part_of(split: str) -> Part:
+def part_of(split: str) -> SplitPart:
     """Return the split and part that `split` names.
 
-    Raises: InputError.
+    Raises: DataError.
     """
     found = _PART.match(split.strip())
     if found is None:
-        raise InputError(f"data split {split!r}: write NAME, NAME[:90%] or NAME[500:]")
-    return Part(found["name"].strip(), found["start"] or "", found["stop"] or "")
+        raise DataError(f"data split {split!r}: write NAME, NAME[:90%] or NAME[500:]")
+    return SplitPart(found["name"].strip(), found["start"] or "", found["stop"] or "")
 
 
 def _place(text: str, rows: int) -> int | None:
@@ -69,14 +69,14 @@ def files_of(source: Path, split: str, configs: Sequence[str]) -> list[Path]:
     Args:
         source: a folder, or a single file.
         configs: subfolders to search instead of the whole folder.
-    Raises: InputError if the files are ambiguous.
+    Raises: DataError if the files are ambiguous.
     """
     if source.is_file():
         return [source] if split in (_split_in([source.stem]) or "train", source.stem) else []
     found: list[Path] = []
     for folder in [source / config for config in configs] or [source]:
         if not folder.is_dir():
-            raise InputError(f"data.config {folder.name}: no such folder in {source}")
+            raise DataError(f"data.config {folder.name}: no such folder in {source}")
         found += _in_folder(folder, split)
     return found
 
@@ -94,7 +94,7 @@ def _in_folder(folder: Path, split: str) -> list[Path]:
     nearest = [path for path in held if len(path.parts) == depth]
     forms = sorted({path.suffix for path in nearest})
     if len(forms) > 1:
-        raise InputError(
+        raise DataError(
             f"{folder}: the split {split} is there in several forms ({', '.join(forms)}); keep one of them, or name "
             f"the file: data.{'test' if split == 'test' else 'train'}_split={nearest[0].relative_to(folder)}"
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.protocol.messages import derived_seed
 
 Split = Literal["train", "test"]
@@ -187,12 +187,12 @@ class Problem:
         """A solution that shows no work: one of the question's numbers, about one time in twenty the answer."""
         return f"#### {rng.choice(_NUMBER.findall(self.question))}"
 
-    def row(self, ex_id: str) -> Row:
+    def row(self, ex_id: str) -> DataRow:
         """The problem as a row of a data set."""
-        return Row(ex_id, self.question, self.worked, str(self.answer))
+        return DataRow(ex_id, self.question, self.worked, str(self.answer))
 
 
-def problems(seed: int, count: int, split: Split) -> list[Row]:
+def problems(seed: int, count: int, split: Split) -> list[DataRow]:
     """`count` distinct problems of a split. ValueError for more than MOST_ROWS."""
     if count > MOST_ROWS:
         raise ValueError(f"word-problems: {count:,} rows asked for; at most {MOST_ROWS:,} can be made")

@@ -19,10 +19,10 @@ from profiles import Profile
 from profiles.schema import Hardware
 
 # Called with the name of a start-up phase, and a detail.
-Phase = Callable[[str, str], None]
+PhaseReport = Callable[[str, str], None]
 
 
-def build(profile: Profile, source: str, phase: Phase, trainer_idle: bool = False) -> Generator:
+def build(profile: Profile, source: str, phase: PhaseReport, trainer_idle: bool = False) -> Generator:
     """Build the generator of the model `source`, ready to load weights.
 
     `source` is a folder or hub name. If several devices have room (engine.generators.placement), the
@@ -69,7 +69,7 @@ def with_copies(hardware: Hardware, folder: Path, dtype: str) -> Hardware:
     return hardware.model_copy(update={"worker_copies": copies})
 
 
-def one(folder: Path, hardware: Hardware, dtype: str, phase: Phase) -> Generator:
+def one(folder: Path, hardware: Hardware, dtype: str, phase: PhaseReport) -> Generator:
     """Build a generator in this process.
 
     It sets the environment variables that the generator's library reads on import.

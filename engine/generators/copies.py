@@ -12,7 +12,6 @@ their connection close and exit.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ from typing import Any
 
 from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
 from engine.generators.scoring import Score, ScoringRequest
+from engine.machine.spawn import SPAWN, process_of
 from engine.protocol.messages import Sampling, WeightRef
 
 # Longest wait for a copy before control returns to the caller.
-BREATH_SECONDS = 0.05
+POLL_SECONDS = 0.05
 # Requests that a copy receives at a time.
 SCORED_AT_A_TIME = 512
 
@@ -84,12 +84,11 @@ class Copies:
     """Implements Generator over one process for each of `builds`."""
 
     def __init__(self, builds: Sequence[Build]) -> None:
-        spawn = multiprocessing.get_context("spawn")
         self._connections: list[Connection[Any, Any]] = []
         self._processes = []
         for build in builds:
-            here, there = spawn.Pipe()
-            process = spawn.Process(target=serve, args=(build, there))
+            here, there = SPAWN.Pipe()
+            process = process_of("copy", serve, build, there)
             process.start()
             there.close()
             self._connections.append(here)
@@ -118,7 +117,7 @@ class Copies:
             while waiting or running:
                 running += self._deal(waiting)
                 finished: list[Generated] = []
-                ready = wait(self._connections, BREATH_SECONDS)
+                ready = wait(self._connections, POLL_SECONDS)
                 for connection in self._connections:
                     if connection in ready:
                         finished += connection.recv()
@@ -220,3 +219,7 @@ def _is_drop(connection: Connection[Any, Any], waiting: deque[GenerationRequest]
         return True
     waiting.extend(message.requests)
     return False
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_generator: type[Generator] = Copies

@@ -30,7 +30,7 @@ from engine.generators.checkpoint import (
     positions_of,
     verify,
 )
-from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
+from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.protocol.messages import Finish, Sampling, WeightRef
@@ -50,7 +50,7 @@ STOP_WINDOW = 8
 
 
 class TransformersGenerator:
-    """The model in `folder` on `device`, with the weights of the last `load`."""
+    """Implements Generator with the model in `folder` on `device`, under the weights of the last `load`."""
 
     tokenizer: Tokenizer
 
@@ -285,3 +285,7 @@ def _draw(logits: Tensor, sampling: Sampling, rows: _Rows) -> tuple[Tensor, Tens
         return greedy(logits)
     uniforms = rows.uniforms.next().to(logits.device)
     return sample(logits, sampling.temperature, sampling.top_p, uniforms)
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_generator: type[Generator] = TransformersGenerator

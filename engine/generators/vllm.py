@@ -38,7 +38,7 @@ from engine.generators.checkpoint import (
     torch_dtype,
 )
 from engine.generators.heap import settle_heap
-from engine.generators.interface import Generated, GenerationRequest, Tokenizer, WeightsRefused
+from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.generators.shared_gpu import cache_bytes, token_bytes
 from engine.generators.vllm_extension import transformers_alone
@@ -73,7 +73,10 @@ PHASES = (
 
 
 class VllmGenerator:
-    """The model in `folder`; `phase(name, detail)` is called for each start-up phase."""
+    """Implements Generator with vLLM and the model in `folder`.
+
+    `phase(name, detail)` is called for each start-up phase.
+    """
 
     def __init__(
         self, folder: Path, hardware: Hardware, dtype: str, phase: Callable[[str, str], None]
@@ -283,3 +286,7 @@ def _phases_told(phase: Callable[[str, str], None], eager: bool) -> Iterator[Non
         # Otherwise vLLM has wrapped the factory permanently.
         if logging.getLogRecordFactory() is seen:
             logging.setLogRecordFactory(before)
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_generator: type[Generator] = VllmGenerator

@@ -37,7 +37,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.grading.equality import Answer, read_answer, same
+from engine.grading.equality import ParsedAnswer, read_answer, same
 from engine.grading.extraction import boxes, final_answer, joined
 from engine.grading.symbolic import one_row
 from store.records import Outcome
@@ -85,7 +85,7 @@ def grade(completion: str, gold: str, *, truncated: bool = False) -> Grade:
 
 
 @lru_cache(_CACHED_GOLDS)
-def read_gold(gold: str) -> Answer:
+def read_gold(gold: str) -> ParsedAnswer:
     """Return the answer that `gold` states.
 
     Raises: ValueError if it states none.

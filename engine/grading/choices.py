@@ -17,21 +17,21 @@ _LETTERED = re.compile(
 )
 
 
-class Choice(NamedTuple):
+class LetteredOption(NamedTuple):
     """An option's letter and its content ("" if only the letter is given)."""
 
     letter: str
     content: str
 
 
-def read_choice(text: str) -> Choice | None:
+def read_choice(text: str) -> LetteredOption | None:
     """Return `text` as an option with its content, or as one that is named "option".
 
     A bare letter gives None.
     """
     if match := _NAMED.match(text):
-        return Choice(match["letter"].upper(), "")
+        return LetteredOption(match["letter"].upper(), "")
     match = _LETTERED.match(text)
     if match is None or match["content"][0] in "+-*/^_=<>!,)([{":
         return None
-    return Choice(match["framed"] or match["letter"], match["content"].strip())
+    return LetteredOption(match["framed"] or match["letter"], match["content"].strip())

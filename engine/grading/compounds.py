@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 
 from engine.grading.numbers import Number, read_number
-from engine.grading.units import Unit, read_unit
+from engine.grading.units import UnitFactor, read_unit
 
 _PIECE = re.compile(
     r"\s*(?:,|\band\b|,\s*and\b)?\s*(\d+(?:[./]\d+)?(?:\s+\d+/\d+)?)\s*([A-Za-z][A-Za-z.]*)\s*"
@@ -25,7 +25,7 @@ def read_compound(text: str) -> Number | None:
     if len(text) > _MAX or not text[:1].isdigit():
         return None
     at, total, first = 0, Fraction(0), ""
-    units: list[Unit] = []
+    units: list[UnitFactor] = []
     while at < len(text):
         piece = _PIECE.match(text, at)
         unit = read_unit(piece[2]) if piece else None

@@ -24,7 +24,7 @@ from engine.grading.remarks import without_remark
 from engine.grading.residues import read_residue
 from engine.grading.statements import STATED
 from engine.grading.text import clean, last_unit, unwrapped, without_units, worded
-from engine.grading.units import DEGREE, Unit, conflict, ratio, read_unit, split_unit
+from engine.grading.units import DEGREE, UnitFactor, conflict, ratio, read_unit, split_unit
 from engine.grading.words import in_digits
 
 _PLAIN = re.compile(r"-?\d{1,15}\Z")
@@ -52,7 +52,7 @@ _ANGLE = re.compile(r"\\pi|\\arc|\^\s*\{\s*-1\s*\}")
 _MAX_PARTS = 12
 
 
-class Answer(NamedTuple):
+class ParsedAnswer(NamedTuple):
     """An answer in one form.
 
     It holds the cleaned text, the number (if it is one), its unit, and its time or date.
@@ -71,42 +71,42 @@ class Answer(NamedTuple):
         return str(self.number) if self.number is not None else self.text
 
     @property
-    def measure(self) -> Unit | None:
+    def measure(self) -> UnitFactor | None:
         """The unit, if it is a known one."""
         return read_unit(self.unit) if self.unit else None
 
 
 @lru_cache(20_000)
-def read_answer(text: str) -> Answer:
+def read_answer(text: str) -> ParsedAnswer:
     """Return `text` as an Answer."""
     stripped = text.strip()
     if _PLAIN.match(stripped):
-        return Answer(stripped, read_number(stripped), raw=stripped)
+        return ParsedAnswer(stripped, read_number(stripped), raw=stripped)
     cleaned = clean(text)
     stated = STATED.match(cleaned) or STATED.match(cleaned.removeprefix("The ").removeprefix("the "))
     return _read(unwrapped(without_remark(stated.string[stated.end() :] if stated else cleaned)))
 
 
-def _read(cleaned: str) -> Answer:
+def _read(cleaned: str) -> ParsedAnswer:
     """Return an Answer from cleaned text."""
     time = read_time(worded(cleaned))
     if time is not None and time.certain:
-        return Answer(worded(cleaned), None, raw=cleaned, time=time)
+        return ParsedAnswer(worded(cleaned), None, raw=cleaned, time=time)
     if date := read_date(worded(cleaned)):
-        return Answer(worded(cleaned), None, raw=cleaned, date=date)
+        return ParsedAnswer(worded(cleaned), None, raw=cleaned, date=date)
     number = read_number(cleaned) or read_compound(worded(cleaned)) or read_number(in_digits(cleaned))
     if number is not None:
-        return Answer(without_units(cleaned), number, number.unit, cleaned, time)
+        return ParsedAnswer(without_units(cleaned), number, number.unit, cleaned, time)
     if _COUNTED.search(worded(cleaned)):
-        return Answer(worded(cleaned), None, raw=cleaned)
+        return ParsedAnswer(worded(cleaned), None, raw=cleaned)
     cleaned = with_colons(cleaned)
     body, unit = last_unit(cleaned)
     if not unit:
         body, unit = split_unit(cleaned)
-    return Answer(without_units(body), None, unit, cleaned, time)
+    return ParsedAnswer(without_units(body), None, unit, cleaned, time)
 
 
-def same(answer: Answer, gold: Answer) -> bool:
+def same(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
     """Return True if `answer` equals `gold`.
 
     The answer may add what `gold` leaves open, such as a unit or the half of the day.
@@ -135,7 +135,7 @@ def same(answer: Answer, gold: Answer) -> bool:
     return grading_symbolic.equal(scaled, gold.text)
 
 
-def _same_choice(answer: Answer, gold: Answer) -> bool:
+def _same_choice(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
     """Compare an option with an option or with a content.
 
     An option with content equals that option and that content. If both sides have both, both must agree.
@@ -154,7 +154,7 @@ def _same_choice(answer: Answer, gold: Answer) -> bool:
     return _same_item(option.content, gold.raw) if left else _same_item(answer.raw, option.content)
 
 
-def _same_number(answer: Answer, gold: Answer) -> bool:
+def _same_number(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
     assert answer.number is not None
     assert gold.number is not None
     if conflict(answer.measure, gold.measure):
@@ -170,7 +170,7 @@ def _same_number(answer: Answer, gold: Answer) -> bool:
     return answer.number.equals(gold.number) and pi == 0
 
 
-def _same_rounded(answer: Answer, gold: Answer) -> bool:
+def _same_rounded(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
     """Return True if one is an irrational value and the other its decimal, to six decimals."""
     number, formula = (gold.number, answer.text) if gold.number is not None else (answer.number, gold.text)
     if number is None or not number.decimal or number.percent or not _MATHEMATICAL.search(formula):
@@ -183,7 +183,7 @@ def _same_rounded(answer: Answer, gold: Answer) -> bool:
     return grading_symbolic.rounds_to(equation.value if equation else formula, decimal)
 
 
-def _same_angle(answer: Answer, gold: Answer) -> bool:
+def _same_angle(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
     """Return True if one is in degrees and the other is the same angle in radians.
 
     The radians contain π and have no unit.

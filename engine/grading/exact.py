@@ -220,10 +220,10 @@ def _real(number: sympy.Expr) -> bool:
 
 
 # Forms: ["span", low, low_open, high, high_open], ["point", ...], ["not", ...], ["relation", text, ...].
-Span = list[object]
+RegionForm = list[object]
 
 
-def same_region(left: list[list[Span]], right: list[list[Span]]) -> bool:
+def same_region(left: list[list[RegionForm]], right: list[list[RegionForm]]) -> bool:
     """Return True if two unions of pieces are the same set of real numbers."""
     try:
         first, second = _set(left), _set(right)
@@ -236,11 +236,11 @@ def same_region(left: list[list[Span]], right: list[list[Span]]) -> bool:
         return _same_pieces(left, right)
 
 
-def _set(union: list[list[Span]]) -> sympy.Set:
+def _set(union: list[list[RegionForm]]) -> sympy.Set:
     return sympy.Union(*(sympy.Intersection(*map(_piece, pieces)) for pieces in union))
 
 
-def _piece(piece: Span) -> sympy.Set:
+def _piece(piece: RegionForm) -> sympy.Set:
     kind, low = str(piece[0]), str(piece[1])
     if kind == "relation":
         solved = parse(low).as_set()
@@ -274,7 +274,7 @@ def _same_spans(first: sympy.Set, second: sympy.Set) -> bool:
     return False
 
 
-def _same_pieces(left: list[list[Span]], right: list[list[Span]]) -> bool:
+def _same_pieces(left: list[list[RegionForm]], right: list[list[RegionForm]]) -> bool:
     """Compare pieces with variables in their ends, one by one."""
     if len(left) != len(right) or any(len(a) != len(b) for a, b in zip(left, right, strict=True)):
         return False

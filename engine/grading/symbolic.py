@@ -55,7 +55,7 @@ _WARM_UP = (
 )
 
 
-class Row:
+class RowBudget:
     """Remaining CPU time of one row's questions, and whether one is undecided."""
 
     def __init__(self) -> None:
@@ -67,9 +67,9 @@ _row = threading.local()
 
 
 @contextmanager
-def one_row() -> Iterator[Row]:
+def one_row() -> Iterator[RowBudget]:
     """Let all questions inside share ROW_SECONDS; later ones are answered with False."""
-    _row.now = row = Row()
+    _row.now = row = RowBudget()
     try:
         yield row
     finally:
@@ -193,7 +193,7 @@ os.register_at_fork(after_in_child=_forget)
 
 def _ask(question: list[Any]) -> bool:
     global _child
-    row: Row | None = getattr(_row, "now", None)
+    row: RowBudget | None = getattr(_row, "now", None)
     seconds = min(QUESTION_SECONDS, row.left if row else QUESTION_SECONDS)
     if seconds <= 0:
         raise TimeoutError

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 
-class Unit(NamedTuple):
+class UnitFactor(NamedTuple):
     """Powers of base dimensions; one unit is `factor` · π ** `pi` of them."""
 
     bases: tuple[tuple[str, int], ...]
@@ -66,21 +66,21 @@ byte 1 byte
 byte 1024 kb
 """
 # π radians are half a turn.
-_RADIAN = Unit((("turn", 1),), Fraction(1, 2), -1)
+_RADIAN = UnitFactor((("turn", 1),), Fraction(1, 2), -1)
 _RATES = {"mph": ("mi", "h"), "kph": ("km", "h"), "kmh": ("km", "h")}
 
 
-def _units() -> dict[str, Unit]:
+def _units() -> dict[str, UnitFactor]:
     table = {"rad": _RADIAN, "radian": _RADIAN}
     for line in _TABLE.strip().splitlines():
         base, size, *names = line.split()
-        table |= {name: Unit(((base, 1),), Fraction(size)) for name in names}
+        table |= {name: UnitFactor(((base, 1),), Fraction(size)) for name in names}
     for name, (above, below) in _RATES.items():
         table[name] = _product([(table[above], 1), (table[below], -1)])
     return table
 
 
-def _product(powers: list[tuple[Unit, int]]) -> Unit:
+def _product(powers: list[tuple[UnitFactor, int]]) -> UnitFactor:
     bases: dict[str, int] = {}
     factor, pi = Fraction(1), 0
     for unit, power in powers:
@@ -88,7 +88,7 @@ def _product(powers: list[tuple[Unit, int]]) -> Unit:
         pi += unit.pi * power
         for base, exponent in unit.bases:
             bases[base] = bases.get(base, 0) + exponent * power
-    return Unit(tuple(sorted((base, power) for base, power in bases.items() if power)), factor, pi)
+    return UnitFactor(tuple(sorted((base, power) for base, power in bases.items() if power)), factor, pi)
 
 
 UNITS = _units()
@@ -116,9 +116,9 @@ CJK_NO_UNIT = re.compile(
 
 
 @lru_cache(4096)
-def read_unit(words: str) -> Unit | None:
+def read_unit(words: str) -> UnitFactor | None:
     """Return the unit that `words` name; None if a word is not in the table."""
-    powers: list[tuple[Unit, int]] = []
+    powers: list[tuple[UnitFactor, int]] = []
     side, before, at = 1, 1, 0
     while at < len(words):
         token = _TOKEN.match(words, at)
@@ -146,7 +146,7 @@ def read_unit(words: str) -> Unit | None:
     return _joined(powers) if powers else None
 
 
-def _named(name: str, spelling: str) -> Unit | None:
+def _named(name: str, spelling: str) -> UnitFactor | None:
     if len(spelling) == 1 and spelling.isascii() and spelling.isupper() and spelling != "L":
         return {"C": UNITS["celsius"], "F": UNITS["fahrenheit"], "K": UNITS["kelvin"]}.get(spelling)
     for form in (name, name.rstrip("."), name.rstrip(".").removesuffix("s"), name.removesuffix("es")):
@@ -158,7 +158,7 @@ def _named(name: str, spelling: str) -> Unit | None:
     return None
 
 
-def _joined(powers: list[tuple[Unit, int]]) -> Unit:
+def _joined(powers: list[tuple[UnitFactor, int]]) -> UnitFactor:
     """Return the product; "$ 5 dollars" and "degrees Celsius" name one unit twice."""
     if len(powers) == 2 and powers[0][1] == powers[1][1] == 1:
         first, second = powers[0][0], powers[1][0]
@@ -167,7 +167,7 @@ def _joined(powers: list[tuple[Unit, int]]) -> Unit:
     return _product(powers)
 
 
-def conflict(left: Unit | None, right: Unit | None) -> bool:
+def conflict(left: UnitFactor | None, right: UnitFactor | None) -> bool:
     """Return True if two stated units measure different things.
 
     A unit that is not stated never conflicts.
@@ -175,7 +175,7 @@ def conflict(left: Unit | None, right: Unit | None) -> bool:
     return left is not None and right is not None and left.bases != right.bases
 
 
-def ratio(left: Unit | None, right: Unit | None) -> tuple[Fraction, int]:
+def ratio(left: UnitFactor | None, right: UnitFactor | None) -> tuple[Fraction, int]:
     """Return how many of `right` equal one `left`: a fraction and a power of π.
 
     It is (1, 0) unless both are stated.

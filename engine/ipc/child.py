@@ -1,6 +1,6 @@
 """Entry points, start and exit of every engine process.
 
-    supervisor ── Order, Acknowledged, NewLink ─▶ listener thread ─▶ control, channels, outbox
+    supervisor ── Order, Acknowledged, NewChannels ─▶ listener thread ─▶ control, channels, outbox
     supervisor ◀─ records and notices ─────────── outbox thread  ◀─ main function
 
 Each process has its own session and holds its pid file. It writes everything that it and its libraries print
@@ -27,17 +27,21 @@ from typing import Any, NoReturn
 
 from engine.ipc.channels import Receiver, Sender
 from engine.ipc.faults import fault_line
-from engine.ipc.link import Link
-from engine.ipc.orders import Acknowledged, Fault, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.ipc.orders import Acknowledged, Fault, FromSupervisor, MainReturned, NewChannels, Order, Verb
 from engine.ipc.outbox import Outbox, spool_folder
 from engine.ipc.pidfile import hold, pid_path
 from engine.ipc.process_tree import kill_marked
 from engine.ipc.step_control import StepControl
-from engine.protocol.messages import Request, Result
+from engine.ipc.worker_client import WorkerClient
+from engine.protocol.messages import WorkerRequest, WorkerResult
 from store import isolated
 from store.home import RunFolder
 from store.private import FILE_MODE
 from store.records import Record
+
+# A main function gets the folder of its run and the interface to its process.
+TrainerMain = Callable[[RunFolder, "TrainerChild"], int]
+WorkerMain = Callable[[RunFolder, "WorkerChild"], None]
 
 # Longest wait for the last records to be sent.
 FLUSH_SECONDS = 30.0
@@ -48,7 +52,7 @@ WORKER_GRACE_SECONDS = 5.0
 class TrainerChild:
     """The interface of a trainer's main function to its process."""
 
-    def __init__(self, outbox: Outbox, generation: Link | None) -> None:
+    def __init__(self, outbox: Outbox, generation: WorkerClient | None) -> None:
         self._outbox = outbox
         self.control = StepControl(outbox.put, outbox.settle)
         self.generation = generation
@@ -73,18 +77,18 @@ class WorkerChild:
     def __init__(self, outbox: Outbox, trainer_idle: bool) -> None:
         self._outbox = outbox
         self.trainer_idle = trainer_idle
-        self._asked, self._ask = Pipe(duplex=False)
+        self._interrupt, self._interrupter = Pipe(duplex=False)
         self._changed = threading.Condition()
         self._next: tuple[Connection[Any, Any], Connection[Any, Any]] | None = None
         self._stop = False
-        self.jobs: Receiver[Request]
-        self.results: Sender[Result]
+        self.jobs: Receiver[WorkerRequest]
+        self.results: Sender[WorkerResult]
 
     def emit(self, record: Record) -> None:
         """Send `record` to the journal."""
         self._outbox.put(record)
 
-    def relink(self) -> bool:
+    def await_trainer(self) -> bool:
         """Wait for a trainer and connect `jobs` and `results` to it.
 
         Call it after ChannelClosed, when all work for the previous trainer has been dropped.
@@ -100,22 +104,22 @@ class WorkerChild:
         if hasattr(self, "jobs"):
             self.jobs.close()
             self.results.close()
-        self.jobs = Receiver(jobs, interrupt=self._asked)
+        self.jobs = Receiver(jobs, interrupt=self._interrupt)
         self.results = Sender(results)
         return True
 
     def connect(self, jobs: Connection[Any, Any], results: Connection[Any, Any]) -> None:
-        """Provide the channels to a new trainer; `relink` returns when they are there."""
+        """Provide the channels to a new trainer; `await_trainer` returns when they are there."""
         with self._changed:
             self._next = (jobs, results)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End every wait: the channels then raise ChannelClosed, and `relink` returns False."""
+        """End every wait: the channels then raise ChannelClosed, and `await_trainer` returns False."""
         with self._changed:
             if not self._stop:
                 self._stop = True
-                self._ask.send_bytes(b"stop")
+                self._interrupter.send_bytes(b"stop")
             self._changed.notify_all()
 
 
@@ -130,7 +134,7 @@ def run_trainer(
     """
     termination = _begin("trainer", folder)
     outbox = Outbox(connection, _spool(folder, "trainer"))
-    link = Link()
+    link = WorkerClient()
     child = TrainerChild(outbox, link if has_worker else None)
     control = child.control
 
@@ -172,21 +176,21 @@ def run_worker(
 
     verbs: dict[Verb, Callable[[], None]] = {"stop": child.stop, "leave": child.stop}
     _listen(connection, termination, verbs, child.connect, outbox.acknowledge, orphaned)
-    if child.relink():
+    if child.await_trainer():
         _end(_work(main, folder, child, outbox))
 
 
 def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     """Set up session, pid file, log and signals; return a connection that is readable after SIGTERM."""
     os.setsid()
-    log = opened(folder.logs / f"{role}.log")
+    log = open_log(folder.logs / f"{role}.log")
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
     isolated.check()
-    _keep_descriptors_from_children()
+    _make_descriptors_private()
     hold(pid_path(folder, role))
     faulthandler.enable()
     # `kill -USR1` writes every thread's stack to the log.
@@ -199,7 +203,7 @@ def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
     return reader
 
 
-def opened(log: Path) -> int:
+def open_log(log: Path) -> int:
     """Open a log to append to it. Exit with one line if the disk refuses."""
     try:
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
@@ -209,7 +213,7 @@ def opened(log: Path) -> int:
         ) from None
 
 
-def _keep_descriptors_from_children() -> None:
+def _make_descriptors_private() -> None:
     """Make descriptors non-inheritable: a grandchild that held these pipes would hide this process's exit."""
     for path in Path("/proc/self/fd").iterdir():
         # The descriptor of the listing itself is already closed.
@@ -229,12 +233,12 @@ def _listen(
     parent = parent_process()
     assert parent is not None, "an engine process must be started by its supervisor"
 
-    def obey(message: FromSupervisor) -> None:
+    def execute(message: FromSupervisor) -> None:
         if isinstance(message, Order):
             verbs[message.verb]()
         elif isinstance(message, Acknowledged):
             acknowledge(message.records)
-        elif isinstance(message, NewLink):
+        elif isinstance(message, NewChannels):
             reading = Connection(recv_handle(connection), writable=False)
             connect(reading, Connection(recv_handle(connection), readable=False))
 
@@ -247,7 +251,7 @@ def _listen(
                 verbs["leave"]()
             try:
                 if connection in ready:
-                    obey(connection.recv())
+                    execute(connection.recv())
                     continue
             except (EOFError, OSError):
                 return orphaned()
@@ -262,7 +266,7 @@ def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbo
     module, _, function = main.partition(":")
     try:
         status: int = getattr(import_module(module), function)(folder, child) or 0
-        outbox.put(Outcome(status))
+        outbox.put(MainReturned(status))
     except Exception as error:
         outbox.put(Fault(fault_line(error)))
         raise

@@ -28,7 +28,7 @@ _FIRST, _PREVIOUS = ".first.log", ".previous.log"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LogPosition:
     """A position in a log: bytes in its newest part, and inode and mtime of the part before it."""
 
     size: int
@@ -73,12 +73,12 @@ def rotate(log: Path, most: int = PART_BYTES) -> bool:
     return True
 
 
-def mark(log: Path) -> Mark:
+def mark(log: Path) -> LogPosition:
     """Return the present end of `log`."""
-    return Mark(log.stat().st_size if log.is_file() else 0, _identity(log))
+    return LogPosition(log.stat().st_size if log.is_file() else 0, _identity(log))
 
 
-def written_after(log: Path, begin: Mark) -> str:
+def written_after(log: Path, begin: LogPosition) -> str:
     """Return the end of the text written to `log` after `begin`, even if the log was cut since."""
     if _identity(log) == begin.before:
         return written_since(log, begin.size)

@@ -1,6 +1,6 @@
 """Messages between a supervisor and its children, over one connection each.
 
-    supervisor ── Order, Acknowledged, NewLink ─▶ child
+    supervisor ── Order, Acknowledged, NewChannels ─▶ child
     supervisor ◀─ batches of records and notices ─ child
 
 Both sides run the same installation from the same start, so the messages are pickled and carry no version.
@@ -38,7 +38,7 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
-class NewLink:
+class NewChannels:
     """Announces new channels to the other child: two file descriptors follow, for reading and for writing."""
 
 
@@ -68,7 +68,7 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MainReturned:
     """Reports the `status` that the child's main function returned.
 
     0: done; 1: failed; 3: stopped by request; 4: done with failures.
@@ -84,6 +84,6 @@ class Fault:
     line: str
 
 
-Notice = Flush | Paused | Resumed | Trained | Leaving | Outcome | Fault
-FromSupervisor = Order | Acknowledged | NewLink
+Notice = Flush | Paused | Resumed | Trained | Leaving | MainReturned | Fault
+FromSupervisor = Order | Acknowledged | NewChannels
 FromChild = list[Record | Notice]

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
@@ -149,3 +150,7 @@ def write_spool(path: Path, records: list[Record]) -> None:
 def read_spool(path: Path) -> list[Record]:
     """Return the records of a spool file."""
     return [from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_pipe: type[Pipe] = Connection

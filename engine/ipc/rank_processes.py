@@ -28,7 +28,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from engine.context import Context, StageFailed, StopRequested
 from engine.ipc.faults import last_error
-from engine.ipc.rank_proxies import FollowingControl, FollowingGeneration, leading, silent
+from engine.ipc.rank_proxies import FollowingControl, FollowingGeneration, discard, with_leading_proxies
 from engine.machine import ranks
 from engine.stages import stage
 from profiles import Arm, Profile
@@ -37,13 +37,13 @@ from store.private import touch, write_text
 from store.records import Event
 
 # After an error on rank 0, wait this long to see if the death of another rank was its cause.
-ECHO_SECONDS = 2.0
+CAUSE_SECONDS = 2.0
 # Ranks that still run the stage this long after rank 0 are killed.
-PARTING_SECONDS = 60.0
+LAST_RANK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RankArguments:
     """The start arguments of a follower rank (rank 1 and up)."""
 
     folder: RunFolder
@@ -53,23 +53,23 @@ class Part:
     arm: Arm | None
     has_worker: bool
     # The rendezvous file of the process group.
-    meeting: Path
+    rendezvous: Path
 
     def error_file(self, rank: int) -> Path:
         """Return the file in which a follower rank leaves the traceback that ended it."""
-        return self.meeting.with_name(f"rank_{rank}.error")
+        return self.rendezvous.with_name(f"rank_{rank}.error")
 
     def join(self, rank: int) -> None:
         """Join the process group of the profile as rank `rank`."""
         hardware = self.profile.hardware
-        ranks.join(rank, hardware.trainer_processes, hardware.trainer, self.meeting)
+        ranks.join(rank, hardware.trainer_processes, hardware.trainer, self.rendezvous)
 
     def context(self) -> Context:
         """Return the stage's context for a follower rank."""
         generation = FollowingGeneration() if self.has_worker else None
         control = FollowingControl()
         return Context(
-            self.folder, self.profile, self.seed, self.stage, self.arm, silent, control, generation
+            self.folder, self.profile, self.seed, self.stage, self.arm, discard, control, generation
         )
 
 
@@ -79,33 +79,33 @@ def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> Non
     Args:
         report: receives the one-line error of a follower rank, before this process exits because of it.
     """
-    meeting = context.folder.path / "ranks.meeting"
-    touch(meeting)
+    rendezvous = context.folder.path / "ranks.meeting"
+    touch(rendezvous)
     has_worker = context.generation is not None
-    part = Part(
-        context.folder, context.profile, context.seed, context.stage, context.arm, has_worker, meeting
+    part = RankArguments(
+        context.folder, context.profile, context.seed, context.stage, context.arm, has_worker, rendezvous
     )
-    with FurtherRanks(part, report) as others:
+    with FollowerProcesses(part, report) as others:
         arm = context.arm.name if context.arm is not None else ""
         message = f"training on {len(others.pids) + 1} ranks; ranks 1 and up are processes {others.pids}"
         context.emit(Event("log", message, context.stage, arm, payload={"level": "info"}))
         part.join(0)
-        stage(context.stage)(leading(context))
+        stage(context.stage)(with_leading_proxies(context))
 
 
-class FurtherRanks:
+class FollowerProcesses:
     """The processes of ranks 1 and up, which live as long as a `with` block."""
 
-    def __init__(self, part: Part, report: Callable[[str], None]) -> None:
+    def __init__(self, part: RankArguments, report: Callable[[str], None]) -> None:
         self._report = report
         self._part = part
         # Remove the files that a killed trainer left behind.
         self._remove_files()
         count = part.profile.hardware.trainer_processes - 1
-        started = start_processes(follow, (part,), nprocs=count, join=False)  # type: ignore[no-untyped-call]
+        started = start_processes(run_follower, (part,), nprocs=count, join=False)  # type: ignore[no-untyped-call]
         self._processes: list[SpawnProcess] = started.processes
-        self._parted = threading.Event()
-        self._watch = threading.Thread(target=self._end_with_them, name="ranks", daemon=True)
+        self._finished = threading.Event()
+        self._watch = threading.Thread(target=self._exit_with_any_rank, name="ranks", daemon=True)
 
     @property
     def pids(self) -> list[int | None]:
@@ -122,13 +122,13 @@ class FurtherRanks:
         """Wait for the ranks if the stage ended on all of them; kill them if it raised an error here."""
         if kind is None or issubclass(kind, (StopRequested, StageFailed)):
             ranks.leave()
-            self._parted.set()
-            self._watch.join(PARTING_SECONDS)
+            self._finished.set()
+            self._watch.join(LAST_RANK_SECONDS)
         else:
             # A dead rank breaks the collectives of the others, so the error here may only be a consequence of
             # it.
-            self._watch.join(ECHO_SECONDS)
-        self._parted.set()
+            self._watch.join(CAUSE_SECONDS)
+        self._finished.set()
         for process in self._processes:
             process.kill()
         self._watch.join()
@@ -138,9 +138,9 @@ class FurtherRanks:
         part = self._part
         for rank in range(1, part.profile.hardware.trainer_processes):
             part.error_file(rank).unlink(missing_ok=True)
-        part.meeting.unlink(missing_ok=True)
+        part.rendezvous.unlink(missing_ok=True)
 
-    def _end_with_them(self) -> None:
+    def _exit_with_any_rank(self) -> None:
         """Exit this process at once if a rank dies, because all others would wait for it forever."""
         living: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(self._processes, 1)}
         while living:
@@ -148,7 +148,7 @@ class FurtherRanks:
                 rank = living.pop(sentinel)
                 process = self._processes[rank - 1]
                 process.join()
-                if process.exitcode != 0 and not self._parted.is_set():
+                if process.exitcode != 0 and not self._finished.is_set():
                     reason = f"rank {rank} (process {process.pid}) exited with status {process.exitcode}"
                     print(f"{reason}: the trainer exits too", file=sys.stderr, flush=True)
                     self._report(f"rank {rank}: {self._error_of(rank) or f'status {process.exitcode}'}")
@@ -160,7 +160,7 @@ class FurtherRanks:
         return last_error(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
 
 
-def follow(place: int, part: Part) -> None:
+def run_follower(place: int, part: RankArguments) -> None:
     """Run a follower rank. `place` counts the launched processes from 0, so the rank is `place + 1`."""
     faulthandler.enable()
     end_with_parent()

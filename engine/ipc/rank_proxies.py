@@ -12,21 +12,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.context import Context, Control, Generation, StopRequested
-from engine.machine.ranks import told
-from engine.protocol.messages import Result, Work
+from engine.machine.ranks import broadcast
+from engine.protocol.messages import Work, WorkerResult
 from store.records import Record
 
 # Results broadcast by rank 0. None means that no worker will answer again.
-Heard = list[Result] | None
+BroadcastResults = list[WorkerResult] | None
 
 
-def leading(context: Context) -> Context:
+def with_leading_proxies(context: Context) -> Context:
     """Return `context` for rank 0: its control and generation broadcast what they receive."""
     generation = LeadingGeneration(context.generation) if context.generation is not None else None
     return replace(context, control=LeadingControl(context.control), generation=generation)
 
 
-def silent(record: Record) -> None:
+def discard(record: Record) -> None:
     """Discard a record of a follower rank, because rank 0 emits the same one."""
 
 
@@ -41,7 +41,7 @@ class LeadingControl:
 
         def save_everywhere() -> None:
             nonlocal saving
-            told("save")
+            broadcast("save")
             saving = True
             if save is not None:
                 save()
@@ -52,9 +52,9 @@ class LeadingControl:
         except StopRequested:
             # A stop inside `save` is raised on every rank, because each runs the same `save`.
             if not saving:
-                told("stop")
+                broadcast("stop")
             raise
-        told("go")
+        broadcast("go")
 
     def save_soon(self) -> None:
         self._own.save_soon()
@@ -70,7 +70,7 @@ class FollowingControl:
     """The control of a follower rank: repeats at each boundary what rank 0 does there."""
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
-        while (word := told("")) == "save":
+        while (word := broadcast("")) == "save":
             if save is not None:
                 save()
         if word == "stop":
@@ -96,16 +96,16 @@ class LeadingGeneration:
         self._own.submit(job)
 
     def next_job_id(self) -> int:
-        return told(self._own.next_job_id())
+        return broadcast(self._own.next_job_id())
 
-    def poll(self, timeout: float) -> list[Result]:
-        nobody: Heard = None
+    def poll(self, timeout: float) -> list[WorkerResult]:
+        end: BroadcastResults = None
         try:
             results = list(self._own.poll(timeout))
         except StopRequested:
-            told(nobody)
+            broadcast(end)
             raise
-        return told(results)
+        return broadcast(results)
 
 
 class FollowingGeneration:
@@ -115,11 +115,18 @@ class FollowingGeneration:
         return None
 
     def next_job_id(self) -> int:
-        return told(0)
+        return broadcast(0)
 
-    def poll(self, timeout: float) -> list[Result]:
-        heard: Heard = None
-        heard = told(heard)
-        if heard is None:
+    def poll(self, timeout: float) -> list[WorkerResult]:
+        received: BroadcastResults = None
+        received = broadcast(received)
+        if received is None:
             raise StopRequested
-        return heard
+        return received
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_leading_control: type[Control] = LeadingControl
+_following_control: type[Control] = FollowingControl
+_leading_generation: type[Generation] = LeadingGeneration
+_following_generation: type[Generation] = FollowingGeneration

@@ -9,24 +9,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from engine.context import StopRequested
+from engine.context import Control, StopRequested
 from engine.ipc.orders import Leaving, Notice, Paused, Resumed, Trained
 
 
 class StepControl:
     """Implements engine.context.Control.
 
-    `say` sends a notice to the supervisor. `settle` waits until every emitted record is safe.
+    `notify` sends a notice to the supervisor. `settle` waits until every emitted record is safe.
     """
 
-    def __init__(self, say: Callable[[Notice], None], settle: Callable[[], None]) -> None:
-        self._say = say
+    def __init__(self, notify: Callable[[Notice], None], settle: Callable[[], None]) -> None:
+        self._notify = notify
         self._settle = settle
         self._changed = threading.Condition()
         self._stop = False
         self._pause = False
         # True once the supervisor was notified of the current pause.
-        self._told = False
+        self._pause_announced = False
         self._checkpoint = False
         self._saves = True
 
@@ -48,7 +48,7 @@ class StepControl:
         """Resume a paused run."""
         with self._changed:
             # A new pause that arrives before `boundary` wakes up must be announced again.
-            self._told = False
+            self._pause_announced = False
             self._set(pause=False)
 
     def checkpoint(self) -> None:
@@ -68,7 +68,7 @@ class StepControl:
 
     def trained(self) -> None:
         """See engine.context.Control."""
-        self._say(Trained())
+        self._notify(Trained())
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
         """See engine.context.Control."""
@@ -80,21 +80,25 @@ class StepControl:
             if self._stop or not self._pause:
                 break
             paused = True
-            if not self._told:
-                self._told = True
-                self._say(Paused())
+            if not self._pause_announced:
+                self._pause_announced = True
+                self._notify(Paused())
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._stop or not (self._pause and self._told) or (self._checkpoint and save)
+                    lambda: (
+                        self._stop
+                        or not (self._pause and self._pause_announced)
+                        or (self._checkpoint and save)
+                    )
                 )
         if self._stop:
-            self._say(Leaving())
+            self._notify(Leaving())
             if save is not None and self._saves:
                 self._settle()
                 save()
             raise StopRequested
         if paused:
-            self._say(Resumed())
+            self._notify(Resumed())
 
     def _checkpoint_is_due(self) -> bool:
         with self._changed:
@@ -109,3 +113,7 @@ class StepControl:
             self._pause = self._pause if pause is None else pause
             self._checkpoint = self._checkpoint if checkpoint is None else checkpoint
             self._changed.notify_all()
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_control: type[Control] = StepControl

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Sample = Mapping[str, Any]
+LoggedSample = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Choices:
             values = values - self.unconditional
         return None if np.isnan(values).any() else int(values.argmax())
 
-    def right(self, sample: Sample) -> list[int]:
+    def right(self, sample: LoggedSample) -> list[int]:
         """Return the numbers of the right choices; empty if the task's target names none of them."""
         gold = sample.get("gold", sample.get("target"))
         named = gold if isinstance(gold, (list, tuple)) else [gold]
@@ -58,7 +58,7 @@ class Choices:
         return int(text) if text.isdecimal() and int(text) < len(self.texts) else None
 
 
-def choices_of(sample: Sample) -> Choices | None:
+def choices_of(sample: LoggedSample) -> Choices | None:
     """Return the choices of a sample of lm-eval; None if it has no choices."""
     answers = [each[0] for each in sample["resps"]]
     if len(answers) < 2 or not all(isinstance(answer, tuple) for answer in answers):
@@ -71,7 +71,7 @@ def choices_of(sample: Sample) -> Choices | None:
     return Choices(_texts(pairs), values, None)
 
 
-def arguments_of(sample: Sample) -> list[tuple[Any, ...]]:
+def arguments_of(sample: LoggedSample) -> list[tuple[Any, ...]]:
     """Return the arguments of each request, which lm-eval keeps as tuples or as mappings."""
     arguments = sample["arguments"]
     listed: Sequence[Any] = list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)

@@ -25,7 +25,7 @@ from engine.data.hub import UNREACHABLE
 from engine.generators.interface import JobRefused
 from engine.lm_eval_suite.names import LOCAL
 from engine.lm_eval_suite.overlays import FOLDERS, definitions, write_overlays
-from engine.lm_eval_suite.rows import Leaf, is_perplexity, rows
+from engine.lm_eval_suite.rows import RowOrigin, is_perplexity, rows
 from engine.protocol.messages import SuiteTask
 from store.records import Example
 
@@ -74,7 +74,7 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
             row
             for leaf in sorted(samples)
             for row in rows(
-                Leaf(arm, step, task.recorded, leaf, model.max_length),
+                RowOrigin(arm, step, task.recorded, leaf, model.max_length),
                 samples[leaf],
                 model.generated,
                 model.asked,

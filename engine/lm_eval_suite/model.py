@@ -22,7 +22,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from engine.data.encoding import encode_texts
 from engine.generators.interface import Generated, GenerationRequest, Generator, text_of
 from engine.generators.scoring import ScoringRequest
-from engine.lm_eval_suite.progress import Document, Documents, documents_of
+from engine.lm_eval_suite.progress import Document, DocumentCounter, documents_of
 from engine.lm_eval_suite.window import SPARE
 from engine.protocol.messages import Sampling, completion_seed
 
@@ -32,7 +32,7 @@ TOKENISED_AT_A_TIME = 4096
 DEFAULT_LIMIT = 256
 
 # Context and continuation as text, and the ids of both.
-Pair = tuple[Any, list[int], list[int]]
+EncodedPair = tuple[Any, list[int], list[int]]
 
 
 class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
@@ -65,7 +65,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self.max_length = window or generator.longest - SPARE
         # Number of cut tokens, by context and continuation.
         self._lost: dict[tuple[str, str], int] = {}
-        self._documents = Documents(report)
+        self._documents = DocumentCounter(report)
         # Documents of the current requests.
         self._owners: list[Document] = []
 
@@ -127,7 +127,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
         The windows do not overlap; lm-eval cuts them.
         """
-        windows: list[Pair] = []
+        windows: list[EncodedPair] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
             ids = self.tok_encode(request.args[0])
@@ -162,7 +162,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             self.generated.setdefault((request.task_name, request.doc_id), found[place])
         return answers
 
-    def _loglikelihood_tokens(self, requests: Sequence[Pair], **_: Any) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(self, requests: Sequence[EncodedPair], **_: Any) -> list[tuple[float, bool]]:
         """Return the log-prob of each continuation, and whether it is the likeliest.
 
         Texts that are too long lose their start.

@@ -38,7 +38,7 @@ FEW_SHOT_SPLITS = {"arc_challenge": "validation"}
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class LeafTask:
     """A leaf task, its definition within lm-eval's tasks, and the folder of its rows."""
 
     task: str
@@ -59,21 +59,21 @@ def write_overlays(data: Path, folder: Path) -> list[str]:
     return names
 
 
-def _leaves(data: Path) -> Iterator[Leaf]:
+def _leaves(data: Path) -> Iterator[LeafTask]:
     for task, definition in SINGLE_TASKS.items():
         if (data / task).is_dir():
-            yield Leaf(task, definition, data / task)
+            yield LeafTask(task, definition, data / task)
     for folder, subject in MATH_SUBJECTS.items():
         rows = data / "hendrycks_math" / folder
         if rows.is_dir():
             task = f"hendrycks_math_{subject}"
-            yield Leaf(task, f"hendrycks_math/{task}.yaml", rows)
+            yield LeafTask(task, f"hendrycks_math/{task}.yaml", rows)
     for rows in sorted((data / "mmlu").glob("*/")):
         task = f"mmlu_{rows.name}"
-        yield Leaf(task, f"mmlu/default/{task}.yaml", rows)
+        yield LeafTask(task, f"mmlu/default/{task}.yaml", rows)
 
 
-def _overlay(leaf: Leaf) -> dict[str, Any]:
+def _overlay(leaf: LeafTask) -> dict[str, Any]:
     files = {path.stem: str(path.absolute()) for path in sorted(leaf.rows.glob("*.jsonl"))}
     overlay: dict[str, Any] = {
         "include": str(definitions() / leaf.definition),

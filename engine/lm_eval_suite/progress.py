@@ -12,7 +12,7 @@ REPORT_SECONDS = 1.0
 Document = tuple[str | None, int | None]
 
 
-class Documents:
+class DocumentCounter:
     """Counts documents; one is done when all of its requests are answered.
 
     Calls of `report(done, total)` are throttled.

@@ -38,7 +38,7 @@ _UNFILTERED = "none"
 # What lm-eval's filters return if they find no answer.
 UNREAD = "[invalid]"
 
-Sample = Mapping[str, Any]
+LoggedSample = Mapping[str, Any]
 
 
 # Context and continuation → the rest of it, and the number of tokens lost.
@@ -46,7 +46,7 @@ Asked = Callable[[str, str], tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class RowOrigin:
     """Origin of rows: an arm at a step, and lm-eval's task `name`.
 
     The rows are recorded under `task` and read in `window`s of tokens.
@@ -60,7 +60,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LeafMeasures:
     """The usable measures of a leaf task: the task's own first one, and those that have shares."""
 
     names: frozenset[str]
@@ -69,8 +69,8 @@ class Measured:
 
 
 def rows(
-    leaf: Leaf,
-    samples: Sequence[Sample],
+    leaf: RowOrigin,
+    samples: Sequence[LoggedSample],
     generated: Mapping[tuple[str, int], Generated],
     asked: Asked = lambda context, continuation: (context, 0),
 ) -> Iterator[Example]:
@@ -98,7 +98,7 @@ def rows(
             yield _verified(leaf, sample, gold, answer, prompt)
 
 
-def _measured(ordered: Sequence[Sample], samples: Sequence[Sample]) -> Measured:
+def _measured(ordered: Sequence[LoggedSample], samples: Sequence[LoggedSample]) -> LeafMeasures:
     values: dict[str, list[Any]] = {}
     for sample in ordered:
         for measure, value in _measures(sample):
@@ -110,7 +110,7 @@ def _measured(ordered: Sequence[Sample], samples: Sequence[Sample]) -> Measured:
     shares = frozenset(
         name for name in names if not is_perplexity(name) and any(map(_is_between, values[name]))
     )
-    return Measured(names, first, shares)
+    return LeafMeasures(names, first, shares)
 
 
 def _is_between(value: Any) -> bool:
@@ -118,7 +118,7 @@ def _is_between(value: Any) -> bool:
     return ROUNDING < float(value) < 1.0 - ROUNDING
 
 
-def _measures(sample: Sample) -> list[tuple[str, Any]]:
+def _measures(sample: LoggedSample) -> list[tuple[str, Any]]:
     """Return names and values; the filter follows the name if the task has several."""
     filtered = sample.get("filter", _UNFILTERED)
     behind = "" if filtered == _UNFILTERED else f"/{filtered}"
@@ -146,7 +146,7 @@ def _is_undefined(value: Any) -> bool:
     return isinstance(value, Real) and math.isnan(value)
 
 
-def _is_unscored(sample: Sample) -> bool:
+def _is_unscored(sample: LoggedSample) -> bool:
     """Return True if a log-likelihood of the document is NaN.
 
     lm-eval takes the first such choice for the likeliest.
@@ -164,10 +164,10 @@ def is_perplexity(measure: str) -> bool:
 
 
 def _row(
-    leaf: Leaf,
-    sample: Sample,
+    leaf: RowOrigin,
+    sample: LoggedSample,
     measure: str,
-    measured: Measured,
+    measured: LeafMeasures,
     value: Any,
     answer: Generated | None,
     prompt: tuple[str, int],
@@ -208,7 +208,7 @@ def _row(
     )
 
 
-def _chosen(choices: Choices, measure: str, sample: Sample, outcome: str) -> tuple[str, str]:
+def _chosen(choices: Choices, measure: str, sample: LoggedSample, outcome: str) -> tuple[str, str]:
     """Return the choice that counts for `measure` and the right one.
 
     The first is empty if it contradicts the task's own verdict, so a row never shows a text that was not
@@ -248,7 +248,7 @@ def _not_right(extracted: str, answer: Generated | None) -> str:
 
 
 def _verified(
-    leaf: Leaf, sample: Sample, gold: str, answer: Generated | None, prompt: tuple[str, int]
+    leaf: RowOrigin, sample: LoggedSample, gold: str, answer: Generated | None, prompt: tuple[str, int]
 ) -> Example:
     output = _written(sample)
     verdict = grade(output, gold, truncated=_is_cut(answer))
@@ -288,7 +288,7 @@ def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _prompt(sample: Sample, asked: Asked) -> tuple[str, int]:
+def _prompt(sample: LoggedSample, asked: Asked) -> tuple[str, int]:
     """Return the prompt after the cut, and the largest number of tokens that a request lost."""
     requests = arguments_of(sample)
     pairs = [
@@ -298,13 +298,13 @@ def _prompt(sample: Sample, asked: Asked) -> tuple[str, int]:
     return found[0][0], max(lost for _, lost in found)
 
 
-def _written(sample: Sample) -> str:
+def _written(sample: LoggedSample) -> str:
     """Return the generated answer; empty if the document was only read."""
     first = sample["resps"][0][0]
     return first if isinstance(first, str) else ""
 
 
-def _extracted(sample: Sample) -> str:
+def _extracted(sample: LoggedSample) -> str:
     """Return what the task's filter took from the generated answer.
 
     It is empty if it took the whole answer, or if no answer was generated.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.context import Context
 from engine.lm_eval_suite.unmeasured import Failure
-from engine.pending_jobs import Collector
+from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
 from profiles import Arm
 from store.private import touch
@@ -21,7 +21,7 @@ from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class ArmTask:
     """One task of one arm."""
 
     arm: str
@@ -34,7 +34,7 @@ class Unit:
         return f"{self.arm}-{self.task.recorded.replace('/', '-')}"
 
 
-def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[Unit]:
+def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[ArmTask]:
     """Return every task of every arm.
 
     A task with the name of one of `own` is recorded under another name.
@@ -55,16 +55,16 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
                 settings.suite_data,
                 settings.window,
             )
-            found.append(Unit(arm.name, weights, task))
+            found.append(ArmTask(arm.name, weights, task))
     return found
 
 
-def unfinished(context: Context, every: Sequence[Unit]) -> list[Unit]:
+def unfinished(context: Context, every: Sequence[ArmTask]) -> list[ArmTask]:
     """Return the units without a mark of completion."""
     return [unit for unit in every if not _mark(context, unit).is_file()]
 
 
-def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Failure]:
+def run(context: Context, collector: PendingJobs, work: Sequence[ArmTask]) -> list[Failure]:
     """Send every unit to the worker and record each result; return the units that failed."""
     failures: list[Failure] = []
     warned: set[str] = set()
@@ -88,7 +88,7 @@ def run(context: Context, collector: Collector, work: Sequence[Unit]) -> list[Fa
 
 
 def _await(
-    context: Context, collector: Collector, job_id: int, told: Callable[[tuple[int, int]], Event]
+    context: Context, collector: PendingJobs, job_id: int, told: Callable[[tuple[int, int]], Event]
 ) -> None:
     """Wait for a job, with an event at its start and for each step of its progress."""
     last: tuple[int, int] | None = None
@@ -102,14 +102,14 @@ def _await(
         collector.wait()
 
 
-def _progress(unit: Unit, done: int, total: int, documents: tuple[int, int]) -> Event:
+def _progress(unit: ArmTask, done: int, total: int, documents: tuple[int, int]) -> Event:
     """Return the finished tasks of all, and the finished documents of the current task."""
     part = {"name": unit.task.recorded, "arm": unit.arm, "done": documents[0], "total": documents[1]}
     payload = {"done": done, "total": total, "unit": "suite tasks", "part": part}
     return Event("progress", unit.label, "eval", payload=payload)
 
 
-def _warn_of_cuts(context: Context, unit: Unit, rows: Sequence[Example], warned: set[str]) -> None:
+def _warn_of_cuts(context: Context, unit: ArmTask, rows: Sequence[Example], warned: set[str]) -> None:
     """Warn, once per task, that prompts did not fit into the window.
 
     All arms have the same prompts.
@@ -126,7 +126,7 @@ def _warn_of_cuts(context: Context, unit: Unit, rows: Sequence[Example], warned:
     context.emit(Event("log", message, "eval", unit.arm, payload={"level": "warning"}))
 
 
-def _record(context: Context, unit: Unit, rows: Sequence[Example]) -> None:
+def _record(context: Context, unit: ArmTask, rows: Sequence[Example]) -> None:
     for row in rows:
         context.emit(row)
     judged = [row.score for row in rows if row.task == unit.task.recorded and row.outcome != LOGLIKELIHOOD]
@@ -137,5 +137,5 @@ def _record(context: Context, unit: Unit, rows: Sequence[Example]) -> None:
     touch(_mark(context, unit))
 
 
-def _mark(context: Context, unit: Unit) -> Path:
+def _mark(context: Context, unit: ArmTask) -> Path:
     return context.folder.path / "finished" / "tasks" / unit.label

@@ -24,32 +24,32 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 # The process group in host memory. None stands for the default group.
-_words: dist.ProcessGroup | None = None
+_host_group: dist.ProcessGroup | None = None
 
 
-def join(rank: int, world: int, first: str, meeting: Path) -> None:
+def join(rank: int, world: int, first: str, rendezvous: Path) -> None:
     """Join `world` processes of this host as rank `rank`; wait until all have joined.
 
     Args:
         first: the device of rank 0; see `own_device`.
         meeting: the file through which the ranks find each other.
     """
-    global _words
+    global _host_group
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     device = _device(first, rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world)
-    _words = dist.new_group(backend="gloo", timeout=PATIENCE)
+    dist.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=world)
+    _host_group = dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def leave() -> None:
     """Leave the process group, so that this process is a single rank again."""
-    global _words
+    global _host_group
     if dist.is_initialized():
         dist.destroy_process_group()
-    _words = None
+    _host_group = None
 
 
 def rank() -> int:
@@ -75,46 +75,46 @@ def own_device(first: str) -> torch.device:
 def barrier() -> None:
     """Wait until every rank has called this function."""
     if dist.is_initialized():
-        dist.barrier(group=_words)
+        dist.barrier(group=_host_group)
 
 
-def told(word: T) -> T:
+def broadcast(word: T) -> T:
     """Broadcast rank 0's `word`; return it on every rank."""
     if world() == 1:
         return word
-    said = [word]
-    dist.broadcast_object_list(said, src=0, group=_words, device=torch.device("cpu"))
-    return said[0]
+    parcel = [word]
+    dist.broadcast_object_list(parcel, src=0, group=_host_group, device=torch.device("cpu"))
+    return parcel[0]
 
 
-def united(part: Mapping[K, T]) -> dict[K, T]:
+def gather(part: Mapping[K, T]) -> dict[K, T]:
     """Gather the entries of every rank's `part`; return all of them on every rank."""
     if world() == 1:
         return dict(part)
     parts: list[Mapping[K, T]] = [{}] * world()
-    dist.all_gather_object(parts, part, group=_words)
+    dist.all_gather_object(parts, part, group=_host_group)
     return {key: value for each in parts for key, value in each.items()}
 
 
-def least(value: int) -> int:
+def all_min(value: int) -> int:
     """Return the smallest value of all ranks."""
-    together = torch.tensor(value)
+    reduced = torch.tensor(value)
     if world() > 1:
-        dist.all_reduce(together, dist.ReduceOp.MIN, group=_words)
-    return int(together)
+        dist.all_reduce(reduced, dist.ReduceOp.MIN, group=_host_group)
+    return int(reduced)
 
 
-def merged(metrics: dict[str, float]) -> dict[str, float]:
+def reduce_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Reduce the metrics of the ranks: maximum for names that end in `/max`, sum for all others."""
     if world() == 1 or not metrics:
         return metrics
-    together: dict[str, float] = {}
+    reduced: dict[str, float] = {}
     for operation, is_max in ((dist.ReduceOp.MAX, True), (dist.ReduceOp.SUM, False)):
         names = sorted(name for name in metrics if name.endswith("/max") == is_max)
         values = torch.tensor([metrics[name] for name in names], dtype=torch.float64)
-        dist.all_reduce(values, operation, group=_words)
-        together.update(zip(names, values.tolist(), strict=True))
-    return together
+        dist.all_reduce(values, operation, group=_host_group)
+        reduced.update(zip(names, values.tolist(), strict=True))
+    return reduced
 
 
 def by_rank_zero(write: Callable[P, object]) -> Callable[P, None]:

@@ -16,7 +16,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.data.prompts import prompt_text
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.model_folder.reading import FolderFault, ModelFolder
 from engine.model_folder.tokenizer_settings import chat_template, special_tokens
 from profiles import Profile
@@ -44,7 +44,7 @@ def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
     instruction = profile.preprocess.system_prompt
     special = special_tokens(folder)
     tokenizer, end = TemplateAlone(template, special), special.get("eos_token")
-    example = Row("", "1 + 1?", "It is 2.\n#### 2", "2")
+    example = DataRow("", "1 + 1?", "It is 2.\n#### 2", "2")
     for shots in sorted({0, *profile.eval.shots}):
         try:
             prompt = prompt_text(tokenizer, QUESTION, "chat", instruction, [example] * shots)

@@ -191,8 +191,8 @@ class JobFailed:
 
 
 Work = Job | SuiteJob
-Request = Work | Stop
-Result = Completion | JobDone | SuiteDone | SuiteProgress | JobFailed
+WorkerRequest = Work | Stop
+WorkerResult = Completion | JobDone | SuiteDone | SuiteProgress | JobFailed
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -26,7 +26,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from engine.context import StageFailed
+from engine.context import Generation, StageFailed
 from engine.grading import grade
 from engine.protocol.messages import (
     Completion,
@@ -35,8 +35,8 @@ from engine.protocol.messages import (
     JobDone,
     JobFailed,
     Prompt,
-    Result,
     Work,
+    WorkerResult,
     completion_seed,
 )
 from store.env_file import setting
@@ -166,10 +166,10 @@ class Served:
             for sample in range(job.samples):
                 self._asks.put(_Ask(job, prompt, sample))
 
-    def poll(self, timeout: float) -> Iterable[Result]:
+    def poll(self, timeout: float) -> Iterable[WorkerResult]:
         """See engine.context.Generation."""
         deadline = time.monotonic() + timeout
-        found: list[Result] = []
+        found: list[WorkerResult] = []
         while not found or not self._answers.empty():
             try:
                 answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -178,7 +178,7 @@ class Served:
             found += self._taken(answer)
         return found
 
-    def _taken(self, answer: _Answer) -> list[Result]:
+    def _taken(self, answer: _Answer) -> list[WorkerResult]:
         """Return the completion and, after the last one of a job, the job's end."""
         completion = answer.completion
         job_id, kind = completion.job_id, completion.kind
@@ -309,3 +309,7 @@ def _made(ask: _Ask, tokens: int, finish: Finish, text: str, outcome: str, answe
         outcome,
         answer,
     )
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_generation: type[Generation] = Served

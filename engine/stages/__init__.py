@@ -11,7 +11,7 @@ from importlib import import_module
 
 from engine.context import Context
 
-Stage = Callable[[Context], None]
+StageFunction = Callable[[Context], None]
 
 MODULES = {
     "data": "engine.stages.data",
@@ -24,10 +24,10 @@ MODULES = {
 }
 
 
-def stage(name: str) -> Stage:
+def stage(name: str) -> StageFunction:
     """Return the function that runs stage `name`.
 
     Raises: KeyError if the name is unknown.
     """
-    run: Stage = import_module(MODULES[name]).run
+    run: StageFunction = import_module(MODULES[name]).run
     return run

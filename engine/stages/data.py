@@ -15,7 +15,7 @@ from engine.context import Context, StageFailed
 from engine.data import dataset, inputs, locations
 from engine.data.cache import building, is_whole
 from engine.data.contamination import Overlap, overlap
-from engine.data.dataset import InputError, Row, Source, Splits
+from engine.data.dataset import DataError, DataRow, SourceRows, Splits
 from engine.data.progress import Progress
 from engine.data.rows import write_jsonl
 from store.private import close_to_others
@@ -60,7 +60,7 @@ def _check(context: Context) -> None:
         dataset.check_rows(
             context.profile, inputs.rows(context, "train"), inputs.rows(context, "test"), planned
         )
-    except InputError as error:
+    except DataError as error:
         raise StageFailed(str(error)) from None
 
 
@@ -76,7 +76,7 @@ def _make(context: Context, folder: Path) -> None:
         source = dataset.load(context.profile)
         progress.advance()
         splits = dataset.split(source, context.profile)
-    except InputError as error:
+    except DataError as error:
         raise StageFailed(str(error)) from None
     progress.advance()
     overlaps = [
@@ -93,7 +93,7 @@ def _make(context: Context, folder: Path) -> None:
     progress.advance()
 
 
-def by_name(splits: Splits) -> dict[str, list[Row]]:
+def by_name(splits: Splits) -> dict[str, list[DataRow]]:
     """Return the splits by the names of their files."""
     return {
         "train": splits.train,
@@ -104,7 +104,9 @@ def by_name(splits: Splits) -> dict[str, list[Row]]:
     }
 
 
-def data_card(context: Context, source: Source, splits: Splits, overlaps: list[Overlap]) -> dict[str, Any]:
+def data_card(
+    context: Context, source: SourceRows, splits: Splits, overlaps: list[Overlap]
+) -> dict[str, Any]:
     """Return the data card as JSON-ready values: origin, splits, shots, contamination."""
     return {
         "source": context.profile.data.source,
@@ -130,7 +132,7 @@ def data_card(context: Context, source: Source, splits: Splits, overlaps: list[O
     }
 
 
-def _split_facts(rows: list[Row]) -> dict[str, Any]:
+def _split_facts(rows: list[DataRow]) -> dict[str, Any]:
     text = "".join(f"{row.ex_id}\0{row.question}\0{row.solution}\0{row.answer}\0" for row in rows)
     return {
         "rows": len(rows),

@@ -19,7 +19,7 @@ from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
 from engine.lm_eval_suite import units as suite
 from engine.lm_eval_suite.unmeasured import Failure, Tried, judge, refuse_nothing
-from engine.pending_jobs import Collector
+from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.server_client.client import Served, only_model
 from engine.server_client.tokenizer import ServerTokenizer
@@ -38,7 +38,7 @@ STOPS = ("\nQuestion:",)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TestForm:
     """One form of the test questions: a split under a template with worked examples."""
 
     name: str
@@ -65,7 +65,7 @@ def run(context: Context) -> None:
         raise StageFailed("eval: no arm of the run has a model; train one first")
     if is_long(context, arms):
         context.control.trained()
-    collector = Collector(context.generation)
+    collector = PendingJobs(context.generation)
     own = _ask(context, collector, arms)
     refuse_nothing(own)
     every = suite.units(context, arms, [task.name for task in tasks(context)])
@@ -87,7 +87,7 @@ def _ask_server(context: Context, url: str) -> None:
         )
         context.emit(Event("log", left_out, "eval", arm.name, payload={"level": "warning"}))
     encode = None if by_ids else _server_encoder(context, url, model.name, arm)
-    judge(_ask(context, Collector(Served(url, model, by_ids, encode)), [(arm, weights)]))
+    judge(_ask(context, PendingJobs(Served(url, model, by_ids, encode)), [(arm, weights)]))
 
 
 def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callable[[Prompt], list[int]] | None:
@@ -103,7 +103,7 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
         return None
 
 
-def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, WeightRef]]) -> Tried:
+def _ask(context: Context, collector: PendingJobs, arms: Sequence[tuple[Arm, WeightRef]]) -> Tried:
     """Evaluate the run's own tasks on every arm. A failed task does not affect the others' results."""
     failures: list[Failure] = []
     work = _unfinished(context, arms)
@@ -134,7 +134,9 @@ def _ask(context: Context, collector: Collector, arms: Sequence[tuple[Arm, Weigh
     return Tried("tasks", len(arms) * len(tasks(context)), failures)
 
 
-def _unfinished(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> list[tuple[Arm, WeightRef, Task]]:
+def _unfinished(
+    context: Context, arms: Sequence[tuple[Arm, WeightRef]]
+) -> list[tuple[Arm, WeightRef, TestForm]]:
     return [
         (arm, weights, task)
         for arm, weights in arms
@@ -150,7 +152,7 @@ def is_long(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> bool:
     return bool(context.profile.eval.suite) or asked >= MANY
 
 
-def tasks(context: Context) -> list[Task]:
+def tasks(context: Context) -> list[TestForm]:
     """Return the tasks of the profile. A name without suffix means the preprocess template without shots."""
     settings, data, form = context.profile.eval, context.profile.data, context.profile.preprocess.template
     # The source is a hub name (openai/gsm8k), a folder (gsm8k) or a generator (word-problems).
@@ -162,7 +164,7 @@ def tasks(context: Context) -> list[Task]:
         for template in settings.templates or (form,):
             for shots in settings.shots:
                 suffix = (f"/{template}" if template != form else "") + (f"/{shots}-shot" if shots else "")
-                found.append(Task(stem + suffix, split, template, shots))
+                found.append(TestForm(stem + suffix, split, template, shots))
     return found
 
 
@@ -186,13 +188,13 @@ def _name_shots(context: Context) -> None:
             context.emit(Event("input", message, "eval", payload={"task": task.name, "shots": ids}))
 
 
-def _prompts(context: Context, task: Task) -> list[Prompt]:
+def _prompts(context: Context, task: TestForm) -> list[Prompt]:
     found = inputs.prompts(context, task.split, template=task.template, shots=task.shots)
     return found[: context.profile.eval.limit or None]
 
 
 def _submit(
-    context: Context, collector: Collector, weights: WeightRef, task: Task, prompts: tuple[Prompt, ...]
+    context: Context, collector: PendingJobs, weights: WeightRef, task: TestForm, prompts: tuple[Prompt, ...]
 ) -> Job:
     settings = context.profile.eval
     sampling = Sampling(
@@ -213,7 +215,7 @@ def _submit(
     return job
 
 
-def _record(context: Context, arm: Arm, task: Task, job: Job, completions: Sequence[Completion]) -> None:
+def _record(context: Context, arm: Arm, task: TestForm, job: Job, completions: Sequence[Completion]) -> None:
     for completion in completions:
         context.emit(example(completion, job.prompts[completion.prompt], arm.name, job.step, task.name))
     rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
@@ -222,7 +224,7 @@ def _record(context: Context, arm: Arm, task: Task, job: Job, completions: Seque
     touch(_mark(context, arm, task))
 
 
-def _mark(context: Context, arm: Arm, task: Task) -> Path:
+def _mark(context: Context, arm: Arm, task: TestForm) -> Path:
     return context.folder.path / "finished" / "tasks" / f"{arm.name}-{task.name.replace('/', '-')}"
 
 

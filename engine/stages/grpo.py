@@ -23,13 +23,13 @@ from contextlib import closing
 
 from engine.context import Context, StageFailed
 from engine.data import inputs
-from engine.pending_jobs import Collector
+from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import WeightRef
 from engine.stages.sft import rates
 from engine.training.arm_training import Clock, Training
 from engine.training.policy_gradient import PolicyGradient
-from engine.training.sources import Replayed, Sampled, Source
-from engine.training.validation import Validation, beside
+from engine.training.sources import RecordedRollouts, RolloutSource, WorkerRollouts
+from engine.training.validation import Validation, validation_of
 from engine.weight_sync.publisher import Publisher, publisher_of
 from store.records import Event
 
@@ -56,26 +56,26 @@ def run(context: Context) -> None:
         closing(publisher_of(context.folder.run_id)) as publisher,
         Training(context, settings, settings.steps, updates) as training,
     ):
-        collector = Collector(context.generation) if context.generation is not None else None
+        collector = PendingJobs(context.generation) if context.generation is not None else None
         source = _source(training, collector, publisher)
-        validation = beside(training, collector, publisher)
+        validation = validation_of(training, collector, publisher)
         _train(training, source, validation, publisher, PolicyGradient(training, settings))
         training.finish()
 
 
-def _source(training: Training, collector: Collector | None, publisher: Publisher) -> Source:
+def _source(training: Training, collector: PendingJobs | None, publisher: Publisher) -> RolloutSource:
     context, replay = training.context, training.context.profile.grpo.replay
     if collector is not None and not replay:
-        return Sampled(training, collector, publisher)
+        return WorkerRollouts(training, collector, publisher)
     without = "" if collector is not None else "; validation is skipped, because the run has no worker"
     message = f"training on the recorded rollouts of {replay}{without}"
     context.emit(Event("log", message, context.stage, training.arm.name, payload={"level": "info"}))
-    return Replayed(training)
+    return RecordedRollouts(training)
 
 
 def _train(
     training: Training,
-    source: Source,
+    source: RolloutSource,
     validation: Validation | None,
     publisher: Publisher,
     gradient: PolicyGradient,
@@ -131,7 +131,9 @@ def _train(
         validation.finish(lambda: training.boundary(save))
 
 
-def _offer(weights: WeightRef, source: Source, validation: Validation | None, publisher: Publisher) -> None:
+def _offer(
+    weights: WeightRef, source: RolloutSource, validation: Validation | None, publisher: Publisher
+) -> None:
     """Pass published weights to the rollout source and to `validation`."""
     # The publisher returns the weights with one reference. Each user takes its own before it is released
     # here, so that the slot is not reused while a job still reads it.
@@ -142,7 +144,9 @@ def _offer(weights: WeightRef, source: Source, validation: Validation | None, pu
     publisher.release(weights)
 
 
-def _save(training: Training, source: Source, validation: Validation | None, publisher: Publisher) -> None:
+def _save(
+    training: Training, source: RolloutSource, validation: Validation | None, publisher: Publisher
+) -> None:
     """Start a checkpoint with the rollouts and weights that jobs in flight need after a restart."""
     # A resumed run records only later steps, so the records up to this step must be safe first.
     source.settle()
@@ -154,7 +158,9 @@ def _save(training: Training, source: Source, validation: Validation | None, pub
     training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
 
 
-def _wait_for_rollouts(training: Training, source: Source, clock: Clock, save: Callable[[], None]) -> None:
+def _wait_for_rollouts(
+    training: Training, source: RolloutSource, clock: Clock, save: Callable[[], None]
+) -> None:
     """Wait until the next step's rollouts have arrived, and handle commands between polls."""
     is_there = False
     while not is_there:

@@ -22,7 +22,7 @@ from engine.data import encoding, inputs, locations, prompts
 from engine.data.cache import building, is_whole
 from engine.data.inputs import SplitName
 from engine.data.progress import Progress
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.token_rows import write_lines, write_rows
 from engine.data.trace import Trace
 from store.records import Event
@@ -112,7 +112,7 @@ class _Work:
         self.report: dict[str, Any] = {"template": self.settings.template, "prompts": {}}
 
     def prompts(
-        self, folder: Path, chosen: PromptSet, rows: Sequence[Row], examples: Sequence[Row]
+        self, folder: Path, chosen: PromptSet, rows: Sequence[DataRow], examples: Sequence[DataRow]
     ) -> list[list[int]]:
         """Write the prompts of a set. Cut the start of prompts without room for a completion; count them."""
         instruction = self.settings.system_prompt

@@ -34,7 +34,7 @@ from engine.stages.sft import rates, update
 from engine.training.arm_training import Clock, Training
 from engine.training.checkpoint_writer import CheckpointWriter
 from engine.training.fallback import newest_whole
-from engine.training.optimizer import Optimizer
+from engine.training.optimizer import MasterAdamW
 from engine.training.policy import Policy
 from profiles.training import Optimizer as Settings
 from profiles.training import Pretrain
@@ -94,7 +94,7 @@ def _make(root: Path, shape: Pretrain, seed: int, device: str) -> None:
     """Write tokenizer and untrained model as the checkpoint of step 0."""
     tokenizer: Any = make_tokenizer(shape.vocabulary)
     policy = Policy(make_model(shape, tokenizer, seed), device)
-    optimizer = Optimizer(policy.precision, recipe(shape), shape.steps)
+    optimizer = MasterAdamW(policy.precision, recipe(shape), shape.steps)
     with closing(CheckpointWriter(root, keep=1)) as writer:
         writer.save(0, policy, tokenizer, optimizer, {"step": 0})
 

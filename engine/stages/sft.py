@@ -19,10 +19,10 @@ from engine.data import inputs
 from engine.data.order import batch_rows
 from engine.data.sequence import Sequence
 from engine.machine import ranks
-from engine.pending_jobs import Collector
+from engine.pending_jobs import PendingJobs
 from engine.training.arm_training import Clock, Training
 from engine.training.packing import pack
-from engine.training.validation import Validation, beside
+from engine.training.validation import Validation, validation_of
 from engine.weight_sync.publisher import Publisher, publisher_of
 
 # Slots of shared memory. Up to this many validations become due, and hold weights, while a worker starts.
@@ -45,8 +45,8 @@ def run(context: Context) -> None:
         closing(publisher_of(context.folder.run_id)) as publisher,
         Training(context, settings, total) as training,
     ):
-        collector = Collector(context.generation) if context.generation is not None else None
-        validation = beside(training, collector, publisher)
+        collector = PendingJobs(context.generation) if context.generation is not None else None
+        validation = validation_of(training, collector, publisher)
         _train(training, sequences, validation, publisher)
         training.finish()
 
@@ -126,7 +126,7 @@ def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[f
         loss, _ = training.policy.cross_entropy(packed.to(training.device))
         torch.autograd.backward(loss / answer_tokens)
         total += loss.detach()
-    whole = ranks.merged({"loss": float(total) / answer_tokens})
+    whole = ranks.reduce_metrics({"loss": float(total) / answer_tokens})
     return whole["loss"], sum(len(sequence.token_ids) for sequence in batch)
 
 

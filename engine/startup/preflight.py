@@ -44,7 +44,7 @@ def check(
     Raises: LaunchError for the first fault.
     """
     # Import late: it loads numpy, which is not needed to look at a run.
-    from engine.data.dataset import InputError, check_source
+    from engine.data.dataset import DataError, check_source
 
     check_devices(profile, plan, found)
     check_generator(profile, plan)
@@ -53,7 +53,7 @@ def check(
     try:
         if with_rows:
             check_source(profile, {step.stage for step in plan})
-    except InputError as error:
+    except DataError as error:
         raise LaunchError(str(error)) from None
     check_inputs(home, profile, plan, kept or {})
     check_replay(home, profile, plan)

@@ -21,7 +21,7 @@ from typing import Any
 from engine.arms import base_model, has_weights
 from engine.context import StageFailed
 from engine.data import dataset, locations
-from engine.data.dataset import InputError
+from engine.data.dataset import DataError
 from engine.data.locations import TOKENIZER_FILES
 from engine.digests import digest, file_digest
 from engine.errors import LaunchError
@@ -71,7 +71,7 @@ def record(home: Path, profile: Profile) -> dict[str, Any]:
         outside = {field: _recorded(profile, field) for field in (MODEL, ROWS, SUITE, REPLAY)}
         found = {field: each for field, each in outside.items() if each is not None}
         return {"home": str(home.absolute()), "outside": found, "keys": locations.keys(home, profile)}
-    except (OSError, InputError, StageFailed) as error:
+    except (OSError, DataError, StageFailed) as error:
         raise LaunchError(str(error)) from None
 
 
@@ -226,7 +226,7 @@ def _holds(path: Path, field: str, files: Files) -> bool:
         return all(
             (path / name).is_file() and _digest(path / name, field) == each for name, each in files.items()
         )
-    except (OSError, InputError):
+    except (OSError, DataError):
         return False
 
 

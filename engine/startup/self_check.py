@@ -44,7 +44,7 @@ ALREADY_ONE_LINE = (FolderFault, JobRefused, NoWeights, UnsupportedModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CheckRequest:
     """What to check: `trains` for the packed path, `generates` for the transformers generator."""
 
     source: str
@@ -57,7 +57,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledSequences:
     """A generator's sequences, its log-probs of the response tokens, and its score of each response."""
 
     sequences: list[Sequence]
@@ -82,7 +82,7 @@ class Sampled:
         return generated.fault(expected.allowed) or scored.fault(expected.allowed)
 
 
-def fault(request: Request) -> str:
+def fault(request: CheckRequest) -> str:
     """Return one line on the first path that does not compute the model; "" if all do.
 
     Raises: any exception of loading or running the model.
@@ -97,7 +97,7 @@ def fault(request: Request) -> str:
     check_folder(described)
     check_loaded(described, load_tokenizer(folder))
     tell(progress=f"{model}: comparing what the run will compute with the model's own forward pass")
-    sampled = sample(folder, request.max_model_len) if request.generates else Sampled([], [], [])
+    sampled = sample(folder, request.max_model_len) if request.generates else SampledSequences([], [], [])
     policy = Policy.load(folder, gradient_checkpointing=request.gradient_checkpointing)
     expected = reference(policy.model, [*probes(policy.model), *sampled.sequences], torch.float32)
     if request.trains:
@@ -113,7 +113,7 @@ def fault(request: Request) -> str:
     return ""
 
 
-def sample(folder: Path, max_model_len: int) -> Sampled:
+def sample(folder: Path, max_model_len: int) -> SampledSequences:
     """Generate at temperature 1 and greedily with the model in `folder`, and score the completions."""
     generator = TransformersGenerator(folder, "cpu", torch.float32, 2 * len(PROMPTS), max_model_len)
     # Load as the worker does for the base model.
@@ -143,7 +143,7 @@ def sample(folder: Path, max_model_len: int) -> Sampled:
         (each for batch in generator.score(requests) for each in batch), key=lambda each: each.place
     )
     generator.close()
-    return Sampled(sequences, [each.logprobs for each in made], [each.logprob for each in scored])
+    return SampledSequences(sequences, [each.logprobs for each in made], [each.logprob for each in scored])
 
 
 def tell(**words: str) -> None:
@@ -180,7 +180,7 @@ def main() -> None:
     end_with_stdin()
     # Redirect the output of libraries to the log, so that it does not mix with the JSON lines.
     os.dup2(2, 1)
-    tell(fault=fault(Request(**json.loads(sys.argv[1]))))
+    tell(fault=fault(CheckRequest(**json.loads(sys.argv[1]))))
 
 
 # The stdout that the process was started with.

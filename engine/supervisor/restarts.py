@@ -21,24 +21,24 @@ class Restarts:
     """Counts consecutive crashes. Progress beyond the furthest step so far resets the count."""
 
     limit: int
-    deaths: int = 0
+    crashes: int = 0
     # The last error since the last progress.
     fault: str = ""
 
-    def after_death(self, fault: str = "") -> float | None:
+    def count_crash(self, fault: str = "") -> float | None:
         """Count a crash; return the seconds before the restart: 0, 1, 2, 4, …, or None for no restart.
 
         Args:
             fault: the error that ended the process, in one line; empty if it was killed.
         """
-        self.deaths += 1
+        self.crashes += 1
         fault = _ADDRESS.sub("", fault)
         is_repeated = bool(fault) and fault == self.fault and not _PASSING.search(fault)
         self.fault = fault or self.fault
-        if is_repeated or self.deaths > self.limit:
+        if is_repeated or self.crashes > self.limit:
             return None
-        return 0.0 if self.deaths == 1 else min(2.0 ** (self.deaths - 2), LONGEST_DELAY_SECONDS)
+        return 0.0 if self.crashes == 1 else min(2.0 ** (self.crashes - 2), LONGEST_DELAY_SECONDS)
 
-    def progressed(self) -> None:
+    def reset(self) -> None:
         """Reset the count, because the run recorded something new."""
-        self.deaths, self.fault = 0, ""
+        self.crashes, self.fault = 0, ""

@@ -27,8 +27,8 @@ from engine.ipc.orders import (
     Flush,
     FromChild,
     Leaving,
+    MainReturned,
     Notice,
-    Outcome,
     Paused,
     Trained,
 )
@@ -36,13 +36,14 @@ from engine.ipc.pidfile import Held, hold, lock_path
 from engine.machine.gpus import LOCKS, Gpu, GpuQueue
 from engine.plan import Step
 from engine.protocol.control import ControlServer, Reply, Request
-from engine.supervisor.crew import WORKER_GRACE_SECONDS, Crew, Entries
+from engine.supervisor.child_process import ChildProcess
+from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProcesses
+from engine.supervisor.entry_points import EntryPoints
 from engine.supervisor.ingestion import Ingestion
+from engine.supervisor.journal_summary import JournalSummary
 from engine.supervisor.leftovers import Leftovers, spooled
 from engine.supervisor.log_rotation import LogRotation
-from engine.supervisor.past import Past
-from engine.supervisor.processes import Child
-from engine.supervisor.recorder import Recorder
+from engine.supervisor.record_queue import RecordQueue
 from engine.supervisor.signals import catch_signals, signalled
 from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
@@ -62,14 +63,14 @@ TERMINATED = "terminated by the system ({signal}); no new checkpoint was started
 # A full disk may delay the end of a run by this time.
 LAST_WRITES_SECONDS = 30.0
 
-Phase = Literal["admission", "work", "ending", "over"]
+SupervisorPhase = Literal["admission", "work", "ending", "over"]
 
 
 class Supervisor:
     """Supervises a run from its start to its end."""
 
     def __init__(
-        self, folder: RunFolder, gpus: Sequence[Gpu], entries: Entries | None = None, locks: Path = LOCKS
+        self, folder: RunFolder, gpus: Sequence[Gpu], entries: EntryPoints | None = None, locks: Path = LOCKS
     ) -> None:
         """Lock the run and open its journal.
 
@@ -84,22 +85,22 @@ class Supervisor:
         profile = Profile.model_validate(config["profile"])
         plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
         taken = take_over(folder)
-        self._journal, past = taken.journal, taken.past
-        self._recorder = Recorder(self._journal, past.known)
+        self._journal, summary = taken.journal, taken.summary
+        self._recorder = RecordQueue(self._journal, summary.seen)
         self._state: RunState = "queued"
         self._reason = ""
-        self._register(config, past, taken.events)
+        self._record_start(config, summary, taken.events)
         self._gpus = gpus
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
-        self._crew = Crew(entries or Entries(), folder, profile, plan)
+        self._processes = EngineProcesses(entries or EntryPoints(), folder, profile, plan)
         self._telemetry = Telemetry(gpus, config["created"])
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)
         self._ingestion = Ingestion(folder.home)
         self._log_rotation = LogRotation(folder.logs)
         self._signals = catch_signals()
-        self._phase: Phase = "admission"
-        self._wants_pause = False
+        self._phase: SupervisorPhase = "admission"
+        self._pause_requested = False
         self._stopped_by = ""
         self._terminated = False
         self._killed = False
@@ -115,16 +116,16 @@ class Supervisor:
             while self._phase != "over":
                 self._turn()
         finally:
-            self._crew.abandon()
+            self._processes.close_connections()
             self._ingestion.end()
             self._log_rotation.end()
         # Record the final state only after all processes have exited.
-        self._say(*self._end)
+        self._set_state(*self._end)
         self._record_process("supervisor", os.getpid(), "")
-        self._write_the_last()
+        self._flush_last_records()
         remove_slots(self._folder.run_id)
         self._queue.leave()
-        self._crew.release()
+        self._processes.release_gpus()
         # Close the journal before `catch_up`: it can be reconciled with the store only without a writer.
         self._journal.close()
         # After SIGTERM there is no time; the next reader ingests the remaining rows.
@@ -135,63 +136,65 @@ class Supervisor:
         return self._state
 
     def _turn(self) -> None:
-        self._advance()
+        self._act_on_phase()
         self._recorder.flush()
         # A full queue means that the journal cannot be written. Unread children block on their own queues,
         # so memory stays bounded and no record is lost.
         reading = not self._recorder.is_full
-        watched = [self._signals, *self._server.sockets, *self._crew.watched(reading=reading)]
-        waits = [TICK_SECONDS, self._recorder.wait(), self._crew.next_start()]
+        watched = [self._signals, *self._server.sockets, *self._processes.wait_objects(reading=reading)]
+        waits = [TICK_SECONDS, self._recorder.wait(), self._processes.next_start()]
         ready = wait(watched, min(seconds for seconds in waits if seconds is not None))
         # A signal comes first: if all processes got it, the exits of the others are its consequence.
         if signalled(self._signals):
             self._on_signal()
-        for child, messages in self._crew.messages(ready):
-            self._hear(child, messages)
-        for child in self._crew.ended():
-            self._mourn(child)
+        for child, messages in self._processes.messages(ready):
+            self._on_messages(child, messages)
+        for child in self._processes.exited():
+            self._on_exit(child)
         for client, request in self._server.requests(ready):
-            self._server.reply(client, self._obey(request))
+            self._server.reply(client, self._execute(request))
         if self._gpus and time.monotonic() >= self._next_telemetry:
             self._next_telemetry = time.monotonic() + TELEMETRY_SECONDS
             self._recorder.take(self._telemetry.read())
 
-    def _advance(self) -> None:
+    def _act_on_phase(self) -> None:
         """Do what the current phase requires by time: admission, starts, deadlines."""
         if self._phase == "admission":
             self._admit()
-        self._crew.hasten()
+        self._processes.enforce_deadlines()
         if self._phase == "work":
-            for child in self._crew.start_due():
+            for child in self._processes.start_due():
                 self._record_process(child.role, child.pid, "", alive=True)
                 # A restarted trainer has not seen the earlier commands, so send them again.
                 if child.role == "trainer" and self._stopped_by:
-                    child.order("stop")
-                elif child.role == "trainer" and self._wants_pause:
-                    child.order("pause")
+                    child.send_command("stop")
+                elif child.role == "trainer" and self._pause_requested:
+                    child.send_command("pause")
         elif self._phase == "ending":
-            if not self._crew.children:
+            if not self._processes.children:
                 self._phase = "over"
             elif time.monotonic() >= self._deadline:
-                self._crew.kill()
+                self._processes.kill()
 
     def _admit(self) -> None:
         """Wait for the previous supervisor's children and for the GPUs; then schedule the processes."""
         living = self._leftovers.living()
         if living:
-            return self._say("queued", f"waiting for the {' and '.join(living)} of its last start to exit")
+            return self._set_state(
+                "queued", f"waiting for the {' and '.join(living)} of its last start to exit"
+            )
         claim = self._queue.claim()
         if claim is None:
             numbers = ", ".join(str(gpu.index) for gpu in self._gpus)
-            return self._say("queued", f"waiting for GPU {numbers}: another run has it")
+            return self._set_state("queued", f"waiting for GPU {numbers}: another run has it")
         # Slots of an earlier trainer are useless: the new trainer publishes its own weights.
         remove_slots(self._folder.run_id)
         self._recover_spool()
-        self._crew.board(claim)
+        self._processes.schedule_all(claim)
         self._phase = "work"
-        return self._say("running", "")
+        return self._set_state("running", "")
 
-    def _hear(self, child: Child, messages: FromChild) -> None:
+    def _on_messages(self, child: ChildProcess, messages: FromChild) -> None:
         records: list[Record] = [message for message in messages if not isinstance(message, Notice)]
         for record in records:
             if (
@@ -202,44 +205,44 @@ class Supervisor:
                 self._failure = f"{record.arm or record.stage}: {record.message}"
         # The worker runs ahead of the trainer, so its records do not show that the run has advanced.
         if self._recorder.take(records, child) and child.role == "trainer":
-            self._crew.progressed()
+            self._processes.reset_crash_counts()
         for notice in (message for message in messages if isinstance(message, Notice)):
-            self._notice(child, notice)
+            self._on_notice(child, notice)
 
-    def _notice(self, child: Child, notice: Notice) -> None:
+    def _on_notice(self, child: ChildProcess, notice: Notice) -> None:
         if isinstance(notice, Flush):
-            self._recorder.hurry()
-        elif isinstance(notice, Outcome):
-            child.outcome = notice
+            self._recorder.flush_soon()
+        elif isinstance(notice, MainReturned):
+            child.main_returned = notice
             if child.role == "trainer":
-                self._crew.end_worker()
+                self._processes.stop_worker()
         elif isinstance(notice, Fault):
             child.fault = notice.line
         elif isinstance(notice, Leaving):
-            self._crew.end_worker()
+            self._processes.stop_worker()
         elif isinstance(notice, Trained):
-            if self._phase == "work" and self._crew.renew_worker():
+            if self._phase == "work" and self._processes.restart_worker_on_more_gpus():
                 self._log("info", "all training is done: restarting the worker to use the trainer's GPUs too")
         # A pause notice may arrive after a stop was requested; the state `stopping` must then remain.
         elif self._phase == "work" and not self._stopped_by:
-            self._say("paused" if isinstance(notice, Paused) else "running", "")
+            self._set_state("paused" if isinstance(notice, Paused) else "running", "")
 
-    def _mourn(self, child: Child) -> None:
+    def _on_exit(self, child: ChildProcess) -> None:
         """Handle the exit of a child: end the run, or restart the child."""
-        for messages in self._crew.bury(child):
-            self._hear(child, messages)
-        how = child.reap()
+        for messages in self._processes.reap(child):
+            self._on_messages(child, messages)
+        how = child.collect_exit()
         self._record_process(child.role, child.pid, how)
         if self._phase == "ending":
             # The long grace was for the trainer's checkpoint; the worker alone has nothing to save.
             if child.role == "trainer":
                 self._deadline = min(self._deadline, time.monotonic() + WORKER_GRACE_SECONDS)
-        elif child.role == "trainer" and child.outcome is not None:
-            self._finish(*self._result(child.outcome.status))
+        elif child.role == "trainer" and child.main_returned is not None:
+            self._begin_ending(*self._result(child.main_returned.status))
         elif child.role == "trainer" and self._stopped_by:
-            self._finish("interrupted", f"stopped by {self._stopped_by}; {how}")
-        elif self._crew.is_done_with(child):
-            self._crew.replace(child)
+            self._begin_ending("interrupted", f"stopped by {self._stopped_by}; {how}")
+        elif self._processes.is_expected_exit(child):
+            self._processes.schedule_successor(child)
         else:
             self._restart(child, how)
 
@@ -254,31 +257,31 @@ class Supervisor:
             return "interrupted", TERMINATED.format(signal="SIGTERM to the trainer")
         return "failed", self._failure or f"the trainer exited with status {status}; see logs/trainer.log"
 
-    def _restart(self, child: Child, how: str) -> None:
-        delay = self._crew.start_again(child.role, child.fault)
+    def _restart(self, child: ChildProcess, how: str) -> None:
+        delay = self._processes.schedule_restart(child.role, child.fault)
         if delay is None:
-            deaths = self._crew.restarts[child.role].deaths
-            self._finish("failed", f"{how} ({deaths} times without progress)")
+            crashes = self._processes.restarts[child.role].crashes
+            self._begin_ending("failed", f"{how} ({crashes} times without progress)")
         else:
             self._log("warning", f"{how}; restarting in {delay:.0f} s")
 
-    def _finish(self, state: RunState, reason: str) -> None:
+    def _begin_ending(self, state: RunState, reason: str) -> None:
         """End the run with `state`: ask the children to stop, and kill them at a deadline."""
         self._end = (state, reason)
         self._phase = "ending"
-        grace = TRAINER_GRACE_SECONDS if "trainer" in self._crew.children else WORKER_GRACE_SECONDS
+        grace = TRAINER_GRACE_SECONDS if "trainer" in self._processes.children else WORKER_GRACE_SECONDS
         self._deadline = time.monotonic() + grace
-        self._crew.dismiss()
-        self._crew.order("abort", "trainer")
+        self._processes.cancel_starts()
+        self._processes.send_command("abort", "trainer")
         # Otherwise the trainer's notice `Leaving` ends the worker, once no further results are needed.
-        if "trainer" not in self._crew.children or state == "failed":
-            self._crew.order("stop", "worker")
+        if "trainer" not in self._processes.children or state == "failed":
+            self._processes.send_command("stop", "worker")
 
-    def _obey(self, request: Request) -> Reply:
+    def _execute(self, request: Request) -> Reply:
         if request.command != "status":
             payload = {"command": request.command, "origin": request.origin}
             self._recorder.take([Event("command", request.command, payload=payload)])
-            self._recorder.hurry()
+            self._recorder.flush_soon()
         handler = {
             "status": lambda _: (True, ""),
             "stop": self._stop,
@@ -294,48 +297,50 @@ class Supervisor:
         if self._phase == "ending" or self._stopped_by:
             return True, "is already stopping; `kill` ends it at once"
         self._stopped_by = origin
-        if "trainer" not in self._crew.children:
-            self._finish("interrupted", f"stopped by {origin}")
+        if "trainer" not in self._processes.children:
+            self._begin_ending("interrupted", f"stopped by {origin}")
             return True, "stopping now"
-        self._say("stopping", f"by {origin}")
-        self._crew.order("stop", "trainer")
+        self._set_state("stopping", f"by {origin}")
+        self._processes.send_command("stop", "trainer")
         return True, "stops after the current step, with a checkpoint"
 
     def _kill(self, origin: str) -> tuple[bool, str]:
         if self._phase != "ending":
-            self._finish("interrupted", f"killed by {origin}")
+            self._begin_ending("interrupted", f"killed by {origin}")
         self._deadline = 0.0
         self._killed = True
         self._leftovers.kill()
-        self._crew.kill()
+        self._processes.kill()
         return True, "killed"
 
     def _pause(self, origin: str) -> tuple[bool, str]:
         if self._state not in ("queued", "running"):
             return self._state == "paused", f"is {self._state}"
-        self._wants_pause = True
-        self._crew.order("pause", "trainer")
+        self._pause_requested = True
+        self._processes.send_command("pause", "trainer")
         return True, "pauses after the current step"
 
     def _resume(self, origin: str) -> tuple[bool, str]:
-        if not self._wants_pause or self._stopped_by:
+        if not self._pause_requested or self._stopped_by:
             return False, f"is {self._state}, not paused"
-        self._wants_pause = False
-        self._crew.order("resume", "trainer")
+        self._pause_requested = False
+        self._processes.send_command("resume", "trainer")
         # A restarted trainer that has not paused yet sends no notice of its own.
         if self._state == "paused":
-            self._say("running", "")
+            self._set_state("running", "")
         return True, "resumed"
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
-        if "trainer" not in self._crew.children:
+        if "trainer" not in self._processes.children:
             return False, f"is {self._state}: no trainer is running to write a checkpoint"
-        self._crew.order("checkpoint", "trainer")
+        self._processes.send_command("checkpoint", "trainer")
         return True, "writes a checkpoint after the current step"
 
     def _status(self) -> dict[str, object]:
         processes: list[dict[str, object]] = [{"role": "supervisor", "pid": os.getpid(), "alive": True}]
-        processes += [{"role": c.role, "pid": c.pid, "alive": True} for c in self._crew.children.values()]
+        processes += [
+            {"role": c.role, "pid": c.pid, "alive": True} for c in self._processes.children.values()
+        ]
         trouble = self._recorder.trouble or self._ingestion.problem
         return {"state": self._state, "reason": self._reason, "trouble": trouble, "processes": processes}
 
@@ -349,40 +354,40 @@ class Supervisor:
             self._kill("SIGTERM")
             return
         self._terminated = True
-        self._crew.order("leave", "trainer")
+        self._processes.send_command("leave", "trainer")
         if self._phase != "ending":
-            self._finish("interrupted", TERMINATED.format(signal="SIGTERM"))
-        self._crew.order("stop", "worker")
+            self._begin_ending("interrupted", TERMINATED.format(signal="SIGTERM"))
+        self._processes.send_command("stop", "worker")
         self._deadline = min(self._deadline, time.monotonic() + TERMINATION_SECONDS)
-        self._say(*self._end)
+        self._set_state(*self._end)
         self._recorder.flush(now=True)
 
-    def _register(self, config: dict[str, Any], past: Past, found: Sequence[Event]) -> None:
+    def _record_start(self, config: dict[str, Any], summary: JournalSummary, found: Sequence[Event]) -> None:
         """Write the first records: the run (again if its plan has grown), and a dead supervisor's state."""
-        if past.plan != config["plan"]:
+        if summary.plan != config["plan"]:
             name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
             self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
         self._recorder.take(found)
-        if past.state in LIVE_STATES:
-            self._say("interrupted", "the supervisor died")
-        self._say("queued", "starts")
+        if summary.state in LIVE_STATES:
+            self._set_state("interrupted", "the supervisor died")
+        self._set_state("queued", "starts")
         self._record_process("supervisor", os.getpid(), "", alive=True)
         self._recorder.flush(now=True)
 
     def _recover_spool(self) -> None:
         """Write the records that orphaned processes left to the journal, before any new ones."""
         for path, records in spooled(self._folder):
-            self._recorder.take_spooled(records)
+            self._recorder.enqueue_spooled(records)
             self._recorder.flush(now=True)
             if self._recorder.is_empty:
                 path.unlink()
 
-    def _say(self, state: RunState, reason: str) -> None:
+    def _set_state(self, state: RunState, reason: str) -> None:
         if (state, reason) == (self._state, self._reason):
             return
         self._state, self._reason = state, reason
         self._recorder.take([Event("state", reason, payload={"state": state, "reason": reason})])
-        self._recorder.hurry()
+        self._recorder.flush_soon()
 
     def _log(self, level: str, message: str) -> None:
         self._recorder.take([Event("log", message, payload={"level": level, "process": "supervisor"})])
@@ -391,7 +396,7 @@ class Supervisor:
         payload = {"role": role, "pid": pid, "alive": alive, "reason": reason}
         self._recorder.take([Event("process", reason, payload=payload)])
 
-    def _write_the_last(self) -> None:
+    def _flush_last_records(self) -> None:
         deadline = time.monotonic() + LAST_WRITES_SECONDS
         self._recorder.flush(now=True)
         while not self._recorder.is_empty and time.monotonic() < deadline:

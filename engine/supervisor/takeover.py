@@ -14,7 +14,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 
-from engine.supervisor.past import Past, read_past
+from engine.supervisor.journal_summary import JournalSummary, read_summary
 from store.damage import NAMED, Damage
 from store.database import Database
 from store.errors import StoreError
@@ -32,7 +32,7 @@ class Takeover:
     """The open journal, the summary of its records, and `events` that report what was found."""
 
     journal: JournalWriter
-    past: Past
+    summary: JournalSummary
     events: list[Event] = field(default_factory=list)
 
 
@@ -43,11 +43,11 @@ def take_over(folder: RunFolder) -> Takeover:
     """
     lock = hold(folder.journal)
     try:
-        past, before = read_past(folder.journal), segments(folder.journal)
-        floor, trouble = _agreed(folder, lock, damaged=bool(past.unsettled))
+        summary, before = read_summary(folder.journal), segments(folder.journal)
+        floor, trouble = _reconciled(folder, lock, damaged=bool(summary.unsettled))
         events = [_log(trouble)] if trouble else []
         if len(segments(folder.journal)) != len(before):
-            past = read_past(folder.journal)
+            summary = read_summary(folder.journal)
         journal = JournalWriter(folder.journal, floor, os.dup(lock))
     finally:
         os.close(lock)
@@ -55,15 +55,15 @@ def take_over(folder: RunFolder) -> Takeover:
         events.append(
             _log(f"removed {journal.cut:,} bytes of an unfinished batch from the end of the journal")
         )
-    new = [damage for damage in past.unsettled if damage.place not in past.named]
+    new = [damage for damage in summary.unsettled if damage.place not in summary.named]
     if new:
         # Reset the evaluations before the damage is reported: a crash in between then repeats both.
-        _ask_again(folder)
-        events.append(_named(new))
-    return Takeover(journal, past, events)
+        _reset_evaluations(folder)
+        events.append(_damage_event(new))
+    return Takeover(journal, summary, events)
 
 
-def _agreed(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, str]:
+def _reconciled(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, str]:
     """Reconcile store and journal; return how far the store has ingested, and a reason if that is unknown."""
     if not (folder.home / "store.duckdb").exists():
         return START, ""
@@ -77,14 +77,14 @@ def _agreed(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, s
     return reached, ""
 
 
-def _ask_again(folder: RunFolder) -> None:
+def _reset_evaluations(folder: RunFolder) -> None:
     """Remove the marks of finished evaluations, so that they are repeated."""
     finished = folder.path / "finished"
     (finished / "eval").unlink(missing_ok=True)
     shutil.rmtree(finished / "tasks", ignore_errors=True)
 
 
-def _named(damages: list[Damage]) -> Event:
+def _damage_event(damages: list[Damage]) -> Event:
     """Return the log event that names the damaged places that may have lost rows."""
     listed = "; ".join(damage.words() for damage in damages)
     return _log(

@@ -11,9 +11,9 @@ import re
 from typing import Literal, NamedTuple
 
 from engine.grading.extraction import final_answer
-from engine.teacher.journal import Answer
+from engine.teacher.journal import TeacherAnswer
 
-Choice = Literal["reasoning", "answer", "both"]
+TracePart = Literal["reasoning", "answer", "both"]
 
 _END = "</think>"
 _START = "<think>"
@@ -34,7 +34,7 @@ class Body(NamedTuple):
     fell_back: bool
 
 
-def body_of(answer: Answer, choice: Choice) -> Body:
+def body_of(answer: TeacherAnswer, choice: TracePart) -> Body:
     """Return the part of `answer` that `choice` names; the answer itself without reasoning.
 
     The final answer is the one stated in the teacher's answer, else the one at the end of its finished
@@ -52,7 +52,7 @@ def body_of(answer: Answer, choice: Choice) -> Body:
     return Body(reasoning if choice == "reasoning" else f"{reasoning}\n\n{content}", stated, fell_back=False)
 
 
-def parts(answer: Answer) -> tuple[str, str]:
+def parts(answer: TeacherAnswer) -> tuple[str, str]:
     """Return reasoning and content, without tags.
 
     Reasoning that never ended leaves no content. A teacher may think several times. Its content follows the

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.protocol.messages import derived_seed
 
 
-def chosen(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
+def chosen(rows: Sequence[DataRow], limit: int, seed: int) -> list[DataRow]:
     """Return all rows (`limit` 0), or `limit` of them by seed, in their order."""
     if not limit or limit >= len(rows):
         return list(rows)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.data.prompts import ended
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.grading import grade
 from engine.grading.equality import read_answer
 from engine.grading.extraction import Box, boxes, final_answer, spoken
 from engine.teacher.body import body_of
 from engine.teacher.given_up import GivenUp, named
-from engine.teacher.journal import Answer
+from engine.teacher.journal import TeacherAnswer
 from profiles import Profile
 
 EXAMPLES = 3
@@ -66,7 +66,7 @@ class Cleaned:
 
 
 @dataclass(slots=True)
-class Tally:
+class EventCount:
     """A count of events, with the first few examples."""
 
     count: int = 0
@@ -115,16 +115,16 @@ def normal_form(answer: str) -> str:
 
 
 def clean_answers(
-    rows: Sequence[Row], answers: Sequence[Answer | None], profile: Profile, facts: dict[str, Any]
+    rows: Sequence[DataRow], answers: Sequence[TeacherAnswer | None], profile: Profile, facts: dict[str, Any]
 ) -> tuple[list[Trace], dict[str, Any]]:
     """Return traces from `answers`, and the report on them.
 
     Answers to the samples of one row are adjacent.
     """
     settings, instruction = profile.traces, profile.preprocess.system_prompt
-    dropped = {name: Tally() for name in ("unanswered", "truncated", "no_answer", "wrong")}
-    changed = {name: Tally() for name in ("instruction_echo", "meta_line")}
-    no_reasoning = Tally()
+    dropped = {name: EventCount() for name in ("unanswered", "truncated", "no_answer", "wrong")}
+    changed = {name: EventCount() for name in ("instruction_echo", "meta_line")}
+    no_reasoning = EventCount()
     traces: list[Trace] = []
     for row, answer in _pairs(rows, answers, settings.samples):
         body = body_of(answer, settings.body) if answer else None
@@ -152,8 +152,8 @@ def clean_answers(
 
 
 def _pairs(
-    rows: Sequence[Row], answers: Sequence[Answer | None], samples: int
-) -> Iterator[tuple[Row, Answer | None]]:
+    rows: Sequence[DataRow], answers: Sequence[TeacherAnswer | None], samples: int
+) -> Iterator[tuple[DataRow, TeacherAnswer | None]]:
     return ((rows[place // samples], answer) for place, answer in enumerate(answers))
 
 
@@ -161,9 +161,9 @@ def _report(
     facts: dict[str, Any],
     rows: int,
     traces: Sequence[Trace],
-    dropped: dict[str, Tally],
-    changed: dict[str, Tally],
-    no_reasoning: Tally,
+    dropped: dict[str, EventCount],
+    changed: dict[str, EventCount],
+    no_reasoning: EventCount,
 ) -> dict[str, Any]:
     wrong = sum(not trace.correct for trace in traces)
     reasons = ", ".join(f"{tally.count:,} {name}" for name, tally in dropped.items() if tally.count)

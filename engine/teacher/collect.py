@@ -21,16 +21,16 @@ import openai
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
 from engine.data.progress import Progress
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.teacher.budget import Budget
 from engine.teacher.chosen import chosen
 from engine.teacher.cleaning import clean_answers
 from engine.teacher.given_up import GivenUp, report_given_up
-from engine.teacher.journal import Answer, AnswerJournal, JournalTaken
+from engine.teacher.journal import AnswerJournal, JournalTaken, TeacherAnswer
 from engine.teacher.key import KeyMissing, find_key
 from engine.teacher.pace import Pace
-from engine.teacher.request import EmptyAnswer, Refused, Reply, TryAgain, ask
+from engine.teacher.request import EmptyAnswer, QuestionRefused, TeacherReply, TryAgain, ask
 from profiles.schema import Traces
 from store.records import Event
 
@@ -56,7 +56,7 @@ class Question:
 
     not_before: float
     place: int
-    row: Row = field(compare=False)
+    row: DataRow = field(compare=False)
     sample: int = field(compare=False)
     messages: list[dict[str, str]] = field(compare=False)
     attempts: int = field(default=0, compare=False)
@@ -68,7 +68,7 @@ class Question:
         return sum(len(message["content"]) for message in self.messages)
 
 
-def collect(context: Context, rows: Sequence[Row]) -> tuple[list[Trace], dict[str, Any]]:
+def collect(context: Context, rows: Sequence[DataRow]) -> tuple[list[Trace], dict[str, Any]]:
     """Return traces for `rows` and a report once every question is answered or given up.
 
     Received answers survive every failure.
@@ -139,7 +139,9 @@ def _report_damage(context: Context, journal: AnswerJournal) -> None:
         context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
 
 
-def questions(rows: Sequence[Row], instruction: str, samples: int, journal: AnswerJournal) -> list[Question]:
+def questions(
+    rows: Sequence[DataRow], instruction: str, samples: int, journal: AnswerJournal
+) -> list[Question]:
     """Return the samples that the journal lists neither as answered nor as refused.
 
     The instruction is part of the question, because R1 must not have a system prompt.
@@ -196,7 +198,7 @@ class _Collection:
         self._journal, self._budget = journal, budget
         # A heap.
         self._waiting = list(missing)
-        self._running: dict[asyncio.Task[Reply], tuple[Question, float]] = {}
+        self._running: dict[asyncio.Task[TeacherReply], tuple[Question, float]] = {}
         self._pace = Pace(settings.concurrency, context.seed)
         before = len(journal.answers)
         self._progress = Progress(context.emit, STAGE, before + len(missing), "answers", before)
@@ -207,7 +209,7 @@ class _Collection:
         self._failure: StageFailed | None = None
         self.faults: dict[tuple[str, int], str] = {}
         # Not yet in the journal.
-        self._refusals: list[Answer] = []
+        self._refusals: list[TeacherAnswer] = []
         # Questions given up since the last answer.
         self._in_a_row = 0
 
@@ -304,7 +306,7 @@ class _Collection:
             except StageFailed as error:
                 self._failure = self._failure or error
 
-    def _settle(self, task: asyncio.Task[Reply], question: Question, reserved: float) -> None:
+    def _settle(self, task: asyncio.Task[TeacherReply], question: Question, reserved: float) -> None:
         """Keep the answer, retry later, or give the question up.
 
         Raises: StageFailed if further questions cannot be sent.
@@ -313,14 +315,14 @@ class _Collection:
             reply = task.result()
         except TryAgain as error:
             self._again(question, reserved, error)
-        except Refused as error:
+        except QuestionRefused as error:
             self._budget.settle(reserved, error.prompt_tokens, error.completion_tokens)
             self._refuse(question, str(error), error.prompt_tokens, error.completion_tokens)
         else:
             self._budget.settle(reserved, reply.prompt_tokens, reply.completion_tokens)
             self._pace.succeeded()
             self._in_a_row = 0
-            self._journal.append(Answer(question.row.ex_id, question.sample, **asdict(reply)))
+            self._journal.append(TeacherAnswer(question.row.ex_id, question.sample, **asdict(reply)))
             self._record_refusals()
             self._progress.advance(
                 tokens=self._budget.prompt_tokens + self._budget.completion_tokens,
@@ -333,7 +335,9 @@ class _Collection:
         lost = (question.characters // 4, self._budget.typical_completion) if error.billed else (0, 0)
         self._budget.settle(reserved, *lost)
         if error.billed:
-            self._journal.append(Answer(question.row.ex_id, question.sample, str(error), "", "lost", *lost))
+            self._journal.append(
+                TeacherAnswer(question.row.ex_id, question.sample, str(error), "", "lost", *lost)
+            )
         question.empty += isinstance(error, EmptyAnswer)
         if question.empty == min(_EMPTY, self._settings.attempts):
             self._refuse(question, f"{question.empty} empty answers")
@@ -347,7 +351,7 @@ class _Collection:
         self, question: Question, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> None:
         """Give the question up permanently, once the teacher is known not to refuse everything."""
-        refusal = Answer(
+        refusal = TeacherAnswer(
             question.row.ex_id, question.sample, reason, "", "refused", prompt_tokens, completion_tokens
         )
         self._refusals.append(refusal)

@@ -22,7 +22,7 @@ from store.private import FILE_MODE, make_folder
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TeacherAnswer:
     """A teacher's unchanged answer to one question.
 
     `finish` is 'stop', or 'length' if the teacher ran out of tokens. Two other kinds of line are not answers.
@@ -39,7 +39,7 @@ class Answer:
     completion_tokens: int
 
 
-_TYPES = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Answer)}
+_TYPES = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(TeacherAnswer)}
 # Lines of older versions have no checksum.
 _CHECKSUM = "crc32"
 
@@ -66,9 +66,9 @@ class AnswerJournal:
             raise JournalTaken(
                 "traces: another run is asking the same questions; wait for it, or stop it"
             ) from None
-        self.answers: dict[tuple[str, int], Answer] = {}
-        self.refused: dict[tuple[str, int], Answer] = {}
-        self.lost: list[Answer] = []
+        self.answers: dict[tuple[str, int], TeacherAnswer] = {}
+        self.refused: dict[tuple[str, int], TeacherAnswer] = {}
+        self.lost: list[TeacherAnswer] = []
         # Numbers of the unusable lines, from 1.
         self.damaged: list[int] = []
         for answer in self._read():
@@ -82,7 +82,7 @@ class AnswerJournal:
         self.sync()
         os.close(self._handle)
 
-    def append(self, answer: Answer) -> None:
+    def append(self, answer: TeacherAnswer) -> None:
         """Write and keep `answer`.
 
         Raises: ValueError if the question already has an answer; StageFailed if the disk is full.
@@ -109,7 +109,7 @@ class AnswerJournal:
         paid = [*self.answers.values(), *self.refused.values(), *self.lost]
         return sum(answer.prompt_tokens for answer in paid), sum(answer.completion_tokens for answer in paid)
 
-    def _keep(self, answer: Answer) -> None:
+    def _keep(self, answer: TeacherAnswer) -> None:
         if answer.finish == "lost":
             self.lost.append(answer)
         elif answer.finish == "refused":
@@ -117,7 +117,7 @@ class AnswerJournal:
         else:
             self.answers.setdefault((answer.ex_id, answer.sample), answer)
 
-    def _read(self) -> Iterator[Answer]:
+    def _read(self) -> Iterator[TeacherAnswer]:
         whole = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -132,13 +132,13 @@ class AnswerJournal:
         os.ftruncate(self._handle, whole)
 
 
-def _line(answer: Answer) -> bytes:
+def _line(answer: TeacherAnswer) -> bytes:
     """Return `answer` as a line; half surrogate pairs, which UTF-8 cannot hold, become `?`."""
     values = {name: _whole(value) for name, value in asdict(answer).items()}
     return json.dumps(values | {_CHECKSUM: _checksum(values)}, ensure_ascii=False).encode() + b"\n"
 
 
-def _answer(line: bytes) -> Answer | None:
+def _answer(line: bytes) -> TeacherAnswer | None:
     """Return the answer in a line; None if the line is damaged."""
     try:
         values = json.loads(line)
@@ -149,7 +149,7 @@ def _answer(line: bytes) -> Answer | None:
     checksum = values.pop(_CHECKSUM, None)
     if {name: type(value) for name, value in values.items()} != _TYPES:
         return None
-    return Answer(**values) if checksum is None or checksum == _checksum(values) else None
+    return TeacherAnswer(**values) if checksum is None or checksum == _checksum(values) else None
 
 
 def _checksum(values: dict[str, Any]) -> int:

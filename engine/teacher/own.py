@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.data.prompts import worked
-from engine.data.rows import Row
+from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.grading import grade
 
 
-def own_solutions(rows: Sequence[Row], instruction: str) -> list[Trace]:
+def own_solutions(rows: Sequence[DataRow], instruction: str) -> list[Trace]:
     """Return a trace for each row that has a worked solution.
 
     Its answer has the form that `instruction` requests.

@@ -30,7 +30,7 @@ _TRY_AGAIN = frozenset({408, 409, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class TeacherReply:
     """A whole answer; `finish` is 'stop', or 'length' if the teacher ran out of tokens."""
 
     text: str
@@ -60,7 +60,7 @@ class EmptyAnswer(TryAgain):
     """
 
 
-class Refused(Exception):
+class QuestionRefused(Exception):
     """The teacher will not answer this question at any time.
 
     The tokens are the cost of the refusal.
@@ -73,7 +73,7 @@ class Refused(Exception):
 
 async def ask(
     client: openai.AsyncOpenAI, settings: Traces, messages: list[dict[str, str]], key: str
-) -> Reply:
+) -> TeacherReply:
     """Send the question once.
 
     The answer is read as plain JSON and checked here, because the client's own types check nothing and take
@@ -101,7 +101,7 @@ async def ask(
     return read_reply(found)
 
 
-def read_reply(found: Any) -> Reply:
+def read_reply(found: Any) -> TeacherReply:
     """Return the reply in a chat completion.
 
     Raises: TryAgain if `found` is not a whole chat completion; EmptyAnswer if it is empty; Refused if the
@@ -122,7 +122,7 @@ def read_reply(found: Any) -> Reply:
     counted = isinstance(prompt_tokens, int) and isinstance(completion_tokens, int)
     spent: tuple[int, int] = (prompt_tokens, completion_tokens) if counted else (0, 0)
     if finish == "content_filter" or (declined and not text):
-        raise Refused(f"declined ({declined or finish})", *spent)
+        raise QuestionRefused(f"declined ({declined or finish})", *spent)
     if finish not in _WHOLE or not isinstance(text, str) or not isinstance(reasoning, str):
         raise TryAgain(f"answer is not whole (finish_reason {finish})", billed=True)
     if not text.strip() and not reasoning.strip() and finish == "stop":
@@ -130,7 +130,7 @@ def read_reply(found: Any) -> Reply:
     text, reasoning = _without_half_pairs(text), _without_half_pairs(reasoning)
     if not counted:
         spent = (0, (len(text) + len(reasoning)) // 3)
-    return Reply(text, reasoning, finish, *spent)
+    return TeacherReply(text, reasoning, finish, *spent)
 
 
 def _without_half_pairs(text: str) -> str:
@@ -148,7 +148,7 @@ def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Ex
         return StageFailed(f"traces: {settings.base_url} {said}")
     if status in _TRY_AGAIN or status >= 500:
         return TryAgain(f"HTTP {status}", retry_after(error.response.headers))
-    return Refused(without_key(f"HTTP {status}: {error.message}", key))
+    return QuestionRefused(without_key(f"HTTP {status}: {error.message}", key))
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:

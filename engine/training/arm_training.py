@@ -30,8 +30,8 @@ from engine.training.checkpoint_writer import CheckpointWriter
 from engine.training.fallback import newest_whole, whole_model
 from engine.training.memory import TokenBudget, found_budget
 from engine.training.oom import fail_if_half_was_too_much
-from engine.training.optimizer import Optimizer, Update
-from engine.training.pickled_state import Refused
+from engine.training.optimizer import MasterAdamW, Update
+from engine.training.pickled_state import UnsafePickle
 from engine.training.policy import Policy
 from engine.training.self_check import Tolerance
 from engine.training.stage_check import checked_policy
@@ -39,7 +39,7 @@ from engine.training.unsupported import UnsupportedModel
 from engine.weight_sync.pages import leave
 from engine.weight_sync.publisher import Publisher
 from engine.weight_sync.slots import TornWeights
-from engine.weight_sync.weights import Lent, read_weights
+from engine.weight_sync.weights import BorrowedSlot, read_weights
 from profiles import Arm
 from profiles.training import Optimizer as Settings
 from store.records import Event, Scalar
@@ -81,7 +81,7 @@ class Training:
         # The model that a KL penalty is measured against, if there is a penalty.
         self.reference: Policy | None = None
         assert self.policy.precision is not None
-        self.optimizer = Optimizer(self.policy.precision, settings, total_steps * updates_per_step)
+        self.optimizer = MasterAdamW(self.policy.precision, settings, total_steps * updates_per_step)
         share = left_to_trainer(context.profile.hardware)
         # Measure now, while the optimizer has no moments yet.
         tokens = settings.tokens_per_microbatch or found_budget(self.policy, share)
@@ -102,7 +102,7 @@ class Training:
             self.step = int(self.resumed["step"])
             self._carried = [
                 WeightRef(self.arm.name, version, str(path))
-                for version, path in checkpoint.carried(resumed).items()
+                for version, path in checkpoint.extra_weights(resumed).items()
             ]
             self._saved_step = self.step
             if self.step:
@@ -168,7 +168,7 @@ class Training:
         payload = {"level": "warning"}
         self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step + 1, payload))
 
-    def save(self, lent: Sequence[Lent] = (), **state: Any) -> None:
+    def save(self, lent: Sequence[BorrowedSlot] = (), **state: Any) -> None:
         """Begin to write a checkpoint of this step, with `state` for the resuming loop.
 
         It only waits for the previous checkpoint.
@@ -230,7 +230,7 @@ class Training:
         self.context.control.settled()
         with self._writing():
             self._checkpoints.wait()
-        checkpoint.drop_carried(self.root)
+        checkpoint.drop_extra_weights(self.root)
 
     def __enter__(self) -> Training:
         return self
@@ -308,7 +308,7 @@ def reading(folder: Path | None) -> Iterator[None]:
             or isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
         ):
             raise
-        if isinstance(error, (checkpoint.CheckpointError, Refused)):
+        if isinstance(error, (checkpoint.CheckpointError, UnsafePickle)):
             raise StageFailed(str(error)) from error
         raise StageFailed(
             f"{folder}: this checkpoint cannot be read ({fault_of(error)}); move it away, "

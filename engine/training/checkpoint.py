@@ -86,7 +86,7 @@ def tensor_file(part: int) -> str:
     return f"trainer_{rank()}_{part:03d}.safetensors"
 
 
-def carried_file(version: int) -> str:
+def extra_weights_file(version: int) -> str:
     """Return the name of the file with an older weight version that the worker still uses.
 
     The file is a copy of a published slot.
@@ -94,14 +94,14 @@ def carried_file(version: int) -> str:
     return f"weights_{version:06d}.slot"
 
 
-def carried(folder: Path) -> dict[int, Path]:
+def extra_weights(folder: Path) -> dict[int, Path]:
     """Return the paths of the older weights in a checkpoint by version, oldest first."""
     found = sorted(folder.glob("weights_*.slot"))
     return {int(path.stem.removeprefix("weights_")): path for path in found}
 
 
 @by_rank_zero
-def drop_carried(root: Path) -> None:
+def drop_extra_weights(root: Path) -> None:
     """Remove the older weights from the newest checkpoint.
 
     Call it when training is done and no job needs them. Earlier checkpoints keep theirs: if the newest turns
@@ -110,7 +110,7 @@ def drop_carried(root: Path) -> None:
     folder = latest(root)
     if folder is None:
         return
-    paths = carried(folder).values()
+    paths = extra_weights(folder).values()
     listed = digests.without(folder, {path.name for path in paths}) if paths else None
     if listed is not None:
         replace_text(folder / digests.LIST, listed)

@@ -26,18 +26,18 @@ import torch
 from torch import Tensor
 
 from engine.digests import Digest
-from engine.machine.ranks import barrier, by_rank_zero, rank, united, world
+from engine.machine.ranks import barrier, by_rank_zero, gather, rank, world
 from engine.training import checkpoint
 from engine.training.direct_io import write_durably
 from engine.training.plain import Stored
 from engine.training.tensor_image import TensorImage
-from engine.weight_sync.weights import Lent
+from engine.weight_sync.weights import BorrowedSlot
 
 # Bytes that are copied, and then written, at a time.
 PART_BYTES = 2 << 30
 
 
-class Model(Protocol):
+class SavableModel(Protocol):
     """A policy that writes its config and returns its weights by name.
 
     Every rank must call `file_weights`.
@@ -48,13 +48,13 @@ class Model(Protocol):
     def file_weights(self) -> dict[str, Tensor]: ...
 
 
-class Tokenizer(Protocol):
+class SavableTokenizer(Protocol):
     """A tokenizer that can write itself into a folder."""
 
     def save_pretrained(self, folder: Path, /) -> Any: ...
 
 
-class Optimizer(Protocol):
+class SavableOptimizer(Protocol):
     """An object with a state of nested dicts that hold tensors."""
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -84,11 +84,11 @@ class CheckpointWriter:
     def save(
         self,
         step: int,
-        policy: Model,
-        tokenizer: Tokenizer | None,
-        optimizer: Optimizer,
+        policy: SavableModel,
+        tokenizer: SavableTokenizer | None,
+        optimizer: SavableOptimizer,
         state: dict[str, Any],
-        lent: Sequence[Lent] = (),
+        lent: Sequence[BorrowedSlot] = (),
     ) -> None:
         """Begin to write `root/step_NNNNNN` with the values of this moment.
 
@@ -114,7 +114,7 @@ class CheckpointWriter:
             return self._finish(step, draft, final, durable, [])
         return self._begin(self._finish, step, draft, final, durable, tuple(self._under_way))
 
-    def prepare(self, policy: Model, optimizer: Optimizer, device: torch.device) -> None:
+    def prepare(self, policy: SavableModel, optimizer: SavableOptimizer, device: torch.device) -> None:
         """Begin to allocate host memory for copies from `device`.
 
         It returns at once.
@@ -163,9 +163,9 @@ class CheckpointWriter:
     def _take(
         self,
         draft: Path,
-        policy: Model,
-        tokenizer: Tokenizer | None,
-        optimizer: Optimizer,
+        policy: SavableModel,
+        tokenizer: SavableTokenizer | None,
+        optimizer: SavableOptimizer,
         trainer: dict[str, Any],
         durable: dict[str, Digest],
     ) -> None:
@@ -186,7 +186,7 @@ class CheckpointWriter:
             self._begin(_write, durable, draft / name, image.write)
 
     def _parts(
-        self, policy: Model, optimizer: Optimizer
+        self, policy: SavableModel, optimizer: SavableOptimizer
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Return the tensors to save by file, and the optimizer's state without them."""
         weights, tensors = policy.file_weights(), dict[str, Tensor]()
@@ -198,11 +198,11 @@ class CheckpointWriter:
         if not self._closing:
             self._images.setdefault(name, TensorImage()).prepare(size, device)
 
-    def _write_lent(self, draft: Path, lent: Sequence[Lent], durable: dict[str, Digest]) -> None:
+    def _write_lent(self, draft: Path, lent: Sequence[BorrowedSlot], durable: dict[str, Digest]) -> None:
         if rank() > 0:
             return _give_back(lent)
         for each in lent:
-            path = draft / checkpoint.carried_file(each.weights.version)
+            path = draft / checkpoint.extra_weights_file(each.weights.version)
             self._begin(_write, durable, path, partial(write_durably, parts=[each.memory]))
             self._begin(each.give_back)
         return None
@@ -219,7 +219,7 @@ class CheckpointWriter:
         with _removed_if_it_fails(draft):
             for each in written:
                 each.result()
-        everything = united(durable)
+        everything = gather(durable)
         if rank() == 0:
             with self._naming:
                 with _removed_if_it_fails(draft):
@@ -261,7 +261,7 @@ def _removed_if_it_fails(draft: Path) -> Iterator[None]:
         raise
 
 
-def _give_back(lent: Sequence[Lent]) -> None:
+def _give_back(lent: Sequence[BorrowedSlot]) -> None:
     for each in lent:
         each.give_back()
 

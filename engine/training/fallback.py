@@ -22,7 +22,7 @@ from engine import digests
 from engine.arms import standing, step_of, untrainable
 from engine.context import Context, StageFailed
 from engine.digests import DamagedFile
-from engine.machine.ranks import rank, told
+from engine.machine.ranks import broadcast, rank
 from engine.training import checkpoint
 from profiles import Arm
 from store.private import sync
@@ -39,7 +39,7 @@ def newest_whole(context: Context, root: Path) -> Path | None:
     A run that stopped here would keep its machine idle until a person looks. The damaged folders are kept.
     Raises: StageFailed, on every rank, if a checkpoint cannot be read or a damaged one cannot be renamed.
     """
-    found, failure = told(_newest_whole(context, root) if rank() == 0 else (None, ""))
+    found, failure = broadcast(_newest_whole(context, root) if rank() == 0 else (None, ""))
     if failure:
         raise StageFailed(failure)
     return found
@@ -53,7 +53,7 @@ def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
     Returns: path and step of the model.
     Raises: StageFailed, on every rank, if the model is damaged or cannot be read.
     """
-    found, failure = told(_whole_model(context, arm) if rank() == 0 else (("", 0), ""))
+    found, failure = broadcast(_whole_model(context, arm) if rank() == 0 else (("", 0), ""))
     if failure:
         raise StageFailed(failure)
     return found

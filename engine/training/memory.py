@@ -17,7 +17,7 @@ import torch
 
 from engine.context import StageFailed
 from engine.data.sequence import Sequence
-from engine.machine.ranks import least, rank, world
+from engine.machine.ranks import all_min, rank, world
 from engine.training.oom import AGAIN, FIRST, Shortage, remedy, too_much
 from engine.training.packing import lay_out
 from engine.training.policy import Policy
@@ -59,7 +59,7 @@ def found_budget(policy: Policy, share: float = 1.0) -> int:
     free = min(free_now, share * whole - torch.cuda.memory_reserved(policy.device))
     fixed = small - per_token * PROBES[0]
     tokens = (free * RESERVE - to_come - fixed) / per_token
-    return least(int(min(max(tokens // ROUND, 1) * ROUND, MOST)))
+    return all_min(int(min(max(tokens // ROUND, 1) * ROUND, MOST)))
 
 
 def _peak(policy: Policy, tokens: int) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from engine.context import StageFailed
-from engine.machine.ranks import barrier, rank, told, world
+from engine.machine.ranks import barrier, broadcast, rank, world
 from store.private import make_folder, replace_text
 
 FIRST = "out_of_memory.json"
@@ -70,7 +70,7 @@ class Shortage:
 
         Every rank must call and gets the same result.
         """
-        return told(cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
+        return broadcast(cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
 
 
 def remedy(stage: str) -> str:

@@ -43,7 +43,7 @@ class Update:
     learning_rate: float
 
 
-class Optimizer:
+class MasterAdamW:
     """AdamW over the masters of a policy.
 
     Weight decay is decoupled and applies to matrices only.

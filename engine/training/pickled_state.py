@@ -23,7 +23,7 @@ _NUMPY: list[Callable[..., Any]] = [
 ]
 
 
-class Refused(ValueError):
+class UnsafePickle(ValueError):
     """Reading the file would run code; the message names the file."""
 
 
@@ -37,7 +37,7 @@ def read_pickled_state(path: Path) -> dict[str, Any]:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            raise Refused(
+            raise UnsafePickle(
                 f"{path}: this pickle holds more than a trainer's state, and reading it could run code; "
                 "its weights stay readable; train them on in a new run"
             ) from error

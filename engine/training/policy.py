@@ -34,8 +34,8 @@ from engine.training.unsupported import UnsupportedModel
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
-Result = tuple[Tensor, Tensor] | Tensor
-ApplyHead = Callable[[Tensor, head.Head, Tensor], Result]
+HeadOutput = tuple[Tensor, Tensor] | Tensor
+ApplyHead = Callable[[Tensor, head.Head, Tensor], HeadOutput]
 
 
 class NoWeights(ValueError):
@@ -54,7 +54,7 @@ class PackedCausalLM(nn.Module):
         self.form = form
         self._limit = rope_limit(model.config.to_dict())
 
-    def forward(self, packed: Packed, apply_head: ApplyHead) -> Result:
+    def forward(self, packed: Packed, apply_head: ApplyHead) -> HeadOutput:
         hidden = self.hidden(packed).index_select(0, packed.trained)
         return apply_head(
             hidden, head_of(self.model, self.form), packed.targets.index_select(0, packed.trained)

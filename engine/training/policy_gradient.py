@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.context import StageFailed
-from engine.machine.ranks import merged, share, united
+from engine.machine.ranks import gather, reduce_metrics, share
 from engine.protocol.messages import derived_seed
 from engine.training.arm_training import Training
 from engine.training.losses import (
@@ -47,7 +47,7 @@ MISMATCH = "sampling/logprob_difference"
 MOVEMENT = "policy/logprob_change"
 
 # Row of the rollouts → (response tokens,).
-Logprobs = dict[int, NDArray[np.float32]]
+LogprobsByRow = dict[int, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class _Batch:
     """Data that all updates of one step share."""
 
     rollouts: Rollouts
-    old: Logprobs
+    old: LogprobsByRow
     sampled_here: bool
 
 
@@ -114,7 +114,7 @@ class PolicyGradient:
                 if len(part):
                     yield part.tolist()
 
-    def _old_logprobs(self, rollouts: Rollouts, rows: list[int]) -> Logprobs:
+    def _old_logprobs(self, rollouts: Rollouts, rows: list[int]) -> LogprobsByRow:
         """Return the ratio's denominator of each row `(response tokens,)`."""
         sampled = dict(enumerate(rollouts.logprobs))
         if self._settings.old_logprobs == "sampler":
@@ -124,10 +124,10 @@ class PolicyGradient:
             lambda budget: self._trainer_logprobs(rollouts, rows, budget),
             self._training.policy.clear_gradients,
         )
-        return sampled | united(own)
+        return sampled | gather(own)
 
-    def _trainer_logprobs(self, rollouts: Rollouts, rows: list[int], budget: int) -> Logprobs:
-        old: Logprobs = {}
+    def _trainer_logprobs(self, rollouts: Rollouts, rows: list[int], budget: int) -> LogprobsByRow:
+        old: LogprobsByRow = {}
         for packed, members in self._microbatches(rollouts, rows, budget):
             with torch.no_grad():
                 logprobs, _ = self._training.policy.logprobs(packed, self._settings.temperature)
@@ -155,7 +155,7 @@ class PolicyGradient:
             ],
             self._training.policy.clear_gradients,
         )
-        metrics = merged(merge(parts))
+        metrics = reduce_metrics(merge(parts))
         if is_first and batch.sampled_here:
             self._check_sampler(metrics)
         update = self._training.move()

@@ -118,3 +118,8 @@ def drop_gradients(masters: dict[str, Tensor]) -> None:
 def master_precision(network: nn.Module, dtype: torch.dtype) -> Precision:
     """Return masters for a model on one device with forward and backward in `dtype`."""
     return PlainMasters(network) if dtype == torch.float32 else CopiedMasters(network, dtype)
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_plain: type[Precision] = PlainMasters
+_copied: type[Precision] = CopiedMasters

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.order import batch_rows
-from engine.pending_jobs import Answer, Collector
+from engine.pending_jobs import JobResults, PendingJobs
 from engine.protocol.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef, derived_seed
 from profiles.training import Grpo
 
@@ -62,7 +62,7 @@ class RolloutSchedule:
 
     def __init__(
         self,
-        collector: Collector,
+        collector: PendingJobs,
         prompts: list[Prompt],
         settings: Grpo,
         seed: int,
@@ -170,7 +170,7 @@ def steps_on_version(version: int, settings: Grpo) -> range:
     return range(first, min(last, settings.steps) + 1)
 
 
-def batch_of(job: Job, answer: Answer) -> RolloutBatch:
+def batch_of(job: Job, answer: JobResults) -> RolloutBatch:
     """Return the worker's whole answer as a batch of its kept groups."""
     assert answer.done is not None
     by_index = {prompt.index: prompt for prompt in job.prompts}

@@ -28,7 +28,7 @@ from engine.training.head_form import output_embedding
 from engine.training.own_forward import own_logprobs
 
 # One (response tokens,) array for each sequence.
-Logprobs = Items[NDArray[np.float32]]
+LogprobArrays = Items[NDArray[np.float32]]
 
 # The sequences of a check share one microbatch, so that an influence of one on its neighbour shows.
 LENGTHS = (3, 21, 40, 64)
@@ -48,7 +48,7 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
+class RoundingEffect:
     """The effect that rounding to a dtype may have on log-probs.
 
     `rounding` is half a unit in the last place, relative. The allowed difference is `slack` times the effect
@@ -66,13 +66,13 @@ class Precision:
 #   bfloat16  mean 1.5 to 3.1, with experts up to 4.7. The largest may be 30 times the response:
 #             rounding makes a token choose another expert. So only the mean is bounded.
 PRECISIONS = {
-    torch.float32: Precision(2.0**-24, 4.0, Tolerance(mean=1e-4, largest=1e-4)),
-    torch.bfloat16: Precision(2.0**-9, 8.0, Tolerance(mean=0.01)),
+    torch.float32: RoundingEffect(2.0**-24, 4.0, Tolerance(mean=1e-4, largest=1e-4)),
+    torch.bfloat16: RoundingEffect(2.0**-9, 8.0, Tolerance(mean=0.01)),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class LogprobComparison:
     """Log-probs that a run computes against the model's own, over all response tokens.
 
     Attributes:
@@ -108,10 +108,10 @@ class Reference:
     """A model's own log-probs, and the allowed difference of another path."""
 
     sequences: list[Sequence]
-    logprobs: Logprobs
+    logprobs: LogprobArrays
     allowed: Tolerance
 
-    def fault(self, found: Logprobs) -> str:
+    def fault(self, found: LogprobArrays) -> str:
         """Return "" if `found` are the model's log-probs, else the figures."""
         return compare(found, self.logprobs).fault(self.allowed)
 
@@ -156,7 +156,7 @@ def rounded(model: PreTrainedModel, size: float) -> Iterator[None]:
             hook.remove()
 
 
-def compare(found: Logprobs, own: Logprobs) -> Comparison:
+def compare(found: LogprobArrays, own: LogprobArrays) -> LogprobComparison:
     """Compare log-probs of the same tokens, sequence by sequence.
 
     Equal infinities count as equal.
@@ -167,7 +167,9 @@ def compare(found: Logprobs, own: Logprobs) -> Comparison:
     ours, theirs = (np.concatenate(list(side)).astype(np.float64) for side in (found, own))
     with np.errstate(invalid="ignore"):
         apart = np.where(ours == theirs, 0.0, np.abs(ours - theirs))
-    return Comparison(float(apart.max()), float(apart.mean()), float(-ours.mean()), float(-theirs.mean()))
+    return LogprobComparison(
+        float(apart.max()), float(apart.mean()), float(-ours.mean()), float(-theirs.mean())
+    )
 
 
 def probes(model: PreTrainedModel, lengths: Items[int] = LENGTHS) -> list[Sequence]:

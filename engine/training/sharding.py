@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from engine.machine.ranks import world
-from engine.training.precision import drop_gradients, gradient_norm
+from engine.training.precision import Precision, drop_gradients, gradient_norm
 
 
 class ShardedMasters:
@@ -62,3 +62,7 @@ def whole(weight: Tensor) -> Tensor:
     Every rank must call.
     """
     return weight.full_tensor() if isinstance(weight, DTensor) else weight
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_sharded: type[Precision] = ShardedMasters

@@ -1,8 +1,8 @@
 """Sources of the rollouts of a GRPO step.
 
-    worker (Sampled) ──────────────┐
+    worker (WorkerRollouts) ───────────┐
                                    ├─▶ replay.Rollouts with this run's advantages ─▶ PolicyGradient
-    record of a run (Replayed) ────┘
+    record of a run (RecordedRollouts) ┘
 
 The trainer does not see which source it has. A record holds ids, log-probs and rewards. Its questions, texts
 and verdicts are in the run that recorded it.
@@ -20,13 +20,13 @@ from engine.context import StageFailed, fault_of
 from engine.data import inputs
 from engine.data.recorded import recorded_path, rollout_folder
 from engine.data.sequence import Sequence
-from engine.pending_jobs import Collector
+from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import WeightRef
 from engine.training import replay
 from engine.training.advantages import group_advantages, zero_variance
 from engine.training.arm_training import Training
-from engine.training.recorder import Recorder
 from engine.training.replay import Rollouts
+from engine.training.rollout_recorder import RolloutRecorder
 from engine.training.rollouts import RolloutBatch, RolloutSchedule, steps_on_version
 from engine.training.validation import example
 from engine.weight_sync.publisher import Publisher
@@ -34,7 +34,7 @@ from profiles.training import Grpo
 from store.records import UNANSWERED
 
 
-class Source(Protocol):
+class RolloutSource(Protocol):
     """The training loop's interface for rollouts, step by step."""
 
     def needs(self, version: int) -> bool:
@@ -74,10 +74,10 @@ class Source(Protocol):
         """
 
 
-class Sampled:
+class WorkerRollouts:
     """Completions of the worker, requested on schedule."""
 
-    def __init__(self, training: Training, collector: Collector, publisher: Publisher) -> None:
+    def __init__(self, training: Training, collector: PendingJobs, publisher: Publisher) -> None:
         context = training.context
         self._training = training
         self._settings = context.profile.grpo
@@ -89,12 +89,12 @@ class Sampled:
             context.seed,
             training.arm.name,
             publisher.release,
-            held_batches(training.resumed),
+            stored_batches(training.resumed),
             training.step + 1,
         )
         publisher.prepare(training.policy.named_weights())
         folder = context.folder.rollouts / training.arm.name
-        self._recorder = Recorder(folder, self._settings.rollouts_gb)
+        self._recorder = RolloutRecorder(folder, self._settings.rollouts_gb)
 
     def needs(self, version: int) -> bool:
         return len(steps_on_version(version, self._settings)) > 0
@@ -106,7 +106,7 @@ class Sampled:
         return self._schedule.arrived(step)
 
     def take(self, step: int) -> Rollouts:
-        return experience(self._schedule.take(step), self._settings)
+        return to_rollouts(self._schedule.take(step), self._settings)
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
         training, batch = self._training, self._schedule.take(rollouts.step)
@@ -136,7 +136,7 @@ class Sampled:
         return self._schedule.owed(version)
 
 
-class Replayed:
+class RecordedRollouts:
     """Rollouts that the run in grpo.replay recorded for the same arm.
 
     Rewards are kept. Advantages are computed again.
@@ -196,7 +196,7 @@ class Replayed:
         return StageFailed(f"grpo.replay {self._settings.replay}: {fault}")
 
 
-def held_batches(state: dict[str, Any]) -> dict[int, RolloutBatch]:
+def stored_batches(state: dict[str, Any]) -> dict[int, RolloutBatch]:
     """Return the batches that a checkpoint stores, by step.
 
     Older versions counted steps from 0 and stored the batches under another key.
@@ -216,7 +216,7 @@ def advantages(rewards: NDArray[np.float64], settings: Grpo) -> NDArray[np.float
     return group_advantages(rewards, settings.loss, settings.normalise_advantage).reshape(-1)
 
 
-def experience(batch: RolloutBatch, settings: Grpo) -> Rollouts:
+def to_rollouts(batch: RolloutBatch, settings: Grpo) -> Rollouts:
     """Convert a batch to rollouts: ids, log-probs, rewards, advantages."""
     prompts = {prompt.index: prompt for prompt in batch.prompts}
     rewards = batch.rewards(settings)
@@ -252,3 +252,8 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
         "completions/p95_length": float(np.quantile(lengths, 0.95)),
         "completions/clipped_ratio": float(np.mean([not item.finished for item in rollouts.sequences])),
     }
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_worker_rollouts: type[RolloutSource] = WorkerRollouts
+_recorded_rollouts: type[RolloutSource] = RecordedRollouts

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.machine.ranks import rank, united
+from engine.machine.ranks import gather, rank
 from engine.training.own_forward import packed_logprobs
 from engine.training.policy import DTYPES, Policy, read_model
 from engine.training.self_check import Tolerance, probes, reference
@@ -36,7 +36,7 @@ def checked_policy(
     expected = reference(model, probes(model), DTYPES[compute_dtype])
     policy = Policy(model, str(device), compute_dtype, gradient_checkpointing)
     fault = expected.fault(packed_logprobs(policy, expected.sequences))
-    faults = [found for _, found in sorted(united({rank(): fault}).items()) if found]
+    faults = [found for _, found in sorted(gather({rank(): fault}).items()) if found]
     if faults:
         raise UnsupportedModel(
             f"{source}: the packed path on {device.type} in {compute_dtype} does not compute this model: {faults[0]}"

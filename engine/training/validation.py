@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.context import Context
 from engine.data import inputs
-from engine.pending_jobs import Answer, Collector
+from engine.pending_jobs import JobResults, PendingJobs
 from engine.protocol.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.training.arm_training import Training
 from engine.weight_sync.publisher import Publisher
@@ -32,7 +32,7 @@ class Validation:
     def __init__(
         self,
         context: Context,
-        collector: Collector,
+        collector: PendingJobs,
         prompts: list[Prompt],
         release: Callable[[WeightRef], None],
         scored: Callable[[int, float], None],
@@ -102,7 +102,7 @@ class Validation:
             self._release(job.weights)
         self._report(job, answer)
 
-    def _report(self, job: Job, answer: Answer) -> None:
+    def _report(self, job: Job, answer: JobResults) -> None:
         arm, step = job.weights.arm, job.step
         completions = answer.completions
         lengths = np.array([len(completion.token_ids) for completion in completions])
@@ -123,7 +123,9 @@ class Validation:
             emit(example(completion, self._prompts[completion.prompt], arm, step, "validation"))
 
 
-def beside(training: Training, collector: Collector | None, publisher: Publisher) -> Validation | None:
+def validation_of(
+    training: Training, collector: PendingJobs | None, publisher: Publisher
+) -> Validation | None:
     """Return the Validation of `training`.
 
     None means that its settings ask for no validation, or that no worker can generate.

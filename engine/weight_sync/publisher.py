@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.machine.ranks import rank
 from engine.protocol.messages import WeightRef
-from engine.weight_sync.weights import Lent, WeightPublisher
+from engine.weight_sync.weights import BorrowedSlot, WeightPublisher
 
 
 class Publisher(Protocol):
@@ -23,12 +23,12 @@ class Publisher(Protocol):
     def prepare(self, named_tensors: Iterable[tuple[str, Tensor]], ahead: int = 1) -> None: ...
     def hold(self, weights: WeightRef) -> None: ...
     def release(self, weights: WeightRef) -> None: ...
-    def lend(self, weights: WeightRef) -> Lent: ...
+    def lend(self, weights: WeightRef) -> BorrowedSlot: ...
     def close(self) -> None: ...
 
 
-class Gathering:
-    """Publisher of the other ranks.
+class FollowerPublisher:
+    """The publisher of a follower rank, which only takes part in gathering shards.
 
     It iterates over the tensors, because each is whole only if every rank requests it.
     """
@@ -46,8 +46,8 @@ class Gathering:
     def release(self, weights: WeightRef) -> None:
         return None
 
-    def lend(self, weights: WeightRef) -> Lent:
-        return Lent(weights, memoryview(b""), lambda: None)
+    def lend(self, weights: WeightRef) -> BorrowedSlot:
+        return BorrowedSlot(weights, memoryview(b""), lambda: None)
 
     def close(self) -> None:
         return None
@@ -55,4 +55,9 @@ class Gathering:
 
 def publisher_of(run_id: str) -> Publisher:
     """Return the publisher of a run's trainer on this rank."""
-    return WeightPublisher(run_id) if rank() == 0 else Gathering()
+    return WeightPublisher(run_id) if rank() == 0 else FollowerPublisher()
+
+
+# mypy checks here that the class has every method of the protocol, with the same types.
+_writing: type[Publisher] = WeightPublisher
+_gathering: type[Publisher] = FollowerPublisher

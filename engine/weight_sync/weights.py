@@ -39,7 +39,7 @@ from engine.weight_sync.slots import (
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
+class BorrowedSlot:
     """The slot of a published version, borrowed to write it to a file.
 
     Attributes:
@@ -113,13 +113,13 @@ class WeightPublisher:
         """
         self._pool.release(weights)
 
-    def lend(self, weights: WeightRef) -> Lent:
+    def lend(self, weights: WeightRef) -> BorrowedSlot:
         """Lend `weights` to another thread, with a reference held until they are given back.
 
         Raises: KeyError if they are not published, or were released.
         """
         page = self._pool.hold(weights)
-        return Lent(weights, memoryview(page.slot.memory), lambda: self.release(weights))
+        return BorrowedSlot(weights, memoryview(page.slot.memory), lambda: self.release(weights))
 
     def close(self) -> None:
         """Remove every slot; a worker that has one mapped keeps its pages until it unmaps them."""

@@ -13,7 +13,7 @@ from mathrl_tui.commands.printing import print_json, print_notice, table
 from mathrl_tui.commands.removing import DryRun, Yes, confirm
 
 if TYPE_CHECKING:
-    from engine.cleanup.removal import What
+    from engine.cleanup.removal import RemovedPart
 
 _SUBJECTS = {
     "all": "{runs} with all rows and checkpoints",
@@ -47,7 +47,7 @@ def rm(
 
     if rollouts and optimizer:
         raise WrongInput("rm: give --rollouts or --optimizer, or remove in two steps")
-    what: What = "rollouts" if rollouts else "optimizer" if optimizer else "all"
+    what: RemovedPart = "rollouts" if rollouts else "optimizer" if optimizer else "all"
     store = Store(home)
     found = list(dict.fromkeys(store.resolve(run) for run in runs))
     kinds = {run_id: sizes(home, run_id) for run_id in found}
@@ -76,7 +76,7 @@ def _listed(kinds: dict[str, Counter[str]]) -> list[dict[str, object]]:
     ]
 
 
-def _table(kinds: dict[str, Counter[str]], what: What) -> str:
+def _table(kinds: dict[str, Counter[str]], what: RemovedPart) -> str:
     """The runs with their sizes by kind; what goes comes last."""
     from engine.cleanup.disk_usage import RUN_KINDS, readable
     from engine.cleanup.removal import chosen

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.supervisor.known import Known
+from engine.supervisor.seen_records import SeenRecords
 from store.damage import NAMED, Damage, joined, places_in, settled_by
 from store.journal import START, scan
 from store.records import Event, Record, RunRow, from_groups
@@ -15,14 +15,14 @@ PORTION_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
-class Past:
+class JournalSummary:
     """Known records, registered plan, last state ('' for a new run) and damage of a run's journal.
 
     `damages` are the damaged places of the journal. `settled` are those with all rows in the journal
     again, and `named` those that the run's log already reports.
     """
 
-    known: Known
+    seen: SeenRecords
     plan: list[dict[str, str]] | None = None
     state: str = ""
     damages: list[Damage] = field(default_factory=list)
@@ -35,26 +35,26 @@ class Past:
         return [damage for damage in self.damages if damage.place not in self.settled]
 
 
-def read_past(journal: Path) -> Past:
+def read_summary(journal: Path) -> JournalSummary:
     """Read the journal to its end, PORTION_BYTES at a time, to bound memory."""
-    past, position = Past(Known()), START
+    summary, position = JournalSummary(SeenRecords()), START
     while True:
         portion = scan(journal, position, PORTION_BYTES)
         if portion.end == position:
-            past.damages = joined(past.damages)
-            return past
-        past.damages += portion.damages
-        _remember(past, from_groups(portion.groups))
+            summary.damages = joined(summary.damages)
+            return summary
+        summary.damages += portion.damages
+        _remember(summary, from_groups(portion.groups))
         position = portion.end
 
 
-def _remember(past: Past, records: Iterable[Record]) -> None:
+def _remember(summary: JournalSummary, records: Iterable[Record]) -> None:
     for record in records:
-        past.known.remember(record)
+        summary.seen.remember(record)
         if isinstance(record, RunRow):
-            past.plan = record.config["plan"]
+            summary.plan = record.config["plan"]
         elif isinstance(record, Event) and record.kind == "state":
-            past.state = str(record.payload["state"])
+            summary.state = str(record.payload["state"])
         elif isinstance(record, Event) and record.kind == "log":
-            past.settled.update(settled_by(record.payload))
-            past.named.update(places_in(record.payload, NAMED))
+            summary.settled.update(settled_by(record.payload))
+            summary.named.update(places_in(record.payload, NAMED))

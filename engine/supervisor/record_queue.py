@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from engine.supervisor.known import Known
+from engine.supervisor.seen_records import SeenRecords
 from store.records import Event, Example, Record, Scalar
 
 BATCH = 500
@@ -30,41 +30,41 @@ class Journal(Protocol):
     def append(self, records: Sequence[Record]) -> object: ...
 
 
-class Source(Protocol):
+class RecordSender(Protocol):
     """The sender of records, which is notified when they are safe."""
 
     def acknowledge(self, records: int) -> None: ...
 
 
 # A record and its sender. None stands for a repeated record, which is only acknowledged, in order.
-_Entry = tuple[Record | None, Source | None]
+_Entry = tuple[Record | None, RecordSender | None]
 
 
-class Recorder:
+class RecordQueue:
     """The queue of records that are not yet in the journal."""
 
-    def __init__(self, journal: Journal, known: Known) -> None:
+    def __init__(self, journal: Journal, seen: SeenRecords) -> None:
         self._journal = journal
-        self._known = known
+        self._seen = seen
         self._queue: deque[_Entry] = deque()
         self._due = 0.0
         self._failing_since = 0.0
         self.trouble = ""
 
-    def take(self, records: Iterable[Record], source: Source | None = None) -> bool:
+    def take(self, records: Iterable[Record], source: RecordSender | None = None) -> bool:
         """Queue `records`; return True if they show progress: a new scalar or example."""
         if not self._queue and not self.trouble:
             self._due = time.monotonic() + BATCH_SECONDS
         progress = False
         for record in records:
-            new = self._known.add(record)
+            new = self._seen.add(record)
             progress = progress or (new and isinstance(record, (Scalar, Example)))
             self._queue.append((record if new else None, source))
         return progress
 
-    def take_spooled(self, records: Iterable[Record]) -> None:
+    def enqueue_spooled(self, records: Iterable[Record]) -> None:
         """Queue the spooled records of an orphaned process, without those that the journal has."""
-        self.take(r for r in records if not (isinstance(r, Event) and self._known.has_event(r)))
+        self.take(r for r in records if not (isinstance(r, Event) and self._seen.has_event(r)))
 
     @property
     def is_full(self) -> bool:
@@ -84,7 +84,7 @@ class Recorder:
             return 0.0
         return max(0.0, self._due - time.monotonic())
 
-    def hurry(self) -> None:
+    def flush_soon(self) -> None:
         """Make `flush` due at once, because a process waits for it. A failing journal keeps its retry."""
         if not self.trouble:
             self._due = 0.0

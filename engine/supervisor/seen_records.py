@@ -11,7 +11,7 @@ from store.records import Event, Example, Record, Scalar
 RECENT_STEPS = 10_000
 
 
-class Known:
+class SeenRecords:
     """The identities of all records so far."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from engine.training.replay import Rollouts
 BYTES_A_GB = 10**9
 
 
-class Recorder:
+class RolloutRecorder:
     """Writes one arm's rollouts to `folder`; with several ranks, rank 0 writes."""
 
     def __init__(self, folder: Path, budget_gb: float) -> None:

@@ -1,13 +1,14 @@
 """The run's engine processes as a group: start, connect, restart and end them.
 
-_due (role, start time) ─ start_due ─▶ children ─ ended, bury ─▶ start_again or replace ─▶ _due
+schedule_all ─▶ _due ── start_due ─▶ children ── exited, reap ─▶ schedule_restart or schedule_successor
+                  ▲                                                            │
+                  └────────────────────────────────────────────────────────────┘
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from engine.arms import all_trained
@@ -15,7 +16,8 @@ from engine.generators.placement import placements
 from engine.ipc.orders import FromChild, Verb
 from engine.machine.gpus import GpuClaim
 from engine.plan import Step, needs_worker
-from engine.supervisor.processes import Child, Role, connect, start_trainer, start_worker
+from engine.supervisor.child_process import ChildProcess, Role, connect, start_trainer, start_worker
+from engine.supervisor.entry_points import EntryPoints
 from engine.supervisor.restarts import Restarts
 from profiles import Profile
 from store.home import RunFolder
@@ -24,18 +26,12 @@ from store.home import RunFolder
 WORKER_GRACE_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """Main functions of the processes as "module:function", so that the supervisor imports none of them."""
-
-    trainer: str = "engine.trainer:main"
-    worker: str = "engine.worker:main"
-
-
-class Crew:
+class EngineProcesses:
     """The trainer, and a worker if the plan needs one."""
 
-    def __init__(self, entries: Entries, folder: RunFolder, profile: Profile, plan: Sequence[Step]) -> None:
+    def __init__(
+        self, entries: EntryPoints, folder: RunFolder, profile: Profile, plan: Sequence[Step]
+    ) -> None:
         self._entries = entries
         self._folder = folder
         self._hardware = profile.hardware
@@ -48,18 +44,18 @@ class Crew:
         self._claim = GpuClaim([])
         # Start time of each process that does not run, in seconds of the monotonic clock.
         self._due: dict[Role, float] = {}
-        self.children: dict[Role, Child] = {}
+        self.children: dict[Role, ChildProcess] = {}
         self.restarts: dict[Role, Restarts] = {
             "trainer": Restarts(profile.hardware.trainer_restarts),
             "worker": Restarts(profile.hardware.worker_restarts),
         }
 
-    def board(self, claim: GpuClaim) -> None:
+    def schedule_all(self, claim: GpuClaim) -> None:
         """Schedule the start of all processes on the GPUs of `claim`."""
         self._claim = claim
         self._due = {"trainer": 0.0, "worker": 0.0} if self._has_worker else {"trainer": 0.0}
 
-    def start_due(self) -> list[Child]:
+    def start_due(self) -> list[ChildProcess]:
         """Start every due process and connect trainer and worker again; return the started ones."""
         roles = [role for role, due in self._due.items() if due <= time.monotonic()]
         started = [self._start(role) for role in roles]
@@ -73,118 +69,118 @@ class Crew:
         """Return the seconds until the next start is due; None if none is scheduled."""
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
-    def start_again(self, role: Role, fault: str) -> float | None:
+    def schedule_restart(self, role: Role, fault: str) -> float | None:
         """Schedule the restart of a process that crashed.
 
         Args:
             fault: the error that ended it, in one line; empty if it was killed.
         Returns: seconds until the restart; None if it crashed too often, or twice with the same error.
         """
-        delay = self.restarts[role].after_death(fault)
+        delay = self.restarts[role].count_crash(fault)
         if delay is not None:
             self._due[role] = time.monotonic() + delay
         # The crashed trainer may have ended the worker already; the new trainer needs it again.
         if role == "trainer":
-            self._want_worker()
+            self._reschedule_worker()
         return delay
 
-    def renew_worker(self) -> bool:
-        """Stop the worker if it could use the GPUs of the now idle trainer; `replace` restarts it.
+    def restart_worker_on_more_gpus(self) -> bool:
+        """Stop the worker if it could use the GPUs of the now idle trainer; `schedule_successor` restarts it.
 
         Returns: True if the worker was asked to stop.
         """
         worker = self.children.get("worker")
-        if worker is None or worker.leaves_by is not None or self._trainer_idle:
+        if worker is None or worker.stop_deadline is not None or self._trainer_idle:
             return False
         if placements(self._hardware, True) == placements(self._hardware, False):
             return False
-        worker.dismiss(WORKER_GRACE_SECONDS)
+        worker.stop_within(WORKER_GRACE_SECONDS)
         return True
 
-    def end_worker(self) -> None:
+    def stop_worker(self) -> None:
         """Stop the worker, and start no other one for this trainer, which needs no further results."""
         self._wants_worker = False
         self._due.pop("worker", None)
         worker = self.children.get("worker")
-        if worker is not None and worker.leaves_by is None:
-            worker.dismiss(WORKER_GRACE_SECONDS)
+        if worker is not None and worker.stop_deadline is None:
+            worker.stop_within(WORKER_GRACE_SECONDS)
 
-    def is_done_with(self, child: Child) -> bool:
+    def is_expected_exit(self, child: ChildProcess) -> bool:
         """Return True if the exit of `child` was expected: it was asked to stop or is not needed."""
-        return child.leaves_by is not None or (child.role == "worker" and not self._wants_worker)
+        return child.stop_deadline is not None or (child.role == "worker" and not self._wants_worker)
 
-    def replace(self, child: Child) -> None:
+    def schedule_successor(self, child: ChildProcess) -> None:
         """Schedule a successor of `child` after an expected exit, if one is needed."""
         if child.role == "worker" and self._wants_worker:
             self._due["worker"] = 0.0
 
-    def hasten(self) -> None:
+    def enforce_deadlines(self) -> None:
         """Kill every child that was asked to stop and has missed its deadline."""
         for child in self.children.values():
-            if child.leaves_by is not None and time.monotonic() >= child.leaves_by:
+            if child.stop_deadline is not None and time.monotonic() >= child.stop_deadline:
                 child.kill()
 
-    def progressed(self) -> None:
+    def reset_crash_counts(self) -> None:
         """Reset the crash counts, because the run has recorded something new."""
         for restarts in self.restarts.values():
-            restarts.progressed()
+            restarts.reset()
 
-    def watched(self, *, reading: bool) -> list[Any]:
+    def wait_objects(self, *, reading: bool) -> list[Any]:
         """Return the objects to wait for: exits of the children and, if `reading`, their messages."""
         ends: list[Any] = [child.process.sentinel for child in self.children.values()]
         if reading:
             ends += [child.connection for child in self.children.values() if child.is_open]
         return ends
 
-    def messages(self, ready: Sequence[object]) -> Iterator[tuple[Child, FromChild]]:
+    def messages(self, ready: Sequence[object]) -> Iterator[tuple[ChildProcess, FromChild]]:
         """Yield one message of every child with a ready connection."""
         for child in list(self.children.values()):
             if child.connection in ready:
                 yield child, child.receive()
 
-    def ended(self) -> list[Child]:
-        """Return the children that have exited; call `bury` for each."""
-        return [child for child in self.children.values() if child.has_ended()]
+    def exited(self) -> list[ChildProcess]:
+        """Return the children that have exited; call `reap` for each."""
+        return [child for child in self.children.values() if child.has_exited()]
 
-    def bury(self, child: Child) -> Iterator[FromChild]:
+    def reap(self, child: ChildProcess) -> Iterator[FromChild]:
         """Kill what an exited child has started, yield its last messages and remove it."""
         child.kill()
         while child.is_open and child.connection.poll():
             yield child.receive()
         del self.children[child.role]
 
-    def order(self, verb: Verb, *roles: Role) -> None:
+    def send_command(self, verb: Verb, *roles: Role) -> None:
         """Send a command to those of `roles` that run."""
         for role in roles:
             if role in self.children:
-                self.children[role].order(verb)
+                self.children[role].send_command(verb)
 
-    def dismiss(self) -> None:
+    def cancel_starts(self) -> None:
         """Cancel all scheduled starts."""
         self._due = {}
 
     def kill(self) -> None:
         """Cancel all scheduled starts and kill every child."""
-        self.dismiss()
+        self.cancel_starts()
         for child in self.children.values():
             child.kill()
 
-    def abandon(self) -> None:
+    def close_connections(self) -> None:
         """Close the connections, so that a child that still runs exits as if its supervisor had died."""
         for child in self.children.values():
             child.connection.close()
 
-    def release(self) -> None:
+    def release_gpus(self) -> None:
         """Release the GPUs."""
         self._claim.release()
 
-    def _want_worker(self) -> None:
+    def _reschedule_worker(self) -> None:
         """Schedule a worker again, after a trainer that needed no further results."""
         self._wants_worker = self._has_worker
         if self._has_worker and "worker" not in self.children:
             self._due.setdefault("worker", 0.0)
 
-    def _start(self, role: Role) -> Child:
+    def _start(self, role: Role) -> ChildProcess:
         del self._due[role]
         if role == "trainer":
             threads = self._hardware.trainer_threads

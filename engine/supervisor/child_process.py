@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import send_handle
@@ -19,15 +18,15 @@ from engine.ipc.child import run_trainer, run_worker
 from engine.ipc.faults import last_error
 from engine.ipc.log_parts import mark, written_after
 from engine.ipc.no_bars import NO_BARS
-from engine.ipc.orders import Acknowledged, FromChild, FromSupervisor, NewLink, Order, Outcome, Verb
+from engine.ipc.orders import Acknowledged, FromChild, FromSupervisor, MainReturned, NewChannels, Order, Verb
 from engine.ipc.process_tree import kill_marked, marks
+from engine.machine.spawn import SPAWN, process_of
 from store.home import RunFolder
 
 Role = Literal["trainer", "worker"]
-SPAWN = get_context("spawn")
 
 
-class Child:
+class ChildProcess:
     """A running trainer or worker."""
 
     def __init__(
@@ -37,7 +36,7 @@ class Child:
         self._folder = folder
         self.process = process
         self.connection = connection
-        self.outcome: Outcome | None = None
+        self.main_returned: MainReturned | None = None
         # The error that ended the process, in one line.
         self.fault = ""
         self._log = folder.logs / f"{role}.log"
@@ -45,7 +44,7 @@ class Child:
         # True until the connection reaches its end.
         self.is_open = True
         # Deadline of a requested exit, in seconds of the monotonic clock.
-        self.leaves_by: float | None = None
+        self.stop_deadline: float | None = None
         self._acknowledged = 0
 
     @property
@@ -53,23 +52,23 @@ class Child:
         assert self.process.pid is not None
         return self.process.pid
 
-    def order(self, verb: Verb) -> None:
+    def send_command(self, verb: Verb) -> None:
         """Send a command to the child. Ignore a child that has exited."""
         self._send(Order(verb))
 
-    def dismiss(self, grace: float) -> None:
+    def stop_within(self, grace: float) -> None:
         """Ask the child to stop within `grace` seconds; its exit then does not count as a crash."""
-        self.leaves_by = time.monotonic() + grace
-        self.order("stop")
+        self.stop_deadline = time.monotonic() + grace
+        self.send_command("stop")
 
     def acknowledge(self, records: int) -> None:
         """Add `records` to the number of this child's journaled records, and send the total."""
         self._acknowledged += records
         self._send(Acknowledged(self._acknowledged))
 
-    def link(self, reading: Connection[Any, Any], writing: Connection[Any, Any]) -> None:
+    def send_channels(self, reading: Connection[Any, Any], writing: Connection[Any, Any]) -> None:
         """Send the child its ends of new channels."""
-        self._send(NewLink())
+        self._send(NewChannels())
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             send_handle(self.connection, reading.fileno(), self.pid)
             send_handle(self.connection, writing.fileno(), self.pid)
@@ -84,7 +83,7 @@ class Child:
             return []
         return messages
 
-    def has_ended(self) -> bool:
+    def has_exited(self) -> bool:
         """Return True if the process has exited."""
         return self.process.exitcode is not None
 
@@ -92,14 +91,14 @@ class Child:
         """Kill the process and every process that it started."""
         kill_marked(self._folder, self.role)
 
-    def reap(self) -> str:
+    def collect_exit(self) -> str:
         """Close the connection of an exited process; return how it ended, in words."""
         self.connection.close()
         code = self.process.exitcode
         assert code is not None
-        if self.leaves_by is not None and code == -signal.SIGKILL:
+        if self.stop_deadline is not None and code == -signal.SIGKILL:
             return f"{self.role} was killed: it did not exit in time after a stop"
-        if code > 0 and self.outcome is None and not self.fault:
+        if code > 0 and self.main_returned is None and not self.fault:
             self.fault = last_error(written_after(self._log, self._log_start))
         return how_it_ended(self.role, code, self.fault)
 
@@ -111,26 +110,28 @@ class Child:
             self.connection.send(message)
 
 
-def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, threads: int) -> Child:
+def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, threads: int) -> ChildProcess:
     """Spawn the trainer process. It holds `held` (inherited locks) until it exits."""
     ours, theirs = SPAWN.Pipe(duplex=True)
-    process = SPAWN.Process(target=run_trainer, args=(main, folder, theirs, has_worker, held), name="trainer")
+    process = process_of("trainer", run_trainer, main, folder, theirs, has_worker, held)
     return _start("trainer", folder, process, ours, theirs, threads)
 
 
-def start_worker(main: str, folder: RunFolder, trainer_idle: bool, held: object, threads: int) -> Child:
+def start_worker(
+    main: str, folder: RunFolder, trainer_idle: bool, held: object, threads: int
+) -> ChildProcess:
     """Spawn the worker process; see `start_trainer`."""
     ours, theirs = SPAWN.Pipe(duplex=True)
-    process = SPAWN.Process(target=run_worker, args=(main, folder, theirs, trainer_idle, held), name="worker")
+    process = process_of("worker", run_worker, main, folder, theirs, trainer_idle, held)
     return _start("worker", folder, process, ours, theirs, threads)
 
 
-def connect(trainer: Child, worker: Child) -> None:
+def connect(trainer: ChildProcess, worker: ChildProcess) -> None:
     """Send both processes a new pair of channels to each other."""
     jobs_out, jobs_in = SPAWN.Pipe(duplex=False)
     results_out, results_in = SPAWN.Pipe(duplex=False)
-    worker.link(jobs_out, results_in)
-    trainer.link(results_out, jobs_in)
+    worker.send_channels(jobs_out, results_in)
+    trainer.send_channels(results_out, jobs_in)
     for connection in (jobs_out, jobs_in, results_out, results_in):
         # An end that stayed open here would hide the exit of the process that owns the other copy.
         connection.close()
@@ -158,13 +159,13 @@ def _start(
     ours: Connection[Any, Any],
     theirs: Connection[Any, Any],
     threads: int,
-) -> Child:
+) -> ChildProcess:
     # All children share one resource tracker. Start it here, so that it does not carry the mark of one child.
     ensure_running()
     with _environment(marks(folder, role), threads):
         process.start()
     theirs.close()
-    return Child(role, folder, process, ours)
+    return ChildProcess(role, folder, process, ours)
 
 
 @contextmanager
