@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 import typer
@@ -48,6 +47,8 @@ _EXIT_STATUS = {
     "engine.machine.gpus.GpuFault": FAILED,
     "engine.data.files.DataError": WRONG,
     "engine.startup.serve.ServerFailed": FAILED,
+    "store.env_file.EnvFileFault": WRONG,
+    "store.home.HomeFault": WRONG,
     "store.naming.UnknownRun": WRONG,
     "store.removal.RemovalRefused": WRONG,
     "store.score_files.InputError": WRONG,
@@ -130,7 +131,9 @@ def _without_leading_home(arguments: list[str]) -> list[str]:
     folder = folder if equals else "".join(arguments[1:2])
     if not folder:
         raise WrongInput("--home: give a folder: --home DIR")
-    os.environ["MATHRL_HOME"] = str(Path(folder).absolute())
+    from store.home import home_at
+
+    os.environ["MATHRL_HOME"] = str(home_at(folder))
     return rest
 
 

@@ -11,7 +11,9 @@ Folders of the home have mode 0700 and files 0600 (store/private.py).
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,70 @@ from store.env_file import setting
 from store.private import make_folder
 
 REMOVING, TRASH = "removing-", "trash-"  # and a run's id: its rows are still in the store; they are not
+_HISTORY = ("runs", "journal", "store.duckdb")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 
 
+VARIABLE = "MATHRL_HOME"
+_CHOOSE = f"choose another folder with --home or {VARIABLE}"
+
+
+class HomeFault(RuntimeError):
+    """The home cannot be used; the message says why and what to do."""
+
+
 def default_home() -> Path:
-    """Return $MATHRL_HOME, from the environment or from `.env` in the working directory, else ./artifacts."""
-    return Path(setting("MATHRL_HOME") or "artifacts").expanduser().absolute()
+    """Return $MATHRL_HOME, from the environment or from `.env` in the working directory, else ./artifacts.
+
+    Raises: HomeFault if it cannot be a home; EnvFileFault if `.env` cannot be read.
+    """
+    if not os.environ.get(VARIABLE, "unset").strip():
+        raise HomeFault(
+            f"{VARIABLE}: is set, but empty; give a folder, or unset it (the home is then ./artifacts)"
+        )
+    return home_at(setting(VARIABLE) or "artifacts")
+
+
+def home_at(name: str) -> Path:
+    """Return the absolute path of the home that a person named.
+
+    Raises: HomeFault if it is not a folder, cannot be entered, or is missing and cannot be created.
+    """
+    if not name.strip():
+        raise HomeFault("--home: is empty; give a folder")
+    try:
+        home = Path(name).expanduser().absolute()
+    except RuntimeError:
+        raise HomeFault(f"home {name}: no such user; {_CHOOSE}") from None
+    # A missing folder is created in the nearest one that exists.
+    for place in (home, *home.parents):
+        try:
+            status = place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                raise HomeFault(
+                    f"home {home}: {place} is a link to {place.readlink()}, which does not exist; create that, or "
+                    f"{_CHOOSE}"
+                ) from None
+            continue
+        except (OSError, ValueError) as error:
+            raise HomeFault(f"home {home}: {getattr(error, 'strerror', None) or error}; {_CHOOSE}") from None
+        break
+    if not stat.S_ISDIR(status.st_mode):
+        raise HomeFault(f"home {home}: {place} is not a folder; {_CHOOSE}")
+    _check_rights(home, place)
+    return home
+
+
+def _check_rights(home: Path, place: Path) -> None:
+    """Raise HomeFault unless `home` has runs that can be read, or can be written; `place` exists already."""
+    if not os.access(place, os.R_OK | os.X_OK):
+        raise HomeFault(f"home {home}: {place} cannot be read by this user; change its mode, or {_CHOOSE}")
+    # History stays readable on a read-only disk.
+    if os.access(place, os.W_OK) or (place == home and any((home / name).exists() for name in _HISTORY)):
+        return
+    words = "is read-only" if place == home else f"cannot be created: {place} is read-only"
+    raise HomeFault(f"home {home}: {words}; change that, or {_CHOOSE}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -249,7 +252,12 @@ def to_older_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     arrays = load_file(folder / "trainer_0.safetensors")
     trainer = decode(json.loads((folder / "trainer_0.json").read_text()), arrays)
-    monkeypatch.setattr(Stored, "__module__", "engine.learning.checkpoint")
+    # The module had another name then; pickle looks the class up in it.
+    older = ModuleType("engine.learning.checkpoint")
+    monkeypatch.setattr(older, "Stored", Stored, raising=False)
+    monkeypatch.setitem(sys.modules, "engine.learning", ModuleType("engine.learning"))
+    monkeypatch.setitem(sys.modules, older.__name__, older)
+    monkeypatch.setattr(Stored, "__module__", older.__name__)
     torch.save(trainer, folder / older_trainer_file())
     monkeypatch.undo()
     for name in ("trainer_0.json", "trainer_0.safetensors", "digests.json"):
@@ -317,9 +325,30 @@ def test_a_pickle_that_would_run_code_is_refused_in_one_line(
     torch.save({"rng": Bomb(tmp_path / "ran")}, newest / older_trainer_file())
     with pytest.raises(UnsafePickle):
         read_pickled_state(newest / older_trainer_file())
-    with pytest.raises(StageFailed, match="trainer_0.pt: this pickle holds more than") as failure:
+    with pytest.raises(StageFailed, match="trainer_0.pt: contains Python objects other than") as failure:
         train(context, "sft", HandWorker())
     assert "\n" not in str(failure.value)
     assert not (tmp_path / "ran").exists()
     # Its weights are read all the same.
     assert standing(context.folder, context.profile, context.profile.arm("sft")) == (str(newest), 4)
+
+
+@pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
+def test_a_plain_pickle_is_refused_by_name_and_not_called_damaged(
+    again: tuple[Context, list[Record]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: int
+) -> None:
+    context, told = again
+    root = context.folder.checkpoints("sft")
+    for folder in checkpoint.steps(root):
+        to_older_form(folder, monkeypatch)
+    newest = root / "step_000004"
+    content = pickle.dumps({"rng": Bomb(tmp_path / "ran")}, protocol)
+    (newest / older_trainer_file()).write_bytes(content)
+    with pytest.raises(StageFailed) as failure:
+        train(context, "sft", HandWorker())
+    assert f"{newest / older_trainer_file()}: is a plain pickle" in str(failure.value)
+    assert "Python objects other than tensors and numbers; not loaded" in str(failure.value)
+    assert "\n" not in str(failure.value) and "damaged" not in str(failure.value)
+    assert not (tmp_path / "ran").exists()
+    assert not warnings(told)
+    assert (newest / older_trainer_file()).read_bytes() == content

@@ -39,7 +39,7 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
-from store.env_file import setting
+from store.env_file import EnvFileFault, setting
 from store.plain_json import parse
 
 # Requests in flight.
@@ -122,6 +122,8 @@ def only_model(url: str) -> ServedModel:
     except urllib.error.HTTPError as error:
         remedy = f"; set its key in {KEY_VARIABLE}" if error.code in REFUSED else ""
         raise StageFailed(f"eval.server {url}: HTTP {error.code} {error.reason}{remedy}") from None
+    except EnvFileFault as error:
+        raise StageFailed(f"eval.server {url}: {error}") from None
     except (OSError, ValueError) as error:
         raise StageFailed(f"eval.server {url}: no OpenAI-compatible server answers there: {error}") from None
     if len(models) != 1:

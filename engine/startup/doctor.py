@@ -23,7 +23,7 @@ import profiles
 from engine.cleanup.disk_usage import DAMAGED, REMOVED, SET_ASIDE, measure, readable
 from engine.machine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.weight_sync.slots import is_of_living
-from store.env_file import read_env_file
+from store.env_file import EnvFileFault, read_env_file
 from store.filesystem import file_system, network_warning
 from store.inspection import inspect
 from store.private import too_wide
@@ -181,7 +181,12 @@ def caches(home: Path) -> Iterator[Check]:
 def keys(home: Path) -> Iterator[Check]:
     """Check which keys are set, in the environment or in .env. Never show their values."""
     file = Path(".env").absolute()
-    listed = read_env_file(file)
+    listed: dict[str, str] = {}
+    try:
+        listed = read_env_file(file)
+    except EnvFileFault as fault:
+        detail, _, remedy = str(fault).partition("; ")
+        yield Check(".env", "fail", detail, remedy)
     for name in sorted(
         {profiles.load(name).traces.api_key_variable for name in profiles.names()} | {"HF_TOKEN"}
     ):

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from profiles.schema import Traces
-from store.env_file import setting
+from store.env_file import EnvFileFault, setting
 
 # Sent to a server on this machine if there is not any key.
 NO_KEY = "none"
@@ -29,7 +29,10 @@ def find_key(settings: Traces, folder: Path | None = None) -> str:
     Raises: KeyMissing if the key was not found.
     """
     name = settings.api_key_variable
-    key = setting(name, folder)
+    try:
+        key = setting(name, folder)
+    except EnvFileFault as error:
+        raise KeyMissing(f"traces: {error}") from None
     if key:
         return key
     if urlsplit(settings.base_url).hostname in _LOCAL_HOSTS:

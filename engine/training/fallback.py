@@ -6,7 +6,8 @@
     the one before it, and so on; none left: training starts from its beginning
 
 A file that is missing, or differs from its digest, is damage. A file that this process cannot read
-(permissions, a failing or absent disk) is not damage: its content is unknown, so nothing is renamed.
+(permissions, a failing or absent disk) is not damage: its content is unknown, so nothing is renamed. A pickle that
+could run code is not damage either: it is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from engine.context import Context, StageFailed
 from engine.digests import DamagedFile
 from engine.machine.ranks import broadcast, rank
 from engine.training import checkpoint
+from engine.training.pickled_state import UnsafePickle, refuse_plain_pickle
 from profiles import Arm
 from store.private import sync
 from store.records import Event
@@ -79,7 +81,7 @@ def check(folder: Path) -> None:
 
     A checkpoint of an older version has no digests. Its files are opened, which finds those that were cut
     short.
-    Raises: DamagedFile if a file is missing or changed, OSError if one cannot be read.
+    Raises: DamagedFile if a file is missing or changed; OSError if one cannot be read; UnsafePickle for a plain pickle.
     """
     checkpoint.score_of(folder)
     if digests.read_list(folder) is not None:
@@ -108,7 +110,7 @@ def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
                 lost.append(_set_aside(folder, error))
         if lost:
             checkpoint.choose_best(root)
-    except _Stuck as error:
+    except (_Stuck, UnsafePickle) as error:
         return None, str(error)
     except OSError as error:
         return None, _unreadable(folder, error)
@@ -188,6 +190,8 @@ def _check_form(folder: Path) -> None:
         with path.open("rb"):
             # An OSError here does not mean that the content is damaged.
             pass
+        if path.suffix == ".pt":
+            refuse_plain_pickle(path)
         try:
             _open(path)
         except (ValueError, EOFError, SafetensorError, zipfile.BadZipFile, zlib.error) as error:

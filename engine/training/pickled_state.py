@@ -6,6 +6,8 @@ values, tensors and the classes listed here. Their constructors only store field
 
 from __future__ import annotations
 
+import pickletools
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +25,14 @@ _NUMPY: list[Callable[..., Any]] = [
 ]
 
 
+# The first bytes of a zip file.
+_ARCHIVE = b"PK"
+_OTHERS = (
+    "Python objects other than tensors and numbers; not loaded, because that could run code; the weights beside it "
+    "stay readable: train them on in a new run"
+)
+
+
 class UnsafePickle(ValueError):
     """Reading the file would run code; the message names the file."""
 
@@ -30,18 +40,33 @@ class UnsafePickle(ValueError):
 def read_pickled_state(path: Path) -> dict[str, Any]:
     """Return the state in `path`.
 
-    Raises: Refused if it holds more than plain values; OSError, EOFError or RuntimeError if it cannot be
+    Raises: UnsafePickle if it holds more than plain values; OSError, EOFError or RuntimeError if it cannot be
         read.
     """
     with torch.serialization.safe_globals(_allowed()):
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            raise UnsafePickle(
-                f"{path}: this pickle holds more than a trainer's state, and reading it could run code; "
-                "its weights stay readable; train them on in a new run"
-            ) from error
+            raise UnsafePickle(f"{path}: contains {_OTHERS}") from error
     return state
+
+
+def refuse_plain_pickle(path: Path) -> None:
+    """Raise UnsafePickle if `path` is a pickle without torch's archive around it.
+
+    No version wrote one, and a pickle can run code when it is loaded. So it is not a damaged archive.
+    The opcodes are only listed here; none is executed.
+    """
+    with path.open("rb") as file:
+        if file.read(2) == _ARCHIVE:
+            return
+        file.seek(0)
+        try:
+            # It ends with the pickle's STOP, or raises.
+            deque(pickletools.genops(file), maxlen=0)
+        except (ValueError, LookupError, EOFError, OverflowError):
+            return
+    raise UnsafePickle(f"{path}: is a plain pickle, which can contain {_OTHERS}")
 
 
 def _allowed() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from store.home import default_home
+from store.home import default_home, home_at
+
+
+def _home(value: str | Path) -> Path:
+    """Convert the option's value; its default is a Path that has been checked."""
+    return value if isinstance(value, Path) else home_at(value).resolve()
+
 
 Home = Annotated[
     Path,
@@ -15,8 +21,8 @@ Home = Annotated[
         "--home",
         default_factory=default_home,
         show_default="$MATHRL_HOME, else ./artifacts",
-        resolve_path=True,
-        file_okay=False,
+        parser=_home,
+        metavar="DIRECTORY",
         help="folder of runs and results",
     ),
 ]
