@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.context import StageFailed
 from engine.plan import Step
-from profiles import Arm, Profile
+from profiles.schema import Arm, Profile
 from store.home import RunFolder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.protocol.messages import Work, WorkerResult
-from profiles import Arm, Profile
+from profiles.schema import Arm, Profile
 from store.home import RunFolder
 from store.records import Record
 

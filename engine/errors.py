@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from profiles.errors import UserError
 
-class LaunchError(ValueError):
+
+class LaunchError(UserError, ValueError):
     """A run cannot be started, resumed or commanded. The message is one line with reason and remedy."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiles import Profile
+from profiles.errors import UserError
+from profiles.schema import Profile
 
 STAGES = ("data", "traces", "preprocess", "sft", "grpo", "eval")
 _NEEDS_A_MODEL = frozenset({"preprocess", "sft", "grpo", "eval"})
 
 
-class PlanError(ValueError):
+class PlanError(UserError, ValueError):
     """The requested stages cannot be planned. The message is one line."""
 
 

@@ -18,7 +18,7 @@ from engine.data.cache import is_whole
 from engine.ipc.orders import INCOMPLETE
 from engine.plan import Step
 from engine.stages import stage
-from profiles import Profile
+from profiles.schema import Profile
 from store.home import RunFolder
 from store.private import make_folder, write_text
 from store.records import Event, Record

@@ -46,8 +46,7 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
-from profiles import Profile
-from profiles.schema import Model
+from profiles.schema import Model, Profile
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
 

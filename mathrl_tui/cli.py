@@ -30,33 +30,13 @@ from mathrl_tui.commands.samples import samples
 from mathrl_tui.commands.serve import serve
 from mathrl_tui.commands.sql import sql
 from mathrl_tui.streams import steady_streams
+from profiles.errors import UserError
 from store.wording import abridged
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 # Maximum characters of an error; user input can have any length.
 LONGEST_LINE = 1500
 
-# By name: importing their modules here would slow down every command.
-_EXIT_STATUS = {
-    "typer.exceptions.TyperException": WRONG,
-    "mathrl_tui.commands.errors.WrongInput": WRONG,
-    "mathrl_tui.commands.errors.CommandFailed": FAILED,
-    "profiles.load.ProfileError": WRONG,
-    "engine.plan.PlanError": WRONG,
-    "engine.errors.LaunchError": WRONG,
-    "engine.machine.gpus.GpuFault": FAILED,
-    "engine.data.files.DataError": WRONG,
-    "engine.startup.serve.ServerFailed": FAILED,
-    "store.env_file.EnvFileFault": WRONG,
-    "store.home.HomeFault": WRONG,
-    "store.naming.UnknownRun": WRONG,
-    "store.removal.RemovalRefused": WRONG,
-    "store.score_files.InputError": WRONG,
-    "store.errors.StoreError": FAILED,
-    "store.journal.JournalBusy": FAILED,
-    "store.batches.JournalVersion": FAILED,
-    "builtins.OSError": FAILED,
-}
 _HELP = frozenset({"-h", "--help"})
 _ANYWHERE = "Anywhere: --debug for a traceback. Exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."
 
@@ -169,10 +149,12 @@ def explained(error: BaseException) -> tuple[int, str]:
     """Return exit status and the one-line message for a failure."""
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return INTERRUPTED, ""
-    for ancestor in type(error).__mro__:
-        status = _EXIT_STATUS.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
-        if status is not None:
-            return status, _one_line(error)
+    if isinstance(error, UserError):
+        return error.exit_status, _one_line(error)
+    if isinstance(error, typer.TyperException):
+        return WRONG, _one_line(error)
+    if isinstance(error, OSError):
+        return FAILED, _one_line(error)
     fault = f"{type(error).__name__}: {_one_line(error)}"
     return FAILED, f"internal error: {fault}; run it again with --debug and report the traceback"
 

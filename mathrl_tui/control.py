@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from profiles import Profile
+    from profiles.schema import Profile
     from store.subject import Changes
 
 PAUSE = "pause or resume"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from profiles.load import ProfileError, load
+from profiles.errors import ProfileError
+from profiles.load import load
 
 
 def changed_settings(name_or_path: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:

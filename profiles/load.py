@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 import tomli
 from pydantic import BaseModel, ValidationError
 
+from profiles.errors import ProfileError
 from profiles.schema import Profile
 
 FOLDER = Path(__file__).parent
@@ -21,10 +22,6 @@ FOLDER = Path(__file__).parent
 DEEPEST = 20
 # Maximum number of characters of a given value, or of a parser's message.
 LONGEST_SHOWN = 200
-
-
-class ProfileError(ValueError):
-    """A profile or override that cannot be used; the message is one line for the user."""
 
 
 def names() -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from profiles.errors import OperationFailed
 from store.records import KINDS_OF_RECORDS, VERSION, Record, completed, to_groups
 
 CRC_BYTES = 9  # eight digits and a space
@@ -37,7 +38,7 @@ _TYPES: dict[str, set[type]] = {
 }
 
 
-class JournalVersion(RuntimeError):
+class JournalVersion(OperationFailed, RuntimeError):
     """The journal was written by a newer version of this program."""
 
 

@@ -15,13 +15,15 @@ import stat
 from codecs import BOM_UTF8
 from pathlib import Path
 
+from profiles.errors import UserError
+
 MOST_BYTES = 1 << 20
 _ENTRY = re.compile(
     r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>'[^']*'|\"[^\"]*\"|[^\s#].*?|)(?:\s+#.*)?\s*\Z"
 )
 
 
-class EnvFileFault(RuntimeError):
+class EnvFileFault(UserError, RuntimeError):
     """A `.env` exists but cannot be read; the message says why and what to do."""
 
 

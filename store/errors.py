@@ -6,8 +6,10 @@ import re
 
 import duckdb
 
+from profiles.errors import OperationFailed
 
-class StoreError(RuntimeError):
+
+class StoreError(OperationFailed, RuntimeError):
     """The store cannot be used now; the message says why and what to do."""
 
 

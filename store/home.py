@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiles.errors import UserError
+
 from store.env_file import setting
 from store.private import make_folder
 
@@ -30,7 +32,7 @@ VARIABLE = "MATHRL_HOME"
 _CHOOSE = f"choose another folder with --home or {VARIABLE}"
 
 
-class HomeFault(RuntimeError):
+class HomeFault(UserError, RuntimeError):
     """The home cannot be used; the message says why and what to do."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from profiles.errors import OperationFailed
 from store.batches import Group, decode, encode
 from store.damage import Damage, joined, located
 from store.private import FILE_MODE, make_folder, sync
@@ -50,7 +51,7 @@ class Portion(NamedTuple):
     tip: Tip
 
 
-class JournalBusy(RuntimeError):
+class JournalBusy(OperationFailed, RuntimeError):
     """Another process writes this journal."""
 
 

@@ -10,11 +10,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from profiles.errors import UserError
 from store.home import RUN_NAME, RunFolder, removing, run_ids
 from store.plain_json import parse_object
 
 
-class UnknownRun(LookupError):
+class UnknownRun(UserError, LookupError):
     """No run, or more than one, answers to what the caller gave."""
 
 

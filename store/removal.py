@@ -17,6 +17,7 @@ import os
 import shutil
 from pathlib import Path
 
+from profiles.errors import UserError
 from store.database import Database
 from store.errors import StoreError
 from store.home import REMOVING, TRASH, RunFolder, removing, trash
@@ -26,7 +27,7 @@ from store.schema import TABLES
 from store.transaction import transaction
 
 
-class RemovalRefused(RuntimeError):
+class RemovalRefused(UserError, RuntimeError):
     """A run cannot be removed; the message says why and what to do. Nothing has been changed."""
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from profiles.errors import UserError
 from store.records import ROUNDING
 from store.wording import abridged
 
 
-class InputError(ValueError):
+class InputError(UserError, ValueError):
     """An input that cannot be used; the message gives file, line number and what to do."""
 
 

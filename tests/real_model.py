@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from engine.context import Context
 from engine.stages import stage
-from profiles import load
+from profiles.load import load
 
 FOLDER = Path(os.environ.get("MATHRL_REAL_MODEL") or "no-real-model")
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from engine.plan import STAGES
 from engine.startup import launch
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder
 from store.journal import read
 from store.records import Example, Scalar

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.context import Context
-from profiles import Profile
+from profiles.schema import Profile
 from store.home import RunFolder
 from store.records import Event, Record
 

@@ -21,7 +21,7 @@ from engine.protocol.messages import Completion, Job, JobDone, Work, WorkerResul
 from engine.stages import stage
 from engine.training.own_forward import own_logprobs
 from engine.weight_sync.weights import WeightReader
-from profiles import load
+from profiles.load import load
 from store.records import Record
 
 Waits = Callable[[Job], bool]

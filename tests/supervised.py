@@ -22,7 +22,7 @@ from engine.protocol.control import Reply
 from engine.startup import launch
 from engine.supervisor.engine_processes import EntryPoints
 from engine.supervisor.supervisor import Supervisor
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder, create_run
 from store.journal import read
 from store.records import Event, Example, Record, Scalar

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from command_line import environment, mathrl
 
-from mathrl_tui.cli import _EXIT_STATUS, explained
-from profiles import load
+from mathrl_tui.cli import explained
+from profiles.load import load
 from store.home import RunFolder
 from store.journal import JournalWriter
 from store.records import Event, Example, Record, RunRow, Scalar
@@ -332,12 +332,44 @@ def test_comparing_two_files_of_gsm8k_size_takes_at_most_a_second(home: Path, tm
     assert processor_seconds(home, "compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl") <= 1.0
 
 
-def test_every_error_that_has_a_status_is_there() -> None:
-    for name in _EXIT_STATUS:
-        module, _, error = name.rpartition(".")
-        found = getattr(importlib.import_module(module), error)
-        assert issubclass(found, Exception)
-        assert f"{found.__module__}.{found.__qualname__}" == name
+STATUSES = {
+    "typer.TyperException": 2,
+    "mathrl_tui.commands.errors.WrongInput": 2,
+    "mathrl_tui.commands.errors.CommandFailed": 1,
+    "mathrl_tui.commands.errors.EndedWithFailures": 1,
+    "profiles.errors.ProfileError": 2,
+    "engine.plan.PlanError": 2,
+    "engine.errors.LaunchError": 2,
+    "engine.machine.gpus.GpuFault": 1,
+    "engine.data.files.DataError": 2,
+    "engine.startup.serve.ServerFailed": 1,
+    "store.env_file.EnvFileFault": 2,
+    "store.home.HomeFault": 2,
+    "store.naming.UnknownRun": 2,
+    "store.removal.RemovalRefused": 2,
+    "store.score_files.InputError": 2,
+    "store.errors.StoreError": 1,
+    "store.errors.StoreNewer": 1,
+    "store.journal.JournalBusy": 1,
+    "store.batches.JournalVersion": 1,
+    "builtins.FileNotFoundError": 1,
+}
+
+
+@pytest.mark.parametrize(("name", "status"), STATUSES.items())
+def test_each_error_for_the_user_has_its_exit_status(name: str, status: int) -> None:
+    module, _, error = name.rpartition(".")
+    failure = getattr(importlib.import_module(module), error)("the disk of\nthis run")
+    found, line = explained(failure)
+    assert found == status
+    assert line.startswith("the disk of this run")
+
+
+def test_the_base_error_loads_no_library() -> None:
+    heavy = "('pydantic', 'duckdb', 'numpy')"
+    command = f"import sys, profiles.errors; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_fault_of_the_program_is_one_line_too() -> None:

@@ -11,7 +11,7 @@ from command_line import mathrl
 from fabricated import finished_run
 
 from engine.data import locations
-from profiles import load
+from profiles.load import load
 
 RUN = "demo-s0-finished"
 SMALL = ("data.train_rows=300", "data.test_rows=5")

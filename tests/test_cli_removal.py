@@ -27,7 +27,7 @@ from engine.data.recorded import missing_rollouts
 from engine.plan import Step
 from engine.startup import launch
 from engine.startup.launch import LaunchError
-from profiles import load
+from profiles.load import load
 from profiles.training import Grpo
 from store.home import RunFolder, removing, trash
 from store.query import Store

@@ -15,7 +15,8 @@ from fabricated import QUESTIONS, TASK, FabricatedRun
 from mathrl_tui.commands import follow as following
 from mathrl_tui.commands.errors import CommandFailed, WrongInput
 from mathrl_tui.commands.seeds import Experiment, run_seeds
-from profiles import changed_settings, load
+from profiles.changes import changed_settings
+from profiles.load import load
 from store.pooling import pooled_comparisons
 from store.query import Store
 from store.score_files import InputError

@@ -20,7 +20,7 @@ from mathrl_tui import actions, control
 from mathrl_tui.control import Told
 from mathrl_tui.core.feed import Feed
 from mathrl_tui.widgets.keyed_table import KeyedTable
-from profiles import Profile
+from profiles.schema import Profile
 from store.subject import Changes
 
 

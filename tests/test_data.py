@@ -19,7 +19,8 @@ from engine.data.contamination import overlap
 from engine.data.dataset import DataError, DataRow, check_source, read_split
 from engine.data.locations import missing_input
 from engine.stages import data
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="MATHRL_SHARED names no folder")

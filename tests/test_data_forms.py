@@ -21,7 +21,9 @@ from engine.data.prompts import worked
 from engine.data.split_files import part_of
 from engine.grading import grade
 from engine.stages import data, preprocess, traces
-from profiles import Profile, ProfileError, load
+from profiles.errors import ProfileError
+from profiles.load import load
+from profiles.schema import Profile
 
 BOX = "put your final answer within \\boxed{}."
 WORKED = "2 + 3 = 5\n#### 5"

@@ -16,7 +16,8 @@ from engine.data import dataset, inputs
 from engine.data.dataset import DataError, DataRow, SourceRows, read_split
 from engine.grading import grade
 from engine.stages import data, traces
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 
 TRAIN = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(12)]
 TEST = [{"question": f"What is {n} + 2?", "answer": str(n + 2)} for n in range(4)]

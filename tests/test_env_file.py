@@ -13,7 +13,7 @@ from command_line import ROOT, environment
 
 from engine.server_client.client import KEY_VARIABLE, server_key
 from engine.teacher.key import KeyMissing, find_key
-from profiles import load
+from profiles.load import load
 from store.env_file import MOST_BYTES, EnvFileFault, setting
 from store.home import default_home
 

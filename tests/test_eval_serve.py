@@ -22,7 +22,7 @@ from engine.errors import LaunchError
 from engine.machine.gpus import Gpu, GpuQueue
 from engine.server_client.client import only_model
 from engine.startup import launch, serve
-from profiles import load
+from profiles.load import load
 from profiles.training import Pretrain
 from store.home import RunFolder
 

@@ -32,7 +32,7 @@ from engine.protocol.messages import (
 from engine.server_client.client import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
 from engine.server_client.tokenizer import ServerTokenizer
 from engine.startup import launch
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder
 from store.journal import read
 from store.query import Store

@@ -26,7 +26,7 @@ from engine.protocol.messages import (
 from engine.stages import stage
 from engine.stages.eval import is_long, tasks
 from mathrl_tui.commands.report import results
-from profiles import load
+from profiles.load import load
 from store.records import Event, Example, Record
 
 

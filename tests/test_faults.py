@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import start_processes
 from engine.ipc import rank_processes
 from engine.ipc.faults import LONGEST, fault_line, last_error, written_since
 from engine.ipc.rank_processes import FollowerProcesses, RankArguments, write_error
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder
 
 CHAINED = """loading

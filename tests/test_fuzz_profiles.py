@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from profiles import Profile, ProfileError, load
+from profiles.errors import ProfileError
+from profiles.load import load
+from profiles.schema import Profile
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -13,7 +13,6 @@ import psutil
 import pytest
 import tiny_qwen2
 
-import profiles
 from engine.bench.shapes import QWEN_1_5B
 from engine.generators.build import build, visible_devices, with_copies
 from engine.generators.copies import Copies
@@ -21,6 +20,7 @@ from engine.generators.interface import Generated, GenerationRequest, Generator,
 from engine.generators.placement import at_device, placements
 from engine.generators.shared_gpu import cache_bytes, found_copies
 from engine.protocol.messages import Sampling, WeightRef
+from profiles.load import load as load_profile
 
 SAMPLING = Sampling(1.0, 20)
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def copies(folder: Path) -> Iterator[Copies]:
-    profile = profiles.load("demo", ["hardware.worker_data_parallel=2"])
+    profile = load_profile("demo", ["hardware.worker_data_parallel=2"])
     generator = build(profile, str(folder / "base"), lambda phase, detail: None)
     assert isinstance(generator, Copies)
     generator.load(WeightRef("base", 0, str(folder / "base")))
@@ -55,7 +55,7 @@ def copies(folder: Path) -> Iterator[Copies]:
 
 
 def test_two_copies_answer_as_one(copies: Copies, folder: Path) -> None:
-    single = build(profiles.load("demo"), str(folder / "base"), lambda phase, detail: None)
+    single = build(load_profile("demo"), str(folder / "base"), lambda phase, detail: None)
     expected, found = run(single, job()), run(copies, job())
     assert found.keys() == expected.keys()
     for place, done in expected.items():
@@ -94,7 +94,7 @@ def test_a_dead_copy_is_an_error_and_its_sibling_ends(copies: Copies) -> None:
 
 
 def test_devices_count_up_from_the_workers() -> None:
-    hardware = profiles.load("qwen2.5-math-1.5b", ["hardware.worker_tensor_parallel=2"]).hardware
+    hardware = load_profile("qwen2.5-math-1.5b", ["hardware.worker_tensor_parallel=2"]).hardware
     assert [at_device(hardware, place).worker for place in range(3)] == ["cuda:1", "cuda:3", "cuda:5"]
     assert visible_devices("cuda:1", 1, "") == "1"
     assert visible_devices("cuda:2", 2, "") == "2,3"
@@ -105,7 +105,7 @@ def test_devices_count_up_from_the_workers() -> None:
 
 def test_an_idle_trainers_gpus_take_a_copy_each() -> None:
     def workers(idle: bool, *settings: str) -> list[str]:
-        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        hardware = load_profile("qwen2.5-math-1.5b", settings).hardware
         return [each.worker for each in placements(hardware, idle)]
 
     assert workers(False) == ["cuda:1"]
@@ -119,7 +119,7 @@ def test_an_idle_trainers_gpus_take_a_copy_each() -> None:
 
 def test_a_copy_beside_the_trainers_context_asks_for_less_memory() -> None:
     def fractions(*settings: str) -> list[float]:
-        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        hardware = load_profile("qwen2.5-math-1.5b", settings).hardware
         return [each.gpu_memory_fraction for each in placements(hardware, trainer_idle=True)]
 
     assert fractions("hardware.gpu_memory_fraction=0.95") == [0.95, 0.85]
@@ -128,14 +128,14 @@ def test_a_copy_beside_the_trainers_context_asks_for_less_memory() -> None:
 
 def test_copies_share_their_device() -> None:
     def placed(*settings: str) -> list[tuple[str, float, int]]:
-        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        hardware = load_profile("qwen2.5-math-1.5b", settings).hardware
         found = placements(hardware, trainer_idle="idle" in settings)
         return [(each.worker, each.gpu_memory_fraction, each.max_sequences) for each in found]
 
     assert placed("hardware.worker_copies=3", "hardware.max_sequences=512") == [("cuda:1", 0.3, 171)] * 3
     two = ("hardware.worker_copies=2", "hardware.worker_data_parallel=2")
     assert placed(*two) == [("cuda:1", 0.45, 256)] * 2 + [("cuda:2", 0.45, 256)] * 2
-    hardware = profiles.load("qwen2.5-math-1.5b", ["hardware.worker_copies=2"]).hardware
+    hardware = load_profile("qwen2.5-math-1.5b", ["hardware.worker_copies=2"]).hardware
     assert [each.worker for each in placements(hardware, trainer_idle=True)] == ["cuda:1"] * 2 + [
         "cuda:0"
     ] * 2
@@ -143,7 +143,7 @@ def test_copies_share_their_device() -> None:
 
 def test_a_copy_without_room_for_its_cache_is_refused() -> None:
     """The arithmetic: 80 GB × 0.9 / 4 − 3 GB of weights − 1.9 GB of logits − 2.7 GB are 10.4 GB."""
-    hardware = profiles.load("qwen2.5-math-1.5b", ["hardware.worker_copies=4"]).hardware
+    hardware = load_profile("qwen2.5-math-1.5b", ["hardware.worker_copies=4"]).hardware
     shapes = {"body": (1_000_000_000,), "head": (500_000_000,)}
     part = placements(hardware, trainer_idle=False)[0]
     bytes_left = cache_bytes(80 * 10**9, part, 2, shapes, 128 * 150_000)
@@ -158,7 +158,7 @@ def test_as_many_copies_as_have_room_for_their_sequences() -> None:
     shapes = {"every": (1_543_714_304,)}
 
     def found(gigabytes: float, *settings: str) -> int:
-        hardware = profiles.load("qwen2.5-math-1.5b", settings).hardware
+        hardware = load_profile("qwen2.5-math-1.5b", settings).hardware
         return found_copies(int(gigabytes * 1e9), hardware, 2, shapes, config)
 
     # Four copies need 4 × (3.1 + 7.5 + 0.2 + 2.7) GB of the 90 %, two need 2 × (3.1 + 15.0 + 0.4 + 2.7).
@@ -170,6 +170,6 @@ def test_as_many_copies_as_have_room_for_their_sequences() -> None:
 def test_a_generator_without_a_gpu_is_one_copy(folder: Path) -> None:
     for settings in ([], ["hardware.generator=vllm"], ["hardware.worker_copies=3"]):
         assert (
-            with_copies(profiles.load("demo", settings).hardware, folder / "base", "float32").worker_copies
+            with_copies(load_profile("demo", settings).hardware, folder / "base", "float32").worker_copies
             == 1
         )

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import Qwen2ForCausalLM
 
-import profiles
 from engine.generators.interface import Generated, GenerationRequest, WeightsRefused, text_of
 from engine.protocol.messages import Sampling, WeightRef
 from engine.weight_sync.weights import WeightPublisher
+from profiles.load import load as load_profile
 
 if TYPE_CHECKING:
     from engine.generators.vllm import VllmGenerator
@@ -76,7 +76,7 @@ def _child(
     from engine.generators.vllm import VllmGenerator
 
     seen = Seen()
-    hardware = profiles.load("demo", SETTINGS).hardware
+    hardware = load_profile("demo", SETTINGS).hardware
     generator = VllmGenerator(base, hardware, "float32", lambda phase, _: seen.phases.append(phase))
     generator.load(WeightRef("base", 0, str(base)))
     seen.answers["base"] = run(generator, job(1), GREEDY)

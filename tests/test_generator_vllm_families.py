@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
-import profiles
 from engine.bench import families
 from engine.generators.interface import GenerationRequest
 from engine.protocol.messages import Sampling, WeightRef
+from profiles.load import load as load_profile
 
 pytestmark = [
     pytest.mark.vllm,
@@ -51,7 +51,7 @@ def make(folder: Path, family: str, seed: int) -> Path:
 def _child(versions: list[Path], pipe: Connection[Any, Any]) -> None:
     from engine.generators.vllm import VllmGenerator
 
-    hardware = profiles.load("demo", SETTINGS).hardware
+    hardware = load_profile("demo", SETTINGS).hardware
     generator = VllmGenerator(versions[0], hardware, "float32", lambda *_: None)
     answers: list[Answer] = []
     for number, folder in enumerate(versions):

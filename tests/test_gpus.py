@@ -13,7 +13,7 @@ import pytest
 from engine.machine.gpus import Gpu, GpuClaim, GpuFault, GpuQueue, visible, visible_gpus, wanted
 from engine.startup import doctor
 from engine.startup.launch import LaunchError, start_run
-from profiles import load
+from profiles.load import load
 from profiles.schema import Hardware
 
 FOUND = [Gpu(index, f"GPU-{letter}", "H100", 80.0) for index, letter in enumerate("abcd")]

@@ -19,7 +19,8 @@ from engine.plan import make_plan
 from engine.startup import launch
 from engine.startup.launch import LaunchError, start_run
 from engine.startup.preflight import check_devices
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 from store.home import RunFolder
 
 GSM8K = {"question": "1 + 1?", "answer": "It is 2.\n#### 2"}
@@ -124,7 +125,7 @@ def test_a_run_is_frozen_detached_and_goes_on_when_its_starter_is_gone(tmp_path:
     home = tmp_path / "home"
     script = (
         "import os, sys; from pathlib import Path; "
-        "from engine.startup.launch import start_run; from profiles import load; "
+        "from engine.startup.launch import start_run; from profiles.load import load; "
         "print(start_run(Path(sys.argv[1]), load('demo', sys.argv[2:]), ('data',), 7, 'mine'), flush=True); "
         "os.kill(os.getpid(), 9)"
     )

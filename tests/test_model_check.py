@@ -16,7 +16,8 @@ from engine.errors import LaunchError
 from engine.plan import STAGES, make_plan
 from engine.startup import launch, model_check
 from engine.startup.model_check import check_model, request
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 
 
 @pytest.fixture

@@ -42,7 +42,8 @@ from engine.errors import LaunchError
 from engine.model_folder import FolderFault, check_folder, check_loaded, located
 from engine.plan import make_plan
 from engine.startup.preflight import check
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 
 MOST_SECONDS = 3.0
 STAGES = ("data", "traces", "preprocess", "sft", "eval")

@@ -13,7 +13,7 @@ from traps import Trapped
 from engine.plan import Step
 from engine.startup import launch, relocation
 from engine.startup.launch import LaunchError
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder, run_ids
 
 FEW = ("sft.steps=4", "sft.validate_every=0", "sft.checkpoint_every=2", "eval.limit=8")

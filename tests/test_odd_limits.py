@@ -18,7 +18,8 @@ from supervised import make_run
 from engine.startup import launch
 from engine.startup.launch import LaunchError, resume_run, start_run
 from engine.weight_sync import room
-from profiles import ProfileError, load
+from profiles.errors import ProfileError
+from profiles.load import load
 from store.plain_json import parse_object
 from store.runs import registered
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.plan import PlanError, Step, extended, make_plan, needs_worker, parse_stages
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 
 
 def labels(profile_name: str, words: list[str], trained: tuple[str, ...] = ()) -> list[str]:

@@ -25,7 +25,7 @@ from engine.data.rows import DataRow
 from engine.data.sequence import Sequence
 from engine.data.token_rows import TokenRows, write_lines, write_rows
 from engine.stages import data, preprocess, traces
-from profiles import load
+from profiles.load import load
 from store.records import Record
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))
@@ -270,7 +270,7 @@ import sys
 from pathlib import Path
 from stage_context import make_context
 from engine.data import inputs
-from profiles import load
+from profiles.load import load
 for revision in sys.argv[2:]:
     profile = load("qwen2.5-math-1.5b", ["model.source=a/b", f"model.revision={revision}"])
     print(len(inputs.tokenizer(make_context(Path(sys.argv[1]), profile)[0])))

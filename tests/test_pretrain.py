@@ -18,7 +18,8 @@ from engine.data.tiny_model import make_tokenizer
 from engine.stages import pretrain
 from engine.stages.pretrain import mixed_batch
 from engine.training import arm_training as training
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 from profiles.training import Pretrain
 from store.records import Record, Scalar
 

@@ -7,21 +7,22 @@ from typing import get_origin
 
 import pytest
 
-import profiles
-from profiles import ProfileError
+from profiles.errors import ProfileError
+from profiles.load import load as load_profile
+from profiles.load import names as profile_names
 from profiles.load import validate
 from profiles.schema import Profile
 
 
 def test_every_profile_that_comes_with_the_package_loads() -> None:
-    assert {"demo", "qwen2.5-math-1.5b"} <= set(profiles.names())
-    for name in profiles.names():
-        assert profiles.load(name).name == name
+    assert {"demo", "qwen2.5-math-1.5b"} <= set(profile_names())
+    for name in profile_names():
+        assert load_profile(name).name == name
 
 
 def test_the_default_mends_the_learning_rate_of_the_reference() -> None:
     # fp32 masters make 1e-6 the right size; 1e-5 was chosen for weights that could not move.
-    assert profiles.load("qwen2.5-math-1.5b").grpo.learning_rate == 1e-6
+    assert load_profile("qwen2.5-math-1.5b").grpo.learning_rate == 1e-6
 
 
 @pytest.mark.parametrize(
@@ -47,13 +48,13 @@ def test_the_default_mends_the_learning_rate_of_the_reference() -> None:
 )
 def test_a_fault_is_one_line_that_names_the_field(override: str, line: str) -> None:
     with pytest.raises(ProfileError) as error:
-        profiles.load("demo", [override])
+        load_profile("demo", [override])
     assert line in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_overrides_are_read_as_toml_and_else_as_text() -> None:
-    profile = profiles.load(
+    profile = load_profile(
         "demo", ["eval.shots=[0, 8]", "sft.learning_rate=2e-6", "data.source=../some/folder"]
     )
     assert profile.eval.shots == (0, 8)
@@ -79,7 +80,7 @@ def test_overrides_are_read_as_toml_and_else_as_text() -> None:
 )
 def test_a_field_of_several_values_takes_a_comma_list(override: str, expected: tuple[object, ...]) -> None:
     field = override.partition("=")[0].removeprefix("eval.")
-    assert getattr(profiles.load("demo", [override]).eval, field) == expected
+    assert getattr(load_profile("demo", [override]).eval, field) == expected
 
 
 def test_every_field_of_several_values_takes_a_comma_list() -> None:
@@ -93,7 +94,7 @@ def test_every_field_of_several_values_takes_a_comma_list() -> None:
     assert {"eval.suite", "eval.shots", "eval.templates"} <= set(names)
     for name in names:
         with pytest.raises(ProfileError, match=rf"{name}.*; write {name}=A,B or \[A, B\]"):
-            profiles.load("demo", [f"{name}=[[1], [2]]"])
+            load_profile("demo", [f"{name}=[[1], [2]]"])
 
 
 @pytest.mark.parametrize(
@@ -110,12 +111,12 @@ def test_every_field_of_several_values_takes_a_comma_list() -> None:
 )
 def test_values_that_do_not_go_together_are_one_short_line(overrides: list[str], message: str) -> None:
     with pytest.raises(ProfileError) as caught:
-        profiles.load("demo", overrides)
+        load_profile("demo", overrides)
     assert message in str(caught.value) and "given" not in str(caught.value)
 
 
 def test_r1s_pupils_are_not_cut_and_eight_examples_fit() -> None:
-    profile = profiles.load("qwen2.5-math-1.5b")
+    profile = load_profile("qwen2.5-math-1.5b")
     assert profile.eval.max_new_tokens >= profile.traces.max_tokens
     # The longest prompt of GSM8K with eight examples takes 1,454 tokens of a tokenizer that splits numbers into digits.
     assert profile.hardware.max_model_len - profile.eval.max_new_tokens > 1454
@@ -123,21 +124,21 @@ def test_r1s_pupils_are_not_cut_and_eight_examples_fit() -> None:
 
 def test_a_missing_profile_names_the_nearest() -> None:
     with pytest.raises(ProfileError, match="did you mean demo?"):
-        profiles.load("dmo")
+        load_profile("dmo")
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("[sft\n")
     with pytest.raises(ProfileError, match="broken.toml: not valid TOML"):
-        profiles.load(str(path))
+        load_profile(str(path))
 
 
 def test_arms_must_form_a_graph(tmp_path: Path) -> None:
     path = tmp_path / "arms.toml"
     path.write_text('[[arms]]\nname = "sft"\nstage = "sft"\nparent = "base"\n')
     with pytest.raises(ProfileError, match="starts from 'base', which is not declared before it"):
-        profiles.load(str(path))
+        load_profile(str(path))
 
 
 @pytest.mark.parametrize(
@@ -153,13 +154,13 @@ def test_arms_must_form_a_graph(tmp_path: Path) -> None:
     ],
 )
 def test_arms_that_a_run_could_not_walk(arms: list[dict[str, str]], line: str) -> None:
-    table = profiles.load("demo").model_dump(mode="json") | {"arms": arms}
+    table = load_profile("demo").model_dump(mode="json") | {"arms": arms}
     with pytest.raises(ProfileError, match=line):
         validate(table, "demo")
 
 
 def test_a_profile_survives_its_own_dump() -> None:
-    profile = profiles.load("demo")
+    profile = load_profile("demo")
     assert Profile.model_validate(profile.model_dump(mode="json")) == profile
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-import profiles
 from engine.generators.build import build
 from engine.protocol.messages import (
     Completion,
@@ -25,6 +24,7 @@ from engine.protocol.messages import (
     WorkerResult,
 )
 from engine.worker import Worker
+from profiles.load import load as load_profile
 from store.records import Record
 
 pytestmark = real_model.marks
@@ -87,9 +87,7 @@ def model() -> PreTrainedModel:
 @pytest.fixture(scope="module")
 def completions(prompts: list[list[int]]) -> dict[tuple[int, int], Completion]:
     """By job and prompt: greedy, greedy with stop strings, sampled at a temperature and a nucleus."""
-    profile = profiles.load(
-        "demo", (f"model.source={real_model.FOLDER}", 'arms=[{name="base",stage="none"}]')
-    )
+    profile = load_profile("demo", (f"model.source={real_model.FOLDER}", 'arms=[{name="base",stage="none"}]'))
     weights = WeightRef("base", 0, str(real_model.FOLDER))
     asked = tuple(
         Prompt(f"q{place}", place, np.array(ids, np.int32), "5") for place, ids in enumerate(prompts)

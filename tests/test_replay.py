@@ -19,7 +19,8 @@ from engine.stages import grpo
 from engine.startup import launch
 from engine.startup.launch import LaunchError
 from engine.training import replay
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
 

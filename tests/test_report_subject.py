@@ -11,7 +11,9 @@ from command_line import mathrl
 from console_pilot import LARGE, SMALL, console, opened, sees
 from fabricated import QUESTIONS, FabricatedRun
 
-from profiles import ProfileError, changed_settings, load
+from profiles.changes import changed_settings
+from profiles.errors import ProfileError
+from profiles.load import load
 from store.subject import model_in_full, model_name
 from store.wording import human, signed, unsigned
 

@@ -16,7 +16,6 @@ import tiny_qwen2
 import torch
 from lm_eval.api.instance import Instance
 
-import profiles
 from engine.data.tokenizer import load_tokenizer
 from engine.generators.copies import Copies
 from engine.generators.interface import Generator
@@ -24,6 +23,7 @@ from engine.generators.scoring import ScoringRequest, readings
 from engine.generators.transformers import TransformersGenerator
 from engine.lm_eval_suite.model import GeneratorModel
 from engine.protocol.messages import WeightRef
+from profiles.load import load as load_profile
 
 LONGEST = 240
 LIMIT = 12
@@ -127,7 +127,7 @@ def _vllm_child(folder: Path, stop: str, pipe: Connection[Any, Any]) -> None:
     from engine.generators.vllm import VllmGenerator
 
     settings = ("hardware.generator=vllm", f"hardware.max_model_len={LONGEST}", "hardware.max_sequences=32")
-    generator = VllmGenerator(folder, profiles.load("demo", settings).hardware, "float32", lambda *_: None)
+    generator = VllmGenerator(folder, load_profile("demo", settings).hardware, "float32", lambda *_: None)
     generator.load(WeightRef("base", 0, str(folder)))
     pipe.send(answers(GeneratorModel(generator, window=LONGEST), stop))
     generator.close()

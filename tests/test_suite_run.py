@@ -17,7 +17,7 @@ from engine.lm_eval_suite.evaluate import evaluate
 from engine.plan import STAGES
 from engine.protocol.messages import SuiteTask
 from engine.startup import launch
-from profiles import load
+from profiles.load import load
 from profiles.training import Pretrain
 from store.comparison import run_comparisons
 from store.home import RunFolder

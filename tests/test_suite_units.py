@@ -21,7 +21,7 @@ from engine.protocol.messages import (
     Work,
     WorkerResult,
 )
-from profiles import load
+from profiles.load import load
 from store.records import Example, Record, Scalar
 
 TASKS = ("arc_challenge", "mmlu", "wikitext")

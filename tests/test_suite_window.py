@@ -19,7 +19,8 @@ from engine.lm_eval_suite.progress import DocumentCounter
 from engine.plan import Step
 from engine.protocol.messages import WeightRef
 from engine.startup.preflight import check_suite
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 
 EVAL = [Step("eval")]
 POSITIONS = 256  # of the tiny model

@@ -10,7 +10,7 @@ from supervised import PATIENCE, assert_whole, events, make_run, records, states
 
 from engine.plan import Step
 from engine.supervisor.engine_processes import EngineProcesses, EntryPoints
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder
 from store.records import Event
 

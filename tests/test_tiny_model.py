@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.tokenizer import load_tokenizer
 from engine.data.word_problems import problems
-from profiles import load
+from profiles.load import load
 from profiles.training import Pretrain
 
 SAMPLES = (

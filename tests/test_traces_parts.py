@@ -27,7 +27,7 @@ from engine.teacher.key import KeyMissing, find_key, without_key
 from engine.teacher.own import own_solutions
 from engine.teacher.pace import Pace
 from engine.teacher.request import QuestionRefused, TryAgain, ask, read_reply, retry_after
-from profiles import load
+from profiles.load import load
 from store.env_file import read_env_file
 
 SHARED = Path(os.environ.get("MATHRL_SHARED", Path(__file__).parents[2] / "shared"))

@@ -14,7 +14,7 @@ from engine.context import Context, StageFailed, StageIncomplete
 from engine.data import inputs
 from engine.data.cache import building
 from engine.ipc.orders import INCOMPLETE
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder
 from store.records import Event, Record
 

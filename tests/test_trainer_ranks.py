@@ -20,7 +20,7 @@ from engine.stages import stage
 from engine.startup import launch
 from engine.startup.preflight import check_devices
 from engine.weight_sync.slots import remove_slots
-from profiles import load
+from profiles.load import load
 from store.home import RunFolder
 from store.journal import read
 from store.records import Event, Scalar

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tiny_qwen2
 
-import profiles
 from engine.generators.groups import Groups
 from engine.generators.interface import Generated, GenerationRequest, WeightsRefused
 from engine.ipc.channels import ChannelClosed, Receiver, Sender
@@ -36,6 +35,7 @@ from engine.protocol.messages import (
 from engine.weight_sync.slots import TornWeights
 from engine.weight_sync.weights import WeightPublisher, read_weights
 from engine.worker import Worker, main
+from profiles.load import load as load_profile
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
 
@@ -333,7 +333,7 @@ def test_a_worker_process_serves_published_weights_from_shared_memory(tmp_path: 
     base = folder.checkpoints("base") / "step_000001"
     base.mkdir(parents=True)
     tiny_qwen2.make(base, seed=1)
-    profile = profiles.load("demo").model_dump(mode="json")
+    profile = load_profile("demo").model_dump(mode="json")
     folder.config.write_text(json.dumps({"profile": profile, "plan": []}))
     publisher = WeightPublisher(f"test-{tmp_path.name}")
     changed = tiny_qwen2.make(tmp_path / "other", seed=2)

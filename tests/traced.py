@@ -16,7 +16,8 @@ from stage_context import gsm_row, make_context
 
 from engine.context import Context
 from engine.data.rows import DataRow
-from profiles import Profile, load
+from profiles.load import load
+from profiles.schema import Profile
 from store.records import Record
 
 BOX = "Please reason step by step, and put your final answer within \\boxed{}."

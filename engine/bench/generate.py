@@ -29,14 +29,14 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import profiles
 from engine.bench.shapes import SHAPES, Shape
 from engine.bench.train import environment
 from engine.generators.interface import Generated, GenerationRequest
 from engine.machine.spawn import SPAWN, process_of
 from engine.protocol.messages import Sampling, WeightRef, derived_seed
 from engine.weight_sync.weights import WeightPublisher
-from profiles import Profile
+from profiles.load import load as load_profile
+from profiles.schema import Profile
 
 # vLLM's CPU build needs heads of 32.
 TINY = Shape(64, 2, 2, 1, 128, 512, prompt=11, response=45, longest=205)
@@ -203,7 +203,7 @@ class Bench:
             f"hardware.max_sequences={arguments.sequences}",
             f"model.compute_dtype={str(self.dtype).removeprefix('torch.')}",
         ]
-        return profiles.load("qwen2.5-math-1.5b", overrides)
+        return load_profile("qwen2.5-math-1.5b", overrides)
 
     @torch.inference_mode()
     def _logprobs(self, prompt: np.ndarray[Any, Any], done: Generated) -> torch.Tensor:

@@ -19,7 +19,7 @@ from engine.cleanup.disk_usage import ASIDE, UNFINISHED, size_of
 from engine.cleanup.removal import RemovalRefused, discard, held
 from engine.context import StageFailed
 from engine.ipc.pidfile import Process, lock_path
-from profiles import ProfileError
+from profiles.errors import ProfileError
 from profiles.load import validate
 from store.database import Database
 from store.home import REMOVING, RunFolder, removing, trash

@@ -18,7 +18,7 @@ import numpy as np
 from engine.data.rows import DataError, DataRow, checked_rows, read_rows, read_split, write_jsonl
 from engine.data.split_files import accepted, files_of, is_one_set, part_of
 from engine.protocol.messages import derived_seed
-from profiles import Profile
+from profiles.schema import Profile
 
 __all__ = [
     "DataError",

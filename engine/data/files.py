@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from profiles.errors import UserError
+
 FORMS = "JSON lines (.jsonl), a JSON array (.json), CSV, TSV, Parquet or Arrow"
 
 _SEPARATORS = (",", "\t", ";")
@@ -21,7 +23,7 @@ _SEPARATORS = (",", "\t", ";")
 Records = Iterator[tuple[str, Any]]
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Unusable input; the message gives file, line number and what to do."""
 
 

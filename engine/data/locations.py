@@ -19,7 +19,7 @@ from engine.context import StageFailed
 from engine.data import dataset
 from engine.data.cache import content_key
 from engine.data.dataset import DataError
-from profiles import Profile
+from profiles.schema import Profile
 from store.home import RunFolder
 
 # Format of the files in these folders; a new number makes new folders.

@@ -15,8 +15,7 @@ from engine.generators.mps import start_mps
 from engine.generators.placement import placements
 from engine.generators.shared_gpu import found_copies
 from engine.machine.gpus import shared, visible_gpus
-from profiles import Profile
-from profiles.schema import Hardware
+from profiles.schema import Hardware, Profile
 
 # Called with the name of a start-up phase, and a detail.
 PhaseReport = Callable[[str, str], None]

@@ -31,7 +31,7 @@ from engine.ipc.faults import last_error
 from engine.ipc.rank_proxies import FollowingControl, FollowingGeneration, discard, with_leading_proxies
 from engine.machine import ranks
 from engine.stages import stage
-from profiles import Arm, Profile
+from profiles.schema import Arm, Profile
 from store.home import RunFolder
 from store.private import touch, write_text
 from store.records import Event

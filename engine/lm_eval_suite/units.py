@@ -15,7 +15,7 @@ from engine.context import Context
 from engine.lm_eval_suite.unmeasured import Failure
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
-from profiles import Arm
+from profiles.schema import Arm
 from store.private import touch
 from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
 

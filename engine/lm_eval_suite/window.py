@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engine.model_folder import FolderFault, located
 from engine.model_folder.lengths import POSITIONS
-from profiles import Profile
+from profiles.schema import Profile
 
 # vLLM reads the last predicted token as well and needs room for one new token.
 SPARE = 2

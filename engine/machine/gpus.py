@@ -16,6 +16,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
+from profiles.errors import OperationFailed
 from profiles.schema import Hardware
 from store.locks import is_locked
 
@@ -33,7 +34,7 @@ class Gpu:
     memory_gib: float
 
 
-class GpuFault(RuntimeError):
+class GpuFault(OperationFailed, RuntimeError):
     """The driver is installed, but a GPU does not respond. The message is one line with the remedy."""
 
 

@@ -19,7 +19,7 @@ from engine.data.prompts import prompt_text
 from engine.data.rows import DataRow
 from engine.model_folder.reading import FolderFault, ModelFolder
 from engine.model_folder.tokenizer_settings import chat_template, special_tokens
-from profiles import Profile
+from profiles.schema import Profile
 
 QUESTION = "What is 90817 plus 26354?"
 # Errors that a template can raise besides its own, depending on what it does with the messages.

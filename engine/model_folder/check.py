@@ -11,7 +11,7 @@ from engine.model_folder.lengths import check_lengths
 from engine.model_folder.reading import FolderFault, ModelFolder, read_object
 from engine.model_folder.vocabulary import check_vocabulary
 from engine.model_folder.weights import check_presence, check_weights
-from profiles import Profile
+from profiles.schema import Profile
 
 ADAPTER = "adapter_config.json"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.model_folder.reading import FolderFault, ModelFolder
-from profiles import Profile
+from profiles.schema import Profile
 
 # Names of the same quantity: transformers maps them to max_position_embeddings.
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")

@@ -25,7 +25,7 @@ from engine.server_client.client import Served, only_model
 from engine.server_client.tokenizer import ServerTokenizer
 from engine.training.fallback import whole_model
 from engine.training.validation import example
-from profiles import Arm
+from profiles.schema import Arm
 from store.private import touch
 from store.records import Event, Scalar
 

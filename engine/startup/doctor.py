@@ -19,10 +19,11 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-import profiles
 from engine.cleanup.disk_usage import DAMAGED, REMOVED, SET_ASIDE, measure, readable
 from engine.machine.gpus import LOCKS, GpuFault, visible_gpus
 from engine.weight_sync.slots import is_of_living
+from profiles.load import load as load_profile
+from profiles.load import names as profile_names
 from store.env_file import EnvFileFault, read_env_file
 from store.filesystem import file_system, network_warning
 from store.inspection import inspect
@@ -163,7 +164,7 @@ def caches(home: Path) -> Iterator[Check]:
     """Check the cache of the hub's models and data sets for the profiles' models."""
     folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    for model in sorted({profiles.load(name).model.source for name in profiles.names()} - {"made"}):
+    for model in sorted({load_profile(name).model.source for name in profile_names()} - {"made"}):
         is_there = (folder / "hub" / f"models--{model.replace('/', '--')}" / "snapshots").is_dir()
         if is_there:
             yield Check("cache", "ok", f"{model} is in {folder}")
@@ -188,7 +189,7 @@ def keys(home: Path) -> Iterator[Check]:
         detail, _, remedy = str(fault).partition("; ")
         yield Check(".env", "fail", detail, remedy)
     for name in sorted(
-        {profiles.load(name).traces.api_key_variable for name in profiles.names()} | {"HF_TOKEN"}
+        {load_profile(name).traces.api_key_variable for name in profile_names()} | {"HF_TOKEN"}
     ):
         where = "the environment" if os.environ.get(name) else str(file) if listed.get(name) else ""
         purpose = "private or gated models" if name == "HF_TOKEN" else "traces from a teacher"

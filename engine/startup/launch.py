@@ -30,8 +30,9 @@ from engine.startup import preflight
 from engine.startup.model_check import Tell, check_model, quiet
 from engine.supervisor import commands as commanding
 from engine.supervisor.commands import command
-from profiles import Profile, ProfileError
+from profiles.errors import ProfileError
 from profiles.load import validate
+from profiles.schema import Profile
 from store import isolated
 from store.home import RunFolder, create_run
 from store.plain_json import parse_object

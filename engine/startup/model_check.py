@@ -23,7 +23,7 @@ from engine.errors import LaunchError
 from engine.ipc.no_bars import NO_BARS
 from engine.plan import Step, needs_worker
 from engine.startup import preflight
-from profiles import Profile
+from profiles.schema import Profile
 from store import isolated
 from store.private import touch
 

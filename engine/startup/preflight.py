@@ -10,11 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import profiles
 from engine.errors import LaunchError
 from engine.machine import gpus
 from engine.plan import Step, needs_worker
-from profiles import Profile
+from profiles.load import load as load_profile
+from profiles.load import names as profile_names
+from profiles.schema import Profile
 
 if TYPE_CHECKING:
     from engine.model_folder import ModelFolder
@@ -140,7 +141,7 @@ def _instead(profile: Profile, found: Sequence[gpus.Gpu]) -> str:
             if value != getattr(profile.hardware, name)
         ]
         return f"{' '.join(changed)} puts both on one"
-    fitting = [name for name in profiles.names() if _fits(name, len(found))]
+    fitting = [name for name in profile_names() if _fits(name, len(found))]
     return (
         f"--profile {fitting[0]} fits"
         if fitting
@@ -236,7 +237,7 @@ def checked_model(
 
 
 def _fits(name: str, gpu_count: int) -> bool:
-    hardware = profiles.load(name).hardware
+    hardware = load_profile(name).hardware
     return all(index < gpu_count for index in gpus.wanted(hardware, has_worker=True))
 
 

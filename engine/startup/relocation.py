@@ -28,8 +28,8 @@ from engine.errors import LaunchError
 from engine.model_folder import FolderFault, located
 from engine.plan import Step
 from engine.startup.preflight import WITHOUT_MODEL
-from profiles import Profile
 from profiles.load import overridden
+from profiles.schema import Profile
 
 MODEL, ROWS, SUITE, REPLAY = "model.source", "data.source", "eval.suite_data", "grpo.replay"
 # Other settings that a resume may change: where the work is done, but not what is computed.

@@ -35,7 +35,8 @@ from engine.ipc.pidfile import Process
 from engine.machine.gpus import GpuClaim, GpuQueue, visible_gpus
 from engine.server_client.client import KEY_VARIABLE, served_names, server_key
 from engine.startup.preflight import checked_model
-from profiles import Profile
+from profiles.errors import OperationFailed
+from profiles.schema import Profile
 from store import isolated
 from store.home import RunFolder
 from store.private import make_folder, opener, write_text
@@ -48,7 +49,7 @@ CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 CPU_ARGUMENTS = ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(64 << 20)]
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(OperationFailed, RuntimeError):
     """A started server does not serve. The message gives the reason and the log."""
 
 

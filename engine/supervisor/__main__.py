@@ -14,7 +14,7 @@ from engine.ipc.pidfile import Held, holder, lock_path
 from engine.machine.gpus import visible_gpus, wanted
 from engine.plan import Step, needs_worker
 from engine.supervisor.supervisor import Supervisor
-from profiles import Profile
+from profiles.schema import Profile
 from store.home import RunFolder
 from store.journal import JournalBusy
 

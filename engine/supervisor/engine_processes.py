@@ -19,7 +19,7 @@ from engine.plan import Step, needs_worker
 from engine.supervisor.child_process import ChildProcess, Role, connect, start_trainer, start_worker
 from engine.supervisor.entry_points import EntryPoints
 from engine.supervisor.restarts import Restarts
-from profiles import Profile
+from profiles.schema import Profile
 from store.home import RunFolder
 
 # A worker that has not exited after this time is killed. Nothing is lost by that.

@@ -49,7 +49,7 @@ from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from engine.weight_sync.slots import remove_slots
-from profiles import Profile
+from profiles.schema import Profile
 from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 

@@ -20,7 +20,7 @@ from engine.grading.extraction import Box, boxes, final_answer, spoken
 from engine.teacher.body import body_of
 from engine.teacher.given_up import GivenUp, named
 from engine.teacher.journal import TeacherAnswer
-from profiles import Profile
+from profiles.schema import Profile
 
 EXAMPLES = 3
 _INSTRUCTION = re.compile(

@@ -40,7 +40,7 @@ from engine.weight_sync.pages import leave
 from engine.weight_sync.publisher import Publisher
 from engine.weight_sync.slots import TornWeights
 from engine.weight_sync.weights import BorrowedSlot, read_weights
-from profiles import Arm
+from profiles.schema import Arm
 from profiles.training import Optimizer as Settings
 from store.records import Event, Scalar
 

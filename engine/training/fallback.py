@@ -26,7 +26,7 @@ from engine.digests import DamagedFile
 from engine.machine.ranks import broadcast, rank
 from engine.training import checkpoint
 from engine.training.pickled_state import UnsafePickle, refuse_plain_pickle
-from profiles import Arm
+from profiles.schema import Arm
 from store.private import sync
 from store.records import Event
 

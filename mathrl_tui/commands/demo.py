@@ -31,12 +31,13 @@ def demo(
     overrides: Overrides = None,
 ) -> None:
     """Run the whole experiment in miniature on this machine's CPU, ending with the comparison table."""
-    import profiles
     from engine.plan import parse_stages
     from mathrl_tui.commands.seeds import Experiment, run_seeds
+    from profiles.changes import changed_settings
+    from profiles.load import load as load_profile
 
     settings = overrides or []
-    profile, changed = profiles.load("demo", settings), profiles.changed_settings("demo", settings)
+    profile, changed = load_profile("demo", settings), changed_settings("demo", settings)
     print(WHAT_IT_IS)
     runs = run_seeds(home, Experiment(profile, parse_stages(["all"]), "", changed), seeds or [0])
     print(AFTERWARDS.format(run_ids=" ".join(runs)))

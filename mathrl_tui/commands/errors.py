@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from profiles.errors import OperationFailed, UserError
 
-class WrongInput(Exception):
+
+class WrongInput(UserError):
     """The command line or a file in it is wrong: exit status 2."""
 
 
-class CommandFailed(Exception):
+class CommandFailed(OperationFailed):
     """The command was valid but failed: exit status 1."""
 
 

@@ -21,7 +21,7 @@ def list_profiles(context: typer.Context, as_json: AsJson = False) -> None:
     """List profiles, or show every field of one with its value, unit and meaning."""
     if context.invoked_subcommand is not None:
         return
-    from profiles import load, names
+    from profiles.load import load, names
 
     rows = [(name, load(name).description) for name in names()]
     if as_json:
@@ -36,7 +36,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show every field of a profile: value, unit and meaning."""
-    from profiles import load
+    from profiles.load import load
 
     found = load(profile)
     if as_json:

@@ -62,14 +62,15 @@ def run(
 
 
 def _experiment(stages: list[str], profile: str, overrides: list[str], name: str) -> Experiment:
-    import profiles
     from engine.plan import parse_stages
+    from profiles.changes import changed_settings
+    from profiles.load import load as load_profile
     from store.home import RUN_NAME
 
-    wanted, loaded = parse_stages(stages), profiles.load(profile, overrides)
+    wanted, loaded = parse_stages(stages), load_profile(profile, overrides)
     if name and not RUN_NAME.match(name):
         raise WrongInput(f"--name {name}: use letters, digits and . _ + - only")
-    return Experiment(loaded, wanted, name, profiles.changed_settings(profile, overrides))
+    return Experiment(loaded, wanted, name, changed_settings(profile, overrides))
 
 
 def _go_on(home: Path, resume: str, stages: list[str], detach: bool, settings: list[str]) -> None:

@@ -16,7 +16,7 @@ from mathrl_tui.commands.printing import print_notice
 from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
-    from profiles import Profile
+    from profiles.schema import Profile
     from store.journal import Position
     from store.subject import Changes
 

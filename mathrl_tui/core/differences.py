@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from profiles import Profile
+from profiles.schema import Profile
 from store.results import RunSummary
 
 MISSING = "–"

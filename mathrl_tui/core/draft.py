@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.plan import PlanError, make_plan, parse_stages
-from profiles import Profile, ProfileError, changed_settings, load
+from profiles.changes import changed_settings
+from profiles.errors import ProfileError
+from profiles.load import load
+from profiles.schema import Profile
 from store.home import RUN_NAME
 from store.subject import Changes
 

@@ -11,11 +11,11 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, Label, Select, Static
 
-import profiles
 from engine.plan import STAGES
 from mathrl_tui import control
 from mathrl_tui.core.draft import Checked, DraftError, checked
 from mathrl_tui.widgets.tick import Tick
+from profiles.load import names as profile_names
 
 
 class NewRun(ModalScreen[str]):
@@ -33,7 +33,7 @@ class NewRun(ModalScreen[str]):
         self._cancelled = False
 
     def compose(self) -> ComposeResult:
-        names = profiles.names()
+        names = profile_names()
         with Vertical(classes="dialog wide"):
             yield Static("New run", classes="title")
             with Horizontal(classes="field"):
