@@ -1,1 +1,4 @@
-"""The work: supervisor, stages, training, rollout, grading, prompts. Imports store and profiles, never the console."""
+"""The work: supervisor, stages, training, rollout, grading, prompts.
+
+Imports store and profiles, never the console.
+"""

@@ -1,4 +1,4 @@
-"""Locate the model of an arm: its checkpoints and the model that it starts from.
+"""Locate the checkpoints of an arm and the model that it starts from.
 
 This module does not import torch.
 """
@@ -42,7 +42,10 @@ def checkpoint_folders(folder: RunFolder) -> list[Path]:
 
 
 def untrainable(checkpoint: Path) -> str:
-    """Return in one line why no training goes on from `checkpoint`; empty unless its optimizer state was removed."""
+    """Return in one line why no training goes on from `checkpoint`.
+
+    The result is empty unless its optimizer state was removed.
+    """
     if not (checkpoint / WEIGHTS_ONLY).is_file():
         return ""
     return (
@@ -62,13 +65,17 @@ def finished(folder: RunFolder, arm: str) -> bool:
 
 
 def all_trained(folder: RunFolder, plan: Iterable[Step]) -> bool:
-    """Return True if all training of the plan is finished. The trainer has then freed its GPU memory."""
+    """Return True if all training of the plan is finished.
+
+    The trainer has then freed its GPU memory.
+    """
     return all(finished(folder, step.arm) for step in plan if step.arm)
 
 
 def standing(folder: RunFolder, profile: Profile, arm: Arm) -> tuple[str, int]:
-    """Return the model of `arm` for evaluation and for child arms: a model folder or hub name, and its step.
+    """Return the model of `arm` for evaluation and child arms, and its step.
 
+    The model is a folder or a hub name.
     It is the last checkpoint, or the best one by validation if the profile sets eval.checkpoint to `best`.
 
     Raises: StageFailed if the arm has no checkpoint.
@@ -96,7 +103,7 @@ def parent_model(folder: RunFolder, profile: Profile, arm: Arm) -> str:
 
 
 def tokenizer_source(folder: RunFolder, profile: Profile) -> str:
-    """Return the folder or hub name of the base model, which holds the tokenizer of every arm.
+    """Return the base model's folder or hub name: every arm's tokenizer.
 
     Raises: StageFailed if the base model does not exist yet.
     """

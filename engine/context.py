@@ -1,5 +1,6 @@
-"""The interface of a stage to its run: inputs, records, commands and generation.
+"""The interface of a stage to its run.
 
+It covers inputs, records, commands and generation.
 A stage is a function `run(context) -> None`. It reports through `emit`, calls `control.boundary()` between
 steps, and gets completions through `generation`. It never opens the store and never sends messages to the
 supervisor itself.
@@ -18,22 +19,32 @@ from store.records import Record
 
 
 class StopRequested(Exception):
-    """Raised at a boundary if the run must stop. The stage has saved what it needs to continue later."""
+    """Raised at a boundary if the run must stop.
+
+    The stage has saved what it needs to continue later.
+    """
 
 
 class StageFailed(Exception):
-    """The stage cannot continue. The message is one line that gives the fault and the remedy."""
+    """The stage cannot continue.
+
+    The message is one line that gives the fault and the remedy.
+    """
 
 
 class StageIncomplete(Exception):
-    """The stage was completed, but parts of it failed. The message is one line: the parts and the reason.
+    """The stage was completed, but parts of it failed.
 
+    The message is one line: the parts and the reason.
     The run continues its plan and ends as `done_with_failures`. A resume repeats the failed parts.
     """
 
 
 def fault_of(error: BaseException) -> str:
-    """Return type and first line of `error`; also the second line if the first ends in a colon."""
+    """Return type and first line of `error`.
+
+    Also the second line if the first ends in a colon.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return f"{type(error).__name__}: {told or 'no message'}"
@@ -52,7 +63,10 @@ class Control(Protocol):
         """
 
     def save_soon(self) -> None:
-        """Request a checkpoint at the next boundary that can save, as the command `checkpoint` does."""
+        """Request a checkpoint at the next boundary that can save.
+
+        It has the effect of the command `checkpoint`.
+        """
 
     def settled(self) -> None:
         """Wait until all records emitted so far are in the journal.
@@ -61,8 +75,9 @@ class Control(Protocol):
         """
 
     def trained(self) -> None:
-        """Report that all training is done, so that the worker may use the trainer's GPUs too.
+        """Report that all training is done.
 
+        The worker may then use the trainer's GPUs too.
         If the worker is restarted for that, jobs in flight are sent again to the new one.
         """
 
@@ -71,11 +86,15 @@ class Generation(Protocol):
     """The connection to the worker, which outlives restarts of the worker."""
 
     def submit(self, job: Work) -> None:
-        """Queue `job`. Until its JobDone or JobFailed arrives, it is sent again to each new worker."""
+        """Queue `job`.
+
+        Until its JobDone or JobFailed arrives, it is sent again to each new worker.
+        """
 
     def poll(self, timeout: float) -> Iterable[WorkerResult]:
-        """Return the results that have arrived; wait at most `timeout` seconds for the first.
+        """Return the results that have arrived.
 
+        Wait at most `timeout` seconds for the first.
         Results of unknown jobs, and unread results of a crashed worker, are dropped and counted.
         A waiting stage calls `Control.boundary` between polls.
 

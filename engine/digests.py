@@ -27,7 +27,10 @@ READERS = 4
 
 
 class DamagedFile(ValueError):
-    """A file is missing, or its content has changed. The message gives the file and the fault."""
+    """A file is missing, or its content has changed.
+
+    The message gives the file and the fault.
+    """
 
     def __init__(self, path: Path, fault: str) -> None:
         super().__init__(f"{path} is damaged: {fault}")
@@ -44,7 +47,10 @@ class Digest:
 
 
 def digest(parts: Iterable[memoryview | bytes]) -> Digest:
-    """Return the digest of the concatenated `parts`. The GIL is released, so that other threads can run."""
+    """Return the digest of the concatenated `parts`.
+
+    The GIL is released, so that other threads can run.
+    """
     state, size = xxhash.xxh3_128(), 0
     for part in parts:
         state.update(part)
@@ -66,7 +72,10 @@ def file_digest(path: Path) -> Digest:
 
 
 def write_list(folder: Path, known: Mapping[str, Digest]) -> None:
-    """Write the list of all files in `folder`. Files in `known` are not read again."""
+    """Write the list of all files in `folder`.
+
+    Files in `known` are not read again.
+    """
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     found = {name: known[name] if name in known else file_digest(folder / name) for name in names}
     found.pop(LIST, None)
@@ -110,17 +119,20 @@ def check(folder: Path, concerns: Callable[[str], bool] = lambda name: True) -> 
 
 
 def of_model(name: str) -> bool:
-    """Return True for a file of the model: weights, configuration, tokenizer. The trainer has others."""
+    """Return True for a file of the model: weights, configuration, tokenizer.
+
+    The trainer has others.
+    """
     return not name.startswith(("trainer_", "weights_"))
 
 
 def of_tokenizer(name: str) -> bool:
-    """Return True for a small file of the model: every file except its weights."""
+    """Return True for every file of the model except its weights."""
     return of_model(name) and not name.endswith(".safetensors")
 
 
 def without(folder: Path, names: Collection[str]) -> str | None:
-    """Return the text of the list without `names`, or None if the folder has no list."""
+    """Return the list's text without `names`; None if there is no list."""
     listed = read_list(folder)
     if listed is None:
         return None
@@ -140,7 +152,10 @@ def _fault(path: Path, expected: Digest) -> DamagedFile | None:
 
 
 def _text(files: Mapping[str, Digest]) -> str:
-    """Return the only valid text of a list: sorted, without blanks, with the digest of its content."""
+    """Return the only valid text of a list.
+
+    It is sorted, has no blanks, and holds the digest of its content.
+    """
     content = {"files": {name: [each.size, each.xxh3] for name, each in files.items()}, "format": FORMAT}
     whole = content | {"self": digest([_spelling(content).encode()]).xxh3}
     return _spelling(whole)

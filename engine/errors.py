@@ -1,4 +1,4 @@
-"""The error for a request that the engine rejects before it has changed anything."""
+"""The error for a request that is rejected before any change."""
 
 from __future__ import annotations
 
@@ -6,4 +6,7 @@ from profiles.errors import UserError
 
 
 class LaunchError(UserError, ValueError):
-    """A run cannot be started, resumed or commanded. The message is one line with reason and remedy."""
+    """A run cannot be started, resumed or commanded.
+
+    The message is one line with reason and remedy.
+    """

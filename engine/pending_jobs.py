@@ -18,7 +18,10 @@ POLL_SECONDS = 1.0
 
 @dataclass(slots=True)
 class JobResults:
-    """A job's completions by (prompt, sample). The newer one is kept if a restarted worker repeats one."""
+    """A job's completions by (prompt, sample).
+
+    The newer one is kept if a restarted worker repeats one.
+    """
 
     job: Work
     by_place: dict[tuple[int, int], Completion] = field(default_factory=dict)
@@ -51,7 +54,10 @@ class PendingJobs:
         return self._generation.next_job_id()
 
     def ready(self, job_id: int) -> bool:
-        """Return True if the job is complete or has failed. Receive results without waiting first."""
+        """Return True if the job is complete or has failed.
+
+        Receive results without waiting first.
+        """
         self._receive(0.0)
         return self._is_whole(job_id)
 
@@ -78,11 +84,14 @@ class PendingJobs:
         self._receive(POLL_SECONDS)
 
     def arrived(self, job_id: int) -> int:
-        """Return the number of completions that have arrived for a job that is not taken yet."""
+        """Return how many completions have arrived for a job not yet taken."""
         return len(self._answers[job_id].by_place)
 
     def progress(self, job_id: int) -> tuple[int, int]:
-        """Return the done and total documents of a suite job; (0, 0) while they are unknown."""
+        """Return the done and total documents of a suite job.
+
+        (0, 0) while they are unknown.
+        """
         return self._answers[job_id].progress
 
     def _is_whole(self, job_id: int) -> bool:

@@ -35,8 +35,9 @@ class Step:
 
 
 def parse_stages(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the named stages in the experiment's order; `all` stands for every stage.
+    """Return the named stages in the experiment's order.
 
+    `all` stands for every stage.
     Raises: PlanError if no stage is given or one is unknown.
     """
     if not words:
@@ -101,7 +102,10 @@ def extended(steps: Sequence[Step], more: Sequence[Step]) -> list[Step]:
 
 
 def needs_worker(profile: Profile, plan: Sequence[Step]) -> bool:
-    """Return True if a step needs completions: grpo without replay, eval without server, validated sft."""
+    """Return True if a step needs completions.
+
+    It does for grpo without replay, eval without server and validated sft.
+    """
     stages = {step.stage for step in plan}
     stages -= ({"eval"} if profile.eval.server else set()) | ({"grpo"} if profile.grpo.replay else set())
     return bool(stages & {"grpo", "eval"}) or ("sft" in stages and profile.sft.validate_every > 0)

@@ -1,5 +1,6 @@
-"""The trainer process: run the stages of a plan in order and mark each as done.
+"""The trainer process: run the stages of a plan in order.
 
+Each is marked as done.
 The supervisor starts it, and restarts it after a crash. Marked steps are then skipped, and an interrupted
 stage continues from its own checkpoint. Its only outputs are records, checkpoints and jobs for the worker.
 """
@@ -62,7 +63,10 @@ def marker(folder: RunFolder, step: Step) -> Path:
 def _left(
     folder: RunFolder, profile: Profile, seed: int, plan: Sequence[Step], child: TrainerInterface
 ) -> list[Step]:
-    """Return the steps to run: those without a mark, or with missing or damaged output in the cache."""
+    """Return the steps to run.
+
+    They have no mark, or their output in the cache is missing or damaged.
+    """
     unmarked = {step for step in plan if not marker(folder, step).is_file()}
     if not unmarked:
         return []
@@ -110,7 +114,10 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
 
 
 def _do(context: Context, child: TrainerInterface) -> None:
-    """Run the stage in this process or, if it trains an arm, on the profile's number of trainer processes."""
+    """Run the stage in this process or on several ranks.
+
+    A stage that trains an arm runs on the profile's number of trainer processes.
+    """
     if context.arm is not None and context.profile.hardware.trainer_processes > 1:
         # Import late: this loads torch, which not every stage needs.
         from engine.ipc.rank_processes import run_on_ranks

@@ -1,4 +1,6 @@
-"""The worker process: generate, grade and return completions for the trainer's jobs.
+"""The worker process: generate, grade and return completions.
+
+The trainer sends the jobs.
 
     jobs ─▶ queue by priority ─▶ load weights ─▶ generate ─▶ grade ─▶ Completion …, JobDone
 
@@ -52,7 +54,10 @@ from store.records import Event, Record, Scalar
 
 
 class WorkerInterface(Protocol):
-    """The worker's interface to its process; engine.ipc.child.WorkerChild implements it."""
+    """The worker's interface to its process.
+
+    `engine.ipc.child.WorkerChild` implements it.
+    """
 
     jobs: Receiver[WorkerRequest]
     results: Sender[WorkerResult]
@@ -67,7 +72,10 @@ class Ended(Exception):
 
 
 def main(folder: RunFolder, child: WorkerChild) -> None:
-    """Serve jobs until a stop. Load the model at once if it exists, else with the first job."""
+    """Serve jobs until a stop.
+
+    Load the model at once if it exists, else with the first job.
+    """
     profile = Profile.model_validate(json.loads(folder.config.read_text())["profile"])
 
     def generator() -> Generator | None:
@@ -87,7 +95,10 @@ def main(folder: RunFolder, child: WorkerChild) -> None:
 
 
 def located(weights: WeightRef, model: Model) -> WeightRef:
-    """Return `weights` with a local folder in place of the hub name of the profile's model."""
+    """Return `weights` with a local folder in place of a hub name.
+
+    The hub name is that of the profile's model.
+    """
     if weights.location != model.source:
         return weights
     from engine.generators.checkpoint import model_folder
@@ -172,7 +183,10 @@ class Worker:
             self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
 
     def _listen(self) -> None:
-        """Queue the jobs that have arrived, without waiting. Ended and ChannelClosed end the current job."""
+        """Queue the jobs that have arrived, without waiting.
+
+        Ended and ChannelClosed end the current job.
+        """
         while (request := self._child.jobs.get(0.0)) is not None:
             self._accept(request)
 
@@ -241,7 +255,10 @@ class Worker:
         return self._generator
 
     def _generate(self, job: Job, generator: Generator, totals: JobTotals) -> tuple[int, ...]:
-        """Send the job's completions as they finish; return the prompt indices of the groups to use."""
+        """Send the job's completions as they finish.
+
+        Return the prompt indices of the groups to use.
+        """
         groups = Groups(job)
         golds = {prompt.index: prompt.gold for prompt in job.prompts}
         waiting: deque[GenerationRequest] = deque()
@@ -264,7 +281,10 @@ class Worker:
         return groups.kept()
 
     def _report(self, job: Job, totals: JobTotals) -> None:
-        """Emit the worker's metrics under the step (N: the N-th update) that its rollouts are for."""
+        """Emit the worker's metrics under the step that its rollouts are for.
+
+        Step N is the N-th update.
+        """
         if job.kind != "rollout":
             return
         arm, step = job.weights.arm, job.step

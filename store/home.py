@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiles.errors import UserError
-
 from store.env_file import setting
 from store.private import make_folder
 

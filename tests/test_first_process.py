@@ -17,7 +17,7 @@ import pytest
 from command_line import PATIENCE, ROOT, Terminal, environment
 from supervised import events, last_reason, make_run, states, until
 
-from engine.supervisor.supervisor import TERMINATED
+from engine.supervisor.final_state import TERMINATED
 from store.home import RunFolder, run_ids
 
 NAMESPACE = [

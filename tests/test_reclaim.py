@@ -27,7 +27,7 @@ from supervised import (
 )
 
 from engine.ipc.pidfile import Process
-from engine.supervisor.supervisor import TERMINATED
+from engine.supervisor.final_state import TERMINATED
 from store.home import RunFolder
 
 REASON = TERMINATED.format(signal="SIGTERM")

@@ -56,7 +56,10 @@ Make = Callable[[], PreTrainedModel]
 
 
 def random_model(kind: str) -> PreTrainedModel:
-    """Make a small model of architecture `kind` with seeded random float32 weights."""
+    """Make a small model of architecture `kind`.
+
+    Its weights are float32, random and seeded.
+    """
     torch.manual_seed(0)
     config = CONFIG_MAPPING[kind](**SHAPE)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
@@ -68,8 +71,9 @@ def random_model(kind: str) -> PreTrainedModel:
 
 
 def differences(make: Make, device: str, dtype: str, texts: list[Sequence]) -> dict[str, Any]:
-    """Compare a new model's packed log-probs on `device` in `dtype` with its own forward.
+    """Compare packed log-probs of a new model with its own forward.
 
+    Both run on `device` in `dtype`.
     Args:
         texts: sequences that are measured separately from random ids.
     """

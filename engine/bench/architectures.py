@@ -42,8 +42,9 @@ GRADIENT_TOLERANCE = 1e-3
 
 @dataclass(slots=True)
 class FamilyResult:
-    """Results for one family; a difference is NaN if the family was rejected before it was measured.
+    """Results for one family.
 
+    A difference is NaN if the family was rejected before it was measured.
     Attributes:
         reference: mean loss of plain transformers, nats per token.
         loss: the same of this project.
@@ -76,7 +77,10 @@ class FamilyResult:
 
 
 def sequences(count: int = 6, longest: int = 40) -> list[Sequence]:
-    """Return random prompts and responses, most of them longer than the families' windows."""
+    """Return random prompts and responses.
+
+    Most of them are longer than the families' windows.
+    """
     rng = np.random.default_rng(0)
     return [
         Sequence(rng.integers(2, families.VOCABULARY, length).astype(np.int32), int(rng.integers(3, 9)), True)
@@ -161,7 +165,7 @@ def _sample(row: FamilyResult, generator: TransformersGenerator, oracle: PreTrai
 
 
 def own_logprobs(oracle: PreTrainedModel, ids: NDArray[np.int32], prompt: int) -> Tensor:
-    """Return log-probs of the tokens after the first `prompt` ones, by plain transformers.
+    """Return log-probs after the first `prompt` tokens, by transformers.
 
     Args:
         ids: (tokens,).

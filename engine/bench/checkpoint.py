@@ -31,7 +31,10 @@ from profiles.training import Sft
 
 
 def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str, float]]:
-    """Return the seconds that each of `count` checkpoints held the trainer and took, and its gigabytes."""
+    """Return the cost of each of `count` checkpoints.
+
+    It is the seconds that the checkpoint held the trainer, the seconds that it took, and its gigabytes.
+    """
     policy = Policy(shape.model(device), device, "bfloat16")
     optimizer = MasterAdamW(policy.precision, Sft(), count)
     for master in policy.precision.masters.values():
@@ -51,7 +54,7 @@ def saves(shape: Shape, device: str, folder: Path, count: int) -> list[dict[str,
 
 
 def dd(folder: Path, gigabytes: float) -> float:
-    """Return the seconds in which dd writes the same amount, directly and synced."""
+    """Return the seconds in which dd writes as much, directly and synced."""
     path = folder / "dd"
     command = ["dd", "if=/dev/zero", f"of={path}", "bs=64M", f"count={gigabytes * 1e9 / (64 << 20):.0f}"]
     began = time.perf_counter()

@@ -60,8 +60,9 @@ class BenchTask:
 
 @dataclass(frozen=True, slots=True)
 class BenchReply:
-    """Results of a task; times are seconds of CLOCK_MONOTONIC, which all processes share.
+    """Results of a task.
 
+    Times are seconds of CLOCK_MONOTONIC, which all processes share.
     `first` is the time of the first completion.
     """
 
@@ -72,7 +73,10 @@ class BenchReply:
 
 
 def worker(profile: Profile, source: str, answer: Connection[Any, Any]) -> None:
-    """Run the worker process: build the generator, then serve tasks until None arrives."""
+    """Run the worker process: build the generator and serve tasks.
+
+    None ends it.
+    """
     from engine.generators.build import build
 
     generator = build(profile, source, lambda phase, detail: answer.send((phase, time.monotonic())))
@@ -88,7 +92,7 @@ def worker(profile: Profile, source: str, answer: Connection[Any, Any]) -> None:
 
 
 class Bench:
-    """The trainer's side: a model, a publisher and the connection to the worker."""
+    """The trainer's side: model, publisher and connection to the worker."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self._arguments = arguments
@@ -217,7 +221,10 @@ class Bench:
 
 
 def tokenizer(folder: Path) -> None:
-    """Save a tokenizer of a few words: the engine needs one, but the benchmark has no text."""
+    """Save a tokenizer of a few words.
+
+    The engine needs one, but the benchmark has no text.
+    """
     words = {"<end>": 0, "word": 1}
     made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer(models.WordLevel(words, "word")), eos_token="<end>"

@@ -212,7 +212,7 @@ def named_gradients(policy: Policy) -> dict[str, torch.Tensor]:
 
 
 def heads(shape: Shape, device: str, rows: int = 13_000) -> dict[str, Any]:
-    """Measure milliseconds and peak memory of the head alone, forward and backward.
+    """Measure the head alone, forward and backward: ms and peak memory.
 
     This project's head is compared with Liger's fused linear cross-entropy.
     """
@@ -241,7 +241,7 @@ def heads(shape: Shape, device: str, rows: int = 13_000) -> dict[str, Any]:
 
 
 def profiled(shape: Shape, device: str, budget: int) -> dict[str, Any]:
-    """Return the kernels that take most time of one SFT microbatch, in milliseconds."""
+    """Return the slowest kernels of one SFT microbatch, in milliseconds."""
     policy, optimizer, _ = trainer(shape, device, checkpointing=False)
     items = shape.sequences(24)
 

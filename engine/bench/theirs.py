@@ -86,7 +86,10 @@ def sft(shape: Shape, device: str, tuned: bool, batch: int = 8, steps: int = 56)
 
 
 def _tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer for TRL, which requires one; the rows are already ids."""
+    """Return a tokenizer for TRL, which requires one.
+
+    The rows are already ids.
+    """
     words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(vocabulary)}, unk_token="w1"))
     words.save(str(folder / "tokenizer.json"))
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def times_as_fast(results: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return this project's SFT speed at 16 k over that of each of TRL's parts.
+    """Return this project's SFT speed at 16 k over each of TRL's parts.
 
     Speeds are real tokens per second; parts without a figure are omitted.
     """

@@ -68,12 +68,18 @@ def columns_of(record: Mapping[str, Any]) -> ColumnNames:
 
 
 def _present(compact: Mapping[str, str], group: Sequence[str]) -> str:
-    """Return the record's own name for the first column of `group` that it has, or ""."""
+    """Return the record's own name for the first known column, or "".
+
+    The names to look for are those of `group`, in order.
+    """
     return next((compact[key] for known in group if (key := known.replace(" ", "")) in compact), "")
 
 
 def _states(value: Any) -> bool:
-    """Return True if an answer column holds an answer, not only a text that leads to one."""
+    """Return True if an answer column holds a bare answer.
+
+    It is False for a text that leads to an answer.
+    """
     text = as_text(value)
     return text is None or bool(gold_in(text)) or is_bare(text)
 
@@ -95,8 +101,9 @@ def as_text(value: Any) -> str | None:
 
 
 def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
-    """Return the worked solution and the gold answer from the two columns, "" for none.
+    """Return the solution and the gold answer from the two columns.
 
+    Each is "" if there is none.
     GSM8K's answer column holds both. If there is a solution column, the answer column is the answer in any
     form.
     """
@@ -112,8 +119,9 @@ def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
 
 
 def gold_in(text: str) -> str:
-    """Return the answer in the line after the last `####` of `text`, or in its last box, or "".
+    """Return the answer after the last `####` of `text`, or in its box, or "".
 
+    If there are several boxes, the last one counts.
     A box takes precedence over a heading, which has no digit ("#### Conclusion").
     """
     _, mark, tail = text.rpartition("####")

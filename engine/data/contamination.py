@@ -43,7 +43,10 @@ class Overlap:
 def overlap(
     checked: str, rows: Sequence[DataRow], against: str, others: Sequence[DataRow], pairs: int = 5
 ) -> Overlap:
-    """Return which of `rows` overlap with `others`; case and punctuation are ignored."""
+    """Return which of `rows` overlap with `others`.
+
+    Case and punctuation are ignored.
+    """
     whole = {tuple(_words(row.question)) for row in others}
     runs = {run: row.ex_id for row in others for run in _runs(_words(row.question))}
     exact: list[str] = []

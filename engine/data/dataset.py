@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.code_hash import code_hash
 from engine.data.rows import DataError, DataRow, checked_rows, read_rows, read_split, write_jsonl
 from engine.data.split_files import accepted, files_of, is_one_set, part_of
 from engine.protocol.messages import derived_seed
@@ -40,7 +41,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """Layout of a known hub data set; unknown ones are assumed to have one configuration."""
+    """Layout of a hub data set; unknown ones have one configuration."""
 
     configurations: tuple[str | None, ...] = (None,)
     licence: str = "see its page on the hub"
@@ -149,7 +150,7 @@ def fingerprint(profile: Profile) -> dict[str, str]:
     """
     data = profile.data
     if data.source == WORD_PROBLEMS:
-        return {"word_problems.py": file_hash(Path(__file__).with_name("word_problems.py"))}
+        return {"word_problems.py": code_hash(Path(__file__).with_name("word_problems.py"))}
     if _is_local(data.source):
         source = _local_source(data.source)
         files = [path for split in (data.train_split, data.test_split) for path in _files(profile, split)]
@@ -234,7 +235,7 @@ def _check_no_shots(profile: Profile) -> None:
 
 
 def _check_apart(profile: Profile, train: Sequence[DataRow], test: Sequence[DataRow], trains: bool) -> None:
-    """Raise DataError if rows for training or for examples belong to the test split."""
+    """Raise DataError if training or example rows are in the test split."""
     data, name = profile.data, part_of(profile.data.train_split).name
     if name != part_of(data.test_split).name:
         return
@@ -262,7 +263,7 @@ def _files(profile: Profile, split: str) -> list[Path]:
 
 
 def _local_split(profile: Profile, split: str) -> list[DataRow]:
-    """Return the rows of a split or of a part of it; none if the source has no such split."""
+    """Return the rows of a split or of a part of it; none if it is missing."""
     files, part = _files(profile, split), part_of(split)
     if not files:
         return []
@@ -359,7 +360,7 @@ def _hub_rows(
 
 
 def _commit(name: str, revision: str) -> str:
-    """Return the commit of `revision`, or the revision itself if the hub cannot be reached."""
+    """Return the commit of `revision`; itself if the hub does not answer."""
     if _COMMIT.match(revision):
         return revision
     import huggingface_hub
@@ -385,7 +386,7 @@ def file_hash(path: Path) -> str:
 
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:
-    """Return mean, median, 95th percentile and maximum length of `texts`, in characters."""
+    """Return mean, median, 95th percentile and maximum of the lengths."""
     if not texts:
         return {"mean": 0.0, "median": 0.0, "p95": 0.0, "max": 0.0}
     sizes = np.array([len(text) for text in texts])

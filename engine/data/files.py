@@ -151,7 +151,7 @@ def _parquet(path: Path, max_characters: int) -> Records:
 
 
 def _arrow(path: Path, max_characters: int) -> Records:
-    """Read Arrow as `datasets.save_to_disk` writes it, or in Arrow's file format."""
+    """Read Arrow as `save_to_disk` writes it, or Arrow's file format."""
     import pyarrow
 
     try:

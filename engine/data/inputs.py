@@ -65,7 +65,7 @@ def sequences(context: Context) -> Sequences:
 def prompts(
     context: Context, split: SplitName, *, template: str | None = None, shots: int = 0
 ) -> list[Prompt]:
-    """Return the questions of a split as prompts, with `index` counting from 0.
+    """Return the questions of a split as prompts, indexed from 0.
 
     Args:
         template: None means that of preprocess.
@@ -126,7 +126,10 @@ def traces_folder(context: Context) -> Path:
 
 
 def preprocess_folder(context: Context) -> Path:
-    """Return the output folder of stage `preprocess` for this run's profile and tokenizer."""
+    """Return the output folder of stage `preprocess` for this run.
+
+    It depends on the profile and the tokenizer.
+    """
     return locations.preprocess_folder(context.folder, context.profile, locations.kept(context.folder))
 
 

@@ -58,7 +58,10 @@ def keys(home: Path, profile: Profile) -> dict[str, str]:
 
 
 def of_format(frozen: Kept) -> Kept:
-    """Return stored keys; none if they belong to another version's file format."""
+    """Return stored keys.
+
+    The result is empty if they belong to another version's file format.
+    """
     return frozen if frozen.get("format") == _formats() else NONE
 
 
@@ -187,7 +190,10 @@ def completion_limit(profile: Profile) -> int:
 
 
 def _tokenizer_identity(source: str, revision: str) -> Any:
-    """Return hashes of a folder's tokenizer files, or name and revision of a hub model."""
+    """Return what identifies a tokenizer.
+
+    It is the hashes of a folder's tokenizer files, or name and revision of a hub model.
+    """
     folder = Path(source)
     if not folder.is_dir():
         return [source, revision]

@@ -18,7 +18,7 @@ def epoch_order(rows: int, epoch: int, *seed: int | str) -> NDArray[np.int64]:
 
 
 def batch_rows(rows: int, step: int, size: int, *seed: int | str) -> list[int]:
-    """Return the `size` rows of step `step` in the endless sequence of shuffled epochs.
+    """Return the `size` rows of step `step` in endless shuffled epochs.
 
     Steps are counted from 0.
     """

@@ -28,7 +28,10 @@ class Progress:
         self.total, self.done = total, before
 
     def advance(self, count: int = 1, **details: float) -> None:
-        """Add `count` finished units; `details` go into the payload (tokens, dollars)."""
+        """Add `count` finished units.
+
+        `details` go into the payload (tokens, dollars).
+        """
         self.done += count
         now = time.monotonic()
         if self.done >= self.total or now - self._told >= INTERVAL_SECONDS:
@@ -36,7 +39,10 @@ class Progress:
             self._emit(Event("progress", "", self._stage, payload=self.payload() | details))
 
     def payload(self) -> dict[str, float | str]:
-        """Return done, total, unit and eta_seconds (absent before the first unit is done)."""
+        """Return done, total, unit and eta_seconds.
+
+        The last is absent before the first unit is done.
+        """
         told: dict[str, float | str] = {"done": self.done, "total": self.total, "unit": self._unit}
         new = self.done - self._before
         if new:

@@ -19,7 +19,10 @@ _FINAL_LINE = re.compile(r"\n*####[^\n]*\s*\Z")
 
 
 def wants_box(instruction: str) -> bool:
-    r"""Return True if the instruction requests `\boxed{}`; otherwise solutions end in `#### N`."""
+    r"""Return True if the instruction requests `\boxed{}`.
+
+    Otherwise solutions end in `#### N`.
+    """
     return "\\boxed" in instruction
 
 
@@ -36,7 +39,7 @@ def worked(row: DataRow, instruction: str) -> str:
 
 
 def ended(text: str, answer: str, instruction: str) -> str:
-    """Return `text` with `answer` at its end in the form that `instruction` requests."""
+    """Return `text` with `answer` at its end, as `instruction` requests."""
     end, joint = (f"\\boxed{{{answer}}}", "\n\n") if wants_box(instruction) else (f"#### {answer}", "\n")
     return f"{text}{joint}{end}" if text else end
 
@@ -73,6 +76,9 @@ def answer_text(template: str, solution: str) -> str:
 
 
 def prompt_end(tokenizer: Any, template: str, instruction: str = "") -> str:
-    """Return the text that follows the question in every prompt, which an answer continues."""
+    """Return the text after the question in every prompt.
+
+    An answer continues this text.
+    """
     probe = "What is 17 + 4?"
     return prompt_text(tokenizer, probe, template, instruction).rpartition(probe)[2]

@@ -53,7 +53,7 @@ def recorded_steps(folder: Path) -> list[int]:
 
 
 def mark_pruned(folder: Path, budget_gb: float) -> None:
-    """Record that the oldest steps in `folder` are removed to keep within a budget.
+    """Record that the oldest steps in `folder` are removed for the budget.
 
     Call it before the first one is removed.
     """
@@ -65,7 +65,10 @@ def mark_pruned(folder: Path, budget_gb: float) -> None:
 
 
 def _pruned_for(folder: Path) -> float | None:
-    """Return the budget in GB for which steps in `folder` were removed; None if all remain."""
+    """Return the budget in GB for which steps in `folder` were removed.
+
+    Return None if all remain.
+    """
     try:
         return float(json.loads((folder / PRUNED).read_text(encoding="utf-8"))["rollouts_gb"])
     except FileNotFoundError:
@@ -80,7 +83,10 @@ def _numbers(folder: Path, prefix: str) -> list[int]:
 
 
 def missing_rollouts(home: Path, settings: Grpo, arms: Sequence[str]) -> str:
-    """Return in one line why the run `settings.replay` cannot train `arms` again, or ""."""
+    """Return why `settings.replay` cannot train `arms` again, or "".
+
+    The reason is one line.
+    """
     run = settings.replay
     if not run:
         return ""

@@ -136,7 +136,7 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> DataR
 
 
 def _fault_in_gold(gold: str) -> str:
-    """Return why a completion that gives `gold` would not be graded as correct, or ""."""
+    """Return why a completion that gives `gold` would be wrong, or ""."""
     try:
         verdict = grade(f"\\boxed{{{gold}}}", gold)
     except ValueError as error:

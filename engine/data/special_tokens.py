@@ -1,5 +1,6 @@
-"""The special tokens that a tokenizer puts before a text, found by comparison.
+"""The special tokens that a tokenizer puts before a text.
 
+They are found by comparison.
 A post-processor may add tokens before a text (BOS), after it (EOS), or both. The same text is encoded with
 and without them, so this does not depend on attributes of a tokenizer class or of its configuration.
 """

@@ -112,8 +112,9 @@ def _has_rows(path: Path, inside: Path) -> bool:
 
 
 def _is_cache(path: Path) -> bool:
-    """Return True if an Arrow file's state file lists only other files of the data set.
+    """Return True if a state file lists only other files of the data set.
 
+    The state file belongs to an Arrow file.
     `datasets` writes the result of each `map` and `filter` next to the rows that it was made from.
     """
     state = path.with_name(STATE)
@@ -127,18 +128,24 @@ def _is_cache(path: Path) -> bool:
 
 
 def _holds(path: Path, split: str) -> bool:
-    """Return True if the path's own names, the innermost first, name the split."""
+    """Return True if the path's names name the split, innermost first."""
     names = [path.stem, *reversed(path.parts[:-1])]
     return split in names or _split_in(names) == split
 
 
 def is_one_set(folder: Path) -> bool:
-    """Return True if `datasets` saved one data set in `folder`, without splits."""
+    """Return True if `folder` holds one saved data set without splits.
+
+    `datasets` saved it.
+    """
     return (folder / STATE).is_file()
 
 
 def _split_in(names: Sequence[str]) -> str:
-    """Return the split of the first of `names` that contains a split's word, or ""."""
+    """Return the split that one of `names` contains, or "".
+
+    The first of `names` that contains a split's word counts.
+    """
     for name in names:
         words = set(re.split(r"[^a-z]+", name.casefold()))
         for split, known in _WORDS.items():

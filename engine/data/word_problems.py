@@ -1,5 +1,6 @@
-"""Arithmetic word problems in GSM8K's form, made from a seed: question, worked solution ending in `#### N`, guess.
+"""Arithmetic word problems in GSM8K's form, made from a seed.
 
+Each has a question, a worked solution that ends in `#### N`, and a guess.
 Each problem takes two steps with small numbers. A *skeleton* (template and numbers) belongs to the training or to the
 held-out split by its hash, whatever the seed: no held-out problem is a training problem with other names and things.
 """
@@ -45,7 +46,10 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A kind of problem. `first` gives x from the numbers a, b and c, and `second` gives the answer y."""
+    """A kind of problem.
+
+    `first` gives x from the numbers a, b and c, and `second` gives the answer y.
+    """
 
     first: str  # LEFT OPERATOR RIGHT
     second: str
@@ -184,7 +188,10 @@ class Problem:
     answer: int
 
     def guess(self, rng: random.Random) -> str:
-        """A solution that shows no work: one of the question's numbers, about one time in twenty the answer."""
+        """A solution that shows no work: one of the question's numbers.
+
+        About one time in twenty it is the answer.
+        """
         return f"#### {rng.choice(_NUMBER.findall(self.question))}"
 
     def row(self, ex_id: str) -> DataRow:
@@ -193,7 +200,10 @@ class Problem:
 
 
 def problems(seed: int, count: int, split: Split) -> list[DataRow]:
-    """`count` distinct problems of a split. ValueError for more than MOST_ROWS."""
+    """`count` distinct problems of a split.
+
+    ValueError for more than MOST_ROWS.
+    """
     if count > MOST_ROWS:
         raise ValueError(f"word-problems: {count:,} rows asked for; at most {MOST_ROWS:,} can be made")
     distinct: dict[str, Problem] = {}
@@ -215,14 +225,18 @@ def endless(rng: random.Random, split: Split) -> Iterator[Problem]:
 
 
 def is_held_out(kind: int, values: dict[str, int]) -> bool:
-    """Whether a skeleton, template `kind` with the numbers a, b and c that it uses, belongs to the held-out split."""
+    """Return True if a skeleton belongs to the held-out split.
+
+    A skeleton is template `kind` with the numbers a, b and c that it uses.
+    """
     skeleton = [kind, *(values[letter] for letter in TEMPLATES[kind].numbers)]
     return blake2b(repr(skeleton).encode(), digest_size=8).digest()[0] % HELD_OUT_SHARE == 0
 
 
 def _values(template: Template, rng: random.Random) -> dict[str, int]:
-    """Numbers a, b, c, x and y, each at least 2 (one of a thing would need another word).
+    """Return numbers a, b, c, x and y, each at least 2.
 
+    One of a thing would need another word.
     They are small: facts that a tiny model learns in a minute.
     """
     factors = "".join(step for step in (template.first, template.second) if "*" in step)

@@ -27,8 +27,9 @@ Scorer = Callable[[Sequence[ScoringRequest]], Iterator[list[Score]]]
 
 
 def check_agreement(score: Scorer, model: PreTrainedModel, vocabulary: int, dtype: torch.dtype) -> None:
-    """Compare log-probs by `score` with those of `model`, in `dtype` on the CPU.
+    """Compare log-probs by `score` with those of `model` on the CPU.
 
+    `model` computes in `dtype`.
     Raises: WeightsRefused with the difference if it is larger than rounding explains.
     """
     ids = np.random.default_rng(0).integers(0, vocabulary, LAST).astype(np.int32)

@@ -103,8 +103,9 @@ def _to_log(phase: str, detail: str) -> None:
 
 
 def visible_devices(first: str, count: int, visible: str) -> str:
-    """Return CUDA_VISIBLE_DEVICES for `count` devices from `first` ("cuda:1") on.
+    """Return CUDA_VISIBLE_DEVICES for `count` devices from `first` on.
 
+    `first` has the form "cuda:1".
     `visible` is its present value.
     Raises: WeightsRefused if `visible` lists too few devices.
     """

@@ -73,8 +73,9 @@ def verify(weights: WeightRef, reader: WeightReader) -> None:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Tensor]:
-    """Load a folder's parameters by their names in memory, without a tied head.
+    """Load a folder's parameters without a tied head.
 
+    Their names are those in memory.
     Raises: WeightsRefused, see `folder_model`.
     """
     return parameters(folder_model(folder))
@@ -124,7 +125,7 @@ UNLIMITED = 2**31
 
 
 def longest_sequence(config: Any, max_model_len: int) -> int:
-    """Return the maximum number of tokens of a prompt and its completion together.
+    """Return the maximum tokens of a prompt and its completion together.
 
     Raises: WeightsRefused if the model's rotary frequencies would depend on the batch at that length.
     """
@@ -138,7 +139,7 @@ def longest_sequence(config: Any, max_model_len: int) -> int:
 
 
 def positions_of(config: Any) -> int:
-    """Return how many tokens of a text the model can read at once, for any batch."""
+    """Return how many tokens the model can read at once, for any batch."""
     limit = rope_limit(config.to_dict())
     return min(_own_positions(config), UNLIMITED if limit is None else limit)
 

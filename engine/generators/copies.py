@@ -98,7 +98,10 @@ class Copies:
         self.longest, self.positions = ready[0].longest, ready[0].positions
 
     def load(self, weights: WeightRef) -> None:
-        """See the interface. Every copy makes the same check, so all accept or all refuse."""
+        """See the interface.
+
+        Every copy makes the same check, so all accept or all refuse.
+        """
         for connection in self._connections:
             connection.send(weights)
         refusals = {connection.recv().refusal for connection in self._connections}
@@ -170,7 +173,10 @@ class Copies:
 
 
 def serve(build: Build, connection: Connection[Any, Any]) -> None:
-    """Run a copy's process: build the generator and serve until the connection closes."""
+    """Run a copy's process.
+
+    Build the generator and serve until the connection closes.
+    """
     generator = build()
     try:
         facts = Facts(generator.tokenizer, generator.vocabulary, generator.longest, generator.positions)
@@ -212,7 +218,10 @@ def _generate(generator: Generator, begin: Begin, connection: Connection[Any, An
 
 
 def _is_drop(connection: Connection[Any, Any], waiting: deque[GenerationRequest]) -> bool:
-    """Wait for one message and handle it; return True if it ends the generation."""
+    """Wait for one message and handle it.
+
+    Return True if it ends the generation.
+    """
     message = connection.recv()
     if isinstance(message, Drop):
         connection.send(Dropped())

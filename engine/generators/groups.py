@@ -28,7 +28,10 @@ class Groups:
         return islice(self._job.prompts, self._wanted)
 
     def finished(self, prompt: int, correct: bool) -> Prompt | None:
-        """Add the verdict of a completion of `prompt`; return the next spare if one is needed."""
+        """Add the verdict of a completion of `prompt`.
+
+        Return the next spare if one is needed.
+        """
         verdicts = self._verdicts.setdefault(prompt, [])
         verdicts.append(correct)
         if len(verdicts) == self._job.samples and self._is_flat(prompt):

@@ -16,7 +16,7 @@ COLLECT_AFTER = 50_000
 
 
 def settle_heap() -> None:
-    """Exempt all existing objects from collection, and collect newer ones rarely.
+    """Exempt existing objects from collection; collect newer ones rarely.
 
     Call it once per process, after the engine is built. Cycles made later are still freed.
     """

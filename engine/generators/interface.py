@@ -18,8 +18,9 @@ from engine.protocol.messages import Finish, Sampling, WeightRef
 
 
 class JobRefused(Exception):
-    """The job cannot be done, now or later; the message gives the reason in one line.
+    """The job cannot be done, now or later.
 
+    The message gives the reason in one line.
     The generator is unchanged.
     """
 
@@ -92,8 +93,9 @@ class Generator(Protocol):
     positions: int
 
     def load(self, weights: WeightRef) -> None:
-        """Use `weights` from the next completion on, and drop caches of older ones.
+        """Use `weights` from the next completion on.
 
+        Caches of older weights are dropped.
         Raises: WeightsRefused; the previous weights then stay in use.
         """
 
@@ -118,7 +120,10 @@ class Generator(Protocol):
 
 
 def text_of(tokenizer: Tokenizer, token_ids: NDArray[np.int32], stop: tuple[str, ...]) -> str:
-    """Decode a completion without special tokens, cut before the first stop string."""
+    """Decode a completion, cut before the first stop string.
+
+    Special tokens are left out.
+    """
     text = tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)
     found = [place for string in stop if (place := text.find(string)) >= 0]
     return text[: min(found)] if found else text

@@ -31,7 +31,10 @@ class Memory(Protocol):
     """Stores and returns keys and values during a forward pass."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
-        """Store the new tokens and return their attention output `(rows, tokens, heads, head_dim)`."""
+        """Store the new tokens and return their attention output.
+
+        Returns: `(rows, tokens, heads, head_dim)`.
+        """
 
 
 def shared_prefix(
@@ -186,13 +189,16 @@ class Decode:
         return self._hidden[rule]
 
     def _kept(self, memory: Tensor, rows: Tensor) -> Tensor:
-        """Copy the chosen rows of `memory` with the same capacity; empty positions are not copied."""
+        """Copy the chosen rows of `memory` with the same capacity.
+
+        Empty positions are not copied.
+        """
         kept = memory.new_empty(len(rows), *memory.shape[1:])
         kept[:, :, : self._tokens] = memory[:, :, : self._tokens][rows]
         return kept
 
     def _seat(self, prompt_of: Tensor) -> None:
-        """Assign every row a seat at its prompt, so that a prompt's rows form one matrix."""
+        """Assign every row a seat, so that a prompt's rows form one matrix."""
         self._prompt_of = prompt_of
         order = prompt_of.argsort(stable=True)
         counts = prompt_of.bincount(minlength=len(self._padding))
@@ -206,8 +212,9 @@ class Decode:
         self._full = torch.equal(self._seat_of, every)
 
     def _seated(self, of_rows: Tensor) -> Tensor:
-        """Return `(rows, kv_heads, queries, n)` as `(prompts, kv_heads, seats × queries, n)`.
+        """Arrange one tensor by prompt and seat instead of by row.
 
+        `(rows, kv_heads, queries, n)` becomes `(prompts, kv_heads, seats × queries, n)`.
         Empty seats hold zeros.
         """
         _, kv_heads, queries, size = of_rows.shape
@@ -229,7 +236,10 @@ class Decode:
 
 
 def whole_rows(query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
-    """Attend from each token to itself and earlier tokens: `(rows, tokens, heads, head_dim)`."""
+    """Attend from each token to itself and earlier tokens.
+
+    Returns: `(rows, tokens, heads, head_dim)`.
+    """
     return attend(query, key, value, call).transpose(1, 2)
 
 

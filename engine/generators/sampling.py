@@ -73,7 +73,7 @@ def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Tensor) -
 
 
 def nucleus(mass: Tensor, top_p: float) -> Tensor:
-    """Return True for the fewest likeliest ids that hold `top_p` of each row's mass.
+    """Mark the fewest likeliest ids that hold `top_p` of each row's mass.
 
     Args:
         mass: (rows, vocabulary), not normalised.

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """A text with tokens to score from `start` on, each given all tokens before it.
+    """A text with tokens to score from `start` on.
 
+    Each is given all tokens before it.
     Attributes:
         token_ids: (tokens,).
         start: 1 <= start < tokens.

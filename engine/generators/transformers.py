@@ -50,7 +50,10 @@ STOP_WINDOW = 8
 
 
 class TransformersGenerator:
-    """Implements Generator with the model in `folder` on `device`, under the weights of the last `load`."""
+    """Implements Generator with transformers, in this process.
+
+    The model in `folder` is on `device` and has the weights of the last `load`.
+    """
 
     tokenizer: Tokenizer
 
@@ -94,7 +97,10 @@ class TransformersGenerator:
             yield from self._batch(batch, sampling)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """See the interface. Texts of similar length are read together, the longest first."""
+        """See the interface.
+
+        Texts of similar length are read together, the longest first.
+        """
         texts = readings(requests)
         for chunk in self._chunks(np.array([len(text.token_ids) for text in texts], dtype=np.int64)):
             yield self._read([texts[row] for row in chunk])
@@ -162,7 +168,10 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def _read_prompts(self, requests: list[GenerationRequest]) -> tuple[Tensor, prefix.Decode]:
-        """Return logits `(rows, vocabulary)` after each request's prompt, and the memory to continue with."""
+        """Return the logits after each prompt, and the memory to continue with.
+
+        The logits are `(rows, vocabulary)`.
+        """
         distinct: dict[bytes, int] = {}
         prompt_of = [distinct.setdefault(request.token_ids.tobytes(), len(distinct)) for request in requests]
         prompts = [np.frombuffer(ids, dtype=requests[0].token_ids.dtype) for ids in distinct]
@@ -185,14 +194,20 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def _next_logits(self, ids: Tensor, rows: _Rows, memory: prefix.Decode) -> Tensor:
-        """Return float32 logits `(rows, vocabulary)` after one more token `ids` `(rows,)` of each row."""
+        """Return float32 logits after one more token of each row.
+
+        `ids` is `(rows,)`; the result is `(rows, vocabulary)`.
+        """
         memory.begin()
         positions = torch.from_numpy(rows.prompt_lengths + rows.length - 1)
         hidden = self._hidden(ids.unsqueeze(1), positions.unsqueeze(1), memory)
         return self._head.logits(hidden[:, 0])
 
     def _chunks(self, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield row numbers of prompts of similar length, few enough for one forward pass."""
+        """Yield row numbers of similar prompts, few enough for one pass.
+
+        Similar prompts have a similar length.
+        """
         order = np.argsort(-lengths, kind="stable")
         start = 0
         while start < len(order):
@@ -208,8 +223,9 @@ class TransformersGenerator:
 
 @dataclass(slots=True)
 class _Rows:
-    """The completions of a batch, row by row; all running rows have the same length.
+    """The completions of a batch, row by row.
 
+    All running rows have the same length.
     Attributes:
         prompt_lengths: (rows,).
         running: (rows,).
@@ -239,7 +255,7 @@ class _Rows:
         self.logprobs.append(logprobs)
 
     def finish(self, ended: NDArray[np.bool_], last: bool) -> list[Generated]:
-        """Return the running rows that `ended` by themselves, or all of them at the last token."""
+        """Return the running rows that `ended`; all of them at the last token."""
         done = self.running & (ended | last)
         self.running &= ~done
         return [
@@ -270,7 +286,10 @@ class _StopStrings:
         self._window = max((len(string.encode()) for string in strings), default=0) + STOP_WINDOW
 
     def reached(self, rows: _Rows) -> NDArray[np.bool_]:
-        """Return `(rows,)`: True for running rows with a stop string in their last tokens."""
+        """Return True `(rows,)` for running rows that end in a stop string.
+
+        The last tokens are searched.
+        """
         reached = np.zeros(len(rows.running), dtype=np.bool_)
         if self._strings:
             tails = np.stack(rows.ids[-self._window :], axis=1)

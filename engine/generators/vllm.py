@@ -130,7 +130,10 @@ class VllmGenerator:
             check_agreement(self.score, model, self.vocabulary, self._dtype)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """See the interface. Each completion is one request; the engine batches them."""
+        """See the interface. Each completion is one request.
+
+        The engine batches them.
+        """
         engine = self._llm.llm_engine
         running: dict[str, GenerationRequest] = {}
         try:
@@ -149,7 +152,10 @@ class VllmGenerator:
                 engine.abort_request(list(running))
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """See the interface. Each text is one request; texts that differ only in the last token share one."""
+        """See the interface. Each text is one request.
+
+        Texts that differ only in the last token share one.
+        """
         engine = self._llm.llm_engine
         waiting = deque(readings(requests))
         running: dict[str, Reading] = {}
@@ -253,14 +259,18 @@ def _engine_arguments(hardware: Hardware, config: Any, longest: int) -> dict[str
 
 
 def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the model's weights, by transformers, without a tied head."""
+    """Return names and shapes of the weights, without a tied head.
+
+    transformers gives them.
+    """
     return {name: tuple(parameter.shape) for name, parameter in empty_model(config).named_parameters()}
 
 
 @contextmanager
 def _phases_told(phase: Callable[[str, str], None], eager: bool) -> Iterator[None]:
-    """Inside the context, report each start-up phase from vLLM's log when it begins.
+    """Report each start-up phase from vLLM's log, inside the context.
 
+    A phase is reported when it begins.
     Records are intercepted at their creation, because vLLM configures logging again during start-up,
     which drops every handler.
     """

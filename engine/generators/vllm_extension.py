@@ -26,8 +26,9 @@ from engine.weight_sync.weights import WeightReader
 
 @contextmanager
 def transformers_alone(config: Any) -> Iterator[None]:
-    """Inside the context, build transformers' models as if vLLM were not loaded.
+    """Build transformers' models as if vLLM were not loaded.
 
+    This holds inside the context.
     `config` is vLLM's configuration. vLLM runs a family without its own class through transformers' class,
     and replaces its constructor. That constructor raises without a current configuration. With the engine's
     own configuration it would compile the model.
@@ -74,7 +75,7 @@ class WeightVersions:
         verify(weights, reader)
 
     def _names(self) -> PreTrainedModel:
-        """Return a model without weights, for transformers' names of this family's parameters."""
+        """Return a model without weights, for transformers' parameter names."""
         if not hasattr(self, "_mathrl_names"):
             config = AutoConfig.from_pretrained(self.model_runner.model_config.model)
             self._mathrl_names = empty_model(config)
@@ -90,7 +91,10 @@ class WeightVersions:
         return self._mathrl_reader
 
     def _renew_tied_head(self) -> None:
-        """Repack a tied head on a CPU: it keeps a repacked copy, which a reload does not update."""
+        """Repack a tied head on a CPU.
+
+        It keeps a repacked copy, which a reload does not update.
+        """
         from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
         model = self.model_runner.get_model()

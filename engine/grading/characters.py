@@ -80,7 +80,10 @@ def _root(match: re.Match[str]) -> str:
 
 
 def _scripts(text: str) -> str:
-    r"""Write raised or lowered runs as `^{...}` and `_{...}`, vulgar fractions as `\frac`."""
+    r"""Write raised and lowered runs and vulgar fractions in LaTeX.
+
+    The forms are `^{...}`, `_{...}` and `\frac`.
+    """
     out: list[str] = []
     open_script = ""
     for character in text:

@@ -25,8 +25,9 @@ class LetteredOption(NamedTuple):
 
 
 def read_choice(text: str) -> LetteredOption | None:
-    """Return `text` as an option with its content, or as one that is named "option".
+    """Return `text` as an option, with its content or by name.
 
+    An option that is named has the word "option" before its letter.
     A bare letter gives None.
     """
     if match := _NAMED.match(text):

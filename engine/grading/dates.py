@@ -31,7 +31,10 @@ class Date(NamedTuple):
     year: int | None
 
     def equals(self, gold: Date) -> bool:
-        """Return True if this is the date `gold`; a year may be added if `gold` has none."""
+        """Return True if this is the date `gold`.
+
+        A year may be added if `gold` has none.
+        """
         return (self.month, self.day) == (gold.month, gold.day) and gold.year in (None, self.year)
 
 

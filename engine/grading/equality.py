@@ -67,7 +67,10 @@ class ParsedAnswer(NamedTuple):
 
     @property
     def canonical(self) -> str:
-        """The form that equal answers share, if it is known: the number, else the cleaned text."""
+        """The form that equal answers share, if it is known.
+
+        It is the number, else the cleaned text.
+        """
         return str(self.number) if self.number is not None else self.text
 
     @property
@@ -171,7 +174,10 @@ def _same_number(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
 
 
 def _same_rounded(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
-    """Return True if one is an irrational value and the other its decimal, to six decimals."""
+    """Return True if one is irrational and the other its decimal.
+
+    Six decimals count.
+    """
     number, formula = (gold.number, answer.text) if gold.number is not None else (answer.number, gold.text)
     if number is None or not number.decimal or number.percent or not _MATHEMATICAL.search(formula):
         return False
@@ -184,7 +190,7 @@ def _same_rounded(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
 
 
 def _same_angle(answer: ParsedAnswer, gold: ParsedAnswer) -> bool:
-    """Return True if one is in degrees and the other is the same angle in radians.
+    """Return True if two angles are equal, one in degrees, one in radians.
 
     The radians contain π and have no unit.
     """
@@ -232,7 +238,7 @@ def _same_text(answer: str, gold: str) -> bool:
 
 
 def _joined_otherwise(answer: str, gold: str) -> bool:
-    """Return True if one side joins statements with "and" and the other with "or"."""
+    """Return True if one side joins by "and" and the other by "or"."""
     signs = [{sign for sign in ("\\land", "\\lor") if sign in text} for text in (answer, gold)]
     return all(signs) and signs[0] != signs[1]
 
@@ -328,7 +334,10 @@ def _same_parts(left: Parts, right: Parts) -> bool:
 
 
 def _same_counted(left: str, right: str) -> bool:
-    """Compare items of unordered lists: in "3 red and 2 blue" the word identifies the item."""
+    """Compare items of unordered lists.
+
+    In "3 red and 2 blue" the word identifies the item.
+    """
     one, other = _read(left), _read(right)
     named = one.unit and other.unit and not (one.measure or other.measure)
     if named and one.unit.casefold().rstrip("s.") != other.unit.casefold().rstrip("s."):

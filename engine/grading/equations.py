@@ -34,7 +34,10 @@ class Equation(NamedTuple):
 
     @property
     def states_value(self) -> bool:
-        """True if the right side is the value of the left side's name: a + b = 5, not 2x + z = 5."""
+        """True if the right side is the value of the left side's name.
+
+        This holds for a + b = 5, but not for 2x + z = 5.
+        """
         return not _NUMERAL.search(self.name) or self.words or self.constant
 
 

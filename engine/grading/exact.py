@@ -130,7 +130,10 @@ def same_equation(left: list[str], right: list[str]) -> bool:
 
 
 def _zero(difference: sympy.Expr) -> bool:
-    """Return True if a constant is zero: it has no first digits, so their evaluation fails."""
+    """Return True if a constant is zero.
+
+    Zero has no first digits, so an evaluation of them fails.
+    """
     if difference.is_Rational:
         return bool(difference == 0)
     digits = 120 + 2 * math.ceil(_magnitude(difference))
@@ -254,7 +257,10 @@ def _piece(piece: RegionForm) -> sympy.Set:
 
 
 def _same_spans(first: sympy.Set, second: sympy.Set) -> bool:
-    """Compare sets of the same shape by their ends, if sympy does not see that they are equal."""
+    """Compare sets of the same shape by their ends.
+
+    It is used if sympy does not see that they are equal.
+    """
     if (
         isinstance(first, sympy.Union)
         and isinstance(second, sympy.Union)

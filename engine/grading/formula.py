@@ -192,8 +192,9 @@ def _decimal(token: str) -> str:
 
 
 def _braced_scripts(tokens: list[str]) -> list[str]:
-    r"""Put powers, indices and arguments of `\frac`, `\sqrt`, `\binom` in braces.
+    r"""Put powers, indices and arguments of commands in braces.
 
+    The commands are `\frac`, `\sqrt` and `\binom`.
     Examples: `^12`, `\frac12`, `\sqrt 2`.
     """
     out: list[str] = []
@@ -245,7 +246,7 @@ def _copy_index(tokens: list[str], at: int, out: list[str]) -> int:
 
 
 def _script(tokens: list[str], at: int, out: list[str]) -> int:
-    """Put what follows `^` or `_` in braces: one group, one token, or a signed one."""
+    """Put the group, token or signed token after `^` or `_` in braces."""
     while at < len(tokens) and tokens[at] == " ":
         at += 1
     if at >= len(tokens):
@@ -283,7 +284,7 @@ def _group(tokens: list[str], at: int, opening: str = "{", closing: str = "}") -
 
 
 def _with_arguments(tokens: list[str]) -> list[str]:
-    r"""Put each function's argument in brackets: `\ln 2 \cdot 3` is `\ln(2)\cdot 3`."""
+    r"""Put each function's argument in brackets: `\ln 2` is `\ln(2)`."""
     out: list[str] = []
     at = 0
     while at < len(tokens):
@@ -297,8 +298,9 @@ def _with_arguments(tokens: list[str]) -> list[str]:
 
 
 def _application(tokens: list[str], at: int) -> tuple[list[str], int]:
-    """Return a function with its index, power and argument, and the place after it.
+    """Return a function with index, power and argument, and its end.
 
+    The end is the place after it.
     It starts at `tokens[at]`.
     """
     if tokens[at] == "\\cis":

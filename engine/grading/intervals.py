@@ -30,7 +30,7 @@ _MAX_PIECES = 16
 
 
 class Piece(NamedTuple):
-    """A set of real numbers: an interval, a point, or all numbers except a point.
+    """An interval, a point, or all numbers except a point.
 
     Attributes:
         kind: "span" is {x : low < x < high} with each end open or closed. "point" is a point. "not" is
@@ -61,7 +61,10 @@ _LINE = Piece("span", "-\\infty", True, "\\infty", True)
 
 
 def read_region(text: str) -> Region | None:
-    """Return `text` as a set of real numbers; None if it cannot be read as one."""
+    """Return `text` as a set of real numbers.
+
+    Return None if it cannot be read as one.
+    """
     variable, certain = "", False
     if match := _MEMBER.match(text):
         variable, text, certain = match[1], text[match.end() :], True
@@ -84,7 +87,10 @@ def read_region(text: str) -> Region | None:
 
 
 def _member(text: str) -> Region | None:
-    """Return one member of a union: an interval, points, or inequalities that hold together."""
+    """Return one member of a union.
+
+    It is an interval, points, or inequalities that hold together.
+    """
     if match := _MEMBER.match(text):
         inner = read_region(text[match.end() :])
         return inner._replace(variable=match[1], certain=True) if inner else None
@@ -124,7 +130,10 @@ def _interval(text: str) -> Piece | None:
 
 
 def _inequalities(text: str) -> Region | None:
-    """Return inequalities in one variable, joined by "and" or commas, which all hold."""
+    """Return inequalities in one variable that all hold.
+
+    They are joined by "and" or commas.
+    """
     pieces: list[Piece] = []
     variable = ""
     for part in _split(_MEET, text):
@@ -142,7 +151,10 @@ def _inequalities(text: str) -> Region | None:
 
 
 def _chain(text: str) -> tuple[str, list[Piece]] | None:
-    """Return the variable and the bounds of `a < x`, `x < b`, `a < x < b` or `x ≠ a`."""
+    """Return the variable and the bounds of a chain of inequalities.
+
+    The forms are `a < x`, `x < b`, `a < x < b` and `x ≠ a`.
+    """
     signs = [_SIGN.get(sign.group(), sign.group()) for sign in _RELATION.finditer(text)]
     sides = [side.strip() for side in _RELATION.split(text)]
     if not 1 <= len(signs) <= 2 or not all(sides) or (len(signs) == 2 and "==" in signs):

@@ -68,7 +68,10 @@ _NAMES = (
 
 
 def braced(text: str, at: int) -> int:
-    """Return the place after the brace that closes the one at `text[at]`, or −1."""
+    """Return the place after the brace that closes the one at `text[at]`.
+
+    It is −1 if none does.
+    """
     depth = 0
     for brace in _BRACE.finditer(text, at):
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)

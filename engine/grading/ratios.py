@@ -9,7 +9,10 @@ _COLON = re.compile(r"\s*(?::|\\colon(?![a-z])|\\ratio(?![a-z]))\s*")
 
 
 def with_colons(text: str) -> str:
-    """Return `text` with the ratio "3 to 4" as 3:4; a text of words stays unchanged."""
+    """Return `text` with the ratio "3 to 4" as 3:4.
+
+    A text of words stays unchanged.
+    """
     if " to " not in text or re.search(r"[A-Za-z]{3}", re.sub(r"\\[A-Za-z]+", " ", text)):
         return text
     return _TO.sub(":", text)

@@ -72,7 +72,7 @@ def without_remark(text: str) -> str:
 
 
 def comment_at(text: str) -> int | None:
-    """Return the start of the first comment at the outer level of `text`, or None."""
+    """Return the start of the first outer comment of `text`, or None."""
     places = [
         match.start()
         for match in _OPENERS.finditer(text)

@@ -26,7 +26,10 @@ _DOT = re.compile(r"\\dot\s*\{?\s*(\d)\s*\}?")
 
 
 def value(match: re.Match[str]) -> Fraction | None:
-    """Return the exact value of a match of PATTERN; None if its digits show no period."""
+    """Return the exact value of a match of PATTERN.
+
+    Return None if its digits show no period.
+    """
     whole = _NO_DIGIT.sub("", match["r_int"]) or "0"
     fixed = match["r_fix"]
     period = match["r_line"] or match["r_line1"] or match["r_paren"]
@@ -45,7 +48,10 @@ def value(match: re.Match[str]) -> Fraction | None:
 
 
 def _seen_period(digits: str) -> tuple[str, str] | None:
-    """Split `digits` into the part before the period and the shortest final period, or None."""
+    """Split `digits` into what precedes the period, and the period.
+
+    The period is the shortest final one. Return None if there is none.
+    """
     for length in range(1, len(digits) // 2 + 1):
         period = digits[-length:]
         times = 1

@@ -13,7 +13,10 @@ _CONGRUENT = re.compile(r"\A[^=]*?(?:\\equiv(?![A-Za-z])|(?<!=)=)\s*")
 
 
 class Residue(NamedTuple):
-    """A value modulo `modulus`; `operation` is True for a remainder of a division, 12 mod 7."""
+    """A value modulo `modulus`.
+
+    `operation` is True for a remainder of a division, 12 mod 7.
+    """
 
     value: str
     modulus: str

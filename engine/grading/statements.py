@@ -78,8 +78,9 @@ def stated(tail: str, finished: bool) -> str:
 
 
 def _sentence(text: str) -> tuple[str, bool]:
-    """Return the rest of the sentence that `text` begins with, and True if it ends there.
+    """Return the rest of the first sentence of `text`.
 
+    The second value is True if `text` ends there.
     A displayed formula is whole.
     """
     for opening, closing in _DISPLAY:
@@ -123,7 +124,10 @@ def _leading_prose(sentence: str) -> str:
 
 
 def last_sentence(tail: str) -> str:
-    """Return the only number of the last sentence (of its part after the last "="), or ""."""
+    """Return the only number of the last sentence, or "".
+
+    If the sentence has "=", only the part after the last one counts.
+    """
     lines = tail.strip().splitlines()
     if not lines:
         return ""

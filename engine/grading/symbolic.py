@@ -68,7 +68,10 @@ _row = threading.local()
 
 @contextmanager
 def one_row() -> Iterator[RowBudget]:
-    """Let all questions inside share ROW_SECONDS; later ones are answered with False."""
+    """Let all questions inside share ROW_SECONDS.
+
+    Later ones are answered with False.
+    """
     _row.now = row = RowBudget()
     try:
         yield row
@@ -85,7 +88,10 @@ def equal(answer: str, gold: str) -> bool:
 
 
 def rounds_to(formula: str, decimal: str) -> bool:
-    """Return True if the irrational value of `formula` is `decimal` to six decimals."""
+    """Return True if `decimal` is the irrational value of `formula`.
+
+    Six decimals count.
+    """
     return _verdict("rounds_to", formula, decimal)
 
 
@@ -95,7 +101,10 @@ def same_equation(answer: tuple[str, str], gold: tuple[str, str]) -> bool:
 
 
 def same_region(answer: tuple[Any, ...], gold: tuple[Any, ...]) -> bool:
-    """Return True if two unions of intersections of `intervals.Piece` are the same set."""
+    """Return True if two unions of intersections are the same set.
+
+    Their members are `intervals.Piece`.
+    """
     return _verdict("same_region", answer, gold)
 
 
@@ -119,7 +128,10 @@ def _decided(question: str, answer: Any, gold: Any) -> bool:
 
 
 class _Child:
-    """The process that answers; `owner` shows a forked copy that the child belongs to its parent."""
+    """The process that answers.
+
+    `owner` shows a forked copy that the child belongs to its parent.
+    """
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -182,7 +194,10 @@ _child: _Child | None = None
 
 
 def _forget() -> None:
-    """Drop the child and the lock in a forked copy: they belong to the parent process."""
+    """Drop the child and the lock in a forked copy.
+
+    They belong to the parent process.
+    """
     global _LOCK, _child
     _LOCK = threading.Lock()
     _child = None
@@ -239,7 +254,10 @@ def _started() -> _Child:
 
 
 def _identity() -> str:
-    """Return the file of this module and the interpreter: the same in a child and its owner."""
+    """Return the file of this module and the interpreter.
+
+    They are the same in a child and its owner.
+    """
     return json.dumps([str(Path(__file__).resolve()), sys.version])
 
 
@@ -285,7 +303,10 @@ def _out_of_time(*_: object) -> None:
 
 
 def _bounded(seconds: float, compare: Callable[[Any, Any], bool], answer: Any, gold: Any) -> bool | None:
-    """Return the verdict; None if it took `seconds`, too much memory or too deep a stack."""
+    """Return the verdict.
+
+    Return None if it took `seconds`, too much memory or too deep a stack.
+    """
     try:
         signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
         return compare(answer, gold)

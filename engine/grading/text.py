@@ -66,8 +66,9 @@ MULTIPLIERS = {
 
 
 def clean(text: str) -> str:
-    r"""Return `text` with plain characters and without markup, delimiters or spacing.
+    r"""Return `text` in plain characters, without markup and spacing.
 
+    Delimiters are removed too.
     Units become `\unit{...}`.
     """
     text = plain(text)
@@ -94,7 +95,10 @@ def without_units(text: str) -> str:
 
 
 def last_unit(text: str) -> tuple[str, str]:
-    r"""Return `text` without the `\unit{...}` at its end, and their content ("" without any)."""
+    r"""Split `text` from the `\unit{...}` at its end.
+
+    The second value is their content, "" without any.
+    """
     units: list[str] = []
     while found := _LAST_UNIT.search(text):
         units.insert(0, found[1].strip())
@@ -148,7 +152,10 @@ def _degrees(text: str) -> str:
 
 
 def _texts(text: str) -> str:
-    r"""Write `\text{...}` as a unit after a value, as a function's name, or as plain words."""
+    r"""Write `\text{...}` as a unit, a function's name, or plain words.
+
+    It is a unit after a value.
+    """
     if "\\" not in text:
         return text
     out: list[str] = []

@@ -159,7 +159,10 @@ def _named(name: str, spelling: str) -> UnitFactor | None:
 
 
 def _joined(powers: list[tuple[UnitFactor, int]]) -> UnitFactor:
-    """Return the product; "$ 5 dollars" and "degrees Celsius" name one unit twice."""
+    """Return the product.
+
+    "$ 5 dollars" and "degrees Celsius" name one unit twice.
+    """
     if len(powers) == 2 and powers[0][1] == powers[1][1] == 1:
         first, second = powers[0][0], powers[1][0]
         if first.bases == second.bases or first == DEGREE:
@@ -176,8 +179,9 @@ def conflict(left: UnitFactor | None, right: UnitFactor | None) -> bool:
 
 
 def ratio(left: UnitFactor | None, right: UnitFactor | None) -> tuple[Fraction, int]:
-    """Return how many of `right` equal one `left`: a fraction and a power of π.
+    """Return how many of `right` equal one `left`.
 
+    The result is a fraction and a power of π.
     It is (1, 0) unless both are stated.
     """
     if left is None or right is None:

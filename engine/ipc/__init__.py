@@ -1,1 +1,4 @@
-"""Communication and life cycle of a run's processes: channels, outbox, orders, pid files."""
+"""Communication and life cycle of a run's processes.
+
+It holds channels, outbox, orders and pid files.
+"""

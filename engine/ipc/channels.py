@@ -22,11 +22,17 @@ _END = b""
 
 
 class ChannelClosed(Exception):
-    """Raised if the peer has closed its end, or this process was asked to stop."""
+    """Raised if the peer closed its end, or a stop was requested.
+
+    The stop is one of this process.
+    """
 
 
 class Sender(Generic[T]):
-    """The writing end of a channel. `put` never blocks: a feeder thread writes to the pipe."""
+    """The writing end of a channel.
+
+    `put` never blocks: a feeder thread writes to the pipe.
+    """
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -45,7 +51,10 @@ class Sender(Generic[T]):
         self._waiting.put(bytes(ForkingPickler.dumps(item)))
 
     def close(self, timeout: float | None = 0.0) -> None:
-        """Close the channel after the queued items; wait at most `timeout` seconds (None: no limit)."""
+        """Close the channel after the queued items.
+
+        Wait at most `timeout` seconds (None: no limit).
+        """
         self._waiting.put(_END)
         self._feeder.join(timeout)
 

@@ -62,7 +62,10 @@ class TrainerChild:
         self._outbox.put(record)
 
     def report_fault(self, line: str) -> None:
-        """Send the error that ends this process, and all records before it. Nothing can be sent after it."""
+        """Send the error that ends this process, and all records before it.
+
+        Nothing can be sent after it.
+        """
         self._outbox.put(Fault(line))
         self._outbox.close(FLUSH_SECONDS)
 
@@ -109,13 +112,19 @@ class WorkerChild:
         return True
 
     def connect(self, jobs: Connection[Any, Any], results: Connection[Any, Any]) -> None:
-        """Provide the channels to a new trainer; `await_trainer` returns when they are there."""
+        """Provide the channels to a new trainer.
+
+        `await_trainer` returns when they are there.
+        """
         with self._changed:
             self._next = (jobs, results)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End every wait: the channels then raise ChannelClosed, and `await_trainer` returns False."""
+        """End every wait.
+
+        The channels then raise ChannelClosed, and `await_trainer` returns False.
+        """
         with self._changed:
             if not self._stop:
                 self._stop = True
@@ -181,7 +190,10 @@ def run_worker(
 
 
 def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
-    """Set up session, pid file, log and signals; return a connection that is readable after SIGTERM."""
+    """Set up session, pid file, log and signals.
+
+    Return a connection that is readable after SIGTERM.
+    """
     os.setsid()
     log = open_log(folder.logs / f"{role}.log")
     os.dup2(log, 1)
@@ -214,7 +226,10 @@ def open_log(log: Path) -> int:
 
 
 def _make_descriptors_private() -> None:
-    """Make descriptors non-inheritable: a grandchild that held these pipes would hide this process's exit."""
+    """Make descriptors non-inheritable.
+
+    A grandchild that held these pipes would hide this process's exit.
+    """
     for path in Path("/proc/self/fd").iterdir():
         # The descriptor of the listing itself is already closed.
         if int(path.name) > 2 and path.exists():
@@ -229,7 +244,10 @@ def _listen(
     acknowledge: Callable[[int], None],
     orphaned: Callable[[], None],
 ) -> None:
-    """Start the thread that executes orders until the supervisor exits. SIGTERM counts as `leave`."""
+    """Start the thread that executes orders until the supervisor exits.
+
+    SIGTERM counts as `leave`.
+    """
     parent = parent_process()
     assert parent is not None, "an engine process must be started by its supervisor"
 
@@ -262,7 +280,10 @@ def _listen(
 
 
 def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:
-    """Call the main function and return its status. An exception is reported, logged and ends the process."""
+    """Call the main function and return its status.
+
+    An exception is reported, logged and ends the process.
+    """
     module, _, function = main.partition(":")
     try:
         status: int = getattr(import_module(module), function)(folder, child) or 0
@@ -276,8 +297,9 @@ def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbo
 
 
 def _end(status: int) -> NoReturn:
-    """Run the exit functions, flush the output and exit at once. Nothing can be sent after it.
+    """Run the exit functions, flush the output and exit at once.
 
+    Nothing can be sent after it.
     The exit functions remove temporary folders and semaphores. The flush writes what C libraries have
     printed. A normal interpreter exit would then free CUDA graphs and libraries one by one, and hold the GPU
     for another 4 s.

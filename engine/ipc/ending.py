@@ -27,12 +27,15 @@ POLL_SECONDS = 0.02
 
 
 def processes_of(folder: RunFolder) -> set[Process]:
-    """Return the living processes of the run, without Python's resource trackers."""
+    """Return the run's living processes, without resource trackers.
+
+    The trackers are Python's.
+    """
     return {one for one in _with_descendants(_known(folder)) if not is_tracker(one.pid)}
 
 
 def end_processes(folder: RunFolder) -> set[Process]:
-    """End the run's processes, then remove its weights in shared memory and its socket.
+    """End the run's processes, then remove its shared weights and socket.
 
     Returns: the processes that are still alive after END_SECONDS; normally an empty set.
     Raises: PermissionError if a process belongs to another user.
@@ -53,7 +56,10 @@ def end_processes(folder: RunFolder) -> set[Process]:
 
 
 def _signal(folder: RunFolder, living: Iterable[Process], *, spare_trackers: bool) -> None:
-    """Kill the processes, the supervisor first so that it restarts nothing. Only wake up spared trackers."""
+    """Kill the processes, the supervisor first so that it restarts nothing.
+
+    Only wake up spared trackers.
+    """
     supervisor = holder(lock_path(folder))
     if supervisor is not None:
         supervisor.kill()
@@ -65,7 +71,7 @@ def _signal(folder: RunFolder, living: Iterable[Process], *, spare_trackers: boo
 
 
 def _known(folder: RunFolder) -> set[Process]:
-    """Return the living processes that hold the run's pid files or have its mark."""
+    """Return the living processes with the run's pid files or its mark."""
     paths = [lock_path(folder), *(pid_path(folder, role) for role in ROLES)]
     held = {process for path in paths if (process := holder(path)) is not None}
     return held | {Process.of(pid) for role in ROLES for pid in marked(folder, role)}

@@ -19,7 +19,10 @@ def fault_line(error: BaseException) -> str:
 
 
 def last_error(text: str) -> str:
-    """Return the error of the last traceback in `text`, else its last line; empty for an empty text."""
+    """Return the error of the last traceback in `text`, else its last line.
+
+    The result is empty for an empty text.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -31,7 +34,10 @@ def last_error(text: str) -> str:
 
 
 def written_since(log: Path, start: int) -> str:
-    """Return the text of a log from byte `start`, at most the last TAIL_BYTES; empty if it is unreadable."""
+    """Return the text of a log from byte `start`, at most the last TAIL_BYTES.
+
+    The result is empty if it is unreadable.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))

@@ -1,4 +1,6 @@
-"""A log of bounded size, in three parts: the start, the previous part, the newest part.
+"""A log of bounded size, in three parts.
+
+They are the start, the previous part and the newest part.
 
     trainer.first.log      the first PART_BYTES: versions, devices, warnings of the start
     trainer.previous.log   the PART_BYTES before those in trainer.log
@@ -29,7 +31,10 @@ _FIRST, _PREVIOUS = ".first.log", ".previous.log"
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A position in a log: bytes in its newest part, and inode and mtime of the part before it."""
+    """A position in a log.
+
+    It is the bytes in the newest part, and inode and mtime of the part before it.
+    """
 
     size: int
     before: tuple[int, int]
@@ -46,8 +51,9 @@ def part_before(log: Path) -> Path | None:
 
 
 def rotate(log: Path, most: int = PART_BYTES) -> bool:
-    """Move the content of `log` to its parts if it exceeds `most` bytes; return True if it did.
+    """Move the content of `log` to its parts if it exceeds `most` bytes.
 
+    Return True if it did.
     Raises: OSError if the parts cannot be written; the log is then unchanged.
     """
     if not log.is_file() or log.stat().st_size <= most:
@@ -79,7 +85,10 @@ def mark(log: Path) -> LogPosition:
 
 
 def written_after(log: Path, begin: LogPosition) -> str:
-    """Return the end of the text written to `log` after `begin`, even if the log was cut since."""
+    """Return the end of the text written to `log` after `begin`.
+
+    It is found even if the log was cut since.
+    """
     if _identity(log) == begin.before:
         return written_since(log, begin.size)
     before = part_before(log)
@@ -91,7 +100,10 @@ def _part(log: Path, ending: str) -> Path:
 
 
 def _identity(log: Path) -> tuple[int, int]:
-    """Return inode and mtime (ns) of the part before the newest; zeros if it does not exist."""
+    """Return inode and mtime (ns) of the part before the newest.
+
+    The result is zeros if it does not exist.
+    """
     before = part_before(log)
     if before is None:
         return 0, 0
@@ -114,7 +126,10 @@ def _becoming(part: Path) -> Iterator[BinaryIO]:
 
 
 def _copy(source: int, target: BinaryIO, start: int, end: int = sys.maxsize) -> int:
-    """Append bytes `start` to `end` (or end of file) of `source` to `target`; return the end offset."""
+    """Append bytes `start` to `end` (or end of file) of `source` to `target`.
+
+    Return the end offset.
+    """
     while content := os.pread(source, min(COPY_BYTES, end - start), start):
         target.write(content)
         start += len(content)

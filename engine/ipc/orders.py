@@ -1,4 +1,6 @@
-"""Messages between a supervisor and its children, over one connection each.
+"""Messages between a supervisor and its children.
+
+Each child has one connection.
 
     supervisor ── Order, Acknowledged, NewChannels ─▶ child
     supervisor ◀─ batches of records and notices ─ child
@@ -32,19 +34,25 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """Reports that the first `records` records of this child are in the journal."""
+    """Reports that this child's first `records` records are journaled."""
 
     records: int
 
 
 @dataclass(frozen=True, slots=True)
 class NewChannels:
-    """Announces new channels to the other child: two file descriptors follow, for reading and for writing."""
+    """Announces new channels to the other child.
+
+    Two file descriptors follow, for reading and for writing.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Requests an immediate write to the journal, because the child waits for its acknowledgement."""
+    """Requests an immediate write to the journal.
+
+    The child waits for its acknowledgement.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,18 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Reports that no remaining step trains, so the worker may use the trainer's GPUs."""
+    """Reports that no remaining step trains.
+
+    The worker may use the trainer's GPUs.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Reports that the trainer stops, saves and exits; it needs no further results from the worker."""
+    """Reports that the trainer stops, saves and exits.
+
+    It needs no further results from the worker.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Send an engine process's records to the journal, and keep them until acknowledged.
+"""Send records to the journal, and keep them until acknowledged.
 
 A checkpoint or marker must never be ahead of the journal, or a resumed run would have gaps in its record. So
 `settle` returns only when every record is safe: in the journal or, if the supervisor has died, in a spool
@@ -53,7 +53,10 @@ class Outbox:
         self._thread.start()
 
     def put(self, item: Record | Notice) -> None:
-        """Queue `item`; block while CAPACITY records are unacknowledged (for example on a full disk)."""
+        """Queue `item`.
+
+        Block while CAPACITY records are unacknowledged (for example on a full disk).
+        """
         with self._changed:
             if isinstance(item, (Event, Scalar, Example, RunRow)):
                 self._changed.wait_for(lambda: len(self._kept) < CAPACITY or self._orphaned)
@@ -65,8 +68,9 @@ class Outbox:
             self._changed.notify_all()
 
     def settle(self, timeout: float | None = None) -> None:
-        """Wait until every record put so far is in the journal, or in the spool if the supervisor has died.
+        """Wait until every record put so far is safe.
 
+        It is then in the journal, or in the spool if the supervisor has died.
         Args:
             timeout: longest wait in seconds; None for no limit.
         """
@@ -97,7 +101,10 @@ class Outbox:
             self._changed.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Call `settle`, then send what is left; each step takes at most `timeout` seconds."""
+        """Call `settle`, then send what is left.
+
+        Each step takes at most `timeout` seconds.
+        """
         self.settle(timeout)
         with self._changed:
             self._closing = True
@@ -113,7 +120,10 @@ class Outbox:
                 return
 
     def _next_batch(self) -> FromChild:
-        """Wait for a batch to send; empty if the outbox is closed and has nothing left."""
+        """Wait for a batch to send.
+
+        The result is empty if the outbox is closed and has nothing left.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._unsent or self._closing or self._orphaned)
             deadline = time.monotonic() + LINGER_SECONDS
@@ -131,7 +141,10 @@ class Outbox:
 
 
 def spool_folder(folder: RunFolder) -> Path:
-    """Return the folder in which a run's orphaned processes leave unacknowledged records."""
+    """Return the folder of records that orphaned processes left.
+
+    They are the unacknowledged ones.
+    """
     return folder.path / "unacknowledged"
 
 

@@ -63,13 +63,19 @@ def hold(path: Path) -> int:
 
 
 def holder(path: Path) -> Process | None:
-    """Return the living process that holds `path`; None if it is free or its identity is not yet written."""
+    """Return the living process that holds `path`.
+
+    Return None if it is free or its identity is not yet written.
+    """
     process = recorded(path) if is_locked(path) else None
     return process if process is not None and process.is_alive else None
 
 
 def recorded(path: Path) -> Process | None:
-    """Return the process that last held `path`, alive or not; None if the file does not name one."""
+    """Return the process that last held `path`, alive or not.
+
+    Return None if the file does not name one.
+    """
     try:
         words = path.read_bytes().split()
     except FileNotFoundError:

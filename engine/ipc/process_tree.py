@@ -1,5 +1,6 @@
-"""Find every process that an engine process started, by a mark in its environment.
+"""Find the processes that an engine process started, by their mark.
 
+The mark is in their environment.
 Each engine process and its descendants carry the mark. Process groups and parents do not find all of them:
 libraries start processes in new groups and sessions, and orphans lose their parent.
 """
@@ -19,13 +20,19 @@ ROUNDS = 10
 
 
 def marks(folder: RunFolder, role: str) -> dict[str, str]:
-    """Return the environment variables of the process with `role`, which its descendants inherit."""
+    """Return the environment variables that mark `role`'s descendants.
+
+    They inherit them.
+    """
     # vLLM names its processes with setproctitle, which overwrites the environment in /proc without SPT_NOENV.
     return {VARIABLE: _mark(folder, role), "SPT_NOENV": "1"}
 
 
 def kill_marked(folder: RunFolder, role: str) -> None:
-    """Send SIGKILL to every process of `role` in the run, and last to this process if it is one of them."""
+    """Send SIGKILL to every process of `role` in the run.
+
+    This process is the last, if it is one of them.
+    """
     for _ in range(ROUNDS):
         found = list(marked(folder, role))
         for pid in found:
@@ -38,8 +45,9 @@ def kill_marked(folder: RunFolder, role: str) -> None:
 
 
 def marked(folder: RunFolder, role: str) -> Iterator[int]:
-    """Yield the pids of the living processes of `role` in the run, except Python's resource trackers.
+    """Yield the pids of the living processes of `role` in the run.
 
+    Python's resource trackers are left out.
     A tracker exits by itself after the last process that it serves, and removes that process's shared memory.
     """
     wanted = f"{VARIABLE}={_mark(folder, role)}".encode()

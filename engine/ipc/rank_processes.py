@@ -1,4 +1,4 @@
-"""Processes of the trainer's ranks 1 and up, which run one stage together with rank 0.
+"""Processes of ranks 1 and up, which run a stage with rank 0.
 
 The trainer process is rank 0, and the others exit with it. `torch.multiprocessing` starts them. torchrun
 would start rank 0 too and restart ranks by itself. Here rank 0 holds the connections to supervisor and
@@ -56,7 +56,7 @@ class RankArguments:
     rendezvous: Path
 
     def error_file(self, rank: int) -> Path:
-        """Return the file in which a follower rank leaves the traceback that ended it."""
+        """Return the file for the traceback that ended a follower rank."""
         return self.rendezvous.with_name(f"rank_{rank}.error")
 
     def join(self, rank: int) -> None:
@@ -74,8 +74,9 @@ class RankArguments:
 
 
 def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> None:
-    """Run the context's stage on the number of ranks in its profile, with this process as rank 0.
+    """Run the context's stage on all ranks of its profile.
 
+    This process is rank 0.
     Args:
         report: receives the one-line error of a follower rank, before this process exits because of it.
     """
@@ -119,7 +120,10 @@ class FollowerProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the ranks if the stage ended on all of them; kill them if it raised an error here."""
+        """Wait for the ranks if the stage ended on all of them.
+
+        Kill them if it raised an error here.
+        """
         if kind is None or issubclass(kind, (StopRequested, StageFailed)):
             ranks.leave()
             self._finished.set()
@@ -141,7 +145,10 @@ class FollowerProcesses:
         part.rendezvous.unlink(missing_ok=True)
 
     def _exit_with_any_rank(self) -> None:
-        """Exit this process at once if a rank dies, because all others would wait for it forever."""
+        """Exit this process at once if a rank dies.
+
+        All others would wait for that rank forever.
+        """
         living: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(self._processes, 1)}
         while living:
             for sentinel in wait(list(living)):
@@ -155,13 +162,19 @@ class FollowerProcesses:
                     os._exit(1)
 
     def _error_of(self, rank: int) -> str:
-        """Return the one-line error that ended a follower rank; empty if it was not a Python exception."""
+        """Return the one-line error that ended a follower rank.
+
+        The result is empty if it was not a Python exception.
+        """
         path = self._part.error_file(rank)
         return last_error(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
 
 
 def run_follower(place: int, part: RankArguments) -> None:
-    """Run a follower rank. `place` counts the launched processes from 0, so the rank is `place + 1`."""
+    """Run a follower rank.
+
+    `place` counts the launched processes from 0, so the rank is `place + 1`.
+    """
     faulthandler.enable()
     end_with_parent()
     with ExitStack() as on_exit:
@@ -176,8 +189,9 @@ def run_follower(place: int, part: RankArguments) -> None:
 def write_error(
     path: Path, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """Write the error that ends a `with` block to the log, and to `path` for rank 0.
+    """Write the error that ends a `with` block to log and `path`.
 
+    Rank 0 reads `path`.
     PyTorch's launcher stores it too, but as a pickle.
     """
     if error is not None:
@@ -187,7 +201,10 @@ def write_error(
 
 
 def end_with_parent() -> None:
-    """Exit this process as soon as its parent has exited, even while it waits for other ranks."""
+    """Exit this process as soon as its parent has exited.
+
+    It exits even while it waits for other ranks.
+    """
     parent = parent_process()
     assert parent is not None, "a follower rank must be started by another process"
 

@@ -1,4 +1,4 @@
-"""Run one stage on several ranks: rank 0 communicates, the other ranks follow.
+"""Run one stage on several ranks; only rank 0 communicates.
 
     supervisor, worker, journal ◀─▶ rank 0 ── broadcast: save, stop, go, results ─▶ ranks 1, 2, …
 
@@ -21,7 +21,10 @@ BroadcastResults = list[WorkerResult] | None
 
 
 def with_leading_proxies(context: Context) -> Context:
-    """Return `context` for rank 0: its control and generation broadcast what they receive."""
+    """Return `context` for rank 0, with broadcasting proxies.
+
+    Control and generation broadcast what they receive.
+    """
     generation = LeadingGeneration(context.generation) if context.generation is not None else None
     return replace(context, control=LeadingControl(context.control), generation=generation)
 
@@ -31,7 +34,10 @@ def discard(record: Record) -> None:
 
 
 class LeadingControl:
-    """The control of rank 0: follows `own` and broadcasts whether to save, stop or continue."""
+    """The control of rank 0, which broadcasts the decisions of `own`.
+
+    They are to save, to stop or to continue.
+    """
 
     def __init__(self, own: Control) -> None:
         self._own = own
@@ -67,7 +73,7 @@ class LeadingControl:
 
 
 class FollowingControl:
-    """The control of a follower rank: repeats at each boundary what rank 0 does there."""
+    """The control of a follower rank: repeats the decisions of rank 0."""
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
         while (word := broadcast("")) == "save":
@@ -87,7 +93,7 @@ class FollowingControl:
 
 
 class LeadingGeneration:
-    """The worker connection of rank 0: broadcasts every result that it receives."""
+    """The worker connection of rank 0: broadcasts every result."""
 
     def __init__(self, own: Generation) -> None:
         self._own = own
@@ -109,7 +115,10 @@ class LeadingGeneration:
 
 
 class FollowingGeneration:
-    """The worker connection of a follower rank: receives the results that rank 0 broadcasts."""
+    """The worker connection of a follower rank.
+
+    It receives the results that rank 0 broadcasts.
+    """
 
     def submit(self, job: Work) -> None:
         return None

@@ -1,4 +1,4 @@
-"""The trainer's handling of pause, resume, checkpoint and stop, at step boundaries only.
+"""Handle pause, resume, checkpoint and stop between steps.
 
 Orders arrive on the listener thread; `boundary` runs on the trainer's thread. The supervisor's death counts
 as a stop.
@@ -35,7 +35,10 @@ class StepControl:
         self._set(stop=True)
 
     def leave(self) -> None:
-        """End the run at the next boundary and write no further checkpoint; the newest one remains."""
+        """End the run at the next boundary and write no further checkpoint.
+
+        The newest one remains.
+        """
         with self._changed:
             self._saves = False
             self._set(stop=True)
@@ -52,7 +55,10 @@ class StepControl:
             self._set(pause=False)
 
     def checkpoint(self) -> None:
-        """Write a checkpoint at the next boundary that can save, even while paused."""
+        """Write a checkpoint at the next boundary that can save.
+
+        A paused run writes it too.
+        """
         self._set(checkpoint=True)
 
     def save_soon(self) -> None:

@@ -52,8 +52,9 @@ class WorkerClient:
                 _send(self._jobs, job)
 
     def poll(self, timeout: float) -> list[WorkerResult]:
-        """Wait at most `timeout` seconds for results; return those that have arrived.
+        """Wait at most `timeout` seconds for results.
 
+        Return those that have arrived.
         Raises: StopRequested on a second wait after `end`.
         """
         deadline = time.monotonic() + timeout
@@ -71,7 +72,10 @@ class WorkerClient:
         return found
 
     def connect(self, results: Connection[Any, Any], jobs: Connection[Any, Any]) -> None:
-        """Switch to a new worker and send it every unfinished job, in order of job id."""
+        """Switch to a new worker and send it every unfinished job.
+
+        The jobs are sent in order of job id.
+        """
         with self._lock:
             if self._jobs is not None:
                 self._jobs.close()

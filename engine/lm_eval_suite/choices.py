@@ -44,7 +44,10 @@ class Choices:
         return None if np.isnan(values).any() else int(values.argmax())
 
     def right(self, sample: LoggedSample) -> list[int]:
-        """Return the numbers of the right choices; empty if the task's target names none of them."""
+        """Return the numbers of the right choices.
+
+        The result is empty if the task's target names none of them.
+        """
         gold = sample.get("gold", sample.get("target"))
         named = gold if isinstance(gold, (list, tuple)) else [gold]
         found = [self._number(each) for each in named]
@@ -72,7 +75,10 @@ def choices_of(sample: LoggedSample) -> Choices | None:
 
 
 def arguments_of(sample: LoggedSample) -> list[tuple[Any, ...]]:
-    """Return the arguments of each request, which lm-eval keeps as tuples or as mappings."""
+    """Return the arguments of each request.
+
+    lm-eval keeps them as tuples or as mappings.
+    """
     arguments = sample["arguments"]
     listed: Sequence[Any] = list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)
     return [tuple(each.values()) if isinstance(each, Mapping) else tuple(each) for each in listed]

@@ -63,8 +63,9 @@ class TaskFailed(JobRefused):
 
 
 def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Example]:
-    """Yield the rows of `task` with `model`, an engine.lm_eval_suite.model.GeneratorModel.
+    """Yield the rows of `task` with `model`.
 
+    `model` is an `engine.lm_eval_suite.model.GeneratorModel`.
     Raises: TaskFailed with the reason. Raises: torch.AcceleratorError if the GPU fails: this process can then
         not use the GPU again, and another one must repeat the task.
     """
@@ -167,8 +168,9 @@ def _configure(leaf: Any, task: SuiteTask) -> None:
 
 @lru_cache(2)
 def _task_manager(data: str, usual: bool) -> tuple[Any, TemporaryDirectory[str] | None]:
-    """Return lm-eval's registry of tasks, with the rows under `data` in place of the hub's.
+    """Return lm-eval's registry of tasks over the rows under `data`.
 
+    They replace the hub's rows.
     Empty `data` means the hub. For `usual` tasks only their own definitions are read, because reading all
     tasks takes ten seconds. The registry reads its files again when a task is loaded, so the folder must live
     as long as the registry.
@@ -195,7 +197,10 @@ def _documents(sizes: dict[str, int], total: int) -> dict[str, range]:
 
 
 def _spread(total: int, sizes: Sequence[int]) -> list[int]:
-    """Distribute `total` documents over leaves of these sizes as evenly as possible."""
+    """Distribute `total` documents over leaves as evenly as possible.
+
+    The leaves have these sizes.
+    """
     kept = [0] * len(sizes)
     while sum(kept) < min(total, sum(sizes)):
         for place, size in enumerate(sizes):

@@ -98,8 +98,9 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return not string.startswith(self.tokenizer.decode([self.prefix_token_id]))
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return the log-prob of each continuation after its context, and whether it is the likeliest.
+        """Return each continuation's log-prob, and whether it is the likeliest.
 
+        The log-prob is given the context.
         lm-eval separates context and continuation.
         """
         found: list[tuple[float, bool]] = []
@@ -113,7 +114,10 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return found
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Tokenise in bulk the texts that lm-eval needs to separate `pairs` of context and continuation."""
+        """Tokenise in bulk the texts that separate context and continuation.
+
+        lm-eval needs them for `pairs`.
+        """
         texts = {context + continuation for context, continuation in pairs if context}
         texts |= {context.rstrip() for context, _ in pairs}
         self._encoded = {}
@@ -163,7 +167,7 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return answers
 
     def _loglikelihood_tokens(self, requests: Sequence[EncodedPair], **_: Any) -> list[tuple[float, bool]]:
-        """Return the log-prob of each continuation, and whether it is the likeliest.
+        """Return each continuation's log-prob, and whether it is likeliest.
 
         Texts that are too long lose their start.
         """
@@ -185,8 +189,9 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self._between()
 
     def asked(self, context: str, continuation: str = "") -> tuple[str, int]:
-        """Return the rest of a request's context, and how many tokens its start lost.
+        """Return the rest of a request's context after the cut.
 
+        The second value is the number of tokens that its start lost.
         0 means that the whole context was used.
         """
         lost = self._lost.get((context, continuation), 0)
@@ -230,7 +235,10 @@ def _by_sampling(settings: Sequence[Mapping[str, Any]]) -> dict[Sampling, list[i
 
 
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
-    """Convert lm-eval's `generation_kwargs`; greedy unless they request sampling."""
+    """Convert lm-eval's `generation_kwargs`.
+
+    The result is greedy unless they request sampling.
+    """
     stop = settings.get("until") or ()
     temperature = float(settings.get("temperature") or 0.0)
     return Sampling(

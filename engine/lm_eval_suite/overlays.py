@@ -39,7 +39,10 @@ FEW_SHOT_SPLITS = {"arc_challenge": "validation"}
 
 @dataclass(frozen=True, slots=True)
 class LeafTask:
-    """A leaf task, its definition within lm-eval's tasks, and the folder of its rows."""
+    """A leaf task, its definition and the folder of its rows.
+
+    The definition is a path within lm-eval's tasks.
+    """
 
     task: str
     definition: str
@@ -47,8 +50,9 @@ class LeafTask:
 
 
 def write_overlays(data: Path, folder: Path) -> list[str]:
-    """Write an overlay into `folder` for every leaf task that has rows under `data`.
+    """Write an overlay for every leaf task with rows under `data`.
 
+    The overlays are written into `folder`.
     Returns: the tasks' names.
     """
     folder.mkdir(parents=True, exist_ok=True)

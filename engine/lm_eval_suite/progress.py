@@ -41,7 +41,7 @@ class DocumentCounter:
             del self._open[document]
 
     def report(self) -> None:
-        """Report the task's progress, if it changed and the last report is old enough."""
+        """Report the task's progress if it changed and a report is due."""
         done = len(self._known) - len(self._open)
         if done != self._reported and self._clock() >= self._due:
             self._reported, self._due = done, self._clock() + REPORT_SECONDS

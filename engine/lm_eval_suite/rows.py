@@ -61,7 +61,10 @@ class RowOrigin:
 
 @dataclass(frozen=True, slots=True)
 class LeafMeasures:
-    """The usable measures of a leaf task: the task's own first one, and those that have shares."""
+    """The usable measures of a leaf task.
+
+    They are the task's own first one, and those that have shares.
+    """
 
     names: frozenset[str]
     first: str
@@ -119,7 +122,10 @@ def _is_between(value: Any) -> bool:
 
 
 def _measures(sample: LoggedSample) -> list[tuple[str, Any]]:
-    """Return names and values; the filter follows the name if the task has several."""
+    """Return names and values.
+
+    The filter follows the name if the task has several.
+    """
     filtered = sample.get("filter", _UNFILTERED)
     behind = "" if filtered == _UNFILTERED else f"/{filtered}"
     return [
@@ -277,7 +283,7 @@ def _is_cut(answer: Generated | None) -> bool:
 
 
 def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
-    """Return the gold answer of a task with a stock scorer that misreads boxed answers.
+    """Return the gold answer for a stock scorer that misreads boxes.
 
     Other tasks give None.
     """
@@ -289,7 +295,10 @@ def _math_answer(leaf: str, doc: Mapping[str, Any]) -> str | None:
 
 
 def _prompt(sample: LoggedSample, asked: Asked) -> tuple[str, int]:
-    """Return the prompt after the cut, and the largest number of tokens that a request lost."""
+    """Return the prompt after the cut.
+
+    The second value is the largest number of tokens that a request lost.
+    """
     requests = arguments_of(sample)
     pairs = [
         (str(each[0]), each[1] if len(each) > 1 and isinstance(each[1], str) else "") for each in requests

@@ -65,7 +65,10 @@ def unfinished(context: Context, every: Sequence[ArmTask]) -> list[ArmTask]:
 
 
 def run(context: Context, collector: PendingJobs, work: Sequence[ArmTask]) -> list[Failure]:
-    """Send every unit to the worker and record each result; return the units that failed."""
+    """Send every unit to the worker and record each result.
+
+    Return the units that failed.
+    """
     failures: list[Failure] = []
     warned: set[str] = set()
     jobs = [SuiteJob(collector.next_job_id(), unit.weights.version, unit.weights, unit.task) for unit in work]
@@ -90,7 +93,10 @@ def run(context: Context, collector: PendingJobs, work: Sequence[ArmTask]) -> li
 def _await(
     context: Context, collector: PendingJobs, job_id: int, told: Callable[[tuple[int, int]], Event]
 ) -> None:
-    """Wait for a job, with an event at its start and for each step of its progress."""
+    """Wait for a job and report its progress.
+
+    There is an event at its start and for each step of its progress.
+    """
     last: tuple[int, int] | None = None
     while True:
         if (progress := collector.progress(job_id)) != last:
@@ -103,7 +109,7 @@ def _await(
 
 
 def _progress(unit: ArmTask, done: int, total: int, documents: tuple[int, int]) -> Event:
-    """Return the finished tasks of all, and the finished documents of the current task."""
+    """Return progress: finished tasks, and documents of the current one."""
     part = {"name": unit.task.recorded, "arm": unit.arm, "done": documents[0], "total": documents[1]}
     payload = {"done": done, "total": total, "unit": "suite tasks", "part": part}
     return Event("progress", unit.label, "eval", payload=payload)

@@ -39,13 +39,16 @@ class Tried:
 
 
 def refuse_nothing(tried: Tried) -> None:
-    """Raise StageFailed if there are tasks of this kind and none could be measured."""
+    """Raise StageFailed if all tasks of a kind failed."""
     if tried.count and len(tried.failures) == tried.count:
         raise StageFailed(f"nothing was measured: {tried.fault}")
 
 
 def judge(*kinds: Tried) -> None:
-    """Raise StageFailed if nothing of a kind could be measured, and StageIncomplete if a part could not."""
+    """Raise if tasks of a kind could not be measured.
+
+    It is StageFailed if all failed, and StageIncomplete if a part failed.
+    """
     for tried in kinds:
         refuse_nothing(tried)
     faults = [tried.fault for tried in kinds if tried.failures]

@@ -16,7 +16,7 @@ SPARE = 2
 
 
 def effective(window: int, positions: int) -> int:
-    """Return the window that a model with `positions` positions reads, in tokens.
+    """Return the tokens that a model with `positions` positions reads.
 
     It is the same for every generator.
     """

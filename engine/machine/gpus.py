@@ -1,5 +1,6 @@
-"""GPUs of this machine and their allocation: one run for each GPU, first come, first served.
+"""Allocate this machine's GPUs to runs.
 
+Each GPU has one run, first come, first served.
 Each GPU has a lock file, named after its UUID and shared by all users of the machine. A claim is inherited by
 the processes that use the GPU. So it outlives a killed supervisor until these have exited. A waiting run
 holds a ticket, and no run overtakes an earlier ticket for one of the same GPUs.
@@ -35,22 +36,34 @@ class Gpu:
 
 
 class GpuFault(OperationFailed, RuntimeError):
-    """The driver is installed, but a GPU does not respond. The message is one line with the remedy."""
+    """The driver is installed, but a GPU does not respond.
+
+    The message is one line with the remedy.
+    """
 
 
 class GpuClaim:
-    """GPUs held through their lock files. A child that receives the claim at its spawn also holds it."""
+    """GPUs held through their lock files.
+
+    A child that receives the claim at its spawn also holds it.
+    """
 
     def __init__(self, descriptors: Sequence[int]) -> None:
         self._descriptors = list(descriptors)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The descriptors of the lock files, for a process that must hold them too."""
+        """The descriptors of the lock files.
+
+        Another process may have to hold them too.
+        """
         return tuple(self._descriptors)
 
     def release(self) -> None:
-        """Release the locks. The GPUs stay claimed while a child that received the claim runs."""
+        """Release the locks.
+
+        The GPUs stay claimed while a child that received the claim runs.
+        """
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -63,8 +76,9 @@ def _inherited(duplicates: Sequence[Any]) -> GpuClaim:
 
 
 def visible_gpus() -> list[Gpu]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES allows, in PCI order; none without a driver.
+    """Return the GPUs that CUDA_VISIBLE_DEVICES allows, in PCI order.
 
+    The result is None without a driver.
     Raises: GpuFault if the driver cannot read a GPU.
     """
     import pynvml
@@ -102,7 +116,7 @@ def visible(found: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 
 def wanted(hardware: Hardware, has_worker: bool) -> list[int]:
-    """Return the sorted numbers N of every cuda:N that a run on `hardware` uses."""
+    """Return the sorted N of every cuda:N that `hardware` uses."""
     return sorted({*_of_trainer(hardware), *(_of_worker(hardware) if has_worker else ())})
 
 
@@ -112,7 +126,10 @@ def shared(hardware: Hardware) -> list[int]:
 
 
 def left_to_trainer(hardware: Hardware) -> float:
-    """Return the fraction of GPU memory for the trainer: 1, less vLLM's fraction if they share a GPU."""
+    """Return the fraction of GPU memory for the trainer.
+
+    It is 1, less vLLM's fraction if they share a GPU.
+    """
     return 1.0 - hardware.gpu_memory_fraction if shared(hardware) and hardware.generator == "vllm" else 1.0
 
 
@@ -132,7 +149,10 @@ def _range(device: str, count: int) -> range:
 
 
 class GpuQueue:
-    """This run's place in the queue for `uuids`. Without uuids, `claim` succeeds at once."""
+    """This run's place in the queue for `uuids`.
+
+    Without uuids, `claim` succeeds at once.
+    """
 
     def __init__(self, uuids: Sequence[str], root: Path = LOCKS) -> None:
         self._root = root
@@ -147,7 +167,10 @@ class GpuQueue:
             os.write(self._descriptor, "\n".join(self._uuids).encode())
 
     def claim(self) -> GpuClaim | None:
-        """Claim all wanted GPUs; return None if one is held, or an earlier run waits for one. Never block."""
+        """Claim all wanted GPUs.
+
+        Return None if one is held, or an earlier run waits for one. Never block.
+        """
         if self._must_wait():
             return None
         held: list[int] = []
@@ -184,7 +207,10 @@ def _wanted_by(ticket: Path) -> list[str]:
 
 
 def _make_shared(root: Path) -> None:
-    """Create a folder in which every user can create files but not remove those of others."""
+    """Create a folder in which every user can create files.
+
+    No user can remove those of others.
+    """
     try:
         root.mkdir()
     except FileExistsError:
@@ -193,7 +219,10 @@ def _make_shared(root: Path) -> None:
 
 
 def _open_shared(path: Path) -> int:
-    """Open a lock file that any user may have created. Read access is enough for flock."""
+    """Open a lock file that any user may have created.
+
+    Read access is enough for flock.
+    """
     while True:
         try:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""The trainer's ranks: the number of this process, and collectives between ranks.
+"""The number of this trainer rank, and collectives between ranks.
 
 With a single rank, every call is a no-op. FSDP2 sends weights and gradients over the default group (NCCL
 between GPUs). Commands and counts use a second group in host memory. Its timeout outlasts a paused run and a
@@ -28,8 +28,9 @@ _host_group: dist.ProcessGroup | None = None
 
 
 def join(rank: int, world: int, first: str, rendezvous: Path) -> None:
-    """Join `world` processes of this host as rank `rank`; wait until all have joined.
+    """Join `world` processes of this host as rank `rank`.
 
+    Wait until all have joined.
     Args:
         first: the device of rank 0; see `own_device`.
         meeting: the file through which the ranks find each other.
@@ -63,12 +64,18 @@ def world() -> int:
 
 
 def share() -> tuple[int, int]:
-    """Return this rank's share of a step's microbatches: its number, and the number of shares."""
+    """Return this rank's share of a step's microbatches.
+
+    It is a number and the number of shares.
+    """
     return rank(), world()
 
 
 def own_device(first: str) -> torch.device:
-    """Return this rank's device, given rank 0's: GPU numbers count up, and all ranks share the CPU."""
+    """Return this rank's device, given rank 0's.
+
+    GPU numbers count up, and all ranks share the CPU.
+    """
     return _device(first, rank())
 
 
@@ -88,7 +95,10 @@ def broadcast(word: T) -> T:
 
 
 def gather(part: Mapping[K, T]) -> dict[K, T]:
-    """Gather the entries of every rank's `part`; return all of them on every rank."""
+    """Gather the entries of every rank's `part`.
+
+    Return all of them on every rank.
+    """
     if world() == 1:
         return dict(part)
     parts: list[Mapping[K, T]] = [{}] * world()
@@ -105,7 +115,10 @@ def all_min(value: int) -> int:
 
 
 def reduce_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Reduce the metrics of the ranks: maximum for names that end in `/max`, sum for all others."""
+    """Reduce the metrics of the ranks.
+
+    Names that end in `/max` take the maximum, all others the sum.
+    """
     if world() == 1 or not metrics:
         return metrics
     reduced: dict[str, float] = {}
@@ -118,7 +131,10 @@ def reduce_metrics(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def by_rank_zero(write: Callable[P, object]) -> Callable[P, None]:
-    """Wrap `write` so that only rank 0 executes it, because all ranks share its effect."""
+    """Wrap `write` so that only rank 0 executes it.
+
+    All ranks share its effect.
+    """
 
     @wraps(write)
     def once(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -24,7 +24,7 @@ QUANTISED = ("quantization_config", "compression_config")
 
 
 def check_architecture(folder: ModelFolder) -> None:
-    """Check that config.json describes a causal language model that is not quantised.
+    """Check that config.json describes an unquantised causal model.
 
     Raises: FolderFault if it does not.
     """
@@ -110,7 +110,10 @@ def _entries(node: ast.stmt, name: str) -> dict[str, str]:
 
 
 def _pairs(value: ast.expr) -> list[tuple[str, str]]:
-    """Return the pairs of texts in `value` at any depth, as dictionary entries or as tuples."""
+    """Return the pairs of texts in `value` at any depth.
+
+    They are dictionary entries or tuples.
+    """
     found: list[tuple[ast.expr | None, ast.expr]] = []
     for node in ast.walk(value):
         if isinstance(node, ast.Dict):

@@ -27,8 +27,9 @@ ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, Ari
 
 
 def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
-    """Check that the template makes a prompt with the question from the profile's messages.
+    """Check that the template makes a prompt with the question.
 
+    The messages are those of the profile.
     Raises: FolderFault if it does not.
     """
     if "chat" not in {profile.preprocess.template, *profile.eval.templates}:

@@ -17,7 +17,7 @@ ADAPTER = "adapter_config.json"
 
 
 def located(source: str, revision: str = "main") -> ModelFolder | None:
-    """Return the folder of `source`: a path, or the cached snapshot of a hub name.
+    """Return the folder of `source`, a path or a cached hub name.
 
     None means that it must be downloaded.
     Raises: FolderFault if a path is not a folder; Unavailable if it is not cached and the hub may not be

@@ -45,7 +45,10 @@ def check_lengths(folder: ModelFolder, profile: Profile) -> None:
 
 
 def rope_tables(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the RoPE settings in config.json: one table, or one for each type of layer."""
+    """Yield the RoPE settings in config.json.
+
+    There is one table, or one for each type of layer.
+    """
     for field in ("rope_parameters", "rope_scaling"):
         settings = config.get(field)
         if isinstance(settings, dict):
@@ -54,7 +57,10 @@ def rope_tables(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_settings(profile: Profile, most: int, reason: str) -> None:
-    """Raise FolderFault, with fitting settings, if sequences may exceed `most`."""
+    """Raise FolderFault if sequences may exceed `most`.
+
+    The message gives settings that fit.
+    """
     longest = profile.hardware.max_model_len
     if longest <= most:
         return

@@ -71,7 +71,10 @@ class ModelFolder:
         return self.optional("tokenizer_config.json")
 
     def optional(self, name: str) -> dict[str, Any]:
-        """Return the table in JSON file `name`; empty if the folder has no such file."""
+        """Return the table in JSON file `name`.
+
+        The result is empty if the folder has no such file.
+        """
         return read_object(self.path / name) if self.has(name) else {}
 
     def count(self, field: str) -> int | None:

@@ -25,8 +25,9 @@ def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
 
 
 def foreign_tokens(folder: ModelFolder) -> set[str]:
-    """Return the tokens of roles that only this model's tokenizer has (images, sound).
+    """Return the tokens of roles that only this tokenizer has.
 
+    Images and sound are such roles.
     No chat prompt contains them.
     """
     settings = folder.tokenizer_config

@@ -20,7 +20,10 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgp
 
 
 def check_presence(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the folder holds weights under a file name that is loaded."""
+    """Raise FolderFault unless the folder holds weights to load.
+
+    They must have a file name that is loaded.
+    """
     refuse_unknown_names(sorted(found.name for found in folder.path.iterdir()), str(folder.path))
 
 
@@ -45,7 +48,7 @@ def refuse_unknown_names(names: Sequence[str], place: str) -> None:
 
 
 def check_weights(folder: ModelFolder) -> None:
-    """Raise FolderFault unless the folder's weights can be loaded completely and unchanged."""
+    """Raise FolderFault unless the weights load whole and unchanged."""
     files = _files(folder)
     tensors: dict[str, Tensor] = {}
     for file, names in files.items():
@@ -92,7 +95,7 @@ def check_head(folder: ModelFolder, tensors: dict[str, Tensor]) -> None:
 
 
 def _files(folder: ModelFolder) -> dict[str, set[str]]:
-    """Return the weight files, each with the tensors that the index expects in it."""
+    """Return the weight files with the tensors that the index expects."""
     if folder.has(INDEX):
         shards = _shards(folder)
         if folder.has(SINGLE) and SINGLE not in shards:

@@ -1,1 +1,4 @@
-"""Messages between processes: jobs, results, weight references and the control socket."""
+"""Messages between processes.
+
+They are jobs, results, weight references and the control socket's.
+"""

@@ -48,7 +48,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The supervisor's reply. `status` holds state, reason, trouble and processes ({role, pid, alive})."""
+    """The supervisor's reply.
+
+    `status` holds state, reason, trouble and processes ({role, pid, alive}).
+    """
 
     ok: bool
     message: str
@@ -82,7 +85,10 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
 
 
 def _exchanged(path: Path, request: bytes, deadline: float) -> bytes:
-    """Send `request` and return the reply line, possibly incomplete. Raises: OSError, TimeoutError."""
+    """Send `request` and return the reply line, possibly incomplete.
+
+    Raises: OSError, TimeoutError.
+    """
     with socket.socket(socket.AF_UNIX) as client, short_address(path) as address:
         while True:
             client.settimeout(_until(deadline))
@@ -104,7 +110,10 @@ def _exchanged(path: Path, request: bytes, deadline: float) -> bytes:
 
 
 def _until(deadline: float) -> float:
-    """Return the seconds that are left. Raises: TimeoutError if there are none."""
+    """Return the seconds that are left.
+
+    Raises: TimeoutError if there are none.
+    """
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -113,8 +122,9 @@ def _until(deadline: float) -> float:
 
 @contextmanager
 def short_address(path: Path) -> Iterator[str]:
-    """Return a name for `path` that fits a socket address, even if its folder is deeply nested.
+    """Return a name for `path` that fits a socket address.
 
+    Its folder may be deeply nested.
     Raises: FileNotFoundError if the folder does not exist.
     """
     descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -143,7 +153,10 @@ class ControlServer:
     """The supervisor's side of the socket. It never blocks on a client."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Bind the socket in place of one that a dead supervisor left. The caller holds the run's lock."""
+        """Bind the socket in place of one that a dead supervisor left.
+
+        The caller holds the run's lock.
+        """
         self._path = folder.socket
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -161,7 +174,10 @@ class ControlServer:
         return [self._listener, *self._clients]
 
     def requests(self, ready: Sequence[object]) -> Iterator[tuple[socket.socket, Request]]:
-        """Yield the requests of the `ready` sockets; call `reply` for each. Reject invalid ones here."""
+        """Yield the requests of the `ready` sockets; call `reply` for each.
+
+        Reject invalid ones here.
+        """
         for client in [client for client in self._clients if client in ready]:
             line = self._read(client)
             if line is not None:
@@ -179,7 +195,10 @@ class ControlServer:
                     self._drop(next(iter(self._clients)))
 
     def reply(self, client: socket.socket, reply: Reply) -> None:
-        """Send the reply and close the connection. A client that does not read gets nothing."""
+        """Send the reply and close the connection.
+
+        A client that does not read gets nothing.
+        """
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             client.send(json.dumps(asdict(reply)).encode() + b"\n")
         self._drop(client)

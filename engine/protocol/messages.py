@@ -1,4 +1,6 @@
-"""Messages between trainer and worker, with job id, kind and weight version.
+"""Messages between trainer and worker.
+
+They hold job id, kind and weight version.
 
     trainer ── Job, SuiteJob, Stop ─▶ worker
     trainer ◀─ Completion …, JobDone | SuiteProgress …, SuiteDone | JobFailed ─ worker
@@ -37,7 +39,10 @@ class WeightRef:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling settings. Temperature 0 is greedy. `text` excludes stop strings, but their ids are kept."""
+    """Sampling settings. Temperature 0 is greedy.
+
+    `text` excludes stop strings, but their ids are kept.
+    """
 
     temperature: float
     max_new_tokens: int
@@ -47,7 +52,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question. `index` is its position in the step; the seeds of its completions are derived from it."""
+    """One question. `index` is its position in the step.
+
+    The seeds of its completions are derived from it.
+    """
 
     ex_id: str
     index: int
@@ -61,7 +69,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job for the worker: `samples` completions of each prompt under `weights`.
+    """A job: `samples` completions of each prompt under `weights`.
 
     `wanted` is for dynamic sampling: this number of prompts is needed. The others are spares, used in order
     if all rewards of a group are equal. With 0, all prompts are wanted. Waiting jobs with a lower `priority`
@@ -183,7 +191,10 @@ class SuiteProgress:
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """Reports that the job failed and that a retry would fail too. The worker takes its next job."""
+    """Reports that the job failed and that a retry would fail too.
+
+    The worker takes its next job.
+    """
 
     job_id: int
     kind: JobKind
@@ -196,11 +207,17 @@ WorkerResult = Completion | JobDone | SuiteDone | SuiteProgress | JobFailed
 
 
 def derived_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed that depends only on `parts`: the same on every machine and in every process."""
+    """Return a 63-bit seed that depends only on `parts`.
+
+    It is the same on every machine and in every process.
+    """
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def completion_seed(seed: int, step: int, prompt: int, sample: int) -> int:
-    """Return the seed of one completion, from the job's seed and step, prompt index and sample number."""
+    """Return the seed of one completion.
+
+    It follows from the job's seed and step, prompt index and sample number.
+    """
     return derived_seed("completion", seed, step, prompt, sample)

@@ -1,1 +1,4 @@
-"""Client of an OpenAI-compatible server: requests, answers and its tokenizer."""
+"""Client of an OpenAI-compatible server.
+
+It sends requests, and uses the server's tokenizer.
+"""

@@ -1,4 +1,6 @@
-"""Generation by a server with OpenAI's completions protocol, in place of a worker.
+"""Generation by a server with OpenAI's completions protocol.
+
+It takes the place of a worker.
 
     Job ─▶ requests in flight (CONCURRENCY threads) ─▶ Completion …, JobDone | JobFailed
 
@@ -66,7 +68,10 @@ UNKNOWN_ID = -1
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that a server lists: its name, and the path that it was loaded from (empty if unknown)."""
+    """A model that a server lists.
+
+    It is the name and the path that it was loaded from (empty if unknown).
+    """
 
     name: str
     root: str
@@ -105,7 +110,10 @@ def served_models(url: str) -> list[ServedModel]:
 
 
 def served_names(url: str) -> list[str]:
-    """Return the names under which the server at `url` serves; none if no such server answers."""
+    """Return the names under which the server at `url` serves.
+
+    The result is empty if no such server answers.
+    """
     try:
         return [model.name for model in served_models(url)]
     except (OSError, ValueError):
@@ -133,7 +141,10 @@ def only_model(url: str) -> ServedModel:
 
 
 class Served:
-    """Implements engine.context.Generation with the server at `url` (…/v1), which serves `model`."""
+    """Implements engine.context.Generation with a server.
+
+    The server at `url` (…/v1) serves `model`.
+    """
 
     def __init__(
         self, url: str, model: ServedModel, by_ids: bool, encode: Callable[[Prompt], list[int]] | None = None
@@ -231,7 +242,10 @@ class Served:
 
     @staticmethod
     def _pause(tries: int) -> None:
-        """Wait a random time before another attempt, so that rejected requests do not return all at once."""
+        """Wait a random time before another attempt.
+
+        Otherwise rejected requests would return all at once.
+        """
         if tries:
             time.sleep(PAUSE_SECONDS * 2 ** min(tries - 1, LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
@@ -256,7 +270,10 @@ class Served:
 
 
 def _is_lost_connection(error: Exception) -> bool:
-    """Return True if the connection was refused or reset; urllib wraps errors before the request is sent."""
+    """Return True if the connection was refused or reset.
+
+    `urllib` wraps errors before the request is sent.
+    """
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return isinstance(reason, ConnectionError)
 
@@ -274,7 +291,10 @@ def post_json(url: str, body: dict[str, Any]) -> Any:
 
 
 def server_key() -> str:
-    """Return the key that servers started here require, and that is sent to servers; empty for none."""
+    """Return the key for servers; empty for none.
+
+    Servers started here require it, and it is sent to servers.
+    """
     return setting(KEY_VARIABLE)
 
 

@@ -1,5 +1,6 @@
-"""Token ids of prompts from a server that offers `/tokenize`, as vLLM does.
+"""Token ids of prompts from a server that offers `/tokenize`.
 
+vLLM does.
 A server adds its tokenizer's special tokens to text: a second BOS to the output of a chat template, and an
 end-of-sequence token after the prompt if the tokenizer appends one. It adds nothing to ids.
 """
@@ -24,7 +25,10 @@ class ServerTokenizer:
         self._leading = leading(self._ids(_PROBE, special=True), self._ids(_PROBE, special=False))
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the ids of the prompt's text, after the special tokens if its form does not include them."""
+        """Return the ids of the prompt's text, with special tokens.
+
+        They come first if the prompt's form does not include them.
+        """
         ids = self._ids(prompt.text, special=False)
         return [*self._leading, *ids] if prompt.special else ids
 

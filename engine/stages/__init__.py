@@ -1,5 +1,6 @@
-"""The experiment's stages by name. A new stage is one file here and one line below.
+"""The experiment's stages by name.
 
+A new stage is one file here and one line below.
 Each module is imported when its stage starts. So only the trainer process imports torch, and not even for
 `data`.
 """

@@ -25,8 +25,9 @@ STAGE = "data"
 
 
 def run(context: Context) -> None:
-    """Create the splits, or reuse them; write `data_card.json` and `data_card.md` to the run folder.
+    """Create the splits, or reuse them.
 
+    Write `data_card.json` and `data_card.md` to the run folder.
     Raises: StageFailed if the source cannot be read or split, or a planned stage cannot train on its rows.
     """
     folder = inputs.data_folder(context)
@@ -50,7 +51,10 @@ def run(context: Context) -> None:
 
 
 def _check(context: Context) -> None:
-    """Reject rows that a planned stage cannot train on. The rows of a hub set are known only now."""
+    """Reject rows that a planned stage cannot train on.
+
+    The rows of a hub set are known only now.
+    """
     try:
         plan = json.loads(context.folder.config.read_text(encoding="utf-8"))["plan"]
     except FileNotFoundError:
@@ -107,7 +111,10 @@ def by_name(splits: Splits) -> dict[str, list[DataRow]]:
 def data_card(
     context: Context, source: SourceRows, splits: Splits, overlaps: list[Overlap]
 ) -> dict[str, Any]:
-    """Return the data card as JSON-ready values: origin, splits, shots, contamination."""
+    """Return the data card as JSON-ready values.
+
+    It covers origin, splits, shots and contamination.
+    """
     return {
         "source": context.profile.data.source,
         "origin": source.origin,

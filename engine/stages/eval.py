@@ -39,7 +39,10 @@ STOPS = ("\nQuestion:",)
 
 @dataclass(frozen=True, slots=True)
 class TestForm:
-    """One form of the test questions: a split under a template with worked examples."""
+    """One form of the test questions.
+
+    It is a split under a template with worked examples.
+    """
 
     name: str
     split: SplitName
@@ -74,7 +77,10 @@ def run(context: Context) -> None:
 
 
 def _ask_server(context: Context, url: str) -> None:
-    """Evaluate the one model of a server, under its arm's name if it belongs to the run, else as `served`."""
+    """Evaluate the one model of a server.
+
+    It has its arm's name if it belongs to the run, else `served`.
+    """
     model = only_model(url)
     known = {weights.location: (arm, weights) for arm, weights in _arms_with_models(context)}
     by_ids = model.root in known
@@ -91,7 +97,10 @@ def _ask_server(context: Context, url: str) -> None:
 
 
 def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callable[[Prompt], list[int]] | None:
-    """Return an encoder that uses the server's own tokenizer; warn and return None if that fails."""
+    """Return an encoder that uses the server's own tokenizer.
+
+    Warn and return None if that fails.
+    """
     try:
         return ServerTokenizer(url, model).encode
     except (OSError, ValueError, LookupError, TypeError, HTTPException) as error:
@@ -104,7 +113,10 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
 
 
 def _ask(context: Context, collector: PendingJobs, arms: Sequence[tuple[Arm, WeightRef]]) -> Tried:
-    """Evaluate the run's own tasks on every arm. A failed task does not affect the others' results."""
+    """Evaluate the run's own tasks on every arm.
+
+    A failed task does not affect the others' results.
+    """
     failures: list[Failure] = []
     work = _unfinished(context, arms)
     prompts = {task: tuple(_prompts(context, task)) for task in tasks(context)}
@@ -146,14 +158,20 @@ def _unfinished(
 
 
 def is_long(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> bool:
-    """Return True if the remaining work takes longer than the start of another copy of the model."""
+    """Return True if another copy of the model would save time.
+
+    The remaining work must take longer than the start of the copy.
+    """
     samples = context.profile.eval.samples
     asked = sum(len(_prompts(context, task)) * samples for _, _, task in _unfinished(context, arms))
     return bool(context.profile.eval.suite) or asked >= MANY
 
 
 def tasks(context: Context) -> list[TestForm]:
-    """Return the tasks of the profile. A name without suffix means the preprocess template without shots."""
+    """Return the tasks of the profile.
+
+    A name without suffix means the preprocess template without shots.
+    """
     settings, data, form = context.profile.eval, context.profile.data, context.profile.preprocess.template
     # The source is a hub name (openai/gsm8k), a folder (gsm8k) or a generator (word-problems).
     sets: dict[str, SplitName] = {Path(data.source).name: "test"}

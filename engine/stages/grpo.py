@@ -1,4 +1,6 @@
-"""The stage `grpo`: policy gradients on groups of completions, rewarded by the grader.
+"""The stage `grpo`: policy gradients on groups of completions.
+
+The grader rewards each completion.
 
              trainer                                             worker
     ┌─▶ publish weights N ─────────── WeightRef ───────────▶ load weights N
@@ -41,8 +43,9 @@ NOTHING_TO_LEARN = (
 
 
 def run(context: Context) -> None:
-    """Train the context's arm to its last step, from its newest checkpoint if there is one.
+    """Train the context's arm to its last step.
 
+    Training starts from the newest checkpoint if there is one.
     Raises: StageFailed if the run has no worker or no training questions.
     """
     settings = context.profile.grpo
@@ -83,7 +86,10 @@ def _train(
     settings, clock = training.settings, Clock()
 
     def publish(validates: bool) -> None:
-        """Publish the weights of this step if a validation or a rollout job needs them."""
+        """Publish this step's weights if a job needs them.
+
+        The job is a validation or one for rollouts.
+        """
         # A copy of the weights costs time and a slot of shared memory, so versions without a use are skipped.
         if (validates and validation is not None) or source.needs(training.step):
             with clock.measure("publish"):
@@ -147,7 +153,10 @@ def _offer(
 def _save(
     training: Training, source: RolloutSource, validation: Validation | None, publisher: Publisher
 ) -> None:
-    """Start a checkpoint with the rollouts and weights that jobs in flight need after a restart."""
+    """Start a checkpoint with what jobs in flight need after a restart.
+
+    These are rollouts and older weights.
+    """
     # A resumed run records only later steps, so the records up to this step must be safe first.
     source.settle()
     held = source.held(training.step)
@@ -161,7 +170,10 @@ def _save(
 def _wait_for_rollouts(
     training: Training, source: RolloutSource, clock: Clock, save: Callable[[], None]
 ) -> None:
-    """Wait until the next step's rollouts have arrived, and handle commands between polls."""
+    """Wait until the next step's rollouts have arrived.
+
+    Handle commands between polls.
+    """
     is_there = False
     while not is_there:
         with clock.measure("wait_for_rollouts"):

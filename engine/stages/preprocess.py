@@ -35,7 +35,10 @@ BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """Prompts to create: a split under one template, with `shots` worked examples before each question."""
+    """Prompts to create: a split under one template.
+
+    Each question follows `shots` worked examples.
+    """
 
     split: SplitName
     template: str
@@ -58,7 +61,10 @@ def run(context: Context) -> None:
 
 
 def prompt_sets(context: Context) -> list[PromptSet]:
-    """Return the prompt sets of later stages: 0-shot for training, and those of the eval settings."""
+    """Return the prompt sets of later stages.
+
+    They are 0-shot for training, and those of the eval settings.
+    """
     form = context.profile.preprocess.template
     sets = [PromptSet("train", form, 0), PromptSet("validation", form, 0)]
     held_out: list[SplitName] = ["test", "platinum"] if context.profile.data.platinum else ["test"]
@@ -92,7 +98,7 @@ def _make(context: Context, folder: Path) -> None:
 
 
 def _to_train_on(context: Context) -> tuple[list[Trace], int]:
-    """Return the traces for SFT, and the number of traces left out because they are marked as wrong."""
+    """Return the traces for SFT, and how many were left out as wrong."""
     traces = inputs.traces(context)
     if context.profile.traces.wrong_answers != "mark":
         return traces, 0
@@ -101,7 +107,7 @@ def _to_train_on(context: Context) -> tuple[list[Trace], int]:
 
 
 class _Work:
-    """Tokenises the texts of one output folder and counts those that are too long."""
+    """Tokenises the texts of one output folder, and counts long ones."""
 
     def __init__(self, context: Context, tokenizer: Any, progress: Progress) -> None:
         self.context, self.tokenizer, self.progress = context, tokenizer, progress
@@ -114,7 +120,10 @@ class _Work:
     def prompts(
         self, folder: Path, chosen: PromptSet, rows: Sequence[DataRow], examples: Sequence[DataRow]
     ) -> list[list[int]]:
-        """Write the prompts of a set. Cut the start of prompts without room for a completion; count them."""
+        """Write the prompts of a set.
+
+        Cut the start of prompts without room for a completion; count them.
+        """
         instruction = self.settings.system_prompt
         found: list[list[int]] = []
         texts: list[str] = []
@@ -141,7 +150,10 @@ class _Work:
     def sequences(
         self, folder: Path, traces: Sequence[Trace], prompt_ids: dict[str, list[int]]
     ) -> dict[str, Any]:
-        """Write the training sequences of `traces`; return the counts for the report."""
+        """Write the training sequences of `traces`.
+
+        Return the counts for the report.
+        """
         end = self.tokenizer.eos_token_id
         if end is None:
             raise StageFailed(
@@ -177,7 +189,10 @@ class _Work:
         }
 
     def warn_of_cuts(self) -> None:
-        """Log how many prompts lost their start, because their results do not compare with other programs."""
+        """Log how many prompts lost their start.
+
+        Their results do not compare with other programs.
+        """
         cut = {name: found["cut"] for name, found in self.report["prompts"].items() if found["cut"]}
         if cut:
             counts = ", ".join(f"{count:,} of {name}" for name, count in cut.items())
@@ -188,7 +203,10 @@ class _Work:
             self.context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
 
     def _shortened(self, ids: list[int]) -> list[int]:
-        """Return the last `longest_prompt` ids; keep a beginning-of-sequence id in first place."""
+        """Return the last `longest_prompt` ids.
+
+        Keep a beginning-of-sequence id in first place.
+        """
         if len(ids) <= self.longest_prompt:
             return ids
         kept = [] if ids[0] != self.tokenizer.bos_token_id else ids[:1]

@@ -1,4 +1,4 @@
-"""The stage `pretrain` (demo only): make and train the tokenizer and base model.
+"""The stage `pretrain`: train the demo's tokenizer and base model.
 
 The base learns from solutions of mixed quality. At first every solution shows its work. Later, for most kinds
 of problem, only a share does and the others guess. So the base can show its work but mostly does not, and
@@ -41,8 +41,9 @@ from profiles.training import Pretrain
 
 
 def run(context: Context) -> None:
-    """Train the base arm to its last step, from its newest checkpoint if there is one.
+    """Train the base arm to its last step.
 
+    Training starts from the newest checkpoint if there is one.
     Raises: StageFailed if the plan gives no arm.
     """
     if context.arm is None:
@@ -56,7 +57,10 @@ def run(context: Context) -> None:
 
 
 def recipe(shape: Pretrain) -> Settings:
-    """Return the optimizer's settings: cosine schedule, no validation because no checkpoint is selected."""
+    """Return the optimizer's settings.
+
+    The schedule is cosine. No checkpoint is selected, so nothing is validated.
+    """
     return Settings(
         learning_rate=shape.learning_rate,
         warmup_steps=shape.warmup_steps,
@@ -68,7 +72,10 @@ def recipe(shape: Pretrain) -> Settings:
 
 
 def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[Sequence]:
-    """Return `batch_size` training sequences, worked or guessed, for `step` (counted from 0)."""
+    """Return `batch_size` sequences, worked or guessed, for `step`.
+
+    Steps count from 0.
+    """
     rng = random.Random(derived_seed("pretrain", seed, step))
     chosen = list(islice(endless(rng, "train"), shape.batch_size))
     solutions = [

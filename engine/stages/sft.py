@@ -30,8 +30,9 @@ SLOTS_AHEAD = 4
 
 
 def run(context: Context) -> None:
-    """Train the context's arm to its last step, from its newest checkpoint if there is one.
+    """Train the context's arm to its last step.
 
+    Training starts from the newest checkpoint if there is one.
     Raises: StageFailed if there are no training sequences, or a batch has no answer tokens.
     """
     settings = context.profile.sft
@@ -58,7 +59,10 @@ def _train(
     seed = (training.context.seed, training.arm.name)
 
     def validate(is_due: bool) -> None:
-        """Submit a validation if one `is_due`, and collect finished ones. The only cost is a weight copy."""
+        """Submit a validation if one `is_due`, and collect finished ones.
+
+        The only cost is a weight copy.
+        """
         if validation is None:
             return
         with clock.measure("validate"):
@@ -100,7 +104,10 @@ def _train(
 
 
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
-    """Take one optimizer step on `batch`; the loss is the mean over all its answer tokens."""
+    """Take one optimizer step on `batch`.
+
+    The loss is the mean over all its answer tokens.
+    """
     loss, tokens = training.budget.run(
         training.step, lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
     )
@@ -114,8 +121,9 @@ def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
 
 
 def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[float, int]:
-    """Accumulate the gradients of this rank's share of `batch`, at most `budget` tokens at a time.
+    """Accumulate the gradients of this rank's share of `batch`.
 
+    A microbatch has at most `budget` tokens.
     Returns: the mean loss of the whole batch, and its number of tokens.
     """
     answer_tokens = sum(sequence.response_length for sequence in batch)

@@ -57,12 +57,15 @@ class ChildProcess:
         self._send(Order(verb))
 
     def stop_within(self, grace: float) -> None:
-        """Ask the child to stop within `grace` seconds; its exit then does not count as a crash."""
+        """Ask the child to stop within `grace` seconds.
+
+        Its exit then does not count as a crash.
+        """
         self.stop_deadline = time.monotonic() + grace
         self.send_command("stop")
 
     def acknowledge(self, records: int) -> None:
-        """Add `records` to the number of this child's journaled records, and send the total."""
+        """Count `records` more journaled records; send the child the total."""
         self._acknowledged += records
         self._send(Acknowledged(self._acknowledged))
 
@@ -74,7 +77,10 @@ class ChildProcess:
             send_handle(self.connection, writing.fileno(), self.pid)
 
     def receive(self) -> FromChild:
-        """Return the next batch of messages; at the end of the connection clear `is_open` and return []."""
+        """Return the next batch of messages.
+
+        At the end of the connection clear `is_open` and return [].
+        """
         try:
             messages: FromChild = self.connection.recv()
         # OSError: the child was killed in the middle of a message, or before it read all messages.
@@ -92,7 +98,10 @@ class ChildProcess:
         kill_marked(self._folder, self.role)
 
     def collect_exit(self) -> str:
-        """Close the connection of an exited process; return how it ended, in words."""
+        """Close the connection of an exited process.
+
+        Return how it ended, in words.
+        """
         self.connection.close()
         code = self.process.exitcode
         assert code is not None
@@ -111,7 +120,10 @@ class ChildProcess:
 
 
 def start_trainer(main: str, folder: RunFolder, has_worker: bool, held: object, threads: int) -> ChildProcess:
-    """Spawn the trainer process. It holds `held` (inherited locks) until it exits."""
+    """Spawn the trainer process.
+
+    It holds `held` (inherited locks) until it exits.
+    """
     ours, theirs = SPAWN.Pipe(duplex=True)
     process = process_of("trainer", run_trainer, main, folder, theirs, has_worker, held)
     return _start("trainer", folder, process, ours, theirs, threads)
@@ -138,7 +150,10 @@ def connect(trainer: ChildProcess, worker: ChildProcess) -> None:
 
 
 def how_it_ended(role: str, code: int, fault: str = "") -> str:
-    """Return the exit code in words, with the error that caused it and the log to read."""
+    """Return the exit code in words.
+
+    The text includes the error that caused it and the log to read.
+    """
     if code == -signal.SIGKILL:
         return (
             f"{role} was killed by SIGKILL (by a user, or by the kernel: out of memory); see logs/{role}.log"
@@ -170,7 +185,10 @@ def _start(
 
 @contextmanager
 def _environment(marks: dict[str, str], threads: int) -> Iterator[None]:
-    """Set the environment that the child's libraries read when they are imported; restore it afterwards."""
+    """Set the environment that the child's libraries read on import.
+
+    It is restored afterwards.
+    """
     # Order GPUs by bus, so that cuda:N is the GPU that lock N stands for.
     wanted = {**marks, **NO_BARS, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     if threads:

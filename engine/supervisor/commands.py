@@ -68,7 +68,10 @@ def is_alive(home: Path, run_id: str) -> bool:
 
 
 def stopped_supervisor(folder: RunFolder) -> str:
-    """Return what to do about a supervisor that a signal has stopped; empty if it is not stopped."""
+    """Return what to do about a supervisor that a signal has stopped.
+
+    The result is empty if it is not stopped.
+    """
     supervisor = holder(lock_path(folder))
     if supervisor is None or supervisor.state not in STOPPED_STATES:
         return ""
@@ -79,7 +82,10 @@ def stopped_supervisor(folder: RunFolder) -> str:
 
 
 def _kill(folder: RunFolder, origin: str) -> Reply:
-    """End the run through its supervisor if that replies in time, else from outside."""
+    """End the run through its supervisor, or else from outside.
+
+    The supervisor must reply in time.
+    """
     fault = "was stopped by a signal" if stopped_supervisor(folder) else ""
     if not fault:
         try:
@@ -119,7 +125,10 @@ def _end(folder: RunFolder, fault: str) -> Reply:
 
 
 def _await_end(folder: RunFolder) -> bool:
-    """Wait until no supervisor holds the run; return False if one still does after EXIT_SECONDS."""
+    """Wait until no supervisor holds the run.
+
+    Return False if one still does after EXIT_SECONDS.
+    """
     deadline = time.monotonic() + EXIT_SECONDS
     while is_locked(lock_path(folder)):
         if time.monotonic() >= deadline:
@@ -129,8 +138,9 @@ def _await_end(folder: RunFolder) -> bool:
 
 
 def _record_end(folder: RunFolder, reason: str) -> bool:
-    """Write the end of the run to its journal, for a dead supervisor; return False if that fails.
+    """Write the end of the run to its journal, for a dead supervisor.
 
+    Return False if that fails.
     Nothing is added if the run has already ended, or if another supervisor has taken it over.
     """
     with suppress(Held):

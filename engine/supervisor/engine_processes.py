@@ -1,4 +1,4 @@
-"""The run's engine processes as a group: start, connect, restart and end them.
+"""The run's engine processes: start, connect, restart and end them.
 
 schedule_all ─▶ _due ── start_due ─▶ children ── exited, reap ─▶ schedule_restart or schedule_successor
                   ▲                                                            │
@@ -56,7 +56,10 @@ class EngineProcesses:
         self._due = {"trainer": 0.0, "worker": 0.0} if self._has_worker else {"trainer": 0.0}
 
     def start_due(self) -> list[ChildProcess]:
-        """Start every due process and connect trainer and worker again; return the started ones."""
+        """Start every due process and connect trainer and worker again.
+
+        Return the started ones.
+        """
         roles = [role for role, due in self._due.items() if due <= time.monotonic()]
         started = [self._start(role) for role in roles]
         # A new process on either side needs new channels, because the old ones lead to a process that has
@@ -66,7 +69,10 @@ class EngineProcesses:
         return started
 
     def next_start(self) -> float | None:
-        """Return the seconds until the next start is due; None if none is scheduled."""
+        """Return the seconds until the next start is due.
+
+        Return None if none is scheduled.
+        """
         return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
     def schedule_restart(self, role: Role, fault: str) -> float | None:
@@ -85,8 +91,9 @@ class EngineProcesses:
         return delay
 
     def restart_worker_on_more_gpus(self) -> bool:
-        """Stop the worker if it could use the GPUs of the now idle trainer; `schedule_successor` restarts it.
+        """Stop the worker if it could use the GPUs of the now idle trainer.
 
+        `schedule_successor` restarts it.
         Returns: True if the worker was asked to stop.
         """
         worker = self.children.get("worker")
@@ -98,7 +105,10 @@ class EngineProcesses:
         return True
 
     def stop_worker(self) -> None:
-        """Stop the worker, and start no other one for this trainer, which needs no further results."""
+        """Stop the worker, and start no other one for this trainer.
+
+        The trainer needs no further results.
+        """
         self._wants_worker = False
         self._due.pop("worker", None)
         worker = self.children.get("worker")
@@ -106,11 +116,14 @@ class EngineProcesses:
             worker.stop_within(WORKER_GRACE_SECONDS)
 
     def is_expected_exit(self, child: ChildProcess) -> bool:
-        """Return True if the exit of `child` was expected: it was asked to stop or is not needed."""
+        """Return True if the exit of `child` was expected.
+
+        It was asked to stop, or is not needed.
+        """
         return child.stop_deadline is not None or (child.role == "worker" and not self._wants_worker)
 
     def schedule_successor(self, child: ChildProcess) -> None:
-        """Schedule a successor of `child` after an expected exit, if one is needed."""
+        """Schedule a successor after an expected exit, if one is needed."""
         if child.role == "worker" and self._wants_worker:
             self._due["worker"] = 0.0
 
@@ -126,7 +139,10 @@ class EngineProcesses:
             restarts.reset()
 
     def wait_objects(self, *, reading: bool) -> list[Any]:
-        """Return the objects to wait for: exits of the children and, if `reading`, their messages."""
+        """Return the objects to wait for.
+
+        They are exits of the children and, if `reading`, their messages.
+        """
         ends: list[Any] = [child.process.sentinel for child in self.children.values()]
         if reading:
             ends += [child.connection for child in self.children.values() if child.is_open]
@@ -143,7 +159,7 @@ class EngineProcesses:
         return [child for child in self.children.values() if child.has_exited()]
 
     def reap(self, child: ChildProcess) -> Iterator[FromChild]:
-        """Kill what an exited child has started, yield its last messages and remove it."""
+        """Kill what an exited child started, yield its messages, remove it."""
         child.kill()
         while child.is_open and child.connection.poll():
             yield child.receive()
@@ -166,7 +182,10 @@ class EngineProcesses:
             child.kill()
 
     def close_connections(self) -> None:
-        """Close the connections, so that a child that still runs exits as if its supervisor had died."""
+        """Close the connections.
+
+        A child that still runs then exits as if its supervisor had died.
+        """
         for child in self.children.values():
             child.connection.close()
 

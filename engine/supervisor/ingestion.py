@@ -40,8 +40,9 @@ class Ingestion:
         self._thread.join(END_SECONDS)
 
     def catch_up(self, *, killed: bool = False) -> None:
-        """Ingest the remaining rows in whole row groups. What cannot be ingested stays in the journal.
+        """Ingest the remaining rows in whole row groups.
 
+        What cannot be ingested stays in the journal.
         Waits at most LAST_PATIENCE_SECONDS for the store, or KILLED_PATIENCE_SECONDS if the run was `killed`.
         """
         if self._thread.is_alive():

@@ -16,8 +16,9 @@ PORTION_BYTES = 8 << 20
 
 @dataclass(slots=True)
 class JournalSummary:
-    """Known records, registered plan, last state ('' for a new run) and damage of a run's journal.
+    """What a supervisor must know of the journal of an earlier one.
 
+    It holds the seen records, the registered plan, the last state ('' for a new run) and the damage.
     `damages` are the damaged places of the journal. `settled` are those with all rows in the journal
     again, and `named` those that the run's log already reports.
     """

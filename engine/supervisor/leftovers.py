@@ -1,4 +1,4 @@
-"""Leftovers of a killed supervisor: children that still run, and records in spool files."""
+"""Leftovers of a killed supervisor: live children and spool files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ PATIENCE_SECONDS = 120.0
 
 
 class Leftovers:
-    """Children of the run's previous supervisor: they exit by themselves or are killed at the deadline."""
+    """Children of the run's previous supervisor.
+
+    They exit by themselves or are killed at the deadline.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._deadline = time.monotonic() + PATIENCE_SECONDS
 
     def living(self) -> list[str]:
-        """Return the roles that still have a process. Past the deadline, kill these first.
+        """Return the roles that still have a process.
 
+        Past the deadline, kill these first.
         Processes are found by their marks, because one that was just started may not hold its pid file yet.
         """
         roles = [role for role in ROLES if any(marked(self._folder, role))]
@@ -39,6 +43,9 @@ class Leftovers:
 
 
 def spooled(folder: RunFolder) -> list[tuple[Path, list[Record]]]:
-    """Return the unacknowledged records of orphaned processes, by spool file, oldest first."""
+    """Return orphaned processes' unacknowledged records by spool file.
+
+    The oldest file comes first.
+    """
     paths = sorted(spool_folder(folder).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     return [(path, read_spool(path)) for path in paths]

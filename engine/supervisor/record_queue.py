@@ -1,4 +1,6 @@
-"""Write the processes' records to the journal: drop repeated ones, batch, acknowledge.
+"""Write the processes' records to the journal.
+
+Repeated ones are dropped; batches are acknowledged.
 
     child ─▶ take ─▶ queue ─▶ flush ─▶ journal ─▶ acknowledge ─▶ child
 
@@ -52,7 +54,10 @@ class RecordQueue:
         self.trouble = ""
 
     def take(self, records: Iterable[Record], source: RecordSender | None = None) -> bool:
-        """Queue `records`; return True if they show progress: a new scalar or example."""
+        """Queue `records`.
+
+        Return True if they show progress: a new scalar or example.
+        """
         if not self._queue and not self.trouble:
             self._due = time.monotonic() + BATCH_SECONDS
         progress = False
@@ -63,12 +68,18 @@ class RecordQueue:
         return progress
 
     def enqueue_spooled(self, records: Iterable[Record]) -> None:
-        """Queue the spooled records of an orphaned process, without those that the journal has."""
+        """Queue the spooled records of an orphaned process.
+
+        Those that the journal has are left out.
+        """
         self.take(r for r in records if not (isinstance(r, Event) and self._seen.has_event(r)))
 
     @property
     def is_full(self) -> bool:
-        """True if the queue accepts no further records until the journal can be written."""
+        """True if the queue must drain before it accepts records.
+
+        It drains when the journal can be written.
+        """
         return len(self._queue) >= CAPACITY
 
     @property
@@ -85,12 +96,18 @@ class RecordQueue:
         return max(0.0, self._due - time.monotonic())
 
     def flush_soon(self) -> None:
-        """Make `flush` due at once, because a process waits for it. A failing journal keeps its retry."""
+        """Make `flush` due at once, because a process waits for it.
+
+        A failing journal keeps its retry.
+        """
         if not self.trouble:
             self._due = 0.0
 
     def flush(self, *, now: bool = False) -> None:
-        """Write all queued records in batches and acknowledge them, if `flush` is due or `now` is set."""
+        """Write and acknowledge all queued records in batches, when due.
+
+        They are due when `wait` returns 0, or when `now` is set.
+        """
         if not now and self.wait() != 0.0:
             return
         while self._queue:

@@ -18,7 +18,10 @@ _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts consecutive crashes. Progress beyond the furthest step so far resets the count."""
+    """Counts consecutive crashes.
+
+    Progress beyond the furthest step so far resets the count.
+    """
 
     limit: int
     crashes: int = 0
@@ -26,8 +29,9 @@ class Restarts:
     fault: str = ""
 
     def count_crash(self, fault: str = "") -> float | None:
-        """Count a crash; return the seconds before the restart: 0, 1, 2, 4, …, or None for no restart.
+        """Count a crash.
 
+        Return the seconds before the restart: 0, 1, 2, 4, …, or None for no restart.
         Args:
             fault: the error that ended the process, in one line; empty if it was killed.
         """

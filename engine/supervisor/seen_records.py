@@ -1,5 +1,6 @@
-"""The records that a run already has, to drop those that a restarted process repeats.
+"""The records that a run already has.
 
+A restarted process repeats some, which are dropped.
 The identity of a record is defined in store/records.py. This module has no side effects. Memory for scalars
 is bounded: only the newest steps of a metric are stored one by one, and every older step counts as known.
 """
@@ -28,7 +29,10 @@ class SeenRecords:
             self._events.add(_event_key(record))
 
     def add(self, record: Record) -> bool:
-        """Add `record` and return True if it is new. Events of running processes are always new."""
+        """Add `record` and return True if it is new.
+
+        Events of running processes are always new.
+        """
         if isinstance(record, Scalar):
             return self._add_scalar(record)
         if isinstance(record, Example):
@@ -39,7 +43,10 @@ class SeenRecords:
         return True
 
     def has_event(self, event: Event) -> bool:
-        """Return True if the same event with the same time was remembered. It is used for spooled events."""
+        """Return True if the same event with the same time was remembered.
+
+        It is used for spooled events.
+        """
         return _event_key(event) in self._events
 
     def _add_scalar(self, scalar: Scalar) -> bool:

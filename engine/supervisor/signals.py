@@ -8,7 +8,10 @@ import socket
 
 
 def catch_signals() -> socket.socket:
-    """Catch SIGTERM and ignore SIGINT and SIGHUP. Return a socket that is readable after SIGTERM."""
+    """Catch SIGTERM and ignore SIGINT and SIGHUP.
+
+    Return a socket that is readable after SIGTERM.
+    """
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)

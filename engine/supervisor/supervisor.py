@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.ipc.orders import (
-    INCOMPLETE,
     Fault,
     Flush,
     FromChild,
@@ -39,6 +38,7 @@ from engine.protocol.control import ControlServer, Reply, Request
 from engine.supervisor.child_process import ChildProcess
 from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProcesses
 from engine.supervisor.entry_points import EntryPoints
+from engine.supervisor.final_state import TERMINATED, final_state
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.journal_summary import JournalSummary
 from engine.supervisor.leftovers import Leftovers, spooled
@@ -59,7 +59,6 @@ TICK_SECONDS = 0.5
 TRAINER_GRACE_SECONDS = 120.0
 # After SIGTERM: a reclaimed machine kills all processes about 5 s after it.
 TERMINATION_SECONDS = 3.0
-TERMINATED = "terminated by the system ({signal}); no new checkpoint was started, the last one is kept"
 # A full disk may delay the end of a run by this time.
 LAST_WRITES_SECONDS = 30.0
 
@@ -111,7 +110,7 @@ class Supervisor:
         self._next_telemetry = 0.0
 
     def run(self) -> RunState:
-        """Run the loop until all processes have exited; return the final state of the run."""
+        """Run until all processes have exited; return the run's final state."""
         try:
             while self._phase != "over":
                 self._turn()
@@ -136,7 +135,9 @@ class Supervisor:
         return self._state
 
     def _turn(self) -> None:
+        # Starts and deadlines come first, so that the wait below includes the new children.
         self._act_on_phase()
+        # Write before the wait: a child that waits for its acknowledgement sends nothing until then.
         self._recorder.flush()
         # A full queue means that the journal cannot be written. Unread children block on their own queues,
         # so memory stays bounded and no record is lost.
@@ -149,8 +150,10 @@ class Supervisor:
             self._on_signal()
         for child, messages in self._processes.messages(ready):
             self._on_messages(child, messages)
+        # Messages before exits: an exit is judged by the notices that came before it.
         for child in self._processes.exited():
             self._on_exit(child)
+        # Requests last, so that a reply shows the state after all of the above.
         for client, request in self._server.requests(ready):
             self._server.reply(client, self._execute(request))
         if self._gpus and time.monotonic() >= self._next_telemetry:
@@ -158,7 +161,7 @@ class Supervisor:
             self._recorder.take(self._telemetry.read())
 
     def _act_on_phase(self) -> None:
-        """Do what the current phase requires by time: admission, starts, deadlines."""
+        """Act on time: admission, starts, deadlines."""
         if self._phase == "admission":
             self._admit()
         self._processes.enforce_deadlines()
@@ -177,7 +180,7 @@ class Supervisor:
                 self._processes.kill()
 
     def _admit(self) -> None:
-        """Wait for the previous supervisor's children and for the GPUs; then schedule the processes."""
+        """Wait for old children and for the GPUs; then schedule the processes."""
         living = self._leftovers.living()
         if living:
             return self._set_state(
@@ -238,24 +241,14 @@ class Supervisor:
             if child.role == "trainer":
                 self._deadline = min(self._deadline, time.monotonic() + WORKER_GRACE_SECONDS)
         elif child.role == "trainer" and child.main_returned is not None:
-            self._begin_ending(*self._result(child.main_returned.status))
+            status = child.main_returned.status
+            self._begin_ending(*final_state(status, self._stopped_by, self._failure))
         elif child.role == "trainer" and self._stopped_by:
             self._begin_ending("interrupted", f"stopped by {self._stopped_by}; {how}")
         elif self._processes.is_expected_exit(child):
             self._processes.schedule_successor(child)
         else:
             self._restart(child, how)
-
-    def _result(self, status: int) -> tuple[RunState, str]:
-        if status == 0:
-            return "done", ""
-        if status == INCOMPLETE:
-            return "done_with_failures", self._failure
-        if status == 3:
-            if self._stopped_by:
-                return "interrupted", f"stopped by {self._stopped_by}"
-            return "interrupted", TERMINATED.format(signal="SIGTERM to the trainer")
-        return "failed", self._failure or f"the trainer exited with status {status}; see logs/trainer.log"
 
     def _restart(self, child: ChildProcess, how: str) -> None:
         delay = self._processes.schedule_restart(child.role, child.fault)
@@ -266,7 +259,7 @@ class Supervisor:
             self._log("warning", f"{how}; restarting in {delay:.0f} s")
 
     def _begin_ending(self, state: RunState, reason: str) -> None:
-        """End the run with `state`: ask the children to stop, and kill them at a deadline."""
+        """End the run with `state`: ask the children to stop, kill them later."""
         self._end = (state, reason)
         self._phase = "ending"
         grace = TRAINER_GRACE_SECONDS if "trainer" in self._processes.children else WORKER_GRACE_SECONDS
@@ -345,8 +338,9 @@ class Supervisor:
         return {"state": self._state, "reason": self._reason, "trouble": trouble, "processes": processes}
 
     def _on_signal(self) -> None:
-        """Handle SIGTERM: record the end first, then end within seconds. A second SIGTERM kills the children.
+        """Handle SIGTERM: record the end first, then end within seconds.
 
+        A second SIGTERM kills the children.
         The state is written to the journal at once, because the machine may be stopped before the processes
         exit. A checkpoint that is being written may be finished in that time. No new one is started.
         """
@@ -363,7 +357,7 @@ class Supervisor:
         self._recorder.flush(now=True)
 
     def _record_start(self, config: dict[str, Any], summary: JournalSummary, found: Sequence[Event]) -> None:
-        """Write the first records: the run (again if its plan has grown), and a dead supervisor's state."""
+        """Record the run (again if its plan grew) and an earlier crash."""
         if summary.plan != config["plan"]:
             name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
             self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
@@ -375,7 +369,7 @@ class Supervisor:
         self._recorder.flush(now=True)
 
     def _recover_spool(self) -> None:
-        """Write the records that orphaned processes left to the journal, before any new ones."""
+        """Journal the records that orphaned processes left, before new ones."""
         for path, records in spooled(self._folder):
             self._recorder.enqueue_spooled(records)
             self._recorder.flush(now=True)

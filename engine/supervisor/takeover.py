@@ -1,5 +1,6 @@
-"""Take a run over: lock its journal, reconcile it with the store, open it for writing.
+"""Take a run over: lock its journal, reconcile it, open it.
 
+It is reconciled with the store, and opened for writing.
 The journal may be damaged, or shorter than what the store has ingested. Rows that only the store has are then
 written to the journal again first (store/reconcile.py). So a resumed stage does not record them twice.
 
@@ -29,7 +30,7 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Takeover:
-    """The open journal, the summary of its records, and `events` that report what was found."""
+    """The open journal, its summary, and `events` that report findings."""
 
     journal: JournalWriter
     summary: JournalSummary
@@ -64,7 +65,10 @@ def take_over(folder: RunFolder) -> Takeover:
 
 
 def _reconciled(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, str]:
-    """Reconcile store and journal; return how far the store has ingested, and a reason if that is unknown."""
+    """Reconcile store and journal.
+
+    Return how far the store has ingested, and a reason if that is unknown.
+    """
     if not (folder.home / "store.duckdb").exists():
         return START, ""
     try:
@@ -85,7 +89,7 @@ def _reset_evaluations(folder: RunFolder) -> None:
 
 
 def _damage_event(damages: list[Damage]) -> Event:
-    """Return the log event that names the damaged places that may have lost rows."""
+    """Return the log event that names places that may have lost rows."""
     listed = "; ".join(damage.words() for damage in damages)
     return _log(
         f"the journal is damaged: {listed}. Rows may be missing: evaluations are repeated, other rows are "

@@ -16,7 +16,10 @@ SECONDS = 5.0
 
 
 class Telemetry:
-    """Reads the given GPUs through the driver. Without GPUs it does not import the driver's library."""
+    """Reads the given GPUs through the driver.
+
+    Without GPUs it does not import the driver's library.
+    """
 
     def __init__(self, gpus: Sequence[Gpu], created: float) -> None:
         self._made = time.monotonic() - max(time.time() - created, 0.0)

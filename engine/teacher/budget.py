@@ -49,7 +49,10 @@ class Budget:
         return self.cost(prompt_tokens, self.typical_completion * questions)
 
     def reserve(self, prompt_characters: int) -> float | None:
-        """Reserve the maximum cost of one request; return None if the cap does not allow it."""
+        """Reserve the maximum cost of one request.
+
+        Return None if the cap does not allow it.
+        """
         most = self.cost(prompt_characters + _OVERHEAD, self._settings.max_tokens)
         if self.spent + self.reserved + most > self._settings.spending_cap:
             return None

@@ -104,7 +104,7 @@ def clean_body(body: str, answer: str, instruction: str) -> Cleaned:
 
 
 def normal_form(answer: str) -> str:
-    """Return a number without its unit, in the form that the grader reads directly.
+    """Return a number without its unit, as the grader reads it.
 
     Any other answer stays unchanged. So does a percentage, because its sign is part of the value.
     """
@@ -198,7 +198,10 @@ def _without_answer(facts: dict[str, Any]) -> str:
 
 
 def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]]:
-    """Sort the lines of `text`: to keep, repeating the instruction, about the task."""
+    """Sort the lines of `text` into three kinds.
+
+    They are to keep, repeat the instruction, or are about the task.
+    """
     kept: list[str] = []
     echoes: list[str] = []
     meta: list[str] = []
@@ -219,7 +222,10 @@ def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]
 
 
 def _says(line: str) -> bool:
-    """Return True if a line holds a figure or a formula, and so belongs to the solution."""
+    """Return True if a line holds a figure or a formula.
+
+    It then belongs to the solution.
+    """
     return bool(re.search(r"\d|=|\\\(|\\\[|(?<!\\)\$|\\boxed\{\s*[^}\s]", line))
 
 

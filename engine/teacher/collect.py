@@ -69,8 +69,9 @@ class Question:
 
 
 def collect(context: Context, rows: Sequence[DataRow]) -> tuple[list[Trace], dict[str, Any]]:
-    """Return traces for `rows` and a report once every question is answered or given up.
+    """Return traces for `rows` and a report.
 
+    Every question must be answered or given up first.
     Received answers survive every failure.
     Raises: StageFailed if more questions than `traces.max_failed` allows have no answer.
     """
@@ -142,8 +143,9 @@ def _report_damage(context: Context, journal: AnswerJournal) -> None:
 def questions(
     rows: Sequence[DataRow], instruction: str, samples: int, journal: AnswerJournal
 ) -> list[Question]:
-    """Return the samples that the journal lists neither as answered nor as refused.
+    """Return the samples that the journal does not list.
 
+    It lists those that are answered or refused.
     The instruction is part of the question, because R1 must not have a system prompt.
     """
     found: list[Question] = []
@@ -350,7 +352,10 @@ class _Collection:
     def _refuse(
         self, question: Question, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> None:
-        """Give the question up permanently, once the teacher is known not to refuse everything."""
+        """Give the question up permanently.
+
+        The teacher must be known not to refuse everything.
+        """
         refusal = TeacherAnswer(
             question.row.ex_id, question.sample, reason, "", "refused", prompt_tokens, completion_tokens
         )

@@ -39,7 +39,10 @@ def allowed(share: float, questions: int) -> int:
 
 
 def named(questions: Sequence[GivenUp]) -> str:
-    """Return ids and reasons in one line: the first twenty, and the number of the others."""
+    """Return ids and reasons in one line.
+
+    It has the first twenty, and the number of the others.
+    """
     more = f" and {len(questions) - _NAMED:,} more" if len(questions) > _NAMED else ""
     return ", ".join(map(str, questions[:_NAMED])) + more
 

@@ -105,7 +105,10 @@ class AnswerJournal:
             os.fsync(self._handle)
 
     def tokens(self) -> tuple[int, int]:
-        """Return prompt and completion tokens so far, including lost and refused requests."""
+        """Return prompt and completion tokens so far.
+
+        They include lost and refused requests.
+        """
         paid = [*self.answers.values(), *self.refused.values(), *self.lost]
         return sum(answer.prompt_tokens for answer in paid), sum(answer.completion_tokens for answer in paid)
 
@@ -133,7 +136,10 @@ class AnswerJournal:
 
 
 def _line(answer: TeacherAnswer) -> bytes:
-    """Return `answer` as a line; half surrogate pairs, which UTF-8 cannot hold, become `?`."""
+    """Return `answer` as a line.
+
+    Half surrogate pairs, which UTF-8 cannot hold, become `?`.
+    """
     values = {name: _whole(value) for name, value in asdict(answer).items()}
     return json.dumps(values | {_CHECKSUM: _checksum(values)}, ensure_ascii=False).encode() + b"\n"
 

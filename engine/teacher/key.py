@@ -19,7 +19,10 @@ _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|key|tok)-[\w*-]{6,}|Bearer\s+\S+", re.I
 
 
 class KeyMissing(ValueError):
-    """The key was not found; the message gives in one line the places that were searched."""
+    """The key was not found.
+
+    The message gives in one line the places that were searched.
+    """
 
 
 def find_key(settings: Traces, folder: Path | None = None) -> str:
@@ -44,6 +47,9 @@ def find_key(settings: Traces, folder: Path | None = None) -> str:
 
 
 def without_key(text: str, key: str) -> str:
-    """Return `text` as one short line, without the key or anything that looks like one."""
+    """Return `text` as one short line without the key.
+
+    Anything that looks like a key is removed too.
+    """
     hidden = text.replace(key, "[key]") if key else text
     return " ".join(_LOOKS_LIKE_A_KEY.sub("[key]", hidden).split())[:200]

@@ -20,7 +20,10 @@ _LONGEST_WAIT = 60.0
 
 
 class Pace:
-    """`limit` is the present maximum of requests in flight; `most` is its upper bound."""
+    """`limit` is the present maximum of requests in flight.
+
+    `most` is its upper bound.
+    """
 
     def __init__(self, most: int, seed: int = 0) -> None:
         self.most = most

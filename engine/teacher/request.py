@@ -31,7 +31,10 @@ _TRY_AGAIN = frozenset({408, 409, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class TeacherReply:
-    """A whole answer; `finish` is 'stop', or 'length' if the teacher ran out of tokens."""
+    """A whole answer.
+
+    `finish` is 'stop', or 'length' if the teacher ran out of tokens.
+    """
 
     text: str
     reasoning: str

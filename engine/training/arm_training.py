@@ -169,8 +169,9 @@ class Training:
         self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step + 1, payload))
 
     def save(self, lent: Sequence[BorrowedSlot] = (), **state: Any) -> None:
-        """Begin to write a checkpoint of this step, with `state` for the resuming loop.
+        """Begin to write a checkpoint of this step.
 
+        `state` is for the loop that resumes.
         It only waits for the previous checkpoint.
         Args:
             lent: older weights that the checkpoint includes.
@@ -203,7 +204,7 @@ class Training:
         self.context.control.boundary(save)
 
     def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
-        """Publish the older weight versions stored in the checkpoint, oldest first.
+        """Publish the older weights stored in the checkpoint, oldest first.
 
         Each is returned with one reference held.
         """
@@ -213,7 +214,7 @@ class Training:
             yield publisher.publish(weights.arm, weights.version, tensors.items())
 
     def scored(self, step: int, score: float) -> None:
-        """Record the validation score of a step, so that the best checkpoint is kept.
+        """Record the validation score of a step, to keep the best checkpoint.
 
         Only checkpoints of `checkpoint_every`, and the last, can be the best. Other checkpoints depend on
         commands and on the clock, and the best must not.
@@ -274,7 +275,10 @@ class Training:
         self.context.emit(Event("checkpoint", path.name, self.context.stage, self.arm.name, step, payload))
 
     def is_due(self, every: int) -> bool:
-        """Return True if an action with period `every` is due after this step; 0 means never."""
+        """Return True if an action with period `every` is due after this step.
+
+        0 means never.
+        """
         return every > 0 and self.step > 0 and self.step % every == 0
 
     def scalars(self, values: dict[str, float]) -> None:
@@ -283,7 +287,10 @@ class Training:
             self.context.emit(Scalar(f"{self.arm.name}/{name}", self.step, float(value)))
 
     def progress(self) -> None:
-        """Emit the arm's progress and the time left at the pace since the first report."""
+        """Emit the arm's progress and the time left.
+
+        The pace is that since the first report.
+        """
         payload: dict[str, float | str] = {"done": self.step, "total": self.total_steps, "unit": "steps"}
         now = time.monotonic()
         since, before = self._first = self._first or (now, self.step)
@@ -295,8 +302,9 @@ class Training:
 
 @contextmanager
 def reading(folder: Path | None) -> Iterator[None]:
-    """Raise StageFailed if a checkpoint file read inside is damaged or missing.
+    """Raise StageFailed if a checkpoint file is damaged or missing.
 
+    This holds for files that are read inside the context.
     With None no checkpoint is read. With several ranks, the failing rank must exit, so that all do.
     """
     try:

@@ -32,8 +32,9 @@ _GROUPED: dict[str, Any] = (
 
 
 class _Pad(torch.autograd.Function):
-    """Copy `(tokens, heads, dim)` into `(slots, heads, dim)` and fill the rest with zeros.
+    """Copy `(tokens, heads, dim)` into `(slots, heads, dim)`.
 
+    The rest is filled with zeros.
     Slots are distinct, so the inverse is a gather.
     """
 
@@ -68,8 +69,9 @@ class _Unpad(torch.autograd.Function):
 
 
 def padded_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed, call: Call) -> Tensor:
-    """Compute attention within each sequence over `(sequences, heads, longest, dim)`.
+    """Compute attention within each sequence.
 
+    All tensors are `(sequences, heads, longest, dim)`.
     Args:
         query: (tokens, heads, dim).
         key: (tokens, key-value heads, dim).
@@ -117,8 +119,9 @@ def packed_attention(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention for transformers, which calls this function in every layer.
+    """Compute attention for transformers.
 
+    It calls this function in every layer.
     Args:
         query: (1, heads, tokens, dim); key and value likewise, with key-value heads.
         packed: the microbatch; transformers passes it through from the model's call.

@@ -24,8 +24,9 @@ NEUTRAL = frozenset({"sliding_window", "position_ids", "cache_position"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Attention of one layer: scores = softcap · tanh(q · k · scale / softcap), masked by `rule`.
+    """Attention of one layer, masked by `rule`.
 
+    scores = softcap · tanh(q · k · scale / softcap)
     `sinks` `(heads,)` are scores of a key without a value. They only take part in the softmax.
     """
 
@@ -102,7 +103,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
 
 
 def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, call: Call) -> Tensor:
-    """Compute attention of one row with explicit scores; each tensor is `(heads, tokens, dim)`."""
+    """Compute attention of one row with explicit scores.
+
+    Each tensor is `(heads, tokens, dim)`.
+    """
     groups = query.shape[0] // key.shape[0]
     key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     scores = capped(query @ key.transpose(1, 2) * call.scale, call.softcap)

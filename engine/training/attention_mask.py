@@ -41,7 +41,10 @@ class MaskRule:
         return self._function is CAUSAL
 
     def allowed(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Evaluate the rule for query and key positions with equal or broadcasting shapes."""
+        """Evaluate the rule for query and key positions.
+
+        Their shapes are equal or broadcast.
+        """
         first = torch.zeros((), dtype=torch.long, device=queries.device)
         return self._function(first, first, queries, keys)
 
@@ -92,5 +95,5 @@ def rule_mask(*, mask_function: MaskFunction, use_vmap: bool = False, **_: Any) 
 
 
 def register(name: str) -> None:
-    """Make transformers pass MaskRule objects to the attention function called `name`."""
+    """Pass MaskRule objects to the attention function called `name`."""
     AttentionMaskInterface.register(name, rule_mask)

@@ -72,30 +72,40 @@ def trainer_file() -> str:
 
 
 def older_trainer_file() -> str:
-    """Return the name that older versions gave to the file with this rank's RNG and state."""
+    """Return the older name of the file with this rank's RNG and state.
+
+    Older versions wrote it.
+    """
     return f"trainer_{rank()}.pt"
 
 
 def arrays_file() -> str:
-    """Return the name of the file with the arrays of this rank's RNG and state."""
+    """Return the name of the file with this rank's arrays.
+
+    The arrays belong to its RNG and state.
+    """
     return f"trainer_{rank()}.safetensors"
 
 
 def tensor_file(part: int) -> str:
-    """Return the name of the file with one part of this rank's masters and moments."""
+    """Return the name of one file of this rank's masters and moments."""
     return f"trainer_{rank()}_{part:03d}.safetensors"
 
 
 def extra_weights_file(version: int) -> str:
-    """Return the name of the file with an older weight version that the worker still uses.
+    """Return the name of the file with an older weight version.
 
+    The worker still uses that version.
     The file is a copy of a published slot.
     """
     return f"weights_{version:06d}.slot"
 
 
 def extra_weights(folder: Path) -> dict[int, Path]:
-    """Return the paths of the older weights in a checkpoint by version, oldest first."""
+    """Return the paths of a checkpoint's older weights by version.
+
+    The oldest version comes first.
+    """
     found = sorted(folder.glob("weights_*.slot"))
     return {int(path.stem.removeprefix("weights_")): path for path in found}
 
@@ -142,7 +152,7 @@ def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
 
 
 def set_score(root: Path, step: int, score: float) -> None:
-    """Write the validation score of a step, and point `best` to it if it is the highest.
+    """Write the validation score of a step; point `best` to the highest.
 
     A step without a checkpoint is skipped. If scores are equal, the earliest step stays best.
     """
@@ -238,7 +248,7 @@ def best(root: Path) -> Path | None:
 
 
 def load(folder: Path, optimizer: Stateful) -> dict[str, Any]:
-    """Restore optimizer, masters and RNG from `folder`, and return the stage's `state`.
+    """Restore optimizer, masters and RNG; return the stage's `state`.
 
     Raises: CheckpointError if the folder holds no trainer state (for example, a bare model).
     """
@@ -274,7 +284,10 @@ def _read_trainer(folder: Path) -> dict[str, Any]:
 
 
 def with_tensors(skeleton: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> dict[Any, Any]:
-    """Return `skeleton` with every `Stored` replaced by its tensor, in nested dicts."""
+    """Return `skeleton` with every `Stored` replaced by its tensor.
+
+    Dicts may be nested.
+    """
     state: dict[Any, Any] = {}
     for key, value in skeleton.items():
         if isinstance(value, Stored):
@@ -296,7 +309,10 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any]) -> None:
-    """Restore every global generator from `state`; skip CUDA devices that do not exist now."""
+    """Restore every global generator from `state`.
+
+    Skip CUDA devices that do not exist now.
+    """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])

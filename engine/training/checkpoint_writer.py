@@ -125,7 +125,7 @@ class CheckpointWriter:
 
     @by_rank_zero
     def scored(self, step: int, score: float) -> None:
-        """Record the validation score of a step, so that the best checkpoint is kept."""
+        """Record the validation score of a step, to keep the best checkpoint."""
         with self._naming:
             self._scores[step] = score
             checkpoint.set_score(self._root, step, score)
@@ -169,7 +169,7 @@ class CheckpointWriter:
         trainer: dict[str, Any],
         durable: dict[str, Digest],
     ) -> None:
-        """Copy all that training changes, part by part, and begin to write each part.
+        """Copy all that training changes, and begin to write it, by parts.
 
         A file that is on the disk is added to `durable`, by name, with its digest.
         """
@@ -188,7 +188,10 @@ class CheckpointWriter:
     def _parts(
         self, policy: SavableModel, optimizer: SavableOptimizer
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """Return the tensors to save by file, and the optimizer's state without them."""
+        """Return the tensors to save by file, and the state without them.
+
+        The state is the optimizer's.
+        """
         weights, tensors = policy.file_weights(), dict[str, Tensor]()
         skeleton = without_tensors(optimizer.state_dict(), tensors)
         parts = {checkpoint.tensor_file(place): part for place, part in enumerate(in_parts(tensors))}
@@ -215,7 +218,10 @@ class CheckpointWriter:
         durable: Mapping[str, Digest],
         written: Sequence[Future[None]],
     ) -> None:
-        """Rename the checkpoint when all of it is `written`; free the space if a write fails."""
+        """Rename the checkpoint when all of it is `written`.
+
+        Free the space if a write fails.
+        """
         with _removed_if_it_fails(draft):
             for each in written:
                 each.result()
@@ -236,7 +242,10 @@ class CheckpointWriter:
 
 
 def in_parts(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Split `tensors` in their order into parts of at most PART_BYTES, or of one tensor."""
+    """Split `tensors` in order into parts of at most PART_BYTES.
+
+    A larger tensor is a part of its own.
+    """
     parts: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -267,8 +276,9 @@ def _give_back(lent: Sequence[BorrowedSlot]) -> None:
 
 
 def without_tensors(state: Mapping[Any, Any], tensors: dict[str, Tensor], path: str = "") -> dict[Any, Any]:
-    """Return `state` with each tensor replaced by a `Stored` key, in nested dicts.
+    """Return `state` with each tensor replaced by a `Stored` key.
 
+    Dicts may be nested.
     The tensors are added to `tensors` under these keys.
     """
     skeleton: dict[Any, Any] = {}

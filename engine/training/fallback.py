@@ -34,8 +34,9 @@ ASIDE = "damaged-"
 
 
 def newest_whole(context: Context, root: Path) -> Path | None:
-    """Return the newest whole checkpoint in `root`, or None; set damaged ones aside.
+    """Return the newest whole checkpoint in `root`, or None.
 
+    Set damaged ones aside.
     Every rank must call. If no whole checkpoint is left, training starts from its beginning, with a warning.
     The hours that produced the damaged ones are lost either way, and the same steps give the same arm again.
     A run that stopped here would keep its machine idle until a person looks. The damaged folders are kept.
@@ -48,8 +49,9 @@ def newest_whole(context: Context, root: Path) -> Path | None:
 
 
 def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
-    """Return the final model of `arm` (see engine.arms.standing) if its files are intact.
+    """Return the final model of `arm` if its files are intact.
 
+    See engine.arms.standing.
     A damaged checkpoint of this run is set aside, and the mark that its arm is finished is removed. A resume then
     repeats the lost steps. Every rank of a training stage must call.
     Returns: path and step of the model.

@@ -25,8 +25,9 @@ _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a family does to hidden states before the head and to logits after it.
+    """What a family does around the output embedding.
 
+    It changes hidden states before the head, and logits after it.
     None omits a step.
     """
 
@@ -58,7 +59,10 @@ class Head:
         return hidden if self.form.hidden_scale is None else hidden * self.form.hidden_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Compute float32 logits `(rows, vocabulary)` of hidden states `(rows, width)`, all at once."""
+        """Compute float32 logits of all hidden states at once.
+
+        `(rows, width)` gives `(rows, vocabulary)`.
+        """
         raw = nn.functional.linear(self.scaled(hidden), self.weight, self.bias)
         return shaped(raw, self.form.scale, self.form.cap)
 
@@ -80,8 +84,9 @@ def target_logprobs(
     scale: float | None = None,
     cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute the log-prob of each row's target under softmax(logits / temperature).
+    """Compute the log-prob of each row's target.
 
+    The distribution is softmax(logits / temperature).
     Args:
         raw: (rows, vocabulary) output of the product.
         targets: (rows,) token ids.
@@ -99,7 +104,7 @@ def row_statistics(
     scale: float | None = None,
     cap: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute log-prob, entropy and log-normaliser of each row, each `(rows,)`.
+    """Compute log-prob, entropy and log-normaliser, each `(rows,)`.
 
     Arguments are those of `target_logprobs`.
     """
@@ -118,8 +123,9 @@ def logits_gradient(
     scale: float | None = None,
     cap: float | None = None,
 ) -> Tensor:
-    """Compute the gradient of the targets' log-probs at the raw logits, in their dtype.
+    """Compute the gradient of the targets' log-probs at the raw logits.
 
+    It has their dtype.
     Args:
         raw: (rows, vocabulary).
         targets: (rows,) token ids.
@@ -153,7 +159,10 @@ def _on(device: torch.device, function: Callable[..., Any]) -> Callable[..., Any
 
 
 def _chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
-    """Return slices of nearly equal size; a small last one would waste the GPU."""
+    """Return slices of nearly equal size.
+
+    A small last one would waste the GPU.
+    """
     most = max(1, _CHUNK_ELEMENTS[device.type] // vocabulary)
     count = -(-rows // most)
     bounds = [rows * part // count for part in range(count + 1)] if count else [0]
@@ -247,8 +256,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Compute log-prob of each target under softmax(logits / temperature), and the entropy.
+    """Compute the log-prob of each target, and the entropy.
 
+    The distribution is softmax(logits / temperature).
     The log-probs carry gradients for hidden, weight and bias. The entropy carries none.
     Args:
         hidden: (rows, width).
@@ -263,8 +273,9 @@ def logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1
 
 
 def cross_entropy(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-    """Compute the sum over rows of −log p(target), a float32 scalar with gradients.
+    """Compute the sum over rows of −log p(target), with gradients.
 
+    It is a float32 scalar.
     Shapes are those of `logprobs`.
     """
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply

@@ -86,7 +86,10 @@ def observed_form(model: PreTrainedModel) -> Form:
 
 
 def _probe(vocabulary: int, device: torch.device) -> Tensor:
-    """Return numbers of both signs from 1e-3 to 1e6, shuffled, float64 `(1, tokens, vocabulary)`."""
+    """Return shuffled numbers of both signs from 1e-3 to 1e6.
+
+    They are float64 `(1, tokens, vocabulary)`.
+    """
     half = torch.logspace(-3, 6, 32, dtype=torch.float64)
     values = torch.cat([half, -half]).repeat(-(-TOKENS * vocabulary // 64))[: TOKENS * vocabulary]
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
@@ -118,7 +121,10 @@ def _fitted(model: PreTrainedModel, probe: Tensor, logits: Tensor) -> tuple[floa
 
 
 def _hidden_scale(model: PreTrainedModel, layer: nn.Linear, seen: dict[str, Tensor]) -> float | None:
-    """Return the constant factor between the body's output and the output embedding's input."""
+    """Return the factor between body output and embedding input.
+
+    The embedding is the output embedding. The factor is constant.
+    """
     body, taken = seen["body"].double(), seen["input"].double()
     linear = nn.functional.linear(seen["input"], layer.weight, getattr(layer, "bias", None))
     close = taken.shape == body.shape and seen["raw"].shape == linear.shape

@@ -39,7 +39,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Clip range of the ratio, [1 − clip_low, 1 + clip_high], and weight of the KL penalty."""
+    """Clip range of the ratio, and weight of the KL penalty.
+
+    The range is [1 − clip_low, 1 + clip_high].
+    """
 
     clip_low: float
     clip_high: float
@@ -92,8 +95,9 @@ def grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
 
 
 def dr_grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
-    """Compute GRPO divided by a constant, so that long wrong answers are not favoured.
+    """Compute GRPO divided by a constant.
 
+    Long wrong answers are then not favoured.
     Source: Dr. GRPO, arXiv 2503.20783.
     """
     ratio = token_ratio(terms)
@@ -162,7 +166,10 @@ LOSSES: dict[LossName, LossFunction] = {
 
 
 def token_ratio(terms: Terms) -> Tensor:
-    """Compute π / π_old of each token `(tokens,)`; it is 1 if the mask is false."""
+    """Compute π / π_old of each token `(tokens,)`.
+
+    It is 1 if the mask is false.
+    """
     return torch.exp((terms.logprobs - terms.old_logprobs).masked_fill(~terms.mask, 0.0))
 
 
@@ -187,8 +194,9 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
 def importance_weights(
     old: Tensor, sampler: Tensor, mask: Tensor, cap: float, totals: Totals
 ) -> tuple[Tensor, Metrics]:
-    """Compute truncated weights min(π_old / π_sampler, cap) per token, and their metrics.
+    """Compute truncated weights per token, and their metrics.
 
+    The weight is min(π_old / π_sampler, cap).
     They correct for a sampler with another version or other arithmetic (truncated importance sampling). The
     weight is 1 if the mask is false.
     Args:
@@ -216,7 +224,10 @@ def difference(name: str, one: Tensor, other: Tensor, mask: Tensor, totals: Tota
 
 
 def per_token(values: Tensor, terms: Terms) -> Tensor:
-    """Repeat a value per sequence `(sequences,)` at each of its tokens `(tokens,)`."""
+    """Repeat a value per sequence at each of its tokens.
+
+    `(sequences,)` becomes `(tokens,)`.
+    """
     return values.index_select(0, terms.sequence)
 
 
@@ -236,7 +247,10 @@ def token_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
 
 
 def sequence_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Weight every sequence of the step equally, and every token equally within it."""
+    """Weight every sequence equally, and every token within it.
+
+    The sequences are those of the whole step.
+    """
     return (sums(losses, terms) / lengths(terms)).sum() / totals.sequences
 
 
@@ -284,7 +298,10 @@ Aggregate = Callable[[Tensor, Terms, Totals], Tensor]
 def _finish(
     losses: Tensor, aggregate: Aggregate, metrics: Metrics, terms: Terms, settings: Settings, totals: Totals
 ) -> LossOutput:
-    """Apply importance weights, KL penalty, mask and aggregation, which all losses share."""
+    """Apply what all losses share.
+
+    That is importance weights, KL penalty, mask and aggregation.
+    """
     if terms.importance is not None:
         losses = losses * terms.importance
     if terms.reference_logprobs is not None:

@@ -63,7 +63,10 @@ def found_budget(policy: Policy, share: float = 1.0) -> int:
 
 
 def _peak(policy: Policy, tokens: int) -> int:
-    """Return the bytes that a pass over `tokens` packed tokens allocates at its peak."""
+    """Return the peak bytes that a pass over `tokens` tokens allocates.
+
+    The tokens are packed.
+    """
     ids = np.zeros(PROBE_LENGTH, dtype=np.int32)
     sequences = [Sequence(ids, 1, finished=False)] * (tokens // PROBE_LENGTH)
     packed = lay_out(sequences, range(len(sequences))).to(policy.device)
@@ -92,8 +95,9 @@ class TokenBudget:
     def __init__(
         self, tokens: int, root: Path, stage: str, device: torch.device, say: Callable[[str], None]
     ) -> None:
-        """Read an earlier shortage from `root`, the folder of the arm's checkpoints.
+        """Read an earlier shortage from the folder of the arm's checkpoints.
 
+        `root` is that folder.
         The callback reports that the budget is or was halved, and why.
         """
         self._whole = tokens
@@ -135,7 +139,10 @@ class TokenBudget:
         return self._attempt(work, clear)
 
     def _ran_out(self, shortage: Shortage, error: torch.OutOfMemoryError) -> None:
-        """Record the shortage; return if this process may retry with its new budget."""
+        """Record the shortage.
+
+        Return if this process may retry with its new budget.
+        """
         was_half = self._shortage is not None and self._shortage.covers(*self._pass)
         if world() > 1:
             shortage.write(self._root / (AGAIN if was_half else FIRST))

@@ -66,8 +66,9 @@ class Shortage:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Return the record in `path` as rank 0 reads it, or None if the file does not exist.
+        """Return the record in `path` as rank 0 reads it.
 
+        It is None if the file does not exist.
         Every rank must call and gets the same result.
         """
         return broadcast(cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
@@ -82,7 +83,7 @@ def remedy(stage: str) -> str:
 
 
 def too_much(shortage: Shortage, stage: str) -> str:
-    """Return the message for a pass that did not fit with half the budget either."""
+    """Return the message for a pass that half the budget did not fit."""
     return f"{shortage}, already half of the budget; in a new run, {remedy(stage)}"
 
 

@@ -37,7 +37,10 @@ def learning_rate(settings: Settings, step: int, total_steps: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Result of one update: the gradient norm before clipping, and the learning rate."""
+    """Result of one update: gradient norm and learning rate.
+
+    The norm is that before clipping.
+    """
 
     grad_norm: float
     learning_rate: float
@@ -68,8 +71,9 @@ class MasterAdamW:
         )
 
     def step(self) -> Update:
-        """Clip the gradients, update the masters, publish them and clear the gradients.
+        """Clip the gradients, update and publish the masters.
 
+        The gradients are cleared.
         The gradient norm is clipped to max_grad_norm.
         If the gradient norm is not finite, the masters do not change. The step still counts, and the norm is
         reported unchanged.

@@ -46,8 +46,9 @@ def own_path(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def own_logprobs(model: PreTrainedModel, sequences: Items[Sequence]) -> list[NDArray[np.float32]]:
-    """Compute the log-prob of each response token by `model(input_ids=…).logits`, at temperature 1.
+    """Compute each response token's log-prob by the model's own forward.
 
+    That is `model(input_ids=…).logits` at temperature 1.
     The forward pass runs in the dtype of the model's weights. The log-softmax runs in float32. Call it before
     the weights are sharded over ranks.
     Returns: one (response tokens,) array for each sequence, in order.

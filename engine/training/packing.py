@@ -151,8 +151,9 @@ def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list
 def pack(
     sequences: Items[Sequence], budget: int, seed: int = 0, share: tuple[int, int] = (0, 1)
 ) -> list[Packed]:
-    """Pack all `sequences` into microbatches of at most `budget` tokens, in a seeded order.
+    """Pack all `sequences` into microbatches in a seeded order.
 
+    A microbatch has at most `budget` tokens.
     Args:
         share: (rank, ranks); the result is this rank's part. All ranks get equally many microbatches, because
             they gather weights together. If there are too few sequences, a rank's last microbatch is a

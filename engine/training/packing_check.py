@@ -56,6 +56,9 @@ def check_packing(network: PackedCausalLM, device: torch.device) -> None:
 def _second(
     network: PackedCausalLM, first: tuple[int, ...], device: torch.device, calls: list[str]
 ) -> Tensor:
-    """Return hidden states `(tokens, width)` of a sequence that is packed behind `first`."""
+    """Return hidden states of a sequence that is packed behind `first`.
+
+    They are `(tokens, width)`.
+    """
     items = [Sequence(np.array(ids, dtype=np.int32), 1, finished=False) for ids in (first, SECOND)]
     return network.hidden(lay_out(items, range(2)).to(device), calls=calls)[len(first) :]

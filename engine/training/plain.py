@@ -37,8 +37,9 @@ KINDS: dict[str, type[Any]] = {
 
 
 def encode(value: Any, arrays: Arrays) -> Any:
-    """Convert `value` to what JSON can hold, and add its arrays and tensors to `arrays`.
+    """Convert `value` to JSON, and add its arrays to `arrays`.
 
+    Tensors are added too.
     Raises: TypeError for a value of another kind.
     """
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -163,7 +163,10 @@ class Policy:
         return logprobs, entropy
 
     def cross_entropy(self, packed: Packed) -> tuple[Tensor, int]:
-        """Compute the sum of −log p over the response tokens, with gradients, and their number."""
+        """Compute the sum of −log p over the response tokens.
+
+        It has gradients. The second value is the number of tokens.
+        """
         return cast(Tensor, self.network(packed, head.cross_entropy)), len(packed.trained)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -179,8 +182,9 @@ class Policy:
         return as_in_files(self.model, dict(self.named_weights()))
 
     def save_config(self, folder: Path) -> None:
-        """Write all but the weights that transformers and vLLM need to build the model.
+        """Write what is needed to build the model, except the weights.
 
+        transformers and vLLM read it.
         The config states the compute dtype.
         """
         config = self.model.config

@@ -52,8 +52,9 @@ class PlainMasters:
 
 
 class CopiedMasters:
-    """A model in `dtype`, and a float32 copy that accumulates its gradients in float32.
+    """A model in `dtype` with a float32 copy.
 
+    The copy accumulates its gradients in float32.
     A gradient in `dtype` is freed as soon as it is added, so no second set of gradients exists.
     """
 
@@ -116,7 +117,10 @@ def drop_gradients(masters: dict[str, Tensor]) -> None:
 
 
 def master_precision(network: nn.Module, dtype: torch.dtype) -> Precision:
-    """Return masters for a model on one device with forward and backward in `dtype`."""
+    """Return masters for a model on one device.
+
+    Forward and backward run in `dtype`.
+    """
     return PlainMasters(network) if dtype == torch.float32 else CopiedMasters(network, dtype)
 
 

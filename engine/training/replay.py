@@ -68,7 +68,10 @@ class Rollouts:
 
 
 def with_blank(rollouts: Rollouts) -> Rollouts:
-    """Append a row without a response, for a rank that has nothing else to train on."""
+    """Append a row without a response.
+
+    It is for a rank that has nothing else to train on.
+    """
     return replace(
         rollouts,
         ex_ids=[*rollouts.ex_ids, ""],
@@ -121,7 +124,10 @@ def _columns(rollouts: Rollouts) -> dict[str, NDArray[Any]]:
 
 
 def _write(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write the archive that `np.savez_compressed` writes, at another compression level."""
+    """Write the archive of `np.savez_compressed` at another level.
+
+    The level is that of the compression.
+    """
     with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name, column in columns.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -151,7 +157,10 @@ def read(folder: Path, step: int) -> Rollouts:
 
 
 def _logprobs(file: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the log-probs of a file, end to end; older versions stored them unchanged."""
+    """Return the log-probs of a file, end to end.
+
+    Older versions stored them unchanged.
+    """
     if PLANES not in file:
         return file["logprobs"]
     return np.ascontiguousarray(file[PLANES].T).view("<f4").reshape(-1).astype(np.float32)

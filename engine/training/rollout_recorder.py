@@ -23,7 +23,10 @@ BYTES_A_GB = 10**9
 
 
 class RolloutRecorder:
-    """Writes one arm's rollouts to `folder`; with several ranks, rank 0 writes."""
+    """Writes one arm's rollouts to `folder`.
+
+    With several ranks, rank 0 writes.
+    """
 
     def __init__(self, folder: Path, budget_gb: float) -> None:
         """Prepare to write to `folder`.

@@ -44,8 +44,9 @@ class RolloutBatch:
 
 
 def reward(completion: Completion, settings: Grpo) -> float:
-    """Return the reward of a completion, minus a soft punishment near the length limit.
+    """Return the reward of a completion.
 
+    A soft punishment near the length limit is subtracted.
     The reward is 1 for a correct answer and `format_reward` for a readable wrong one. The punishment grows
     linearly to 1 over the last `overlong_buffer` tokens.
     Source: DAPO, arXiv 2503.14476, equation 13.
@@ -58,7 +59,10 @@ def reward(completion: Completion, settings: Grpo) -> float:
 
 
 class RolloutSchedule:
-    """Requests each step's rollouts once its weights exist, and returns them at their step."""
+    """Requests each step's rollouts once its weights exist.
+
+    They are returned at their step.
+    """
 
     def __init__(
         self,
@@ -88,7 +92,10 @@ class RolloutSchedule:
         self._asked: dict[int, Job] = {}
 
     def published(self, weights: WeightRef, hold: Callable[[WeightRef], None]) -> None:
-        """Request every missing step that trains on `weights`; call `hold` once for each job."""
+        """Request every missing step that trains on `weights`.
+
+        Call `hold` once for each job.
+        """
         for step in steps_on_version(weights.version, self._settings):
             if step < self._first or step in self._ready or step in self._asked:
                 continue
@@ -98,7 +105,10 @@ class RolloutSchedule:
             self._collector.submit(job)
 
     def arrived(self, step: int) -> bool:
-        """Return True if the rollouts of `step` have arrived; otherwise wait a moment first."""
+        """Return True if the rollouts of `step` have arrived.
+
+        Otherwise wait a moment first.
+        """
         if step in self._ready:
             return True
         job_id = self._asked[step].job_id
@@ -127,7 +137,10 @@ class RolloutSchedule:
         return dict(self._ready)
 
     def owed(self, version: int) -> list[WeightRef]:
-        """Return the weights older than `version` with rollouts still in flight, each once."""
+        """Return older weights with rollouts in flight, each once.
+
+        They are older than `version`.
+        """
         older = [job.weights for job in self._asked.values() if job.weights.version < version]
         return list(dict.fromkeys(older))
 

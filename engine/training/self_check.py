@@ -73,8 +73,9 @@ PRECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class LogprobComparison:
-    """Log-probs that a run computes against the model's own, over all response tokens.
+    """A run's log-probs against the model's own.
 
+    All response tokens count.
     Attributes:
         largest: max |Δ log-prob|.
         mean: mean |Δ log-prob|.
@@ -117,8 +118,9 @@ class Reference:
 
 
 def reference(model: PreTrainedModel, sequences: list[Sequence], dtype: torch.dtype) -> Reference:
-    """Compute the log-probs of `sequences` by the forward of `model`, with float32 weights.
+    """Compute log-probs of `sequences` by the forward of `model`.
 
+    Its weights are float32.
     The tolerance follows from the model: an ill-conditioned model magnifies rounding, in transformers' own
     attention implementations as well.
     Args:

@@ -19,7 +19,10 @@ from engine.training.precision import Precision, drop_gradients, gradient_norm
 
 
 class ShardedMasters:
-    """This rank's shards of the masters of `network`, with decoder layers `layers`."""
+    """This rank's shards of the masters of `network`.
+
+    `layers` are its decoder layers.
+    """
 
     def __init__(
         self, network: nn.Module, layers: list[nn.Module], dtype: torch.dtype, device: torch.device
@@ -39,7 +42,7 @@ class ShardedMasters:
         self.masters = {name: weight.to_local().detach() for name, weight in self._weights.items()}
 
     def collect(self) -> Tensor:
-        """Collect the gradients of the shards and return their norm over all ranks."""
+        """Collect the shards' gradients and return their norm over all ranks."""
         for name, weight in self._weights.items():
             if isinstance(weight.grad, DTensor):
                 self.masters[name].grad = weight.grad.to_local()
@@ -48,7 +51,10 @@ class ShardedMasters:
         return square.sqrt()
 
     def publish(self) -> None:
-        """Do nothing: the shards are the masters, and the next forward gathers them again."""
+        """Do nothing: the shards are the masters.
+
+        The next forward gathers them again.
+        """
 
     def clear(self) -> None:
         """Drop the gradients of FSDP's weights and of the masters."""
@@ -57,8 +63,9 @@ class ShardedMasters:
 
 
 def whole(weight: Tensor) -> Tensor:
-    """Return `weight` gathered from all ranks, or unchanged if it is not sharded.
+    """Return `weight` gathered from all ranks.
 
+    It is unchanged if it is not sharded.
     Every rank must call.
     """
     return weight.full_tensor() if isinstance(weight, DTensor) else weight

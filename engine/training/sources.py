@@ -38,7 +38,7 @@ class RolloutSource(Protocol):
     """The training loop's interface for rollouts, step by step."""
 
     def needs(self, version: int) -> bool:
-        """Return True if rollouts are to come from the weights after `version` steps."""
+        """Return True if the weights after `version` steps need rollouts."""
 
     def published(self, weights: WeightRef) -> None:
         """Accept published weights; the caller releases them after this call."""
@@ -65,7 +65,10 @@ class RolloutSource(Protocol):
         """
 
     def held(self, version: int) -> dict[int, RolloutBatch]:
-        """Return the received batches that a checkpoint after `version` steps must store."""
+        """Return the received batches that a checkpoint must store.
+
+        The checkpoint follows `version` steps.
+        """
 
     def owed(self, version: int) -> list[WeightRef]:
         """Return the weights older than `version` that a checkpoint must store.

@@ -24,8 +24,9 @@ def checked_policy(
     gradient_checkpointing: bool,
     revision: str = "main",
 ) -> tuple[Policy, Tolerance]:
-    """Load the model in folder or hub name `source`, and check the packed path.
+    """Load the model in `source`, and check the packed path.
 
+    `source` is a folder or a hub name.
     Every rank must call.
     Returns: the policy, and the difference that rounding may cause in its log-probs.
     Raises: UnsupportedModel, on every rank, if the packed path does not compute the model on some rank; and

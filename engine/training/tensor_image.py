@@ -80,8 +80,9 @@ class TensorImage:
         return write_durably(path, [header.numpy().data, self._content.numpy().data[: self._size]])
 
     def lock_pages(self) -> None:
-        """Page-lock the memory, which makes later copies from a GPU several times as fast.
+        """Page-lock the memory.
 
+        It makes later copies from a GPU several times as fast.
         Call it after a first use, when the pages exist.
         """
         if self._device is not None and self._size and not self._pinned:

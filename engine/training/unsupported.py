@@ -4,4 +4,7 @@ from __future__ import annotations
 
 
 class UnsupportedModel(ValueError):
-    """This project would compute wrong numbers for the model; the message gives the reason."""
+    """This project would compute wrong numbers for the model.
+
+    The message gives the reason.
+    """

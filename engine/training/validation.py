@@ -24,8 +24,9 @@ PRIORITY = 1
 
 
 class Validation:
-    """Requests completions of fixed validation questions and reports the results.
+    """Requests completions of fixed questions and reports the results.
 
+    The questions are those of the validation split.
     Each request names the weight version to use.
     """
 
@@ -79,7 +80,10 @@ class Validation:
                 self._finish(version)
 
     def finish(self, meanwhile: Callable[[], None]) -> None:
-        """Wait for every result and report it; call the given function repeatedly until then."""
+        """Wait for every result and report it.
+
+        Call the given function repeatedly until then.
+        """
         self.collect()
         while self._asked:
             meanwhile()
@@ -91,7 +95,10 @@ class Validation:
         return sorted(self._asked)
 
     def owed(self, version: int) -> list[WeightRef]:
-        """Return weights older than `version` without a result that only their publisher keeps."""
+        """Return older weights without a result that only the publisher has.
+
+        They are older than `version`.
+        """
         older = [job.weights for place, job in self._asked.items() if place < version]
         return [weights for weights in older if weights.version not in self._lasting]
 

@@ -54,8 +54,9 @@ class SlotPool:
         self._made: Future[None] | None = None
 
     def stock(self, count: int, size: int, device: torch.device) -> None:
-        """Begin to make slots of `size` bytes until `count` exist besides those held now.
+        """Begin to make `count` free slots of `size` bytes.
 
+        They are in addition to those held now.
         If they do not fit, the error appears when one is needed.
         """
         with self._changed:
@@ -103,7 +104,10 @@ class SlotPool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Remove every slot; a worker that has one mapped keeps its pages until it unmaps them."""
+        """Remove every slot.
+
+        A worker that has one mapped keeps its pages until it unmaps them.
+        """
         self._maker.shutdown()
         for page in self._pages:
             page.slot.unlink()
@@ -118,7 +122,10 @@ class SlotPool:
         raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
 
     def _usable(self, size: int, device: torch.device) -> list[Page]:
-        """Return pages for such tensors; those in host memory may use a page-locked one."""
+        """Return pages for such tensors.
+
+        Those in host memory may use a page-locked one.
+        """
         pinned = {True} if device.type == "cuda" else {True, False}
         return [page for page in self._pages if page.slot.size >= size and page.pinned in pinned]
 

@@ -28,8 +28,9 @@ class Publisher(Protocol):
 
 
 class FollowerPublisher:
-    """The publisher of a follower rank, which only takes part in gathering shards.
+    """The publisher of a follower rank.
 
+    It only takes part in gathering shards.
     It iterates over the tensors, because each is whole only if every rank requests it.
     """
 

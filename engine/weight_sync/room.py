@@ -26,7 +26,7 @@ def no_room(folder: Path, wanted: int, error: OSError) -> OSError:
 
 
 def _space(folder: Path) -> str:
-    """Return which of a file system's two limits is reached: its files or its bytes."""
+    """Return which limit of a file system is reached: files or bytes."""
     found = os.statvfs(folder)
     if found.f_files and not found.f_favail:
         return f"all its {found.f_files:,} inodes (files) are in use; mount -o remount,nr_inodes= raises the limit"

@@ -36,7 +36,10 @@ _PARTIAL, _WHOLE = 0, 1
 
 
 class TornWeights(Exception):
-    """The location does not hold the requested version, whole; the message gives both."""
+    """The location does not hold the requested version, whole.
+
+    The message gives both.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Slot:
             self.memory = mmap.mmap(file.fileno(), size)
 
     def begin(self) -> None:
-        """Remove the published name, if there is one, and mark the content as partial."""
+        """Remove the published name, if any; mark the content as partial."""
         if self.path != self.free_path:
             self.path.rename(self.free_path)
             self.path = self.free_path
@@ -170,7 +173,10 @@ def remove_slots(run_id: str, folder: Path = SHARED_MEMORY) -> int:
 
 
 def is_of_living(slot: Path) -> bool:
-    """Return True if the process that published `slot` is alive; a zombie is not."""
+    """Return True if the process that published `slot` is alive.
+
+    A zombie is not.
+    """
     pid = slot.name.rpartition("-@")[2].partition(".")[0]
     try:
         status = Path("/proc", pid, "stat").read_text(encoding="utf-8", errors="replace")

@@ -65,8 +65,9 @@ class WeightPublisher:
         self._stream: torch.cuda.Stream | None = None
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
-        """Copy the tensors to a free slot; return a reference, with one count held, when it is whole.
+        """Copy the tensors to a free slot.
 
+        Return a reference, with one count held, when it is whole.
         It waits only if no slot is free.
         Raises: StageFailed if shared memory is too small for another slot. With several ranks it is OSError:
             the failing rank must exit, so that all do.
@@ -114,15 +115,19 @@ class WeightPublisher:
         self._pool.release(weights)
 
     def lend(self, weights: WeightRef) -> BorrowedSlot:
-        """Lend `weights` to another thread, with a reference held until they are given back.
+        """Lend `weights` to another thread.
 
+        A reference is held until they are given back.
         Raises: KeyError if they are not published, or were released.
         """
         page = self._pool.hold(weights)
         return BorrowedSlot(weights, memoryview(page.slot.memory), lambda: self.release(weights))
 
     def close(self) -> None:
-        """Remove every slot; a worker that has one mapped keeps its pages until it unmaps them."""
+        """Remove every slot.
+
+        A worker that has one mapped keeps its pages until it unmaps them.
+        """
         self._pool.close()
 
     def _copy_from_gpu(
