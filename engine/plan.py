@@ -7,14 +7,18 @@ A run executes this graph for one seed. This module has no side effects and does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from profiles.errors import UserError
 from profiles.schema import Profile
+from profiles.stages import REQUESTED
+from profiles.stages import STAGES as KINDS
 
-STAGES = ("data", "traces", "preprocess", "sft", "grpo", "eval")
-_NEEDS_A_MODEL = frozenset({"preprocess", "sft", "grpo", "eval"})
+STAGES = REQUESTED
+_NEEDS_A_MODEL = frozenset(kind.name for kind in KINDS if kind.needs_model)
+# Stages that train on top of a base model. The plan runs their arms together, in the profile's order.
+_TRAINS = tuple(kind.name for kind in KINDS if kind.trains and kind.name != "pretrain")
 
 
 class PlanError(UserError, ValueError):
@@ -60,31 +64,39 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
         trained: names of arms that the run has already trained.
     Raises: PlanError if a requested training stage has no arm to train.
     """
-    steps = [Step("data")] if "data" in stages else []
-    if "traces" in stages or ("preprocess" in stages and profile.traces.source == "solutions"):
-        steps.append(Step("traces"))
+    wanted = set(stages)
+    if "preprocess" in wanted and profile.traces.source == "solutions":
+        wanted.add("traces")
+    if wanted & _NEEDS_A_MODEL:
+        wanted.add("pretrain")
+    steps: list[Step] = []
     available = set(trained)
-    if _NEEDS_A_MODEL.intersection(stages):
-        for arm in profile.arms:
-            if arm.stage == "pretrain":
-                available.add(arm.name)
-                steps.append(Step("pretrain", arm.name))
-    if "preprocess" in stages:
-        steps.append(Step("preprocess"))
-    for arm in profile.arms:
-        if arm.stage == "none" and (not arm.parent or arm.parent in available):
-            available.add(arm.name)
-        elif arm.stage in stages and arm.parent in available:
-            available.add(arm.name)
-            steps.append(Step(arm.stage, arm.name))
-    if "eval" in stages:
-        steps.append(Step("eval"))
-    for stage in ("sft", "grpo"):
-        if stage in stages and not any(step.stage == stage for step in steps):
+    for kind in KINDS:
+        if not kind.trains:
+            steps += [Step(kind.name)] if kind.name in wanted else []
+        elif kind.name == "pretrain":
+            steps += _training(profile, wanted & {"pretrain"}, available)
+        elif kind.name == _TRAINS[0]:
+            steps += _training(profile, wanted.intersection(_TRAINS), available)
+    for stage in _TRAINS:
+        if stage in wanted and not any(step.stage == stage for step in steps):
             raise PlanError(
                 f"stage {stage}: profile {profile.name} has no arm for it with a trained or planned parent; "
                 "name the parent's stage too"
             )
+    return steps
+
+
+def _training(profile: Profile, stages: Set[str], available: set[str]) -> list[Step]:
+    """Return the steps that make arms by `stages`, each after its parent; add the arms to `available`."""
+    steps = []
+    for arm in profile.arms:
+        has_parent = not arm.parent or arm.parent in available
+        if arm.stage == "none" and has_parent:
+            available.add(arm.name)
+        elif arm.stage in stages and has_parent:
+            available.add(arm.name)
+            steps.append(Step(arm.stage, arm.name))
     return steps
 
 
@@ -107,5 +119,6 @@ def needs_worker(profile: Profile, plan: Sequence[Step]) -> bool:
     It does for grpo without replay, eval without server and validated sft.
     """
     stages = {step.stage for step in plan}
-    stages -= ({"eval"} if profile.eval.server else set()) | ({"grpo"} if profile.grpo.replay else set())
-    return bool(stages & {"grpo", "eval"}) or ("sft" in stages and profile.sft.validate_every > 0)
+    generating = {kind.name for kind in KINDS if kind.generates}
+    generating -= ({"eval"} if profile.eval.server else set()) | ({"grpo"} if profile.grpo.replay else set())
+    return bool(stages & generating) or ("sft" in stages and profile.sft.validate_every > 0)

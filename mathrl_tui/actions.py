@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from textual.binding import Binding, BindingType
 
 APP = "app"
-RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG = SCREENS = (
-    "runs",
-    "run",
-    "evaluation",
-    "comparison",
-    "samples",
-    "logs",
-    "watch",
-    "config",
+# The screens: name and sentence. Each is the class NameScreen in mathrl_tui/screens/NAME.py, and its key is its place.
+_SCREENS = (
+    ("runs", "All runs of this home folder"),
+    ("run", "Stages and live charts of the chosen run"),
+    ("evaluation", "Rates of every arm with their intervals"),
+    ("comparison", "Paired differences of arms, and a verdict"),
+    ("samples", "Read completions with question and answer"),
+    ("logs", "Events of the run, and logs of its processes"),
+    ("watch", "Tasks that training should not have harmed"),
+    ("config", "The run's settings, against another run's"),
 )
+SCREENS = tuple(name for name, _ in _SCREENS)
+RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG = SCREENS[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,10 @@ _CONTROL = (RUNS, RUN)
 _RESULTS = (EVALUATION, COMPARISON, WATCH)
 
 ACTIONS: tuple[Action, ...] = (
-    Action("go('runs')", "1", "Runs", "All runs of this home folder", (APP,)),
-    Action("go('run')", "2", "Run", "Stages and live charts of the chosen run", (APP,)),
-    Action("go('evaluation')", "3", "Evaluation", "Rates of every arm with their intervals", (APP,)),
-    Action("go('comparison')", "4", "Comparison", "Paired differences of arms, and a verdict", (APP,)),
-    Action("go('samples')", "5", "Samples", "Read completions with question and answer", (APP,)),
-    Action("go('logs')", "6", "Logs", "Events of the run, and logs of its processes", (APP,)),
-    Action("go('watch')", "7", "Watch", "Tasks that training should not have harmed", (APP,)),
-    Action("go('config')", "8", "Config", "The run's settings, against another run's", (APP,)),
+    *(
+        Action(f"go('{name}')", str(place), name.capitalize(), sentence, (APP,))
+        for place, (name, sentence) in enumerate(_SCREENS, 1)
+    ),
     Action("export", "e", "Export", "Write the results as CSV and Markdown", (APP,)),
     Action("help", "question_mark,f1", "Help", "Every key, and what the marks mean", (APP,), True, "?"),
     Action("quit", "q,ctrl+q", "Quit", "Close the console; runs keep running", (APP,), True, "q"),

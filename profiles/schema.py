@@ -11,10 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from profiles.section import Count, Fraction, Positive, Rate, Section
+from profiles.stages import ARM_STAGES, RESERVED
 from profiles.training import Grpo, Pretrain, Sft
-
-# A run records these names as done. They do not name the training of an arm.
-STAGES_WITHOUT_ARM = frozenset({"data", "traces", "preprocess", "eval", "tasks"})
 
 SPLIT = r"^[^\[\]]+(\[(-?\d+%?)?:(-?\d+%?)?\])?$"
 
@@ -232,8 +230,8 @@ class Arm(Section):
     """One model of the comparison: how it is made and from which parent."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9+._-]*$", description="name in addresses: RUN/NAME")
-    stage: Literal["none", "pretrain", "sft", "grpo"] = Field(
-        description="stage that makes the arm from its parent"
+    stage: str = Field(
+        pattern=f"^({'|'.join(ARM_STAGES)})$", description="stage that makes the arm from its parent"
     )
     parent: str = Field("", description="the arm it starts from (empty: model.source)")
 
@@ -277,13 +275,13 @@ class Profile(Section):
         for arm in self.arms:
             if arm.name in seen:
                 raise ValueError(f"arms: {arm.name!r} is declared twice; arm names must differ")
-            if arm.name in STAGES_WITHOUT_ARM:
+            if arm.name in RESERVED:
                 raise ValueError(f"arms: {arm.name!r} is the name of a stage; choose another name")
             if arm.parent and arm.parent not in seen:
                 raise ValueError(
                     f"arms: {arm.name!r} starts from {arm.parent!r}, which is not declared before it"
                 )
-            if arm.stage in ("sft", "grpo") and not arm.parent:
+            if arm.stage not in ("none", "pretrain") and not arm.parent:
                 raise ValueError(f"arms: {arm.name!r} needs a parent to start from")
             seen.add(arm.name)
         made = self.model.source == "made"

@@ -6,7 +6,7 @@ and is lost.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ CHECKPOINT_MINUTES = (
     "maximum time between checkpoints, minutes (0: no limit); these checkpoints are extra to checkpoint_every and "
     "cannot become the best"
 )
+# Values of `grpo.loss`; engine/training/losses.py registers a function for each.
 LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "reinforce_baseline"]
 
 
@@ -109,7 +110,7 @@ class Grpo(Optimizer):
     max_new_tokens: Positive = Field(1024, description="longest completion, tokens")
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(1.0, description="sampling temperature")
     top_p: Rate = Field(1.0, description="probability mass of nucleus sampling")
-    loss: LossName = Field("dapo", description="policy-gradient loss")
+    loss: LossName = Field("dapo", description=f"policy-gradient loss: {', '.join(get_args(LossName))}")
     clip_low: Fraction = Field(0.2, description="lower clip: the ratio is clipped at 1 - clip_low")
     clip_high: Annotated[float, Field(ge=0.0)] = Field(
         0.28, description="upper clip: the ratio is clipped at 1 + clip_high"

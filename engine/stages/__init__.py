@@ -1,8 +1,7 @@
-"""The experiment's stages by name.
+"""Stages: NAME is the function `run` in the module NAME here.
 
-A new stage is one file here and one line below.
-Each module is imported when its stage starts. So only the trainer process imports torch, and not even for
-`data`.
+profiles/stages.py lists them. Each module is imported when its stage starts. So only the trainer process
+imports torch, and not even for `data`.
 """
 
 from __future__ import annotations
@@ -14,21 +13,11 @@ from engine.context import Context
 
 StageFunction = Callable[[Context], None]
 
-MODULES = {
-    "data": "engine.stages.data",
-    "traces": "engine.stages.traces",
-    "pretrain": "engine.stages.pretrain",
-    "preprocess": "engine.stages.preprocess",
-    "sft": "engine.stages.sft",
-    "grpo": "engine.stages.grpo",
-    "eval": "engine.stages.eval",
-}
-
 
 def stage(name: str) -> StageFunction:
     """Return the function that runs stage `name`.
 
-    Raises: KeyError if the name is unknown.
+    Raises: ModuleNotFoundError if the stage has no module here.
     """
-    run: StageFunction = import_module(MODULES[name]).run
+    run: StageFunction = import_module(f"{__name__}.{name}").run
     return run

@@ -2,7 +2,8 @@
 
     rollouts ─▶ advantages ─▶ ratio = exp(logp − old_logp) ─▶ loss ─▶ metrics
 
-To add a loss, write a function with the same arguments and add a line to LOSSES.
+To add a loss, write a function with the decorator `loss` and add its name to profiles.training.LossName
+(docs/how-to/add-a-loss.md).
 A step is trained in microbatches and their gradients add up. So every loss divides by counts of the whole
 step (`Totals`), never by counts of its microbatch. For the same reason, each mean among the metrics is a
 share of the step's mean: the shares of all microbatches add up to it (`merge`).
@@ -83,7 +84,21 @@ class LossOutput:
 
 LossFunction = Callable[[Terms, Settings, Totals], LossOutput]
 
+# Every loss by the names that `grpo.loss` may have.
+LOSSES: dict[LossName, LossFunction] = {}
 
+
+def loss(*names: LossName) -> Callable[[LossFunction], LossFunction]:
+    """Register the decorated function as the loss with these names."""
+
+    def register(function: LossFunction) -> LossFunction:
+        LOSSES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+@loss("grpo")
 def grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     """Average clipped token ratios over each sequence, then over sequences.
 
@@ -94,6 +109,7 @@ def grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     return _finish(losses, sequence_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
+@loss("dr_grpo")
 def dr_grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     """Compute GRPO divided by a constant.
 
@@ -105,6 +121,7 @@ def dr_grpo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     return _finish(losses, constant_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
+@loss("dapo")
 def dapo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     """Compute GRPO with the mean over the step's tokens.
 
@@ -116,6 +133,7 @@ def dapo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     return _finish(losses, token_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
+@loss("gspo")
 def gspo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     """Compute one ratio per sequence and clip it as a whole.
 
@@ -129,6 +147,7 @@ def gspo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     return _finish(losses, sequence_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
+@loss("cispo")
 def cispo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     """Weight REINFORCE by a detached ratio that is clipped from above.
 
@@ -141,6 +160,7 @@ def cispo(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     return _finish(losses, token_mean, clipping(ratio, terms, settings, totals), terms, settings, totals)
 
 
+@loss("reinforce", "reinforce_baseline")
 def reinforce(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     """Compute −A · log π, averaged over the step's tokens.
 
@@ -152,17 +172,6 @@ def reinforce(terms: Terms, settings: Settings, totals: Totals) -> LossOutput:
     return _finish(
         losses, token_mean, clipping(token_ratio(terms), terms, settings, totals), terms, settings, totals
     )
-
-
-LOSSES: dict[LossName, LossFunction] = {
-    "grpo": grpo,
-    "dr_grpo": dr_grpo,
-    "dapo": dapo,
-    "gspo": gspo,
-    "cispo": cispo,
-    "reinforce": reinforce,
-    "reinforce_baseline": reinforce,
-}
 
 
 def token_ratio(terms: Terms) -> Tensor:
@@ -308,6 +317,6 @@ def _finish(
         divergence = kl_k3(terms.logprobs, terms.reference_logprobs).masked_fill(~terms.mask, 0.0)
         losses = losses + settings.kl_coefficient * divergence
         metrics["kl/mean"] = divergence.detach().sum() / totals.tokens
-    loss = aggregate(losses.masked_fill(~terms.mask, 0.0), terms, totals)
-    metrics["loss"] = loss.detach()
-    return LossOutput(loss, metrics)
+    total = aggregate(losses.masked_fill(~terms.mask, 0.0), terms, totals)
+    metrics["loss"] = total.detach()
+    return LossOutput(total, metrics)

@@ -17,6 +17,7 @@ from mathrl_tui.commands.seeds import (
     start_detached,
     warn_of_access,
 )
+from profiles.stages import REQUESTED
 
 DEFAULT_PROFILE = "qwen2.5-math-1.5b"
 
@@ -25,7 +26,7 @@ def run(
     home: Home,
     stages: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STAGE...", help="data traces preprocess sft grpo eval, or all"),
+        typer.Argument(metavar="STAGE...", help=f"{' '.join(REQUESTED)}, or all"),
     ] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help=f"the experiment [default: {DEFAULT_PROFILE}]")
