@@ -78,3 +78,17 @@ def test_what_a_worker_left_for_its_end_is_done(tmp_path: Path) -> None:
     assert supervise(folder).wait(PATIENCE) == 0
     assert not list(folder.path.glob("left-*"))
     assert (folder.logs / "worker.log").read_text() == "said in C\n"
+
+
+def test_a_stopping_run_refuses_commands_with_a_remedy(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=10_000)
+    supervisor = started(folder)
+    (folder.path / "hold-save").touch()
+    assert ask(folder, "stop").ok
+    for word in ("pause", "resume"):
+        reply = ask(folder, word)
+        assert not reply.ok
+        assert reply.message.startswith("the run is stopping; ")
+        assert f"`mathrl-tui run --resume {folder.run_id}`" in reply.message
+    (folder.path / "hold-save").unlink()
+    assert supervisor.wait(PATIENCE) == 1

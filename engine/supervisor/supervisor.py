@@ -59,6 +59,8 @@ TICK_SECONDS = 0.5
 TRAINER_GRACE_SECONDS = 120.0
 # After SIGTERM: a reclaimed machine kills all processes about 5 s after it.
 TERMINATION_SECONDS = 3.0
+# The remedy in replies to commands that a run at its end cannot follow.
+RESUME_LATER = "after its end, `mathrl-tui run --resume {run_id}` goes on with it"
 # A full disk may delay the end of a run by this time.
 LAST_WRITES_SECONDS = 30.0
 
@@ -307,15 +309,19 @@ class Supervisor:
         return True, "killed"
 
     def _pause(self, origin: str) -> tuple[bool, str]:
+        if self._state == "paused":
+            return True, "is paused"
         if self._state not in ("queued", "running"):
-            return self._state == "paused", f"is {self._state}"
+            return False, f"the run is {self._state}; {RESUME_LATER.format(run_id=self._folder.run_id)}"
         self._pause_requested = True
         self._processes.send_command("pause", "trainer")
         return True, "pauses after the current step"
 
     def _resume(self, origin: str) -> tuple[bool, str]:
-        if not self._pause_requested or self._stopped_by:
-            return False, f"is {self._state}, not paused"
+        if self._stopped_by or self._phase == "ending":
+            return False, f"the run is {self._state}; {RESUME_LATER.format(run_id=self._folder.run_id)}"
+        if not self._pause_requested:
+            return False, f"the run is {self._state}, not paused; use `pause` first"
         self._pause_requested = False
         self._processes.send_command("resume", "trainer")
         # A restarted trainer that has not paused yet sends no notice of its own.
@@ -325,7 +331,7 @@ class Supervisor:
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
         if "trainer" not in self._processes.children:
-            return False, f"is {self._state}: no trainer is running to write a checkpoint"
+            return False, f"the run is {self._state}: no trainer is running; try again when it is training"
         self._processes.send_command("checkpoint", "trainer")
         return True, "writes a checkpoint after the current step"
 
