@@ -1,10 +1,11 @@
-"""A loss, a stage, a screen and a task, each added as its how-to page says.
+"""A loss, a stage and a screen, each added as its how-to page says and used in a real run.
 
 The pages are applied to a copy of the source, so a page that no longer fits the code fails here.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,10 +15,41 @@ from typing import get_args
 
 import pytest
 from how_to import PACKAGES, PAGES, ROOT, apply, copied
+from stage_context import write_source
 
 from engine.training.losses import LOSSES
 from profiles.stages import STAGES
 from profiles.training import LossName
+
+# Trains two steps of GRPO by the new name, with a worker in the same process.
+LOSS = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from stages_alone import HandWorker, prepared, train
+from profiles.schema import Profile
+from store.records import Scalar
+settings = ("grpo.loss=sapo", "grpo.steps=2", "grpo.validate_every=0", "grpo.checkpoint_every=0")
+context, told = prepared(Path(sys.argv[1]), *settings)
+table = context.profile.model_dump()
+table["arms"] = [{"name": "base", "stage": "none"}, {"name": "grpo", "stage": "grpo", "parent": "base"}]
+train(replace(context, profile=Profile.model_validate(table)), "grpo", HandWorker())
+for record in told:
+    if isinstance(record, Scalar) and record.metric in ("grpo/train/loss", "grpo/train/grad_norm"):
+        print(record.metric, record.step, record.value)
+"""
+# Opens the console on a run and presses the new screen's key.
+SCREEN = """
+import asyncio, sys
+from pathlib import Path
+from console_pilot import console, opened, sees
+async def main():
+    async with console(Path(sys.argv[1]), (120, 40)) as (app, pilot):
+        await opened(pilot, "9", sys.argv[2])
+        print(await sees(pilot, "data/words/solution"))
+        print(app.screen.NAME)
+asyncio.run(main())
+"""
 
 
 def python(tree: Path, *words: str) -> str:
@@ -43,6 +75,34 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
+@pytest.fixture(scope="module")
+def home(tree: Path) -> Path:
+    """A home with a real run that has executed the new stage."""
+    rows = [{"question": f"{a} + {a}", "answer": f"Twice it. #### {2 * a}"} for a in range(20)]
+    write_source(tree / "rows", rows[:12], rows[12:])
+    settings = (f"data.source={tree / 'rows'}", "data.validation_rows=2")
+    options = [word for setting in settings for word in ("--set", setting)]
+    python(
+        tree, "-m", "mathrl_tui", "run", "data", "lengths", "--profile", "demo", "--home", "home", *options
+    )
+    return tree / "home"
+
+
+def test_a_loss_trains_by_its_name(tree: Path) -> None:
+    lines = [line.split() for line in python(tree, "-c", LOSS, str(tree / "loss")).splitlines()]
+    norms = {int(step): float(value) for metric, step, value in lines if metric.endswith("grad_norm")}
+    assert norms.keys() == {1, 2}
+    assert all(norm > 0 for norm in norms.values())
+    assert [int(step) for metric, step, _ in lines if metric.endswith("loss")] == [1, 2]
+
+
+def test_a_loss_is_known_to_profiles_and_their_description(tree: Path) -> None:
+    load = "from profiles.load import load; print(load('demo', ['grpo.loss=sapo']).grpo.loss)"
+    assert python(tree, "-c", load) == "sapo\n"
+    shown = python(tree, "-m", "mathrl_tui", "profiles", "show", "demo")
+    assert re.search(r"^grpo\.loss = .*# .*\bsapo\b", shown, re.MULTILINE)
+
+
 def test_the_pages_loss_is_what_its_paper_defines() -> None:
     """One token with ratio 1 and advantage 1, one with ratio 1 and advantage −1, by hand."""
     block = re.search(r"```python\n(.*?)```", (PAGES / "add-a-loss.md").read_text(), re.DOTALL)
@@ -62,6 +122,28 @@ def test_the_pages_loss_is_what_its_paper_defines() -> None:
     assert output.loss.item() == pytest.approx(-(2 / 1.0 - 2 / 1.05) / 2, rel=1e-5)
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-0.5, 0.5], rel=1e-5)
+
+
+def test_a_stage_runs_where_its_line_stands(tree: Path, home: Path) -> None:
+    (run,) = [path.name for path in (home / "runs").iterdir()]
+    status = json.loads(python(tree, "-m", "mathrl_tui", "status", run, "--json", "--home", str(home)))
+    assert status["state"] == "done"
+    # "A + A" and "Twice it. #### B".
+    assert status["metrics"]["data/words/question"] == 3.0
+    assert status["metrics"]["data/words/solution"] == 4.0
+    assert "preprocess lengths sft" in python(tree, "-m", "mathrl_tui", "run", "--help")
+    plan = "from engine.plan import STAGES, make_plan\nfrom profiles.load import load\n"
+    plan += "print(*(step.label for step in make_plan(load('demo'), STAGES)))"
+    everything = "data traces base preprocess lengths sft grpo sft+grpo eval\n"
+    assert python(tree, "-c", plan) == everything
+
+
+def test_a_screen_opens_by_its_key(tree: Path, home: Path) -> None:
+    (run,) = [path.name for path in (home / "runs").iterdir()]
+    shown = python(tree, "-c", SCREEN, str(home), run)
+    assert "data/words/question" in shown
+    assert "9 Metrics" in shown
+    assert shown.rstrip().endswith("\nmetrics")
 
 
 def test_a_task_reads_its_local_rows(tree: Path) -> None:
