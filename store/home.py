@@ -5,6 +5,7 @@ HOME/journal/RUN/N.j                        what the run's supervisor acknowledg
 HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
 HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
 HOME/removing-RUN/, trash-RUN/              a run that is being removed (store/removal.py)
+HOME/removed/RUN                            empty: a run that was removed, so that an older store does not bring it back
 
 Folders of the home have mode 0700 and files 0600 (store/private.py).
 """
@@ -22,6 +23,7 @@ from profiles.errors import UserError
 from store.env_file import setting
 from store.private import make_folder
 
+REMOVED = "removed"
 REMOVING, TRASH = "removing-", "trash-"  # and a run's id: its rows are still in the store; they are not
 _HISTORY = ("runs", "journal", "store.duckdb")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
@@ -151,6 +153,32 @@ def run_ids(home: Path) -> list[str]:
 def removing(home: Path) -> list[str]:
     """Return the ids of the runs whose removal has begun: nothing shows them any more."""
     return [path.name.removeprefix(REMOVING) for path in _folders(home, REMOVING)]
+
+
+def removed(home: Path) -> set[str]:
+    """Return the ids of the runs that were removed and have neither a folder nor a journal since.
+
+    A run of which only the folder was lost is not among them.
+    """
+    return {run_id for run_id in _recorded(home) if not is_present(home, run_id)}
+
+
+def returned(home: Path) -> set[str]:
+    """Return the ids of the removed runs that have a folder or a journal again, from a backup."""
+    return {run_id for run_id in _recorded(home) if is_present(home, run_id)}
+
+
+def is_present(home: Path, run_id: str) -> bool:
+    """Return True if the run has a folder or a journal."""
+    run = RunFolder(home, run_id)
+    return os.path.lexists(run.path) or os.path.lexists(run.journal)
+
+
+def _recorded(home: Path) -> list[str]:
+    try:
+        return [path.name for path in (home / REMOVED).iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def trash(home: Path) -> list[Path]:

@@ -30,6 +30,7 @@ from store.locks import LockBusy, locked
 from store.naming import journaled
 from store.rebuild import rebuild
 from store.reconcile import Stale, reconcile
+from store.removal import drop_again
 from store.removal import finish as finish_removals
 from store.schema import KINDS, Columns, columns_of
 from store.transaction import transaction
@@ -216,6 +217,12 @@ class Ingester:
         """How far each run is applied, once every journal that differs from the store is reconciled with it."""
         while True:
             marks, seq = self._repaired_marks(patience)
+            if back := drop_again(self._database, marks, patience):
+                self._tell(
+                    f"{self._database.path} is older than a removal: {', '.join(back)} was removed, and its rows are "
+                    "dropped again"
+                )
+                continue
             differing = [
                 run_id
                 for run_id in journaled(self._database.home)

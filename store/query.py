@@ -24,7 +24,7 @@ from store.errors import StoreDamaged, StoreError
 from store.evaluations import evaluations_in
 from store.event_rows import EVENT, event_of, last_events, last_values, state_events, status_events
 from store.healing import healing
-from store.home import RunFolder, removing, run_ids
+from store.home import RunFolder, removed, removing, run_ids
 from store.ingest import Ingester, offsets_in
 from store.journal import START, Position, has_more, read, scan
 from store.naming import UnknownRun, journaled, match
@@ -98,7 +98,8 @@ class Store:
     @healing
     def runs(self) -> list[RunSummary]:
         """All runs, oldest first, in the state that they are in at this moment."""
-        gone = removing(self.home)  # before their rows are read: later they are gone from both
+        # Before their rows are read: later they are gone from both.
+        gone = {*removing(self.home), *removed(self.home)}
         with self.database.reading() as connection:
             rows = _run_rows(connection)
             events = state_events(connection)

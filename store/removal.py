@@ -2,27 +2,29 @@
 
     1  HOME/removing-RUN is made           no reader shows the run any more, no ingest takes it in, none resumes it
     2  runs/RUN and journal/RUN go there
-    3  its rows leave the store, in one transaction
+    3  HOME/removed/RUN is made, and its rows leave the store, in one transaction
     4  it is renamed to HOME/trash-RUN     only room on the disk is left of the run
     5  it is deleted
 
 A removal that died after step 1 is completed by the next ingest of any process (2 to 4), and by the next `rm` or `gc`
 (5). The journal leaves its place before the rows leave the store, so that a store that is made again from the journals
-agrees at every step.
+agrees at every step. If an older store.duckdb is put back later, HOME/removed/RUN tells a run that was removed from one
+whose folder was lost: the former is dropped again (`drop_again`), the latter is kept.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from profiles.errors import UserError
 from store.database import Database
 from store.errors import StoreError
-from store.home import REMOVING, TRASH, RunFolder, removing, trash
+from store.home import REMOVED, REMOVING, TRASH, RunFolder, removed, removing, returned, trash
 from store.locks import LockBusy, locked
-from store.private import make_folder, sync
+from store.private import make_folder, sync, touch
 from store.schema import TABLES
 from store.transaction import transaction
 
@@ -51,10 +53,8 @@ def remove(database: Database, run_ids: list[str], patience: float) -> None:
         raise StoreError(
             f"{error}. No list shows {', '.join(run_ids)} any more; the next command removes the rest"
         ) from error
-    except LockBusy:
-        raise RemovalRefused(
-            f"{database.home}: another process has been taking rows in for {patience:g} s; try again"
-        ) from None
+    except LockBusy as busy:
+        raise RemovalRefused(f"{busy}; nothing was removed: try again after that") from None
     empty_trash(database.home)
 
 
@@ -66,13 +66,32 @@ def finish(database: Database, patience: float) -> bool:
     begun = removing(database.home)
     for run_id in begun:
         _move(RunFolder(database.home, run_id))
+        touch(database.home / REMOVED / run_id)
     if begun:
+        sync(database.home / REMOVED)
         _delete_rows(database, begun, patience)
     for run_id in begun:
         (database.home / f"{REMOVING}{run_id}").rename(_free(database.home / f"{TRASH}{run_id}"))
     if begun:
         sync(database.home)
     return bool(begun)
+
+
+def drop_again(database: Database, known: Collection[str], patience: float) -> list[str]:
+    """Remove the rows of removed runs that an older store has brought back; return their ids.
+
+    A run that has a folder or a journal again is no longer taken for removed. Call it with `store.lock` held.
+
+    Args:
+        known: the ids of the runs that have rows in the store.
+    Raises: StoreError, OSError or duckdb.Error if it must wait.
+    """
+    for run_id in returned(database.home):
+        (database.home / REMOVED / run_id).unlink(missing_ok=True)
+    back = sorted(removed(database.home).intersection(known))
+    if back:
+        _delete_rows(database, back, patience)
+    return back
 
 
 def empty_trash(home: Path) -> None:

@@ -21,15 +21,18 @@ from engine.arms import checkpoints, untrainable
 from engine.cleanup import garbage, removal
 from engine.cleanup.disk_usage import measure
 from engine.cleanup.removal import RemovalRefused, remove_runs
+from engine.cleanup.run_users import has_ended
 from engine.context import StageFailed
 from engine.data import locations
 from engine.data.recorded import missing_rollouts
+from engine.ipc import pidfile
 from engine.plan import Step
 from engine.startup import launch
 from engine.startup.launch import LaunchError
 from profiles.load import load
 from profiles.training import Grpo
-from store.home import RunFolder, removing, trash
+from store.errors import StoreError
+from store.home import REMOVED, RunFolder, removing, trash
 from store.query import Store
 
 A, B = "demo-s0-first", "demo-s1-second"
@@ -64,9 +67,11 @@ def home(tmp_path: Path) -> Path:
 
 
 def everything(home: Path) -> dict[str, int]:
-    """Every file but the database's own, with its size."""
+    """Every file but the database's own and the records of removals, with its size."""
     return {
-        str(p): p.stat().st_size for p in home.rglob("*") if p.is_file() and not p.name.startswith("store.")
+        str(p): p.stat().st_size
+        for p in home.rglob("*")
+        if p.is_file() and not p.name.startswith("store.") and p.parent != home / REMOVED
     }
 
 
@@ -312,18 +317,77 @@ def test_gc_completes_a_removal_that_was_killed(home: Path) -> None:
     (RunFolder(home, A).path).rename(home / f"removing-{A}" / "run")
     assert ids(home) == [B]
     assert mathrl(home, "gc", "--yes").returncode == 0
-    assert not [path for path in home.rglob("*") if A in path.name]
+    assert [path for path in home.rglob("*") if A in path.name] == [home / REMOVED / A]
     assert store.sql(f"SELECT count(*) FROM scalar WHERE run_id = '{A}'")[1] == [(0,)]
 
 
-def test_a_run_that_comes_alive_between_list_and_removal_keeps_its_files(home: Path) -> None:
+def test_a_run_that_has_just_ended_is_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FabricatedRun.__new__(FabricatedRun)
+    run.folder = RunFolder(home, A)
+    run.lock()
+    monkeypatch.setattr(removal, "LOCK_PATIENCE", 0.0)
+    looks: list[bool] = []
+
+    def look(folder: RunFolder) -> bool:
+        """The supervisor exits after the second look at its run."""
+        if len(looks) == 1:
+            run.unlock()
+        looks.append(has_ended(folder))
+        return looks[-1]
+
+    monkeypatch.setattr(removal, "has_ended", look)
+    remove_runs(home, [A], "all")
+    assert looks == [True, True]
+    assert ids(home) == [B]
+
+
+def test_one_that_stays_is_named_after_a_bounded_wait(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "LOCK_PATIENCE", 0.0)
+    monkeypatch.setattr(removal, "ENDING_SECONDS", 0.0)
+    lock = pidfile.hold(pidfile.lock_path(RunFolder(home, A)))
+    with pytest.raises(
+        RemovalRefused, match=rf"its supervisor \(PID {os.getpid()}\) has not exited; try again"
+    ):
+        remove_runs(home, [A], "all")
+    os.close(lock)
+    assert ids(home) == [A, B]
+
+
+@pytest.mark.parametrize("name", ["store.lock", "store.gate"])
+def test_the_process_that_holds_the_store_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Store(home).settle()
+    monkeypatch.setattr(removal, "PATIENCE", 1.1)
+    with subprocess.Popen(
+        ["flock", "-x", home / name, "sh", "-c", "echo; read end"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(
+            (RemovalRefused, StoreError), match=rf"{name}: held by PID {holder.pid}, 'flock -x"
+        ) as told:
+            remove_runs(home, [A], "all")
+        holder.communicate(b"end\n")
+    assert f"`kill {holder.pid}` ends it" in str(told.value)
+    assert ("next command removes the rest" if name == "store.gate" else "nothing was removed") in str(
+        told.value
+    )
+
+
+def test_a_run_that_comes_alive_between_list_and_removal_keeps_its_files(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "ENDING_SECONDS", 0.0)
     items, _ = garbage.garbage(home)
     run = FabricatedRun.__new__(FabricatedRun)
     run.folder = RunFolder(home, A)
     run.lock()
     stayed = garbage.remove(home, items)
     run.unlock()
-    assert stayed == [f"run {A}: is live; end it first: mathrl-tui stop {A}"]
+    assert len(stayed) == 1 and "its supervisor has not exited" in stayed[0]
     damaged = [
         folder.checkpoints("sft") / "damaged-step_000005" for folder in map(RunFolder, (home,) * 2, (A, B))
     ]

@@ -44,6 +44,7 @@ def counted(change):
 
 removal.make_folder = counted(removal.make_folder)
 removal.sync = counted(removal.sync)
+removal.touch = counted(removal.touch)
 for name in ("rename", "unlink", "rmdir"):
     setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
 shutil.rmtree = counted(shutil.rmtree)
@@ -97,7 +98,7 @@ def test_a_removed_run_leaves_nothing_and_a_rebuild_agrees(tmp_path: Path) -> No
     assert [run.run for run in store.runs()] == [KEPT]
     assert rows(store, DOOMED) == dict.fromkeys(TABLES, 0)
     assert rows(store, KEPT) == before
-    assert not [path for path in tmp_path.rglob("*") if DOOMED in path.name]
+    assert [path for path in tmp_path.rglob("*") if DOOMED in path.name] == [tmp_path / "removed" / DOOMED]
     again = rebuilt(tmp_path)
     assert (rows(again, DOOMED)["run"], rows(again, KEPT)) == (0, before)
     with pytest.raises(UnknownRun):
@@ -186,6 +187,48 @@ def test_a_busy_store_is_waited_for_by_the_next_command(tmp_path: Path) -> None:
     assert Ingester(store.database).tick() == 0
     assert (removing(tmp_path), rows(store, DOOMED)["scalar"]) == ([], 0)
     assert rows(store, KEPT) == whole
+
+
+def test_an_older_store_does_not_bring_a_removed_run_back(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    lost = "demo-s2-lost"
+    finished_run(tmp_path, lost)
+    store.settle()
+    older = (tmp_path / "store.duckdb").read_bytes()
+    whole, others = rows(store, KEPT), rows(store, lost)
+    remove(store.database, [DOOMED], 5.0)
+    # The folder of this one was lost; only the store has its rows.
+    for folder in (RunFolder(tmp_path, lost).path, RunFolder(tmp_path, lost).journal):
+        shutil.rmtree(folder)
+    (tmp_path / "store.duckdb").write_bytes(older)
+    again = Store(tmp_path)
+    # Before an ingest the rows are there, but no list shows them.
+    assert rows(again, DOOMED)["scalar"] > 0
+    assert {run.run for run in again.runs()} == {KEPT, lost}
+    again.settle()
+    (told,) = again.take_told()
+    assert f"{DOOMED} was removed, and its rows are dropped again" in told
+    assert rows(again, DOOMED) == dict.fromkeys(TABLES, 0)
+    assert (rows(again, KEPT), rows(again, lost)) == (whole, others)
+    assert {run.run for run in again.runs()} == {KEPT, lost}
+
+
+def test_a_removed_run_that_is_put_back_from_a_backup_is_a_run_again(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    whole = rows(store, DOOMED)
+    shutil.copytree(tmp_path, tmp_path / "backup", ignore=lambda *_: ["store.gate", "backup"])
+    remove(store.database, [DOOMED], 5.0)
+    for name in ("runs", "journal"):
+        shutil.copytree(tmp_path / "backup" / name / DOOMED, tmp_path / name / DOOMED)
+    store.settle()
+    assert {run.run for run in store.runs()} == {DOOMED, KEPT}
+    assert rows(store, DOOMED) == whole
+    # Later its folder is lost: its rows stay.
+    for name in ("runs", "journal"):
+        shutil.rmtree(tmp_path / name / DOOMED)
+    store.settle()
+    assert rows(store, DOOMED) == whole
+    assert {run.run for run in store.runs()} == {DOOMED, KEPT}
 
 
 def test_a_removal_that_was_cut_short_outlasts_a_damaged_store(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_run_is_killed_while_the_store_is_held(tmp_path: Path) -> None:
         killed(folder)
     supervisor.wait(PATIENCE)
     assert_nothing_left(folder, processes)
-    assert (states(folder)[-1], last_reason(folder)) == ("interrupted", "killed by cli")
+    assert (states(folder)[-1], last_reason(folder)) == ("interrupted", "killed by `mathrl-tui kill`")
 
 
 @pytest.mark.parametrize("stopped", [("supervisor",), ("supervisor", "trainer", "worker")])
@@ -143,7 +143,7 @@ def test_a_stopped_supervisor_is_killed_with_all_that_it_started(
     supervisor.wait(PATIENCE)
     assert_nothing_left(folder, [*processes, *trackers])
     assert states(folder)[-1] == "interrupted"
-    assert last_reason(folder) == "killed by the user; its supervisor was stopped by a signal"
+    assert last_reason(folder) == "killed by `mathrl-tui kill`; its supervisor was stopped by a signal"
 
 
 def test_the_console_kills_a_stopped_supervisor(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_run_whose_socket_is_of_no_use_is_killed(
         assert commanding.command(tmp_path, folder.run_id, "kill").ok
     supervisor.wait(PATIENCE)
     assert_nothing_left(folder, processes)
-    assert last_reason(folder).startswith("killed by the user; its supervisor")
+    assert last_reason(folder).startswith("killed by `mathrl-tui kill`; its supervisor")
 
 
 def test_no_process_that_was_given_a_number_again_is_killed(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def remove(home: Path, items: list[Item]) -> list[str]:
         try:
             with locked(home / "store.lock", patience=PATIENCE):
                 finish(Database(home), PATIENCE)
-        except LockBusy:
-            stayed.append(f"{home}: another process has been taking rows in for {PATIENCE:g} s; try again")
+        except LockBusy as busy:
+            stayed.append(f"{busy}; try again after that")
     for item in items:
         if item.path.name.startswith(REMOVING):
             continue

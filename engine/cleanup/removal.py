@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,8 +19,8 @@ from typing import Literal
 from engine import digests
 from engine.arms import WEIGHTS_ONLY, checkpoint_folders
 from engine.cleanup.disk_usage import OPTIMIZER, ROLLOUTS, files, kind_of
-from engine.cleanup.run_users import dependents, user_of
-from engine.ipc.pidfile import lock_path
+from engine.cleanup.run_users import dependents, has_ended, is_ending, user_of
+from engine.ipc.pidfile import holder, lock_path
 from engine.weight_sync.slots import remove_slots
 from store.database import Database
 from store.home import TRASH, RunFolder
@@ -29,6 +30,9 @@ from store.removal import RemovalRefused, remove
 
 RemovedPart = Literal["all", "rollouts", "optimizer"]
 PATIENCE = 5.0  # seconds for the store's locks
+# A supervisor that has recorded the end of its run still brings the store up to date.
+ENDING_SECONDS = 10.0
+POLL_SECONDS = 0.05
 LOCK_PATIENCE = 1.0  # others test a run's lock by taking it for some microseconds
 
 __all__ = ["RemovalRefused", "RemovedPart", "chosen", "discard", "held", "needed_by", "remove_runs", "sizes"]
@@ -100,17 +104,18 @@ def discard(home: Path, path: Path) -> None:
 
 @contextmanager
 def held(home: Path, run_ids: Sequence[str]) -> Iterator[None]:
-    """Holds the locks of runs that nothing uses. Raises: RemovalRefused."""
+    """Hold the locks of runs that nothing uses; wait at most ENDING_SECONDS for a run that is ending.
+
+    Raises: RemovalRefused.
+    """
     with ExitStack() as stack:
         for run_id in run_ids:
             run = RunFolder(home, run_id)
+            deadline = time.monotonic() + ENDING_SECONDS
             if run.path.is_dir():
-                try:
-                    stack.enter_context(locked(lock_path(run), patience=LOCK_PATIENCE))
-                except LockBusy:
-                    raise RemovalRefused(
-                        f"run {run_id}: is live; end it first: mathrl-tui stop {run_id}"
-                    ) from None
+                stack.enter_context(_locked(run, deadline))
+            while is_ending(run) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
             if user := user_of(run):
                 raise RemovalRefused(f"run {run_id}: {user}; end it first")
             live = [o for o in dependents(home, run_id) if is_locked(lock_path(RunFolder(home, o)))]
@@ -119,6 +124,33 @@ def held(home: Path, run_ids: Sequence[str]) -> Iterator[None]:
                     f"run {run_id}: the live run {live[0]} was made from it; wait for its end"
                 )
         yield
+
+
+@contextmanager
+def _locked(run: RunFolder, deadline: float) -> Iterator[None]:
+    """Hold a run's lock; wait until `deadline` for the supervisor of a run that has ended. Raises: RemovalRefused."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(lock_path(run), patience=LOCK_PATIENCE))
+                break
+            except LockBusy:
+                ended = has_ended(run)
+                if not ended or time.monotonic() >= deadline:
+                    raise RemovalRefused(f"run {run.run_id}: {_held_by(run, ended)}") from None
+        yield
+
+
+def _held_by(run: RunFolder, ended: bool) -> str:
+    """Return which process keeps a run, and what to do."""
+    process = holder(lock_path(run))
+    pid = f" (PID {process.pid})" if process is not None else ""
+    if not ended:
+        return f"is live{pid}; end it first: mathrl-tui stop {run.run_id}"
+    return (
+        f"has ended, but {ENDING_SECONDS:.0f} s later its supervisor{pid} has not exited; try again, or end it: "
+        f"mathrl-tui kill {run.run_id}"
+    )
 
 
 def _strip(folder: Path) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.ipc.pidfile import ROLES, pid_path
+from engine.ipc.pidfile import ROLES, lock_path, pid_path, recorded
 from engine.ipc.process_tree import marked
 from store.home import RunFolder, run_ids
 from store.locks import is_locked
+from store.records import LIVE_STATES, Event
+from store.tail import read_tail
 
 
 def user_of(folder: RunFolder) -> str:
@@ -26,6 +28,29 @@ def user_of(folder: RunFolder) -> str:
         for pid, name in _strangers(place):
             return f"process {pid} ({name}) uses {place}"
     return ""
+
+
+def has_ended(folder: RunFolder) -> bool:
+    """Return True if the end of the run is in its journal; its supervisor may still be exiting."""
+    states = [
+        record.payload.get("state")
+        for record in read_tail(folder.journal).records
+        if isinstance(record, Event) and record.kind == "state"
+    ]
+    return bool(states) and states[-1] not in LIVE_STATES
+
+
+def is_ending(folder: RunFolder) -> bool:
+    """Return True if a process of the run is still exiting: a child, or the supervisor that has released its lock."""
+    if any(is_locked(pid_path(folder, role)) for role in ROLES):
+        return True
+    last = recorded(lock_path(folder))
+    return (
+        last is not None
+        and last.is_alive
+        and last.pid != os.getpid()
+        and _uses(Path(f"/proc/{last.pid}"), os.fsencode(folder.path.resolve()))
+    )
 
 
 def dependents(home: Path, run_id: str) -> dict[str, list[str]]:

@@ -58,6 +58,17 @@ class Reply:
     status: dict[str, Any] = field(default_factory=dict)
 
 
+def sender(request: Request) -> str:
+    """Return who sent `request`, for a reason such as "killed by …"."""
+    known = {
+        "cli": f"`mathrl-tui {request.command}`",
+        "console": "the user in the console",
+        "ctrl-c": "the user with Ctrl-C",
+        "": "an unnamed client",
+    }
+    return known.get(request.origin, request.origin)
+
+
 def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float | None = None) -> Reply:
     """Send `command` to the run's supervisor and return its reply.
 

@@ -18,7 +18,7 @@ from engine.errors import LaunchError
 from engine.ipc.ending import END_SECONDS, end_processes, processes_of
 from engine.ipc.pidfile import Held, hold, holder, lock_path
 from engine.protocol import control
-from engine.protocol.control import Command, NotLive, Reply
+from engine.protocol.control import Command, NotLive, Reply, Request, sender
 from store.batches import JournalVersion
 from store.home import RunFolder
 from store.journal import JournalBusy, JournalWriter
@@ -33,7 +33,6 @@ ANSWER_SECONDS = 5.0
 # A killed process frees many GB of memory before it has exited.
 EXIT_SECONDS = 15.0
 POLL_SECONDS = 0.02
-KILLED = "killed by the user"
 # Process states of proc(5): stopped by a signal, stopped by a debugger.
 STOPPED_STATES = frozenset("Tt")
 
@@ -101,10 +100,10 @@ def _kill(folder: RunFolder, origin: str) -> Reply:
             f"run {run}: no supervisor is running, and no process of it is left; `mathrl-tui status {run}` shows how "
             f"it ended, `mathrl-tui run --resume {run}` continues it"
         )
-    return _end(folder, fault)
+    return _end(folder, fault, sender(Request("kill", origin)))
 
 
-def _end(folder: RunFolder, fault: str) -> Reply:
+def _end(folder: RunFolder, fault: str, by: str) -> Reply:
     """End the run's processes without its supervisor, and record why."""
     try:
         left = end_processes(folder)
@@ -118,7 +117,7 @@ def _end(folder: RunFolder, fault: str) -> Reply:
         raise LaunchError(
             f"run {folder.run_id}: none of its processes is left; {_who_holds(lock_path(folder))}"
         )
-    recorded = _record_end(folder, f"{KILLED}; its supervisor {fault}")
+    recorded = _record_end(folder, f"killed by {by}; its supervisor {fault}")
     return Reply(
         True, f"killed; its supervisor {fault}" + ("" if recorded else "; that could not be recorded")
     )

@@ -34,7 +34,7 @@ from engine.ipc.orders import (
 from engine.ipc.pidfile import Held, hold, lock_path
 from engine.machine.gpus import LOCKS, Gpu, GpuQueue
 from engine.plan import Step
-from engine.protocol.control import ControlServer, Reply, Request
+from engine.protocol.control import ControlServer, Reply, Request, sender
 from engine.supervisor.child_process import ChildProcess
 from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProcesses
 from engine.supervisor.entry_points import EntryPoints
@@ -285,7 +285,7 @@ class Supervisor:
             "resume": self._resume,
             "checkpoint": self._checkpoint,
         }[request.command]
-        ok, message = handler(request.origin or "an unnamed client")
+        ok, message = handler(sender(request))
         return Reply(ok, message, self._status())
 
     def _stop(self, origin: str) -> tuple[bool, str]:

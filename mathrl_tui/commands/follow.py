@@ -81,7 +81,7 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
         if wish == "stop":
             from engine.supervisor.commands import command
 
-            screen.write(command(home, run_id, "stop").message)
+            screen.write(command(home, run_id, "stop", "ctrl-c").message)
             stopping = True
     if stopping:
         raise typer.Exit(INTERRUPTED)
