@@ -31,6 +31,7 @@ from mathrl_tui.commands.serve import serve
 from mathrl_tui.commands.sql import sql
 from mathrl_tui.streams import steady_streams
 from profiles.errors import UserError
+from store.disk_refusal import refusal
 from store.wording import abridged
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -160,6 +161,8 @@ def explained(error: BaseException) -> tuple[int, str]:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and (refused := refusal(error)):
+        return refused
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = str(error)

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 
 from store import last_copy
+from store.disk_refusal import refusal_in
 from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained, explained_in_query
 from store.filesystem import sql_path
 from store.instance import add_columns, connect, lacking, opened_copy
@@ -118,7 +119,7 @@ class Database:
         except Unsteady:
             raise busy from None
         except CopyFailed as error:
-            raise StoreFull(f"{self.path}: cannot be copied: {error}") from None
+            raise StoreFull(self._copy_failed(error, self._scratch())) from None
         except duckdb.Error as error:
             raise explained(error) from error
         self.behind = last_copy.warned(self.path, state, str(busy))
@@ -269,6 +270,10 @@ class Database:
         """Copies lie beside the file, where there is room for them; elsewhere only if the home cannot be written."""
         return self.home if os.access(self.home, os.W_OK) else None
 
+    def _copy_failed(self, error: CopyFailed, folder: Path | None) -> str:
+        refused = refusal_in(str(error), folder)
+        return f"{self.path}: cannot be copied: {refused or error}"
+
     def _copy_to(self, folder: Path, patience: float) -> None:
         if not self.path.exists():
             return
@@ -276,7 +281,7 @@ class Database:
             with self._gated(patience, shared=True):
                 copy(self._files, folder)
         except CopyFailed as error:
-            raise StoreFull(f"{self.path}: cannot be copied to {folder}: {error}") from None
+            raise StoreFull(self._copy_failed(error, folder)) from None
         except StoreBusy as busy:
             try:
                 state = steady_copy(self._files, folder)

@@ -7,6 +7,7 @@ import re
 import duckdb
 
 from profiles.errors import OperationFailed
+from store.disk_refusal import refusal_in
 
 
 class StoreError(OperationFailed, RuntimeError):
@@ -18,7 +19,7 @@ class StoreBusy(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full. What was not written stays in the journals."""
+    """The disk refuses a write: full, quota, read-only. What was not written stays in the journals."""
 
 
 class StoreNewer(StoreError):
@@ -70,10 +71,8 @@ def explained(error: duckdb.Error) -> Exception:
         return StoreBusy(
             f"{name}, opened read-write, which blocks history too; close it, or use duckdb -readonly"
         )
-    if "No space left" in text or "Could not write" in text:
-        return StoreFull(
-            f"no room for the store: {text.splitlines()[0]}; free some, nothing is lost meanwhile"
-        )
+    if refused := refusal_in(text):
+        return StoreFull(f"{refused}; nothing is lost meanwhile")
     if any(sign in text for sign in _NEWER):
         return StoreNewer(
             f"{text.splitlines()[0]}: a newer version made store.duckdb; update mathrl-tui, the file stays as it is"

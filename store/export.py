@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from store.comparison import Comparison, run_comparisons
+from store.disk_refusal import errno_in
 from store.errors import StoreDamaged, StoreError, explained
 from store.evaluations import evaluations_in
 from store.export_formats import WRITERS
@@ -86,6 +87,8 @@ def export(
             except duckdb.IOException as error:
                 if isinstance(failure := explained(error), StoreDamaged):
                     raise failure from error
+                if number := errno_in(str(error)):
+                    raise OSError(number, os.strerror(number), str(path)) from error
                 raise StoreError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from error

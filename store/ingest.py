@@ -22,6 +22,7 @@ from store.applied import Agreement, Marks, marks_in
 from store.batches import JournalVersion
 from store.damage import SETTLED, Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
+from store.disk_refusal import refusal
 from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.filesystem import network_warning
 from store.incoming import gather, insertion, registered
@@ -136,7 +137,8 @@ class Ingester:
             self.problem = str(error)
             return 0
         except (StoreError, JournalVersion, OSError, duckdb.Error) as error:
-            self._back_off(str(error).splitlines()[0])
+            refused = refusal(error, self._database.home) if isinstance(error, OSError) else ""
+            self._back_off(refused or str(error).splitlines()[0])
             return 0
         self.problem, self._pause = next(iter(self._waiting.values()), ""), 0.0
         return self._remade + rows

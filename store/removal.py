@@ -14,6 +14,7 @@ whose folder was lost: the former is dropped again (`drop_again`), the latter is
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Collection
@@ -21,12 +22,14 @@ from pathlib import Path
 
 from profiles.errors import UserError
 from store.database import Database
-from store.errors import StoreError
+from store.errors import StoreError, StoreFull
 from store.home import REMOVED, REMOVING, TRASH, RunFolder, removed, removing, returned, trash
 from store.locks import LockBusy, locked
 from store.private import make_folder, sync, touch
 from store.schema import TABLES
 from store.transaction import transaction
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RemovalRefused(UserError, RuntimeError):
@@ -48,7 +51,15 @@ def remove(database: Database, run_ids: list[str], patience: float) -> None:
             for run_id in run_ids:
                 make_folder(database.home / f"{REMOVING}{run_id}")
             sync(database.home)
-            finish(database, patience)
+            try:
+                finish(database, patience)
+            except (StoreFull, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _FULL:
+                    raise
+                # Its own files are the room that the rest needs.
+                for run_id in run_ids:
+                    _empty(database.home / f"{REMOVING}{run_id}")
+                finish(database, patience)
     except StoreError as error:
         raise StoreError(
             f"{error}. No list shows {', '.join(run_ids)} any more; the next command removes the rest"
@@ -97,9 +108,13 @@ def drop_again(database: Database, known: Collection[str], patience: float) -> l
 def empty_trash(home: Path) -> None:
     """Delete what is left of removed runs. A link is deleted, what it leads to is not."""
     for folder in trash(home):
-        for path in folder.iterdir():
-            path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
+        _empty(folder)
         folder.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
 
 
 def _move(run: RunFolder) -> None:

@@ -5,6 +5,7 @@ The files are taken for one state if nobody has touched them from some time befo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def copy(paths: Sequence[Path], folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        # Its words are searched for the reason.
+        env={**os.environ, "LC_ALL": "C"},
         umask=0o777 - FOLDER_MODE,
     )
     if done.returncode:

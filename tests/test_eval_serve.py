@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import socket
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,14 @@ from engine import digests
 from engine.context import StageFailed
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.errors import LaunchError
+from engine.ipc.log_parts import PART_BYTES, rotate
 from engine.machine.gpus import Gpu, GpuQueue
 from engine.server_client.client import only_model
-from engine.startup import launch, serve
+from engine.startup import launch, serve, server_log
 from profiles.load import load
 from profiles.training import Pretrain
 from store.home import RunFolder
+from store.process import Process
 
 FAKE = """
 import http.server, json, os, subprocess, sys
@@ -86,6 +89,42 @@ def test_another_model_in_its_place_and_an_end_before_it_is_ready_are_told(
         serve.ServerFailed, match="serve bad: vLLM ended: ValueError: no such model; its log is"
     ):
         serve.await_ready(server, 60.0)
+
+
+def test_a_process_of_its_own_bounds_the_servers_log_and_exits_with_it(
+    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    begin = server_log.start
+    monkeypatch.setattr(server_log, "start", lambda server, log: started.append(begin(server, log)))
+    server = serve.start(tmp_path, "tuned", "tuned", free_port())
+    serve.await_ready(server, 60.0)
+    serve.stop(server)
+    ((_, status),) = [os.waitpid(pid, 0) for pid in started]
+    assert status == 0
+
+
+def test_a_log_that_is_too_long_is_cut_until_the_server_exits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "8000.log"
+    log.write_bytes(b"first\n" + bytes(PART_BYTES))
+    with log.open("ab") as output:
+        server = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=output)
+    assert server.stdin is not None
+
+    def rotated(path: Path) -> bool:
+        """The server writes once more and exits after the first cut."""
+        done = rotate(path)
+        if done:
+            server.communicate(b"last\n")
+        return done
+
+    monkeypatch.setattr(server_log, "rotate", rotated)
+    server_log.keep(Process.of(server.pid), log, seconds=0.0)
+    assert server.wait(10) == 0
+    assert log.read_bytes() == b"last\n"
+    assert (tmp_path / "8000.first.log").read_bytes().startswith(b"first\n")
 
 
 def test_another_address_needs_a_key_which_no_command_line_shows(

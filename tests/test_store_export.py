@@ -148,7 +148,7 @@ def test_a_disk_that_is_full_is_told_with_the_file(
     status, line = explained(caught.value)
     assert status == 1
     assert line.startswith(f"{tmp_path}/out/examples.{ending}: ")
-    assert "No space" in line
+    assert "cannot be written: no space is left on its disk" in line
 
 
 def test_every_format_is_known() -> None:

@@ -354,7 +354,7 @@ from store.query import Store
 store = Store(Path({str(tmp_path)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 assert store.ingest() == 0
-assert "no room for the store" in store.problem, store.problem
+assert "no space is left on its disk" in store.problem, store.problem
 """
     subprocess.run([sys.executable, "-c", limited], check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "store.gate", "store.lock"]

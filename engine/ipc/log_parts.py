@@ -50,6 +50,12 @@ def part_before(log: Path) -> Path | None:
     return next((path for path in (_part(log, _PREVIOUS), _part(log, _FIRST)) if path.is_file()), None)
 
 
+def remove_parts(log: Path) -> None:
+    """Delete `log` and the parts before it."""
+    for part in (log, _part(log, _FIRST), _part(log, _PREVIOUS)):
+        part.unlink(missing_ok=True)
+
+
 def rotate(log: Path, most: int = PART_BYTES) -> bool:
     """Move the content of `log` to its parts if it exceeds `most` bytes.
 

@@ -34,6 +34,7 @@ from profiles.errors import ProfileError
 from profiles.load import validate
 from profiles.schema import Profile
 from store import isolated
+from store.disk_refusal import refusal
 from store.home import RunFolder, create_run
 from store.plain_json import parse_object
 from store.private import opener
@@ -98,7 +99,8 @@ def start_run(
                 f"name {name or profile.name}: too long for a folder's; give a shorter one"
             ) from None
         raise LaunchError(
-            f"home {home}: cannot be written: {error.strerror}; choose another with --home"
+            refusal(error, home)
+            or f"home {home}: cannot be written: {error.strerror}; choose another with --home"
         ) from None
     config = {
         "run": folder.run_id,
@@ -120,9 +122,10 @@ def start_run(
         _write(folder.config, config)
         _supervise(folder, Path.cwd())
     except (OSError, LaunchError) as error:
+        refused = refusal(error, home) if isinstance(error, OSError) else ""
         shutil.rmtree(folder.path, ignore_errors=True)
         shutil.rmtree(folder.journal, ignore_errors=True)
-        raise LaunchError(str(error)) from None
+        raise LaunchError(refused or str(error)) from None
     return folder.run_id
 
 
@@ -162,7 +165,8 @@ def resume_run(
             _grow(folder, here.config, plan, stages)
         _supervise(folder, where)
     except OSError as error:
-        raise LaunchError(f"run {run_id}: cannot be resumed: {error.filename}: {error.strerror}") from None
+        fault = refusal(error, home) or f"{error.filename}: {error.strerror}"
+        raise LaunchError(f"run {run_id}: cannot be resumed: {fault}") from None
     return run_id
 
 
@@ -299,7 +303,7 @@ def _versions() -> dict[str, str]:
 
 def _git() -> dict[str, Any]:
     """Return the commit of the source tree and whether it has changes; empty for an installed wheel."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {}
 

@@ -1,6 +1,6 @@
 """A vLLM server of one model, independent of any run and of the terminal.
 
-    start ─▶ HOME/servers/PORT.json (facts), PORT.log (output) ─▶ await_ready ─▶ stop
+    start ─▶ HOME/servers/PORT.json (facts), PORT.log (output, of bounded size) ─▶ await_ready ─▶ stop
 
 The server is ready when the right model answers. It has its own session, so that it outlives the terminal and
 stops as a whole: vLLM's processes would outlive one another.
@@ -30,10 +30,12 @@ from pathlib import Path
 from engine import arms, digests
 from engine.context import StageFailed
 from engine.errors import LaunchError
+from engine.ipc import log_parts
 from engine.ipc.no_bars import NO_BARS
 from engine.ipc.pidfile import Process
 from engine.machine.gpus import GpuClaim, GpuQueue, visible_gpus
 from engine.server_client.client import KEY_VARIABLE, served_names, server_key
+from engine.startup import server_log
 from engine.startup.preflight import checked_model
 from profiles.errors import OperationFailed
 from profiles.schema import Profile
@@ -131,7 +133,9 @@ def start(
     own, environment = CPU_ARGUMENTS, CPU_ENVIRONMENT
     if claim.descriptors:
         own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    with open(log, "wb", opener=opener) as output:
+    log_parts.remove_parts(log)
+    # Rotation needs a writer that appends.
+    with open(log, "ab", opener=opener) as output:
         process = subprocess.Popen(
             # The address comes last, because vLLM uses the last value of a repeated option.
             [*command(model, name), *own, *arguments, "--host", host, "--port", str(port)],
@@ -145,6 +149,7 @@ def start(
     claim.release()
     server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log), host)
     write_text(folder / f"{port}.json", json.dumps(asdict(server)))
+    server_log.start(server.process, log)
     return server
 
 
@@ -310,6 +315,8 @@ def _signalled(server: Server, number: int) -> bool:
 
 
 def _last_words(server: Server) -> str:
-    lines = Path(server.log).read_text(encoding="utf-8", errors="replace").split("\n")
+    log = Path(server.log)
+    parts = (part for part in (log_parts.part_before(log), log) if part is not None)
+    lines = "".join(part.read_text(encoding="utf-8", errors="replace") for part in parts).split("\n")
     errors = [line for line in lines if "Error" in line]
     return (errors or [line for line in lines if line.strip()] or ["without a word"])[-1].strip()

@@ -6,11 +6,11 @@ values, tensors and the classes listed here. Their constructors only store field
 
 from __future__ import annotations
 
-import pickletools
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
+from pickletools import genops
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def refuse_plain_pickle(path: Path) -> None:
         file.seek(0)
         try:
             # It ends with the pickle's STOP, or raises.
-            deque(pickletools.genops(file), maxlen=0)
+            deque(genops(file), maxlen=0)
         except (ValueError, LookupError, EOFError, OverflowError):
             return
     raise UnsafePickle(f"{path}: is a plain pickle, which can contain {_OTHERS}")
