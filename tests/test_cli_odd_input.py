@@ -31,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("sql", " "), "no statement"),
         (("sql", ";"), "no statement"),
         (("stop", ""), "no run is named"),
+        (("attach", RUN, "--json"), f"`mathrl-tui status {RUN} --json` gives the state as JSON"),
         (("compare", "/sft", "/grpo"), "/sft: not an arm"),
         (("export", ""), "no run is named"),
         (("run", "--resume", ""), "no run is named"),

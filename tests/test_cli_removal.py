@@ -19,7 +19,7 @@ from stages_alone import HandWorker, prepared, train
 from engine import digests
 from engine.arms import checkpoints, untrainable
 from engine.cleanup import garbage, removal
-from engine.cleanup.disk_usage import measure
+from engine.cleanup.disk_usage import measure, readable
 from engine.cleanup.removal import RemovalRefused, remove_runs
 from engine.cleanup.run_users import has_ended
 from engine.context import StageFailed
@@ -33,7 +33,9 @@ from profiles.load import load
 from profiles.training import Grpo
 from store.errors import StoreError
 from store.home import REMOVED, RunFolder, removing, trash
+from store.journal import JournalWriter
 from store.query import Store
+from store.records import Scalar
 
 A, B = "demo-s0-first", "demo-s1-second"
 
@@ -421,3 +423,18 @@ def test_ctrl_c_at_the_question_removes_nothing(home: Path) -> None:
     terminal.press("\x03")
     assert terminal.wait() == 130
     assert (RunFolder(home, A).checkpoints("sft") / "damaged-step_000005").is_dir()
+
+
+def test_gc_names_the_free_space_in_the_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with JournalWriter(RunFolder(home, A).journal) as journal:
+        for metric in "abcdefgh":
+            journal.append([Scalar(f"sft/{metric}", step, step**0.5, 1.0) for step in range(20_000)])
+    Store(home).settle()
+    before = garbage.free_blocks(home)
+    remove_runs(home, [A], "all")
+    monkeypatch.setattr(garbage, "NOTABLE_BYTES", 1 << 17)
+    size = (home / "store.duckdb").stat().st_size
+    line = garbage.free_blocks(home)
+    assert before == ""
+    assert line.startswith(f"{home / 'store.duckdb'} has {readable(size)}, of which ")
+    assert "free inside: removed rows do not shrink the file" in line

@@ -15,13 +15,16 @@ from contextlib import chdir, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cleanup.disk_usage import ASIDE, UNFINISHED, size_of
+import duckdb
+
+from engine.cleanup.disk_usage import ASIDE, UNFINISHED, readable, size_of
 from engine.cleanup.removal import RemovalRefused, discard, held
 from engine.context import StageFailed
 from engine.ipc.pidfile import Process, lock_path
 from profiles.errors import ProfileError
 from profiles.load import validate
 from store.database import Database
+from store.errors import StoreError
 from store.home import REMOVING, RunFolder, removing, trash
 from store.locks import LockBusy, is_locked, locked
 from store.removal import empty_trash, finish
@@ -29,6 +32,7 @@ from store.scratch import FRESH_SECONDS, PREFIX
 
 STAGES = ("data", "traces", "preprocess")  # whose cached outputs can be made again
 PATIENCE = 5.0
+NOTABLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,30 @@ def garbage(home: Path) -> tuple[list[Item], list[str]]:
     cached, notes = _unused_cache(home)
     found = [*_of_home(home), *_of_runs(home), *cached]
     return found, notes
+
+
+def free_blocks(home: Path) -> str:
+    """Return in one line how much of store.duckdb is free inside; empty if it is less than NOTABLE_BYTES.
+
+    DuckDB gives no space back when rows are deleted. It writes later rows there.
+    """
+    database = Database(home)
+    if not database.path.exists():
+        return ""
+    try:
+        with database.reading() as connection:
+            blocks = connection.execute(
+                "SELECT block_size * free_blocks FROM pragma_database_size() WHERE database_name = 'store'"
+            ).fetchall()
+    except (StoreError, duckdb.Error):
+        return ""
+    free = sum(count for (count,) in blocks)
+    if free < NOTABLE_BYTES:
+        return ""
+    return (
+        f"{database.path} has {readable(size_of(database.path))}, of which {readable(free)} are free inside: removed "
+        "rows do not shrink the file, later rows use the space"
+    )
 
 
 def remove(home: Path, items: list[Item]) -> list[str]:

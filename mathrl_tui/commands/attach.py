@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
+from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import Home, Run
 
 PAST_LINES = 20
 
 
-def attach(home: Home, run: Run) -> None:
-    """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it."""
+def attach(
+    home: Home, run: Run, as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False
+) -> None:
+    """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it.
+
+    It prints text for a person only: `status RUN --json` gives the state as JSON, `sql --json` the records.
+    """
+    if as_json:
+        raise WrongInput(
+            f"attach --json: it prints text for a person; `mathrl-tui status {run} --json` gives the state as JSON, "
+            "and `mathrl-tui sql QUERY --json` the records"
+        )
     from mathrl_tui.commands.follow import follow
     from store.home import RunFolder
     from store.naming import find_run

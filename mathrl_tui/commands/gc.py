@@ -16,9 +16,11 @@ def gc(home: Home, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = 
     All of it is listed with its size first, then asked for. Runs are removed by `rm`.
     """
     from engine.cleanup.disk_usage import readable
-    from engine.cleanup.garbage import garbage, remove
+    from engine.cleanup.garbage import free_blocks, garbage, remove
 
     items, notes = garbage(home)
+    if line := free_blocks(home):
+        notes.append(line)
     total = sum(item.bytes for item in items)
     if not as_json and items:
         rows = [(item.kind, str(item.path.relative_to(home)), readable(item.bytes)) for item in items]
