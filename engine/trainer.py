@@ -20,9 +20,10 @@ from engine.ipc.orders import INCOMPLETE
 from engine.plan import Step
 from engine.stages import stage
 from profiles.schema import Profile
+from store.events import StageChange
 from store.home import RunFolder
 from store.private import make_folder, write_text
-from store.records import Event, Record
+from store.records import Record
 
 
 class TrainerInterface(Protocol):
@@ -90,7 +91,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     context = Context(folder, profile, seed, step.stage, arm, child.emit, child.control, child.generation)
 
     def report(status: str, message: str = "") -> None:
-        child.emit(Event("stage", message, step.stage, step.arm, payload={"status": status}))
+        child.emit(StageChange(status).event(message, step.stage, step.arm))
 
     began = time.monotonic()
     report("started")

@@ -49,6 +49,7 @@ from engine.protocol.messages import (
     completion_seed,
 )
 from profiles.schema import Model, Profile
+from store.events import PhaseChange
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
 
@@ -107,7 +108,7 @@ def located(weights: WeightRef, model: Model) -> WeightRef:
 
 
 def _phase(phase: str, detail: str) -> Event:
-    return Event("phase", f"worker: {phase}", payload={"phase": phase, "detail": detail})
+    return PhaseChange(phase, detail).event(f"worker: {phase}")
 
 
 @dataclass(slots=True)

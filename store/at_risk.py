@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from store.events import CheckpointSaved, StageChange, StateChange, details_of
 from store.records import LIVE_STATES, Event, Record, Scalar
 
 
@@ -84,15 +85,18 @@ def after(mark: Mark, record: Record) -> Mark:
         return replace(mark, saved=record.ts, step=-1) if is_task else mark
     if not isinstance(record, Event):
         return mark
-    if record.kind == "state":
-        return _after_state(mark, record)
-    if record.kind == "stage":
-        return _after_stage(mark, record)
-    if record.kind == "checkpoint" and record.stage == mark.stage and mark.started:
-        taken = record.ts - float(record.payload.get("seconds", 0.0))
-        load = float(record.payload.get("start_seconds", 0.0))
-        return replace(mark, saved=max(taken, mark.started), step=record.step, load=load)
-    return mark
+    match details_of(record):
+        case StateChange(state):
+            return _after_state(mark, state or mark.state, record.ts)
+        case StageChange(status):
+            return _after_stage(mark, status, record)
+        case CheckpointSaved(seconds=seconds, start_seconds=load) if (
+            record.stage == mark.stage and mark.started
+        ):
+            saved = max(record.ts - seconds, mark.started)
+            return replace(mark, saved=saved, step=record.step, load=load)
+        case _:
+            return mark
 
 
 def marked(records: Iterable[Record], mark: Mark = Mark()) -> Mark:
@@ -108,19 +112,18 @@ def cost(mark: Mark, now: float) -> AtRisk | None:
     return AtRisk(max(end - mark.saved, 0.0), max(mark.boot, 0.0) + mark.load, mark.stage, mark.step)
 
 
-def _after_state(mark: Mark, event: Event) -> Mark:
-    state = str(event.payload.get("state", mark.state))
+def _after_state(mark: Mark, state: str, ts: float) -> Mark:
     if state == "queued":
-        return Mark(state, queued=event.ts)
+        return Mark(state, queued=ts)
     if state == "paused":
-        return replace(mark, state=state, paused=mark.paused or event.ts)
+        return replace(mark, state=state, paused=mark.paused or ts)
     if mark.paused:
-        return replace(mark, state=state, paused=0.0, saved=mark.saved + max(event.ts - mark.paused, 0.0))
+        return replace(mark, state=state, paused=0.0, saved=mark.saved + max(ts - mark.paused, 0.0))
     return replace(mark, state=state)
 
 
-def _after_stage(mark: Mark, event: Event) -> Mark:
-    if event.payload.get("status") != "started":
+def _after_stage(mark: Mark, status: str, event: Event) -> Mark:
+    if status != "started":
         return replace(mark, stage="", started=0.0)
     boot = mark.boot if mark.boot >= 0 else max(event.ts - mark.queued, 0.0) if mark.queued else 0.0
     return Mark(mark.state, event.stage, mark.queued, event.ts, event.ts, boot=boot)

@@ -11,16 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.batches import Group, decode
+from store.events import SETTLED, LogLine, Place, details_of
+from store.records import Event, Record
 
 if TYPE_CHECKING:  # journals are read by commands that load no database
     import duckdb
-
-# Keys of a log event's payload: places whose rows are journaled again behind it, and places that it names.
-SETTLED = "settled"
-NAMED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Damage:
         return self.segment, self.offset + self.bytes
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def place(self) -> Place:
         """Segment, offset and bytes: what identifies it."""
         return self.segment, self.offset, self.bytes
 
@@ -92,7 +90,7 @@ def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None)
             "SELECT run_id, payload FROM store.run_event WHERE kind = 'log' AND contains(payload, $key)",
             {"key": f'"{SETTLED}"'},
         ).fetchall()
-        for place in settled_by(json.loads(payload))
+        for place in settled_in([Event("log", payload=json.loads(payload))])
     }
     found: dict[str, list[Damage]] = {}
     for run, *values in rows:
@@ -101,15 +99,10 @@ def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None)
     return found
 
 
-def settled_by(payload: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """Return the places that the log event with this payload settles."""
-    return places_in(payload, SETTLED)
-
-
-def places_in(payload: dict[str, Any], key: str) -> list[tuple[int, int, int]]:
-    """Return the places that a log event's payload lists under `key`."""
-    places = payload.get(key)
-    return [(segment, offset, size) for segment, offset, size in places] if isinstance(places, list) else []
+def settled_in(records: Iterable[Record]) -> set[Place]:
+    """Return the damaged places with rows that `records` hold again."""
+    logs = (details_of(record) for record in records if isinstance(record, Event) and record.kind == "log")
+    return {place for log in logs if isinstance(log, LogLine) for place in log.settled or ()}
 
 
 def _named(line: bytes, row: int) -> str:

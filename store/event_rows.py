@@ -1,4 +1,8 @@
-"""Rows of a run's events and scalars, as its summary and its status need them."""
+"""Queries for a run's events and last metrics, as summaries and status need them.
+
+Each query selects only the events that change the result of the fold in store/run_progress.py: a run may have
+millions of others.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,23 @@ EVENT = "kind, message, stage, arm, step, payload, ts"
 
 
 def state_events(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Event]]:
-    """Return the events that tell states and stages, by run."""
+    """Return the state and stage events of every run, in the order of their arrival."""
     events: dict[str, list[Event]] = {}
     for run_id, *row in connection.execute(
         f"SELECT run_id, {EVENT} FROM store.run_event WHERE kind IN ('state', 'stage') ORDER BY rowid"
     ).fetchall():
         events.setdefault(run_id, []).append(event_of(row))
     return events
+
+
+def last_times(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, float]:
+    """Return the time (Unix seconds) of the newest event of each run, or of `run_id`."""
+    return dict(
+        connection.execute(
+            "SELECT run_id, max(ts) FROM store.run_event WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
+            {"run": run_id},
+        ).fetchall()
+    )
 
 
 def last_events(
@@ -36,7 +50,7 @@ def last_events(
 
 
 def status_events(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Event]:
-    """A run's events of all the kinds that tell its state, of `progress` the last of each stage and arm."""
+    """Return a run's state, stage and process events, and the last progress of each stage and arm."""
     found = connection.execute(
         f"""SELECT {EVENT} FROM store.run_event WHERE run_id = $run AND (kind IN ('state', 'stage', 'process')
             OR rowid IN (SELECT max(rowid) FROM store.run_event WHERE run_id = $run AND kind = 'progress'
@@ -57,6 +71,6 @@ def last_values(connection: duckdb.DuckDBPyConnection, run_id: str) -> dict[str,
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """Return the event of a row of `EVENT`."""
+    """Return the event of a row with the columns `EVENT`."""
     kind, message, stage, arm, step, payload, ts = row
     return Event(kind, message, stage, arm, step, json.loads(payload), ts)

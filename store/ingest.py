@@ -20,10 +20,11 @@ import duckdb
 
 from store.applied import Agreement, Marks, marks_in
 from store.batches import JournalVersion
-from store.damage import SETTLED, Damage
+from store.damage import Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
 from store.disk_refusal import refusal
 from store.errors import StoreBusy, StoreDamaged, StoreError
+from store.events import SETTLED
 from store.filesystem import network_warning
 from store.incoming import gather, insertion, registered
 from store.journal import START, JournalBusy, Portion, Position, Tip, has_more, scan

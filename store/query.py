@@ -18,11 +18,19 @@ import duckdb
 import numpy as np
 
 from store import runs as run_states
-from store.damage import Damage, damages_in, settled_by
+from store.damage import Damage, damages_in, settled_in
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
 from store.evaluations import evaluations_in
-from store.event_rows import EVENT, event_of, last_events, last_values, state_events, status_events
+from store.event_rows import (
+    EVENT,
+    event_of,
+    last_events,
+    last_times,
+    last_values,
+    state_events,
+    status_events,
+)
 from store.healing import healing
 from store.home import RunFolder, removed, removing, run_ids
 from store.ingest import Ingester, offsets_in
@@ -103,9 +111,7 @@ class Store:
         with self.database.reading() as connection:
             rows = _run_rows(connection)
             events = state_events(connection)
-            heard = dict(
-                connection.execute("SELECT run_id, max(ts) FROM store.run_event GROUP BY run_id").fetchall()
-            )
+            newest = last_times(connection)
             reached, _ = offsets_in(connection)
             damages = damages_in(connection)
         summaries = []
@@ -113,8 +119,8 @@ class Store:
             live, pending, fresh = self._since(run_id, reached.get(run_id, START))
             row = _registration(pending) or rows.get(run_id) or run_states.registered(self._folder(run_id))
             if row is not None and run_id not in gone:
-                known = [*events.get(run_id, []), *_events(pending)]
-                summary = run_states.summarise(run_id, row, known, live, heard.get(run_id, 0.0))
+                progress = run_states.progress_of(row, [*events.get(run_id, []), *_events(pending)])
+                summary = run_states.summarise(run_id, row, progress, live, newest.get(run_id, 0.0))
                 summaries.append(_with_damage(summary, [*damages.get(run_id, []), *fresh]))
         return sorted(summaries, key=lambda summary: summary.started or 0.0)
 
@@ -128,6 +134,7 @@ class Store:
         with self.database.reading() as connection:
             row = _run_rows(connection, run_id).get(run_id)
             events = status_events(connection, run_id)
+            newest = last_times(connection, run_id).get(run_id, 0.0)
             metrics = last_values(connection, run_id)
             reached, _ = offsets_in(connection, run_id)
             damages = damages_in(connection, run_id)
@@ -135,11 +142,11 @@ class Store:
         row = _registration(pending) or row or run_states.registered(self._folder(run_id))
         if row is None:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
-        events += _events(pending)
+        progress = run_states.progress_of(row, [*events, *_events(pending)])
         metrics |= {record.metric: record.value for record in pending if isinstance(record, Scalar)}
-        summary = run_states.summarise(run_id, row, events, live)
+        summary = run_states.summarise(run_id, row, progress, live, newest)
         summary = _with_damage(summary, [*damages.get(run_id, []), *fresh])
-        return run_states.detail(summary, events, metrics, self._folder(run_id))
+        return run_states.detail(summary, progress, metrics, self._folder(run_id))
 
     @healing
     def config(self, run_id: str) -> dict[str, Any]:
@@ -338,7 +345,7 @@ class Store:
             return live, [], []
         portion = scan(folder.journal, position)
         records = from_groups(portion.groups)
-        settled = {place for event in _events(records) for place in settled_by(event.payload)}
+        settled = settled_in(records)
         return live, records, [damage for damage in portion.damages if damage.place not in settled]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from store.records import Part
+from store.events import Part
 from store.subject import Changes
 
 if TYPE_CHECKING:  # a run's status needs no arrays, and NumPy takes 0.1 s to load

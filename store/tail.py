@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.batches import Group, decode, is_whole
-from store.damage import Damage, joined, located, settled_by
+from store.damage import Damage, joined, located, settled_in
 from store.journal import START, Position, complete, segment_path, segments
-from store.records import Event, Record, from_groups
+from store.records import Record, from_groups
 
 WHOLE_BYTES = 4 << 20  # some 0.15 s of parsing
 SIFTED_BYTES = 64 << 20  # some 0.1 s of searching, from the page cache
@@ -94,12 +94,7 @@ def _backwards(segment: int, content: bytes, whole_bytes: int) -> _Part:
 
 
 def _unsettled(parts: Iterable[_Part], records: Iterable[Record]) -> list[Damage]:
-    settled = {
-        place
-        for record in records
-        if isinstance(record, Event) and record.kind == "log"
-        for place in settled_by(record.payload)
-    }
+    settled = settled_in(records)
     return [damage for part in parts for damage in part.damages if damage.place not in settled]
 
 

@@ -16,7 +16,6 @@ from mathrl_tui.core import (
     header,
     logs,
     panels,
-    stages,
     text,
 )
 from mathrl_tui.core.completions import Choice
@@ -39,37 +38,6 @@ def test_the_core_imports_no_textual() -> None:
 
 def _stage(status: str, ts: float, stage: str = "sft", arm: str = "sft") -> Event:
     return Event("stage", "", stage, arm, payload={"status": status}, ts=ts)
-
-
-def test_the_board_follows_the_events() -> None:
-    board = stages.planned([("data", ""), ("sft", "sft"), ("eval", "")])
-    board = stages.after(board, _stage("started", 10.0))
-    for ts, done in ((12.0, 4), (22.0, 9)):
-        payload = {"done": done, "total": 20, "unit": "steps"}
-        board = stages.after(board, Event("progress", "", "sft", "sft", done, payload, ts))
-    now = stages.current(board)
-    assert now is not None and (now.label, now.fraction) == ("sft", 0.45)
-    assert now.remaining(22.0) == pytest.approx(22.0)  # 5 steps took 10 s, 11 are left
-    assert now.remaining(32.0) == pytest.approx(12.0)
-    assert [one.status for one in stages.settled(board, "interrupted")] == [
-        "pending",
-        "interrupted",
-        "pending",
-    ]
-    assert now.remaining(5.0) == pytest.approx(22.0)  # the clock was set back
-    board = stages.after(board, _stage("finished", 30.0))
-    assert board[1].seconds(99.0) == 20.0
-    assert stages.overall(board) == pytest.approx(1 / 3)
-    board = stages.after(board, _stage("started", 31.0, "grpo", "grpo"))
-    assert [one.label for one in board] == ["data", "sft", "eval", "grpo"]
-
-
-def test_the_pace_is_measured_anew_where_the_clock_is_set_back() -> None:
-    board = stages.after(stages.planned([("sft", "sft")]), _stage("started", 5000.0))
-    for ts, done in ((5002.0, 4), (5012.0, 9), (1414.0, 10), (1418.0, 12)):
-        payload = {"done": done, "total": 20, "unit": "steps"}
-        board = stages.after(board, Event("progress", "", "sft", "sft", done, payload, ts))
-    assert board[0].remaining(1418.0) == pytest.approx(16.0)  # 2 steps took 4 s, 8 are left
 
 
 def test_what_comes_twice_changes_nothing() -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import digests
+from store.events import LogLine
 from store.private import close_to_others, make_folder, sync
-from store.records import Event
 
 if TYPE_CHECKING:
     # Importing it loads numpy, which the launcher does not need.
@@ -69,7 +69,7 @@ def is_whole(context: Context, folder: Path, stage: str) -> bool:
         aside = _aside(folder)
         folder.rename(aside)
         message = f"{error}; the folder is kept as {aside.name}, and stage {stage} makes its output again"
-        context.emit(Event("log", message, stage, payload={"level": "warning"}))
+        context.emit(LogLine("warning").event(message, stage))
         return False
     return True
 

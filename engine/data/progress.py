@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from store.records import Event, Record
+from store.events import ProgressReport
+from store.records import Record
+from store.run_progress import seconds_left
 
 INTERVAL_SECONDS = 0.5
 
@@ -23,29 +26,35 @@ class Progress:
         self, emit: Callable[[Record], None], stage: str, total: int, unit: str, before: int = 0
     ) -> None:
         self._emit, self._stage, self._unit = emit, stage, unit
-        self._before, self._began = before, time.monotonic()
-        self._told = 0.0
+        self._first = time.monotonic(), before
+        self._reported = 0.0
         self.total, self.done = total, before
 
-    def advance(self, count: int = 1, **details: float) -> None:
+    def advance(
+        self,
+        count: int = 1,
+        *,
+        tokens: int | None = None,
+        dollars: float | None = None,
+        in_flight: int | None = None,
+    ) -> None:
         """Add `count` finished units.
 
-        `details` go into the payload (tokens, dollars).
+        The other values go into the report as they are.
         """
         self.done += count
         now = time.monotonic()
-        if self.done >= self.total or now - self._told >= INTERVAL_SECONDS:
-            self._told = now
-            self._emit(Event("progress", "", self._stage, payload=self.payload() | details))
+        if self.done >= self.total or now - self._reported >= INTERVAL_SECONDS:
+            self._reported = now
+            report = replace(self.report(), tokens=tokens, dollars=dollars, in_flight=in_flight)
+            self._emit(report.event("", self._stage))
 
-    def payload(self) -> dict[str, float | str]:
-        """Return done, total, unit and eta_seconds.
+    def report(self) -> ProgressReport:
+        """Return the progress.
 
-        The last is absent before the first unit is done.
+        The time left is missing before the first unit is done.
         """
-        told: dict[str, float | str] = {"done": self.done, "total": self.total, "unit": self._unit}
-        new = self.done - self._before
-        if new:
-            elapsed = time.monotonic() - self._began
-            told["eta_seconds"] = round(elapsed / new * (self.total - self.done), 1)
-        return told
+        left = seconds_left(self._first, time.monotonic(), self.done, self.total)
+        return ProgressReport(
+            self.done, self.total, self._unit, eta_seconds=None if left is None else round(left, 1)
+        )

@@ -32,9 +32,9 @@ from engine.ipc.rank_proxies import FollowingControl, FollowingGeneration, disca
 from engine.machine import ranks
 from engine.stages import stage
 from profiles.schema import Arm, Profile
+from store.events import LogLine
 from store.home import RunFolder
 from store.private import touch, write_text
-from store.records import Event
 
 # After an error on rank 0, wait this long to see if the death of another rank was its cause.
 CAUSE_SECONDS = 2.0
@@ -89,7 +89,7 @@ def run_on_ranks(context: Context, report: Callable[[str], None] = print) -> Non
     with FollowerProcesses(part, report) as others:
         arm = context.arm.name if context.arm is not None else ""
         message = f"training on {len(others.pids) + 1} ranks; ranks 1 and up are processes {others.pids}"
-        context.emit(Event("log", message, context.stage, arm, payload={"level": "info"}))
+        context.emit(LogLine("info").event(message, context.stage, arm))
         part.join(0)
         stage(context.stage)(with_leading_proxies(context))
 

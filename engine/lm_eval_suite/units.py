@@ -16,6 +16,7 @@ from engine.lm_eval_suite.unmeasured import Failure
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
 from profiles.schema import Arm
+from store.events import LogLine, Part, ProgressReport
 from store.private import touch
 from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
 
@@ -80,13 +81,12 @@ def run(context: Context, collector: PendingJobs, work: Sequence[ArmTask]) -> li
         if answer.failed:
             failures.append(Failure(unit.arm, answer.failed))
             message = f"suite task failed: {answer.failed}"
-            context.emit(Event("log", message, "eval", unit.arm, payload={"level": "error"}))
+            context.emit(LogLine("error").event(message, "eval", unit.arm))
             continue
         _warn_of_cuts(context, unit, answer.rows or (), warned)
         _record(context, unit, answer.rows or ())
     if work:
-        payload = {"done": len(work), "total": len(work), "unit": "suite tasks"}
-        context.emit(Event("progress", "", "eval", payload=payload))
+        context.emit(ProgressReport(len(work), len(work), "suite tasks").event("", "eval"))
     return failures
 
 
@@ -110,9 +110,8 @@ def _await(
 
 def _progress(unit: ArmTask, done: int, total: int, documents: tuple[int, int]) -> Event:
     """Return progress: finished tasks, and documents of the current one."""
-    part = {"name": unit.task.recorded, "arm": unit.arm, "done": documents[0], "total": documents[1]}
-    payload = {"done": done, "total": total, "unit": "suite tasks", "part": part}
-    return Event("progress", unit.label, "eval", payload=payload)
+    part = Part(unit.task.recorded, unit.arm, *documents)
+    return ProgressReport(done, total, "suite tasks", part=part).event(unit.label, "eval")
 
 
 def _warn_of_cuts(context: Context, unit: ArmTask, rows: Sequence[Example], warned: set[str]) -> None:
@@ -129,7 +128,7 @@ def _warn_of_cuts(context: Context, unit: ArmTask, rows: Sequence[Example], warn
         f"{unit.task.recorded}: {len(cut)} of {count} prompts did not fit into the window of {window} tokens and lost "
         "their start; raise eval.window or lower eval.suite_shots"
     )
-    context.emit(Event("log", message, "eval", unit.arm, payload={"level": "warning"}))
+    context.emit(LogLine("warning").event(message, "eval", unit.arm))
 
 
 def _record(context: Context, unit: ArmTask, rows: Sequence[Example]) -> None:

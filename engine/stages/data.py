@@ -18,8 +18,8 @@ from engine.data.contamination import Overlap, overlap
 from engine.data.dataset import DataError, DataRow, SourceRows, Splits
 from engine.data.progress import Progress
 from engine.data.rows import write_jsonl
+from store.events import InputReport, StageChange
 from store.private import close_to_others
-from store.records import Event
 
 STAGE = "data"
 
@@ -32,14 +32,7 @@ def run(context: Context) -> None:
     """
     folder = inputs.data_folder(context)
     if is_whole(context, folder, STAGE):
-        context.emit(
-            Event(
-                "stage",
-                f"already done for the same inputs: {folder.name}",
-                STAGE,
-                payload={"status": "skipped"},
-            )
-        )
+        context.emit(StageChange("skipped").event(f"already done for the same inputs: {folder.name}", STAGE))
     else:
         _make(context, folder)
     _check(context)
@@ -47,7 +40,7 @@ def run(context: Context) -> None:
         shutil.copyfile(folder / name, context.folder.path / name)
         close_to_others(context.folder.path / name)
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
-    context.emit(Event("input", summary(card), STAGE, payload=card))
+    context.emit(InputReport(card).event(summary(card), STAGE))
 
 
 def _check(context: Context) -> None:

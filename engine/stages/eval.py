@@ -26,8 +26,9 @@ from engine.server_client.tokenizer import ServerTokenizer
 from engine.training.fallback import whole_model
 from engine.training.validation import example
 from profiles.schema import Arm
+from store.events import InputReport, LogLine, ProgressReport
 from store.private import touch
-from store.records import Event, Scalar
+from store.records import Scalar
 
 # The arm name of a served model that does not belong to the run.
 SERVED = "served"
@@ -86,12 +87,12 @@ def _ask_server(context: Context, url: str) -> None:
     by_ids = model.root in known
     arm, weights = known.get(model.root, (Arm(name=SERVED, stage="none"), WeightRef(SERVED, 0, model.name)))
     message = f"{url} serves {model.name}, recorded as arm {arm.name}"
-    context.emit(Event("log", message, "eval", arm.name, payload={"level": "info"}))
+    context.emit(LogLine("info").event(message, "eval", arm.name))
     if context.profile.eval.suite:
         left_out = (
             f"eval.suite is skipped: {url} only gets the run's own tasks; use lm-eval itself for the others"
         )
-        context.emit(Event("log", left_out, "eval", arm.name, payload={"level": "warning"}))
+        context.emit(LogLine("warning").event(left_out, "eval", arm.name))
     encode = None if by_ids else _server_encoder(context, url, model.name, arm)
     judge(_ask(context, PendingJobs(Served(url, model, by_ids, encode)), [(arm, weights)]))
 
@@ -108,7 +109,7 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
             f"{url} cannot tokenise ({type(error).__name__}: {error}), so prompts are sent as text; "
             "the server chooses the special tokens around them"
         )
-        context.emit(Event("log", message, "eval", arm.name, payload={"level": "warning"}))
+        context.emit(LogLine("warning").event(message, "eval", arm.name))
         return None
 
 
@@ -139,7 +140,7 @@ def _ask(context: Context, collector: PendingJobs, arms: Sequence[tuple[Arm, Wei
         if answer.failed:
             failures.append(Failure(arm.name, f"{task.name}: {answer.failed}"))
             message = f"task failed: {task.name}: {answer.failed}"
-            context.emit(Event("log", message, "eval", arm.name, payload={"level": "error"}))
+            context.emit(LogLine("error").event(message, "eval", arm.name))
         else:
             _record(context, arm, task, job, answer.completions)
     _progress(context, total, total)
@@ -191,7 +192,7 @@ def _arms_with_models(context: Context) -> Iterator[tuple[Arm, WeightRef]]:
         try:
             standing(context.folder, context.profile, arm)
         except StageFailed as error:
-            context.emit(Event("log", f"skipped: {error}", "eval", arm.name, payload={"level": "warning"}))
+            context.emit(LogLine("warning").event(f"skipped: {error}", "eval", arm.name))
             continue
         location, step = whole_model(context, arm)
         yield arm, WeightRef(arm.name, step, location)
@@ -203,7 +204,7 @@ def _name_shots(context: Context) -> None:
         if task.shots:
             ids = [row.ex_id for row in inputs.rows(context, "shots")[: task.shots]]
             message = f"{task.name}: worked examples {', '.join(ids)}"
-            context.emit(Event("input", message, "eval", payload={"task": task.name, "shots": ids}))
+            context.emit(InputReport({"task": task.name, "shots": ids}).event(message, "eval"))
 
 
 def _prompts(context: Context, task: TestForm) -> list[Prompt]:
@@ -247,4 +248,4 @@ def _mark(context: Context, arm: Arm, task: TestForm) -> Path:
 
 
 def _progress(context: Context, done: int, total: int) -> None:
-    context.emit(Event("progress", "", "eval", payload={"done": done, "total": total, "unit": "completions"}))
+    context.emit(ProgressReport(done, total, "completions").event("", "eval"))

@@ -33,7 +33,7 @@ from engine.training.policy_gradient import PolicyGradient
 from engine.training.sources import RecordedRollouts, RolloutSource, WorkerRollouts
 from engine.training.validation import Validation, validation_of
 from engine.weight_sync.publisher import Publisher, publisher_of
-from store.records import Event
+from store.events import LogLine
 
 # Group advantages are differences within a question, so equal rewards give no gradient.
 NOTHING_TO_LEARN = (
@@ -72,7 +72,7 @@ def _source(training: Training, collector: PendingJobs | None, publisher: Publis
         return WorkerRollouts(training, collector, publisher)
     without = "" if collector is not None else "; validation is skipped, because the run has no worker"
     message = f"training on the recorded rollouts of {replay}{without}"
-    context.emit(Event("log", message, context.stage, training.arm.name, payload={"level": "info"}))
+    context.emit(LogLine("info").event(message, context.stage, training.arm.name))
     return RecordedRollouts(training)
 
 

@@ -25,7 +25,7 @@ from engine.data.progress import Progress
 from engine.data.rows import DataRow
 from engine.data.token_rows import write_lines, write_rows
 from engine.data.trace import Trace
-from store.records import Event
+from store.events import InputReport, LogLine, StageChange
 
 Item = TypeVar("Item")
 STAGE = "preprocess"
@@ -53,11 +53,11 @@ def run(context: Context) -> None:
     folder = inputs.preprocess_folder(context)
     if is_whole(context, folder, STAGE):
         message = f"already done for the same inputs: {folder.name}"
-        context.emit(Event("stage", message, STAGE, payload={"status": "skipped"}))
+        context.emit(StageChange("skipped").event(message, STAGE))
     else:
         _make(context, folder)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    context.emit(Event("input", report["summary"], STAGE, payload=report))
+    context.emit(InputReport(report).event(report["summary"], STAGE))
 
 
 def prompt_sets(context: Context) -> list[PromptSet]:
@@ -200,7 +200,7 @@ class _Work:
                 f"prompts longer than {self.longest_prompt:,} tokens lost their beginning: {counts}; raise "
                 "hardware.max_model_len, or lower eval.max_new_tokens and grpo.max_new_tokens"
             )
-            self.context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
+            self.context.emit(LogLine("warning").event(message, STAGE))
 
     def _shortened(self, ids: list[int]) -> list[int]:
         """Return the last `longest_prompt` ids.

@@ -17,7 +17,7 @@ from engine.data.token_rows import write_lines
 from engine.data.trace import Trace
 from engine.teacher.chosen import chosen
 from engine.teacher.own import own_solutions
-from store.records import Event
+from store.events import InputReport, StageChange
 
 STAGE = "traces"
 
@@ -30,13 +30,13 @@ def run(context: Context) -> None:
     folder = inputs.traces_folder(context)
     if is_whole(context, folder, STAGE):
         message = f"already done for the same inputs: {folder.name}"
-        context.emit(Event("stage", message, STAGE, payload={"status": "skipped"}))
+        context.emit(StageChange("skipped").event(message, STAGE))
     elif context.profile.traces.source == "solutions":
         _own(context, folder)
     else:
         _from_teacher(context, folder)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    context.emit(Event("input", report["summary"], STAGE, payload=report))
+    context.emit(InputReport(report).event(report["summary"], STAGE))
 
 
 def _own(context: Context, folder: Path) -> None:

@@ -20,12 +20,14 @@ from engine.ipc.pidfile import Held, hold, holder, lock_path
 from engine.protocol import control
 from engine.protocol.control import Command, NotLive, Reply, Request, sender
 from store.batches import JournalVersion
+from store.events import StateChange
 from store.home import RunFolder
 from store.journal import JournalBusy, JournalWriter
 from store.lock_holders import THOROUGH_SECONDS, described
 from store.locks import is_locked
 from store.process import Process
 from store.records import LIVE_STATES, Event
+from store.run_progress import folded
 from store.tail import read_tail
 
 # A healthy supervisor replies within one turn of its loop, at most half a second.
@@ -146,14 +148,9 @@ def _record_end(folder: RunFolder, reason: str) -> bool:
         lock = hold(lock_path(folder))
         try:
             with JournalWriter(folder.journal) as journal:
-                states = [
-                    record
-                    for record in read_tail(folder.journal).records
-                    if isinstance(record, Event) and record.kind == "state"
-                ]
-                if not states or states[-1].payload.get("state") in LIVE_STATES:
-                    payload = {"state": "interrupted", "reason": reason}
-                    journal.append([Event("state", reason, payload=payload)])
+                events = (one for one in read_tail(folder.journal).records if isinstance(one, Event))
+                if (folded(events).state or "queued") in LIVE_STATES:
+                    journal.append([StateChange("interrupted", reason).event(reason)])
         except JournalBusy:
             return True
         except (OSError, JournalVersion):

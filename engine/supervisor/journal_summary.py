@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.supervisor.seen_records import SeenRecords
-from store.damage import NAMED, Damage, joined, places_in, settled_by
+from store.damage import Damage, joined
+from store.events import LogLine, Place, details_of
 from store.journal import START, scan
 from store.records import Event, Record, RunRow, from_groups
+from store.run_progress import RunProgress, after
 
 PORTION_BYTES = 8 << 20
 
@@ -18,17 +20,17 @@ PORTION_BYTES = 8 << 20
 class JournalSummary:
     """What a supervisor must know of the journal of an earlier one.
 
-    It holds the seen records, the registered plan, the last state ('' for a new run) and the damage.
+    It holds the seen records, the registered plan, the progress and the damage.
     `damages` are the damaged places of the journal. `settled` are those with all rows in the journal
     again, and `named` those that the run's log already reports.
     """
 
     seen: SeenRecords
     plan: list[dict[str, str]] | None = None
-    state: str = ""
+    progress: RunProgress = field(default_factory=RunProgress)
     damages: list[Damage] = field(default_factory=list)
-    settled: set[tuple[int, int, int]] = field(default_factory=set)
-    named: set[tuple[int, int, int]] = field(default_factory=set)
+    settled: set[Place] = field(default_factory=set)
+    named: set[Place] = field(default_factory=set)
 
     @property
     def unsettled(self) -> list[Damage]:
@@ -54,8 +56,8 @@ def _remember(summary: JournalSummary, records: Iterable[Record]) -> None:
         summary.seen.remember(record)
         if isinstance(record, RunRow):
             summary.plan = record.config["plan"]
-        elif isinstance(record, Event) and record.kind == "state":
-            summary.state = str(record.payload["state"])
-        elif isinstance(record, Event) and record.kind == "log":
-            summary.settled.update(settled_by(record.payload))
-            summary.named.update(places_in(record.payload, NAMED))
+        elif isinstance(record, Event):
+            summary.progress = after(summary.progress, record)
+            if isinstance(log := details_of(record), LogLine):
+                summary.settled.update(log.settled or ())
+                summary.named.update(log.damaged or ())

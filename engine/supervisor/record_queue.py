@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Protocol
 
 from engine.supervisor.seen_records import SeenRecords
+from store.events import LogLine
 from store.records import Event, Example, Record, Scalar
 
 BATCH = 500
@@ -134,7 +135,7 @@ class RecordQueue:
             seconds = time.monotonic() - self._failing_since
             self.trouble, self._failing_since = "", 0.0
             message = f"the journal could not be written for {seconds:.0f} s; nothing was lost"
-            self.take([Event("log", message, payload={"level": "warning", "process": "supervisor"})])
+            self.take([LogLine("warning", "supervisor").event(message)])
         return True
 
 

@@ -50,8 +50,10 @@ from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from engine.weight_sync.slots import remove_slots
 from profiles.schema import Profile
+from store.events import CommandReceived, LogLine, ProcessChange, StateChange
 from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
+from store.run_progress import RunProgress, folded
 
 # Longest wait, and so the interval of checks that no event triggers: leftovers, GPU queue, deadlines.
 TICK_SECONDS = 0.5
@@ -105,8 +107,8 @@ class Supervisor:
         self._stopped_by = ""
         self._terminated = False
         self._killed = False
-        # The reason of the last stage that failed completely or in part.
-        self._failure = ""
+        # The stages of this start; those of earlier starts may have failed, too.
+        self._progress = RunProgress()
         self._end: tuple[RunState, str] = ("done", "")
         self._deadline = 0.0
         self._next_telemetry = 0.0
@@ -201,13 +203,7 @@ class Supervisor:
 
     def _on_messages(self, child: ChildProcess, messages: FromChild) -> None:
         records: list[Record] = [message for message in messages if not isinstance(message, Notice)]
-        for record in records:
-            if (
-                isinstance(record, Event)
-                and record.kind == "stage"
-                and record.payload.get("status") in ("failed", "incomplete")
-            ):
-                self._failure = f"{record.arm or record.stage}: {record.message}"
+        self._progress = folded((one for one in records if isinstance(one, Event)), self._progress)
         # The worker runs ahead of the trainer, so its records do not show that the run has advanced.
         if self._recorder.take(records, child) and child.role == "trainer":
             self._processes.reset_crash_counts()
@@ -244,7 +240,7 @@ class Supervisor:
                 self._deadline = min(self._deadline, time.monotonic() + WORKER_GRACE_SECONDS)
         elif child.role == "trainer" and child.main_returned is not None:
             status = child.main_returned.status
-            self._begin_ending(*final_state(status, self._stopped_by, self._failure))
+            self._begin_ending(*final_state(status, self._stopped_by, self._progress.failure))
         elif child.role == "trainer" and self._stopped_by:
             self._begin_ending("interrupted", f"stopped by {self._stopped_by}; {how}")
         elif self._processes.is_expected_exit(child):
@@ -274,8 +270,8 @@ class Supervisor:
 
     def _execute(self, request: Request) -> Reply:
         if request.command != "status":
-            payload = {"command": request.command, "origin": request.origin}
-            self._recorder.take([Event("command", request.command, payload=payload)])
+            command = CommandReceived(request.command, request.origin)
+            self._recorder.take([command.event(request.command)])
             self._recorder.flush_soon()
         handler = {
             "status": lambda _: (True, ""),
@@ -368,7 +364,7 @@ class Supervisor:
             name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
             self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
         self._recorder.take(found)
-        if summary.state in LIVE_STATES:
+        if summary.progress.state in LIVE_STATES:
             self._set_state("interrupted", "the supervisor died")
         self._set_state("queued", "starts")
         self._record_process("supervisor", os.getpid(), "", alive=True)
@@ -386,15 +382,14 @@ class Supervisor:
         if (state, reason) == (self._state, self._reason):
             return
         self._state, self._reason = state, reason
-        self._recorder.take([Event("state", reason, payload={"state": state, "reason": reason})])
+        self._recorder.take([StateChange(state, reason).event(reason)])
         self._recorder.flush_soon()
 
     def _log(self, level: str, message: str) -> None:
-        self._recorder.take([Event("log", message, payload={"level": level, "process": "supervisor"})])
+        self._recorder.take([LogLine(level, "supervisor").event(message)])
 
     def _record_process(self, role: str, pid: int, reason: str, *, alive: bool = False) -> None:
-        payload = {"role": role, "pid": pid, "alive": alive, "reason": reason}
-        self._recorder.take([Event("process", reason, payload=payload)])
+        self._recorder.take([ProcessChange(role, pid, alive, reason).event(reason)])
 
     def _flush_last_records(self) -> None:
         deadline = time.monotonic() + LAST_WRITES_SECONDS

@@ -16,9 +16,10 @@ import sys
 from dataclasses import dataclass, field
 
 from engine.supervisor.journal_summary import JournalSummary, read_summary
-from store.damage import NAMED, Damage
+from store.damage import Damage
 from store.database import Database
 from store.errors import StoreError
+from store.events import LogLine, Place
 from store.home import RunFolder
 from store.ingest import Ingester
 from store.journal import START, JournalWriter, Position, hold, segments
@@ -94,9 +95,9 @@ def _damage_event(damages: list[Damage]) -> Event:
     return _log(
         f"the journal is damaged: {listed}. Rows may be missing: evaluations are repeated, other rows are "
         "not restored",
-        {NAMED: [list(damage.place) for damage in damages]},
+        tuple(damage.place for damage in damages),
     )
 
 
-def _log(message: str, more: dict[str, object] | None = None) -> Event:
-    return Event("log", message, payload={"level": "warning", "process": "supervisor", **(more or {})})
+def _log(message: str, damaged: tuple[Place, ...] | None = None) -> Event:
+    return LogLine("warning", "supervisor", damaged=damaged).event(message)

@@ -32,7 +32,7 @@ from engine.teacher.key import KeyMissing, find_key
 from engine.teacher.pace import Pace
 from engine.teacher.request import EmptyAnswer, QuestionRefused, TeacherReply, TryAgain, ask
 from profiles.schema import Traces
-from store.records import Event
+from store.events import LogLine
 
 STAGE = "traces"
 # Connections per client. Its pool checks all of them at every request, so several small pools are cheaper.
@@ -123,7 +123,7 @@ def _journal(context: Context) -> AnswerJournal:
         except JournalTaken:
             if not waits:
                 message = "waiting for another run that asks the same questions"
-                context.emit(Event("log", message, STAGE, payload={"level": "info"}))
+                context.emit(LogLine("info").event(message, STAGE))
             waits = True
             context.control.boundary()
             time.sleep(TICK)
@@ -137,7 +137,7 @@ def _report_damage(context: Context, journal: AnswerJournal) -> None:
             f"{journal.path}: {len(journal.damaged):,} damaged lines ({lines}) are left out and stay in the file; "
             "questions that have no other line are asked again"
         )
-        context.emit(Event("log", message, STAGE, payload={"level": "warning"}))
+        context.emit(LogLine("warning").event(message, STAGE))
 
 
 def questions(
@@ -165,9 +165,7 @@ def _announce(context: Context, budget: Budget, missing: list[Question], had: in
         f"spent so far ${budget.spent:,.2f}, cap ${settings.spending_cap:,.2f}"
     )
     level = "warning" if budget.spent + dollars > settings.spending_cap else "info"
-    context.emit(
-        Event("log", message, STAGE, payload={"level": level, "estimate_dollars": round(dollars, 4)})
-    )
+    context.emit(LogLine(level, estimate_dollars=round(dollars, 4)).event(message, STAGE))
 
 
 def _ask_all(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.context import Context, StageFailed
-from store.records import Event
+from store.events import LogLine
 
 _NAMED = 20
 
@@ -67,4 +67,4 @@ def report_given_up(context: Context, questions: Sequence[GivenUp], asked: int, 
         )
     kept = f"; those refused are not asked again (see their lines in {journal})" if refused else ""
     message = f"{len(questions):,} of {asked:,} questions got no answer: {named(questions)}{kept}"
-    context.emit(Event("log", message, "traces", payload={"level": "warning"}))
+    context.emit(LogLine("warning").event(message, "traces"))

@@ -42,7 +42,9 @@ from engine.weight_sync.slots import TornWeights
 from engine.weight_sync.weights import BorrowedSlot, read_weights
 from profiles.schema import Arm
 from profiles.training import Optimizer as Settings
-from store.records import Event, Scalar
+from store.events import CheckpointSaved, LogLine, ProgressReport
+from store.records import Scalar
+from store.run_progress import seconds_left
 
 # Raised if a checkpoint file is cut short, empty or missing.
 DAMAGE = (
@@ -107,7 +109,7 @@ class Training:
             self._saved_step = self.step
             if self.step:
                 text = f"continues from step {self.step}"
-                context.emit(Event("log", text, context.stage, self.arm.name, self.step))
+                context.emit(LogLine("info").event(text, context.stage, self.arm.name, self.step))
         self.budget = TokenBudget(tokens, self.root, context.stage, self.device, self.warn)
 
     def _parent(self, checked: bool) -> str:
@@ -165,8 +167,8 @@ class Training:
 
     def warn(self, message: str) -> None:
         """Emit a warning about the current step, before its update."""
-        payload = {"level": "warning"}
-        self.context.emit(Event("log", message, self.context.stage, self.arm.name, self.step + 1, payload))
+        place = self.context.stage, self.arm.name, self.step + 1
+        self.context.emit(LogLine("warning").event(message, *place))
 
     def save(self, lent: Sequence[BorrowedSlot] = (), **state: Any) -> None:
         """Begin to write a checkpoint of this step.
@@ -266,13 +268,12 @@ class Training:
             ) from error
 
     def _show(self, step: int, path: Path) -> None:
-        payload: dict[str, Any] = {
-            "path": str(path.relative_to(self.context.folder.home)),
-            "seconds": round(time.monotonic() - self._saved_at, 2),
-        }
-        if self._first is not None:
-            payload["start_seconds"] = round(self._first[0] - self._began, 2)
-        self.context.emit(Event("checkpoint", path.name, self.context.stage, self.arm.name, step, payload))
+        saved = CheckpointSaved(
+            path=str(path.relative_to(self.context.folder.home)),
+            seconds=round(time.monotonic() - self._saved_at, 2),
+            start_seconds=0.0 if self._first is None else round(self._first[0] - self._began, 2),
+        )
+        self.context.emit(saved.event(path.name, self.context.stage, self.arm.name, step))
 
     def is_due(self, every: int) -> bool:
         """Return True if an action with period `every` is due after this step.
@@ -291,13 +292,13 @@ class Training:
 
         The pace is that since the first report.
         """
-        payload: dict[str, float | str] = {"done": self.step, "total": self.total_steps, "unit": "steps"}
         now = time.monotonic()
-        since, before = self._first = self._first or (now, self.step)
-        if self.step > before:
-            left = (now - since) / (self.step - before) * (self.total_steps - self.step)
-            payload["eta_seconds"] = round(left, 1)
-        self.context.emit(Event("progress", "", self.context.stage, self.arm.name, self.step, payload))
+        self._first = self._first or (now, self.step)
+        left = seconds_left(self._first, now, self.step, self.total_steps)
+        report = ProgressReport(
+            self.step, self.total_steps, "steps", eta_seconds=None if left is None else round(left, 1)
+        )
+        self.context.emit(report.event("", self.context.stage, self.arm.name, self.step))
 
 
 @contextmanager

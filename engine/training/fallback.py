@@ -27,8 +27,8 @@ from engine.machine.ranks import broadcast, rank
 from engine.training import checkpoint
 from engine.training.pickled_state import UnsafePickle, refuse_plain_pickle
 from profiles.schema import Arm
+from store.events import LogLine
 from store.private import sync
-from store.records import Event
 
 ASIDE = "damaged-"
 
@@ -179,7 +179,7 @@ def _unreadable(folder: Path, error: OSError) -> str:
 
 def _warn(context: Context, message: str) -> None:
     arm = context.arm.name if context.arm is not None else ""
-    context.emit(Event("log", message, context.stage, arm, payload={"level": "warning"}))
+    context.emit(LogLine("warning").event(message, context.stage, arm))
 
 
 def _check_form(folder: Path) -> None:

@@ -15,6 +15,7 @@ from store import at_risk
 from store import runs as run_states
 from store.at_risk import AtRisk
 from store.damage import summary as damage_line
+from store.events import StageChange
 from store.home import RunFolder
 from store.journal import segments
 from store.records import LIVE_STATES, Event, Record, RunRow, Scalar
@@ -53,10 +54,11 @@ def glance(home: Path, run_id: str) -> Glance | None:
     if not tail.is_whole:
         events = [*_earlier(folder, row, events), *events]
     metrics = {one.metric: one.value for one in tail.records if isinstance(one, Scalar)}
-    summary = run_states.summarise(run_id, row, events, live)
+    progress = run_states.progress_of(row, events)
+    summary = run_states.summarise(run_id, row, progress, live)
     status = run_states.detail(
         replace(summary, damage=[one.words() for one in tail.damages]),
-        events,
+        progress,
         dict(sorted(metrics.items())),
         folder,
     )
@@ -84,13 +86,13 @@ def _earlier(folder: RunFolder, row: RunRow, events: list[Event]) -> list[Event]
     """Return events that stand for those before the tail: finished stages, by their marks, and the one at work."""
     plan = [(step["stage"], step.get("arm", "")) for step in row.config.get("plan", [])]
     found = [
-        Event("stage", stage=stage, arm=arm, payload={"status": "finished"}, ts=0.0)
+        StageChange("finished").event("", stage, arm, ts=0.0)
         for stage, arm in plan
         if (folder.path / "finished" / (arm or stage)).is_file()
     ]
     at = next((event for event in reversed(events) if event.kind == "progress"), None)
     if at is not None and not any(event.kind == "stage" for event in events):
-        found.append(Event("stage", stage=at.stage, arm=at.arm, payload={"status": "started"}, ts=0.0))
+        found.append(StageChange("started").event("", at.stage, at.arm, ts=0.0))
     return found
 
 

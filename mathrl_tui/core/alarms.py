@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mathrl_tui.core import palette, text
 from mathrl_tui.core.stall import Pulse
+from store.events import LogLine, details_of
 from store.records import Event
 
 if TYPE_CHECKING:  # curves need NumPy, which a command that reads no curve does not load
@@ -69,13 +70,14 @@ def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
 
 def warnings(log: Iterable[Event]) -> list[Alarm]:
     """Return the warnings of the run's processes, newest first, without repetitions."""
-    loud = [event for event in log if event.kind == "log" and event.payload.get("level") in _LOUD]
-    said = [text.one_line(f"{_about(event)}: {event.message}".removeprefix(": ")) for event in reversed(loud)]
-    return [Alarm(words) for words in dict.fromkeys(said)]
-
-
-def _about(event: Event) -> str:
-    return event.arm or event.stage or str(event.payload.get("process", ""))
+    lines = [(event, details) for event in log if isinstance(details := details_of(event), LogLine)]
+    loud = [
+        (event.arm or event.stage or line.process, event.message)
+        for event, line in lines
+        if line.level in _LOUD
+    ]
+    found = [text.one_line(f"{about}: {message}".removeprefix(": ")) for about, message in reversed(loud)]
+    return [Alarm(words) for words in dict.fromkeys(found)]
 
 
 def row(found: Sequence[Alarm], live: bool) -> Row:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mathrl_tui.core import palette, stages, text
+from mathrl_tui.core import palette, text
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import GPU_METRIC
-from mathrl_tui.core.run import Process, RunSnapshot, Value
-from mathrl_tui.core.stages import Board, Stage
+from mathrl_tui.core.run import RunSnapshot, Value
+from mathrl_tui.core.stages import progress_words
 from store import at_risk
+from store.events import ProcessChange
 from store.records import LIVE_STATES
+from store.run_progress import StepProgress, Steps
 from store.subject import model_name
 
 Span = tuple[str, str]
@@ -38,14 +40,14 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
         (f"  {model}" if model else "", palette.ACCENT),
         (f"  {look.mark} {palette.word(run.state)}", f"bold {look.colour}"),
     ]
-    stage = stages.current(run.board)
+    stage = run.current
     if run.reason and run.state not in ("running", "done"):
         row.append((f"  {text.one_line(run.reason)}", palette.WARN))
     elif stage is not None and run.state in ("running", "paused", "stopping"):
         row += [
             ("  ", ""),
             (stage.label, f"bold {palette.INK}"),
-            (f"  {text.one_line(stage.progress_words(now))}", palette.DIM),
+            (f"  {text.one_line(progress_words(stage, now))}", palette.DIM),
         ]
     elif run.ended:
         row.append(
@@ -55,7 +57,7 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
     return _cut([(f" {text.run_name(run.run_id, room)}", f"bold {palette.INK}"), *row], width)
 
 
-def strip(board: Board, width: int) -> list[Row]:
+def strip(board: Steps, width: int) -> list[Row]:
     """Return the stages in wrapped lines, each with mark and name; an active stage has its percentage."""
     rows: list[Row] = [[(" ", "")]]
     used = 1
@@ -76,7 +78,7 @@ def strip(board: Board, width: int) -> list[Row]:
     return rows
 
 
-def stage_list(board: Board, width: int, now: float) -> list[Row]:
+def stage_list(board: Steps, width: int, now: float) -> list[Row]:
     """Return one line for each stage: mark, stage, arm, then a progress bar or its duration."""
     rows = [_title("Stages", width)]
     for stage in board:
@@ -96,7 +98,7 @@ def risk(run: RunSnapshot, width: int, now: float) -> list[Row]:
     return [] if found is None else [[(f" {text.clip(found.short, width - 1)}", palette.DIM)]]
 
 
-def _progress(stage: Stage, room: int, now: float, look: Look) -> Row:
+def _progress(stage: StepProgress, room: int, now: float, look: Look) -> Row:
     tail = f" {text.percent(stage.fraction, 0) if stage.total else '':>5} {text.duration(stage.remaining(now)):>6}"
     cells = max(room - len(tail) - 1, 3)
     if not stage.total:
@@ -110,7 +112,7 @@ def _progress(stage: Stage, room: int, now: float, look: Look) -> Row:
     return [(filled, look.colour), (bar[len(filled) :], palette.FAINT), (tail, palette.INK)]
 
 
-def _outcome(stage: Stage, room: int, now: float) -> Span:
+def _outcome(stage: StepProgress, room: int, now: float) -> Span:
     if stage.status == "pending":
         return (f"{'':>{room}}", palette.DIM)
     words = "" if stage.status in ("finished", "started") else stage.status
@@ -150,7 +152,7 @@ def _last(value: Value | None) -> Span:
     return (f"{text.number(value.value):>{_VALUE}}", palette.INK)
 
 
-def processes(found: Sequence[Process], width: int) -> list[Row]:
+def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:
     """Return one line for each engine process: role, pid, and `alive` or the reason of its exit."""
     rows = [_title("Processes", width)]
     for one in found:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
@@ -19,20 +19,20 @@ from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.other_seeds import SiblingCurves, Siblings
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
-from mathrl_tui.core.stages import ENDED, Stage, remaining
-from mathrl_tui.core.stages import within as within_task
 from mathrl_tui.core.stall import Pulse
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
 from store.batches import JournalVersion
 from store.comparison import Comparison, newest, run_comparisons
 from store.errors import StoreError
+from store.events import ProgressReport
 from store.home import RunFolder
 from store.live import LiveTail
 from store.private import close_to_others, make_folder
 from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
 from store.results import EvalSummary, RunStatus, RunSummary
+from store.run_progress import ENDED, StepProgress, seconds_left
 from store.score_files import InputError
 from store.verdict import run_watch
 
@@ -58,7 +58,7 @@ class RunLine:
     """A run in the list: its summary, its alarms and, while it is live, its current step."""
 
     summary: RunSummary
-    at: Stage | None
+    at: StepProgress | None
     fraction: float
     alarms: tuple[Alarm, ...] = ()
 
@@ -116,21 +116,13 @@ class Feed:
         if summary.state not in LIVE_STATES:
             return RunLine(summary, None, fraction, damage)
         status = self.store.status(summary.run)
-        now, moment, done = time.time(), time.monotonic(), status.step or 0
-        reached = done + within_task(status.part)
-        first = self._paces.setdefault((summary.run, status.stage, status.arm), (moment, reached))
-        pace = remaining(first, moment, reached, status.total_steps or 0)
-        at = Stage(
-            status.stage,
-            status.arm,
-            status="started",
-            done=done,
-            total=status.total_steps or 0,
-            unit=status.unit,
-            part=status.part,
-            eta=status.eta_seconds if status.eta_seconds is not None else pace,
-            told=now,
-        )
+        now, moment, total = time.time(), time.monotonic(), status.total_steps or 0
+        report = ProgressReport(status.step or 0, total, status.unit, status.eta_seconds, status.part)
+        if report.eta_seconds is None:
+            key = (summary.run, status.stage, status.arm)
+            first = self._paces.setdefault(key, (moment, report.reached))
+            report = replace(report, eta_seconds=seconds_left(first, moment, report.reached, total))
+        at = StepProgress(status.stage, status.arm, "started", report, now)
         within = (at.fraction or 0.0) / max(len(summary.stages), 1)
         return RunLine(
             summary, at, min(fraction + within, 1.0), (*alarms_of(self.store, status, now), *damage)

@@ -10,6 +10,17 @@ from pathlib import Path
 from engine.ipc.log_parts import part_before
 from mathrl_tui.core import palette
 from mathrl_tui.core.text import harmless
+from store.events import (
+    CheckpointSaved,
+    CommandReceived,
+    LogLine,
+    OtherDetails,
+    PhaseChange,
+    ProcessChange,
+    StageChange,
+    StateChange,
+    details_of,
+)
 from store.records import Event
 
 Span = tuple[str, str]
@@ -25,15 +36,17 @@ _LEVELS = {"warning": ("!", palette.WARN), "error": ("✗", palette.BAD), "criti
 
 def event_row(event: Event) -> Row:
     """Return an event as a line: time, mark, subject, words."""
-    mark, colour = _LEVELS.get(str(event.payload.get("level", "")), (" ", palette.INK))
-    if event.kind in ("state", "stage"):
-        look = palette.state(str(event.payload.get(_WORD_OF[event.kind], "")))
-        mark, colour = look.mark, look.colour
-    elif event.kind == "process" and not event.payload.get("alive"):
-        mark, colour = "■", palette.DIM
-    about = "/".join(part for part in (event.stage, event.arm) if part) or str(
-        event.payload.get("process", "")
-    )
+    about = "/".join(part for part in (event.stage, event.arm) if part)
+    mark, colour = " ", palette.INK
+    match details_of(event):
+        case LogLine(level, process):
+            mark, colour = _LEVELS.get(level, (mark, colour))
+            about = about or process
+        case StateChange(word, _) | StageChange(word):
+            look = palette.state(word)
+            mark, colour = look.mark, look.colour
+        case ProcessChange(alive=False):
+            mark, colour = "■", palette.DIM
     return [
         (time.strftime("%H:%M:%S ", time.localtime(event.ts)), palette.DIM),
         (f"{mark} ", colour),
@@ -43,29 +56,26 @@ def event_row(event: Event) -> Row:
     ]
 
 
-_WORD_OF = {"state": "state", "stage": "status"}
-
-
 def words(event: Event) -> str:
     """Return the event in words, on one line."""
-    payload = event.payload
-    match event.kind:
-        case "state":
-            said = f"{payload.get('state', '')} {payload.get('reason', '')}"
-        case "stage":
-            said = f"{payload.get('status', '')} {event.message}"
-        case "process":
-            alive = "alive" if payload.get("alive") else "ended"
-            said = f"{payload.get('role', '')} {alive}, pid {payload.get('pid', '')} {payload.get('reason') or ''}"
-        case "command":
-            said = f"{payload.get('command', '')} from {payload.get('origin', '')} {event.message}"
-        case "phase":
-            said = f"{event.message or payload.get('phase', '')} {payload.get('detail', '')}"
-        case "checkpoint":
-            said = f"step {event.step}: {payload.get('path', event.message)}"
+    match details_of(event):
+        case StateChange(state, reason):
+            found = f"{state} {reason}"
+        case StageChange(status):
+            found = f"{status} {event.message}"
+        case ProcessChange(role, pid, alive, reason):
+            found = f"{role} {'alive' if alive else 'ended'}, pid {pid} {reason}"
+        case CommandReceived(command, origin):
+            found = f"{command} from {origin} {event.message}"
+        case PhaseChange(phase, detail):
+            found = f"{event.message or phase} {detail}"
+        case CheckpointSaved(path):
+            found = f"step {event.step}: {path or event.message}"
+        case OtherDetails(values):
+            found = event.message or ", ".join(f"{key} {value}" for key, value in values.items())
         case _:
-            said = event.message or ", ".join(f"{key} {value}" for key, value in payload.items())
-    return harmless(" ".join(said.split()))
+            found = event.message
+    return harmless(" ".join(found.split()))
 
 
 def matching(rows: Iterable[Row], search: str) -> list[Row]:

@@ -10,29 +10,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mathrl_tui.core import stages
 from mathrl_tui.core import stall as silence
 from mathrl_tui.core.curve import EMPTY, Curve
-from mathrl_tui.core.stages import Board
 from mathrl_tui.core.stall import Pulse
-from store import at_risk
+from store import at_risk, run_progress
+from store.events import ProcessChange
 from store.records import LIVE_STATES, Event, Example, Record, Scalar
+from store.run_progress import RunProgress, StepProgress, Steps, settled
 from store.subject import Changes, model_source
 
 LOG_LINES = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """An engine process as the supervisor last reported it."""
-
-    role: str
-    pid: int
-    alive: bool
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +55,11 @@ class RunSnapshot:
     reason: str
     created: float
     ended: float
-    board: Board
+    board: Steps
+    current: StepProgress | None
     pulse: Pulse
     mark: at_risk.Mark
-    processes: tuple[Process, ...]
+    processes: tuple[ProcessChange, ...]
     latest: Mapping[str, Value]
     curves: Mapping[str, Curve]
     log: tuple[Event, ...]
@@ -89,13 +80,11 @@ class RunModel:
         self._arms = tuple(str(arm["name"]) for arm in profile.get("arms", ()))
         self._seed = int(config.get("seed", 0))
         self._created = float(config.get("created", 0.0))
-        self._state, self._reason, self._ended = "queued", "", 0.0
-        self._board = stages.planned(
-            [(step["stage"], step.get("arm", "")) for step in config.get("plan", ())]
+        self._progress = RunProgress.of_plan(
+            (step["stage"], step.get("arm", "")) for step in config.get("plan", ())
         )
         self._pulse = Pulse()
         self._mark = at_risk.Mark()
-        self._processes: dict[str, Process] = {}
         self._latest: dict[str, Value] = {}
         self._curves: dict[str, Curve] = {}
         self._log: deque[Event] = deque(maxlen=LOG_LINES)
@@ -148,32 +137,20 @@ class RunModel:
         if event.ts <= self._seen_to and event in self._log:
             return
         self._seen_to = max(self._seen_to, event.ts)
-        if event.kind == "state":
-            self._state = str(event.payload.get("state", self._state))
-            self._reason = str(event.payload.get("reason", ""))
-            self._ended = 0.0 if self._state in LIVE_STATES else event.ts
-        elif event.kind == "process":
-            role = str(event.payload.get("role", "?"))
-            self._processes[role] = Process(
-                role,
-                int(event.payload.get("pid") or 0),
-                bool(event.payload.get("alive")),
-                str(event.payload.get("reason") or ""),
-            )
-        else:
-            self._board = stages.after(self._board, event)
+        self._progress = run_progress.after(self._progress, event)
         if event.kind != "progress":
             self._log.append(event)
 
     def snapshot(self, alive: bool) -> RunSnapshot:
         """Return the current state. Without a supervisor (`alive`) a live state becomes 'interrupted'."""
-        state, reason = self._state, self._reason
+        progress = self._progress
+        state, reason = progress.state or "queued", progress.reason
         if state in LIVE_STATES and not alive:
             state, reason = (
                 "interrupted",
                 reason or "its supervisor has exited; press R to resume from the last checkpoint",
             )
-        processes = self._processes.values()
+        steps = settled(progress.steps, state)
         return RunSnapshot(
             run_id=self.run_id,
             name=self._name,
@@ -186,13 +163,12 @@ class RunModel:
             state=state,
             reason=reason,
             created=self._created,
-            ended=self._ended,
-            board=stages.settled(self._board, state),
+            ended=progress.ended,
+            board=steps,
+            current=next((step for step in steps if step.name == progress.at), None),
             pulse=self._pulse,
             mark=self._mark,
-            processes=tuple(
-                processes if alive else (Process(p.role, p.pid, False, p.reason) for p in processes)
-            ),
+            processes=tuple(replace(each, alive=each.alive and alive) for each in progress.processes),
             latest=dict(self._latest),
             curves=dict(self._curves),
             log=tuple(self._log),

@@ -12,7 +12,8 @@ from statistics import median
 
 from mathrl_tui.core import text
 from mathrl_tui.core.panels import GPU_METRIC
-from store.records import Event, Part, Record, Scalar
+from store.events import CommandReceived, LogLine, Part, ProgressReport, StageChange, details_of
+from store.records import Event, Record, Scalar
 
 # Normal silences, in seconds.
 # A checkpoint on a slow disk, a validation, a retry of a server.
@@ -78,12 +79,13 @@ def after(pulse: Pulse, record: Record) -> Pulse:
     if isinstance(record, Scalar) and GPU_METRIC.match(record.metric):
         return pulse
     if isinstance(record, Event):
-        if record.kind == "command" or record.payload.get("process") == "supervisor":
-            return pulse
-        if record.kind == "progress":
-            return _moved(pulse, record)
-        if record.kind == "stage":
-            return Pulse(record.arm or record.stage, heard=record.ts)
+        match details_of(record):
+            case CommandReceived() | LogLine(process="supervisor"):
+                return pulse
+            case ProgressReport() as report:
+                return _moved(pulse, record, report)
+            case StageChange():
+                return Pulse(record.arm or record.stage, heard=record.ts)
         if record.kind in _ANNOUNCING:
             pulse = replace(pulse, moved=0.0)
     return replace(pulse, heard=_later(pulse.heard, record.ts))
@@ -94,13 +96,13 @@ def _later(known: float, ts: float) -> float:
     return max(known, ts) if ts > known - SHORTEST else ts
 
 
-def _moved(pulse: Pulse, event: Event) -> Pulse:
-    label, unit = event.arm or event.stage, str(event.payload.get("unit", ""))
+def _moved(pulse: Pulse, event: Event, report: ProgressReport) -> Pulse:
+    label, unit = event.arm or event.stage, report.unit
     if (label, unit) != (pulse.label, pulse.unit):
         # Its steps have another length.
         pulse = Pulse(label, unit, pulse.heard)
-    part = Part.of(event.payload) or Part("", "", -1, 0)
-    at = (int(event.payload.get("done", 0)), f"{part.arm} {part.name}", part.done)
+    part = report.part or Part("", "", -1, 0)
+    at = (report.done, f"{part.arm} {part.name}", part.done)
     gap = event.ts - pulse.moved
     if at == pulse.at or _later(pulse.moved, event.ts) > event.ts:
         return pulse

@@ -1,0 +1,216 @@
+"""The progress of a run, folded from its events: state, current step, what is done and what failed.
+
+    plan ─▶ RunProgress.of_plan ─▶ after(progress, event) ─▶ … ─▶ RunProgress
+
+`runs`, `status`, the console, `follow` and the supervisor share this fold. It is pure: the same events give the
+same progress. Times are Unix seconds; 0 means "not yet".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from store.events import (
+    Details,
+    Part,
+    PhaseChange,
+    ProcessChange,
+    ProgressReport,
+    StageChange,
+    StateChange,
+    details_of,
+)
+from store.records import LIVE_STATES, Event
+
+# Statuses of completed steps, and of steps that failed completely or in part.
+ENDED = frozenset({"finished", "skipped", "incomplete"})
+FAILED = frozenset({"failed", "incomplete"})
+
+# Stage and arm of a step ('' if it trains none).
+StepName = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """Progress of one step of a run's plan.
+
+    `report` is its last progress report, which came at `reported`. `first` is the first one, (time, units
+    done), since the step started or the clock was set back: earlier reports do not measure the pace.
+    """
+
+    stage: str
+    arm: str = ""
+    status: str = "pending"
+    report: ProgressReport | None = None
+    reported: float = 0.0
+    first: tuple[float, float] | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    message: str = ""
+
+    @property
+    def name(self) -> StepName:
+        """Return stage and arm, which identify the step in its run."""
+        return self.stage, self.arm
+
+    @property
+    def label(self) -> str:
+        """Return the short name of the step: the arm that it makes, else the stage."""
+        return self.arm or self.stage
+
+    @property
+    def done(self) -> int:
+        """Return the number of units done."""
+        return self.report.done if self.report else 0
+
+    @property
+    def total(self) -> int:
+        """Return the number of units of the step; 0 if it is not known."""
+        return self.report.total if self.report else 0
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of `done` and `total`."""
+        return self.report.unit if self.report else ""
+
+    @property
+    def part(self) -> Part | None:
+        """Return the progress of the current task."""
+        return self.report.part if self.report else None
+
+    @property
+    def fraction(self) -> float | None:
+        """Return the fraction done, in [0, 1]; None if the step has not reported a total."""
+        return self.report.reached / self.report.total if self.report and self.report.total > 0 else None
+
+    @property
+    def eta(self) -> float | None:
+        """Return the seconds from `reported` to the end, as reported or at the pace so far; None if unknown."""
+        if self.report is None or self.status in ENDED or self.ended:
+            return None
+        if self.report.eta_seconds is not None or self.first is None:
+            return self.report.eta_seconds
+        return seconds_left(self.first, self.reported, self.report.reached, self.report.total)
+
+    def remaining(self, now: float) -> float | None:
+        """Return the seconds to the end, counted down from the last report.
+
+        The result does not grow if the clock is set back.
+        """
+        eta = self.eta
+        return None if eta is None else max(eta - max(now - self.reported, 0.0), 0.0)
+
+    def seconds(self, now: float) -> float | None:
+        """Return how many seconds the step has run, or took; None before it started."""
+        return (self.ended or now) - self.started if self.started else None
+
+
+Steps = tuple[StepProgress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """Progress of a run. `steps` are those of its plan, then those that an extended run adds.
+
+    `state` is '' before the first state event. `at` names the current step. `processes` has the last report of
+    each role. `ended` is when the run reached a state that is not live; `last` is the time of the newest event.
+    """
+
+    steps: Steps = ()
+    state: str = ""
+    reason: str = ""
+    at: StepName | None = None
+    processes: tuple[ProcessChange, ...] = ()
+    ended: float = 0.0
+    last: float = 0.0
+
+    @classmethod
+    def of_plan(cls, plan: Iterable[StepName]) -> RunProgress:
+        """Return the progress of a run before its first event."""
+        return cls(tuple(StepProgress(stage, arm) for stage, arm in dict.fromkeys(plan)))
+
+    @property
+    def current(self) -> StepProgress | None:
+        """Return the step of the last stage event or, without one, of the last progress; None before both."""
+        return self.step(self.at) if self.at else None
+
+    @property
+    def failure(self) -> str:
+        """Return the last step that failed completely or in part, with its reason; '' if none did."""
+        failed = [step for step in self.steps if step.status in FAILED]
+        return f"{failed[-1].label}: {failed[-1].message}" if failed else ""
+
+    @property
+    def fraction(self) -> float:
+        """Return the fraction of the plan that is done, in [0, 1]; each step has equal weight."""
+        shares = [1.0 if step.status in ENDED else (step.fraction or 0.0) for step in self.steps]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    def step(self, name: StepName) -> StepProgress | None:
+        """Return the step `name`; None if the run does not have it."""
+        return next((step for step in self.steps if step.name == name), None)
+
+
+def after(progress: RunProgress, event: Event) -> RunProgress:
+    """Return the progress after `event`. Events of other kinds only change `last`."""
+    progress = replace(progress, last=max(progress.last, event.ts))
+    match details := details_of(event):
+        case StateChange(state, reason):
+            state = state or progress.state
+            ended = 0.0 if state in LIVE_STATES else event.ts
+            return replace(progress, state=state, reason=reason or event.message, ended=ended)
+        case ProcessChange(role):
+            known = {one.role: one for one in progress.processes} | {role: details}
+            return replace(progress, processes=tuple(known.values()))
+        case StageChange() | ProgressReport() | PhaseChange() if event.stage:
+            return _after_step(progress, event, details)
+        case _:
+            return progress
+
+
+def folded(events: Iterable[Event], progress: RunProgress = RunProgress()) -> RunProgress:
+    """Return `progress` after all of `events`."""
+    return reduce(after, events, progress)
+
+
+def seconds_left(first: tuple[float, float], now: float, done: float, total: int) -> float | None:
+    """Return the seconds to the end at the pace since `first`; None before a pace is known."""
+    since, before = first
+    return (now - since) / (done - before) * (total - done) if done > before else None
+
+
+def settled(steps: Steps, state: str) -> Steps:
+    """Return the steps of a run in `state`: a started but unfinished step takes the run's state."""
+    if state != "paused" and (state in LIVE_STATES or state in ("done", "done_with_failures")):
+        return steps
+    return tuple(replace(step, status=state) if step.status == "started" else step for step in steps)
+
+
+def _after_step(progress: RunProgress, event: Event, details: Details) -> RunProgress:
+    name = (event.stage, event.arm)
+    if progress.step(name) is None:
+        progress = replace(progress, steps=(*progress.steps, StepProgress(*name)))
+    steps = tuple(_changed(step, event, details) if step.name == name else step for step in progress.steps)
+    announced = any(step.status != "pending" for step in progress.steps)
+    is_current = isinstance(details, StageChange) or (isinstance(details, ProgressReport) and not announced)
+    return replace(progress, steps=steps, at=name if is_current else progress.at)
+
+
+def _changed(step: StepProgress, event: Event, details: Details) -> StepProgress:
+    match details:
+        case StageChange(status):
+            status = status or event.message or step.status
+            step = replace(step, status=status, message=event.message)
+            if status == "started":
+                return replace(step, started=event.ts, ended=0.0, first=None)
+            return replace(step, ended=event.ts)
+        case ProgressReport() as report:
+            continues = event.ts >= step.reported and report.unit == step.unit
+            first = step.first if step.first and continues else (event.ts, report.reached)
+            return replace(step, report=report, reported=event.ts, first=first)
+        case PhaseChange(phase, detail):
+            return replace(step, message=event.message or detail or phase)
+        case _:
+            return step
