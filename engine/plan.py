@@ -8,12 +8,14 @@ A run executes this graph for one seed. This module has no side effects and does
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 
 from profiles.errors import UserError
 from profiles.schema import Profile
 from profiles.stages import REQUESTED
 from profiles.stages import STAGES as KINDS
+from store.run_config import Step
+
+__all__ = ["STAGES", "PlanError", "Step", "extended", "make_plan", "needs_worker", "parse_stages"]
 
 STAGES = REQUESTED
 _NEEDS_A_MODEL = frozenset(kind.name for kind in KINDS if kind.needs_model)
@@ -23,19 +25,6 @@ _TRAINS = tuple(kind.name for kind in KINDS if kind.trains and kind.name != "pre
 
 class PlanError(UserError, ValueError):
     """The requested stages cannot be planned. The message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One stage of a run, with the arm that it trains ('' if it trains none)."""
-
-    stage: str
-    arm: str = ""
-
-    @property
-    def label(self) -> str:
-        """The displayed name of the step: its arm if it has one, else its stage."""
-        return self.arm or self.stage
 
 
 def parse_stages(words: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ stage continues from its own checkpoint. Its only outputs are records, checkpoin
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from store.events import StageChange
 from store.home import RunFolder
 from store.private import make_folder, write_text
 from store.records import Record
+from store.run_config import read_config
 
 
 class TrainerInterface(Protocol):
@@ -43,12 +43,11 @@ def main(folder: RunFolder, child: TrainerInterface) -> int:
     0: all done; 1: a stage failed; 3: stopped by request; 4: the plan was completed, but parts of a stage
     failed.
     """
-    config = json.loads(folder.config.read_text(encoding="utf-8"))
-    profile = Profile.model_validate(config["profile"])
-    plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
+    config = read_config(folder.config)
+    profile = config.valid_profile
     whole = 0
-    for step in _left(folder, profile, config["seed"], plan, child):
-        status = _run_step(folder, profile, config["seed"], step, child)
+    for step in _left(folder, profile, config.seed, config.plan, child):
+        status = _run_step(folder, profile, config.seed, step, child)
         if status == INCOMPLETE:
             whole = INCOMPLETE
         elif status:

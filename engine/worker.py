@@ -12,7 +12,6 @@ sends `stop` or dies, the worker exits between two tokens.
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -48,10 +47,11 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
-from profiles.schema import Model, Profile
+from profiles.schema import Model
 from store.events import PhaseChange
 from store.home import RunFolder
 from store.records import Event, Record, Scalar
+from store.run_config import read_config
 
 
 class WorkerInterface(Protocol):
@@ -77,7 +77,7 @@ def main(folder: RunFolder, child: WorkerChild) -> None:
 
     Load the model at once if it exists, else with the first job.
     """
-    profile = Profile.model_validate(json.loads(folder.config.read_text())["profile"])
+    profile = read_config(folder.config).valid_profile
 
     def generator() -> Generator | None:
         try:

@@ -178,12 +178,12 @@ def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
     A pair is left out until both arms have answered the same questions.
     """
     config = store.config(run_id)
-    settings = config["profile"]["eval"]
+    settings = config.evaluation
     evaluated = {row.arm for row in store.evaluations(run_id)}
-    names = [arm["name"] for arm in config["profile"]["arms"] if arm["name"] in evaluated]
+    names = [arm for arm in config.arms if arm in evaluated]
     scores = {name: arm_scores(store, Address(run_id, name)) for name in names}
     documents = {name: arm_documents(store, Address(run_id, name)) for name in names}
-    method = settings["confidence"], settings["resamples"], config["seed"]
+    method = settings["confidence"], settings["resamples"], config.seed
     return corrected(
         row
         for a, b in combinations(names, 2)

@@ -26,7 +26,6 @@ from store.healing import healing
 from store.query import Store
 from store.records import LOGLIKELIHOOD, SCORED
 from store.results import EvalSummary
-from store.subject import model_source
 from store.verdict import Watched, run_watch
 
 What = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
@@ -137,7 +136,7 @@ def _watch(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[s
     rows = [
         {"run": run, **asdict(each), "model": model}
         for run, model in _models(store, runs).items()
-        for each in run_watch(run_comparisons(store, run), store.config(run)["profile"]["eval"])
+        for each in run_watch(run_comparisons(store, run), store.config(run).evaluation)
     ]
     columns = [("run", pa.string()), *_columns(Watched), _MODEL]
     connection.register("watch_rows", pa.Table.from_pylist(rows, pa.schema(columns)))
@@ -148,7 +147,7 @@ def _config(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[
     rows = [
         {"run": run, "key": key, "value": value if isinstance(value, str) else json.dumps(value)}
         for run in runs
-        for key, value in flattened(store.config(run))
+        for key, value in flattened(store.config(run).table())
     ]
     schema = pa.schema([(name, pa.string()) for name in ("run", "key", "value")])
     connection.register("config_rows", pa.Table.from_pylist(rows, schema))
@@ -175,7 +174,7 @@ def flattened(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _models(store: Store, runs: Sequence[str]) -> dict[str, str | None]:
-    return {run: model_source(store.config(run)) or None for run in runs}
+    return {run: store.config(run).model_source or None for run in runs}
 
 
 def _registered(

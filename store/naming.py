@@ -12,7 +12,7 @@ from pathlib import Path
 
 from profiles.errors import UserError
 from store.home import RUN_NAME, RunFolder, removing, run_ids
-from store.plain_json import parse_object
+from store.run_config import read_config
 
 
 class UnknownRun(UserError, LookupError):
@@ -65,6 +65,6 @@ def journaled(home: Path) -> list[str]:
 
 def _name(folder: RunFolder) -> str:
     try:
-        return str(parse_object(folder.config.read_bytes()).get("name", folder.run_id))
+        return read_config(folder.config).name or folder.run_id
     except (OSError, ValueError):
         return folder.run_id

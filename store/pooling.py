@@ -32,7 +32,6 @@ from store.statistics.power import DEFAULT_POWER
 from store.statistics.resampling import Floats
 from store.statistics.seeds import pool_seeds
 from store.statistics.student import t_quantile
-from store.subject import model_source
 
 if TYPE_CHECKING:
     from store.query import Store
@@ -87,9 +86,9 @@ def pooled_comparisons(store: Store, runs: Sequence[str]) -> list[Comparison]:
     if len(pooled) < 2:
         raise InputError("pooling needs two runs at least, of different seeds; name another")
     _refuse_other_experiments(store, pooled)
-    profile = store.config(pooled[0])["profile"]
+    config = store.config(pooled[0])
     known = [{row.arm for row in store.evaluations(run)} for run in pooled]
-    names = [arm["name"] for arm in profile["arms"] if all(arm["name"] in arms for arms in known)]
+    names = [arm for arm in config.arms if all(arm in arms for arms in known)]
     if len(names) < 2:
         raise InputError(f"{', '.join(pooled)}: no two arms that all of them have evaluated; run stage eval")
     _warn_of_perplexities(store, [Address(pooled[0], name) for name in names])
@@ -99,7 +98,7 @@ def pooled_comparisons(store: Store, runs: Sequence[str]) -> list[Comparison]:
     return corrected(
         row
         for a, b in combinations(names, 2)
-        for row in _compared(scores[a], scores[b], (a, b), pooled, profile["eval"]["confidence"])
+        for row in _compared(scores[a], scores[b], (a, b), pooled, config.evaluation["confidence"])
     )
 
 
@@ -186,18 +185,18 @@ def _refuse_other_experiments(store: Store, runs: Sequence[str]) -> None:
     configs = [store.config(run) for run in runs]
     seeds: dict[int, str] = {}
     for run, config in zip(runs, configs, strict=True):
-        if (other := seeds.setdefault(config["seed"], run)) != run:
+        if (other := seeds.setdefault(config.seed, run)) != run:
             raise InputError(
-                f"runs {other} and {run}: both have seed {config['seed']}; pool runs of different seeds"
+                f"runs {other} and {run}: both have seed {config.seed}; pool runs of different seeds"
             )
     first = configs[0]
     for run, config in zip(runs[1:], configs[1:], strict=True):
-        models = model_source(first), model_source(config)
+        models = first.model_source, config.model_source
         if models[0] != models[1]:
             raise InputError(
                 f"runs {runs[0]} and {run}: their models differ ({models[0]}, {models[1]}); pool runs of one model"
             )
-        differing = list(_differing(first["profile"], config["profile"]))
+        differing = list(_differing(first.profile, config.profile))
         if differing:
             rest = f" and {len(differing) - NAMED_IDS} more" if len(differing) > NAMED_IDS else ""
             log.warning(

@@ -38,6 +38,7 @@ from store.journal import START, Position, has_more, read, scan
 from store.naming import UnknownRun, journaled, match
 from store.records import Event, Example, Record, RunRow, Scalar, from_groups
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
+from store.run_config import RunConfig
 from store.series import reduced
 from store.sql import Limits, answer
 
@@ -149,13 +150,13 @@ class Store:
         return run_states.detail(summary, progress, metrics, self._folder(run_id))
 
     @healing
-    def config(self, run_id: str) -> dict[str, Any]:
+    def config(self, run_id: str) -> RunConfig:
         """The frozen configuration of a run: profile, seed, plan, versions, hardware. Raises UnknownRun."""
         with self.database.reading() as connection:
             row = _run_rows(connection, run_id).get(run_id) or run_states.registered(self._folder(run_id))
         if row is None:
             raise UnknownRun(f"{run_id}: no such run in {self.home}; `mathrl-tui runs` lists them")
-        return row.config
+        return RunConfig.of(row.config)
 
     @healing
     def events(

@@ -18,11 +18,10 @@ from typing import Any
 from store.events import ProcessChange
 from store.home import RunFolder
 from store.locks import is_locked
-from store.plain_json import parse_object
 from store.records import LIVE_STATES, Event, RunRow
 from store.results import ProcessStatus, RunStatus, RunSummary, StageStatus
+from store.run_config import RunConfig, read_config
 from store.run_progress import RunProgress, StepName, folded
-from store.subject import model_source
 
 
 def is_live(folder: RunFolder) -> bool:
@@ -33,43 +32,17 @@ def is_live(folder: RunFolder) -> bool:
 def registered(folder: RunFolder) -> RunRow | None:
     """Return the registration in a run's folder; None if it is missing or cannot be read."""
     try:
-        config = parse_object(folder.config.read_bytes())
+        config = read_config(folder.config)
     except (FileNotFoundError, ValueError):
         return None
-    if not _is_configuration(config):
-        return None
-    return RunRow(
-        name=config.get("name", folder.run_id),
-        profile=profile_name(config),
-        seed=config.get("seed", 0),
-        config=config,
-        ts=config.get("created", 0.0),
-    )
-
-
-def _is_configuration(config: dict[str, Any]) -> bool:
-    """Return True if the fields that reports read have the right types; the file may be damaged."""
-    plan, created, seed = config.get("plan", []), config.get("created", 0.0), config.get("seed", 0)
-    steps = plan if isinstance(plan, list) else [None]
-    return (
-        all(isinstance(step, dict) and isinstance(step.get("stage"), str) for step in steps)
-        and isinstance(config.get("name", ""), str)
-        and isinstance(created, (int, float))
-        and isinstance(seed, int)
-        and isinstance(config.get("changed", {}), dict)
-    )
-
-
-def profile_name(config: dict[str, Any]) -> str:
-    """Return the name of the profile in a run's configuration."""
-    profile = config.get("profile", {})
-    return str(profile.get("name", "")) if isinstance(profile, dict) else str(profile)
+    name = config.name or folder.run_id
+    return RunRow(name, config.profile_name, config.seed, config.table(), config.created)
 
 
 def progress_of(row: RunRow, events: Iterable[Event]) -> RunProgress:
     """Return the progress of a registered run after `events`."""
-    plan = [(step["stage"], step.get("arm", "")) for step in row.config.get("plan", [])]
-    return folded(events, RunProgress.of_plan(plan))
+    plan = RunConfig.of(row.config).plan
+    return folded(events, RunProgress.of_plan((step.stage, step.arm) for step in plan))
 
 
 def summarise(run_id: str, row: RunRow, progress: RunProgress, live: bool, newest: float = 0.0) -> RunSummary:
@@ -87,7 +60,8 @@ def summarise(run_id: str, row: RunRow, progress: RunProgress, live: bool, newes
             "interrupted",
             "the supervisor is gone" if is_started else "no supervisor has started it",
         )
-    planned = {(step["stage"], step.get("arm", "")) for step in row.config.get("plan", [])}
+    config = RunConfig.of(row.config)
+    planned = {(step.stage, step.arm) for step in config.plan}
     return RunSummary(
         run=run_id,
         name=row.name,
@@ -98,8 +72,8 @@ def summarise(run_id: str, row: RunRow, progress: RunProgress, live: bool, newes
         seed=row.seed,
         started=row.ts or None,
         ended=None if state in LIVE_STATES else max(newest, progress.last) or None,
-        model=model_source(row.config),
-        changed=row.config.get("changed", {}),
+        model=config.model_source,
+        changed=config.changed,
     )
 
 

@@ -18,13 +18,6 @@ UNKNOWN = "–"
 Changes = dict[str, dict[str, Any]]
 
 
-def model_source(config: Mapping[str, Any]) -> str:
-    """Return `model.source` of a run's frozen configuration: hub name or directory; empty if absent."""
-    profile = config.get("profile")
-    model = profile.get("model") if isinstance(profile, dict) else None
-    return str(model.get("source", "")) if isinstance(model, dict) else ""
-
-
 def model_name(source: str) -> str:
     """Return the last part of a model's hub name or directory."""
     if source == "made":

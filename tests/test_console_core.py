@@ -22,6 +22,7 @@ from mathrl_tui.core.completions import Choice
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import RunModel
 from store.records import Event, Scalar
+from store.run_config import RunConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +49,7 @@ def test_what_comes_twice_changes_nothing() -> None:
         Event("log", "hello", ts=4.0),
         _stage("finished", 5.0),
     ]
-    model = RunModel("run", config("run", 0.0))
+    model = RunModel("run", RunConfig.of(config("run", 0.0)))
     model.set_curve("sft/train/loss", Curve.of([], [], []))
     model.apply(records)
     once = model.snapshot(alive=True)
@@ -60,7 +61,7 @@ def test_what_comes_twice_changes_nothing() -> None:
 
 
 def test_history_that_is_read_again_keeps_what_the_tail_has_brought() -> None:
-    model = RunModel("run", config("run", 0.0))
+    model = RunModel("run", RunConfig.of(config("run", 0.0)))
     model.set_curve("m", Curve.of([1, 2], [0.1, 0.2], [math.nan, math.nan]))
     model.apply([Scalar("m", 3, 0.3, 30.0)])
     assert model.has_curve("m") and not model.has_curve("m", timed=True)
@@ -70,7 +71,7 @@ def test_history_that_is_read_again_keeps_what_the_tail_has_brought() -> None:
 
 
 def test_a_live_state_without_a_supervisor_is_an_interruption() -> None:
-    model = RunModel("run", config("run", 0.0))
+    model = RunModel("run", RunConfig.of(config("run", 0.0)))
     model.apply([Event("state", payload={"state": "running"}, ts=1.0), _stage("started", 2.0)])
     assert model.snapshot(alive=True).state == "running"
     orphan = model.snapshot(alive=False)

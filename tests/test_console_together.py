@@ -18,6 +18,7 @@ from mathrl_tui.core.feed import Feed
 from store.locks import locked
 from store.records import Event
 from store.results import RunSummary
+from store.run_config import RunConfig
 
 
 def _curve(steps: Sequence[float], values: Sequence[float]) -> Curve:
@@ -204,7 +205,7 @@ def test_settings_are_compared_by_the_names_that_set_takes() -> None:
         "profile": mine["profile"] | {"sft": {"steps": 4, "schedule": "cosine", "epochs": 2.0}},  # type: ignore[operator]
         "created": 2.0,
     }
-    found = {one.key: one for one in differences.compared(mine, theirs)}
+    found = {one.key: one for one in differences.compared(RunConfig.of(mine), RunConfig.of(theirs))}
     differing = {key: (one.mine, one.theirs) for key, one in found.items() if one.differs}
     assert differing == {"seed": ("0", "1"), "sft.steps": ("3", "4"), "sft.epochs": ("–", "2.0")}
     assert found["arms.base.stage"].mine == "none" and found["machine.cpus"].mine == "2"

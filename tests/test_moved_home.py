@@ -10,11 +10,11 @@ import pytest
 from small_experiment import examples, make_inputs, scalars
 from traps import Trapped
 
-from engine.plan import Step
 from engine.startup import launch, relocation
 from engine.startup.launch import LaunchError
 from profiles.load import load
 from store.home import RunFolder, run_ids
+from store.run_config import RunConfig
 
 FEW = ("sft.steps=4", "sft.validate_every=0", "sft.checkpoint_every=2", "eval.limit=8")
 
@@ -165,14 +165,17 @@ def test_a_hub_model_is_resumed_at_the_commit_that_it_was_started_with(
     config = json.loads(RunFolder(place / "home", run_id).config.read_text())
     config["profile"]["model"]["source"] = "owner/model"
     config["inputs"]["outside"]["model.source"] |= {"path": "", "commit": "0123456789" * 4}
-    plan = [Step(step["stage"], step["arm"]) for step in config["plan"]]
-    here = relocation.found_again(place / "home", config, plan)
+    frozen = RunConfig.of(config)
+    plan = frozen.plan
+    here = relocation.found_again(place / "home", frozen, plan)
     assert (here.profile.model.source, here.profile.model.revision) == ("owner/model", "0123456789" * 4)
-    copied = relocation.found_again(place / "home", config, plan, [f"model.source={place / 'model'}"])
+    copied = relocation.found_again(place / "home", frozen, plan, [f"model.source={place / 'model'}"])
     assert copied.profile.model.source == str(place / "model")
     config["inputs"]["outside"]["model.source"]["files"] = {}
     with pytest.raises(LaunchError, match="cannot be verified"):
-        relocation.found_again(place / "home", config, plan, [f"model.source={place / 'model'}"])
+        relocation.found_again(
+            place / "home", RunConfig.of(config), plan, [f"model.source={place / 'model'}"]
+        )
 
 
 def test_a_large_file_is_told_by_samples_from_all_over_it(

@@ -32,6 +32,7 @@ from store.events import (
 )
 from store.query import Store
 from store.records import Event, Record, RunRow
+from store.run_config import RunConfig
 from store.run_progress import RunProgress, StepProgress, Steps, after, folded, settled
 
 PLAN = [("data", ""), ("sft", "sft"), ("eval", "")]
@@ -167,7 +168,7 @@ def test_sql_follow_console_and_folder_see_the_progress_of_the_fold(
     feed = Feed(RUN, progress_lines=False)
     feed.take(events)
     assert (feed.state, feed.reason) == (whole.state, whole.reason)
-    model = RunModel(RUN, CONFIG)
+    model = RunModel(RUN, RunConfig.of(CONFIG))
     model.apply(events)
     shot = model.snapshot(alive=True)
     assert (shot.state, shot.reason) == (whole.state or "queued", whole.reason)
@@ -195,7 +196,7 @@ def test_damaged_details_raise_nowhere(events: list[tuple[str, tuple[str, str], 
     feed = Feed(RUN, progress_lines=True)
     feed.take(records)
     feed.status()
-    model = RunModel(RUN, CONFIG)
+    model = RunModel(RUN, RunConfig.of(CONFIG))
     model.apply(records)
     list(map(event_row, model.snapshot(alive=True).log))
 

@@ -139,7 +139,7 @@ def test_a_run_whose_supervisor_never_began_is_listed(tmp_path: Path) -> None:
         7,
         5.0,
     )
-    assert Store(tmp_path).config(folder.run_id)["plan"] == PLAN
+    assert Store(tmp_path).config(folder.run_id).table()["plan"] == PLAN
 
 
 def test_status_tells_place_metrics_and_processes(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_stages_that_a_resume_brings_are_pending_from_its_start(tmp_path: Path) 
         assert ("eval", "pending") in [(each.stage, each.status) for each in store.runs()[0].stages]
         assert ("eval", "pending") in [(s.stage, s.status) for s in store.status(folder.run_id).stages]
         store.ingest()
-    assert store.config(folder.run_id)["plan"] == config["plan"]
+    assert store.config(folder.run_id).table()["plan"] == config["plan"]
 
 
 def test_killed_supervisors_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:

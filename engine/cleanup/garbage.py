@@ -7,7 +7,6 @@ would use: if it cannot be told what one run uses, the cache stays as it is.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ from engine.cleanup.removal import RemovalRefused, discard, held
 from engine.context import StageFailed
 from engine.ipc.pidfile import Process, lock_path
 from profiles.errors import ProfileError
-from profiles.load import validate
 from store.database import Database
 from store.errors import StoreError
 from store.home import REMOVING, RunFolder, removing, trash
 from store.locks import LockBusy, is_locked, locked
 from store.removal import empty_trash, finish
+from store.run_config import read_config
 from store.scratch import FRESH_SECONDS, PREFIX
 
 STAGES = ("data", "traces", "preprocess")  # whose cached outputs can be made again
@@ -155,10 +154,12 @@ def _used_by(run: RunFolder) -> set[Path]:
     """The cached outputs that a run would use if it were resumed."""
     from engine.data import locations  # loads NumPy
 
-    config = json.loads(run.config.read_text(encoding="utf-8"))
-    profile = validate(config["profile"], f"of {run.run_id}")
+    config = read_config(run.config)
+    profile = config.valid_profile
     kept = locations.kept(run)
-    started = Path(config["folder"])
+    if not config.folder:
+        raise ValueError("its run.json has no field 'folder'")
+    started = Path(config.folder)
     with chdir(started) if started.is_dir() else nullcontext():
         found = {
             locations.data_folder(run.home, profile, kept),

@@ -9,7 +9,6 @@ This module imports no torch: the launcher uses it before a run starts.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from engine.data.cache import content_key
 from engine.data.dataset import DataError
 from profiles.schema import Profile
 from store.home import RunFolder
+from store.run_config import read_config
 
 # Format of the files in these folders; a new number makes new folders.
 _FORMAT = 3
@@ -68,10 +68,10 @@ def of_format(frozen: Kept) -> Kept:
 def kept(folder: RunFolder) -> Kept:
     """Return the keys that a run stored; none for a run of an older version."""
     try:
-        config = json.loads(folder.config.read_text(encoding="utf-8"))
+        inputs = read_config(folder.config).inputs
     except FileNotFoundError:
         return NONE
-    return of_format(config.get("inputs", {}).get("keys", NONE))
+    return of_format(inputs.keys if inputs else NONE)
 
 
 def data_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from profiles.training import Grpo
 from store.home import RunFolder
-from store.plain_json import parse
 from store.private import write_text
+from store.run_config import read_config
 
 PREFIX = "update_"
 # Prefix of the files of older versions.
@@ -129,7 +129,7 @@ def _other_sampling(home: Path, settings: Grpo) -> str:
     if not config.is_file():
         return ""
     try:
-        drawn_at = parse(config.read_bytes())["profile"]["grpo"]["temperature"]
+        drawn_at = read_config(config).profile["grpo"]["temperature"]
     except (ValueError, LookupError, TypeError):
         return f"{config} is not a run's configuration; choose a run that is whole"
     if drawn_at == settings.temperature:

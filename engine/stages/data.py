@@ -20,6 +20,7 @@ from engine.data.progress import Progress
 from engine.data.rows import write_jsonl
 from store.events import InputReport, StageChange
 from store.private import close_to_others
+from store.run_config import read_config
 
 STAGE = "data"
 
@@ -49,10 +50,10 @@ def _check(context: Context) -> None:
     The rows of a hub set are known only now.
     """
     try:
-        plan = json.loads(context.folder.config.read_text(encoding="utf-8"))["plan"]
+        plan = read_config(context.folder.config).plan
     except FileNotFoundError:
         return
-    planned = {step["stage"] for step in plan}
+    planned = {step.stage for step in plan}
     try:
         dataset.check_rows(
             context.profile, inputs.rows(context, "train"), inputs.rows(context, "test"), planned

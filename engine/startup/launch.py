@@ -9,7 +9,6 @@ console, the terminal or the connection is closed. This module does not import t
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import select
@@ -31,13 +30,12 @@ from engine.startup.model_check import Tell, check_model, quiet
 from engine.supervisor import commands as commanding
 from engine.supervisor.commands import command
 from profiles.errors import ProfileError
-from profiles.load import validate
 from profiles.schema import Profile
 from store import isolated
 from store.disk_refusal import refusal
 from store.home import RunFolder, create_run
-from store.plain_json import parse_object
 from store.private import opener
+from store.run_config import VERSION, RunConfig, read_config, write_config
 from store.subject import Changes
 from store.wording import abridged
 
@@ -102,24 +100,25 @@ def start_run(
             refusal(error, home)
             or f"home {home}: cannot be written: {error.strerror}; choose another with --home"
         ) from None
-    config = {
-        "run": folder.run_id,
-        "name": name or profile.name,
-        "profile": profile.model_dump(mode="json"),
-        "changed": changed or {},
-        "seed": seed,
-        "stages": list(stages),
-        "plan": [{"stage": step.stage, "arm": step.arm} for step in plan],
+    config = RunConfig(
+        version=VERSION,
+        run=folder.run_id,
+        name=name or profile.name,
+        profile=profile.model_dump(mode="json"),
+        changed=changed or {},
+        seed=seed,
+        stages=tuple(stages),
+        plan=tuple(plan),
         # Relative paths of the profile start here, even if the run is resumed from another folder.
-        "folder": str(Path.cwd()),
-        "inputs": inputs,
-        "versions": _versions(),
-        "git": _git(),
-        "hardware": _hardware(found),
-        "created": time.time(),
-    }
+        folder=str(Path.cwd()),
+        inputs=inputs,
+        versions=_versions(),
+        git=_git(),
+        hardware=_hardware(found),
+        created=time.time(),
+    )
     try:
-        _write(folder.config, config)
+        write_config(folder.config, config)
         _supervise(folder, Path.cwd())
     except (OSError, LaunchError) as error:
         refused = refusal(error, home) if isinstance(error, OSError) else ""
@@ -147,20 +146,20 @@ def resume_run(
     if is_alive(home, run_id):
         raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` shows it")
     config, profile = _frozen(folder)
-    steps = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
+    steps = list(config.plan)
     plan = extended(steps, _extension(profile, stages, steps))
     # The folder in which it was started may not exist on this machine.
-    started = Path(config["folder"])
+    started = Path(config.folder)
     where = started if started.is_dir() else Path.cwd()
     try:
         here = relocation.found_again(folder.home, config, plan, settings)
         with chdir(where):
-            kept = locations.of_format(config.get("inputs", {}).get("keys", {}))
+            kept = locations.of_format(config.inputs.keys if config.inputs else {})
             preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)
             check_model(folder.home, here.profile, plan, tell)
         _check_optimizer(folder, plan)
         if here.config != config:
-            _write(folder.config, here.config)
+            write_config(folder.config, here.config)
         if plan != steps:
             _grow(folder, here.config, plan, stages)
         _supervise(folder, where)
@@ -187,34 +186,33 @@ def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
             raise LaunchError(f"run {folder.run_id}: cannot be resumed: {fault}")
 
 
-def _frozen(folder: RunFolder) -> tuple[dict[str, Any], Profile]:
+def _frozen(folder: RunFolder) -> tuple[RunConfig, Profile]:
     """Return the configuration in run.json and its profile.
 
     Raises: LaunchError if this version cannot resume it.
     """
     try:
-        config = parse_object(folder.config.read_bytes())
+        config = read_config(folder.config)
     except FileNotFoundError:
         known = "`mathrl-tui runs` lists them"
         raise LaunchError(f"run {folder.run_id}: no such run in {folder.home}; {known}") from None
     except ValueError as error:
         raise LaunchError(f"{folder.config}: {error}; start a new run") from None
     try:
-        profile = validate(config.get("profile", {}), f"of {folder.run_id}")
+        profile = config.valid_profile
     except ProfileError as error:
         raise LaunchError(f"{error}; start a new run with this version") from None
-    if lacking := {"profile", "plan", "stages", "folder", "seed"}.difference(config):
+    if lacking := {"profile", "plan", "stages", "folder", "seed"} - config.model_fields_set:
         raise LaunchError(f"{folder.config}: it has no field {min(lacking)!r}; start a new run")
     return config, profile
 
 
-def _grow(folder: RunFolder, config: dict[str, Any], plan: Sequence[Step], stages: Sequence[str]) -> None:
+def _grow(folder: RunFolder, config: RunConfig, plan: Sequence[Step], stages: Sequence[str]) -> None:
     """Write the extended `plan`. A moved evaluation runs again, but without its finished tasks."""
-    grown = [{"stage": step.stage, "arm": step.arm} for step in plan]
-    if grown[: len(config["plan"])] != config["plan"]:
+    if tuple(plan[: len(config.plan)]) != config.plan:
         (folder.path / "finished" / "eval").unlink(missing_ok=True)
-    more = [stage for stage in stages if stage not in config["stages"]]
-    _write(folder.config, config | {"plan": grown, "stages": [*config["stages"], *more]})
+    more = [stage for stage in stages if stage not in config.stages]
+    write_config(folder.config, config.replaced(plan=plan, stages=(*config.stages, *more)))
 
 
 def _checked(
@@ -280,15 +278,6 @@ def _supervise(folder: RunFolder, where: Path) -> None:
     raise LaunchError(
         lines[-1] if lines else f"run {folder.run_id}: its supervisor did not start in {START_SECONDS:.0f} s"
     )
-
-
-def _write(path: Path, config: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
-        json.dump(config, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _versions() -> dict[str, str]:

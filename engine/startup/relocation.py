@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.arms import base_model, has_weights
 from engine.context import StageFailed
@@ -30,6 +29,7 @@ from engine.plan import Step
 from engine.startup.preflight import WITHOUT_MODEL
 from profiles.load import overridden
 from profiles.schema import Profile
+from store.run_config import OutsideInput, RunConfig, RunInputs
 
 MODEL, ROWS, SUITE, REPLAY = "model.source", "data.source", "eval.suite_data", "grpo.replay"
 # Other settings that a resume may change: where the work is done, but not what is computed.
@@ -57,27 +57,25 @@ Files = dict[str, str]
 class Here:
     """Configuration and profile of a run on this machine. `without_rows`: only the caches have the rows."""
 
-    config: dict[str, Any]
+    config: RunConfig
     profile: Profile
     without_rows: bool
 
 
-def record(home: Path, profile: Profile) -> dict[str, Any]:
-    """Return the inputs of a run that starts now in the working directory, as JSON-ready values for run.json.
+def record(home: Path, profile: Profile) -> RunInputs:
+    """Return the inputs of a run that starts now in the working directory, for its run.json.
 
     Raises: LaunchError if an input cannot be read.
     """
     try:
         outside = {field: _recorded(profile, field) for field in (MODEL, ROWS, SUITE, REPLAY)}
         found = {field: each for field, each in outside.items() if each is not None}
-        return {"home": str(home.absolute()), "outside": found, "keys": locations.keys(home, profile)}
+        return RunInputs(home=str(home.absolute()), outside=found, keys=dict(locations.keys(home, profile)))
     except (OSError, DataError, StageFailed) as error:
         raise LaunchError(str(error)) from None
 
 
-def found_again(
-    home: Path, config: dict[str, Any], plan: Sequence[Step], settings: Sequence[str] = ()
-) -> Here:
+def found_again(home: Path, config: RunConfig, plan: Sequence[Step], settings: Sequence[str] = ()) -> Here:
     """Return a run's configuration with the paths of its inputs on this machine.
 
     Args:
@@ -87,22 +85,22 @@ def found_again(
     Raises: LaunchError, in one line, if an input is not found or has other files than at the start.
     """
     given = _allowed(settings)
-    profile = overridden(Profile.model_validate(config["profile"]), settings)
-    inputs = config.get("inputs")
+    profile = overridden(config.valid_profile, settings)
+    inputs = config.inputs
     if inputs is None:
         return Here(config, profile, without_rows=False)
-    kept = locations.of_format(inputs["keys"])
+    kept = locations.of_format(inputs.keys)
     needed, without_rows = _needed(profile, plan), False
     moved: list[str] = []
-    for field, was in inputs["outside"].items():
+    for field, was in inputs.outside.items():
         if field not in needed:
             continue
-        if field == MODEL and not was["path"] and MODEL not in given:
+        if field == MODEL and not was.path and MODEL not in given:
             # The revision on the hub may point to newer files now, so use the recorded commit.
-            moved += [f'model.revision="{was["commit"]}"'] if was["commit"] else []
+            moved += [f'model.revision="{was.commit}"'] if was.commit else []
             continue
         place = _place(config, home, field, was, given.get(field, ""))
-        if place == was["path"] and Path(config["folder"]).is_dir():
+        if place == was.path and Path(config.folder).is_dir():
             continue
         if place is not None:
             moved.append(f"{field}={json.dumps(place, ensure_ascii=False)}")
@@ -111,7 +109,7 @@ def found_again(
         else:
             raise LaunchError(_refusal(config, home, field, was, given.get(field, "")))
     profile = overridden(profile, moved)
-    return Here(config | {"profile": profile.model_dump(mode="json")}, profile, without_rows)
+    return Here(config.replaced(profile=profile.model_dump(mode="json")), profile, without_rows)
 
 
 def _allowed(settings: Sequence[str]) -> dict[str, str]:
@@ -145,29 +143,30 @@ def _has_data(home: Path, profile: Profile, kept: locations.Kept) -> bool:
     return "data" in kept and locations.data_folder(home, profile, kept).is_dir()
 
 
-def _place(config: dict[str, Any], home: Path, field: str, was: dict[str, Any], given: str) -> str | None:
+def _place(config: RunConfig, home: Path, field: str, was: OutsideInput, given: str) -> str | None:
     """Return the absolute path of the files of `was`: the given one or a candidate; None if not found.
 
     Suite rows at their old path count as they are: a file that a task could not read is repaired before a resume.
     """
-    if field == SUITE and not given and Path(was["path"]).exists():
-        return str(was["path"])
-    for path in [Path(given).expanduser().absolute()] if given else _candidates(config, home, was["path"]):
-        if path.exists() and was["files"] and _holds(path, field, was["files"]):
+    if field == SUITE and not given and Path(was.path).exists():
+        return was.path
+    for path in [Path(given).expanduser().absolute()] if given else _candidates(config, home, was.path):
+        if path.exists() and was.files and _holds(path, field, was.files):
             return str(path)
     return None
 
 
-def _candidates(config: dict[str, Any], home: Path, path: str) -> Iterator[Path]:
+def _candidates(config: RunConfig, home: Path, path: str) -> Iterator[Path]:
     """Yield possible paths of an input: the old one, then relative to the home and the working directory."""
     yield Path(path)
-    for old, new in ((config["inputs"]["home"], home.absolute()), (config["folder"], Path.cwd())):
+    old_home = config.inputs.home if config.inputs else ""
+    for old, new in ((old_home, home.absolute()), (config.folder, Path.cwd())):
         yield Path(os.path.normpath(new / os.path.relpath(path, old)))
 
 
-def _refusal(config: dict[str, Any], home: Path, field: str, was: dict[str, Any], given: str) -> str:
-    name = f"run {config['run']}: {field}"
-    if not was["files"]:
+def _refusal(config: RunConfig, home: Path, field: str, was: OutsideInput, given: str) -> str:
+    name = f"run {config.run}: {field}"
+    if not was.files:
         return (
             f"{name}: its files were not on the machine at the start and cannot be verified; start a new run"
         )
@@ -178,17 +177,15 @@ def _refusal(config: dict[str, Any], home: Path, field: str, was: dict[str, Any]
             if path.exists()
             else "no such folder or file"
         )
-        return (
-            f"{name}={given}: {fault}; name a copy of {was['path'] or config['profile']['model']['source']}"
-        )
-    places = list(dict.fromkeys(_candidates(config, home, was["path"])))
+        return f"{name}={given}: {fault}; name a copy of {was.path or config.model_source}"
+    places = list(dict.fromkeys(_candidates(config, home, was.path)))
     changed = [str(place) for place in places if place.exists()]
     if changed:
         return f"{name}: {changed[0]} holds other files than the run was started with; --set {field}=PATH names a copy"
     return f"{name}: not found at {' or '.join(map(str, places))}; --set {field}=PATH names where it is now"
 
 
-def _recorded(profile: Profile, field: str) -> dict[str, Any] | None:
+def _recorded(profile: Profile, field: str) -> OutsideInput | None:
     """Return the record of an input; None if the profile has none there, or none that could move."""
     if field == MODEL:
         return _recorded_model(profile)
@@ -199,10 +196,10 @@ def _recorded(profile: Profile, field: str) -> dict[str, Any] | None:
         # A name on the hub, or of a run in the home: neither can move.
         return None
     files = dataset.fingerprint(profile) if field == ROWS else _files(path, field)
-    return {"path": str(path.absolute()), "files": files}
+    return OutsideInput(path=str(path.absolute()), files=files)
 
 
-def _recorded_model(profile: Profile) -> dict[str, Any] | None:
+def _recorded_model(profile: Profile) -> OutsideInput | None:
     source = base_model(profile)
     if source == "made":
         return None
@@ -211,11 +208,11 @@ def _recorded_model(profile: Profile) -> dict[str, Any] | None:
     except FolderFault:
         return None
     if folder is None or not has_weights(folder.path):
-        return {"path": "", "commit": "", "files": {}}
+        return OutsideInput(path="", commit="", files={})
     if Path(source).is_dir():
-        return {"path": str(Path(source).absolute()), "commit": "", "files": _files(folder.path, MODEL)}
+        return OutsideInput(path=str(Path(source).absolute()), commit="", files=_files(folder.path, MODEL))
     commit = folder.path.name if _COMMIT.match(folder.path.name) else ""
-    return {"path": "", "commit": commit, "files": _files(folder.path, MODEL)}
+    return OutsideInput(path="", commit=commit, files=_files(folder.path, MODEL))
 
 
 def _holds(path: Path, field: str, files: Files) -> bool:

@@ -38,10 +38,10 @@ from engine.server_client.client import KEY_VARIABLE, served_names, server_key
 from engine.startup import server_log
 from engine.startup.preflight import checked_model
 from profiles.errors import OperationFailed
-from profiles.schema import Profile
 from store import isolated
 from store.home import RunFolder
 from store.private import make_folder, opener, write_text
+from store.run_config import read_config
 
 HOST = "127.0.0.1"
 NO_BAR = "--no-use-tqdm-on-load"
@@ -86,7 +86,7 @@ def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
     Raises: LaunchError if the run has no such arm or checkpoint.
     """
     folder = RunFolder(home, run_id)
-    profile = Profile.model_validate(json.loads(folder.config.read_text(encoding="utf-8"))["profile"])
+    profile = read_config(folder.config).valid_profile
     try:
         if step is None:
             return arms.standing(folder, profile, profile.arm(arm))[0]

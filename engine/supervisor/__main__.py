@@ -5,18 +5,17 @@ python -m engine.supervisor RUN_PATH [READY_DESCRIPTOR]
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 from engine.ipc.pidfile import Held, holder, lock_path
 from engine.machine.gpus import visible_gpus, wanted
-from engine.plan import Step, needs_worker
+from engine.plan import needs_worker
 from engine.supervisor.supervisor import Supervisor
-from profiles.schema import Profile
 from store.home import RunFolder
 from store.journal import JournalBusy
+from store.run_config import read_config
 
 
 def main(arguments: list[str]) -> int:
@@ -26,13 +25,12 @@ def main(arguments: list[str]) -> int:
     """
     path = Path(arguments[0])
     folder = RunFolder(path.parent.parent, path.name)
-    config = json.loads(folder.config.read_text(encoding="utf-8"))
-    profile = Profile.model_validate(config["profile"])
-    plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
-    numbers = wanted(profile.hardware, needs_worker(profile, plan))
+    config = read_config(folder.config)
+    profile = config.valid_profile
+    numbers = wanted(profile.hardware, needs_worker(profile, config.plan))
     gpus = [gpu for gpu in visible_gpus() if gpu.index in numbers] if numbers else []
     try:
-        supervisor = Supervisor(folder, gpus)
+        supervisor = Supervisor(folder, gpus, config=config)
     except Held:
         other = holder(lock_path(folder))
         who = "" if other is None else f", its supervisor is process {other.pid}"

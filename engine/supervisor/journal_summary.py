@@ -11,6 +11,7 @@ from store.damage import Damage, joined
 from store.events import LogLine, Place, details_of
 from store.journal import START, scan
 from store.records import Event, Record, RunRow, from_groups
+from store.run_config import RunConfig, Step
 from store.run_progress import RunProgress, after
 
 PORTION_BYTES = 8 << 20
@@ -26,7 +27,7 @@ class JournalSummary:
     """
 
     seen: SeenRecords
-    plan: list[dict[str, str]] | None = None
+    plan: tuple[Step, ...] | None = None
     progress: RunProgress = field(default_factory=RunProgress)
     damages: list[Damage] = field(default_factory=list)
     settled: set[Place] = field(default_factory=set)
@@ -55,7 +56,7 @@ def _remember(summary: JournalSummary, records: Iterable[Record]) -> None:
     for record in records:
         summary.seen.remember(record)
         if isinstance(record, RunRow):
-            summary.plan = record.config["plan"]
+            summary.plan = RunConfig.of(record.config).plan
         elif isinstance(record, Event):
             summary.progress = after(summary.progress, record)
             if isinstance(log := details_of(record), LogLine):

@@ -13,13 +13,12 @@ anywhere.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine.ipc.orders import (
     Fault,
@@ -33,7 +32,6 @@ from engine.ipc.orders import (
 )
 from engine.ipc.pidfile import Held, hold, lock_path
 from engine.machine.gpus import LOCKS, Gpu, GpuQueue
-from engine.plan import Step
 from engine.protocol.control import ControlServer, Reply, Request, sender
 from engine.supervisor.child_process import ChildProcess
 from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProcesses
@@ -49,10 +47,10 @@ from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from engine.weight_sync.slots import remove_slots
-from profiles.schema import Profile
 from store.events import CommandReceived, LogLine, ProcessChange, StateChange
 from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
+from store.run_config import RunConfig, read_config
 from store.run_progress import RunProgress, folded
 
 # Longest wait, and so the interval of checks that no event triggers: leftovers, GPU queue, deadlines.
@@ -73,9 +71,14 @@ class Supervisor:
     """Supervises a run from its start to its end."""
 
     def __init__(
-        self, folder: RunFolder, gpus: Sequence[Gpu], entries: EntryPoints | None = None, locks: Path = LOCKS
+        self,
+        folder: RunFolder,
+        gpus: Sequence[Gpu],
+        entries: EntryPoints | None = None,
+        locks: Path = LOCKS,
+        config: RunConfig | None = None,
     ) -> None:
-        """Lock the run and open its journal.
+        """Lock the run and open its journal. `config` is its configuration, if the caller has read it.
 
         Raises: pidfile.Held or store.journal.JournalBusy if another process holds the lock or the journal.
         """
@@ -84,9 +87,8 @@ class Supervisor:
         if folder.run_id in removing(folder.home):
             raise Held(f"{folder.path}: the run is being removed")
         self._folder = folder
-        config = json.loads(folder.config.read_text(encoding="utf-8"))
-        profile = Profile.model_validate(config["profile"])
-        plan = [Step(entry["stage"], entry["arm"]) for entry in config["plan"]]
+        config = config or read_config(folder.config)
+        profile = config.valid_profile
         taken = take_over(folder)
         self._journal, summary = taken.journal, taken.summary
         self._recorder = RecordQueue(self._journal, summary.seen)
@@ -95,8 +97,8 @@ class Supervisor:
         self._record_start(config, summary, taken.events)
         self._gpus = gpus
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
-        self._processes = EngineProcesses(entries or EntryPoints(), folder, profile, plan)
-        self._telemetry = Telemetry(gpus, config["created"])
+        self._processes = EngineProcesses(entries or EntryPoints(), folder, profile, config.plan)
+        self._telemetry = Telemetry(gpus, config.created)
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)
         self._ingestion = Ingestion(folder.home)
@@ -358,11 +360,11 @@ class Supervisor:
         self._set_state(*self._end)
         self._recorder.flush(now=True)
 
-    def _record_start(self, config: dict[str, Any], summary: JournalSummary, found: Sequence[Event]) -> None:
+    def _record_start(self, config: RunConfig, summary: JournalSummary, found: Sequence[Event]) -> None:
         """Record the run (again if its plan grew) and an earlier crash."""
-        if summary.plan != config["plan"]:
-            name, profile, seed = config["name"], config["profile"]["name"], config["seed"]
-            self._recorder.take([RunRow(name, profile, seed, config, config["created"])])
+        if summary.plan != config.plan:
+            row = RunRow(config.name, config.profile_name, config.seed, config.table(), config.created)
+            self._recorder.take([row])
         self._recorder.take(found)
         if summary.progress.state in LIVE_STATES:
             self._set_state("interrupted", "the supervisor died")

@@ -20,6 +20,7 @@ from store.home import RunFolder
 from store.journal import segments
 from store.records import LIVE_STATES, Event, Record, RunRow, Scalar
 from store.results import ProcessStatus, RunStatus
+from store.run_config import RunConfig
 from store.tail import Tail, read_tail
 
 ANSWER_SECONDS = 1.0  # that a supervisor has to answer; one that is well needs half a second at most
@@ -84,11 +85,10 @@ def _registration(records: Iterable[Record]) -> RunRow | None:
 
 def _earlier(folder: RunFolder, row: RunRow, events: list[Event]) -> list[Event]:
     """Return events that stand for those before the tail: finished stages, by their marks, and the one at work."""
-    plan = [(step["stage"], step.get("arm", "")) for step in row.config.get("plan", [])]
     found = [
-        StageChange("finished").event("", stage, arm, ts=0.0)
-        for stage, arm in plan
-        if (folder.path / "finished" / (arm or stage)).is_file()
+        StageChange("finished").event("", step.stage, step.arm, ts=0.0)
+        for step in RunConfig.of(row.config).plan
+        if (folder.path / "finished" / step.label).is_file()
     ]
     at = next((event for event in reversed(events) if event.kind == "progress"), None)
     if at is not None and not any(event.kind == "stage" for event in events):

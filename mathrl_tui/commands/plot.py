@@ -32,7 +32,7 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
         raise WrongInput(
             f"--plot {metric}: run {run_id} has no such metric; {_near(metric, known)}{_listed(known)}"
         )
-    arms = [str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"]]
+    arms = store.config(run_id).arms
     chosen.sort(key=lambda name: arms.index(split(name)[0]) if split(name)[0] in arms else len(arms))
     curves = {}
     for name in chosen:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mathrl_tui.commands.printing import table
 from mathrl_tui.core.measure import amount, change, detectable, value
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from store.comparison import Comparison
     from store.query import Store
     from store.results import EvalSummary
+    from store.run_config import RunConfig
     from store.verdict import Watched
 
 
@@ -35,7 +36,7 @@ def results(store: Store, run_id: str) -> str:
             "\n".join(verdicts(comparisons)),
             _reach(comparisons, _ALONE),
         ]
-    watched = run_watch(comparisons, store.config(run_id)["profile"]["eval"])
+    watched = run_watch(comparisons, store.config(run_id).evaluation)
     if watched:
         parts.append(watch_table(watched))
     shots = [event.message for event in store.events(run_id, kinds=["input"]) if event.stage == "eval"]
@@ -60,26 +61,25 @@ def pooled_results(store: Store, run_ids: Sequence[str]) -> str:
     comparisons = pooled_comparisons(store, run_ids)
     configs = [store.config(run_id) for run_id in run_ids]
     parts = [
-        subject_line(configs[0], [config["seed"] for config in configs]),
+        subject_line(configs[0], [config.seed for config in configs]),
         _rates_by_seed(store, run_ids),
         comparison_table(comparisons),
         "\n".join(verdicts(comparisons)),
         _reach(comparisons, _POOLED),
     ]
-    watched = run_watch(comparisons, configs[0]["profile"]["eval"])
+    watched = run_watch(comparisons, configs[0].evaluation)
     return "\n\n".join(parts + ([watch_table(watched)] if watched else []))
 
 
-def subject_line(config: dict[str, Any], seeds: Sequence[int] = ()) -> str:
+def subject_line(config: RunConfig, seeds: Sequence[int] = ()) -> str:
     """Return what a report is about: `model Qwen2.5-Math-1.5B, profile demo* (2 settings changed), seed 0`."""
-    from store.runs import profile_name as own_name
-    from store.subject import model_name, model_source, profile_name
+    from store.subject import model_name, profile_name
 
-    changed = config.get("changed", {})
+    changed = config.changed
     count = f" ({len(changed)} setting{'s' * (len(changed) > 1)} changed)" if changed else ""
-    trained = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {config.get('seed', 0)}"
-    model = harmless(model_name(model_source(config)))
-    return f"model {model}, profile {profile_name(own_name(config), changed)}{count}, {trained}"
+    trained = f"seeds {', '.join(map(str, seeds))}" if seeds else f"seed {config.seed}"
+    model = harmless(model_name(config.model_source))
+    return f"model {model}, profile {profile_name(config.profile_name, changed)}{count}, {trained}"
 
 
 def sides(store: Store, a: str, b: str, pool: Sequence[str]) -> str:
@@ -91,7 +91,7 @@ def sides(store: Store, a: str, b: str, pool: Sequence[str]) -> str:
     for side, address in zip("ab", (a, b), strict=True):
         run_id = store.resolve(parse_address(address).run)
         runs = dict.fromkeys([run_id, *others]) if others else ()
-        seeds = [store.config(run)["seed"] for run in runs]
+        seeds = [store.config(run).seed for run in runs]
         lines.append(f"{side}: {address}, {subject_line(store.config(run_id), seeds)}")
     return "\n".join(lines)
 
@@ -109,7 +109,7 @@ def _rates_by_seed(store: Store, run_ids: Sequence[str]) -> str:
         rates = [row.rate for row in found]
         mean = value(sum(rates) / len(rates), first.measure)
         rows.append((*key, str(first.n), mean, *(value(rate, first.measure) for rate in rates)))
-    seeds = (f"seed {store.config(run_id)['seed']}" for run_id in run_ids)
+    seeds = (f"seed {store.config(run_id).seed}" for run_id in run_ids)
     return table(("arm", "task", "questions", "mean", *seeds), rows, left=2)
 
 

@@ -99,7 +99,7 @@ def _completions(store: Store, address: Address, split: Split, task: str) -> lis
     run_id = store.resolve(address.run)
     rows = store.examples(run_id, address.arm, split.value, limit=None)
     if not rows:
-        arms = [str(arm["name"]) for arm in store.config(run_id)["profile"]["arms"]]
+        arms = store.config(run_id).arms
         recorded = [arm for arm in arms if store.examples(run_id, arm, split.value, limit=1)]
         raise WrongInput(
             f"run {run_id}: no {split.value} completions of arm {address.arm} are recorded; "

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from profiles.schema import Profile
 from store.results import RunSummary
+from store.run_config import RunConfig
 
 MISSING = "–"
 # These differ between any two runs, or repeat the profile's fields.
-_NAMES = ("run", "name", "created", "changed")
+_NAMES = ("version", "run", "name", "created", "changed")
 _TOLD_APART = ("seed", "profile", "hardware", "plan")
 
 
@@ -32,7 +33,7 @@ class Setting:
         return self.mine != self.theirs
 
 
-def compared(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Setting]:
+def compared(mine: RunConfig, theirs: RunConfig) -> list[Setting]:
     """Return each setting of two frozen configurations, in their order."""
     left, right = dict(settings(mine)), dict(settings(theirs))
     return [
@@ -41,18 +42,18 @@ def compared(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Setting
     ]
 
 
-def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def settings(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Yield the leaves of a run's frozen configuration as (name, value).
 
     The order is seed, profile with arms by name, then the machine.
     """
-    profile = dict(config.get("profile", {}))
+    profile = dict(config.profile)
     profile["arms"] = {arm["name"]: arm for arm in profile.get("arms", ())}
     profile["profile"] = profile.pop("name", "")
-    about = {key: value for key, value in config.items() if key not in (*_NAMES, *_TOLD_APART)}
-    plan = [" ".join(filter(None, step.values())) for step in config.get("plan", ())]
-    yield "seed", _shown(config.get("seed"))
-    yield from _leaves({**profile, **about, "machine": config.get("hardware", {}), "plan": plan}, "")
+    about = {key: value for key, value in config.table().items() if key not in (*_NAMES, *_TOLD_APART)}
+    plan = [" ".join(filter(None, (step.stage, step.arm))) for step in config.plan]
+    yield "seed", _shown(config.seed)
+    yield from _leaves({**profile, **about, "machine": config.hardware, "plan": plan}, "")
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:

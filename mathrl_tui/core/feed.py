@@ -183,7 +183,7 @@ class Feed:
     def watch(self, run_id: str) -> list[Flag]:
         """Return the regression watch of the run: each arm against the first on the suite's tasks."""
         rows = self.comparisons(run_id)
-        settings = self.store.config(run_id)["profile"]["eval"]
+        settings = self.store.config(run_id).evaluation
         return flags(run_watch(rows, settings), rows)
 
     def tasks(self, run_id: str) -> dict[str, list[str]]:
@@ -191,7 +191,7 @@ class Feed:
         found: dict[str, list[str]] = {}
         for row in self.evaluations(run_id):
             found.setdefault(row.arm, []).append(row.task)
-        for arm in (str(one["name"]) for one in self.store.config(run_id)["profile"]["arms"]):
+        for arm in self.store.config(run_id).arms:
             for task in WHILE_TRAINING:
                 if self.store.examples(run_id, arm, task, limit=1):
                     found.setdefault(arm, []).append(task)

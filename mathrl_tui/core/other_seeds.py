@@ -70,7 +70,7 @@ class SiblingCurves:
 
     def _profile(self, run_id: str) -> Any:
         if run_id not in self._profiles:
-            self._profiles[run_id] = self._store.config(run_id)["profile"]
+            self._profiles[run_id] = self._store.config(run_id).profile
         return self._profiles[run_id]
 
     def _curve(self, run_id: str, metric: str, live: bool, timed: bool) -> Curve:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mathrl_tui.core import stall as silence
 from mathrl_tui.core.curve import EMPTY, Curve
@@ -19,8 +18,9 @@ from mathrl_tui.core.stall import Pulse
 from store import at_risk, run_progress
 from store.events import ProcessChange
 from store.records import LIVE_STATES, Event, Example, Record, Scalar
+from store.run_config import RunConfig
 from store.run_progress import RunProgress, StepProgress, Steps, settled
-from store.subject import Changes, model_source
+from store.subject import Changes
 
 LOG_LINES = 5000
 
@@ -67,22 +67,12 @@ class RunSnapshot:
 
 
 class RunModel:
-    """Fold of a run's records into its state. `config` is the run's frozen run.json."""
+    """Fold of a run's records into its state. `config` is the content of its run.json."""
 
-    def __init__(self, run_id: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, run_id: str, config: RunConfig) -> None:
         self.run_id = run_id
-        self._name = str(config.get("name") or run_id)
-        profile = config.get("profile") or {}
-        self._profile = str(profile.get("name", ""))
-        self._model = model_source(config)
-        self._changed: Changes = config.get("changed", {})
-        self._template = str(profile.get("preprocess", {}).get("template", ""))
-        self._arms = tuple(str(arm["name"]) for arm in profile.get("arms", ()))
-        self._seed = int(config.get("seed", 0))
-        self._created = float(config.get("created", 0.0))
-        self._progress = RunProgress.of_plan(
-            (step["stage"], step.get("arm", "")) for step in config.get("plan", ())
-        )
+        self._config = config
+        self._progress = RunProgress.of_plan((step.stage, step.arm) for step in config.plan)
         self._pulse = Pulse()
         self._mark = at_risk.Mark()
         self._latest: dict[str, Value] = {}
@@ -153,16 +143,16 @@ class RunModel:
         steps = settled(progress.steps, state)
         return RunSnapshot(
             run_id=self.run_id,
-            name=self._name,
-            profile=self._profile,
-            model=self._model,
-            changed=self._changed,
-            seed=self._seed,
-            template=self._template,
-            arms=self._arms,
+            name=self._config.name or self.run_id,
+            profile=self._config.profile_name,
+            model=self._config.model_source,
+            changed=self._config.changed,
+            seed=self._config.seed,
+            template=self._config.template,
+            arms=self._config.arms,
             state=state,
             reason=reason,
-            created=self._created,
+            created=self._config.created,
             ended=progress.ended,
             board=steps,
             current=next((step for step in steps if step.name == progress.at), None),

@@ -1,0 +1,176 @@
+"""The configuration of a run: run.json, read, validated and written here only.
+
+    run.json ─▶ read_config ─▶ RunConfig ─▶ write_config ─▶ run.json
+
+The registration of a run in the journal has the same content (`RunConfig.of(row.config)`). Files of earlier
+versions lack some fields, which then have their defaults. Unknown fields, of later versions, are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from profiles.errors import UserError
+from store.plain_json import parse_object
+from store.private import opener
+from store.subject import Changes
+
+if TYPE_CHECKING:
+    from profiles.schema import Profile
+
+# Version 1: the first one that names itself. Files without a version have fewer fields, with the same meaning.
+VERSION = 1
+
+
+class ConfigFault(UserError, ValueError):
+    """A configuration that cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage of a run, with the arm that it trains ('' if it trains none)."""
+
+    stage: StrictStr
+    arm: StrictStr = ""
+
+    @property
+    def label(self) -> str:
+        """The displayed name of the step: its arm if it has one, else its stage."""
+        return self.arm or self.stage
+
+
+class OutsideInput(BaseModel):
+    """An input outside the home, as it was at the start of the run.
+
+    `path` is empty for a model of the hub, and `commit` is then its commit. `files` has the digest of each file.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    path: StrictStr = ""
+    files: dict[str, str] = {}
+    commit: StrictStr = ""
+
+
+class RunInputs(BaseModel):
+    """The home at the start of the run, its outside inputs by setting, and the keys of its cached outputs."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    home: StrictStr = ""
+    outside: dict[str, OutsideInput] = {}
+    keys: dict[str, Any] = {}
+
+
+def _named(profile: object) -> object:
+    """Return a profile as a table; early versions wrote only its name."""
+    return {"name": profile} if isinstance(profile, str) else profile
+
+
+class RunConfig(BaseModel):
+    """The configuration that a run was started with.
+
+    `profile` is the frozen profile as a table: one of another version may not be valid today, but its run can
+    still be shown and compared. `changed` has the settings that differ from the named profile. Relative paths
+    of the profile start at `folder`. `created` is in Unix seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    version: StrictInt = 0
+    run: StrictStr = ""
+    name: StrictStr = ""
+    profile: Annotated[dict[str, Any], BeforeValidator(_named)] = {}
+    changed: Changes = {}
+    seed: StrictInt = 0
+    stages: tuple[StrictStr, ...] = ()
+    plan: tuple[Step, ...] = ()
+    folder: StrictStr = ""
+    inputs: RunInputs | None = None
+    versions: dict[str, Any] = {}
+    git: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+    created: StrictFloat = 0.0
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Self:
+        """Return the configuration that `table` holds. Raises: ConfigFault for a field of the wrong type."""
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise ConfigFault(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+    def table(self) -> dict[str, Any]:
+        """Return the configuration as a JSON-ready table, without fields that it did not have."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def replaced(self, **values: object) -> Self:
+        """Return the configuration with other values in some fields."""
+        return self.of(self.table() | values)
+
+    @cached_property
+    def valid_profile(self) -> Profile:
+        """Return the profile, validated once. Raises: profiles.ProfileError if this version cannot use it."""
+        # Imported late: who only shows runs does not need it, and it takes 0.1 s.
+        from profiles.load import validate
+
+        return validate(self.profile, f"of {self.run or self.name}")
+
+    @property
+    def profile_name(self) -> str:
+        return str(self.profile.get("name", ""))
+
+    @property
+    def model_source(self) -> str:
+        """Return `model.source`, a hub name or a directory; empty if it is missing."""
+        model = self.profile.get("model")
+        return str(model.get("source", "")) if isinstance(model, dict) else ""
+
+    @property
+    def template(self) -> str:
+        """Return the prompt form of tasks without one of their own; empty if it is missing."""
+        section = self.profile.get("preprocess")
+        return str(section.get("template", "")) if isinstance(section, dict) else ""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Return the names of the arms, in the profile's order."""
+        return tuple(str(arm["name"]) for arm in self.profile.get("arms", ()))
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Return the settings of the evaluation: `profile.eval` as a table."""
+        found: dict[str, Any] = self.profile["eval"]
+        return found
+
+
+def read_config(path: Path) -> RunConfig:
+    """Return the configuration in the file `path`.
+
+    Raises: OSError if it cannot be read, ValueError if it is damaged.
+    """
+    return RunConfig.of(parse_object(path.read_bytes()))
+
+
+def write_config(path: Path, config: RunConfig) -> None:
+    """Replace the file `path` by `config`. Raises: OSError."""
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
+        json.dump(config.table(), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
