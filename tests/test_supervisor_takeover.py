@@ -149,7 +149,7 @@ def test_a_journal_that_is_gone_comes_back_from_the_store(tmp_path: Path) -> Non
     shutil.rmtree(folder.journal)
     taken = take_over(folder)
     taken.journal.close()
-    assert taken.summary.state == "done"
+    assert taken.summary.progress.state == "done"
     assert not any(map(taken.summary.seen.add, [*scalars(3), *answers("a")]))
     (tmp_path / "store.duckdb").unlink()
     store = Store(tmp_path)
