@@ -89,7 +89,7 @@ class RunConfig(BaseModel):
     of the profile start at `folder`. `created` is in Unix seconds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="constants")
     version: StrictInt = 0
     run: StrictStr = ""
     name: StrictStr = ""
@@ -124,8 +124,8 @@ class RunConfig(BaseModel):
 
     @cached_property
     def valid_profile(self) -> Profile:
-        """Return the profile, validated once. Raises: profiles.ProfileError if this version cannot use it."""
-        # Imported late: who only shows runs does not need it, and it takes 0.1 s.
+        """Return the profile, validated once. Raises: profiles.errors.ProfileError if this version cannot use it."""
+        # Imported late: it takes 0.1 s, and commands that only show runs do not need it.
         from profiles.load import validate
 
         return validate(self.profile, f"of {self.run or self.name}")

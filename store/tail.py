@@ -1,8 +1,9 @@
-"""The end of a run's journal, read backwards: what a run is doing, in bounded time however long it has run.
+"""The end of a run's journal, read backwards in bounded time.
 
-    … │ sifted: only lines with events that tell the run's state │ read whole: every record │ end
+    … │ searched: only lines with state, stage or process events │ parsed: every record │ end
 
-Every line of both parts is checked for damage. Nothing here needs the database.
+So the present of a run is known quickly, however long it has run. Every line of both parts is checked for
+damage. This module does not need the database.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from store.damage import Damage, joined, located, settled_in
 from store.journal import START, Position, complete, segment_path, segments
 from store.records import Record, from_groups
 
-WHOLE_BYTES = 4 << 20  # some 0.15 s of parsing
-SIFTED_BYTES = 64 << 20  # some 0.1 s of searching, from the page cache
-_TELLING = (b'"state"', b'"stage"', b'"process"')  # kinds of event, as a line of the journal holds them
+# About 0.15 s of parsing.
+PARSED_BYTES = 4 << 20
+# About 0.1 s of searching, if the file is in the page cache.
+SEARCHED_BYTES = 64 << 20
+# The kinds of events that are searched for, as they stand in a line of the journal.
+_WANTED = (b'"state"', b'"stage"', b'"process"')
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Records in their order, and the position behind them. `is_whole`: the journal holds no others.
+    """Records in their order, and the position after them. `is_whole` means that the journal has no others.
 
-    `damages` are the damaged places of the part that was read and whose rows are not journaled again behind them.
+    `damages` are the damaged places of the part that was read, without those with rows that the journal
+    holds again.
     """
 
     records: list[Record]
@@ -36,7 +41,7 @@ class Tail:
 
 @dataclass(slots=True)
 class _Part:
-    """What was read of one segment, or of several: batches in order, damage, bytes parsed, and if all was parsed."""
+    """The part of a segment that was read: batches in order, damage, and the bytes parsed."""
 
     groups: list[list[Group]] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
@@ -44,24 +49,29 @@ class _Part:
     is_whole: bool = True
 
 
-def read_tail(folder: Path, whole_bytes: int = WHOLE_BYTES, sifted_bytes: int = SIFTED_BYTES) -> Tail:
-    """Return the last `whole_bytes` of the journal `folder`, and the telling events of `sifted_bytes` before.
+def read_tail(folder: Path, parsed_bytes: int = PARSED_BYTES, searched_bytes: int = SEARCHED_BYTES) -> Tail:
+    """Return the records at the end of the journal `folder`.
 
-    Both are rounded up to whole lines and segments. Raises: JournalVersion.
+    Args:
+        parsed_bytes: all records of these last bytes are returned.
+        searched_bytes: of these bytes before them, only state, stage and process events are returned.
+    Both are rounded up to whole lines and segments.
+    Raises: JournalVersion if a later version wrote the journal.
     """
     numbers = sorted(segments(folder), reverse=True)
     parts: list[_Part] = []
     end, read, parsed, is_whole = START, 0, 0, True
     for segment in numbers:
-        if read >= whole_bytes + sifted_bytes:
+        if read >= parsed_bytes + searched_bytes:
             is_whole = False
             break
         content = _content(segment_path(folder, segment))
         read += len(content)
-        if segment == numbers[0]:  # what a dying writer left behind the last line is not damage
+        # An unfinished last line comes from a writer that was killed. It is not damage.
+        if segment == numbers[0]:
             content = content[: complete(content)]
             end = Position(segment, len(content))
-        parts.append(_backwards(segment, content, whole_bytes - parsed))
+        parts.append(_backwards(segment, content, parsed_bytes - parsed))
         parsed += parts[-1].parsed
     parts.reverse()
     records = from_groups(group for part in parts for batch in part.groups for group in batch)
@@ -69,8 +79,8 @@ def read_tail(folder: Path, whole_bytes: int = WHOLE_BYTES, sifted_bytes: int = 
     return Tail(records, end, whole, _unsettled(parts, records))
 
 
-def _backwards(segment: int, content: bytes, whole_bytes: int) -> _Part:
-    """Parse the last `whole_bytes` of a segment's lines, and the telling ones before these."""
+def _backwards(segment: int, content: bytes, parsed_bytes: int) -> _Part:
+    """Parse the last `parsed_bytes` of a segment's lines, and the wanted ones before them."""
     part = _Part()
     offset = complete(content)
     if offset < len(content):
@@ -78,7 +88,7 @@ def _backwards(segment: int, content: bytes, whole_bytes: int) -> _Part:
     for line in reversed(content[:offset].split(b"\n")[:-1]):
         size = len(line) + 1
         offset -= size
-        if part.parsed >= whole_bytes and not any(sign in line for sign in _TELLING):
+        if part.parsed >= parsed_bytes and not any(kind in line for kind in _WANTED):
             part.is_whole = False
             groups: list[Group] | None = [] if is_whole(line) else None
         else:
@@ -101,5 +111,6 @@ def _unsettled(parts: Iterable[_Part], records: Iterable[Record]) -> list[Damage
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:  # removed since it was listed
+    # The segment was removed after it was listed.
+    except FileNotFoundError:
         return b""

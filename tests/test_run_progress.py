@@ -130,7 +130,7 @@ def of_status(step: StepProgress) -> tuple[object, ...]:
     return step.name, step.status, step.report, step.started, step.ended
 
 
-@fuzz(40)
+@fuzz(25)
 @given(st.lists(EVENTS, max_size=30), st.integers(0, 30))
 def test_sql_follow_console_and_folder_see_the_progress_of_the_fold(
     events: list[Event], ingested: int

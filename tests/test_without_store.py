@@ -226,13 +226,13 @@ def test_the_tail_of_a_long_journal_is_read_in_part(tmp_path: Path, monkeypatch:
     parsed: list[int] = []
     decode = tail.decode  # of a line
     monkeypatch.setattr(tail, "decode", lambda content: parsed.append(len(content)) or decode(content))
-    part = read_tail(folder, whole_bytes=2_000, sifted_bytes=1 << 20)
+    part = read_tail(folder, parsed_bytes=2_000, searched_bytes=1 << 20)
     assert (part.end, part.is_whole) == (end, False)
     assert sum(parsed) < 3_000
     assert [one.kind for one in part.records if isinstance(one, Event)] == ["stage"]
     steps = [one.step for one in part.records if isinstance(one, Scalar)]
     assert steps == list(range(300 - len(steps), 300))
-    nearest = read_tail(folder, whole_bytes=2_000, sifted_bytes=0)
+    nearest = read_tail(folder, parsed_bytes=2_000, searched_bytes=0)
     assert not [one for one in nearest.records if isinstance(one, Event)]
     with segment_path(folder, end.segment).open("ab") as file:
         file.write(b"00000000 [3,[torn")

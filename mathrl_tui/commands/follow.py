@@ -1,6 +1,7 @@
-"""Following a run in the foreground: plain lines, on a terminal with a status line below them; Ctrl-C asks.
+"""Follow a run in the foreground: print its events as lines.
 
-The run belongs to its supervisor, which has a session of its own: whatever happens here, it goes on.
+On a terminal, a status line stands below them, and Ctrl-C asks what to do. The run belongs to its supervisor,
+which has its own session. So it continues, whatever happens to this process.
 """
 
 from __future__ import annotations
@@ -28,27 +29,28 @@ from store.records import LIVE_STATES, Record
 from store.runs import is_live
 
 LOOK_SECONDS = 0.2
-NEW_LINE = "\r\x1b[K"  # back to the line's start, and erase it
+# Return to the start of the line, and erase it.
+NEW_LINE = "\r\x1b[K"
 INTERRUPTED = 130
-QUESTION = "[s]top the run after this step, [l]eave it running, or Enter to go on watching? "
+QUESTION = "[s]top the run after this step, [l]eave it running, or Enter to keep watching? "
 
 Wish = Literal["stop", "leave", "watch"]
 
 
 class Screen:
-    """Lines, and below them on a terminal one line that is redrawn."""
+    """Printed lines and, on a terminal, one line below them that is redrawn."""
 
     def __init__(self) -> None:
         self.live = can_redraw()
 
     def write(self, line: str) -> None:
-        """Prints a line that stays."""
+        """Print a line that stays."""
         if self.live:
             emit(NEW_LINE)
         print(line, flush=True)
 
     def show(self, status: str) -> None:
-        """Redraws the status line; '' takes it away."""
+        """Redraw the status line; '' removes it."""
         if self.live:
             width = shutil.get_terminal_size().columns
             emit(NEW_LINE)
@@ -56,10 +58,10 @@ class Screen:
 
 
 def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Record] = ()) -> None:
-    """Prints `past`, then what happens to the run from `start` on until it is done.
+    """Print the records `past`, then those from position `start` on, until the run has ended.
 
-    Raises EndedWithFailures if parts of it failed and CommandFailed if it ends in another way. Ends the command with
-    130 if a person interrupts it.
+    Raises: EndedWithFailures if parts of the run failed, CommandFailed if it was not completed, and typer.Exit
+    with status 130 if the user leaves or stops the run.
     """
     folder, screen = RunFolder(home, run_id), Screen()
     tail, feed = LiveTail(folder.journal, start), Feed(run_id, progress_lines=not screen.live)
@@ -85,13 +87,14 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
             stopping = True
     if stopping:
         raise typer.Exit(INTERRUPTED)
-    _judge(folder, feed)
+    _raise_unless_done(folder, feed)
 
 
 def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> None:
-    """Until the supervisor is gone and all that it wrote was shown."""
+    """Print new records until the supervisor has exited and everything that it wrote is shown."""
     while True:
-        live = is_live(folder)  # before the poll: what a supervisor wrote before it went is then shown
+        # Check before the poll, so that the last records of a supervisor that has just exited are shown.
+        live = is_live(folder)
         for line in feed.take(tail.poll()):
             screen.write(line)
         if not live:
@@ -102,10 +105,14 @@ def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> Non
 
 
 def _wish(screen: Screen) -> Wish:
-    """What somebody who pressed Ctrl-C wants; with nobody to ask, and at a second Ctrl-C, the run is left alone."""
+    """Ask the user what Ctrl-C was meant to do.
+
+    Without a terminal to ask on, and after a second Ctrl-C, the answer is "leave".
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return "leave"
-    try:  # all of it: the second Ctrl-C may come as soon as there is something to read
+    # The second Ctrl-C may come as soon as the question is on the screen.
+    try:
         screen.write("")
         print(QUESTION, end="", flush=True)
         answer = typed_line()
@@ -119,16 +126,16 @@ def _wish(screen: Screen) -> Wish:
 
 
 def typed_line() -> str:
-    """The next line of the terminal, '' where it was closed.
+    """Return the next line of the terminal; '' if it was closed.
 
-    Not input(): a Ctrl-C that reaches it between its prompt and its read is not heard before the next line.
+    `input()` would ignore a Ctrl-C between its prompt and its read until the next line.
     """
     while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
         pass
     return os.read(sys.stdin.fileno(), 1024).decode(errors="replace")
 
 
-def _judge(folder: RunFolder, feed: Feed) -> None:
+def _raise_unless_done(folder: RunFolder, feed: Feed) -> None:
     state, reason = feed.state, feed.reason
     if state == "done":
         return
@@ -137,5 +144,5 @@ def _judge(folder: RunFolder, feed: Feed) -> None:
     if state == "done_with_failures":
         repeats = f"`mathrl-tui run --resume {folder.run_id}` repeats only what failed"
         raise EndedWithFailures(f"run {folder.run_id}: {reason}; {repeats}")
-    remedy = f"`mathrl-tui run --resume {folder.run_id}` goes on from the last checkpoint"
+    remedy = f"`mathrl-tui run --resume {folder.run_id}` continues from the last checkpoint"
     raise CommandFailed(f"run {folder.run_id}: {state}: {reason}; {remedy}")
