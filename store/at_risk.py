@@ -15,6 +15,8 @@ from functools import reduce
 from store.events import CheckpointSaved, StageChange, StateChange, details_of
 from store.records import LIVE_STATES, Event, Record, Scalar
 
+_KINDS = frozenset({StateChange.KIND, StageChange.KIND, CheckpointSaved.KIND})
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -83,7 +85,7 @@ def after(mark: Mark, record: Record) -> Mark:
     if isinstance(record, Scalar):
         is_task = mark.stage == "eval" and "/eval/" in record.metric
         return replace(mark, saved=record.ts, step=-1) if is_task else mark
-    if not isinstance(record, Event):
+    if not isinstance(record, Event) or record.kind not in _KINDS:
         return mark
     match details_of(record):
         case StateChange(state):

@@ -52,7 +52,7 @@ class Details:
     def read(cls, payload: Mapping[str, Any]) -> Self:
         """Return the details that `payload` holds."""
         readers = _readers(cls)  # type: ignore[arg-type]  # a class is hashable
-        return cls(**{name: reader(payload.get(name)) for name, reader in readers.items()})
+        return cls(*[reader(payload.get(name)) for name, reader in readers])
 
     def payload(self) -> dict[str, Any]:
         """Return the payload to journal: a JSON-ready object."""
@@ -263,8 +263,8 @@ _READERS: dict[str, Callable[[object], Any]] = {
 
 
 @cache
-def _readers(cls: type[Details]) -> dict[str, Callable[[object], Any]]:
-    return {each.name: _READERS[str(each.type)] for each in fields(cls)}
+def _readers(cls: type[Details]) -> tuple[tuple[str, Callable[[object], Any]], ...]:
+    return tuple((each.name, _READERS[str(each.type)]) for each in fields(cls))
 
 
 def _default(each: Field[Any]) -> object:

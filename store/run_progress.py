@@ -155,19 +155,20 @@ class RunProgress:
 
 def after(progress: RunProgress, event: Event) -> RunProgress:
     """Return the progress after `event`. Events of other kinds only change `last`."""
-    progress = replace(progress, last=max(progress.last, event.ts))
+    last = max(progress.last, event.ts)
     match details := details_of(event):
         case StateChange(state, reason):
-            state = state or progress.state
+            state, reason = state or progress.state, reason or event.message
             ended = 0.0 if state in LIVE_STATES else event.ts
-            return replace(progress, state=state, reason=reason or event.message, ended=ended)
+            return replace(progress, state=state, reason=reason, ended=ended, last=last)
         case ProcessChange(role):
             known = {one.role: one for one in progress.processes} | {role: details}
-            return replace(progress, processes=tuple(known.values()))
+            return replace(progress, processes=tuple(known.values()), last=last)
         case StageChange() | ProgressReport() | PhaseChange() if event.stage:
-            return _after_step(progress, event, details)
+            at = _place_after(progress, event, details)
+            return replace(progress, steps=_steps_after(progress, event, details), at=at, last=last)
         case _:
-            return progress
+            return replace(progress, last=last)
 
 
 def folded(events: Iterable[Event], progress: RunProgress = RunProgress()) -> RunProgress:
@@ -188,14 +189,21 @@ def settled(steps: Steps, state: str) -> Steps:
     return tuple(replace(step, status=state) if step.status == "started" else step for step in steps)
 
 
-def _after_step(progress: RunProgress, event: Event, details: Details) -> RunProgress:
+def _place_after(progress: RunProgress, event: Event, details: Details) -> StepName | None:
+    """Return the current step after an event of a stage: only without stage events does progress change it."""
     name = (event.stage, event.arm)
+    if progress.at == name or isinstance(details, PhaseChange):
+        return progress.at
+    is_announced = any(step.status != "pending" for step in progress.steps)
+    return name if isinstance(details, StageChange) or not is_announced else progress.at
+
+
+def _steps_after(progress: RunProgress, event: Event, details: Details) -> Steps:
+    """Return the steps after an event of a stage; one outside the plan joins at the end."""
+    name, steps = (event.stage, event.arm), progress.steps
     if progress.step(name) is None:
-        progress = replace(progress, steps=(*progress.steps, StepProgress(*name)))
-    steps = tuple(_changed(step, event, details) if step.name == name else step for step in progress.steps)
-    announced = any(step.status != "pending" for step in progress.steps)
-    is_current = isinstance(details, StageChange) or (isinstance(details, ProgressReport) and not announced)
-    return replace(progress, steps=steps, at=name if is_current else progress.at)
+        steps = (*steps, StepProgress(*name))
+    return tuple(_changed(step, event, details) if step.name == name else step for step in steps)
 
 
 def _changed(step: StepProgress, event: Event, details: Details) -> StepProgress:
