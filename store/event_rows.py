@@ -1,5 +1,6 @@
-"""Queries for a run's events and last metrics, as summaries and status need them.
+"""Queries for the events and last metrics of runs.
 
+They serve summaries and status.
 Each query selects only the events that change the result of the fold in store/run_progress.py: a run may have
 millions of others.
 """
@@ -18,7 +19,7 @@ EVENT = "kind, message, stage, arm, step, payload, ts"
 
 
 def state_events(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Event]]:
-    """Return the state and stage events of every run, in the order of their arrival."""
+    """Return the state and stage events of every run, in order of arrival."""
     events: dict[str, list[Event]] = {}
     for run_id, *row in connection.execute(
         f"SELECT run_id, {EVENT} FROM store.run_event WHERE kind IN ('state', 'stage') ORDER BY rowid"
@@ -28,7 +29,10 @@ def state_events(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Event]
 
 
 def last_times(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, float]:
-    """Return the time (Unix seconds) of the newest event of each run, or of `run_id`."""
+    """Return the time of the newest event of each run, or of `run_id`.
+
+    Times are Unix seconds.
+    """
     return dict(
         connection.execute(
             "SELECT run_id, max(ts) FROM store.run_event WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
@@ -40,7 +44,10 @@ def last_times(connection: duckdb.DuckDBPyConnection, run_id: str | None = None)
 def last_events(
     connection: duckdb.DuckDBPyConnection, run_id: str, kinds: list[str] | None, limit: int | None
 ) -> list[Event]:
-    """Return the last `limit` events of a run, of `kinds` if given, in the order of their arrival."""
+    """Return the last `limit` events of a run, in order of arrival.
+
+    Only events of `kinds` are returned, if `kinds` is given.
+    """
     found = connection.execute(
         f"SELECT {EVENT} FROM store.run_event WHERE run_id = $run "
         "AND ($kinds IS NULL OR list_contains($kinds::VARCHAR[], kind)) ORDER BY rowid DESC LIMIT $limit",
@@ -50,7 +57,10 @@ def last_events(
 
 
 def status_events(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Event]:
-    """Return a run's state, stage and process events, and the last progress of each stage and arm."""
+    """Return the events that a run's status needs, in order of arrival.
+
+    These are state, stage and process events, and the last progress of each stage and arm.
+    """
     found = connection.execute(
         f"""SELECT {EVENT} FROM store.run_event WHERE run_id = $run AND (kind IN ('state', 'stage', 'process')
             OR rowid IN (SELECT max(rowid) FROM store.run_event WHERE run_id = $run AND kind = 'progress'

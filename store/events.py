@@ -3,8 +3,8 @@
     writer:  details.event(message, stage, …) ─▶ Event with a JSON object as payload ─▶ journal
     reader:  journal ─▶ Event ─▶ details_of(event) ─▶ details
 
-Reading never raises. Unknown fields are ignored, a field that is missing or has the wrong type gets its
-neutral value, and an unknown kind becomes `OtherDetails`. So each version reads the journals of all others.
+Reading never raises. Unknown fields are ignored. A field that is missing or has the wrong type gets its
+neutral value. An unknown kind becomes `OtherDetails`. So each version reads the journals of all others.
 
 A payload names its version only from version 2 of its class on; a payload without one is of version 1.
 """
@@ -28,7 +28,10 @@ SETTLED = "settled"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Progress of the current task: an lm-eval task of an arm, in documents. `total` 0: not known yet."""
+    """Progress of an lm-eval task of an arm, in documents.
+
+    `total` is 0 if it is not known yet.
+    """
 
     name: str
     arm: str
@@ -37,13 +40,19 @@ class Part:
 
     @property
     def fraction(self) -> float:
-        """Return the fraction of the documents that is done; 0 if the total is not known."""
+        """Return the fraction of the documents that is done.
+
+        It is 0 if the total is not known.
+        """
         return self.done / self.total if self.total > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Base class of the details. A field with a default is left out of the payload if it has this value."""
+    """Base class of the details.
+
+    A field with a default is left out of the payload if it has this value.
+    """
 
     KIND: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
@@ -82,7 +91,10 @@ class StateChange(Details):
 
 @dataclass(frozen=True, slots=True)
 class StageChange(Details):
-    """A stage has a new status: started, finished, skipped, incomplete, failed or stopped."""
+    """A stage has a new status.
+
+    It is started, finished, skipped, incomplete, failed or stopped.
+    """
 
     KIND: ClassVar[str] = "stage"
     status: str
@@ -173,7 +185,7 @@ class LogLine(Details):
 
 @dataclass(frozen=True, slots=True)
 class OtherDetails(Details):
-    """The payload of a kind without fields of its own, or of an unknown kind, as it is."""
+    """The payload of an unknown kind, unchanged."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -187,7 +199,10 @@ class OtherDetails(Details):
 
 @dataclass(frozen=True, slots=True)
 class InputReport(OtherDetails):
-    """What a stage read: a data stage's report, or the worked examples of an evaluation."""
+    """The input of a stage.
+
+    It is the report of a data stage, or the worked examples of an evaluation.
+    """
 
     KIND: ClassVar[str] = "input"
 
@@ -268,7 +283,10 @@ def _readers(cls: type[Details]) -> tuple[tuple[str, Callable[[object], Any]], .
 
 
 def _default(each: Field[Any]) -> object:
-    """Return the default of a field; without one, an object that equals nothing else."""
+    """Return the default of a field.
+
+    If it has none, return an object that equals no other.
+    """
     return object() if each.default is MISSING else each.default
 
 

@@ -1,4 +1,4 @@
-"""The typed, versioned records of a run: registration, scalars, examples and events.
+"""The typed, versioned records of a run.
 
     engine processes ─▶ supervisor ─▶ journal ─▶ store (one table for each kind)
 
@@ -39,8 +39,9 @@ MATH_VERIFY = "/math_verify"
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run's registration: written when its folder is created, and again when a resume adds stages.
+    """A run's registration.
 
+    It is written when the run's folder is created, and again when a resume adds stages.
     `config` is the content of run.json.
     """
 
@@ -53,7 +54,10 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `payload` holds the details of its kind as JSON (store/events.py)."""
+    """Something that happened.
+
+    `payload` holds the details of its kind as JSON (store/events.py).
+    """
 
     kind: str
     message: str = ""
@@ -76,8 +80,9 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One graded completion. Tasks `train` and `validation` are samples of training; others are evaluations.
+    """One graded completion.
 
+    Tasks `train` and `validation` are samples of training; others are evaluations.
     `finish` is how a generated completion ended: `stop` by itself, `length` at the token limit. It is empty if
     nothing was generated or the end is not known. Two fields belong to suite tasks: `prompt_cut`, the tokens
     that the prompt lost at its start because it did not fit, and `window_tokens`, the longest input (0 for
@@ -104,7 +109,10 @@ class Example:
 
     @property
     def is_share(self) -> bool:
-        """Return True if the score is a fraction, so that the row is neither correct nor wrong."""
+        """Return True if the score is a fraction.
+
+        The row is then neither correct nor wrong.
+        """
         return self.outcome == SCORED or (self.outcome != LOGLIKELIHOOD and 0.0 < self.score < 1.0)
 
     @property
@@ -114,12 +122,18 @@ class Example:
 
     @property
     def is_generated(self) -> bool:
-        """Return True if the model wrote the output, rather than choose it from a list."""
+        """Return True if the model wrote the output.
+
+        Otherwise it chose the output from a list.
+        """
         return self.outcome != LOGLIKELIHOOD and bool(self.finish or self.tokens)
 
     @property
     def is_cut_off(self) -> bool:
-        """Return True if the completion reached the token limit, with or without an answer."""
+        """Return True if the completion reached the token limit.
+
+        It may still have an answer.
+        """
         return self.finish == "length" or self.outcome == "truncated"
 
 
@@ -139,7 +153,10 @@ _VALUES: dict[type[Record], Callable[[Record], tuple[Any, ...]]] = {
 
 
 def to_json(record: Record) -> list[Any]:
-    """Return `record` as a JSON-ready list: its kind, then its fields in order."""
+    """Return `record` as a JSON-ready list.
+
+    It holds the kind, then the fields in order.
+    """
     kind = type(record)
     return [_CODES[kind], *_VALUES[kind](record)]
 
@@ -150,8 +167,9 @@ def from_json(row: list[Any]) -> Record:
 
 
 def to_groups(records: Iterable[Record]) -> list[list[Any]]:
-    """Return `records` as JSON-ready groups: a kind, then one list of values for each field.
+    """Return `records` as JSON-ready groups.
 
+    A group is a kind, then one list of values for each field.
     A group holds neighbours of one kind, so the order is kept. A batch of scalars is then five lists instead of
     hundreds, which takes a third of the time to read.
     """
@@ -170,8 +188,9 @@ def from_groups(groups: Iterable[list[Any]]) -> list[Record]:
 
 
 def completed(group: list[Any]) -> list[Any]:
-    """Return a group of any version, with defaults in the columns that its version did not have.
+    """Return a group of any version with the columns of this version.
 
+    Columns that its version did not have get their defaults.
     Raises: KeyError for an unknown kind, ValueError if a column is missing that every version has.
     """
     lacking = fields(KINDS_OF_RECORDS[group[0]])[len(group) - 1 :]

@@ -1,4 +1,4 @@
-"""The configuration of a run: run.json, read, validated and written here only.
+"""The configuration of a run: read, validate and write run.json.
 
     run.json ─▶ read_config ─▶ RunConfig ─▶ write_config ─▶ run.json
 
@@ -68,7 +68,10 @@ class OutsideInput(BaseModel):
 
 
 class RunInputs(BaseModel):
-    """The home at the start of the run, its outside inputs by setting, and the keys of its cached outputs."""
+    """The inputs of a run at its start.
+
+    `home` is the path of the home, `outside` has the outside inputs by setting, `keys` those of cached outputs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     home: StrictStr = ""
@@ -107,7 +110,10 @@ class RunConfig(BaseModel):
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Self:
-        """Return the configuration that `table` holds. Raises: ConfigFault for a field of the wrong type."""
+        """Return the configuration that `table` holds.
+
+        Raises: ConfigFault for a field of the wrong type.
+        """
         try:
             return cls.model_validate(table)
         except ValidationError as error:
@@ -115,7 +121,10 @@ class RunConfig(BaseModel):
             raise ConfigFault(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
     def table(self) -> dict[str, Any]:
-        """Return the configuration as a JSON-ready table, without fields that it did not have."""
+        """Return the configuration as a JSON-ready table.
+
+        Fields that the file did not have are left out.
+        """
         return self.model_dump(mode="json", exclude_unset=True)
 
     def replaced(self, **values: object) -> Self:
@@ -124,7 +133,10 @@ class RunConfig(BaseModel):
 
     @cached_property
     def valid_profile(self) -> Profile:
-        """Return the profile, validated once. Raises: profiles.errors.ProfileError if this version cannot use it."""
+        """Return the profile, validated once.
+
+        Raises: profiles.errors.ProfileError if this version cannot use it.
+        """
         # Imported late: it takes 0.1 s, and commands that only show runs do not need it.
         from profiles.load import validate
 
@@ -136,13 +148,13 @@ class RunConfig(BaseModel):
 
     @property
     def model_source(self) -> str:
-        """Return `model.source`, a hub name or a directory; empty if it is missing."""
+        """Return `model.source`: a hub name, a directory, or empty."""
         model = self.profile.get("model")
         return str(model.get("source", "")) if isinstance(model, dict) else ""
 
     @property
     def template(self) -> str:
-        """Return the prompt form of tasks without one of their own; empty if it is missing."""
+        """Return the prompt form of tasks without one of their own."""
         section = self.profile.get("preprocess")
         return str(section.get("template", "")) if isinstance(section, dict) else ""
 

@@ -1,4 +1,4 @@
-"""The progress of a run, folded from its events: state, current step, what is done and what failed.
+"""The progress of a run, folded from its events.
 
     plan ─▶ RunProgress.of_plan ─▶ after(progress, event) ─▶ … ─▶ RunProgress
 
@@ -57,7 +57,7 @@ class StepProgress:
 
     @property
     def label(self) -> str:
-        """Return the short name of the step: the arm that it makes, else the stage."""
+        """Return the arm that the step makes, else its stage."""
         return self.arm or self.stage
 
     @property
@@ -82,12 +82,18 @@ class StepProgress:
 
     @property
     def fraction(self) -> float | None:
-        """Return the fraction done, in [0, 1]; None if the step has not reported a total."""
+        """Return the fraction done, in [0, 1].
+
+        Return None if the step has not reported a total.
+        """
         return self.report.reached / self.report.total if self.report and self.report.total > 0 else None
 
     @property
     def eta(self) -> float | None:
-        """Return the seconds from `reported` to the end, as reported or at the pace so far; None if unknown."""
+        """Return the seconds from `reported` to the end.
+
+        They are those of the report, or follow from the pace so far. Return None if they are unknown.
+        """
         if self.report is None or self.status in ENDED or self.ended:
             return None
         if self.report.eta_seconds is not None or self.first is None:
@@ -103,7 +109,10 @@ class StepProgress:
         return None if eta is None else max(eta - max(now - self.reported, 0.0), 0.0)
 
     def seconds(self, now: float) -> float | None:
-        """Return how many seconds the step has run, or took; None before it started."""
+        """Return how many seconds the step has run, or took.
+
+        Return None before it started.
+        """
         return (self.ended or now) - self.started if self.started else None
 
 
@@ -112,8 +121,9 @@ Steps = tuple[StepProgress, ...]
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """Progress of a run. `steps` are those of its plan, then those that an extended run adds.
+    """Progress of a run.
 
+    `steps` are those of its plan, then those that an extended run adds.
     `state` is '' before the first state event. `at` names the current step. `processes` has the last report of
     each role. `ended` is when the run reached a state that is not live; `last` is the time of the newest event.
     """
@@ -133,18 +143,27 @@ class RunProgress:
 
     @property
     def current(self) -> StepProgress | None:
-        """Return the step of the last stage event or, without one, of the last progress; None before both."""
+        """Return the step of the last stage event.
+
+        Without one, return that of the last progress; None before both.
+        """
         return self.step(self.at) if self.at else None
 
     @property
     def failure(self) -> str:
-        """Return the last step that failed completely or in part, with its reason; '' if none did."""
+        """Return the last step that failed, also in part, with its reason.
+
+        Return '' if no step failed.
+        """
         failed = [step for step in self.steps if step.status in FAILED]
         return f"{failed[-1].label}: {failed[-1].message}" if failed else ""
 
     @property
     def fraction(self) -> float:
-        """Return the fraction of the plan that is done, in [0, 1]; each step has equal weight."""
+        """Return the fraction of the plan that is done, in [0, 1].
+
+        Each step has equal weight.
+        """
         shares = [1.0 if step.status in ENDED else (step.fraction or 0.0) for step in self.steps]
         return sum(shares) / len(shares) if shares else 0.0
 
@@ -154,7 +173,10 @@ class RunProgress:
 
 
 def after(progress: RunProgress, event: Event) -> RunProgress:
-    """Return the progress after `event`. Events of other kinds only change `last`."""
+    """Return the progress after `event`.
+
+    Events of other kinds only change `last`.
+    """
     last = max(progress.last, event.ts)
     match details := details_of(event):
         case StateChange(state, reason):
@@ -177,20 +199,29 @@ def folded(events: Iterable[Event], progress: RunProgress = RunProgress()) -> Ru
 
 
 def seconds_left(first: tuple[float, float], now: float, done: float, total: int) -> float | None:
-    """Return the seconds to the end at the pace since `first`; None before a pace is known."""
+    """Return the seconds to the end at the pace since `first`.
+
+    Return None before a pace is known.
+    """
     since, before = first
     return (now - since) / (done - before) * (total - done) if done > before else None
 
 
 def settled(steps: Steps, state: str) -> Steps:
-    """Return the steps of a run in `state`: a started but unfinished step takes the run's state."""
+    """Return the steps of a run in `state`.
+
+    A started but unfinished step takes the run's state.
+    """
     if state != "paused" and (state in LIVE_STATES or state in ("done", "done_with_failures")):
         return steps
     return tuple(replace(step, status=state) if step.status == "started" else step for step in steps)
 
 
 def _place_after(progress: RunProgress, event: Event, details: Details) -> StepName | None:
-    """Return the current step after an event of a stage: only without stage events does progress change it."""
+    """Return the current step after an event of a stage.
+
+    Progress changes it only if no stage event has come before.
+    """
     name = (event.stage, event.arm)
     if progress.at == name or isinstance(details, PhaseChange):
         return progress.at
@@ -199,7 +230,10 @@ def _place_after(progress: RunProgress, event: Event, details: Details) -> StepN
 
 
 def _steps_after(progress: RunProgress, event: Event, details: Details) -> Steps:
-    """Return the steps after an event of a stage; one outside the plan joins at the end."""
+    """Return the steps after an event of a stage.
+
+    A step outside the plan joins at the end.
+    """
     name, steps = (event.stage, event.arm), progress.steps
     if progress.step(name) is None:
         steps = (*steps, StepProgress(*name))

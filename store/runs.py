@@ -1,4 +1,4 @@
-"""Summary and status of a run, from its registration, its events and the lock of its supervisor.
+"""Summary and status of a run.
 
     events ─▶ RunProgress ─┐
     registration ──────────┼─▶ summarise ─▶ RunSummary ─▶ detail ─▶ RunStatus
@@ -30,7 +30,10 @@ def is_live(folder: RunFolder) -> bool:
 
 
 def registered(folder: RunFolder) -> RunRow | None:
-    """Return the registration in a run's folder; None if it is missing or cannot be read."""
+    """Return the registration in a run's folder.
+
+    Return None if it is missing or cannot be read.
+    """
     try:
         config = read_config(folder.config)
     except (FileNotFoundError, ValueError):
@@ -78,7 +81,10 @@ def summarise(run_id: str, row: RunRow, progress: RunProgress, live: bool, newes
 
 
 def _stage_statuses(progress: RunProgress, planned: set[StepName], live: bool) -> list[StageStatus]:
-    """Return the status of the planned steps, and of those that stage events add."""
+    """Return the status of the planned steps, then of further ones.
+
+    Stage events of an extended run add steps.
+    """
     return [
         StageStatus(*step.name, "interrupted" if step.status == "started" and not live else step.status)
         for step in progress.steps
@@ -89,7 +95,7 @@ def _stage_statuses(progress: RunProgress, planned: set[StepName], live: bool) -
 def detail(
     summary: RunSummary, progress: RunProgress, metrics: dict[str, float], folder: RunFolder
 ) -> RunStatus:
-    """Return `summary` with the run's current step, its last metrics and its processes."""
+    """Return `summary` with the current step, last metrics and processes."""
     live, step = summary.state in LIVE_STATES, progress.current
     report = step.report if step else None
     return RunStatus(
@@ -107,8 +113,9 @@ def detail(
 
 
 def processes(reported: Iterable[ProcessChange], folder: RunFolder, live: bool) -> list[ProcessStatus]:
-    """Return each role's process as last reported; it is alive only if it still exists.
+    """Return each role's process as last reported.
 
+    A process is alive only if it still exists.
     Without a supervisor the exit of a process is not recorded, and its PID may be in use again. Then only a
     process that holds its pid file is alive.
     """
@@ -123,7 +130,10 @@ def processes(reported: Iterable[ProcessChange], folder: RunFolder, live: bool) 
 
 
 def as_json(summary: RunSummary) -> dict[str, Any]:
-    """Return a summary or a status as the JSON of `runs --json`: its fields under their own names."""
+    """Return a summary or a status as the JSON of `runs --json`.
+
+    Fields keep their names.
+    """
     return asdict(summary)
 
 

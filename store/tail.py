@@ -27,8 +27,9 @@ _WANTED = (b'"state"', b'"stage"', b'"process"')
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Records in their order, and the position after them. `is_whole` means that the journal has no others.
+    """Records in their order, and the position after them.
 
+    `is_whole` means that the journal has no others.
     `damages` are the damaged places of the part that was read, without those with rows that the journal
     holds again.
     """
@@ -41,7 +42,7 @@ class Tail:
 
 @dataclass(slots=True)
 class _Part:
-    """The part of a segment that was read: batches in order, damage, and the bytes parsed."""
+    """The part of a segment that was read."""
 
     groups: list[list[Group]] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
@@ -80,7 +81,7 @@ def read_tail(folder: Path, parsed_bytes: int = PARSED_BYTES, searched_bytes: in
 
 
 def _backwards(segment: int, content: bytes, parsed_bytes: int) -> _Part:
-    """Parse the last `parsed_bytes` of a segment's lines, and the wanted ones before them."""
+    """Parse the last lines of a segment, and the wanted ones before them."""
     part = _Part()
     offset = complete(content)
     if offset < len(content):

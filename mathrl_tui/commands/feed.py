@@ -31,10 +31,16 @@ _SHOWN = (
 
 
 class Feed:
-    """A run's records as lines. `state` and `reason` are the latest ones; '' before the first."""
+    """A run's records as lines.
+
+    `state` and `reason` are the latest ones; '' before the first.
+    """
 
     def __init__(self, run_id: str, progress_lines: bool) -> None:
-        """Create the feed; `progress_lines` prints progress as lines, for output that cannot be redrawn."""
+        """Create the feed.
+
+        `progress_lines` prints progress as lines, for output that cannot be redrawn.
+        """
         self._run_id = run_id
         self._progress_lines = progress_lines
         self._metrics: dict[str, float] = {}

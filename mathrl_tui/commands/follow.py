@@ -58,8 +58,9 @@ class Screen:
 
 
 def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Record] = ()) -> None:
-    """Print the records `past`, then those from position `start` on, until the run has ended.
+    """Print a run's events until it has ended.
 
+    The records `past` come first, then those from position `start` on.
     Raises: EndedWithFailures if parts of the run failed, CommandFailed if it was not completed, and typer.Exit
     with status 130 if the user leaves or stops the run.
     """
@@ -91,7 +92,10 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
 
 
 def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> None:
-    """Print new records until the supervisor has exited and everything that it wrote is shown."""
+    """Print new records until the supervisor has exited.
+
+    Everything that it wrote is then shown.
+    """
     while True:
         # Check before the poll, so that the last records of a supervisor that has just exited are shown.
         live = is_live(folder)

@@ -8,7 +8,10 @@ from store.run_progress import StepProgress
 
 
 def progress_words(step: StepProgress, now: float) -> str:
-    """Return the known progress of a started step: `23/50 steps, 0:41 left`; `now` in Unix seconds."""
+    """Return the progress of a started step: `23/50 steps, 0:41 left`.
+
+    `now` is in Unix seconds.
+    """
     if step.status != "started":
         return ""
     words = f"{step.done}/{step.total} {step.unit}".strip() if step.total else step.message
