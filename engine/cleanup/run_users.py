@@ -13,6 +13,7 @@ from engine.ipc.process_tree import marked
 from store.home import RunFolder, run_ids
 from store.locks import is_locked
 from store.records import LIVE_STATES, Event
+from store.run_progress import folded
 from store.tail import read_tail
 
 
@@ -32,12 +33,8 @@ def user_of(folder: RunFolder) -> str:
 
 def has_ended(folder: RunFolder) -> bool:
     """Return True if the end of the run is in its journal; its supervisor may still be exiting."""
-    states = [
-        record.payload.get("state")
-        for record in read_tail(folder.journal).records
-        if isinstance(record, Event) and record.kind == "state"
-    ]
-    return bool(states) and states[-1] not in LIVE_STATES
+    events = (record for record in read_tail(folder.journal).records if isinstance(record, Event))
+    return folded(events).state not in {"", *LIVE_STATES}
 
 
 def is_ending(folder: RunFolder) -> bool:

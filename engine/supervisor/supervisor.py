@@ -88,7 +88,6 @@ class Supervisor:
             raise Held(f"{folder.path}: the run is being removed")
         self._folder = folder
         config = config or read_config(folder.config)
-        profile = config.valid_profile
         taken = take_over(folder)
         self._journal, summary = taken.journal, taken.summary
         self._recorder = RecordQueue(self._journal, summary.seen)
@@ -97,7 +96,7 @@ class Supervisor:
         self._record_start(config, summary, taken.events)
         self._gpus = gpus
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
-        self._processes = EngineProcesses(entries or EntryPoints(), folder, profile, config.plan)
+        self._processes = EngineProcesses(entries or EntryPoints(), folder, config.valid_profile, config.plan)
         self._telemetry = Telemetry(gpus, config.created)
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)
