@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 
 from profiles.errors import UserError
 from profiles.schema import Profile
-from profiles.stages import REQUESTED
+from profiles.stages import REQUESTED, TRAINING
 from profiles.stages import STAGES as KINDS
 from store.run_config import Step
 
@@ -19,8 +19,6 @@ __all__ = ["STAGES", "PlanError", "Step", "extended", "make_plan", "needs_worker
 
 STAGES = REQUESTED
 _NEEDS_A_MODEL = frozenset(kind.name for kind in KINDS if kind.needs_model)
-# Stages that train on top of a base model. The plan runs their arms together, in the profile's order.
-_TRAINS = tuple(kind.name for kind in KINDS if kind.trains and kind.name != "pretrain")
 
 
 class PlanError(UserError, ValueError):
@@ -65,9 +63,10 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
             steps += [Step(kind.name)] if kind.name in wanted else []
         elif kind.name == "pretrain":
             steps += _training(profile, wanted & {"pretrain"}, available)
-        elif kind.name == _TRAINS[0]:
-            steps += _training(profile, wanted.intersection(_TRAINS), available)
-    for stage in _TRAINS:
+        # The arms of all other training stages come together, in the profile's order.
+        elif kind.name == TRAINING[0]:
+            steps += _training(profile, wanted.intersection(TRAINING), available)
+    for stage in TRAINING:
         if stage in wanted and not any(step.stage == stage for step in steps):
             raise PlanError(
                 f"stage {stage}: profile {profile.name} has no arm for it with a trained or planned parent; "

@@ -38,6 +38,8 @@ STAGES = (
 )
 # What users name in `run STAGE…`.
 REQUESTED = tuple(kind.name for kind in STAGES if kind.is_requested)
+# Stages that train on top of a base model.
+TRAINING = tuple(kind.name for kind in STAGES if kind.trains and kind.name != "pretrain")
 # Values of an arm's `stage`. 'none' makes nothing: the arm is its parent, or the model of the profile.
 ARM_STAGES = ("none", *(kind.name for kind in STAGES if kind.trains))
 # Steps are marked as finished under these names, so no arm may have one. `tasks` holds the marks of evaluation tasks.

@@ -20,6 +20,7 @@ from engine.data.rows import DataError, DataRow, checked_rows, read_rows, read_s
 from engine.data.split_files import accepted, files_of, is_one_set, part_of
 from engine.protocol.messages import derived_seed
 from profiles.schema import Profile
+from profiles.stages import TRAINING
 
 __all__ = [
     "DataError",
@@ -126,7 +127,7 @@ def check_rows(
 
     Raises: DataError if one cannot, or if the rows belong to the test split.
     """
-    data, trained = profile.data, [stage for stage in ("sft", "grpo") if stage in stages]
+    data, trained = profile.data, [stage for stage in TRAINING if stage in stages]
     if trained and not train:
         raise DataError(
             f"data.source {data.source}: has no split {data.train_split!r} for stage {trained[0]}; choose one with "

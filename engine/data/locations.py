@@ -19,6 +19,7 @@ from engine.data import dataset
 from engine.data.cache import content_key
 from engine.data.dataset import DataError
 from profiles.schema import Profile
+from profiles.stages import TRAINING
 from store.home import RunFolder
 from store.run_config import read_config
 
@@ -36,7 +37,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
-_AFTER_PREPROCESS = ("sft", "grpo", "eval")
+_AFTER_PREPROCESS = (*TRAINING, "eval")
 
 
 # Keys that a run stored when it started, by stage. A missing key is computed from the present inputs.

@@ -24,6 +24,7 @@ from engine.ipc.no_bars import NO_BARS
 from engine.plan import Step, needs_worker
 from engine.startup import preflight
 from profiles.schema import Profile
+from profiles.stages import TRAINING
 from store import isolated
 from store.private import touch
 
@@ -74,7 +75,7 @@ def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
     from engine.arms import base_model
 
     hardware, stages = profile.hardware, {step.stage for step in plan}
-    trained = [getattr(profile, stage) for stage in ("sft", "grpo") if stage in stages]
+    trained = [getattr(profile, stage) for stage in TRAINING if stage in stages]
     is_there = profile.model.source != "made"
     return {
         "source": base_model(profile),
