@@ -36,7 +36,7 @@ def test_nothing_that_a_person_sees_loads_a_model_library() -> None:
 def test_no_module_reads_a_pickle_from_a_disk() -> None:
     unsafe = (
         "pickle.load",
-        "import pickle",
+        "import pickle\n",
         "weights_only=False",
         "allow_pickle=True",
         "import dill",
