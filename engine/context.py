@@ -68,13 +68,13 @@ class Control(Protocol):
         It has the effect of the command `checkpoint`.
         """
 
-    def settled(self) -> None:
+    def flush_records(self) -> None:
         """Wait until all records emitted so far are in the journal.
 
         Call it before a checkpoint or marker becomes visible, because a resumed run does not emit them again.
         """
 
-    def trained(self) -> None:
+    def announce_training_done(self) -> None:
         """Report that all training is done.
 
         The worker may then use the trainer's GPUs too.

@@ -108,7 +108,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
         return INCOMPLETE
     report("finished", f"{time.monotonic() - began:.1f} s")
     # The mark must not be ahead of the journal, or a resumed run would skip a stage with missing records.
-    child.control.settled()
+    child.control.flush_records()
     _mark(folder, step)
     return 0
 

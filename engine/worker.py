@@ -68,7 +68,7 @@ class WorkerInterface(Protocol):
     def await_trainer(self) -> bool: ...
 
 
-class Ended(Exception):
+class StopReceived(Exception):
     """Raised if the trainer sent Stop."""
 
 
@@ -92,10 +92,10 @@ def main(folder: RunFolder, child: WorkerChild) -> None:
             profile, source, lambda phase, detail: child.emit(_phase(phase, detail)), child.trainer_idle
         )
 
-    Worker(child, generator, lambda weights: located(weights, profile.model)).serve()
+    Worker(child, generator, lambda weights: with_local_folder(weights, profile.model)).serve()
 
 
-def located(weights: WeightRef, model: Model) -> WeightRef:
+def with_local_folder(weights: WeightRef, model: Model) -> WeightRef:
     """Return `weights` with a local folder in place of a hub name.
 
     The hub name is that of the profile's model.
@@ -162,7 +162,7 @@ class Worker:
                     self._waiting.clear()
                     if not self._child.await_trainer():
                         return
-        except Ended:
+        except StopReceived:
             return
         finally:
             if self._generator is not None:
@@ -172,7 +172,7 @@ class Worker:
         started = time.perf_counter()
         while not self._waiting:
             self._accept(self._child.jobs.get())
-        self._listen()
+        self._accept_arrived()
         job = heapq.heappop(self._waiting).job
         totals = JobTotals(idle=time.perf_counter() - started)
         try:
@@ -183,7 +183,7 @@ class Worker:
         except JobRefused as error:
             self._child.results.put(JobFailed(job.job_id, job.kind, str(error)))
 
-    def _listen(self) -> None:
+    def _accept_arrived(self) -> None:
         """Queue the jobs that have arrived, without waiting.
 
         Ended and ChannelClosed end the current job.
@@ -193,7 +193,7 @@ class Worker:
 
     def _accept(self, request: WorkerRequest | None) -> None:
         if isinstance(request, Stop):
-            raise Ended
+            raise StopReceived
         if request is not None:
             heapq.heappush(self._waiting, _Waiting(request.priority, request.job_id, request))
 
@@ -236,7 +236,7 @@ class Worker:
             raise JobRefused(
                 f"eval.window: {window} tokens exceed hardware.max_model_len = {generator.longest}; lower it"
             )
-        model = GeneratorModel(generator, self._listen, job.task.seed, window, report)
+        model = GeneratorModel(generator, self._accept_arrived, job.task.seed, window, report)
         rows = tuple(evaluate(model, job.task, job.weights.arm, job.weights.version))
         self._child.results.put(SuiteDone(job.job_id, job.kind, rows))
 
@@ -278,7 +278,7 @@ class Worker:
                 spare = groups.finished(generated.prompt, completion.outcome == "correct")
                 if spare is not None:
                     ask(spare)
-            self._listen()
+            self._accept_arrived()
         return groups.kept()
 
     def _report(self, job: Job, totals: JobTotals) -> None:

@@ -74,7 +74,7 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
     child.emit(Event("stage", stage="sft", arm="sft", payload={"status": "started"}))
 
     def save() -> None:
-        child.control.settled()
+        child.control.flush_records()
         temporary = state.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps([step, value]))
         temporary.replace(state)
@@ -88,7 +88,7 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
         while step < total:
             if step >= last_trained and not has_told:
                 _mark_as_trained(folder)
-                child.control.trained()
+                child.control.announce_training_done()
                 has_told = True
             _obstacles(folder, child)
             value = next_value(value, _ask(child, step))

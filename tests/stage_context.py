@@ -18,10 +18,10 @@ class NoCommands:
     def boundary(self, save: object = None) -> None:
         return None
 
-    def settled(self) -> None:
+    def flush_records(self) -> None:
         return None
 
-    def trained(self) -> None:
+    def announce_training_done(self) -> None:
         return None
 
 

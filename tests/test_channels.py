@@ -247,7 +247,7 @@ def test_settle_returns_when_everything_is_acknowledged(tmp_path: Path) -> None:
     for record in scalars(3):
         outbox.put(record)
     settled = threading.Event()
-    threading.Thread(target=lambda: (outbox.settle(), settled.set())).start()
+    threading.Thread(target=lambda: (outbox.flush(), settled.set())).start()
     for _ in range(4):
         assert connection.arrived.acquire(timeout=SECONDS)
     assert connection.sent[-1] == Flush()
@@ -281,7 +281,7 @@ def test_an_orphan_leaves_what_was_not_acknowledged(tmp_path: Path) -> None:
     outbox.acknowledge(2)
     connection.broken = True
     outbox.put(Scalar("m", 5, 0.0, 0.0))
-    outbox.settle()
+    outbox.flush()
     outbox.close(SECONDS)
     assert read_spool(tmp_path / "new" / "spool.jsonl") == [
         Scalar("m", step, 0.0, 0.0) for step in range(2, 6)

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
         master.grad = master.detach().clone()
     optimizer.step()
     writer = CheckpointWriter(tmp_path, 1)
-    writer.scored(1, 0.3125)
+    writer.record_score(1, 0.3125)
     writer.save(1, policy, None, optimizer, {"step": 1})
     writer.close()
     return checkpoint.path_of(tmp_path, 1)

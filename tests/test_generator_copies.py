@@ -15,7 +15,7 @@ import tiny_qwen2
 
 from engine.bench.shapes import QWEN_1_5B
 from engine.generators.build import build, visible_devices, with_copies
-from engine.generators.copies import Copies
+from engine.generators.copies import GeneratorCopies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.generators.placement import at_device, placements
 from engine.generators.shared_gpu import cache_bytes, found_copies
@@ -45,16 +45,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def copies(folder: Path) -> Iterator[Copies]:
+def copies(folder: Path) -> Iterator[GeneratorCopies]:
     profile = load_profile("demo", ["hardware.worker_data_parallel=2"])
     generator = build(profile, str(folder / "base"), lambda phase, detail: None)
-    assert isinstance(generator, Copies)
+    assert isinstance(generator, GeneratorCopies)
     generator.load(WeightRef("base", 0, str(folder / "base")))
     yield generator
     generator.close()
 
 
-def test_two_copies_answer_as_one(copies: Copies, folder: Path) -> None:
+def test_two_copies_answer_as_one(copies: GeneratorCopies, folder: Path) -> None:
     single = build(load_profile("demo"), str(folder / "base"), lambda phase, detail: None)
     expected, found = run(single, job()), run(copies, job())
     assert found.keys() == expected.keys()
@@ -63,7 +63,7 @@ def test_two_copies_answer_as_one(copies: Copies, folder: Path) -> None:
     assert (copies.vocabulary, copies.longest) == (single.vocabulary, single.longest)
 
 
-def test_a_refusal_of_the_copies_keeps_the_old_weights(copies: Copies, folder: Path) -> None:
+def test_a_refusal_of_the_copies_keeps_the_old_weights(copies: GeneratorCopies, folder: Path) -> None:
     before = run(copies, job())
     with pytest.raises(WeightsRefused, match=r"lm_head\.weight"):
         copies.load(WeightRef("grpo", 1, str(folder / "untied")))
@@ -71,7 +71,7 @@ def test_a_refusal_of_the_copies_keeps_the_old_weights(copies: Copies, folder: P
     assert all(after[place].logprobs.tobytes() == done.logprobs.tobytes() for place, done in before.items())
 
 
-def test_what_is_dropped_does_not_come_later_and_late_requests_are_served(copies: Copies) -> None:
+def test_what_is_dropped_does_not_come_later_and_late_requests_are_served(copies: GeneratorCopies) -> None:
     abandoned = copies.generate(deque(job()), SAMPLING)
     next(abandoned)
     abandoned.close()
@@ -83,7 +83,7 @@ def test_what_is_dropped_does_not_come_later_and_late_requests_are_served(copies
     assert sorted(found) == sorted((request.prompt, request.sample) for request in job())
 
 
-def test_a_dead_copy_is_an_error_and_its_sibling_ends(copies: Copies) -> None:
+def test_a_dead_copy_is_an_error_and_its_sibling_ends(copies: GeneratorCopies) -> None:
     children = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
     os.kill(children[0].pid, 9)
     with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.weight_sync.pages import leave, pin_memory, unpin
+from engine.weight_sync.pages import pin_memory, release_gpu, unpin
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -33,7 +33,7 @@ def _leave_and_wait(pipe: Connection[Any, Any]) -> None:
     content.copy_(on_gpu.fill_(9))
     pipe.send("computed")
     pipe.recv()
-    leave(device)
+    release_gpu(device)
     unpin(content)
     pipe.send(int(content.sum()))
     pipe.recv()

@@ -93,13 +93,13 @@ def test_the_loop_gets_its_own_rollouts_however_late_they_come(staleness: int) -
     worker, chosen = ScriptedWorker(), settings(staleness)
     rollouts = schedule(worker, chosen)
     for step in range(1, chosen.steps + 1):
-        rollouts.published(WeightRef("grpo", step - 1, f"v{step - 1}"), lambda ref: None)
+        rollouts.request_rollouts(WeightRef("grpo", step - 1, f"v{step - 1}"), lambda ref: None)
         batch = rollouts.take(step)
         assert (batch.step, batch.version) == (step, max(0, step - 1 - staleness))
         places = [(c.prompt, c.sample) for c in batch.completions]
         assert places == [(prompt, sample) for prompt in range(4) for sample in range(2)]
         assert {c.version for c in batch.completions} == {batch.version}
-        rollouts.trained(step)
+        rollouts.release(step)
     assert [job.step for job in worker.jobs] == list(range(1, chosen.steps + 1))
 
 
@@ -110,30 +110,30 @@ def test_a_resumed_schedule_trains_on_the_same_rollouts(staleness: int, has_come
     straight, cut = ScriptedWorker(), ScriptedWorker(seed=1)
     rollouts = schedule(straight, chosen)
     for step in range(1, chosen.steps + 1):
-        rollouts.published(weights(step - 1), lambda ref: None)
+        rollouts.request_rollouts(weights(step - 1), lambda ref: None)
         rollouts.take(step)
-        rollouts.trained(step)
+        rollouts.release(step)
 
     first = schedule(cut, chosen)
     for step in range(1, 6):
-        first.published(weights(step - 1), lambda ref: None)
+        first.request_rollouts(weights(step - 1), lambda ref: None)
         first.take(step)
-        first.trained(step)
-    first.published(weights(5), lambda ref: None)
+        first.release(step)
+    first.request_rollouts(weights(5), lambda ref: None)
     while has_come and not all(first.arrived(step) for step in range(6, 6 + staleness)):
         continue
-    held, owed = first.held(5), first.owed(5)
+    held, owed = first.batches_to_store(5), first.weights_in_flight(5)
     assert set(held) == (set(range(6, 6 + staleness)) if has_come else set())
     assert owed == ([] if has_come else [weights(version) for version in range(5 - staleness, 5)])
 
     again = ScriptedWorker(seed=2)
     second = schedule(again, chosen, held, first=6)
     for ref in owed:
-        second.published(ref, lambda ref: None)
+        second.request_rollouts(ref, lambda ref: None)
     for step in range(6, chosen.steps + 1):
-        second.published(weights(step - 1), lambda ref: None)
+        second.request_rollouts(weights(step - 1), lambda ref: None)
         assert second.take(step).version == max(0, step - 1 - staleness)
-        second.trained(step)
+        second.release(step)
     questions = {job.step: [p.ex_id for p in job.prompts] for job in straight.jobs}
     assert [job.step for job in again.jobs] == [
         step for step in range(6, chosen.steps + 1) if step not in held
@@ -146,7 +146,7 @@ def test_a_resumed_schedule_trains_on_the_same_rollouts(staleness: int, has_come
 def test_the_first_weights_are_not_asked_for_steps_that_are_behind() -> None:
     worker = ScriptedWorker()
     resumed = schedule(worker, settings(staleness=2), first=2)
-    resumed.published(weights(0), lambda ref: None)
+    resumed.request_rollouts(weights(0), lambda ref: None)
     assert [job.step for job in worker.jobs] == [2, 3]
 
 
@@ -161,7 +161,7 @@ def test_a_completion_sent_twice_counts_once() -> None:
     worker = ScriptedWorker()
     collector = PendingJobs(worker)
     rollouts = RolloutSchedule(collector, PROMPTS, settings(0), 7, "grpo", lambda ref: None, {})
-    rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
+    rollouts.request_rollouts(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results.insert(0, completion(worker.jobs[0], 0, 0))
     assert len(rollouts.take(1).completions) == 8
 
@@ -170,7 +170,7 @@ def test_results_of_unknown_jobs_are_never_trained_on() -> None:
     worker = ScriptedWorker()
     foreign = Job(999, "validation", 0, WeightRef("sft", 3, ""), tuple(PROMPTS), 1, None, 0)  # type: ignore[arg-type]
     rollouts = schedule(worker, settings(0))
-    rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
+    rollouts.request_rollouts(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results.insert(0, completion(foreign, 0, 0))
     assert {c.kind for c in rollouts.take(1).completions} == {"rollout"}
 
@@ -178,7 +178,7 @@ def test_results_of_unknown_jobs_are_never_trained_on() -> None:
 def test_a_job_that_fails_in_the_worker_names_itself() -> None:
     worker = ScriptedWorker()
     rollouts = schedule(worker, settings(0))
-    rollouts.published(WeightRef("grpo", 0, ""), lambda ref: None)
+    rollouts.request_rollouts(WeightRef("grpo", 0, ""), lambda ref: None)
     worker._results = [JobFailed(worker.jobs[0].job_id, "rollout", "weights v0: shape of lm_head differs")]
     with pytest.raises(StageFailed, match="rollout job of step 1 failed in the worker: weights v0"):
         rollouts.take(1)

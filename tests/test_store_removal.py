@@ -146,10 +146,10 @@ def test_whatever_kills_a_removal_the_run_is_whole_or_gone_and_the_next_command_
 def test_a_run_that_is_being_removed_cannot_be_resumed(tmp_path: Path) -> None:
     made(tmp_path)
     (tmp_path / f"removing-{DOOMED}").mkdir()
-    from engine.ipc.pidfile import Held
+    from engine.ipc.pidfile import AlreadyHeld
     from engine.supervisor.supervisor import Supervisor
 
-    with pytest.raises(Held, match="is being removed"):
+    with pytest.raises(AlreadyHeld, match="is being removed"):
         Supervisor(RunFolder(tmp_path, DOOMED), [])
 
 

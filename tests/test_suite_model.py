@@ -17,7 +17,7 @@ import torch
 from lm_eval.api.instance import Instance
 
 from engine.data.tokenizer import load_tokenizer
-from engine.generators.copies import Copies
+from engine.generators.copies import GeneratorCopies
 from engine.generators.interface import Generator
 from engine.generators.scoring import ScoringRequest, readings
 from engine.generators.transformers import TransformersGenerator
@@ -116,7 +116,7 @@ def test_copies_score_and_answer_alike(
 ) -> None:
     folder, stop, expected = world
     monkeypatch.setattr("engine.generators.copies.SCORED_AT_A_TIME", 2)
-    copies = Copies([partial(build, folder)] * 2)
+    copies = GeneratorCopies([partial(build, folder)] * 2)
     same(answers(GeneratorModel(copies, window=LONGEST), stop), expected)
     next(copies.score([ScoringRequest(np.arange(1, 6, dtype=np.int32), 2)] * 9))  # left alone after a round
     same(answers(GeneratorModel(copies, window=LONGEST), stop), expected)

@@ -10,7 +10,7 @@ from stage_context import lines_of, make_context
 
 from engine.context import StageFailed, StageIncomplete
 from engine.lm_eval_suite import units as suite
-from engine.lm_eval_suite.unmeasured import Tried, judge
+from engine.lm_eval_suite.unmeasured import AttemptedTasks, judge
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import (
     JobFailed,
@@ -70,7 +70,7 @@ def evaluate(home: Path, worker: Worker, told: list[Record] | None = None) -> No
     every = suite.units(context, arms, [])
     try:
         failures = suite.run(context, PendingJobs(worker), suite.unfinished(context, every))
-        judge(Tried("suite tasks", len(every), failures))
+        judge(AttemptedTasks("suite tasks", len(every), failures))
     finally:
         if told is not None:
             told += records

@@ -131,7 +131,7 @@ class Blank:
 def save(root: Path, step: int, score: float | None = None, keep: int = 2) -> Path:
     writer = CheckpointWriter(root, keep)
     if score is not None:
-        writer.scored(step, score)
+        writer.record_score(step, score)
     writer.save(step, Blank(), None, Blank(), {"step": step})
     writer.close()
     return checkpoint.path_of(root, step)
@@ -247,7 +247,7 @@ def test_a_score_that_comes_while_its_checkpoint_is_written_is_kept(tmp_path: Pa
     writer = CheckpointWriter(tmp_path, 1)
     for step in (50, 100, 150):
         writer.save(step, Blank(), None, Blank(), {})
-        writer.scored(step, 1.0 / step)
+        writer.record_score(step, 1.0 / step)
     writer.close()
     leader = checkpoint.best(tmp_path)
     assert leader is not None and leader.name == "step_000050"
@@ -260,7 +260,7 @@ def test_lent_weights_travel_in_the_checkpoint_and_are_given_back(tmp_path: Path
     older = publisher.publish("grpo", 49, [("weight", torch.arange(7.0))])
     writer = CheckpointWriter(tmp_path / "root", 2)
     for _ in range(2):  # the second finds the step there, and must give back all the same
-        writer.save(50, Blank(), None, Blank(), {}, [publisher.lend(older)])
+        writer.save(50, Blank(), None, Blank(), {}, [publisher.borrow(older)])
     writer.close()
     publisher.release(older)
     with pytest.raises(KeyError, match="not published"):

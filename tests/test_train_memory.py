@@ -11,7 +11,7 @@ from tiny_models import random_sequences, tiny_model
 
 from engine.context import StageFailed
 from engine.stages.sft import update
-from engine.training.memory import TokenBudget, found_budget
+from engine.training.memory import TokenBudget, measure_budget
 from engine.training.oom import fail_if_half_was_too_much
 from engine.training.optimizer import MasterAdamW
 from engine.training.packing import Packed
@@ -80,7 +80,7 @@ def test_a_second_time_it_fails_with_advice(tmp_path: Path) -> None:
 
 
 def test_a_cpu_has_a_fixed_budget() -> None:
-    assert found_budget(Policy(tiny_model())) == 16_384
+    assert measure_budget(Policy(tiny_model())) == 16_384
 
 
 def sft_step(root: Path, fails: bool, said: list[str]) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

@@ -82,7 +82,7 @@ class Script:
             raise StopRequested
         self.stops = True
 
-    def settled(self) -> None: ...
+    def flush_records(self) -> None: ...
 
     def submit(self, job: object) -> None: ...
 
@@ -113,7 +113,7 @@ def hear_the_same(rank: int) -> None:
 
 
 def child(rank: int, world: int, folder: str) -> None:
-    ranks.join(rank, world, "cpu", Path(folder) / "meeting")
+    ranks.join_group(rank, world, "cpu", Path(folder) / "meeting")
     hear_the_same(rank)
     assert ranks.gather({rank: rank}) == {0: 0, 1: 1}
     assert ranks.all_min(7 - rank) == 6
@@ -121,7 +121,7 @@ def child(rank: int, world: int, folder: str) -> None:
     save_and_take_up(rank, Path(folder) / "checkpoints")
     if rank == 0:
         torch.save(results, f"{folder}/results.pt")
-    ranks.leave()
+    ranks.leave_group()
 
 
 def test_two_ranks_together_are_one_process(tmp_path: Path) -> None:

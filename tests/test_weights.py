@@ -302,7 +302,7 @@ def test_no_room_for_a_spare_is_told_only_when_it_is_needed(
 
 def test_lent_weights_are_held_until_they_are_given_back(publisher: WeightPublisher, tmp_path: Path) -> None:
     weights = publisher.publish("sft", 20, tensors(20))
-    lent = publisher.lend(weights)
+    lent = publisher.borrow(weights)
     publisher.release(weights)
     publisher.publish("sft", 40, tensors(40))
     copy = tmp_path / "copy"

@@ -125,7 +125,7 @@ class Bench:
         phases = [(name, after - before) for (name, before), (_, after) in pairwise(marks)]
         return {"phases": phases, "seconds": marks[-1][1] - began}
 
-    def hand_over(self) -> dict[str, float]:
+    def weight_sync(self) -> dict[str, float]:
         """Publish a changed model and measure the hand-over.
 
         Returns: seconds for which the trainer is held, and seconds from publication until the worker has
@@ -259,14 +259,14 @@ def measure(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
         out.write_text(json.dumps(report, indent=1))
 
     note("start", bench.start())
-    note("hand_overs", [bench.hand_over() for _ in range(HAND_OVERS)])
+    note("hand_overs", [bench.weight_sync() for _ in range(HAND_OVERS)])
     new, count = arguments.new_tokens, arguments.sequences
     note("warm_up", bench.generation(count, Sampling(1.0, min(new, 32))))
     note("sampled", bench.generation(count, Sampling(1.0, new)))
     note("sampled_again", bench.generation(count, Sampling(1.0, new)))
     note("greedy", bench.generation(count, Sampling(0.0, new)))
     note("two_batches", bench.generation(2 * count, Sampling(1.0, new)))
-    note("hand_overs_later", [bench.hand_over() for _ in range(2)])
+    note("hand_overs_later", [bench.weight_sync() for _ in range(2)])
     note("numerics_greedy", bench.numerics(Sampling(0.0, min(new, 128))))
     note("numerics_sampled", bench.numerics(Sampling(1.0, new)))
     note("end", bench.close())

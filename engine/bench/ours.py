@@ -18,7 +18,7 @@ from engine.ipc.rank_processes import end_with_parent
 from engine.machine import ranks
 from engine.training import head
 from engine.training.losses import LOSSES, Settings, Terms, Totals, importance_weights, merge
-from engine.training.memory import found_budget
+from engine.training.memory import measure_budget
 from engine.training.optimizer import MasterAdamW
 from engine.training.packing import Packed, pack
 from engine.training.policy import Policy
@@ -80,7 +80,7 @@ def sft(
     Batches are packed into `budget` tokens; 0 means that the budget is measured.
     """
     policy, optimizer, parameters = trainer(shape, device, checkpointing)
-    allowed = budget or found_budget(policy)
+    allowed = budget or measure_budget(policy)
     items = shape.sequences(batch)
     answers = sum(item.response_length for item in items)
     losses = []
@@ -113,11 +113,11 @@ def sft_sharded(shape: Shape, device: str, budget: int, count: int = 1) -> dict[
 
 def _sft_rank(rank: int, count: int, shape: Shape, first: str, budget: int, folder: Path) -> None:
     end_with_parent()
-    ranks.join(rank, count, first, folder / "meeting")
+    ranks.join_group(rank, count, first, folder / "meeting")
     found = sft(shape, str(ranks.own_device(first)), budget, batch=128 * count)
     if rank == 0:
         (folder / "found.json").write_text(json.dumps(found))
-    ranks.leave()
+    ranks.leave_group()
 
 
 def grpo(shape: Shape, device: str, budget: int, completions: int = 512, steps: int = 2) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _used_by(run: RunFolder) -> set[Path]:
 
     config = read_config(run.config)
     profile = config.valid_profile
-    kept = locations.kept(run)
+    kept = locations.stored_keys(run)
     if not config.folder:
         raise ValueError("its run.json has no field 'folder'")
     started = Path(config.folder)

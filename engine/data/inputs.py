@@ -117,12 +117,14 @@ def _tokenizer(source: str, revision: str) -> Any:
 
 def data_folder(context: Context) -> Path:
     """Return the output folder of stage `data` for this run's profile."""
-    return locations.data_folder(context.folder.home, context.profile, locations.kept(context.folder))
+    return locations.data_folder(context.folder.home, context.profile, locations.stored_keys(context.folder))
 
 
 def traces_folder(context: Context) -> Path:
     """Return the output folder of stage `traces` for this run's profile."""
-    return locations.traces_folder(context.folder.home, context.profile, locations.kept(context.folder))
+    return locations.traces_folder(
+        context.folder.home, context.profile, locations.stored_keys(context.folder)
+    )
 
 
 def preprocess_folder(context: Context) -> Path:
@@ -130,7 +132,7 @@ def preprocess_folder(context: Context) -> Path:
 
     It depends on the profile and the tokenizer.
     """
-    return locations.preprocess_folder(context.folder, context.profile, locations.kept(context.folder))
+    return locations.preprocess_folder(context.folder, context.profile, locations.stored_keys(context.folder))
 
 
 # Stages with outputs in the cache, and the folders.

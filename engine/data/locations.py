@@ -41,8 +41,8 @@ _AFTER_PREPROCESS = (*TRAINING, "eval")
 
 
 # Keys that a run stored when it started, by stage. A missing key is computed from the present inputs.
-Kept = Mapping[str, str]
-NONE: Kept = {}
+StoredKeys = Mapping[str, str]
+NONE: StoredKeys = {}
 
 
 def keys(home: Path, profile: Profile) -> dict[str, str]:
@@ -58,7 +58,7 @@ def keys(home: Path, profile: Profile) -> dict[str, str]:
     return found
 
 
-def of_format(frozen: Kept) -> Kept:
+def keys_of_this_format(frozen: StoredKeys) -> StoredKeys:
     """Return stored keys.
 
     The result is empty if they belong to another version's file format.
@@ -66,43 +66,45 @@ def of_format(frozen: Kept) -> Kept:
     return frozen if frozen.get("format") == _formats() else NONE
 
 
-def kept(folder: RunFolder) -> Kept:
+def stored_keys(folder: RunFolder) -> StoredKeys:
     """Return the keys that a run stored; none for a run of an older version."""
     try:
         inputs = read_config(folder.config).inputs
     except FileNotFoundError:
         return NONE
-    return of_format(inputs.keys if inputs else NONE)
+    return keys_of_this_format(inputs.keys if inputs else NONE)
 
 
-def data_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
+def data_folder(home: Path, profile: Profile, stored_keys: StoredKeys = NONE) -> Path:
     """Return the output folder of stage `data`."""
-    return home / "cache" / "data" / (kept.get("data") or data_key(profile))
+    return home / "cache" / "data" / (stored_keys.get("data") or data_key(profile))
 
 
-def traces_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
+def traces_folder(home: Path, profile: Profile, stored_keys: StoredKeys = NONE) -> Path:
     """Return the output folder of stage `traces`."""
-    return home / "cache" / "traces" / (kept.get("traces") or traces_key(profile))
+    return home / "cache" / "traces" / (stored_keys.get("traces") or traces_key(profile))
 
 
-def answers_folder(home: Path, profile: Profile, kept: Kept = NONE) -> Path:
+def answers_folder(home: Path, profile: Profile, stored_keys: StoredKeys = NONE) -> Path:
     """Return the folder of the journal of the teacher's answers.
 
     They are paid for once, and reused by every later use.
     """
-    return home / "cache" / "answers" / (kept.get("answers") or answers_key(profile))
+    return home / "cache" / "answers" / (stored_keys.get("answers") or answers_key(profile))
 
 
-def preprocess_folder(folder: RunFolder, profile: Profile, kept: Kept = NONE) -> Path:
+def preprocess_folder(folder: RunFolder, profile: Profile, stored_keys: StoredKeys = NONE) -> Path:
     """Return the output folder of stage `preprocess`.
 
     For a made model it follows from the run's tokenizer.
     """
-    key = kept.get("preprocess") or preprocess_key(profile, tokenizer_source(folder, profile), kept)
+    key = stored_keys.get("preprocess") or preprocess_key(
+        profile, tokenizer_source(folder, profile), stored_keys
+    )
     return folder.home / "cache" / "preprocess" / key
 
 
-def missing_input(home: Path, profile: Profile, stages: Sequence[str], kept: Kept = NONE) -> str:
+def missing_input(home: Path, profile: Profile, stages: Sequence[str], stored_keys: StoredKeys = NONE) -> str:
     """Return in one line which output a planned stage lacks, or "".
 
     An output is missing if it neither exists nor is planned.
@@ -110,7 +112,7 @@ def missing_input(home: Path, profile: Profile, stages: Sequence[str], kept: Kep
     needs = {"traces": "data", "preprocess": "traces"} | dict.fromkeys(_AFTER_PREPROCESS, "preprocess")
     for stage in stages:
         before = needs.get(stage)
-        if before is None or before in stages or _is_there(home, profile, before, kept):
+        if before is None or before in stages or _is_there(home, profile, before, stored_keys):
             continue
         return (
             f"stage {stage}: profile {profile.name} has no output of stage {before} in {home}; "
@@ -119,15 +121,15 @@ def missing_input(home: Path, profile: Profile, stages: Sequence[str], kept: Kep
     return ""
 
 
-def _is_there(home: Path, profile: Profile, stage: str, kept: Kept) -> bool:
+def _is_there(home: Path, profile: Profile, stage: str, stored_keys: StoredKeys) -> bool:
     if stage == "data":
-        return data_folder(home, profile, kept).is_dir()
+        return data_folder(home, profile, stored_keys).is_dir()
     if stage == "traces":
-        return traces_folder(home, profile, kept).is_dir()
+        return traces_folder(home, profile, stored_keys).is_dir()
     if profile.model.source == "made":
         # Which one it is depends on the run's tokenizer.
         return any((home / "cache" / "preprocess").glob("*"))
-    return preprocess_folder(RunFolder(home, ""), profile, kept).is_dir()
+    return preprocess_folder(RunFolder(home, ""), profile, stored_keys).is_dir()
 
 
 def data_key(profile: Profile) -> str:
@@ -162,7 +164,7 @@ def traces_key(profile: Profile) -> str:
     return content_key([_FORMAT, data_key(profile), answers_key(profile), made])
 
 
-def preprocess_key(profile: Profile, tokenizer: str, kept: Kept = NONE) -> str:
+def preprocess_key(profile: Profile, tokenizer: str, stored_keys: StoredKeys = NONE) -> str:
     """Return the key that sequences and prompts follow from.
 
     `tokenizer` is a model folder or hub name.
@@ -170,7 +172,7 @@ def preprocess_key(profile: Profile, tokenizer: str, kept: Kept = NONE) -> str:
     longest = profile.hardware.max_model_len - completion_limit(profile)
     asked = [profile.eval.templates, profile.eval.shots, longest, profile.traces.wrong_answers]
     identity = _tokenizer_identity(tokenizer, profile.model.revision)
-    traces = kept.get("traces") or traces_key(profile)
+    traces = stored_keys.get("traces") or traces_key(profile)
     return content_key([_FORMAT, traces, profile.preprocess.model_dump(), asked, identity])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine import digests
 from engine.generators.checkpoint import model_folder, torch_dtype
-from engine.generators.copies import Copies
+from engine.generators.copies import GeneratorCopies
 from engine.generators.interface import Generator, WeightsRefused
 from engine.generators.mps import start_mps
 from engine.generators.placement import placements
@@ -38,7 +38,7 @@ def build(profile: Profile, source: str, phase: PhaseReport, trainer_idle: bool 
         if hardware.worker_copies > 1:
             device = visible_devices(hardware.worker, 1, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
             os.environ.update(start_mps(device))
-        generator = Copies([partial(one, folder, each, dtype, _to_log) for each in placed])
+        generator = GeneratorCopies([partial(one, folder, each, dtype, _to_log) for each in placed])
     phase("ready", "")
     return generator
 

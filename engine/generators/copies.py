@@ -1,7 +1,7 @@
 """Data parallelism: several copies of a generator behind one interface.
 
 Each copy is a process with its own devices.
-    worker ── Begin, More, Drop, ToScore, WeightRef ─▶ copy
+    worker ── Begin, More, Drop, ScoreRequests, WeightRef ─▶ copy
     worker ◀─ Facts, [Generated], Dropped, [Score], Loaded ─ copy
 
 All samples of a prompt go to one copy, chosen by the prompt's index. So they share its prefill, and the
@@ -33,7 +33,7 @@ Build = Callable[[], Generator]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class GeneratorProperties:
     """Reports that a copy is ready."""
 
     tokenizer: Tokenizer
@@ -43,44 +43,44 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """Generate the requests of `More` that follow, until `Drop`."""
+class StartGeneration:
+    """Generate the requests of `AddRequests` that follow, until `CancelGeneration`."""
 
     sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class More:
+class AddRequests:
     """Requests for the running generation."""
 
     requests: list[GenerationRequest]
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
-    """End the generation and discard what is running; the reply is `Dropped`."""
+class CancelGeneration:
+    """End the generation and discard what is running; the reply is `GenerationCancelled`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class GenerationCancelled:
     """Reports that nothing of the dropped generation follows."""
 
 
 @dataclass(frozen=True, slots=True)
-class ToScore:
+class ScoreRequests:
     """Score these requests; the reply holds all their scores at once."""
 
     requests: list[ScoringRequest]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class WeightsLoaded:
     """Reports that the weights are in use, or the reason in `refusal`."""
 
     refusal: str
 
 
-class Copies:
+class GeneratorCopies:
     """Implements Generator over one process for each of `builds`."""
 
     def __init__(self, builds: Sequence[Build]) -> None:
@@ -93,7 +93,7 @@ class Copies:
             there.close()
             self._connections.append(here)
             self._processes.append(process)
-        ready: list[Facts] = [connection.recv() for connection in self._connections]
+        ready: list[GeneratorProperties] = [connection.recv() for connection in self._connections]
         self.tokenizer, self.vocabulary = ready[0].tokenizer, ready[0].vocabulary
         self.longest, self.positions = ready[0].longest, ready[0].positions
 
@@ -114,11 +114,11 @@ class Copies:
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
         """See the interface."""
         for connection in self._connections:
-            connection.send(Begin(sampling))
+            connection.send(StartGeneration(sampling))
         running = 0
         try:
             while waiting or running:
-                running += self._deal(waiting)
+                running += self._distribute(waiting)
                 finished: list[Generated] = []
                 ready = wait(self._connections, POLL_SECONDS)
                 for connection in self._connections:
@@ -127,7 +127,7 @@ class Copies:
                 running -= len(finished)
                 yield finished
         finally:
-            self._drop()
+            self._cancel()
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
         """See the interface. Texts go to the copies in blocks, in turn."""
@@ -136,7 +136,7 @@ class Copies:
             asked = []
             for connection in self._connections[: len(blocks)]:
                 start = blocks.popleft()
-                connection.send(ToScore(list(requests[start : start + SCORED_AT_A_TIME])))
+                connection.send(ScoreRequests(list(requests[start : start + SCORED_AT_A_TIME])))
                 asked.append((start, connection))
             # Yield a whole round, so that an iterator that is closed early leaves no reply in a connection.
             yield [
@@ -152,23 +152,23 @@ class Copies:
         for process in self._processes:
             process.join()
 
-    def _deal(self, waiting: deque[GenerationRequest]) -> int:
+    def _distribute(self, waiting: deque[GenerationRequest]) -> int:
         """Send the waiting requests to their copies; return how many they were."""
         count = len(waiting)
-        hands: list[list[GenerationRequest]] = [[] for _ in self._connections]
+        shares: list[list[GenerationRequest]] = [[] for _ in self._connections]
         while waiting:
             request = waiting.popleft()
-            hands[request.prompt % len(hands)].append(request)
-        for connection, hand in zip(self._connections, hands, strict=True):
-            if hand:
-                connection.send(More(hand))
+            shares[request.prompt % len(shares)].append(request)
+        for connection, share in zip(self._connections, shares, strict=True):
+            if share:
+                connection.send(AddRequests(share))
         return count
 
-    def _drop(self) -> None:
+    def _cancel(self) -> None:
         for connection in self._connections:
-            connection.send(Drop())
+            connection.send(CancelGeneration())
         for connection in self._connections:
-            while not isinstance(connection.recv(), Dropped):
+            while not isinstance(connection.recv(), GenerationCancelled):
                 continue
 
 
@@ -179,15 +179,17 @@ def serve(build: Build, connection: Connection[Any, Any]) -> None:
     """
     generator = build()
     try:
-        facts = Facts(generator.tokenizer, generator.vocabulary, generator.longest, generator.positions)
+        facts = GeneratorProperties(
+            generator.tokenizer, generator.vocabulary, generator.longest, generator.positions
+        )
         connection.send(facts)
         while True:
             message = connection.recv()
             if isinstance(message, WeightRef):
-                connection.send(Loaded(_refusal(generator, message)))
-            elif isinstance(message, Begin):
+                connection.send(WeightsLoaded(_refusal(generator, message)))
+            elif isinstance(message, StartGeneration):
                 _generate(generator, message, connection)
-            elif isinstance(message, ToScore):
+            elif isinstance(message, ScoreRequests):
                 connection.send([score for scores in generator.score(message.requests) for score in scores])
     except EOFError:
         return
@@ -203,32 +205,32 @@ def _refusal(generator: Generator, weights: WeightRef) -> str:
     return ""
 
 
-def _generate(generator: Generator, begin: Begin, connection: Connection[Any, Any]) -> None:
-    """Generate requested completions until `Drop` arrives."""
+def _generate(generator: Generator, begin: StartGeneration, connection: Connection[Any, Any]) -> None:
+    """Generate requested completions until `CancelGeneration` arrives."""
     waiting: deque[GenerationRequest] = deque()
     while True:
         for finished in generator.generate(waiting, begin.sampling):
             if finished:
                 connection.send(finished)
             while connection.poll():
-                if _is_drop(connection, waiting):
+                if _is_cancelled(connection, waiting):
                     return
-        if _is_drop(connection, waiting):
+        if _is_cancelled(connection, waiting):
             return
 
 
-def _is_drop(connection: Connection[Any, Any], waiting: deque[GenerationRequest]) -> bool:
+def _is_cancelled(connection: Connection[Any, Any], waiting: deque[GenerationRequest]) -> bool:
     """Wait for one message and handle it.
 
     Return True if it ends the generation.
     """
     message = connection.recv()
-    if isinstance(message, Drop):
-        connection.send(Dropped())
+    if isinstance(message, CancelGeneration):
+        connection.send(GenerationCancelled())
         return True
     waiting.extend(message.requests)
     return False
 
 
 # mypy checks here that the class has every method of the protocol, with the same types.
-_generator: type[Generator] = Copies
+_generator: type[Generator] = GeneratorCopies

@@ -54,7 +54,7 @@ class TrainerChild:
 
     def __init__(self, outbox: Outbox, generation: WorkerClient | None) -> None:
         self._outbox = outbox
-        self.control = StepControl(outbox.put, outbox.settle)
+        self.control = StepControl(outbox.put, outbox.flush)
         self.generation = generation
 
     def emit(self, record: Record) -> None:

@@ -1,7 +1,7 @@
 """Send records to the journal, and keep them until acknowledged.
 
 A checkpoint or marker must never be ahead of the journal, or a resumed run would have gaps in its record. So
-`settle` returns only when every record is safe: in the journal or, if the supervisor has died, in a spool
+`flush` returns only when every record is safe: in the journal or, if the supervisor has died, in a spool
 file. The next supervisor writes the spool file to the journal first.
 """
 
@@ -67,7 +67,7 @@ class Outbox:
             self._unsent.append(item)
             self._changed.notify_all()
 
-    def settle(self, timeout: float | None = None) -> None:
+    def flush(self, timeout: float | None = None) -> None:
         """Wait until every record put so far is safe.
 
         It is then in the journal, or in the spool if the supervisor has died.
@@ -101,11 +101,11 @@ class Outbox:
             self._changed.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Call `settle`, then send what is left.
+        """Call `flush`, then send what is left.
 
         Each step takes at most `timeout` seconds.
         """
-        self.settle(timeout)
+        self.flush(timeout)
         with self._changed:
             self._closing = True
             self._changed.notify_all()

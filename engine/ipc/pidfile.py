@@ -16,7 +16,7 @@ from store.locks import is_locked
 from store.private import FILE_MODE
 from store.process import Process
 
-__all__ = ["ROLES", "Held", "Process", "hold", "holder", "lock_path", "pid_path", "recorded"]
+__all__ = ["ROLES", "AlreadyHeld", "Process", "hold", "holder", "lock_path", "pid_path", "recorded"]
 
 ROLES = ("trainer", "worker")
 # Other processes test a lock by taking it for some microseconds, so retry this long.
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 1.0
 RETRY_SECONDS = 0.01
 
 
-class Held(RuntimeError):
+class AlreadyHeld(RuntimeError):
     """Raised if another living process holds the file."""
 
 
@@ -53,7 +53,7 @@ def hold(path: Path) -> int:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
-                raise Held(f"{path}: held by another process ({holder(path)})") from None
+                raise AlreadyHeld(f"{path}: held by another process ({holder(path)})") from None
             time.sleep(RETRY_SECONDS)
     me = Process.of(os.getpid())
     identity = f"{me.pid} {me.started}\n".encode()

@@ -62,7 +62,7 @@ class RankArguments:
     def join(self, rank: int) -> None:
         """Join the process group of the profile as rank `rank`."""
         hardware = self.profile.hardware
-        ranks.join(rank, hardware.trainer_processes, hardware.trainer, self.rendezvous)
+        ranks.join_group(rank, hardware.trainer_processes, hardware.trainer, self.rendezvous)
 
     def context(self) -> Context:
         """Return the stage's context for a follower rank."""
@@ -125,7 +125,7 @@ class FollowerProcesses:
         Kill them if it raised an error here.
         """
         if kind is None or issubclass(kind, (StopRequested, StageFailed)):
-            ranks.leave()
+            ranks.leave_group()
             self._finished.set()
             self._watch.join(LAST_RANK_SECONDS)
         else:
@@ -183,7 +183,7 @@ def run_follower(place: int, part: RankArguments) -> None:
         # Rank 0 raises the same exception and reports it.
         with suppress(StopRequested, StageFailed):
             stage(part.stage)(part.context())
-        ranks.leave()
+        ranks.leave_group()
 
 
 def write_error(

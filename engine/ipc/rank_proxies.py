@@ -65,11 +65,11 @@ class LeadingControl:
     def save_soon(self) -> None:
         self._own.save_soon()
 
-    def settled(self) -> None:
-        self._own.settled()
+    def flush_records(self) -> None:
+        self._own.flush_records()
 
-    def trained(self) -> None:
-        self._own.trained()
+    def announce_training_done(self) -> None:
+        self._own.announce_training_done()
 
 
 class FollowingControl:
@@ -85,10 +85,10 @@ class FollowingControl:
     def save_soon(self) -> None:
         return None
 
-    def settled(self) -> None:
+    def flush_records(self) -> None:
         return None
 
-    def trained(self) -> None:
+    def announce_training_done(self) -> None:
         return None
 
 

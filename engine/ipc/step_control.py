@@ -16,12 +16,12 @@ from engine.ipc.orders import Leaving, Notice, Paused, Resumed, Trained
 class StepControl:
     """Implements engine.context.Control.
 
-    `notify` sends a notice to the supervisor. `settle` waits until every emitted record is safe.
+    `notify` sends a notice to the supervisor. `flush` waits until every emitted record is safe.
     """
 
-    def __init__(self, notify: Callable[[Notice], None], settle: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[Notice], None], flush: Callable[[], None]) -> None:
         self._notify = notify
-        self._settle = settle
+        self._flush = flush
         self._changed = threading.Condition()
         self._stop = False
         self._pause = False
@@ -65,14 +65,14 @@ class StepControl:
         """See engine.context.Control."""
         self.checkpoint()
 
-    def settled(self) -> None:
+    def flush_records(self) -> None:
         """Wait until every emitted record is in the journal.
 
         Call it before a checkpoint or marker becomes visible.
         """
-        self._settle()
+        self._flush()
 
-    def trained(self) -> None:
+    def announce_training_done(self) -> None:
         """See engine.context.Control."""
         self._notify(Trained())
 
@@ -81,7 +81,7 @@ class StepControl:
         paused = False
         while True:
             if save is not None and self._checkpoint_is_due() and self._saves:
-                self._settle()
+                self._flush()
                 save()
             if self._stop or not self._pause:
                 break
@@ -100,7 +100,7 @@ class StepControl:
         if self._stop:
             self._notify(Leaving())
             if save is not None and self._saves:
-                self._settle()
+                self._flush()
                 save()
             raise StopRequested
         if paused:

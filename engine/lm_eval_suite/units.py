@@ -65,19 +65,21 @@ def unfinished(context: Context, every: Sequence[ArmTask]) -> list[ArmTask]:
     return [unit for unit in every if not _mark(context, unit).is_file()]
 
 
-def run(context: Context, collector: PendingJobs, work: Sequence[ArmTask]) -> list[Failure]:
+def run(context: Context, pending_jobs: PendingJobs, work: Sequence[ArmTask]) -> list[Failure]:
     """Send every unit to the worker and record each result.
 
     Return the units that failed.
     """
     failures: list[Failure] = []
     warned: set[str] = set()
-    jobs = [SuiteJob(collector.next_job_id(), unit.weights.version, unit.weights, unit.task) for unit in work]
+    jobs = [
+        SuiteJob(pending_jobs.next_job_id(), unit.weights.version, unit.weights, unit.task) for unit in work
+    ]
     for job in jobs:
-        collector.submit(job)
+        pending_jobs.submit(job)
     for done, (unit, job) in enumerate(zip(work, jobs, strict=True)):
-        _await(context, collector, job.job_id, partial(_progress, unit, done, len(work)))
-        answer = collector.close(job.job_id)
+        _await(context, pending_jobs, job.job_id, partial(_progress, unit, done, len(work)))
+        answer = pending_jobs.close(job.job_id)
         if answer.failed:
             failures.append(Failure(unit.arm, answer.failed))
             message = f"suite task failed: {answer.failed}"
@@ -91,7 +93,7 @@ def run(context: Context, collector: PendingJobs, work: Sequence[ArmTask]) -> li
 
 
 def _await(
-    context: Context, collector: PendingJobs, job_id: int, told: Callable[[tuple[int, int]], Event]
+    context: Context, pending_jobs: PendingJobs, job_id: int, told: Callable[[tuple[int, int]], Event]
 ) -> None:
     """Wait for a job and report its progress.
 
@@ -99,13 +101,13 @@ def _await(
     """
     last: tuple[int, int] | None = None
     while True:
-        if (progress := collector.progress(job_id)) != last:
+        if (progress := pending_jobs.progress(job_id)) != last:
             last = progress
             context.emit(told(progress))
-        if collector.ready(job_id):
+        if pending_jobs.ready(job_id):
             return
         context.control.boundary()
-        collector.wait()
+        pending_jobs.wait()
 
 
 def _progress(unit: ArmTask, done: int, total: int, documents: tuple[int, int]) -> Event:
@@ -138,7 +140,7 @@ def _record(context: Context, unit: ArmTask, rows: Sequence[Example]) -> None:
     if judged:
         metric = f"{unit.arm}/eval/{unit.task.recorded}"
         context.emit(Scalar(metric, unit.weights.version, sum(judged) / len(judged)))
-    context.control.settled()
+    context.control.flush_records()
     touch(_mark(context, unit))
 
 

@@ -20,7 +20,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class AttemptedTasks:
     """Tasks of one kind: how many there are, and which of them failed."""
 
     # `tasks` or `suite tasks`.
@@ -38,13 +38,13 @@ class Tried:
         return f"{len(self.failures)} of {self.count} {self.kind} failed: {reasons}"
 
 
-def refuse_nothing(tried: Tried) -> None:
+def refuse_nothing(tried: AttemptedTasks) -> None:
     """Raise StageFailed if all tasks of a kind failed."""
     if tried.count and len(tried.failures) == tried.count:
         raise StageFailed(f"nothing was measured: {tried.fault}")
 
 
-def judge(*kinds: Tried) -> None:
+def judge(*kinds: AttemptedTasks) -> None:
     """Raise if tasks of a kind could not be measured.
 
     It is StageFailed if all failed, and StageIncomplete if a part failed.

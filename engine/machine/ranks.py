@@ -27,7 +27,7 @@ K = TypeVar("K")
 _host_group: dist.ProcessGroup | None = None
 
 
-def join(rank: int, world: int, first: str, rendezvous: Path) -> None:
+def join_group(rank: int, world: int, first: str, rendezvous: Path) -> None:
     """Join `world` processes of this host as rank `rank`.
 
     Wait until all have joined.
@@ -45,7 +45,7 @@ def join(rank: int, world: int, first: str, rendezvous: Path) -> None:
     _host_group = dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
-def leave() -> None:
+def leave_group() -> None:
     """Leave the process group, so that this process is a single rank again."""
     global _host_group
     if dist.is_initialized():

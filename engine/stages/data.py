@@ -63,7 +63,7 @@ def _check(context: Context) -> None:
 
 
 def _make(context: Context, folder: Path) -> None:
-    frozen = locations.kept(context.folder).get("data")
+    frozen = locations.stored_keys(context.folder).get("data")
     if frozen is not None and frozen != locations.data_key(context.profile):
         raise StageFailed(
             f"data: {context.profile.data.source} has changed since the run was started; "

@@ -18,7 +18,7 @@ from engine.data import inputs
 from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
 from engine.lm_eval_suite import units as suite
-from engine.lm_eval_suite.unmeasured import Failure, Tried, judge, refuse_nothing
+from engine.lm_eval_suite.unmeasured import AttemptedTasks, Failure, judge, refuse_nothing
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
 from engine.server_client.client import Served, only_model
@@ -68,13 +68,13 @@ def run(context: Context) -> None:
     if not arms:
         raise StageFailed("eval: no arm of the run has a model; train one first")
     if is_long(context, arms):
-        context.control.trained()
-    collector = PendingJobs(context.generation)
-    own = _ask(context, collector, arms)
+        context.control.announce_training_done()
+    pending_jobs = PendingJobs(context.generation)
+    own = _ask(context, pending_jobs, arms)
     refuse_nothing(own)
     every = suite.units(context, arms, [task.name for task in tasks(context)])
-    failures = suite.run(context, collector, suite.unfinished(context, every))
-    judge(own, Tried("suite tasks", len(every), failures))
+    failures = suite.run(context, pending_jobs, suite.unfinished(context, every))
+    judge(own, AttemptedTasks("suite tasks", len(every), failures))
 
 
 def _ask_server(context: Context, url: str) -> None:
@@ -113,7 +113,9 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
         return None
 
 
-def _ask(context: Context, collector: PendingJobs, arms: Sequence[tuple[Arm, WeightRef]]) -> Tried:
+def _ask(
+    context: Context, pending_jobs: PendingJobs, arms: Sequence[tuple[Arm, WeightRef]]
+) -> AttemptedTasks:
     """Evaluate the run's own tasks on every arm.
 
     A failed task does not affect the others' results.
@@ -122,20 +124,21 @@ def _ask(context: Context, collector: PendingJobs, arms: Sequence[tuple[Arm, Wei
     work = _unfinished(context, arms)
     prompts = {task: tuple(_prompts(context, task)) for task in tasks(context)}
     jobs = [
-        (arm, task, _submit(context, collector, weights, task, prompts[task])) for arm, weights, task in work
+        (arm, task, _submit(context, pending_jobs, weights, task, prompts[task]))
+        for arm, weights, task in work
     ]
     _name_shots(context)
     total = sum(len(job.prompts) * job.samples for _, _, job in jobs)
     done, told = 0, -1
     for arm, task, job in jobs:
-        while not collector.ready(job.job_id):
+        while not pending_jobs.ready(job.job_id):
             context.control.boundary()
             # Report only changes: repeated progress events would hide a hang.
-            if (arrived := done + collector.arrived(job.job_id)) != told:
+            if (arrived := done + pending_jobs.arrived(job.job_id)) != told:
                 told = arrived
                 _progress(context, arrived, total)
-            collector.wait()
-        answer = collector.close(job.job_id)
+            pending_jobs.wait()
+        answer = pending_jobs.close(job.job_id)
         done += len(job.prompts) * job.samples
         if answer.failed:
             failures.append(Failure(arm.name, f"{task.name}: {answer.failed}"))
@@ -144,7 +147,7 @@ def _ask(context: Context, collector: PendingJobs, arms: Sequence[tuple[Arm, Wei
         else:
             _record(context, arm, task, job, answer.completions)
     _progress(context, total, total)
-    return Tried("tasks", len(arms) * len(tasks(context)), failures)
+    return AttemptedTasks("tasks", len(arms) * len(tasks(context)), failures)
 
 
 def _unfinished(
@@ -213,7 +216,11 @@ def _prompts(context: Context, task: TestForm) -> list[Prompt]:
 
 
 def _submit(
-    context: Context, collector: PendingJobs, weights: WeightRef, task: TestForm, prompts: tuple[Prompt, ...]
+    context: Context,
+    pending_jobs: PendingJobs,
+    weights: WeightRef,
+    task: TestForm,
+    prompts: tuple[Prompt, ...],
 ) -> Job:
     settings = context.profile.eval
     sampling = Sampling(
@@ -221,7 +228,7 @@ def _submit(
     )
     seed = derived_seed("eval", context.seed, task.name)
     job = Job(
-        collector.next_job_id(),
+        pending_jobs.next_job_id(),
         "evaluation",
         weights.version,
         weights,
@@ -230,7 +237,7 @@ def _submit(
         sampling,
         seed,
     )
-    collector.submit(job)
+    pending_jobs.submit(job)
     return job
 
 
@@ -239,7 +246,7 @@ def _record(context: Context, arm: Arm, task: TestForm, job: Job, completions: S
         context.emit(example(completion, job.prompts[completion.prompt], arm.name, job.step, task.name))
     rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
     context.emit(Scalar(f"{arm.name}/eval/{task.name}", job.step, rate))
-    context.control.settled()
+    context.control.flush_records()
     touch(_mark(context, arm, task))
 
 

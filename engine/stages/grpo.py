@@ -59,18 +59,18 @@ def run(context: Context) -> None:
         closing(publisher_of(context.folder.run_id)) as publisher,
         Training(context, settings, settings.steps, updates) as training,
     ):
-        collector = PendingJobs(context.generation) if context.generation is not None else None
-        source = _source(training, collector, publisher)
-        validation = validation_of(training, collector, publisher)
+        pending_jobs = PendingJobs(context.generation) if context.generation is not None else None
+        source = _source(training, pending_jobs, publisher)
+        validation = validation_of(training, pending_jobs, publisher)
         _train(training, source, validation, publisher, PolicyGradient(training, settings))
         training.finish()
 
 
-def _source(training: Training, collector: PendingJobs | None, publisher: Publisher) -> RolloutSource:
+def _source(training: Training, pending_jobs: PendingJobs | None, publisher: Publisher) -> RolloutSource:
     context, replay = training.context, training.context.profile.grpo.replay
-    if collector is not None and not replay:
-        return WorkerRollouts(training, collector, publisher)
-    without = "" if collector is not None else "; validation is skipped, because the run has no worker"
+    if pending_jobs is not None and not replay:
+        return WorkerRollouts(training, pending_jobs, publisher)
+    without = "" if pending_jobs is not None else "; validation is skipped, because the run has no worker"
     message = f"training on the recorded rollouts of {replay}{without}"
     context.emit(LogLine("info").event(message, context.stage, training.arm.name))
     return RecordedRollouts(training)
@@ -91,7 +91,7 @@ def _train(
         The job is a validation or one for rollouts.
         """
         # A copy of the weights costs time and a slot of shared memory, so versions without a use are skipped.
-        if (validates and validation is not None) or source.needs(training.step):
+        if (validates and validation is not None) or source.needs_rollouts(training.step):
             with clock.measure("publish"):
                 weights = publisher.publish(training.arm.name, training.step, training.policy.named_weights())
             offer(weights, validates)
@@ -105,10 +105,12 @@ def _train(
     first, moved = training.step, False
     validating = training.resumed.get("validating", [0])
     # After a restart, older versions come first: rollouts of the next steps are still due under them.
-    for weights in training.publish_carried(publisher):
+    for weights in training.publish_extra_weights(publisher):
         offer(weights, weights.version in validating)
     publish(training.step in validating)
     while training.step < training.total_steps:
+        # The worker generates these rollouts while earlier steps train, so this wait is short if the worker
+        # keeps up. Commands are handled in it: the weights and all counters belong to one step.
         _wait_for_rollouts(training, source, clock, save)
         rollouts = source.take(training.step + 1)
         metrics = source.report(rollouts)
@@ -117,19 +119,22 @@ def _train(
         with clock.measure("train"):
             metrics |= gradient.train_on(rollouts, sampled_here)
         # Free the rollouts before publishing: jobs for later steps may start under the new weights.
-        source.trained(rollouts.step)
+        source.release(rollouts.step)
         training.step = rollouts.step
         moved |= metrics["train/grad_norm"] != 0.0
         last = training.step == training.total_steps
+        # Publish before the metrics are sent, because the worker may be idle until it gets these weights.
         publish(training.is_due(settings.validate_every) or last)
         metrics["staleness"] = rollouts.step - 1 - rollouts.version
         training.scalars({**metrics, **rates(metrics, clock.lap())})
         training.progress()
+        # Take what has arrived, and never wait: a validation may span several steps.
         if validation is not None:
             validation.collect()
+        # The checkpoint comes last, so that it includes this step's publications and finished validations.
         if training.is_due(settings.checkpoint_every) or last:
             save()
-    source.settle()
+    source.flush()
     # An unchanged policy is a valid but useless result; warn about its cause.
     if not moved and training.step > first:
         training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
@@ -143,7 +148,7 @@ def _offer(
     """Pass published weights to the rollout source and to `validation`."""
     # The publisher returns the weights with one reference. Each user takes its own before it is released
     # here, so that the slot is not reused while a job still reads it.
-    source.published(weights)
+    source.request_rollouts(weights)
     if validation is not None:
         publisher.hold(weights)
         validation.submit(weights)
@@ -158,13 +163,16 @@ def _save(
     These are rollouts and older weights.
     """
     # A resumed run records only later steps, so the records up to this step must be safe first.
-    source.settle()
-    held = source.held(training.step)
-    owed = source.owed(training.step) + (validation.owed(training.step) if validation is not None else [])
-    # Jobs in flight need older weights after a restart, so the checkpoint includes them, each version
-    # once.
-    lent = [publisher.lend(weights) for weights in dict.fromkeys(owed)]
-    training.save(lent, batches=held, validating=validation.pending() if validation is not None else [])
+    source.flush()
+    # Batches first: a job whose batch is stored no longer needs its weights.
+    to_store = source.batches_to_store(training.step)
+    in_flight, validating = source.weights_in_flight(training.step), list[int]()
+    if validation is not None:
+        in_flight += validation.weights_in_flight(training.step)
+        validating = validation.pending_versions()
+    # Both may need the same version, which the checkpoint stores once.
+    borrowed = [publisher.borrow(weights) for weights in dict.fromkeys(in_flight)]
+    training.save(borrowed, batches=to_store, validating=validating)
 
 
 def _wait_for_rollouts(

@@ -46,8 +46,8 @@ def run(context: Context) -> None:
         closing(publisher_of(context.folder.run_id)) as publisher,
         Training(context, settings, total) as training,
     ):
-        collector = PendingJobs(context.generation) if context.generation is not None else None
-        validation = validation_of(training, collector, publisher)
+        pending_jobs = PendingJobs(context.generation) if context.generation is not None else None
+        validation = validation_of(training, pending_jobs, publisher)
         _train(training, sequences, validation, publisher)
         training.finish()
 
@@ -74,15 +74,15 @@ def _train(
     def save() -> None:
         if validation is None:
             return training.save(validating=[])
-        lent = [publisher.lend(weights) for weights in validation.owed(training.step)]
-        return training.save(lent, validating=validation.pending())
+        borrowed = [publisher.borrow(weights) for weights in validation.weights_in_flight(training.step)]
+        return training.save(borrowed, validating=validation.pending_versions())
 
     validating = training.resumed.get("validating", [0])
     if validation is not None:
         publisher.prepare(training.policy.named_weights(), SLOTS_AHEAD)
         if 0 in validating:
-            validation.submit(training.origin, lasting=True)
-        for weights in training.publish_carried(publisher):
+            validation.submit(training.origin, permanent=True)
+        for weights in training.publish_extra_weights(publisher):
             validation.submit(weights)
     validate(training.step > 0 and training.step in validating)
     while training.step < training.total_steps:
@@ -111,7 +111,7 @@ def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
     loss, tokens = training.budget.run(
         training.step, lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
     )
-    moved = training.move()
+    moved = training.optimizer_step()
     return {
         "train/loss": loss,
         "train/grad_norm": moved.grad_norm,

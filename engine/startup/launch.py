@@ -154,7 +154,7 @@ def resume_run(
     try:
         here = relocation.found_again(folder.home, config, plan, settings)
         with chdir(where):
-            kept = locations.of_format(config.inputs.keys if config.inputs else {})
+            kept = locations.keys_of_this_format(config.inputs.keys if config.inputs else {})
             preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)
             check_model(folder.home, here.profile, plan, tell)
         _check_optimizer(folder, plan)

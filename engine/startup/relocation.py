@@ -89,7 +89,7 @@ def found_again(home: Path, config: RunConfig, plan: Sequence[Step], settings: S
     inputs = config.inputs
     if inputs is None:
         return Here(config, profile, without_rows=False)
-    kept = locations.of_format(inputs.keys)
+    kept = locations.keys_of_this_format(inputs.keys)
     needed, without_rows = _needed(profile, plan), False
     moved: list[str] = []
     for field, was in inputs.outside.items():
@@ -139,7 +139,7 @@ def _needed(profile: Profile, plan: Sequence[Step]) -> set[str]:
     return needed
 
 
-def _has_data(home: Path, profile: Profile, kept: locations.Kept) -> bool:
+def _has_data(home: Path, profile: Profile, kept: locations.StoredKeys) -> bool:
     return "data" in kept and locations.data_folder(home, profile, kept).is_dir()
 
 

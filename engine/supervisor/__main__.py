@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from engine.ipc.pidfile import Held, holder, lock_path
+from engine.ipc.pidfile import AlreadyHeld, holder, lock_path
 from engine.machine.gpus import visible_gpus, wanted
 from engine.plan import needs_worker
 from engine.supervisor.supervisor import Supervisor
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     gpus = [gpu for gpu in visible_gpus() if gpu.index in numbers] if numbers else []
     try:
         supervisor = Supervisor(folder, gpus, config=config)
-    except Held:
+    except AlreadyHeld:
         other = holder(lock_path(folder))
         who = "" if other is None else f", its supervisor is process {other.pid}"
         print(

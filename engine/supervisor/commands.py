@@ -16,7 +16,7 @@ from typing import get_args
 
 from engine.errors import LaunchError
 from engine.ipc.ending import END_SECONDS, end_processes, processes_of
-from engine.ipc.pidfile import Held, hold, holder, lock_path
+from engine.ipc.pidfile import AlreadyHeld, hold, holder, lock_path
 from engine.protocol import control
 from engine.protocol.control import Command, NotLive, Reply, Request, sender
 from store.batches import JournalVersion
@@ -144,7 +144,7 @@ def _record_end(folder: RunFolder, reason: str) -> bool:
     Return False if that fails.
     Nothing is added if the run has already ended, or if another supervisor has taken it over.
     """
-    with suppress(Held):
+    with suppress(AlreadyHeld):
         lock = hold(lock_path(folder))
         try:
             with JournalWriter(folder.journal) as journal:

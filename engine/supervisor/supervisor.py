@@ -30,7 +30,7 @@ from engine.ipc.orders import (
     Paused,
     Trained,
 )
-from engine.ipc.pidfile import Held, hold, lock_path
+from engine.ipc.pidfile import AlreadyHeld, hold, lock_path
 from engine.machine.gpus import LOCKS, Gpu, GpuQueue
 from engine.protocol.control import ControlServer, Reply, Request, sender
 from engine.supervisor.child_process import ChildProcess
@@ -85,7 +85,7 @@ class Supervisor:
         self._lock = hold(lock_path(folder))
         # Check under the lock, because a removal takes it before it starts.
         if folder.run_id in removing(folder.home):
-            raise Held(f"{folder.path}: the run is being removed")
+            raise AlreadyHeld(f"{folder.path}: the run is being removed")
         self._folder = folder
         config = config or read_config(folder.config)
         taken = take_over(folder)

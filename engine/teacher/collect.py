@@ -41,8 +41,8 @@ _CONNECTIONS = 8
 TICK = 0.2
 # After this many consecutive questions without an answer, the teacher counts as absent. If it has answered
 # others, more questions may fail, because refusals can collect at the end.
-_SILENT = 5
-_SILENT_AFTER_ANSWERS = 20
+STALL_QUESTIONS = 5
+STALL_QUESTIONS_AFTER_ANSWERS = 20
 # Each empty answer is paid for, so a question with this many is not sent again.
 _EMPTY = 3
 
@@ -113,7 +113,9 @@ def _journal(context: Context) -> AnswerJournal:
 
     Runs of several seeds share the answers.
     """
-    folder = locations.answers_folder(context.folder.home, context.profile, locations.kept(context.folder))
+    folder = locations.answers_folder(
+        context.folder.home, context.profile, locations.stored_keys(context.folder)
+    )
     waits = False
     while True:
         try:
@@ -221,14 +223,14 @@ class _Collection:
             watch = asyncio.create_task(self._watch())
             try:
                 # Requests in flight have been paid for, so they are awaited whatever ends the stage.
-                while self._running or (self._waiting and self._goes_on()):
+                while self._running or (self._waiting and self._may_continue()):
                     self._start()
                     await self._wait()
                     if watch.done():
                         watch.result()
-                if self._is_silent() and not self._journal.answers:
-                    self._failure = self._failure or self._silence()
-                elif not self._is_silent():
+                if self._is_stalled() and not self._journal.answers:
+                    self._failure = self._failure or self._no_answer_failure()
+                elif not self._is_stalled():
                     self._record_refusals()
             finally:
                 await _cancelled(watch, *self._running)
@@ -237,24 +239,24 @@ class _Collection:
         if self._failure is not None:
             raise self._failure
 
-    def _goes_on(self) -> bool:
+    def _may_continue(self) -> bool:
         """Return True if more questions may be sent.
 
         Set the failure if the teacher seems absent and nothing is in flight.
         """
-        if self._is_silent() and not self._running:
-            self._failure = self._failure or self._silence()
+        if self._is_stalled() and not self._running:
+            self._failure = self._failure or self._no_answer_failure()
         return self._failure is None and not self._stopping
 
-    def _silence(self) -> StageFailed:
+    def _no_answer_failure(self) -> StageFailed:
         last = next(reversed(self.faults.values()))
         return StageFailed(
             f"traces: {self._settings.base_url} answered none of {self._in_a_row} questions in a row (last: {last}); "
             "check it and run again, answers are kept"
         )
 
-    def _is_silent(self) -> bool:
-        return self._in_a_row >= (_SILENT_AFTER_ANSWERS if self._journal.answers else _SILENT)
+    def _is_stalled(self) -> bool:
+        return self._in_a_row >= (STALL_QUESTIONS_AFTER_ANSWERS if self._journal.answers else STALL_QUESTIONS)
 
     def _client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -288,7 +290,7 @@ class _Collection:
         return self._has_room() and bool(self._waiting) and self._waiting[0].not_before <= now
 
     def _has_room(self) -> bool:
-        is_held = self._failure is not None or self._stopping or self._is_silent()
+        is_held = self._failure is not None or self._stopping or self._is_stalled()
         return self._open and not is_held and len(self._running) < int(self._pace.limit)
 
     async def _wait(self) -> None:
@@ -314,7 +316,7 @@ class _Collection:
         try:
             reply = task.result()
         except TryAgain as error:
-            self._again(question, reserved, error)
+            self._retry(question, reserved, error)
         except QuestionRefused as error:
             self._budget.settle(reserved, error.prompt_tokens, error.completion_tokens)
             self._refuse(question, str(error), error.prompt_tokens, error.completion_tokens)
@@ -330,7 +332,7 @@ class _Collection:
                 in_flight=len(self._running),
             )
 
-    def _again(self, question: Question, reserved: float, error: TryAgain) -> None:
+    def _retry(self, question: Question, reserved: float, error: TryAgain) -> None:
         self._pace.failed()
         lost = (question.characters // 4, self._budget.typical_completion) if error.billed else (0, 0)
         self._budget.settle(reserved, *lost)

@@ -28,7 +28,7 @@ from engine.protocol.messages import WeightRef
 from engine.training import checkpoint
 from engine.training.checkpoint_writer import CheckpointWriter
 from engine.training.fallback import newest_whole, whole_model
-from engine.training.memory import TokenBudget, found_budget
+from engine.training.memory import TokenBudget, measure_budget
 from engine.training.oom import fail_if_half_was_too_much
 from engine.training.optimizer import MasterAdamW, Update
 from engine.training.pickled_state import UnsafePickle
@@ -36,7 +36,7 @@ from engine.training.policy import Policy
 from engine.training.self_check import Tolerance
 from engine.training.stage_check import checked_policy
 from engine.training.unsupported import UnsupportedModel
-from engine.weight_sync.pages import leave
+from engine.weight_sync.pages import release_gpu
 from engine.weight_sync.publisher import Publisher
 from engine.weight_sync.slots import TornWeights
 from engine.weight_sync.weights import BorrowedSlot, read_weights
@@ -86,23 +86,23 @@ class Training:
         self.optimizer = MasterAdamW(self.policy.precision, settings, total_steps * updates_per_step)
         share = left_to_trainer(context.profile.hardware)
         # Measure now, while the optimizer has no moments yet.
-        tokens = settings.tokens_per_microbatch or found_budget(self.policy, share)
+        tokens = settings.tokens_per_microbatch or measure_budget(self.policy, share)
         self.step = self._saved_step = 0
         # Time at which the newest checkpoint's content was copied, on the monotonic clock.
         self._saved_at = time.monotonic()
         # Time of the first progress report, on the monotonic clock, and its step.
         self._first: tuple[float, int] | None = None
-        self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._show)
+        self._checkpoints = CheckpointWriter(self.root, settings.keep_checkpoints, self._emit_checkpoint)
         # True once host memory is allocated, so that a save need not wait for it.
         self._can_save = False
         self.resumed: dict[str, Any] = {}
         # Older weights in the checkpoint.
-        self._carried: list[WeightRef] = []
+        self._extra_weights: list[WeightRef] = []
         if resumed is not None:
-            with reading(resumed):
+            with fail_if_unreadable(resumed):
                 self.resumed = checkpoint.load(resumed, self.optimizer)
             self.step = int(self.resumed["step"])
-            self._carried = [
+            self._extra_weights = [
                 WeightRef(self.arm.name, version, str(path))
                 for version, path in checkpoint.extra_weights(resumed).items()
             ]
@@ -129,7 +129,7 @@ class Training:
         Raises: StageFailed if a file is damaged, or if this project cannot compute the model exactly.
         """
         wanted = self.context.profile.model
-        with reading(resumed), refusing():
+        with fail_if_unreadable(resumed), fail_if_unsupported():
             policy, self.allowed = checked_policy(
                 resumed or self.origin.location,
                 self.device,
@@ -142,7 +142,7 @@ class Training:
     def load_reference(self) -> None:
         """Load the arm's starting model, frozen, as the reference of a KL penalty."""
         wanted = self.context.profile.model
-        with refusing():
+        with fail_if_unsupported():
             self.reference = Policy.load(
                 self.origin.location,
                 str(self.device),
@@ -151,7 +151,7 @@ class Training:
                 frozen=True,
             )
 
-    def move(self) -> Update:
+    def optimizer_step(self) -> Update:
         """Run one optimizer step on the accumulated gradients.
 
         If their norm is not finite, emit a warning, because the weights did not change.
@@ -170,7 +170,7 @@ class Training:
         place = self.context.stage, self.arm.name, self.step + 1
         self.context.emit(LogLine("warning").event(message, *place))
 
-    def save(self, lent: Sequence[BorrowedSlot] = (), **state: Any) -> None:
+    def save(self, borrowed: Sequence[BorrowedSlot] = (), **state: Any) -> None:
         """Begin to write a checkpoint of this step.
 
         `state` is for the loop that resumes.
@@ -179,7 +179,7 @@ class Training:
             lent: older weights that the checkpoint includes.
         Raises: StageFailed if the disk does not accept a checkpoint.
         """
-        self.context.control.settled()
+        self.context.control.flush_records()
         tokenizer = inputs.tokenizer(self.context)
         with self._writing():
             # After this the previous checkpoint is visible, so the time below belongs to the new one.
@@ -191,7 +191,7 @@ class Training:
                 tokenizer,
                 self.optimizer,
                 {"step": self.step, **state},
-                lent,
+                borrowed,
             )
 
     def boundary(self, save: Callable[[], None]) -> None:
@@ -205,17 +205,17 @@ class Training:
             self.context.control.save_soon()
         self.context.control.boundary(save)
 
-    def publish_carried(self, publisher: Publisher) -> Iterator[WeightRef]:
+    def publish_extra_weights(self, publisher: Publisher) -> Iterator[WeightRef]:
         """Publish the older weights stored in the checkpoint, oldest first.
 
         Each is returned with one reference held.
         """
-        for weights in self._carried:
-            with reading(Path(weights.location).parent):
+        for weights in self._extra_weights:
+            with fail_if_unreadable(Path(weights.location).parent):
                 tensors = read_weights(weights)
             yield publisher.publish(weights.arm, weights.version, tensors.items())
 
-    def scored(self, step: int, score: float) -> None:
+    def record_score(self, step: int, score: float) -> None:
         """Record the validation score of a step, to keep the best checkpoint.
 
         Only checkpoints of `checkpoint_every`, and the last, can be the best. Other checkpoints depend on
@@ -223,14 +223,14 @@ class Training:
         """
         every = self.settings.checkpoint_every
         if step == self.total_steps or (every and step % every == 0):
-            self._checkpoints.scored(step, score)
+            self._checkpoints.record_score(step, score)
 
     def finish(self) -> None:
         """Wait for the last checkpoint, then remove the older weights from it.
 
         Call it when every requested result has arrived.
         """
-        self.context.control.settled()
+        self.context.control.flush_records()
         with self._writing():
             self._checkpoints.wait()
         checkpoint.drop_extra_weights(self.root)
@@ -249,8 +249,8 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             if kind is StopRequested and world() == 1:
-                self._checkpoints.last()
-                leave(self.device)
+                self._checkpoints.stop_allocating()
+                release_gpu(self.device)
         with self._writing():
             self._checkpoints.close()
 
@@ -267,7 +267,7 @@ class Training:
                 f"{self.root}: a checkpoint cannot be written: {error.strerror}; make room, then resume the run"
             ) from error
 
-    def _show(self, step: int, path: Path) -> None:
+    def _emit_checkpoint(self, step: int, path: Path) -> None:
         saved = CheckpointSaved(
             path=str(path.relative_to(self.context.folder.home)),
             seconds=round(time.monotonic() - self._saved_at, 2),
@@ -302,7 +302,7 @@ class Training:
 
 
 @contextmanager
-def reading(folder: Path | None) -> Iterator[None]:
+def fail_if_unreadable(folder: Path | None) -> Iterator[None]:
     """Raise StageFailed if a checkpoint file is damaged or missing.
 
     This holds for files that are read inside the context.
@@ -326,7 +326,7 @@ def reading(folder: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def fail_if_unsupported() -> Iterator[None]:
     """Raise StageFailed for a model that is damaged or cannot be computed.
 
     A restarted trainer would fail in the same way.

@@ -63,15 +63,15 @@ class SavableOptimizer(Protocol):
 class CheckpointWriter:
     """Writes checkpoints into `root` and keeps the newest `keep` and the best.
 
-    The writing thread calls `visible(step, path)` when a checkpoint is complete.
+    The writing thread calls `on_complete(step, path)` when a checkpoint is complete.
     """
 
     def __init__(
-        self, root: Path, keep: int, visible: Callable[[int, Path], None] = lambda step, path: None
+        self, root: Path, keep: int, on_complete: Callable[[int, Path], None] = lambda step, path: None
     ) -> None:
         self._root = root
         self._keep = keep
-        self._visible = visible
+        self._on_complete = on_complete
         # Images by file name. Each checkpoint reuses the same host memory.
         self._images: dict[str, TensorImage] = {}
         self._scores: dict[int, float] = {}
@@ -88,7 +88,7 @@ class CheckpointWriter:
         tokenizer: SavableTokenizer | None,
         optimizer: SavableOptimizer,
         state: dict[str, Any],
-        lent: Sequence[BorrowedSlot] = (),
+        borrowed: Sequence[BorrowedSlot] = (),
     ) -> None:
         """Begin to write `root/step_NNNNNN` with the values of this moment.
 
@@ -101,14 +101,14 @@ class CheckpointWriter:
         self.wait()
         final = checkpoint.path_of(self._root, step)
         if final.exists():
-            return _give_back(lent)
+            return _give_back(borrowed)
         draft = checkpoint.draft_of(final)
         if rank() == 0:
             checkpoint.begin(draft)
         barrier()
         durable: dict[str, Digest] = {}
         self._take(draft, policy, tokenizer, optimizer, {"step": step, "state": state}, durable)
-        self._write_lent(draft, lent, durable)
+        self._write_borrowed(draft, borrowed, durable)
         if world() > 1:
             self.wait()
             return self._finish(step, draft, final, durable, [])
@@ -124,13 +124,13 @@ class CheckpointWriter:
                 self._begin(self._make_room, name, sum(tensor.nbytes for tensor in part.values()), device)
 
     @by_rank_zero
-    def scored(self, step: int, score: float) -> None:
+    def record_score(self, step: int, score: float) -> None:
         """Record the validation score of a step, to keep the best checkpoint."""
         with self._naming:
             self._scores[step] = score
             checkpoint.set_score(self._root, step, score)
 
-    def last(self) -> None:
+    def stop_allocating(self) -> None:
         """Stop allocating memory: no checkpoint follows the current one."""
         self._closing = True
 
@@ -139,7 +139,7 @@ class CheckpointWriter:
 
         Raises: OSError if the checkpoint cannot be written.
         """
-        self.last()
+        self.stop_allocating()
         try:
             self.wait()
         finally:
@@ -201,10 +201,12 @@ class CheckpointWriter:
         if not self._closing:
             self._images.setdefault(name, TensorImage()).prepare(size, device)
 
-    def _write_lent(self, draft: Path, lent: Sequence[BorrowedSlot], durable: dict[str, Digest]) -> None:
+    def _write_borrowed(
+        self, draft: Path, borrowed: Sequence[BorrowedSlot], durable: dict[str, Digest]
+    ) -> None:
         if rank() > 0:
-            return _give_back(lent)
-        for each in lent:
+            return _give_back(borrowed)
+        for each in borrowed:
             path = draft / checkpoint.extra_weights_file(each.weights.version)
             self._begin(_write, durable, path, partial(write_durably, parts=[each.memory]))
             self._begin(each.give_back)
@@ -233,7 +235,7 @@ class CheckpointWriter:
                 if step in self._scores:
                     checkpoint.set_score(self._root, step, self._scores[step])
                 checkpoint.prune(self._root, self._keep)
-            self._visible(step, final)
+            self._on_complete(step, final)
         barrier()
         # Locking takes seconds, and only helps copies that are still to come.
         if not self._closing:
@@ -270,8 +272,8 @@ def _removed_if_it_fails(draft: Path) -> Iterator[None]:
         raise
 
 
-def _give_back(lent: Sequence[BorrowedSlot]) -> None:
-    for each in lent:
+def _give_back(borrowed: Sequence[BorrowedSlot]) -> None:
+    for each in borrowed:
         each.give_back()
 
 

@@ -41,7 +41,7 @@ class OutOfMemory(RuntimeError):
     """
 
 
-def found_budget(policy: Policy, share: float = 1.0) -> int:
+def measure_budget(policy: Policy, share: float = 1.0) -> int:
     """Return the packed tokens per microbatch that fit into free memory.
 
     Call it while the optimizer of `policy` has no moments yet. It plans with at most `share` of the device's
@@ -93,7 +93,7 @@ class TokenBudget:
     """
 
     def __init__(
-        self, tokens: int, root: Path, stage: str, device: torch.device, say: Callable[[str], None]
+        self, tokens: int, root: Path, stage: str, device: torch.device, warn: Callable[[str], None]
     ) -> None:
         """Read an earlier shortage from the folder of the arm's checkpoints.
 
@@ -104,12 +104,12 @@ class TokenBudget:
         self._root = root
         self._stage = stage
         self._device = str(device)
-        self._say = say
+        self._warn = warn
         # Step, and index of the pass within it.
         self._pass = (-1, 0)
         self._shortage = Shortage.read(root / FIRST)
         if self._shortage is not None:
-            self._tell(self._shortage)
+            self._report(self._shortage)
 
     @property
     def tokens(self) -> int:
@@ -151,9 +151,9 @@ class TokenBudget:
             raise StageFailed(too_much(shortage, self._stage)) from error
         shortage.write(self._root / FIRST)
         self._shortage = shortage
-        self._tell(shortage)
+        self._report(shortage)
 
-    def _tell(self, shortage: Shortage) -> None:
-        self._say(
+    def _report(self, shortage: Shortage) -> None:
+        self._warn(
             f"{shortage}; the budget is {shortage.half} from there on. To avoid this, {remedy(self._stage)}"
         )

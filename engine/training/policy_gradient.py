@@ -158,7 +158,7 @@ class PolicyGradient:
         metrics = reduce_metrics(merge(parts))
         if is_first and batch.sampled_here:
             self._check_sampler(metrics)
-        update = self._training.move()
+        update = self._training.optimizer_step()
         return {
             **{key: value for key, value in metrics.items() if key != "loss"},
             "train/loss": metrics["loss"],

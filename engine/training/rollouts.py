@@ -4,8 +4,8 @@ Steps count from 1: step N is the N-th update and makes weight version N. It tra
 max(0, N − 1 − staleness), whatever the worker's speed. During step N the worker already generates for later
 steps.
 Prompts, seeds and versions follow from the step alone, so a resumed run requests the same rollouts. A
-checkpoint stores the batches that have arrived (`held`). For the others it stores the weights that are older
-than its own (`owed`), and they are requested again.
+checkpoint stores the batches that have arrived (`batches_to_store`). The others are requested again, so it
+also stores their weights if these are older than its own (`weights_in_flight`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class RolloutSchedule:
 
     def __init__(
         self,
-        collector: PendingJobs,
+        pending_jobs: PendingJobs,
         prompts: list[Prompt],
         settings: Grpo,
         seed: int,
@@ -81,7 +81,7 @@ class RolloutSchedule:
             held: batches that have already arrived.
             first: the next step to train.
         """
-        self._collector = collector
+        self._pending_jobs = pending_jobs
         self._prompts = prompts
         self._settings = settings
         self._seed = seed
@@ -89,20 +89,20 @@ class RolloutSchedule:
         self._release = release
         self._ready = dict(held)
         self._first = first
-        self._asked: dict[int, Job] = {}
+        self._jobs: dict[int, Job] = {}
 
-    def published(self, weights: WeightRef, hold: Callable[[WeightRef], None]) -> None:
+    def request_rollouts(self, weights: WeightRef, hold: Callable[[WeightRef], None]) -> None:
         """Request every missing step that trains on `weights`.
 
         Call `hold` once for each job.
         """
         for step in steps_on_version(weights.version, self._settings):
-            if step < self._first or step in self._ready or step in self._asked:
+            if step < self._first or step in self._ready or step in self._jobs:
                 continue
             job = self._job(step, weights)
             hold(weights)
-            self._asked[step] = job
-            self._collector.submit(job)
+            self._jobs[step] = job
+            self._pending_jobs.submit(job)
 
     def arrived(self, step: int) -> bool:
         """Return True if the rollouts of `step` have arrived.
@@ -111,37 +111,37 @@ class RolloutSchedule:
         """
         if step in self._ready:
             return True
-        job_id = self._asked[step].job_id
-        if not self._collector.ready(job_id):
-            self._collector.wait()
-        return self._collector.ready(job_id)
+        job_id = self._jobs[step].job_id
+        if not self._pending_jobs.ready(job_id):
+            self._pending_jobs.wait()
+        return self._pending_jobs.ready(job_id)
 
     def take(self, step: int) -> RolloutBatch:
-        """Wait for the rollouts of `step`; they stay held until `trained`."""
+        """Wait for the rollouts of `step`; they stay held until `release`."""
         if step not in self._ready:
-            job = self._asked.pop(step)
-            answer = self._collector.take(job.job_id)
+            job = self._jobs.pop(step)
+            answer = self._pending_jobs.take(job.job_id)
             self._release(job.weights)
             self._ready[step] = batch_of(job, answer)
         return self._ready[step]
 
-    def trained(self, step: int) -> None:
+    def release(self, step: int) -> None:
         """Release the rollouts of `step`, which has been trained."""
         del self._ready[step]
 
-    def held(self, version: int) -> dict[int, RolloutBatch]:
+    def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
         """Return the arrived batches to store at `version`; wait for none."""
-        for step, job in sorted(self._asked.items()):
-            if job.weights.version < version and self._collector.ready(job.job_id):
+        for step, job in sorted(self._jobs.items()):
+            if job.weights.version < version and self._pending_jobs.ready(job.job_id):
                 self.take(step)
         return dict(self._ready)
 
-    def owed(self, version: int) -> list[WeightRef]:
+    def weights_in_flight(self, version: int) -> list[WeightRef]:
         """Return older weights with rollouts in flight, each once.
 
         They are older than `version`.
         """
-        older = [job.weights for job in self._asked.values() if job.weights.version < version]
+        older = [job.weights for job in self._jobs.values() if job.weights.version < version]
         return list(dict.fromkeys(older))
 
     def _job(self, step: int, weights: WeightRef) -> Job:
@@ -164,7 +164,7 @@ class RolloutSchedule:
         )
         sampling = Sampling(settings.temperature, settings.max_new_tokens, settings.top_p)
         seed = derived_seed("rollout", self._seed, self._arm)
-        job_id = self._collector.next_job_id()
+        job_id = self._pending_jobs.next_job_id()
         return Job(job_id, "rollout", step, weights, prompts, settings.group_size, sampling, seed, wanted)
 
 

@@ -37,10 +37,10 @@ from store.records import UNANSWERED
 class RolloutSource(Protocol):
     """The training loop's interface for rollouts, step by step."""
 
-    def needs(self, version: int) -> bool:
+    def needs_rollouts(self, version: int) -> bool:
         """Return True if the weights after `version` steps need rollouts."""
 
-    def published(self, weights: WeightRef) -> None:
+    def request_rollouts(self, weights: WeightRef) -> None:
         """Accept published weights; the caller releases them after this call."""
 
     def arrived(self, step: int) -> bool:
@@ -50,27 +50,27 @@ class RolloutSource(Protocol):
         """
 
     def take(self, step: int) -> Rollouts:
-        """Return the rollouts of `step`; they stay held until `trained`."""
+        """Return the rollouts of `step`; they stay held until `release`."""
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
         """Record the rollouts, and return metrics of the sampler by TRL's names."""
 
-    def trained(self, step: int) -> None:
+    def release(self, step: int) -> None:
         """Release the rollouts of `step`, which has been trained."""
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until everything reported is on the disk.
 
         Call it before a checkpoint or the end.
         """
 
-    def held(self, version: int) -> dict[int, RolloutBatch]:
+    def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
         """Return the received batches that a checkpoint must store.
 
         The checkpoint follows `version` steps.
         """
 
-    def owed(self, version: int) -> list[WeightRef]:
+    def weights_in_flight(self, version: int) -> list[WeightRef]:
         """Return the weights older than `version` that a checkpoint must store.
 
         Their rollouts have not arrived yet.
@@ -80,13 +80,13 @@ class RolloutSource(Protocol):
 class WorkerRollouts:
     """Completions of the worker, requested on schedule."""
 
-    def __init__(self, training: Training, collector: PendingJobs, publisher: Publisher) -> None:
+    def __init__(self, training: Training, pending_jobs: PendingJobs, publisher: Publisher) -> None:
         context = training.context
         self._training = training
         self._settings = context.profile.grpo
         self._publisher = publisher
         self._schedule = RolloutSchedule(
-            collector,
+            pending_jobs,
             inputs.prompts(context, "train"),
             self._settings,
             context.seed,
@@ -99,11 +99,11 @@ class WorkerRollouts:
         folder = context.folder.rollouts / training.arm.name
         self._recorder = RolloutRecorder(folder, self._settings.rollouts_gb)
 
-    def needs(self, version: int) -> bool:
+    def needs_rollouts(self, version: int) -> bool:
         return len(steps_on_version(version, self._settings)) > 0
 
-    def published(self, weights: WeightRef) -> None:
-        self._schedule.published(weights, self._publisher.hold)
+    def request_rollouts(self, weights: WeightRef) -> None:
+        self._schedule.request_rollouts(weights, self._publisher.hold)
 
     def arrived(self, step: int) -> bool:
         return self._schedule.arrived(step)
@@ -126,17 +126,17 @@ class WorkerRollouts:
             "completions/no_answer_ratio": float(np.mean([each in UNANSWERED for each in outcomes])),
         }
 
-    def trained(self, step: int) -> None:
-        self._schedule.trained(step)
+    def release(self, step: int) -> None:
+        self._schedule.release(step)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         self._recorder.wait()
 
-    def held(self, version: int) -> dict[int, RolloutBatch]:
-        return self._schedule.held(version)
+    def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
+        return self._schedule.batches_to_store(version)
 
-    def owed(self, version: int) -> list[WeightRef]:
-        return self._schedule.owed(version)
+    def weights_in_flight(self, version: int) -> list[WeightRef]:
+        return self._schedule.weights_in_flight(version)
 
 
 class RecordedRollouts:
@@ -151,10 +151,10 @@ class RecordedRollouts:
         self._folder = rollout_folder(home, self._settings.replay, training.arm.name)
         self._vocabulary = int(training.policy.model.config.vocab_size)
 
-    def needs(self, version: int) -> bool:
+    def needs_rollouts(self, version: int) -> bool:
         return False
 
-    def published(self, weights: WeightRef) -> None:
+    def request_rollouts(self, weights: WeightRef) -> None:
         return None
 
     def arrived(self, step: int) -> bool:
@@ -183,16 +183,16 @@ class RecordedRollouts:
     def report(self, rollouts: Rollouts) -> dict[str, float]:
         return rollout_metrics(rollouts)
 
-    def trained(self, step: int) -> None:
+    def release(self, step: int) -> None:
         return None
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         return None
 
-    def held(self, version: int) -> dict[int, RolloutBatch]:
+    def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
         return {}
 
-    def owed(self, version: int) -> list[WeightRef]:
+    def weights_in_flight(self, version: int) -> list[WeightRef]:
         return []
 
     def _failure(self, fault: str) -> StageFailed:

@@ -33,32 +33,32 @@ class Validation:
     def __init__(
         self,
         context: Context,
-        collector: PendingJobs,
+        pending_jobs: PendingJobs,
         prompts: list[Prompt],
         release: Callable[[WeightRef], None],
-        scored: Callable[[int, float], None],
+        record_score: Callable[[int, float], None],
     ) -> None:
         self._context = context
-        self._collector = collector
+        self._pending_jobs = pending_jobs
         self._prompts = tuple(prompts)
         self._release = release
-        self._scored = scored
-        self._asked: dict[int, Job] = {}
-        self._lasting: set[int] = set()
+        self._record_score = record_score
+        self._jobs: dict[int, Job] = {}
+        self._permanent: set[int] = set()
 
-    def submit(self, weights: WeightRef, lasting: bool = False) -> None:
+    def submit(self, weights: WeightRef, permanent: bool = False) -> None:
         """Request completions under `weights`, sampled greedily.
 
         The caller holds one reference to the weights, which is released with the result.
         Args:
             lasting: the weights need no reference, because their folder is permanent.
         """
-        if lasting:
-            self._lasting.add(weights.version)
+        if permanent:
+            self._permanent.add(weights.version)
         context = self._context
         sampling = Sampling(temperature=0.0, max_new_tokens=context.profile.eval.max_new_tokens)
         seed = derived_seed("validation", context.seed)
-        job_id = self._collector.next_job_id()
+        job_id = self._pending_jobs.next_job_id()
         job = Job(
             job_id,
             "validation",
@@ -70,42 +70,42 @@ class Validation:
             seed,
             priority=PRIORITY,
         )
-        self._asked[weights.version] = job
-        self._collector.submit(job)
+        self._jobs[weights.version] = job
+        self._pending_jobs.submit(job)
 
     def collect(self) -> None:
         """Report every complete validation; return at once."""
-        for version, job in list(self._asked.items()):
-            if self._collector.ready(job.job_id):
+        for version, job in list(self._jobs.items()):
+            if self._pending_jobs.ready(job.job_id):
                 self._finish(version)
 
-    def finish(self, meanwhile: Callable[[], None]) -> None:
+    def finish(self, between_polls: Callable[[], None]) -> None:
         """Wait for every result and report it.
 
         Call the given function repeatedly until then.
         """
         self.collect()
-        while self._asked:
-            meanwhile()
-            self._collector.wait()
+        while self._jobs:
+            between_polls()
+            self._pending_jobs.wait()
             self.collect()
 
-    def pending(self) -> list[int]:
+    def pending_versions(self) -> list[int]:
         """Return the versions that have no result yet."""
-        return sorted(self._asked)
+        return sorted(self._jobs)
 
-    def owed(self, version: int) -> list[WeightRef]:
+    def weights_in_flight(self, version: int) -> list[WeightRef]:
         """Return older weights without a result that only the publisher has.
 
         They are older than `version`.
         """
-        older = [job.weights for place, job in self._asked.items() if place < version]
-        return [weights for weights in older if weights.version not in self._lasting]
+        older = [job.weights for place, job in self._jobs.items() if place < version]
+        return [weights for weights in older if weights.version not in self._permanent]
 
     def _finish(self, version: int) -> None:
-        job = self._asked.pop(version)
-        answer = self._collector.take(job.job_id)
-        if version not in self._lasting:
+        job = self._jobs.pop(version)
+        answer = self._pending_jobs.take(job.job_id)
+        if version not in self._permanent:
             self._release(job.weights)
         self._report(job, answer)
 
@@ -114,7 +114,7 @@ class Validation:
         completions = answer.completions
         lengths = np.array([len(completion.token_ids) for completion in completions])
         rate = float(np.mean([completion.outcome == "correct" for completion in completions]))
-        self._scored(step, rate)
+        self._record_score(step, rate)
         emit = self._context.emit
         emit(Scalar(f"{arm}/val/pass_at_1", step, rate))
         emit(Scalar(f"{arm}/val/mean_length", step, float(lengths.mean())))
@@ -131,17 +131,17 @@ class Validation:
 
 
 def validation_of(
-    training: Training, collector: PendingJobs | None, publisher: Publisher
+    training: Training, pending_jobs: PendingJobs | None, publisher: Publisher
 ) -> Validation | None:
     """Return the Validation of `training`.
 
     None means that its settings ask for no validation, or that no worker can generate.
     """
     context, settings = training.context, training.settings
-    if collector is None or not settings.validate_every:
+    if pending_jobs is None or not settings.validate_every:
         return None
     prompts = inputs.prompts(context, "validation")[: settings.validation_rows]
-    return Validation(context, collector, prompts, publisher.release, training.scored)
+    return Validation(context, pending_jobs, prompts, publisher.release, training.record_score)
 
 
 def example(completion: Completion, prompt: Prompt, arm: str, step: int, task: str) -> Example:

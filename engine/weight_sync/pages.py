@@ -35,7 +35,7 @@ def unpin(content: Tensor) -> None:
             torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(content.data_ptr()))  # type: ignore[no-untyped-call]
 
 
-def leave(device: torch.device) -> None:
+def release_gpu(device: torch.device) -> None:
     """Release this process's GPU context (half a GiB) and locked pages.
 
     Call it before a slow write at the end of the process. No CUDA call may follow. If the driver refuses, the

@@ -20,7 +20,7 @@ from engine.weight_sync.slots import Slot, slot_path
 
 
 @dataclass(slots=True)
-class Page:
+class PooledSlot:
     """A slot as a torch tensor.
 
     Attributes:
@@ -44,7 +44,7 @@ class SlotPool:
     def __init__(self, run_id: str, folder: Path) -> None:
         self._run_id = run_id
         self._folder = folder
-        self._pages: list[Page] = []
+        self._pages: list[PooledSlot] = []
         # Wanted number of slots.
         self._target = 0
         # Guards all fields above.
@@ -53,7 +53,7 @@ class SlotPool:
         self._is_making = False
         self._made: Future[None] | None = None
 
-    def stock(self, count: int, size: int, device: torch.device) -> None:
+    def keep_free(self, count: int, size: int, device: torch.device) -> None:
         """Begin to make `count` free slots of `size` bytes.
 
         They are in addition to those held now.
@@ -67,7 +67,7 @@ class SlotPool:
                 self._made = self._maker.submit(self._make, size, device)
                 self._made.add_done_callback(self._made_or_failed)
 
-    def take(self, size: int, device: torch.device) -> Page:
+    def take(self, size: int, device: torch.device) -> PooledSlot:
         """Return a free page with one reference held.
 
         It waits if no page is in stock.
@@ -76,7 +76,7 @@ class SlotPool:
         with self._changed:
             while not (free := self._free(size, device)):
                 # It does not start at once if slots of another size are being made.
-                self.stock(1, size, device)
+                self.keep_free(1, size, device)
                 self._changed.wait_for(lambda: self._free(size, device) or not self._is_making)
                 if not self._is_making and self._made is not None and not self._free(size, device):
                     # Raises the reason why no page was made.
@@ -84,7 +84,7 @@ class SlotPool:
             free[0].holds = 1
             return free[0]
 
-    def hold(self, weights: WeightRef) -> Page:
+    def hold(self, weights: WeightRef) -> PooledSlot:
         """Add a reference to `weights`.
 
         Raises: KeyError if they are not published, or were released.
@@ -115,13 +115,13 @@ class SlotPool:
                 unpin(page.content)
         self._pages.clear()
 
-    def _page_of(self, weights: WeightRef) -> Page:
+    def _page_of(self, weights: WeightRef) -> PooledSlot:
         for page in self._pages:
             if page.holds and str(page.slot.path) == weights.location:
                 return page
         raise KeyError(f"version {weights.version} of arm {weights.arm} is not published: {weights.location}")
 
-    def _usable(self, size: int, device: torch.device) -> list[Page]:
+    def _usable(self, size: int, device: torch.device) -> list[PooledSlot]:
         """Return pages for such tensors.
 
         Those in host memory may use a page-locked one.
@@ -129,15 +129,15 @@ class SlotPool:
         pinned = {True} if device.type == "cuda" else {True, False}
         return [page for page in self._pages if page.slot.size >= size and page.pinned in pinned]
 
-    def _free(self, size: int, device: torch.device) -> list[Page]:
+    def _free(self, size: int, device: torch.device) -> list[PooledSlot]:
         """Return the usable pages without references."""
         return [page for page in self._usable(size, device) if not page.holds]
 
     def _make(self, size: int, device: torch.device) -> None:
         """Add pages until there are enough; runs on the maker's thread."""
-        while self._lacks(size, device):
+        while self._needs_slot(size, device):
             slot = Slot(slot_path(self._run_id, len(self._pages), self._folder), size)
-            page = Page(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
+            page = PooledSlot(slot, torch.frombuffer(slot.memory, dtype=torch.uint8), device.type == "cuda")
             if page.pinned:
                 # Map every page first: the GPU stalls for as long as CUDA locks them.
                 page.content.zero_()
@@ -148,7 +148,7 @@ class SlotPool:
                 self._pages.append(page)
                 self._changed.notify_all()
 
-    def _lacks(self, size: int, device: torch.device) -> bool:
+    def _needs_slot(self, size: int, device: torch.device) -> bool:
         with self._changed:
             self._is_making = len(self._usable(size, device)) < self._target
             return self._is_making

@@ -88,7 +88,7 @@ class WeightPublisher:
             for entry, (_, tensor) in zip(entries, tensors, strict=True):
                 _view(page.content, entry).copy_(tensor)
         weights = WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
-        self._pool.stock(1, _bytes(entries), device)
+        self._pool.keep_free(1, _bytes(entries), device)
         return weights
 
     def prepare(self, named_tensors: Iterable[tuple[str, Tensor]], ahead: int = 1) -> None:
@@ -98,7 +98,7 @@ class WeightPublisher:
         best done before the GPU has work.
         """
         tensors = list(named_tensors)
-        self._pool.stock(ahead, _bytes(_layout(tensors)), tensors[0][1].device)
+        self._pool.keep_free(ahead, _bytes(_layout(tensors)), tensors[0][1].device)
 
     def hold(self, weights: WeightRef) -> None:
         """Add a reference to `weights`.
@@ -114,7 +114,7 @@ class WeightPublisher:
         """
         self._pool.release(weights)
 
-    def lend(self, weights: WeightRef) -> BorrowedSlot:
+    def borrow(self, weights: WeightRef) -> BorrowedSlot:
         """Lend `weights` to another thread.
 
         A reference is held until they are given back.
@@ -187,7 +187,7 @@ class WeightReader:
     def close(self) -> None:
         """Unmap every slot; views that are still in use keep their pages."""
         for inode in list(self._mapped):
-            self._forget(inode)
+            self._unmap(inode)
 
     def _mapping(self, weights: WeightRef) -> _Mapping:
         file = open_slot(weights.location)
@@ -197,7 +197,7 @@ class WeightReader:
             return self._mapped[inode]
         for known, mapping in list(self._mapped.items()):
             if os.fstat(mapping.file.fileno()).st_nlink == 0:
-                self._forget(known)
+                self._unmap(known)
         memory = map_slot(file, weights.location)
         content = torch.frombuffer(memory, dtype=torch.uint8)
         if self._pin:
@@ -205,7 +205,7 @@ class WeightReader:
         self._mapped[inode] = _Mapping(file, memory, content)
         return self._mapped[inode]
 
-    def _forget(self, inode: int) -> None:
+    def _unmap(self, inode: int) -> None:
         mapping = self._mapped.pop(inode)
         if self._pin:
             unpin(mapping.content)
