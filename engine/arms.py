@@ -14,8 +14,8 @@ from profiles.schema import Arm, Profile
 from store.home import RunFolder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-# An empty file in a checkpoint whose optimizer state was removed. Its name is that of none of the trainer's files
-# (engine.digests.of_model), which a later removal deletes.
+# An empty file that marks a checkpoint without optimizer state. A later removal of the state keeps it, because
+# its name is not one of the trainer's files (engine.digests.of_model).
 WEIGHTS_ONLY = "without_optimizer"
 
 
@@ -42,7 +42,7 @@ def checkpoint_folders(folder: RunFolder) -> list[Path]:
 
 
 def untrainable(checkpoint: Path) -> str:
-    """Return in one line why no training goes on from `checkpoint`.
+    """Return in one line why training cannot continue from `checkpoint`.
 
     The result is empty unless its optimizer state was removed.
     """

@@ -46,8 +46,8 @@ def fault_of(error: BaseException) -> str:
     Also the second line if the first ends in a colon.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return f"{type(error).__name__}: {told or 'no message'}"
+    text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return f"{type(error).__name__}: {text or 'no message'}"
 
 
 class Control(Protocol):

@@ -129,7 +129,7 @@ def test_silent_clients_do_not_use_up_the_descriptors(
 
 def test_a_run_without_a_supervisor_says_so(folder: RunFolder) -> None:
     with pytest.raises(
-        NotLive, match="run run: no supervisor is running; .* `mathrl-tui run --resume run` goes on"
+        NotLive, match="run run: no supervisor is running; .* `mathrl-tui run --resume run` continues it"
     ):
         ask(folder, "stop")
     with socket.socket(socket.AF_UNIX) as left_behind, short_address(folder.socket) as address:

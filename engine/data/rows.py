@@ -120,8 +120,8 @@ def _row(record: Any, place: str, default_id: str, max_characters: int) -> DataR
     question = f"{context}\n\n{question}" if context else question
     solution, gold = solution_and_gold(solution, answer)
     if not gold and answer:
-        told = f"{names.answer} has no '#### N' or box at its end and is not a bare answer (one short line)"
-        return RowFault(place, told)
+        reason = f"{names.answer} has no '#### N' or box at its end and is not a bare answer (one short line)"
+        return RowFault(place, reason)
     if not gold:
         return RowFault(
             place, f"the {names.solution} ends in no boxed answer or '#### N', and no column states it"

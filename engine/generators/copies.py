@@ -1,8 +1,9 @@
 """Data parallelism: several copies of a generator behind one interface.
 
 Each copy is a process with its own devices.
-    worker ── Begin, More, Drop, ScoreRequests, WeightRef ─▶ copy
-    worker ◀─ Facts, [Generated], Dropped, [Score], Loaded ─ copy
+
+    worker ── StartGeneration, AddRequests, CancelGeneration, ScoreRequests, WeightRef ─▶ copy
+    worker ◀─ GeneratorProperties, [Generated], GenerationCancelled, [Score], WeightsLoaded ── copy
 
 All samples of a prompt go to one copy, chosen by the prompt's index. So they share its prefill, and the
 distribution does not depend on timing.

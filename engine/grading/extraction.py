@@ -40,7 +40,7 @@ def final_answer(completion: str, finished: bool = True) -> str:
         finished: False if the completion was cut at its token limit. A closed box counts in any case. A
             `####` line or a sentence then counts only if text follows it.
     """
-    text = spoken(completion)[-MAX_TEXT:]
+    text = without_thinking(completion)[-MAX_TEXT:]
     marked = _marked(text, finished)
     if marked:
         return marked
@@ -48,7 +48,7 @@ def final_answer(completion: str, finished: bool = True) -> str:
     return stated(tail, finished) or (last_sentence(tail) if finished and marked is None else "")
 
 
-def spoken(completion: str) -> str:
+def without_thinking(completion: str) -> str:
     """Return `completion` without the thinking before the answer.
 
     Thinking that never ended leaves nothing.

@@ -67,8 +67,8 @@ def without_remark(text: str) -> str:
     head, comment = text[:at].rstrip(" ,;"), text[at:]
     if not head or _HANGING.search(head) or _WORD_BEFORE.match(head):
         return text
-    said = _EQUIVALENT.sub(" ", comment, count=1)
-    return text if _DOUBT.search(said) else head
+    remark = _EQUIVALENT.sub(" ", comment, count=1)
+    return text if _DOUBT.search(remark) else head
 
 
 def comment_at(text: str) -> int | None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from engine.generators.interface import Generated
 from engine.grading import grade
-from engine.lm_eval_suite.choices import Choices, arguments_of, choices_of
+from engine.lm_eval_suite.choices import Choices, LoggedSample, arguments_of, choices_of
 from store.records import LOGLIKELIHOOD, MATH_VERIFY, ROUNDING, SCORED, Example
 
 # Values of (log-likelihood, words), and of a single answer.
@@ -37,8 +37,6 @@ _NO_SHARES = ("_diff", "_max")
 _UNFILTERED = "none"
 # What lm-eval's filters return if they find no answer.
 UNREAD = "[invalid]"
-
-LoggedSample = Mapping[str, Any]
 
 
 # Context and continuation → the rest of it, and the number of tokens lost.

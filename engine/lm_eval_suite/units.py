@@ -93,7 +93,7 @@ def run(context: Context, pending_jobs: PendingJobs, work: Sequence[ArmTask]) ->
 
 
 def _await(
-    context: Context, pending_jobs: PendingJobs, job_id: int, told: Callable[[tuple[int, int]], Event]
+    context: Context, pending_jobs: PendingJobs, job_id: int, event_of: Callable[[tuple[int, int]], Event]
 ) -> None:
     """Wait for a job and report its progress.
 
@@ -103,7 +103,7 @@ def _await(
     while True:
         if (progress := pending_jobs.progress(job_id)) != last:
             last = progress
-            context.emit(told(progress))
+            context.emit(event_of(progress))
         if pending_jobs.ready(job_id):
             return
         context.control.boundary()

@@ -83,7 +83,7 @@ def ask(folder: RunFolder, command: Command, origin: str = "cli", timeout: float
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
         raise NotLive(
             f"run {folder.run_id}: no supervisor is running; `mathrl-tui status {folder.run_id}` shows how it ended, "
-            f"`mathrl-tui run --resume {folder.run_id}` goes on"
+            f"`mathrl-tui run --resume {folder.run_id}` continues it"
         ) from None
     except TimeoutError:
         raise NotLive(f"run {folder.run_id}: its supervisor has not answered for {patience:g} s") from None

@@ -129,13 +129,13 @@ def _ask(
     ]
     _name_shots(context)
     total = sum(len(job.prompts) * job.samples for _, _, job in jobs)
-    done, told = 0, -1
+    done, reported = 0, -1
     for arm, task, job in jobs:
         while not pending_jobs.ready(job.job_id):
             context.control.boundary()
             # Report only changes: repeated progress events would hide a hang.
-            if (arrived := done + pending_jobs.arrived(job.job_id)) != told:
-                told = arrived
+            if (arrived := done + pending_jobs.arrived(job.job_id)) != reported:
+                reported = arrived
                 _progress(context, arrived, total)
             pending_jobs.wait()
         answer = pending_jobs.close(job.job_id)

@@ -164,7 +164,7 @@ def _save(
     """
     # A resumed run records only later steps, so the records up to this step must be safe first.
     source.flush()
-    # Batches first: a job whose batch is stored no longer needs its weights.
+    # Batches first: a job needs its weights only until its batch is stored.
     to_store = source.batches_to_store(training.step)
     in_flight, validating = source.weights_in_flight(training.step), list[int]()
     if validation is not None:

@@ -16,7 +16,7 @@ from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.grading import grade
 from engine.grading.equality import read_answer
-from engine.grading.extraction import Box, boxes, final_answer, spoken
+from engine.grading.extraction import Box, boxes, final_answer, without_thinking
 from engine.teacher.body import body_of
 from engine.teacher.given_up import GivenUp, named
 from engine.teacher.journal import TeacherAnswer
@@ -86,7 +86,7 @@ def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
     Args:
         finished: False if the teacher ran out of tokens; only a whole answer counts then.
     """
-    body = spoken(text).strip()
+    body = without_thinking(text).strip()
     answer = final_answer(body, finished)
     return clean_body(body, answer, instruction) if answer else None
 
@@ -172,7 +172,7 @@ def _report(
         if no_reasoning.count
         else ""
     )
-    told = (
+    counts = (
         f"{len(traces):,} traces of {facts['model']} for {rows:,} questions ({wrong:,} with a wrong answer)"
     )
     return facts | {
@@ -186,7 +186,7 @@ def _report(
             name: {"count": tally.count, "examples": tally.examples} for name, tally in changed.items()
         },
         "without_reasoning": {"count": no_reasoning.count, "examples": no_reasoning.examples},
-        "summary": f"{told}{fell_back}; dropped: {reasons or 'none'}{_without_answer(facts)}; "
+        "summary": f"{counts}{fell_back}; dropped: {reasons or 'none'}{_without_answer(facts)}; "
         f"${facts['dollars']:,.2f}",
     }
 
@@ -205,12 +205,12 @@ def _lines(text: str, instruction: str) -> tuple[list[str], list[str], list[str]
     kept: list[str] = []
     echoes: list[str] = []
     meta: list[str] = []
-    told = " ".join(instruction.casefold().split())
+    repeated = " ".join(instruction.casefold().split())
     for line in text.split("\n"):
         bare = _DECORATION.sub("", line)
         if (
             bare
-            and (" ".join(bare.casefold().split()) == told or _INSTRUCTION.fullmatch(bare))
+            and (" ".join(bare.casefold().split()) == repeated or _INSTRUCTION.fullmatch(bare))
             and not _says(bare)
         ):
             echoes.append(line)

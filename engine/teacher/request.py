@@ -147,8 +147,8 @@ def _without_half_pairs(text: str) -> str:
 def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Exception:
     status = error.status_code
     if status in _FATAL:
-        said = _FATAL[status].format(variable=settings.api_key_variable, model=settings.model)
-        return StageFailed(f"traces: {settings.base_url} {said}")
+        reason = _FATAL[status].format(variable=settings.api_key_variable, model=settings.model)
+        return StageFailed(f"traces: {settings.base_url} {reason}")
     if status in _TRY_AGAIN or status >= 500:
         return TryAgain(f"HTTP {status}", retry_after(error.response.headers))
     return QuestionRefused(without_key(f"HTTP {status}: {error.message}", key))

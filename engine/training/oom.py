@@ -51,10 +51,8 @@ class Shortage:
         return (step, place) >= (self.step, self.place)
 
     def __str__(self) -> str:
-        who = f"rank {self.rank} ({self.device})" if world() > 1 else self.device
-        return (
-            f"{who} ran out of memory in step {self.step + 1} with {self.tokens} packed tokens per microbatch"
-        )
+        place = f"rank {self.rank} ({self.device})" if world() > 1 else self.device
+        return f"{place} ran out of memory in step {self.step + 1} with {self.tokens} packed tokens per microbatch"
 
     def write(self, path: Path) -> None:
         """Write the record durably and atomically.

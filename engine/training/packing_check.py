@@ -39,7 +39,7 @@ def check_packing(network: PackedCausalLM, device: torch.device) -> None:
         raise UnsupportedModel(f"{name}: transformers cannot replace this family's attention")
     calls: list[str] = []
     try:
-        alone, beside = (_second(network, first, device, calls) for first in FIRSTS)
+        alone, packed = (_second(network, first, device, calls) for first in FIRSTS)
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{name}: {error}") from error
     except (TypeError, AttributeError) as error:
@@ -49,7 +49,7 @@ def check_packing(network: PackedCausalLM, device: torch.device) -> None:
     layers = len(FIRSTS) * config.get_text_config().num_hidden_layers
     if len(calls) < layers:
         raise UnsupportedModel(f"{name}: it has layers without attention, which mix packed sequences")
-    if not torch.allclose(alone, beside, rtol=0.0, atol=LEAK * float(alone.abs().max())):
+    if not torch.allclose(alone, packed, rtol=0.0, atol=LEAK * float(alone.abs().max())):
         raise UnsupportedModel(f"{name}: a packed sequence changes with the one before it")
 
 
