@@ -45,7 +45,7 @@ class GeneratorProperties:
 
 @dataclass(frozen=True, slots=True)
 class StartGeneration:
-    """Generate the requests of `AddRequests` that follow, until `CancelGeneration`."""
+    """Generate what `AddRequests` adds, until `CancelGeneration`."""
 
     sampling: Sampling
 
@@ -59,7 +59,10 @@ class AddRequests:
 
 @dataclass(frozen=True, slots=True)
 class CancelGeneration:
-    """End the generation and discard what is running; the reply is `GenerationCancelled`."""
+    """End the generation and discard what is running.
+
+    The reply is `GenerationCancelled`.
+    """
 
 
 @dataclass(frozen=True, slots=True)

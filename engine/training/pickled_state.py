@@ -52,7 +52,7 @@ def read_pickled_state(path: Path) -> dict[str, Any]:
 
 
 def refuse_plain_pickle(path: Path) -> None:
-    """Raise UnsafePickle if `path` is a pickle without torch's archive around it.
+    """Raise UnsafePickle if `path` is a pickle without torch's archive.
 
     No version wrote one, and a pickle can run code when it is loaded. So it is not a damaged archive.
     The opcodes are only listed here; none is executed.

@@ -82,6 +82,7 @@ class Slot:
 
     def begin(self) -> None:
         """Remove the published name, if any; mark the content as partial."""
+        # Remove the name first: a reader that opens the slot from now on fails, instead of reading a mix.
         if self.path != self.free_path:
             self.path.rename(self.free_path)
             self.path = self.free_path
@@ -97,6 +98,7 @@ class Slot:
         if _HEADER.size + len(manifest) > MANIFEST_ROOM:
             raise ValueError(f"{len(entries)} tensors: their names take more than {MANIFEST_ROOM} bytes")
         self.memory[_HEADER.size : _HEADER.size + len(manifest)] = manifest
+        # The header comes last: it declares whole what is already written. The rename then makes it visible.
         self.memory[: _HEADER.size] = _header(_WHOLE, version, manifest)
         self.path = self.free_path.rename(self.free_path.with_name(f"{self.free_path.name}.v{version}"))
         return self.path

@@ -81,6 +81,7 @@ class WeightPublisher:
             if world() > 1:
                 raise
             raise StageFailed(error.strerror) from error
+        # From here to `finish` the header marks the content as partial, so no reader uses a mix of versions.
         page.slot.begin()
         if device.type == "cuda":
             self._copy_from_gpu(page.content, entries, tensors, device)
@@ -88,6 +89,7 @@ class WeightPublisher:
             for entry, (_, tensor) in zip(entries, tensors, strict=True):
                 _view(page.content, entry).copy_(tensor)
         weights = WeightRef(arm, version, str(page.slot.finish(arm, version, entries)))
+        # Making a slot takes seconds, so the next one is begun now, on the pool's thread.
         self._pool.keep_free(1, _bytes(entries), device)
         return weights
 
@@ -134,10 +136,12 @@ class WeightPublisher:
         self, content: Tensor, entries: list[Entry], tensors: list[tuple[str, Tensor]], device: torch.device
     ) -> None:
         stream = self._stream = self._stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # The side stream must not read the weights before the optimizer step has written them.
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for entry, (_, tensor) in zip(entries, tensors, strict=True):
                 _view(content, entry).copy_(tensor, non_blocking=True)
+        # The next optimizer step may overwrite the weights, and the slot may be published, only after the copy.
         stream.synchronize()
 
 
@@ -190,11 +194,13 @@ class WeightReader:
             self._unmap(inode)
 
     def _mapping(self, weights: WeightRef) -> _Mapping:
+        # Opening the location checks that the version is still published; a mapping alone does not show that.
         file = open_slot(weights.location)
         inode = os.fstat(file.fileno()).st_ino
         if inode in self._mapped:
             file.close()
             return self._mapped[inode]
+        # Unmap slots that their publisher has removed, because a mapping keeps their memory allocated.
         for known, mapping in list(self._mapped.items()):
             if os.fstat(mapping.file.fileno()).st_nlink == 0:
                 self._unmap(known)
