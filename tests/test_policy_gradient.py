@@ -44,7 +44,7 @@ def moves(made: Rollouts) -> dict[str, Tensor]:
         budget=SimpleNamespace(run=lambda step, work, clear: work(256)),
         device=torch.device("cpu"),
         reference=None,
-        move=optimizer.step,
+        optimizer_step=optimizer.step,
     )
     PolicyGradient(cast(Any, training), SETTINGS).train_on(made)
     return {name: weight.detach() - before[name] for name, weight in policy.named_weights()}

@@ -99,7 +99,7 @@ def sft_step(root: Path, fails: bool, said: list[str]) -> tuple[dict[str, float]
         policy=policy,
         step=0,
         budget=TokenBudget(100 if fails else 50, root, "sft", torch.device("cpu"), said.append),
-        move=MasterAdamW(policy.precision, Sft(), 3).step,
+        optimizer_step=MasterAdamW(policy.precision, Sft(), 3).step,
         device=torch.device("cpu"),
     )
     return update(training, random_sequences(6)), policy.precision.masters  # type: ignore[arg-type]
