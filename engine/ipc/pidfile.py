@@ -42,7 +42,7 @@ def hold(path: Path) -> int:
     """Lock `path` until this process exits, and write its identity there.
 
     Returns: the open file descriptor.
-    Raises: Held if another process holds the lock after PATIENCE_SECONDS.
+    Raises: AlreadyHeld if another process holds the lock after PATIENCE_SECONDS.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     deadline = time.monotonic() + PATIENCE_SECONDS

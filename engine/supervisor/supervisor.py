@@ -80,7 +80,7 @@ class Supervisor:
     ) -> None:
         """Lock the run and open its journal. `config` is its configuration, if the caller has read it.
 
-        Raises: pidfile.Held or store.journal.JournalBusy if another process holds the lock or the journal.
+        Raises: pidfile.AlreadyHeld or store.journal.JournalBusy if another process holds the lock or the journal.
         """
         self._lock = hold(lock_path(folder))
         # Check under the lock, because a removal takes it before it starts.
