@@ -233,7 +233,7 @@ def test_a_full_disk_a_bad_query_and_a_lock_are_no_damage(home: Path) -> None:
         "import resource, sys\nfrom pathlib import Path\nfrom store.query import Store\n"
         "home = Path(sys.argv[1])\n(home / 'store.duckdb').write_bytes(b'')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
-        "store = Store(home)\nassert store.ingest() == 0\nassert 'no room' in store.problem, store.problem\n"
+        "store = Store(home)\nassert store.ingest() == 0\nassert 'no space' in store.problem, store.problem\n"
     )
     subprocess.run([sys.executable, "-c", limited, home], check=True)
     assert (home / "store.duckdb").read_bytes() == b""  # still there, for when there is room

@@ -313,7 +313,7 @@ with JournalWriter(RunFolder(home, "r").journal) as journal:
     except OSError:
         print("full")
     assert store.settle() == 0
-    assert "room" in store.problem, store.problem
+    assert "no space" in store.problem, store.problem
     (home / "ballast").unlink()
     acknowledged = append()
 store.settle()
