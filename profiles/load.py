@@ -47,6 +47,8 @@ def overridden(profile: Profile, overrides: Sequence[str]) -> Profile:
 
     Raises: ProfileError if an override cannot be used.
     """
+    if not overrides:
+        return profile
     table = profile.model_dump(mode="json")
     for override in overrides:
         _apply(table, override)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.errors import ProfileError
-from profiles.load import load
+from profiles.load import load, overridden
 from profiles.schema import Profile
 from store.run_config import ConfigFault, RunConfig, RunInputs, Step, read_config, write_config
 
@@ -89,6 +89,7 @@ def test_the_profile_is_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Profile, "model_validate", lambda table: calls.append(table) or validate(table))
     assert found.valid_profile == found.valid_profile == load("demo")
     assert len(calls) == 2  # `load` validates once too
+    assert overridden(found.valid_profile, []) is found.valid_profile
     other = found.replaced(profile=found.profile | {"name": "other"})
     assert (other.valid_profile.name, found.valid_profile.name) == ("other", "demo")
 
