@@ -1,1 +1,4 @@
-"""Store of all runs: journal, DuckDB, queries, statistics, export. It imports only `profiles`."""
+"""Store of all runs: journals, DuckDB, queries, statistics, export.
+
+It imports only `profiles`.
+"""

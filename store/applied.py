@@ -1,8 +1,9 @@
-"""How far the store has applied each journal, and whether the journal is still the one that was applied.
+"""Marks: how far the store has applied each journal.
 
-Each transaction leaves a mark: the position that it reached, with the checksum and the length of the journal's last
-line before it. A journal that ends before the mark, or holds another line there, is not the one that was applied: the
-home was copied while a run was live, a backup was restored, or the file was cut. store/reconcile.py settles that.
+Each transaction writes a mark. It holds the position that the transaction reached, and the checksum and
+length of the journal's last line before that position. A journal that ends before its mark, or has another
+line there, is a different journal: someone copied the home during a run, restored a backup, or cut the file.
+store/reconcile.py repairs this.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ import duckdb
 from store.damage import Damage
 from store.journal import Position, Tip, segment_path, size_of, tip_at
 
-Signature = tuple[int, int, int]  # inode, time of change and size of a file
+# Inode, change time and size of a file.
+Signature = tuple[int, int, int]
 
 
 class Mark(NamedTuple):
-    """Where the transaction `seq` left a run's journal."""
+    """Position that transaction `seq` reached in a run's journal."""
 
     seq: int
     position: Position
     tip: Tip
 
     def fits(self, folder: Path) -> bool:
-        """Return True if the journal in `folder` holds, before the position, the line that was applied."""
+        """Return True if the journal in `folder` has this mark's line."""
         if size_of(folder, self.position.segment) < self.position.offset:
             return False
-        # A version that kept no checksum left zeros; a fresh segment has no line before its beginning.
+        # Earlier versions stored no checksum but zeros. A fresh segment has no line before its start.
         return self.tip.bytes == 0 or tip_at(folder, self.position, self.tip.bytes) == self.tip
 
 
 class Marks:
-    """A run's marks: the last one of each segment."""
+    """Marks of a run: the last one of each segment."""
 
     def __init__(self) -> None:
         self._by_segment: dict[int, Mark] = {}
@@ -45,20 +47,23 @@ class Marks:
 
     @property
     def last(self) -> Mark:
-        """The mark of the newest transaction."""
+        """Return the mark of the newest transaction."""
         return max(self._by_segment.values())
 
     @property
     def highest_segment(self) -> int:
-        """The highest number of a segment that was ever applied."""
+        """Return the highest segment number that was ever applied."""
         return max(self._by_segment)
 
     def fit(self, folder: Path) -> bool:
-        """Return True if the journal is the one that was applied: its last line fits, no older segment is cut."""
+        """Return True if the journal in `folder` is the one that was applied.
+
+        Its last applied line must match, and no older segment may be cut.
+        """
         return self.last.fits(folder) and not self.cut(folder)
 
     def cut(self, folder: Path) -> dict[int, int]:
-        """Return the sizes, by number, of the segments that end before their mark."""
+        """Return size by number for segments that end before their mark."""
         sizes = {segment: size_of(folder, segment) for segment in self._by_segment}
         return {
             segment: size
@@ -67,9 +72,9 @@ class Marks:
         }
 
     def cover(self, damage: Damage, folder: Path) -> bool:
-        """Return True if a damaged place was whole when the store applied it.
+        """Return True if a damaged place was intact when the store applied it.
 
-        The next mark behind the place fits, so the journal is the one that was applied; or its line lies in the place.
+        That is so if the next mark after the place fits, or if that mark's line is within the place.
         """
         behind = [mark for mark in self._by_segment.values() if mark.position >= damage.end]
         if not behind:
@@ -83,7 +88,10 @@ class Marks:
 def marks_in(
     connection: duckdb.DuckDBPyConnection, run_id: str | None = None
 ) -> tuple[dict[str, Marks], int]:
-    """Return the marks by run (or of `run_id`), and the number of the last transaction of all."""
+    """Return the marks by run, and the number of the last transaction.
+
+    `run_id` selects one run's marks; the transaction number is always that of all runs.
+    """
     found = connection.execute(
         'SELECT run_id, segment, arg_max("offset", seq), arg_max(crc, seq), arg_max(line_bytes, seq), max(seq) '
         "FROM store.applied WHERE $run IS NULL OR run_id = $run GROUP BY run_id, segment",
@@ -96,7 +104,10 @@ def marks_in(
 
 
 class Agreement:
-    """Remembers which journals fit, so that an idle one is checked once and a live one by its last line."""
+    """Cache of which journals match their marks.
+
+    An idle journal is checked once. A live one is checked by its last line.
+    """
 
     def __init__(self, journals: Path) -> None:
         self._journals = journals

@@ -1,9 +1,10 @@
-"""Cost of killing a run now: the work since its last complete checkpoint, and the time of a restart.
+"""Cost of killing a run now: lost work and restart time.
 
     records, in order ─▶ after(mark, record) ─▶ Mark ─▶ cost(mark, now) ─▶ AtRisk
 
-A mark holds the time from which work would be repeated. It is the start of the stage, the state that the newest
-checkpoint was written from, or the end of the last finished evaluation task. A pause does not count as work.
+The lost work is what the run did since its last complete checkpoint. A mark holds the time from which work
+would be repeated: the start of the stage, the state in the newest checkpoint, or the end of the last finished
+evaluation task. A pause does not count as work.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _KINDS = frozenset({StateChange.KIND, StageChange.KIND, CheckpointSaved.KIND})
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Data of a run's records that decides the cost of a kill. Times are Unix seconds; 0: not known.
+    """State from a run's records that determines the cost of a kill.
 
-    `saved` is the time from which work would be repeated. `step` is the checkpoint's (−1: none since this start).
-    `boot` is the seconds from the queue to the trainer's first stage, `load` those from there to its first step.
+    Times are Unix seconds, 0 if unknown. `saved` is the time from which work would be repeated. `step` is the
+    checkpoint's step (−1: no checkpoint since this start). `boot` is the seconds from the queue to the
+    trainer's first stage, `load` those from there to its first step.
     """
 
     state: str = ""
@@ -39,10 +41,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class AtRisk:
-    """Seconds of work that a kill would lose (`redo`), and seconds until a resumed run works again (`restart`).
+    """Seconds of work that a kill would lose, and seconds to restart.
 
-    `step` is the checkpoint to resume from. It is −1 if the stage has not written one since it started.
-    It is also −1 in an evaluation, which repeats everything after its last finished task.
+    `redo` is the lost work, `restart` the time until a resumed run works again. `step` is the checkpoint to
+    resume from. It is −1 if the stage has not written one since it started. It is also −1 in an evaluation,
+    which repeats everything after its last finished task.
     """
 
     redo: float
@@ -107,7 +110,10 @@ def marked(records: Iterable[Record], mark: Mark = Mark()) -> Mark:
 
 
 def cost(mark: Mark, now: float) -> AtRisk | None:
-    """Return the cost of a kill at `now` (Unix seconds); None if the run is not live or not in a stage."""
+    """Return the cost of a kill at `now` (Unix seconds).
+
+    Returns: None if the run is not live or not in a stage.
+    """
     if mark.state not in LIVE_STATES or not mark.started:
         return None
     end = mark.paused or now

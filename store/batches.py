@@ -1,8 +1,8 @@
-"""One line of a journal: a batch of records behind its checksum.
+"""Journal lines: one batch of records with its checksum.
 
-The crc32 of the JSON in eight hexadecimal digits, a space, the JSON, a newline. The JSON is the version and the
-groups of `to_groups`; a column of floats is the base64 of little-endian doubles, which takes a fifth of the time that
-digits do.
+A line is the crc32 of the JSON in eight hexadecimal digits, a space, the JSON, and a newline. The JSON holds
+the version and the groups of `to_groups`. A column of floats is the base64 of little-endian doubles: decoding
+it takes a fifth of the time that decimal digits take.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from typing import Any
 from profiles.errors import OperationFailed
 from store.records import KINDS_OF_RECORDS, VERSION, Record, completed, to_groups
 
-CRC_BYTES = 9  # eight digits and a space
+# Eight hexadecimal digits and a space.
+CRC_BYTES = 9
 
-Group = list[Any]  # a kind, then a list of values for each field
+# A kind, then a list of values for each field.
+Group = list[Any]
 
 _INT64 = 2**63
-# Name and type of each field of a kind. A column of version 1 is as it is, one of an earlier version may be missing.
+# Name and type of each field of a kind. The columns of version 1 never change; later columns may be missing.
 _FIELDS = {
     kind: [(field.name, str(field.type)) for field in fields(record)]
     for kind, record in KINDS_OF_RECORDS.items()
 }
-# What a field of each type may hold. Text is lenient: a number becomes its digits.
+# Types that a field accepts. Text is lenient: a number is converted to its digits.
 _TYPES: dict[str, set[type]] = {
     "str": {str, int, float, bool, type(None)},
     "int": {int, bool},
@@ -39,11 +41,14 @@ _TYPES: dict[str, set[type]] = {
 
 
 class JournalVersion(OperationFailed, RuntimeError):
-    """The journal was written by a newer version of this program."""
+    """The journal was written by a newer version of mathrl-tui."""
 
 
 def encode(records: Sequence[Record]) -> bytes:
-    """Return `records` as one line. Half surrogate pairs, which no table can hold, become `?`."""
+    """Return `records` as one line.
+
+    Unpaired surrogates become `?`, because no table can store them.
+    """
     batch = [VERSION, [[kind, *map(_packed, columns)] for kind, *columns in to_groups(records)]]
     body = json.dumps(batch, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
         "utf-8", "replace"
@@ -52,14 +57,15 @@ def encode(records: Sequence[Record]) -> bytes:
 
 
 def is_whole(line: bytes) -> bool:
-    """Return True if `line`, without its newline, has the checksum that it begins with."""
+    """Return True if the checksum of a line without newline matches."""
     return line[:CRC_BYTES] == b"%08x " % zlib.crc32(line[CRC_BYTES:])
 
 
 def decode(line: bytes) -> list[Group] | None:
-    """Return the groups of a line without its newline; None if it is damaged or foreign.
+    """Return the groups of a line without its newline.
 
-    Raises: JournalVersion for a batch that a newer program wrote.
+    Returns: None if the line is damaged or foreign.
+    Raises: JournalVersion if a newer version wrote the batch.
     """
     if not is_whole(line):
         return None
@@ -68,13 +74,17 @@ def decode(line: bytes) -> list[Group] | None:
         if version > VERSION:
             raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
         return [_group(kind, columns) for kind, *columns in batch]
-    # A checksum that fits foreign JSON: other shapes, other kinds, text that is no base64, endless nesting.
+    # The checksum fits, but the JSON is foreign: another shape or kind, invalid base64, or too deeply nested
+    # lists.
     except (ValueError, TypeError, KeyError, struct.error, RecursionError):
         return None
 
 
 def _group(kind: str, journaled: list[list[Any] | str]) -> Group:
-    """Return the group of journaled columns. Raises ValueError, TypeError or KeyError if they do not fit the kind."""
+    """Return the group of journaled columns.
+
+    Raises: ValueError, TypeError or KeyError if the columns do not fit the kind.
+    """
     columns = [_fitted(column, *field) for column, field in zip(journaled, _FIELDS[kind], strict=False)]
     if len(columns) != len(journaled) or len(set(map(len, columns))) != 1:
         raise ValueError(f"a {kind} without a value for every field")
@@ -82,14 +92,17 @@ def _group(kind: str, journaled: list[list[Any] | str]) -> Group:
 
 
 def _fitted(column: list[Any] | str, name: str, type_name: str) -> list[Any]:
-    """Return a column, unpacked if it is packed, with values that fit the field."""
+    """Return a column, unpacked if needed, with values that fit the field.
+
+    Raises: ValueError if a value does not fit.
+    """
     if isinstance(column, str):
         if type_name not in ("float", "int"):
             raise TypeError(f"floats as {name}")
         return _unpacked(column)
     found = set(map(type, column))
     if type(column) is not list or not found <= _TYPES[type_name]:
-        raise TypeError(f"a foreign {name}")
+        raise TypeError(f"a {name} of another type")
     if type_name == "str" and found != {str}:
         return ["" if value is None else str(value) for value in column]
     if type_name == "int" and column and not -_INT64 <= min(column) <= max(column) < _INT64:
@@ -98,22 +111,22 @@ def _fitted(column: list[Any] | str, name: str, type_name: str) -> list[Any]:
 
 
 def _packed(column: list[Any]) -> list[Any] | str:
-    """A column of floats as text, bit for bit; any other as it is."""
+    """Return a column of floats as base64 text, bit for bit; others unchanged."""
     if set(map(type, column)) != {float}:
         return column
     return b64encode(struct.pack(f"<{len(column)}d", *column)).decode()
 
 
 def _unpacked(column: str) -> list[float]:
-    """The column that `_packed` packed."""
+    """Return the column that `_packed` encoded."""
     content = b64decode(column)
     return list(struct.unpack(f"<{len(content) // 8}d", content))
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy or torch scalar as the Python number that it holds."""
+    """Convert a NumPy or torch scalar to the Python number that it holds."""
     if not hasattr(value, "item"):
         raise TypeError(
-            f"a record holds {value!r}, which no journal can: give numbers, text, lists and mappings"
+            f"a record has the value {value!r}, which JSON cannot hold; use numbers, text, lists, mappings"
         )
     return value.item()

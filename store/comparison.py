@@ -77,7 +77,10 @@ class Comparison:
 
     @property
     def gain(self) -> tuple[float, float, float]:
-        """Return b's improvement and the ends of its interval; the sign is flipped if lower is better."""
+        """Return b's improvement and the ends of its interval.
+
+        The sign is flipped if lower is better.
+        """
         if self.measure == "perplexity":
             return -self.difference, -self.ci_high, -self.ci_low
         return self.difference, self.ci_low, self.ci_high
@@ -116,12 +119,13 @@ def compare_tasks(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Compare b with a on each task that both have, in a's order, as one Holm family.
+    """Compare b with a on each shared task, as one Holm family.
 
     Args:
         labels: names of a and b in results and errors.
         confidence: coverage of the intervals, a fraction.
-    Raises: InputError if no task is shared, or if the questions of a task differ.
+    Returns: comparisons in a's task order.
+    Raises: InputError if the two share no task, or if the questions of a task differ.
     """
     shared = _shared(a, b, labels)
     return corrected(
@@ -145,8 +149,10 @@ def compare_files(
 def compare_arms(
     store: Store, a: str, b: str, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Comparison]:
-    """Compare two arms, RUN/ARM or RUN/ARM@STEP, of one run or of two runs; `b` against `a`.
+    """Compare arm `b` with arm `a`, of one run or of two runs.
 
+    Args:
+        a, b: RUN/ARM or RUN/ARM@STEP.
     Raises: InputError if an arm is unknown, or if tasks, questions or windows do not match.
     """
     sides = [parse_address(text) for text in (a, b)]
@@ -159,7 +165,10 @@ def compare_arms(
 
 
 def _refuse_other_windows(sides: Sequence[Sequence[EvalSummary]], labels: tuple[str, str]) -> None:
-    """Raise InputError if a figure depends on the window and the two windows differ."""
+    """Raise InputError if the two evaluation windows differ and it matters.
+
+    It matters only for a figure that depends on the window.
+    """
     a_rows, b_rows = ({row.task: row for row in rows if row.window_tokens} for rows in sides)
     for task, row in a_rows.items():
         other = b_rows.get(task, row)
@@ -172,10 +181,10 @@ def _refuse_other_windows(sides: Sequence[Sequence[EvalSummary]], labels: tuple[
 
 
 def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
-    """Compare each pair of the run's evaluated arms on each task, as one Holm family.
+    """Compare each pair of a run's evaluated arms, as one Holm family.
 
     Pairs follow the profile's order (base first). Confidence, resamples and seed come from the run.
-    A pair is left out until both arms have answered the same questions.
+    A pair is left out until both arms have answered the same questions of a task.
     """
     config = store.config(run_id)
     settings = config.evaluation
@@ -194,7 +203,7 @@ def run_comparisons(store: Store, run_id: str) -> list[Comparison]:
 
 
 def newest(rows: Iterable[EvalSummary]) -> list[EvalSummary]:
-    """Return the evaluation at the last step of each arm and task, in input order."""
+    """Return the last step's evaluation of each arm and task, in order."""
     found: dict[tuple[str, str, str], EvalSummary] = {}
     for row in rows:
         key = row.run, row.arm, row.task
@@ -220,7 +229,9 @@ def evaluated(store: Store, address: Address) -> list[EvalSummary]:
 
 
 def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
-    """Return task → question id → score of the arm, at its last step if `address` gives no step.
+    """Return the arm's scores: task → question id → score.
+
+    Uses the arm's last evaluated step if `address` gives no step.
 
     Raises: InputError if the arm has no evaluation there.
     """
@@ -233,7 +244,9 @@ def arm_scores(store: Store, address: Address) -> dict[str, dict[str, float]]:
 
 
 def arm_documents(store: Store, address: Address) -> dict[str, dict[str, tuple[float, int]]]:
-    """Return task → document id → log-likelihood and words, for the tasks measured by perplexity.
+    """Return an arm's documents: task → id → (log-likelihood, words).
+
+    Only tasks measured by perplexity are included.
 
     Raises: InputError if the arm has no evaluation there.
     """
@@ -256,7 +269,10 @@ def corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def _shared(a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str, str]) -> list[str]:
-    """Return the tasks that both sides have, in a's order; raise InputError if none is shared."""
+    """Return the tasks that both sides have, in a's order.
+
+    Raises: InputError if the two share no task.
+    """
     shared = [task for task in a if task in b]
     if not shared:
         raise InputError(
@@ -266,7 +282,7 @@ def _shared(a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str,
 
 
 def _on_the_same(a: Mapping[str, Q], b: Mapping[str, Q]) -> list[dict[str, Q]]:
-    """Return the tasks of each side on which both have answered the same questions."""
+    """Return each side's tasks that both answered on the same questions."""
     tasks = [task for task in a if task in b and a[task].keys() == b[task].keys()]
     return [{task: side[task] for task in tasks} for side in (a, b)]
 
@@ -277,7 +293,7 @@ def _pair(
     labels: tuple[str, str],
     method: Method,
 ) -> Iterator[Comparison]:
-    """Yield comparisons on each shared task: accuracies first, then perplexities."""
+    """Yield comparisons on shared tasks: accuracies, then perplexities."""
     for task in [task for task in scores[0] if task in scores[1]]:
         yield _compare(task, scores[0][task], scores[1][task], labels, method)
     for task in [task for task in documents[0] if task in documents[1]]:
@@ -346,7 +362,10 @@ def _compare_perplexity(
 def refuse_unpaired(
     task: str, a: Mapping[str, object], b: Mapping[str, object], labels: tuple[str, str]
 ) -> None:
-    """Raise InputError with the ids that differ if the sides have different questions."""
+    """Raise InputError if the two sides have different questions.
+
+    The message lists the ids that differ.
+    """
     if a.keys() == b.keys():
         return
     only = [

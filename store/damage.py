@@ -1,9 +1,9 @@
-"""Damaged places of a journal: where they are, and what rows stand around them.
+"""Damaged places of a journal, and the rows next to them.
 
-A complete line whose checksum does not fit, or whose JSON is foreign, counts as damage, and so does what stands behind
-the last newline of a segment that has a successor. Such bytes stay where they are: nothing is deleted. Rows of a place
-that the store had applied before it was damaged are journaled again by store/reconcile.py, which calls the place
-settled; of every other place rows may be missing.
+Two things count as damage. a complete line with a wrong checksum or foreign JSON, and bytes after the last
+newline of a segment that has a successor. Damaged bytes stay in the file; nothing is deleted. If the store
+had applied the rows of a place before it was damaged, store/reconcile.py journals them again. It then records
+the place as settled. For all other places, rows may be missing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from store.batches import Group, decode
 from store.events import SETTLED, LogLine, Place, details_of
 from store.records import Event, Record
 
-if TYPE_CHECKING:  # journals are read by commands that load no database
+# Commands that load no database read journals too.
+if TYPE_CHECKING:
     import duckdb
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """`bytes` damaged bytes at `offset` of a segment; `before` and `after` name the rows next to them."""
+    """One damaged place: `bytes` bytes at `offset` of a segment.
+
+    `before` and `after` describe the rows next to it.
+    """
 
     segment: int
     offset: int
@@ -33,7 +37,7 @@ class Damage:
 
     @property
     def end(self) -> tuple[int, int]:
-        """The position behind it."""
+        """Return the position after the damaged bytes."""
         return self.segment, self.offset + self.bytes
 
     @property
@@ -42,13 +46,13 @@ class Damage:
         return self.segment, self.offset, self.bytes
 
     def words(self) -> str:
-        """Where it is, how large, and between which rows."""
+        """Describe the position and size, and the rows before and after."""
         around = f"between {self.before or 'the beginning'} and {self.after or 'the end'}"
         return f"{self.bytes:,} bytes at offset {self.offset:,} of {self.segment}.j, {around}"
 
 
 def joined(damages: Iterable[Damage]) -> list[Damage]:
-    """Return `damages`, in order, with neighbours put together."""
+    """Merge adjacent places of `damages`, which are in order."""
     found: list[Damage] = []
     for damage in damages:
         if found and found[-1].end == (damage.segment, damage.offset):
@@ -59,24 +63,30 @@ def joined(damages: Iterable[Damage]) -> list[Damage]:
 
 
 def located(damage: Damage, content: bytes) -> Damage:
-    """Return `damage` with the rows around it. `content` is that of the whole segment."""
+    """Return `damage` with descriptions of the rows around it.
+
+    `content` is the whole segment.
+    """
     before = content[: damage.offset].rstrip(b"\n").rpartition(b"\n")[2]
     after = content[damage.offset + damage.bytes :].partition(b"\n")[0]
     return Damage(*damage.place, _named(before, -1), _named(after, 0))
 
 
 def summary(run_id: str, damages: list[Damage]) -> str:
-    """Return one line about a run's damaged places; `damages` is not empty."""
+    """Return one line about a run's damaged places (not empty)."""
     size = sum(damage.bytes for damage in damages)
     places = f"{len(damages)} places ({size:,} bytes), the first " if len(damages) > 1 else ""
     return (
         f"run {run_id}: its journal is damaged: {places}{damages[0].words()}; "
-        "rows may be missing, `mathrl-tui doctor` says what to do"
+        "rows may be missing; `mathrl-tui doctor` lists what to do"
     )
 
 
 def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, list[Damage]]:
-    """Return the damaged places by run (or of `run_id`) that ingestion met and nothing has settled since."""
+    """Return damaged places by run that are not settled yet.
+
+    Ingestion recorded these places. `run_id` selects one run.
+    """
     rows = connection.execute(
         'SELECT run_id, segment, "offset", bytes, before, after FROM store.damage '
         "WHERE $run IS NULL OR run_id = $run ORDER BY rowid",
@@ -106,7 +116,7 @@ def settled_in(records: Iterable[Record]) -> set[Place]:
 
 
 def _named(line: bytes, row: int) -> str:
-    """The record `row` of a line in a few words; empty if there is none."""
+    """Describe record `row` of a line; empty if the line has no records."""
     groups = decode(line)
     return _named_group(groups[row], row) if groups else ""
 

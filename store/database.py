@@ -1,9 +1,10 @@
-"""store.duckdb: short ATTACHes from this process's one DuckDB instance, arbitrated by our own file locks.
+"""Short attachments of store.duckdb, arbitrated by file locks.
 
-DuckDB guards its file with a POSIX record lock, and a process loses those locks as soon as it closes *any* descriptor
-of the file. So in a process that uses this module nobody may open the file: no `open(path)`, no `shutil.copy`, no
-second DuckDB instance on it. `os.stat` and `os.rename` are harmless, and copies are made by a `cp` of its own process.
-Among our processes `store.gate` decides: shared to read, exclusive to write, held for some milliseconds.
+DuckDB guards its file with a POSIX record lock. A process loses such a lock as soon as it closes *any*
+descriptor of the file. So code in a process that uses this module must not open the file itself: no
+`open(path)`, no `shutil.copy`, no second DuckDB instance on it. `os.stat` and `os.rename` are safe. Copies
+are made by `cp` in a process of its own. Our processes are arbitrated by `store.gate`: shared to read,
+exclusive to write, held for some milliseconds.
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ from store.schema import STORAGE_VERSION, TABLES, create_statements
 from store.scratch import scratch_folder
 from store.steady_copy import CopyFailed, Unsteady, copy, steady_copy
 
-READ_PATIENCE = 5.0  # seconds that a reader waits for the gate: at most behind an ingest of a long journal
+# Seconds that a reader waits for the gate. The longest wait is for an ingest of a long journal.
+READ_PATIENCE = 5.0
 RETRY_SECONDS = 0.005
-ROW_GROUP = 122_880  # rows: DuckDB's own size, which is read fastest
+# Rows. This is DuckDB's own size, which is fastest to read.
+ROW_GROUP = 122_880
 
 
 class _Instance:
-    """The one in-memory DuckDB instance of this process; connecting costs 10 ms, attaching 0.2."""
+    """The in-memory DuckDB instance of this process.
+
+    Connecting takes 10 ms, attaching a file 0.2 ms.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -48,14 +54,17 @@ class _Instance:
         return self._connection
 
     def drop(self) -> None:
-        """Forgets the instance, and with it whatever an error left attached."""
+        """Drop the instance with everything that an error left attached."""
         if self._connection is not None:
             with suppress(duckdb.Error):
                 self._connection.close()
         self._connection = None
 
     def leave_behind(self) -> None:
-        """Starts anew in a forked child. The parent's instance has no threads here: even to close it would hang."""
+        """Reset the state in a forked child.
+
+        The parent's instance has no threads in the child, so even closing it would hang.
+        """
         self._parents = self._connection
         self.lock = threading.RLock()
         self._connection = None
@@ -66,28 +75,40 @@ os.register_at_fork(after_in_child=_instance.leave_behind)
 
 
 class Database:
-    """The file of one home folder. Every use attaches it as `store` and detaches it again."""
+    """The database file of one home directory.
+
+    Each use attaches the file as `store` and detaches it again.
+    """
 
     def __init__(self, home: Path, folder: Path | None = None) -> None:
-        """`folder`: where the file is, if it is not yet the one of `home`."""
+        """Create the object; nothing is opened yet.
+
+        Args:
+            folder: directory of the file, if it is not the home (a store that is being rebuilt).
+        """
         self.home = home
         folder = folder or home
         self.path = folder / "store.duckdb"
         self.wal = folder / "store.duckdb.wal"
         self.gate = folder / "store.gate"
         self.behind = (
-            ""  # how old the last answer was and which process holds newer rows back; empty if it was new
+            # Age of the last answer, and which process holds newer rows back. Empty if the answer was
+            # current.
+            ""
         )
-        self._current = 0  # inode of the file that is known to have every column
+        # Inode of the file that is known to have every column.
+        self._current = 0
 
     @contextmanager
     def reading(
         self, patience: float = READ_PATIENCE, *, exact: bool = False
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield a connection that sees the tables as `store.TABLE`, read-only; empty ones if there is no file yet.
+        """Yield a read-only connection that sees the tables as `store.TABLE`.
 
-        While another process holds the file, its last consistent copy answers, unless `exact`; `behind` then gives
-        its age. Raises: StoreError.
+        The tables are empty if the file does not exist yet. While another process holds the file, its last
+        consistent copy is used, unless `exact`; `behind` then gives the copy's age.
+
+        Raises: StoreError if neither the file nor a copy can be read.
         """
         with _instance.lock, ExitStack() as stack:
             try:
@@ -113,7 +134,10 @@ class Database:
                 yield found
 
     def _copy_in_its_place(self, busy: StoreBusy) -> duckdb.DuckDBPyConnection:
-        """Return a connection to the file's last consistent copy, made without the gate. Raises: StoreError."""
+        """Return a connection to the last consistent copy, without the gate.
+
+        Raises: StoreError if the file cannot be copied.
+        """
         try:
             connection, state = last_copy.connection(self._files, self._scratch())
         except Unsteady:
@@ -131,16 +155,20 @@ class Database:
 
     @contextmanager
     def preparing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection without the file, to make ready in memory what `writing` then only has to copy."""
+        """Yield a connection without the file, to prepare data in memory.
+
+        `writing` then only has to copy that data.
+        """
         with _instance.lock:
             yield _instance.connection
 
     @contextmanager
     def writing(self, patience: float, row_group: int = ROW_GROUP) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that may write `store.TABLE`. Every COMMIT checkpoints, so the file stands alone afterwards.
+        """Yield a connection that may write `store.TABLE`.
 
-        DuckDB puts neighbouring row groups together as long as they fit into one of `row_group` rows. The smaller
-        that is, the less is written anew at once; the larger, the faster is reading.
+        Every COMMIT checkpoints, so the file is complete without a log afterwards. DuckDB merges neighbouring
+        row groups as long as they fit into one of `row_group` rows. A smaller size rewrites less data at
+        once; a larger one is faster to read.
         """
         with _instance.lock, self._examined():
             if self.path.exists():
@@ -150,7 +178,10 @@ class Database:
 
     @contextmanager
     def _attached_to_read(self, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield a connection to the file, for which a process that a stranger's client keeps from it waits once."""
+        """Yield a connection to the file.
+
+        If another program holds the file, this process waits for it once.
+        """
         begun = time.monotonic()
         with ExitStack() as stack:
             try:
@@ -173,7 +204,7 @@ class Database:
             yield connection
 
     def _upgrade(self, patience: float) -> None:
-        """Add the columns that a file of an earlier version lacks, once and all together."""
+        """Add the columns that an earlier version's file lacks, in one step."""
         if self.inode() == self._current:
             return
         with (
@@ -184,14 +215,14 @@ class Database:
         if lacks:
             if not os.access(self.path, os.W_OK):
                 raise StoreError(
-                    f"{self.path}: made by an earlier version; open it once as a user who may write it"
+                    f"{self.path}: made by an earlier version; run any command once as a user that may write the file"
                 )
             with self._gated(patience, shared=False), self._attached_to_write(ROW_GROUP) as connection:
                 add_columns(connection)
         self._current = self.inode()
 
     def inode(self) -> int:
-        """The inode of the file; 0 if there is none."""
+        """Return the inode of the file; 0 if it does not exist."""
         try:
             return os.lstat(self.path).st_ino
         except FileNotFoundError:
@@ -199,7 +230,10 @@ class Database:
 
     @contextmanager
     def _examined(self) -> Iterator[None]:
-        """Notes in a StoreDamaged which file it is about. Raises one for what is no file at all."""
+        """Set the inode of the file on any StoreDamaged that the block raises.
+
+        Raises: StoreDamaged if the path is not a regular file.
+        """
         inode = self.inode()
         try:
             if inode and not self.path.is_file():
@@ -213,10 +247,11 @@ class Database:
     def copied(
         self, patience: float = READ_PATIENCE, niceness: int = 0
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to a consistent private copy, as `store.TABLE`: long queries on it hold nobody up.
+        """Yield a connection to a consistent private copy, as `store.TABLE`.
 
-        The copy has an instance of its own; it is another file, so the rule above is kept. The calling thread
-        takes on `niceness`, for good, once the copy is made: who holds the gate should not wait for the processor.
+        Long queries on the copy block no other process. The copy has its own DuckDB instance; it is another file,
+        so the rule above holds. The calling thread adds `niceness` permanently after the copy is made: a
+        process with low priority should not hold the gate while it waits for the processor.
         """
         with scratch_folder(self._scratch()) as folder, self._examined(), _explaining():
             self._copy_to(folder, patience)
@@ -230,7 +265,10 @@ class Database:
                 connection.close()
 
     def is_sound(self) -> bool:
-        """Read every value of the file. Return False if that fails. Raises: StoreBusy."""
+        """Read every value of the file. Return False if that fails.
+
+        Raises: StoreBusy if another process holds the file.
+        """
         try:
             with self.reading(exact=True) as connection:
                 for table, columns in TABLES.items():
@@ -241,13 +279,17 @@ class Database:
         return True
 
     def set_wal_aside(self) -> Path | None:
-        """Renames a damaged write-ahead log out of the way; what it held comes again from the journals."""
+        """Rename a damaged write-ahead log.
+
+        Its rows are applied again from the journals. Returns the log's new path.
+        """
         return _set_aside(self.wal)
 
     def replace(self, fresh: Path, inode: int, patience: float) -> Path | None:
-        """Set the damaged file with `inode`, and its log, aside and put `fresh` in its place; return the former's name.
+        """Put `fresh` in the place of the damaged file with `inode`.
 
-        Return None, with nothing done, if another file is there by now.
+        Returns: the new name of the damaged file, which is renamed with its log. None, with nothing done, if
+            the path holds another file now.
         """
         with self._gated(patience, shared=False):
             if self.inode() != inode:
@@ -258,16 +300,21 @@ class Database:
             return aside
 
     def _take_in_log(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Leaves no log: one that is there is of a stranger that wrote and died, and may end in the middle.
+        """Remove the write-ahead log that another program left when it died.
 
-        What of it can be read is in the connection since it was attached. DuckDB forgets a log that holds nothing
-        else, and refuses it beside the file that was written next.
+        Such a log may end in the middle of an entry. Its readable part was loaded when the connection
+        attached the file. DuckDB drops a log that adds nothing more, and rejects it next to a file that was
+        written later.
         """
         connection.execute("CHECKPOINT store")
         self.set_wal_aside()
 
     def _scratch(self) -> Path | None:
-        """Copies lie beside the file, where there is room for them; elsewhere only if the home cannot be written."""
+        """Return the directory for copies.
+
+        It is the directory of the file, which has room for them. If the home is read-only, it is the system's
+        default.
+        """
         return self.home if os.access(self.home, os.W_OK) else None
 
     def _copy_failed(self, error: CopyFailed, folder: Path | None) -> str:
@@ -290,7 +337,10 @@ class Database:
             self.behind = last_copy.warned(self.path, state, str(busy))
 
     def _create(self) -> None:
-        """Makes the file with its tables under a temporary name first: there is never a half-made store."""
+        """Create the file with its tables under a temporary name, then rename it.
+
+        So a partly created store never exists.
+        """
         fresh = self.path.with_suffix(f".new-{os.getpid()}")
         fresh.unlink(missing_ok=True)
         try:
@@ -299,7 +349,8 @@ class Database:
                     connection.execute(statement)
             fresh.chmod(FILE_MODE)
             fresh.rename(self.path)
-        finally:  # on a full disk every process that tries would leave one, and its log
+        # On a full disk, each process that tries would otherwise leave a temporary file and its log.
+        finally:
             fresh.unlink(missing_ok=True)
             fresh.with_name(f"{fresh.name}.wal").unlink(missing_ok=True)
 
@@ -314,7 +365,10 @@ class Database:
 
 @contextmanager
 def _attached(path: str, options: str, patience: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attaches `path` as `store`, tries again for `patience` seconds while a stranger holds it, detaches."""
+    """Attach `path` as `store`, and detach it at the end of the block.
+
+    While another program holds the file, attaching is retried for `patience` seconds.
+    """
     deadline = time.monotonic() + patience
     connection = _instance.connection
     while True:
@@ -335,7 +389,7 @@ def _attached(path: str, options: str, patience: float = 0.0) -> Iterator[duckdb
 
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Turns DuckDB's errors into StoreErrors, as `explained_in_query` does."""
+    """Convert DuckDB's errors to StoreErrors with `explained_in_query`."""
     try:
         yield
     except duckdb.Error as error:
@@ -346,7 +400,10 @@ def _explaining() -> Iterator[None]:
 
 
 def _detach(connection: duckdb.DuckDBPyConnection) -> None:
-    """Detaches `store`; where that fails (its checkpoint met a full disk) the instance goes, file and all."""
+    """Detach `store`.
+
+    If that fails (its checkpoint found the disk full), the whole instance is dropped with the file.
+    """
     try:
         connection.execute("DETACH store")
     except duckdb.Error as error:

@@ -1,4 +1,4 @@
-"""Settings of the machine: from the environment, else from `.env` in the working directory.
+"""Machine settings from the environment or a `.env` file.
 
 The home ($MATHRL_HOME) and API keys are looked up here, one name at a time. Other entries of the file are ignored, and
 none enters the environment. So a directory that another user filled controls only these settings.
@@ -28,7 +28,7 @@ class EnvFileFault(UserError, RuntimeError):
 
 
 def setting(name: str, folder: Path | None = None) -> str:
-    """Return the environment variable `name`, else its value in `.env`; "" if it is missing or empty.
+    """Return the environment variable `name`, else its value in `.env`.
 
     `folder` contains the `.env` file (default: the working directory).
     Raises: EnvFileFault if the setting is looked up in a file that cannot be read.

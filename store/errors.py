@@ -1,4 +1,4 @@
-"""Why the store cannot be used, and what DuckDB's own errors mean here."""
+"""Store errors, and the translation of DuckDB's errors to them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import duckdb
 from profiles.errors import OperationFailed
 from store.disk_refusal import refusal_in
 
-
 class StoreError(OperationFailed, RuntimeError):
-    """The store cannot be used now; the message says why and what to do."""
+    """The store cannot be used now; the message gives reason and remedy."""
 
 
 class StoreBusy(StoreError):
-    """Somebody holds the file or its gate."""
+    """Another process holds the file or its gate."""
 
 
 class StoreFull(StoreError):
@@ -23,14 +22,15 @@ class StoreFull(StoreError):
 
 
 class StoreNewer(StoreError):
-    """A newer version made the file. It is left alone."""
+    """A newer version created the file. It is left unchanged."""
 
 
 class StoreDamaged(StoreError):
-    """The file or its write-ahead log cannot be read; both can be made again from the journals.
+    """The file or its write-ahead log cannot be read.
 
-    `inode` is that of the file which was read, so that it is replaced once, however many processes read it. The error
-    is `doubtful` if a query met it: the words may be the query's own, or those of a fault of DuckDB.
+    Both can be rebuilt from the journals. `inode` identifies the file that was read, so it is replaced once,
+    however many processes read it. The error is `doubtful` if a query raised it: the cause may be the query's
+    text or a bug in DuckDB.
     """
 
     inode = 0
@@ -38,7 +38,7 @@ class StoreDamaged(StoreError):
 
     @property
     def of_log(self) -> bool:
-        """True if it is the write-ahead log that is damaged."""
+        """Return True if the damage is in the write-ahead log."""
         return "WAL" in str(self)
 
 
@@ -47,12 +47,15 @@ _HOLDER = re.compile(
 )
 
 
-# What DuckDB raises if a block holds what it never wrote.
+# DuckDB's message for a block with content that it never wrote.
 _SUSPICIOUS = (duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
 
 
 def explained_in_query(error: duckdb.Error) -> Exception:
-    """Like `explained`, for an error of a query on an attached file: damage is doubtful then."""
+    """Like `explained`, for a query on an attached file.
+
+    Damage is then only suspected.
+    """
     failure = explained(error)
     if failure is error and (isinstance(error, _SUSPICIOUS) or type(error) is duckdb.Error):
         failure = StoreDamaged(str(error).splitlines()[0])
@@ -62,12 +65,15 @@ def explained_in_query(error: duckdb.Error) -> Exception:
 
 
 def explained(error: duckdb.Error) -> Exception:
-    """The StoreError that says what DuckDB's `error` means here; an error in a query is left as it is."""
+    """Return the StoreError for DuckDB's `error`.
+
+    An error of a query's own text is returned unchanged.
+    """
     text = str(error)
     if holder := _HOLDER.search(text):
         name = f"{holder['file']}: held by {holder['program']} (PID {holder['pid']})"
         if "read-only mode" in text:
-            return StoreBusy(f"{name}, which only delays new rows; they show when it closes the file")
+            return StoreBusy(f"{name}, which only delays new rows; they appear when it closes the file")
         return StoreBusy(
             f"{name}, opened read-write, which blocks history too; close it, or use duckdb -readonly"
         )
@@ -75,7 +81,8 @@ def explained(error: duckdb.Error) -> Exception:
         return StoreFull(f"{refused}; nothing is lost meanwhile")
     if any(sign in text for sign in _NEWER):
         return StoreNewer(
-            f"{text.splitlines()[0]}: a newer version made store.duckdb; update mathrl-tui, the file stays as it is"
+            f"{text.splitlines()[0]}: a newer version made store.duckdb, which is left unchanged; "
+            "update mathrl-tui"
         )
     if any(sign in text for sign in _DAMAGED):
         return StoreDamaged(text.splitlines()[0].removeprefix("IO Error: ").rstrip("!"))

@@ -120,5 +120,5 @@ def _perplexity(connection: duckdb.DuckDBPyConnection, key: tuple[str, str, int,
 
 @lru_cache(64)
 def _cached_perplexity(nll: tuple[float, ...], words: tuple[int, ...]) -> Interval:
-    """Cache the interval, because a console requests the same evaluations every second."""
+    """Return the cached interval: a console requests it every second."""
     return perplexity_interval(nll, words)

@@ -1,8 +1,8 @@
 """Export of results as files for other tools, one file for each kind.
 
-The kinds are metrics, evals, examples, comparisons, watch and config. All are read from one consistent copy of the
-store. So an export does not block live runs, and its files agree with each other.
-A file is written under a temporary name and then renamed, so a partial file never appears.
+The kinds are metrics, evals, examples, comparisons, watch and config. All are read from one consistent copy
+of the store. So an export does not block live runs, and its files agree with each other. A file is written
+under a temporary name and then renamed, so a partial file never appears.
 """
 
 from __future__ import annotations
@@ -180,12 +180,18 @@ def _models(store: Store, runs: Sequence[str]) -> dict[str, str | None]:
 def _registered(
     connection: duckdb.DuckDBPyConnection, name: str, kind: type[Any], rows: list[dict[str, Any]]
 ) -> str:
-    """Register `rows` of the dataclass `kind` with their model; an empty table keeps its columns."""
+    """Register `rows` of dataclass `kind` with their model as a table.
+
+    An empty table keeps its columns.
+    """
     schema = pa.schema([*_columns(kind), _MODEL])
     connection.register(f"{name}_rows", pa.Table.from_pylist(rows, schema))
     return f"FROM {name}_rows"
 
 
 def _columns(kind: type[Any]) -> list[tuple[str, pa.DataType]]:
-    """Return names and types of a dataclass's fields; a type outside `_ARROW` becomes text."""
+    """Return names and types of a dataclass's fields.
+
+    A type outside `_ARROW` becomes text.
+    """
     return [(field.name, _ARROW.get(str(field.type).split(" ")[0], pa.string())) for field in fields(kind)]

@@ -38,7 +38,10 @@ def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, kind: str, 
 
 
 def write_json(connection: duckdb.DuckDBPyConnection, query: str, kind: str, path: Path) -> None:
-    """Write the rows of `query` as one JSON object that lists them, in order, under `kind`."""
+    """Write the rows of `query` as one JSON object with the key `kind`.
+
+    The value is the list of rows, in order.
+    """
     result = connection.execute(query)
     names = [column[0] for column in result.description or []]
     with path.open("w", encoding="utf-8") as file:
@@ -60,7 +63,10 @@ def write_markdown(connection: duckdb.DuckDBPyConnection, query: str, kind: str,
 
 
 def markdown_cell(value: Any) -> str:
-    """Escape `value` for a Markdown table, so that line breaks, pipes, tags and emphasis appear literally."""
+    """Escape `value` for a Markdown table.
+
+    Line breaks, pipes, tags and emphasis then appear literally.
+    """
     if isinstance(value, (int, float)):
         return human(str(value) if isinstance(value, int) else f"{value:.6g}")
     text = re.sub(r"\r\n|\r|\n", "\n", _text(value))

@@ -13,9 +13,10 @@ NETWORK_TYPES = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.s3", "glusterfs
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """Return the type of the file system that holds `path`; empty if /proc does not list it.
+    """Return the type of the file system that holds `path`.
 
     `mounts` replaces the text of /proc/self/mounts.
+    Returns: "" if /proc does not list the file system.
     """
     if mounts is None:
         try:
@@ -32,7 +33,10 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 
 def network_warning(path: Path, mounts: str | None = None) -> str:
-    """Return a one-line warning if `path` is on a network file system, else an empty string."""
+    """Return a one-line warning if `path` is on a network file system.
+
+    Returns: "" for a local file system.
+    """
     kind = file_system(path, mounts)
     if not kind.startswith(NETWORK_TYPES):
         return ""
@@ -42,7 +46,9 @@ def network_warning(path: Path, mounts: str | None = None) -> str:
 
 
 def sql_path(path: Path) -> str:
-    """Return `path` as an SQL string; DuckDB reads names as UTF-8, whatever the locale.
+    """Return `path` as an SQL string.
+
+    DuckDB reads names as UTF-8, whatever the locale.
 
     Raises: OSError if the name is not UTF-8.
     """

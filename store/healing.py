@@ -1,4 +1,4 @@
-"""Reading methods that make a damaged store again and answer from the new one."""
+"""Decorator for reads that rebuild a damaged store and retry."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from store.errors import StoreDamaged
 
-ATTEMPTS = 2  # a damaged log first, then the file
+# The first attempt may find a damaged log, the second a damaged file.
+ATTEMPTS = 2
 
 
 class Healer(Protocol):
-    """What `healing` needs of the object whose method it wraps."""
+    """Interface that `healing` needs from the owner of the wrapped method."""
 
     def heal(self, error: StoreDamaged) -> None: ...
 
@@ -25,7 +26,7 @@ _Result = TypeVar("_Result")
 def healing(
     method: Callable[Concatenate[_Owner, _Arguments], _Result], /
 ) -> Callable[Concatenate[_Owner, _Arguments], _Result]:
-    """Make `method` repeat itself after a StoreDamaged, once the store has been made again."""
+    """Make `method` rebuild the store after a StoreDamaged, then retry."""
 
     @wraps(method)
     def healed(owner: _Owner, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

@@ -1,7 +1,7 @@
-"""Where everything lies: the home folder (`$MATHRL_HOME`, else `./artifacts`) and the run folders in it.
+"""Paths of a home (`$MATHRL_HOME`, else `./artifacts`) and its runs.
 
-HOME/store.duckdb, store.lock, store.gate   the database and its arbiters
-HOME/journal/RUN/N.j                        what the run's supervisor acknowledged
+HOME/store.duckdb, store.lock, store.gate   the database and its lock files
+HOME/journal/RUN/N.j                        records that the run's supervisor acknowledged
 HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
 HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
 HOME/removing-RUN/, trash-RUN/              a run that is being removed (store/removal.py)
@@ -93,7 +93,7 @@ def _check_rights(home: Path, place: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The paths of one run."""
+    """Paths of one run."""
 
     home: Path
     run_id: str
@@ -104,12 +104,18 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """run.json: profile, plan, seed, versions, hardware; written once."""
+        """Return the path of run.json, which is written once.
+
+        It holds profile, plan, seed, versions and hardware.
+        """
         return self.path / "run.json"
 
     @property
     def socket(self) -> Path:
-        """The supervisor's Unix socket; its presence alone does not mean that a supervisor lives."""
+        """Return the path of the supervisor's Unix socket.
+
+        The socket's presence alone does not mean that a supervisor is running.
+        """
         return self.path / "control.sock"
 
     @property
@@ -125,12 +131,17 @@ class RunFolder:
         return self.path / "rollouts"
 
     def checkpoints(self, arm: str) -> Path:
-        """The folder of an arm's checkpoints, `step_000050` and so on."""
+        """Return the directory of an arm's checkpoints (`step_000050`, …)."""
         return self.path / "checkpoints" / arm
 
 
 def create_run(home: Path, name: str, seed: int) -> RunFolder:
-    """Makes a run folder under a new id, `NAME-s0-20260131-235959`; a taken id gets the next free suffix."""
+    """Create a run folder under a new id: `NAME-s0-20260131-235959`.
+
+    If the id is taken, the next free suffix is added.
+
+    Raises: OSError if the folder cannot be created.
+    """
     stem = f"{name}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     for attempt in range(1, 1000):
         folder = RunFolder(home, stem if attempt == 1 else f"{stem}-{attempt}")
@@ -140,18 +151,24 @@ def create_run(home: Path, name: str, seed: int) -> RunFolder:
             continue
         make_folder(folder.logs)
         return folder
-    raise FileExistsError(f"{home / 'runs' / stem}: a thousand runs of this name in one second")
+    raise FileExistsError(f"{home / 'runs' / stem}: all ids of this name and second are taken; try again")
 
 
 def run_ids(home: Path) -> list[str]:
-    """Return the ids of the runs in `home`, oldest folder first, without those that are being removed."""
+    """Return the ids of the runs in `home`, oldest folder first.
+
+    Runs that are being removed are left out.
+    """
     gone = removing(home)
     folders = (path for path in (home / "runs").glob("*/run.json") if path.parent.name not in gone)
     return [path.parent.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
 
 
 def removing(home: Path) -> list[str]:
-    """Return the ids of the runs whose removal has begun: nothing shows them any more."""
+    """Return the ids of runs with a removal in progress.
+
+    Such runs are not shown any more.
+    """
     return [path.name.removeprefix(REMOVING) for path in _folders(home, REMOVING)]
 
 
@@ -182,7 +199,7 @@ def _recorded(home: Path) -> list[str]:
 
 
 def trash(home: Path) -> list[Path]:
-    """Return the folders of removed runs that are still to be deleted."""
+    """Return the folders of removed runs that must still be deleted."""
     return _folders(home, TRASH)
 
 

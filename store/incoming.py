@@ -1,4 +1,4 @@
-"""Journaled records on their way into the tables: as NumPy columns that SQL sees as `incoming_TABLE`."""
+"""Journaled records as NumPy columns, which SQL sees as `incoming_TABLE`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from store.schema import TABLES, Columns
 
 @contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, Columns]) -> Iterator[None]:
-    """Lets SQL see `tables` as `incoming_TABLE`. Outside the transaction: an aborted one would not let go of them."""
+    """Make `tables` visible to SQL as `incoming_TABLE`.
+
+    Call it outside the transaction: an aborted transaction would keep the tables registered.
+    """
     for table, columns in tables.items():
         connection.register(f"incoming_{table}", columns)
     try:
         yield
     finally:
         for table in tables:
-            with suppress(duckdb.ConnectionException):  # the instance was dropped, and they with it
+            # The instance was dropped, and the tables with it.
+            with suppress(duckdb.ConnectionException):
                 connection.unregister(f"incoming_{table}")
 
 
 def insertion(table: str, target: str = "") -> str:
-    """The statement that appends `incoming_TABLE` to `target`, else to `store.TABLE`.
+    """Return the INSERT from `incoming_TABLE` to `target`.
 
-    DuckDB reads NaN in a NumPy column as NULL. No row holds NULL, and a NaN loss must stay one, so it is put back.
+    The default target is `store.TABLE`. DuckDB reads NaN in a NumPy column as NULL. The tables hold no NULL,
+    and a NaN loss must stay NaN, so the statement converts it back.
     """
     columns = (
         f"coalesce(\"{name}\", 'nan'::DOUBLE)" if kind == "DOUBLE" else f'"{name}"'
@@ -38,7 +43,7 @@ def insertion(table: str, target: str = "") -> str:
 
 
 def gather(groups: Iterable[Group], values: dict[str, list[list[Any]]]) -> None:
-    """Append `groups` to `values`, field by field under their kind."""
+    """Append `groups` to `values`, by kind and field."""
     for kind, *columns in groups:
         for gathered, column in zip(values.setdefault(kind, [[] for _ in columns]), columns, strict=True):
             gathered += column

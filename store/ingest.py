@@ -1,8 +1,9 @@
-"""From journals to DuckDB: what is new goes in with the journal offsets that it covers, in one transaction.
+"""Ingestion: apply new journal records to DuckDB, exactly once.
 
-Any live process may do this, every second or so. `store.lock` lets one at a time; parsing happens outside any lock of
-the database, which is held for some milliseconds. Whoever dies, and whenever, each acknowledged row is in the tables
-exactly once: either a transaction's rows and offsets are both there, or neither.
+Rows and the journal offsets that they cover are written in one transaction. Any live process may do this,
+about every second. `store.lock` admits one process at a time. Parsing happens outside all locks of the
+database, which are held for some milliseconds. A process may die at any moment: each acknowledged row is
+still in the tables exactly once, because a transaction writes its rows and offsets together or not at all.
 """
 
 from __future__ import annotations
@@ -39,27 +40,36 @@ from store.transaction import transaction
 
 log = logging.getLogger(__name__)
 
-TICK_PATIENCE = 0.05  # seconds that a tick waits for a lock before it leaves the work to the next one
-LIVE_ROW_GROUP = 30_720  # a quarter of DuckDB's: while runs live, the file is not held for long
-TRANSACTION_BYTES = 4 << 20  # journal bytes after which a transaction takes no further run
-HEALING_PATIENCE = 60.0  # seconds to wait for another process that makes a damaged file again
-BACK_OFF_SECONDS = (1.0, 30.0)  # first and longest pause after a failure such as a full disk
+# Seconds that a tick waits for a lock before it leaves the work to the next tick.
+TICK_PATIENCE = 0.05
+# A quarter of DuckDB's size, so that the file is held only briefly while runs are live.
+LIVE_ROW_GROUP = 30_720
+# A transaction that has read this many journal bytes takes no further run.
+TRANSACTION_BYTES = 4 << 20
+# Seconds to wait for another process that rebuilds a damaged file.
+HEALING_PATIENCE = 60.0
+# First and longest pause after a failure such as a full disk.
+BACK_OFF_SECONDS = (1.0, 30.0)
 
 _PAYLOAD = KINDS["event"][1].index("payload")
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction applies: records by kind, field by field, with their runs, and how far each run gets."""
+    """Content of one transaction: records by kind and field, and positions.
+
+    Each record has its run. The positions are those that each run's journal reaches.
+    """
 
     values: dict[str, list[list[Any]]] = field(default_factory=dict)
     run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     reached: dict[str, tuple[Position, Tip]] = field(default_factory=dict)
     damages: list[tuple[str, Damage]] = field(default_factory=list)
-    again: set[str] = field(default_factory=set)  # runs of which it has rows that were journaled again
+    # Runs with rows that were journaled again.
+    again: set[str] = field(default_factory=set)
 
     def add(self, run_id: str, portion: Portion) -> None:
-        """Takes a stretch of one run's journal."""
+        """Add a portion of one run's journal."""
         for kind, *columns in portion.groups:
             if kind == "event" and any(SETTLED in payload for payload in columns[_PAYLOAD]):
                 self.again.add(run_id)
@@ -69,36 +79,43 @@ class Batch:
         self.damages += ((run_id, damage) for damage in portion.damages)
 
     def tables(self) -> dict[str, Columns]:
-        """The columns to insert, by table."""
+        """Return the columns to insert, by table."""
         return {
             KINDS[kind][0]: columns_of(kind, self.run_ids[kind], values)
             for kind, values in self.values.items()
         }
 
     def marks(self, seq: int, now: float) -> list[tuple[Any, ...]]:
-        """The rows of `applied` that say how far each run is applied with this."""
+        """Return the rows of `applied`: how far each run is applied."""
         return [(run, *position, seq, now, *tip) for run, (position, tip) in self.reached.items()]
 
     def places(self, now: float) -> list[tuple[Any, ...]]:
-        """The rows of `damage`."""
+        """Return the rows of `damage`."""
         return [(run, *each.place, each.before, each.after, now) for run, each in self.damages]
 
     @property
     def count(self) -> int:
-        """Rows in the batch."""
+        """Return the number of rows in the batch."""
         return sum(map(len, self.run_ids.values()))
 
 
 class Ingester:
-    """Applies the journals of one home, and keeps its temper: after a failure it waits longer each time."""
+    """Applies the journals of one home.
+
+    After each failure it waits longer before the next attempt.
+    """
 
     def __init__(self, database: Database) -> None:
-        self.problem = ""  # why the last try applied nothing, or not all, in one line; empty when all is well
-        self.told: list[str] = []  # what was repaired, a line each, for a reader that has no stderr
+        # Why the last attempt applied nothing or not everything, in one line. Empty if all is well.
+        self.problem = ""
+        # Repairs, one line each, for a reader that has no stderr.
+        self.told: list[str] = []
         self._database = database
         self._agreement = Agreement(database.home / "journal")
-        self._remade = 0  # rows of a file that was made again
-        self._waiting: dict[str, str] = {}  # runs whose journal differs while they live, with the reason
+        # Rows of a file that was rebuilt.
+        self._remade = 0
+        # Live runs with a journal that differs from the store, with the reason.
+        self._waiting: dict[str, str] = {}
         self._journals = database.home / "journal"
         self._lock = database.home / "store.lock"
         self._pause = 0.0
@@ -107,30 +124,37 @@ class Ingester:
             log.warning(warning)
 
     def tick(self) -> int:
-        """Applies what is new and returns the number of rows; 0, with `problem`, where that must wait."""
+        """Apply new records and return the number of rows.
+
+        Returns: 0, with `problem` set, if ingestion must wait.
+        """
         if time.monotonic() < self._not_before:
             return 0
         return self.apply(TICK_PATIENCE)
 
     def apply(self, patience: float, row_group: int = LIVE_ROW_GROUP) -> int:
-        """Like `tick`, without regard to earlier failures, waiting `patience` seconds for each lock.
+        """Apply new records, regardless of earlier failures.
 
-        With `row_group` ROW_GROUP it also puts the small row groups of live runs together, for good.
+        Waits `patience` seconds for each lock. With `row_group` ROW_GROUP it also merges the small row groups
+        of live runs permanently.
         """
         if not self._journals.is_dir():
-            return 0  # and no store is made
+            # Do not create a store either.
+            return 0
         self._remade = 0
         try:
             with locked(self._lock, patience=patience):
                 try:
                     finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
-                except StoreDamaged as error:  # in a place that the marks do not touch
+                # The damage is in a place that the marks do not touch.
+                except StoreDamaged as error:
                     self._confirm(error)
                     self._rebuild(error, patience)
                     finish_removals(self._database, patience)
                     rows = self._apply_all(patience, row_group)
-        except LockBusy as error:  # another process is at it: a tick leaves it to that
+        # Another process is applying records. A tick leaves the work to it.
+        except LockBusy as error:
             if patience > TICK_PATIENCE:
                 self.problem = str(error)
             return 0
@@ -145,11 +169,12 @@ class Ingester:
         return self._remade + rows
 
     def take_over(self, run_id: str, lock: int, damaged: bool, patience: float) -> Position:
-        """Make a run's journal and the store agree before its supervisor writes; return how far the store is.
+        """Make a run's journal and store agree before its supervisor writes.
 
         Args:
             lock: what `journal.hold` returned for the run's journal.
-            damaged: whether places of the journal are damaged; then both are compared in full.
+            damaged: True if places of the journal are damaged; then both are compared in full.
+        Returns: how far the store has applied the journal.
         Raises: StoreError, LockBusy or OSError if the store cannot be used now.
         """
         with locked(self._lock, patience=patience):
@@ -163,9 +188,11 @@ class Ingester:
                 damaged = False
 
     def heal(self, error: StoreDamaged, patience: float = HEALING_PATIENCE) -> None:
-        """Set a damaged log aside, or make the damaged file again, unless another process has done it since.
+        """Rename a damaged log, or rebuild the damaged file.
 
-        Raises: StoreError, OSError or duckdb.Error if that is not possible now.
+        Does nothing if another process has done it since.
+
+        Raises: StoreError, OSError or duckdb.Error if the repair is not possible now.
         """
         try:
             with locked(self._lock, patience=patience):
@@ -174,7 +201,7 @@ class Ingester:
                     self._rebuild(error, patience)
         except LockBusy as busy:
             raise StoreBusy(
-                f"{self._database.path} is damaged, and another process makes it again: {busy}"
+                f"{self._database.path} is damaged, and another process is rebuilding it: {busy}"
             ) from None
 
     def _apply_all(self, patience: float, row_group: int) -> int:
@@ -183,7 +210,7 @@ class Ingester:
         applied_before = set(position)
         total = 0
         while (batch := collect(self._journals, position, self._waiting)) is not None:
-            # An older store was put back: it may have rows that were journaled again from a newer one.
+            # An older store was restored. It may have rows that were journaled again from a newer one.
             if again := batch.again & applied_before:
                 applied_before -= again
                 self._compare(again, patience)
@@ -198,13 +225,13 @@ class Ingester:
         return total
 
     def _commit(self, batch: Batch, seq: int, patience: float, row_group: int) -> bool:
-        """Applies `batch` as transaction `seq`. False, with nothing done, where that is not the file's next one.
+        """Apply `batch` as transaction `seq`.
 
-        Somebody has deleted the file since its offsets were read, or put another in its place: behind this batch
-        it would lack all that came before.
+        Returns: False, with nothing done, if `seq` is not the file's next transaction. The file was then
+            deleted or replaced after its offsets were read, and would lack all rows before this batch.
         """
         now, tables = time.time(), batch.tables()
-        # Registered before the file is held: DuckDB looks through a column of objects to learn its type.
+        # Register before the file is held: DuckDB scans a column of objects to find its type.
         with (
             self._database.preparing() as memory,
             registered(memory, tables),
@@ -217,7 +244,10 @@ class Ingester:
         return True
 
     def _agreed(self, patience: float) -> tuple[dict[str, Position], int]:
-        """How far each run is applied, once every journal that differs from the store is reconciled with it."""
+        """Return how far each run is applied, after reconciling journals.
+
+        A journal that differs from the store is reconciled with it first.
+        """
         while True:
             marks, seq = self._repaired_marks(patience)
             if back := drop_again(self._database, marks, patience):
@@ -238,13 +268,16 @@ class Ingester:
             self._reconcile_or_wait(differing[0], marks[differing[0]], seq, patience)
 
     def _compare(self, run_ids: set[str], patience: float) -> None:
-        """Apply the journals of some runs row by row: what the store has by identity is kept once."""
+        """Apply the journals of some runs row by row.
+
+        Rows that the store has already, by identity, are not added again.
+        """
         for run_id in sorted(run_ids):
             marks, seq = self._repaired_marks(patience)
             self._reconcile_or_wait(run_id, marks[run_id], seq, patience)
 
     def _reconcile_or_wait(self, run_id: str, marks: Marks, seq: int, patience: float) -> None:
-        """Reconcile a run, or note that it has to wait for the end of the process that writes its journal."""
+        """Reconcile a run, or note that it must wait for its live writer."""
         try:
             self._reconcile(run_id, marks, seq, patience)
         except JournalBusy as error:
@@ -261,7 +294,10 @@ class Ingester:
             self._tell(told)
 
     def _repaired_marks(self, patience: float) -> tuple[dict[str, Marks], int]:
-        """The marks of the file; a damaged log is renamed aside to get them, a damaged file made again."""
+        """Return the file's marks, after repairs.
+
+        A damaged log is renamed first, a damaged file rebuilt.
+        """
         try:
             return self._marks(patience)
         except StoreDamaged as error:
@@ -278,14 +314,14 @@ class Ingester:
             return marks_in(connection)
 
     def _confirm(self, error: StoreDamaged) -> None:
-        """Raise what a query met, as it was, if the file can be read from its beginning to its end."""
+        """Raise the error of a query unchanged if the whole file is readable."""
         if error.doubtful and self._database.inode() == error.inode and self._database.is_sound():
             raise error.__cause__ or StoreError(str(error))
 
     def _set_log_aside(self) -> bool:
         aside = self._database.set_wal_aside()
         if aside is not None:
-            self._tell(f"{self._database.wal} was damaged: set aside as {aside.name}")
+            self._tell(f"{self._database.wal} was damaged: renamed to {aside.name}")
         return aside is not None
 
     def _rebuild(self, error: StoreDamaged, patience: float) -> None:
@@ -298,7 +334,7 @@ class Ingester:
         log.warning(line)
 
     def _fill(self, fresh: Database) -> None:
-        """Apply all journals to a file that only this process uses. Raises whatever prevents that."""
+        """Apply all journals to a file that only this process uses."""
         self._remade = Ingester(fresh)._apply_all(READ_PATIENCE, ROW_GROUP)
 
     def _back_off(self, problem: str) -> None:
@@ -311,7 +347,10 @@ class Ingester:
 def offsets_in(
     connection: duckdb.DuckDBPyConnection, run_id: str | None = None
 ) -> tuple[dict[str, Position], int]:
-    """How far each run's journal (or that of `run_id`) has been applied, and the last transaction's number."""
+    """Return how far each journal is applied, and the last transaction.
+
+    `run_id` selects one run's position.
+    """
     found = connection.execute(
         'SELECT run_id, arg_max(segment, seq), arg_max("offset", seq), max(seq) FROM store.applied '
         "WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
@@ -322,7 +361,10 @@ def offsets_in(
 
 
 def collect(journals: Path, position: dict[str, Position], without: Container[str] = ()) -> Batch | None:
-    """What the runs' journals hold behind `position`, some megabytes of it at most; None where that is nothing."""
+    """Return the new content of the runs' journals after `position`.
+
+    Returns: at most some megabytes; None if nothing is new.
+    """
     batch, size = Batch(), 0
     for run_id in journaled(journals.parent):
         folder, start = journals / run_id, position.get(run_id, START)
@@ -331,7 +373,8 @@ def collect(journals: Path, position: dict[str, Position], without: Container[st
         portion = scan(folder, start, TRANSACTION_BYTES - size)
         end = portion.end
         if end == start:
-            continue  # only the torn tail of a batch that was never acknowledged
+            # Only the torn tail of a batch that was never acknowledged.
+            continue
         size += end.offset - (start.offset if end.segment == start.segment else 0)
         batch.add(run_id, portion)
     return batch if batch.reached else None
@@ -343,12 +386,16 @@ def _insert(
     marks: Sequence[Sequence[Any]],
     places: Sequence[Sequence[Any]],
 ) -> None:
-    """Appends the `incoming_TABLE` of each of `tables` and rows of `applied` and `damage`, all or nothing."""
+    """Append the incoming tables and marks in one transaction.
+
+    Writes `incoming_TABLE` for each of `tables`, and the rows of `applied` and `damage`.
+    """
     with transaction(connection):
         for table in tables:
             connection.execute(insertion(table))
         for table, rows in (("damage", places), ("applied", marks)):
-            if rows:  # as values: two rows from NumPy take DuckDB three times as long
+            # As values: DuckDB takes three times as long to read two rows from NumPy.
+            if rows:
                 row = f"({', '.join('?' * len(rows[0]))})"
                 values = ", ".join([row] * len(rows))
                 connection.execute(f"INSERT INTO store.{table} VALUES {values}", list(chain(*rows)))

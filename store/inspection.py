@@ -1,4 +1,7 @@
-"""A full look at what a home records: every line of every journal, the store's marks, and what was set aside."""
+"""Full check of a home's records: journals, marks, set-aside files.
+
+It reads every line of every journal.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,20 @@ PORTION_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with the records of a home, and what to do; `remedy` is empty if nothing has to be done."""
+    """One fault in a home's records, and its remedy.
+
+    `remedy` is empty if nothing has to be done.
+    """
 
     detail: str
     remedy: str
 
 
 def inspect(home: Path) -> Iterator[Finding]:
-    """Every finding about the journals and the store of `home`. Changes nothing but what every report changes."""
+    """Yield every fault of the journals and the store in `home`.
+
+    Like every report, it ingests new records, and changes nothing else.
+    """
     marks: dict[str, Marks] = {}
     known: dict[str, list[Damage]] = {}
     if (home / "store.duckdb").exists():
@@ -38,24 +47,26 @@ def inspect(home: Path) -> Iterator[Finding]:
                 known = damages_in(connection)
         except StoreDamaged as error:
             yield Finding(
-                f"store.duckdb is damaged ({error})", "the next report makes it again: mathrl-tui runs"
+                f"store.duckdb is damaged ({error})", "the next report rebuilds it: mathrl-tui runs"
             )
         except (StoreError, duckdb.Error) as error:
-            yield Finding(str(error).splitlines()[0], "ask again later")
+            yield Finding(str(error).splitlines()[0], "run `mathrl-tui doctor` again later")
     for run_id in journaled(home):
         yield from _of_run(home / "journal" / run_id, run_id, marks.get(run_id), known.get(run_id, []))
     for run_id in sorted(marks):
         if not segments(home / "journal" / run_id):
             yield Finding(
-                f"run {run_id}: the store has rows of it, but its journal is gone",
+                f"run {run_id}: the store has its rows, but its journal is missing",
                 f"mathrl-tui run --resume {run_id} journals them again",
             )
     for path in sorted(home.glob("store.duckdb*.damaged-*")):
-        yield Finding(f"{path.name} was set aside", f"rm -r {path} once nothing is missed")
+        yield Finding(
+            f"{path.name} is a damaged file that was renamed", f"rm -r {path} when it is no longer needed"
+        )
 
 
 def damaged_lines(folder: Path) -> list[Damage]:
-    """The damaged places of a journal, by checksums alone."""
+    """Return the damaged places of a journal, by checksums alone."""
     found: list[Damage] = []
     position = START
     while True:
@@ -75,12 +86,12 @@ def _of_run(folder: Path, run_id: str, marks: Marks | None, known: list[Damage])
             f"run {run_id}: its journal is damaged: {damage.words()}"
             + ("; the store has its rows" if kept else "; rows may be missing"),
             f"mathrl-tui run --resume {run_id} "
-            + ("journals them again" if kept else "asks the evaluations again"),
+            + ("journals them again" if kept else "repeats the evaluations"),
         )
     if marks is not None and not marks.fit(folder):
         yield Finding(
             f"run {run_id}: its journal is not the one that the store has applied",
-            "mathrl-tui status puts both together",
+            "mathrl-tui status reconciles both",
         )
 
 

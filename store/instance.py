@@ -1,4 +1,4 @@
-"""DuckDB instances as the store sets them up, and private copies of its file opened in one."""
+"""DuckDB instances with the store's settings, and opened private copies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from store.schema import create_statements, is_foreign, upgrade_statements
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A new in-memory instance that keeps off the terminal and leaves most cores to the engine.
+    """Return a new in-memory instance with the store's settings.
 
-    A commit goes into the file at once and leaves out the write-ahead log: two `fdatasync` instead of four while the
-    file is held, and no log to be damaged. It is there whole or not at all, as the file's header is replaced last.
+    It prints no progress bar and leaves most cores to the engine. A commit is written to the file at once,
+    without a write-ahead log: two `fdatasync` instead of four while the file is held, and no log to be
+    damaged. A commit is complete or absent, because the file's header is replaced last.
     """
     connection = duckdb.connect(":memory:", config={"threads": min(4, os.cpu_count() or 1)})
     connection.execute("SET enable_progress_bar = false")
@@ -26,7 +27,10 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the statements that add what the attached file lacks. Raises: StoreDamaged for a stranger's file."""
+    """Return the statements that add what the attached file lacks.
+
+    Raises: StoreDamaged if another program made the file.
+    """
     found = {
         (table, column): kind
         for table, column, kind in connection.execute(
@@ -34,19 +38,21 @@ def lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
         ).fetchall()
     }
     if is_foreign(found):
-        raise StoreDamaged("store.duckdb is a database of another program")
+        raise StoreDamaged("another program made this database")
     return upgrade_statements("store", found)
 
 
 def add_columns(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add what the attached file lacks in one transaction."""
+    """Add all missing tables and columns to the attached file in one step."""
     statements = lacking(connection)
     if statements:
         connection.execute("; ".join(["BEGIN", *statements, "COMMIT"]))
 
 
 def opened_copy(target: Path) -> duckdb.DuckDBPyConnection:
-    """Return an instance of its own with the copy `target` as `store`, every column in it; empty if there is none.
+    """Return a separate instance with the copy `target` as `store`.
+
+    Missing columns are added to the copy. Without a copy, the tables are empty.
 
     Raises: duckdb.Error or StoreDamaged if the copy is damaged.
     """

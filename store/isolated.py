@@ -27,16 +27,25 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 class OtherCode(SystemExit):
-    """This process would run different code from its parent; the message is one line."""
+    """This process would run other code than its parent.
+
+    The message is one line.
+    """
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs one of this project's modules as a child; use it with `environment()`."""
+    """Return the command line that runs a module of this project as a child.
+
+    Use it with `environment()`.
+    """
     return [sys.executable, "-P", str(ROOT / "store" / "isolated.py"), module, *arguments]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for a child; from a source tree, it includes the tree's root."""
+    """Return the environment for a child.
+
+    When run from a source tree, it includes the tree's root.
+    """
     entries = [str(ROOT)] if ROOT.name not in _INSTALLED else []
     # An empty entry is the working directory. A relative one would change its meaning in another directory.
     entries += [
@@ -49,12 +58,17 @@ def environment() -> dict[str, str]:
 
 @lru_cache(1)
 def identity() -> str:
-    """Return what this process runs, as of its start: location and version of the packages, Python's version."""
+    """Return which code this process runs: packages and Python's version.
+
+    The packages' location and version are those of the process start.
+    """
     return json.dumps([str(ROOT), _version(), sys.version])
 
 
 def check() -> None:
-    """Compare this process's code with that of its parent, which used `environment()`.
+    """Compare this process's code with that of its parent.
+
+    The parent passed it by `environment()`.
 
     Raises: OtherCode if they differ.
     """
@@ -84,7 +98,10 @@ def _version() -> str:
 
 
 def main() -> None:
-    """Run the module named by the first argument, with the remaining arguments, as the main module."""
+    """Run the module in the first argument as the main module.
+
+    It gets the remaining arguments.
+    """
     check()
     module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]

@@ -1,9 +1,10 @@
-"""A run's journal: what its supervisor acknowledged, in segments `1.j`, `2.j`, … of 8 MB.
+"""A run's journal: all records that its supervisor acknowledged.
 
-One line is one batch (store/batches.py). A batch counts when its line is whole; `fdatasync` behind it is the
-acknowledgement. What a dying writer left behind the last newline was never acknowledged: the next writer cuts it, and
-readers never go past the last newline. A complete line that is damaged stays and is reported (store/damage.py).
-Segments are kept for good: the database can be deleted and made again from them. Their numbers may have gaps.
+It consists of segments `1.j`, `2.j`, … of 8 MB. One line is one batch (store/batches.py). A batch counts when
+its line is complete; the `fdatasync` after it is the acknowledgement. Bytes after the last newline, left by a
+writer that died, were never acknowledged. The next writer cuts them, and readers stop at the last newline. A
+complete line that is damaged stays and is reported (store/damage.py). Segments are never deleted, so the
+database can be rebuilt from them. Their numbers may have gaps.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ SEGMENT_BYTES = 8 << 20
 
 
 class Position(NamedTuple):
-    """A place between two batches: segment number and byte offset in it. Positions order as the batches do."""
+    """A place between two batches: segment number and byte offset.
+
+    Positions sort in the order of the batches.
+    """
 
     segment: int
     offset: int
@@ -36,14 +40,21 @@ START = Position(1, 0)
 
 
 class Tip(NamedTuple):
-    """The last line before a position: its crc32, newline included, and its length. Zeros: not known."""
+    """The last line before a position: crc32 (with newline) and length.
+
+    Zeros mean unknown.
+    """
 
     crc: int = 0
     bytes: int = 0
 
 
 class Portion(NamedTuple):
-    """A stretch of a journal: the groups of its batches, its damaged places, where it ends and the line before that."""
+    """A part of a journal.
+
+    It holds the groups of its batches, its damaged places, its end position, and the last line before that
+    position.
+    """
 
     groups: list[Group]
     damages: list[Damage]
@@ -56,24 +67,31 @@ class JournalBusy(OperationFailed, RuntimeError):
 
 
 class JournalWriter:
-    """Appends batches to one run's journal. A run has one writer at a time: its supervisor."""
+    """Appends batches to a run's journal.
+
+    A run has one writer at a time: its supervisor.
+    """
 
     def __init__(self, folder: Path, floor: Position = START, lock: int | None = None) -> None:
-        """Open the newest segment and cut its torn tail; behind every segment if it ends before `floor`.
+        """Open the newest segment and cut its torn tail.
+
+        If the journal ends before `floor`, open a new segment after all others.
 
         Args:
-            floor: how far the store has applied the journal; what is appended below that would never be applied.
-            lock: what `hold` returned, if the caller holds the journal already; the writer closes it.
-        Raises: JournalBusy while another writer lives.
+            floor: how far the store has applied the journal; records appended below it would never be
+                applied.
+            lock: what `hold` returned, if the caller already holds the journal; the writer closes it.
+        Raises: JournalBusy while another writer is alive.
         """
         self._folder = folder
         self._directory = hold(folder) if lock is None else lock
         self._segment = max(segments(folder), default=START.segment)
         content = _content(segment_path(folder, self._segment), 0)
         self._good = complete(content)
-        self.cut = 0  # bytes of a batch that was never acknowledged, now gone
+        # Bytes of an unacknowledged batch that were cut.
+        self.cut = 0
         if self.position < floor:
-            # The torn tail may be of a batch that the store has: it stays, and counts as damage.
+            # The torn tail may belong to a batch that the store has applied. It stays, and counts as damage.
             self._segment, self._good = max(self._segment, floor.segment) + 1, 0
             self._file = self._open_segment()
             return
@@ -84,10 +102,10 @@ class JournalWriter:
             os.fsync(self._file)
 
     def append(self, records: Sequence[Record]) -> Position:
-        """Writes `records` as one batch and returns where it ends, once it is on the disk.
+        """Write `records` as one batch, and return its end once it is on disk.
 
-        Raises OSError (a full disk, say) with the journal cut back to its last good batch and nothing acknowledged:
-        the caller keeps the records and tries again.
+        Raises: OSError (such as a full disk), after cutting the journal back to its last good batch. Nothing
+            is then acknowledged; the caller keeps the records and retries.
         """
         line = encode(records)
         if self._good and self._good + len(line) > SEGMENT_BYTES:
@@ -103,11 +121,11 @@ class JournalWriter:
 
     @property
     def position(self) -> Position:
-        """The end of the last acknowledged batch."""
+        """Return the end of the last acknowledged batch."""
         return Position(self._segment, self._good)
 
     def close(self) -> None:
-        """Lets go of the journal; another writer may open it."""
+        """Release the journal, so that another writer may open it."""
         os.close(self._file)
         os.close(self._directory)
 
@@ -122,7 +140,8 @@ class JournalWriter:
     def _open_segment(self) -> int:
         path = segment_path(self._folder, self._segment)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        os.fsync(self._directory)  # and so must the segment's
+        # The segment's directory entry must be durable too.
+        os.fsync(self._directory)
         return file
 
     def _rotate(self) -> None:
@@ -138,13 +157,16 @@ class JournalWriter:
 
 
 def hold(folder: Path) -> int:
-    """Make sure that the folder exists, and keep every writer away. Close the descriptor to let go.
+    """Create the folder if needed, and lock out every writer.
 
-    Raises: JournalBusy while a writer lives.
+    Close the returned descriptor to release the lock.
+
+    Raises: JournalBusy while a writer is alive.
     """
     if not folder.exists():
         make_folder(folder)
-        sync(folder.parent)  # the folder's name must outlive a power cut as its batches do
+        # The folder's name must survive a power failure, as its batches do.
+        sync(folder.parent)
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,7 +177,7 @@ def hold(folder: Path) -> int:
 
 
 def read(folder: Path, start: Position = START, limit: int | None = None) -> tuple[list[Record], Position]:
-    """The records of the whole batches behind `start`, and the position behind them."""
+    """Return the records of complete batches after `start`, and the end."""
     portion = scan(folder, start, limit)
     return from_groups(portion.groups), portion.end
 
@@ -166,18 +188,21 @@ def scan(
     limit: int | None = None,
     decoding: Callable[[bytes], list[Group] | None] = decode,
 ) -> Portion:
-    """Return what stands behind `start`, batches and damaged places. Nothing of a damaged place is left out in silence.
+    """Return the batches and damaged places after `start`.
 
-    `limit` (bytes) ends the reading behind the segment that passes it. `decoding` returns a line's groups, or None if
-    the line counts as damaged.
+    No part of a damaged place is left out silently.
 
-    Raises: JournalVersion for a batch that a newer program wrote.
+    Args:
+        limit: bytes; reading ends after the segment that exceeds it.
+        decoding: returns a line's groups, or None if the line counts as damaged.
+    Raises: JournalVersion if a newer version wrote a batch.
     """
     groups: list[Group] = []
     damages: list[Damage] = []
     segment, offset = start
     tip, done = Tip(), 0
-    # Listed before the reading: a segment is done with only if its successor was there before its end was read.
+    # List the segments before reading. A segment is complete only if its successor existed before its end was
+    # read.
     following = sorted(number for number in segments(folder) if number > segment)
     for successor in [*following, None]:
         content = _content(segment_path(folder, segment), offset)
@@ -202,7 +227,10 @@ def scan(
 def _decoded(
     content: bytes, segment: int, offset: int, decoding: Callable[[bytes], list[Group] | None]
 ) -> tuple[list[Group], list[Damage]]:
-    """Return the groups of complete lines that begin at `offset`, and the damaged ones among these."""
+    """Return the groups and the damaged places of complete lines.
+
+    The lines begin at `offset`.
+    """
     groups: list[Group] = []
     found: list[Damage] = []
     for line in content.split(b"\n")[:-1]:
@@ -216,12 +244,15 @@ def _decoded(
 
 
 def complete(content: bytes) -> int:
-    """Bytes of `content` up to the end of its last complete line, whole or damaged."""
+    """Return the bytes of `content` up to the end of its last complete line."""
     return content.rfind(b"\n") + 1
 
 
 def tip_at(folder: Path, position: Position, size: int) -> Tip:
-    """Return the tip of the `size` bytes before `position`; one that fits nothing if they do not end a line."""
+    """Return the tip of the `size` bytes before `position`.
+
+    If they do not end a line, the returned tip fits nothing.
+    """
     try:
         with segment_path(folder, position.segment).open("rb") as file:
             file.seek(position.offset - size)
@@ -232,7 +263,10 @@ def tip_at(folder: Path, position: Position, size: int) -> Tip:
 
 
 def segments(folder: Path) -> list[int]:
-    """Numbers of the segments in `folder`, in no particular order; none where there is no folder."""
+    """Return the numbers of the segments in `folder`, unordered.
+
+    Empty if the folder does not exist.
+    """
     try:
         return [int(path.stem) for path in folder.iterdir() if path.suffix == ".j" and path.stem.isdigit()]
     except FileNotFoundError:
@@ -240,19 +274,22 @@ def segments(folder: Path) -> list[int]:
 
 
 def segment_path(folder: Path, segment: int) -> Path:
-    """Where segment number `segment` lies."""
+    """Return the path of segment number `segment`."""
     return folder / f"{segment}.j"
 
 
 def has_more(folder: Path, position: Position) -> bool:
-    """Whether anything lies behind `position`, without reading."""
+    """Return True if the journal has bytes after `position`.
+
+    It reads file sizes only.
+    """
     return size_of(folder, position.segment) > position.offset or any(
         number > position.segment for number in segments(folder)
     )
 
 
 def size_of(folder: Path, segment: int) -> int:
-    """Bytes of a segment; 0 if it does not exist."""
+    """Return the bytes of a segment; 0 if it does not exist."""
     try:
         return segment_path(folder, segment).stat().st_size
     except FileNotFoundError:
@@ -260,7 +297,7 @@ def size_of(folder: Path, segment: int) -> int:
 
 
 def _content(path: Path, offset: int) -> bytes:
-    """`path` from `offset` to its end."""
+    """Return the content of `path` from `offset` to its end."""
     try:
         with path.open("rb") as file:
             file.seek(offset)

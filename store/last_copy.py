@@ -1,7 +1,7 @@
-"""The store's last consistent copy, which answers while another process holds the file.
+"""The store's last consistent copy, used while the file is held.
 
-A copy is made without the gate when the file stands still, kept open as long as the file stays as it was, and has no
-name: nothing is left of it when the process ends.
+A copy is made without the gate while the file does not change. It stays open until the file changes. It has
+no name, so nothing remains of it when the process ends.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from store.steady_copy import Signature, signature, steady_copy
 
 log = logging.getLogger(__name__)
 
-_open: dict[Path, tuple[duckdb.DuckDBPyConnection, Signature]] = {}  # by file
-_parents: list[duckdb.DuckDBPyConnection] = []  # of a forked child: to close these would hang
+# By file.
+_open: dict[Path, tuple[duckdb.DuckDBPyConnection, Signature]] = {}
+# Connections of the parent, in a forked child. Closing them would hang.
+_parents: list[duckdb.DuckDBPyConnection] = []
 _warned: dict[Path, Signature] = {}
 
 
 def connection(files: tuple[Path, Path], place: Path | None) -> tuple[duckdb.DuckDBPyConnection, Signature]:
-    """Return a connection to a copy of `files` (the store and its log), as `store`, and the state that it has.
+    """Return a connection to a copy of `files`, as `store`, and its state.
 
-    `place` is the folder in which it is made. Raises: Unsteady, CopyFailed, duckdb.Error if the copy is damaged.
+    Args:
+        files: the store and its log.
+        place: directory for the copy; None for the default.
+    Raises: Unsteady, CopyFailed; duckdb.Error if the copy is damaged.
     """
     path = files[0]
     if path in _open and _open[path][1] != signature(files):
@@ -40,7 +45,10 @@ def connection(files: tuple[Path, Path], place: Path | None) -> tuple[duckdb.Duc
 
 
 def warned(path: Path, state: Signature, busy: str) -> str:
-    """Return in one line how old an answer from `state` is and why (`busy`); log it once for each state."""
+    """Return one line with the age of an answer and its reason (`busy`).
+
+    The line is logged once for each `state`.
+    """
     written = max((one[2] for one in state if one is not None), default=time.time_ns())
     words = f"this answer is from the store as it was {_age(time.time() - written / 1e9)} ago; {busy}"
     if _warned.get(path) != state:

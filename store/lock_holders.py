@@ -1,7 +1,8 @@
-"""Who holds a file lock: the process by number, what it is, whether it makes progress, and what to do about it.
+"""Holders of a file lock: process, command, progress, and remedy.
 
-/proc/locks names holders by the file's device and inode. A lock goes with its open file, which a child may have
-inherited from a holder that is dead: then /proc/PID/fdinfo names the child. Another PID namespace shows neither.
+/proc/locks lists holders by the file's device and inode. A lock belongs to an open file, which a child may
+have inherited from a holder that has died. /proc/PID/fdinfo then identifies the child. A process in another
+PID namespace appears in neither.
 """
 
 from __future__ import annotations
@@ -14,23 +15,30 @@ from pathlib import Path
 
 from store.process import Process, stat_fields
 
-THOROUGH_SECONDS = 0.25  # of waiting, from which an answer is worth some milliseconds
-LONGEST_COMMAND = 80  # characters of a command line in a message
-_CPU_TICKS = slice(11, 13)  # of `stat_fields`: in user mode and in the kernel
+# Seconds of waiting after which a search of some milliseconds is worth it.
+THOROUGH_SECONDS = 0.25
+# Characters of a command line in a message.
+LONGEST_COMMAND = 80
+# Fields of `stat_fields`: CPU ticks in user mode and in the kernel.
+_CPU_TICKS = slice(11, 13)
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A process that holds a lock, and how much it had done when it was seen: CPU ticks, bytes and calls of I/O."""
+    """A process that holds a lock, and its work so far when it was seen.
+
+    The work is CPU ticks, and bytes and calls of I/O.
+    """
 
     process: Process
     done: tuple[str, ...]
 
 
 def holders(path: Path, *, thorough: bool = True) -> list[Sighting]:
-    """Return the living processes that hold the lock file `path`; empty if none is visible.
+    """Return the living processes that hold the lock file `path`.
 
-    Unless `thorough`, a process that inherited the lock is not looked for, which takes milliseconds.
+    Unless `thorough`, processes that inherited the lock are not searched, which would take milliseconds.
+    Returns: empty if no holder is visible.
     """
     try:
         status = path.stat()
@@ -43,9 +51,10 @@ def holders(path: Path, *, thorough: bool = True) -> list[Sighting]:
 
 
 def described(path: Path, before: Sequence[Sighting], seconds: float) -> str:
-    """Return in one line who holds `path`, and what to do about it.
+    """Describe the holder of `path` and the remedy, in one line.
 
-    `before` are the holders `seconds` ago: one that has done nothing since makes no progress.
+    Args:
+        before: the holders `seconds` ago. A holder that has done nothing since makes no progress.
     """
     found = holders(path, thorough=seconds >= THOROUGH_SECONDS)
     if not found and seconds < THOROUGH_SECONDS:
@@ -61,7 +70,7 @@ def described(path: Path, before: Sequence[Sighting], seconds: float) -> str:
 
 
 def _holder(home: Path, holder: Sighting, before: Sequence[Sighting], seconds: float) -> str:
-    """Return what one holder is, how it is, and the remedy if it makes no progress."""
+    """Describe one holder, its state, and the remedy if it is stuck."""
     pid = holder.process.pid
     run_id = _supervised(home, holder.process)
     what = f"the supervisor of run {run_id}" if run_id else _command_line(pid)
@@ -78,7 +87,7 @@ def _holder(home: Path, holder: Sighting, before: Sequence[Sighting], seconds: f
 
 
 def _listed(status: os.stat_result) -> Iterator[int]:
-    """Yield the processes that /proc/locks names as holders of the file."""
+    """Yield the processes that /proc/locks lists as holders of the file."""
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
@@ -91,14 +100,15 @@ def _listed(status: os.stat_result) -> Iterator[int]:
 
 
 def _inheritors(status: os.stat_result) -> Iterator[int]:
-    """Yield the processes with an open file that holds a lock on the file, but for this process."""
+    """Yield other processes that hold the lock through an inherited file."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             if any(_locks(entry, Path(file.path), status) for file in os.scandir(entry / "fd")):
                 yield int(entry.name)
-        except OSError:  # it is gone, or of another user
+        # The process has exited, or belongs to another user.
+        except OSError:
             continue
 
 
@@ -116,13 +126,17 @@ def _locks(process: Path, file: Path, status: os.stat_result) -> bool:
 def _seen(pid: int) -> Sighting:
     fields = stat_fields(pid)
     done = [] if fields is None else fields[_CPU_TICKS]
-    with suppress(OSError):  # it is gone, or of another user
+    # The process has exited, or belongs to another user.
+    with suppress(OSError):
         done = [*done, Path(f"/proc/{pid}/io").read_text(encoding="ascii", errors="replace")]
     return Sighting(Process.of(pid), tuple(done))
 
 
 def _supervised(home: Path, process: Process) -> str:
-    """Return the id of the run in `home` whose supervisor `process` is; empty if it is none's."""
+    """Return the id of the run in `home` that `process` supervises.
+
+    Empty if it does not supervise a run.
+    """
     folders = (
         [home] if (home / "run.json").is_file() else [path.parent for path in home.glob("runs/*/run.lock")]
     )
@@ -136,7 +150,10 @@ def _supervised(home: Path, process: Process) -> str:
 
 
 def _command_line(pid: int) -> str:
-    """Return the command line of a process, cut, without control characters; quotes set it off."""
+    """Return a process's command line in quotes.
+
+    It is cut, and control characters are removed.
+    """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
     except OSError:

@@ -1,7 +1,7 @@
-"""File locks between processes: `flock` with a bounded wait, held for the length of a `with` block.
+"""File locks between processes: `flock` with a bounded wait.
 
-A lock goes when its holder dies, however it dies. Each use opens its own descriptor, so that two threads of one
-process exclude each other as two processes do.
+A lock is held for a `with` block. It is released when its holder dies, however it dies. Each use opens its
+own descriptor, so two threads of one process exclude each other as two processes do.
 """
 
 from __future__ import annotations
@@ -17,23 +17,32 @@ from store.lock_holders import Sighting, described, holders
 from store.private import FILE_MODE
 
 RETRY_SECONDS = 0.001
-FIRST_LOOK_SECONDS = 0.25  # of waiting, before the holder is looked for: as a rule it is done by then
-LONG_SECONDS = 1.0  # a wait of this length that was in vain is not repeated
-SHORT_SECONDS = 0.05  # what a process waits instead
+# Seconds of waiting before the holder is searched. Most holders are done by then.
+FIRST_LOOK_SECONDS = 0.25
+# A wait of this many seconds that failed is not repeated.
+LONG_SECONDS = 1.0
+# Seconds that a process waits instead.
+SHORT_SECONDS = 0.05
 
-# Files that this process has waited long for, and has not got since, with who held them in one line.
+# Files that this process waited for in vain, with a line about their holder.
 _in_vain: dict[Path, str] = {}
 
 
 class LockBusy(TimeoutError):
-    """Another process held the lock for longer than the caller would wait. The message names it."""
+    """Another process held the lock longer than the caller would wait.
+
+    The message describes the holder.
+    """
 
 
 @contextmanager
 def locked(path: Path, *, patience: float, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file `path`, waiting `patience` seconds at most. Raises: LockBusy.
+    """Hold the lock file `path` for the block.
 
-    A process waits long once for the locks of a folder, see `allowance`.
+    Waits `patience` seconds at most. A process has one long wait for the locks of a directory; see
+    `allowance`.
+
+    Raises: LockBusy if the wait is over.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
@@ -44,10 +53,10 @@ def locked(path: Path, *, patience: float, shared: bool = False) -> Iterator[Non
 
 
 def is_locked(path: Path) -> bool:
-    """Return True if a living process holds `path` exclusively; False if there is no such file.
+    """Return True if a living process holds `path` exclusively.
 
-    The test takes the lock shared for some microseconds: a process that wants it exclusively must try again
-    for a moment before it believes that it is taken.
+    False if the file does not exist. The test takes a shared lock for some microseconds. So a process that
+    needs the lock exclusively must retry for a moment before it treats the lock as taken.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -63,17 +72,18 @@ def is_locked(path: Path) -> bool:
 
 
 def allowance(path: Path, patience: float) -> float:
-    """Return how many of `patience` seconds this process may wait for the file `path`, locked by whatever means.
+    """Return how many of `patience` seconds may be spent on `path`.
 
-    After a long wait in vain it is SHORT_SECONDS for any file of that folder, until the one that was held is free. So
-    a command that needs files many times has one bounded wait. The caller reports each wait by `waited`.
+    After a long wait in vain, the result is SHORT_SECONDS for all files of that directory, until the held
+    file is free. So a command that needs files many times has one bounded wait. The caller reports each wait
+    with `waited`, whatever the kind of lock.
     """
     has_waited = any(other.parent == path.parent for other in _in_vain)
     return min(patience, SHORT_SECONDS) if has_waited else patience
 
 
 def waited(path: Path, seconds: float, *, got: bool, holder: str = "") -> None:
-    """Take note of a wait for `path`, and of its holder in one line."""
+    """Record a wait for `path`, and a line about its holder."""
     if got:
         _in_vain.pop(path, None)
     elif seconds >= LONG_SECONDS:

@@ -1,6 +1,6 @@
-"""Which run a person means: its id, a name that one run has, or the beginning of one id.
+"""Find the run that a user means: id, name, or start of an id.
 
-`find_run` needs the run folders only, so it answers when the store is held or damaged.
+`find_run` needs only the run folders, so it works when the store is held or damaged.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from store.run_config import read_config
 
 
 class UnknownRun(UserError, LookupError):
-    """No run, or more than one, answers to what the caller gave."""
+    """No run, or more than one, matches the given text."""
 
 
 def find_run(home: Path, text: str) -> str:
-    """Return the id of the run in `home` that `text` names, from the run folders and journals alone.
+    """Return the id of the run in `home` that `text` identifies.
 
-    Raises: UnknownRun, which names what comes near.
+    It uses run folders and journals only.
+
+    Raises: UnknownRun, with similar runs in the message.
     """
     if RUN_NAME.match(text) and RunFolder(home, text).config.is_file() and text not in removing(home):
         return text
@@ -30,9 +32,16 @@ def find_run(home: Path, text: str) -> str:
 
 
 def match(text: str, known: Mapping[str, str], home: Path) -> str:
-    """Return the id that `text` names among the runs `known` (id → name) of `home`. Raises: UnknownRun."""
-    if not text:  # every id begins with it: a script's unset variable would reach the only run
-        raise UnknownRun("no run is named: its name is empty; `mathrl-tui runs` lists them")
+    """Return the id that `text` identifies among the runs `known`.
+
+    Args:
+        known: id → name.
+        home: home directory, for the message.
+    Raises: UnknownRun if none or several match.
+    """
+    # Every id starts with an empty text, so a script's unset variable would match the only run.
+    if not text:
+        raise UnknownRun("the name of a run is empty; `mathrl-tui runs` lists all runs")
     if text in known:
         return text
     found = [run for run, name in known.items() if name == text] or [
@@ -41,20 +50,26 @@ def match(text: str, known: Mapping[str, str], home: Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UnknownRun(f"{text}: {len(found)} runs answer to it; give one of {', '.join(found[-5:])}")
+        raise UnknownRun(f"{text}: {len(found)} runs match; give one of {', '.join(found[-5:])}")
     near = difflib.get_close_matches(text, [*known, *known.values()], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`mathrl-tui runs` lists them"
     raise UnknownRun(f"{text}: no such run in {home}; {hint}")
 
 
 def names(home: Path) -> dict[str, str]:
-    """Return the names of the runs in `home` by id, oldest folder first; of a damaged run.json the id."""
+    """Return id → name for the runs in `home`, oldest folder first.
+
+    For a run with a damaged run.json, the name is the id.
+    """
     found = {run: _name(RunFolder(home, run)) for run in run_ids(home)}
     return found | {run: run for run in journaled(home) if run not in found}
 
 
 def journaled(home: Path) -> list[str]:
-    """Return the ids of the runs that have a journal, in order, without those that are being removed."""
+    """Return the ids of runs with a journal, sorted.
+
+    Runs that are being removed are left out.
+    """
     gone = removing(home)
     try:
         found = (entry.name for entry in os.scandir(home / "journal") if entry.is_dir())

@@ -1,4 +1,4 @@
-"""JSON that may have been written by anybody: whatever Python's parser refuses is one kind of error."""
+"""JSON from untrusted sources: every parse failure is a ValueError."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 
 def parse(text: str | bytes) -> Any:
-    """Return what the JSON `text` holds.
+    """Return the value of the JSON `text`.
 
-    Raises: ValueError with the reason: no JSON, no UTF-8, a number of thousands of digits, brackets nested too deeply.
+    Raises: ValueError with the reason: invalid JSON, invalid UTF-8, a number with thousands of digits, or too
+        deeply nested brackets.
     """
     try:
         return json.loads(text)
@@ -18,8 +19,11 @@ def parse(text: str | bytes) -> Any:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object that `text` holds. Raises: ValueError."""
+    """Return the JSON object in `text`.
+
+    Raises: ValueError if it is not a JSON object.
+    """
     found = parse(text)
     if not isinstance(found, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it is not a JSON object")
     return found

@@ -1,7 +1,8 @@
-"""Comparison of arms over several runs of one experiment, one run for each training seed.
+"""Comparison of arms over several seeds of one experiment.
 
-The interval of one run covers other test questions only. The pooled interval also covers other training seeds.
-Runs can be pooled if their seeds differ, and model and test questions are the same.
+Each run has its own training seed. The interval of one run covers other test questions only. The pooled
+interval also covers other training seeds. Runs can be pooled if their seeds differ, and model and test
+questions are the same.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ Tasks = Mapping[str, Scores]
 def compare_pooled(
     store: Store, a: str, b: str, runs: Sequence[str], confidence: float = 0.95
 ) -> list[Comparison]:
-    """Compare two arms of one run, pooled with the same arms of `runs`, as one Holm family.
+    """Compare two arms, pooled over several runs, as one Holm family.
 
-    Rates are means over the runs. `a_only` and `b_only` count questions on which the mean of one arm is higher.
+    Rates are means over the runs. `a_only` and `b_only` count questions on which the mean of one arm is
+    higher.
 
     Args:
         a: first arm, RUN/ARM.
@@ -64,7 +66,7 @@ def compare_pooled(
         )
     pooled = list(dict.fromkeys(store.resolve(run) for run in (first.run, *runs)))
     if len(pooled) < 2:
-        raise InputError(f"{a}: pooling needs another run besides its own; name one of another seed")
+        raise InputError(f"{a}: pooling needs at least one other run; add one with another seed")
     _refuse_other_experiments(store, pooled)
     _warn_of_perplexities(store, (first, second))
     _refuse_other_questions(store, [replace(first, run=run) for run in pooled])
@@ -76,15 +78,16 @@ def compare_pooled(
 
 
 def pooled_comparisons(store: Store, runs: Sequence[str]) -> list[Comparison]:
-    """Compare each pair of arms that all `runs` have evaluated, on each shared task.
+    """Compare each pair of arms that all `runs` have evaluated.
 
-    Pairs follow the profile's order. Confidence is that of the first run. All comparisons are one Holm family.
+    Each shared task is compared. Pairs follow the profile's order. Confidence is that of the first run. All
+    comparisons are one Holm family.
 
     Raises: InputError if the runs do not belong together, or share no evaluated pair of arms.
     """
     pooled = list(dict.fromkeys(store.resolve(run) for run in runs))
     if len(pooled) < 2:
-        raise InputError("pooling needs two runs at least, of different seeds; name another")
+        raise InputError("pooling needs at least two runs with different seeds; add another")
     _refuse_other_experiments(store, pooled)
     config = store.config(pooled[0])
     known = [{row.arm for row in store.evaluations(run)} for run in pooled]
@@ -109,7 +112,10 @@ def _compared(
     runs: Sequence[str],
     confidence: float,
 ) -> Iterator[Comparison]:
-    """Yield one comparison for each task that all runs have of both arms; `a` and `b` are by run."""
+    """Yield one comparison for each task that all runs have of both arms.
+
+    `a` and `b` hold one entry for each run.
+    """
     for task in a[0]:
         if all(task in scores for scores in (*a, *b)):
             yield _pooled(task, [run[task] for run in a], [run[task] for run in b], labels, runs, confidence)
@@ -131,7 +137,7 @@ def _pooled(
     a_scores = np.array([[run[question] for question in questions] for run in a])
     b_scores = np.array([[run[question] for question in questions] for run in b])
     if len(questions) < 2:
-        raise InputError(f"task {task}: one question only; pooling needs two at least")
+        raise InputError(f"task {task}: only one question; pooling needs at least two")
     differences = b_scores - a_scores
     by_question = differences.mean(axis=0)
     estimate = _estimate(differences, confidence)
@@ -181,7 +187,11 @@ def _estimate(differences: Floats, confidence: float) -> _Estimate:
 
 
 def _refuse_other_experiments(store: Store, runs: Sequence[str]) -> None:
-    """Raise InputError if two runs have one seed or different models; warn of other settings that differ."""
+    """Raise InputError if the runs cannot be pooled.
+
+    That is so if two have the same seed, or if their models differ. Other settings that differ cause a
+    warning.
+    """
     configs = [store.config(run) for run in runs]
     seeds: dict[int, str] = {}
     for run, config in zip(runs, configs, strict=True):
@@ -209,7 +219,10 @@ def _refuse_other_experiments(store: Store, runs: Sequence[str]) -> None:
 
 
 def _differing(a: Any, b: Any, key: str = "") -> Iterator[str]:
-    """Yield the settings that affect a result and differ between two profiles; hardware does not."""
+    """Yield the settings that affect a result and differ in two profiles.
+
+    Hardware settings do not affect a result.
+    """
     if isinstance(a, dict) and isinstance(b, dict):
         for name in dict.fromkeys([*a, *b]):
             if key or name not in ("name", "description", "hardware"):
@@ -226,7 +239,10 @@ def _warn_of_perplexities(store: Store, arms: Sequence[Address]) -> None:
 
 
 def _warn_of_missing_tasks(scores: Mapping[str, Sequence[Tasks]]) -> None:
-    """Warn of tasks that some run has not evaluated for some arm; fewer pairs or none include them."""
+    """Warn of tasks that some run has not evaluated for some arm.
+
+    Fewer pairs, or none, include such tasks.
+    """
     everything = [tasks for arm in scores.values() for tasks in arm]
     missing = [
         task
@@ -238,13 +254,16 @@ def _warn_of_missing_tasks(scores: Mapping[str, Sequence[Tasks]]) -> None:
 
 
 def _refuse_other_questions(store: Store, addresses: Sequence[Address]) -> None:
-    """Raise InputError if one id has two questions, from another `data.seed` or an older version."""
+    """Raise InputError if two different questions share one id.
+
+    The runs then have different `data.seed` values, or an older version made one of them.
+    """
     asked: dict[tuple[str, str], tuple[str, str]] = {}
     for address in addresses:
         for task, ex_id, prompt in store.questions(address.run, address.arm, address.step):
             run, before = asked.setdefault((task, ex_id), (address.run, prompt))
             if before != prompt:
                 raise InputError(
-                    f"runs {run} and {address.run}: id {ex_id} of task {task} is another question in each; "
+                    f"runs {run} and {address.run}: id {ex_id} of task {task} is a different question in each; "
                     "pool runs with the same data.seed and the same test questions"
                 )

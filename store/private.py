@@ -52,7 +52,10 @@ def sync(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str, suffix: str = "") -> None:
-    """Replace the content of `path` atomically and durably, by way of a hidden file whose name ends in `suffix`."""
+    """Replace the content of `path` atomically and durably.
+
+    The text is first written to a hidden file with a name that ends in `suffix`.
+    """
     temporary = path.with_name(f".{path.name}{suffix}")
     write_text(temporary, text)
     sync(temporary)
@@ -67,14 +70,20 @@ def touch(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Remove all rights of group and others from `path`, which a library has just created."""
+    """Remove all rights of group and others from `path`.
+
+    A library has just created that path.
+    """
     mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & _OTHERS and not path.is_symlink():
         path.chmod(mode & ~_OTHERS)
 
 
 def too_wide(home: Path) -> str:
-    """Return one line with the remedy if other users can enter `home`, else an empty string."""
+    """Return a line with the remedy if other users can enter `home`.
+
+    Returns: "" if they cannot.
+    """
     try:
         mode = stat.S_IMODE(home.stat().st_mode)
     except OSError:

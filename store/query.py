@@ -1,8 +1,8 @@
-"""The store as its readers see it: runs and their states, series, evaluations, examples, and SQL over all of it.
+"""Queries on the store: runs, series, evaluations, examples, SQL.
 
-History comes from DuckDB by short read-only looks. What a run journaled since the last ingest is added where a stale
-answer would be a false one: a run's state, and the marks that a resumed run continues from. All of it works on a home
-that has no store yet.
+History comes from DuckDB in short read-only accesses. Records that a run journaled after the last ingest are
+added where an outdated answer would be wrong: a run's state, and the marks that a resumed run continues from.
+All queries work on a home without a store.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ __all__ = ["Store", "UnknownRun"]
 
 log = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 5.0  # how long a one-off command waits for other processes
+# Seconds that a one-off command waits for other processes.
+SETTLE_SECONDS = 5.0
 
 _EXAMPLE = (
     "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts, "
@@ -55,7 +56,10 @@ _EXAMPLE = (
 
 
 class Store:
-    """One home's runs. Creates nothing before there is something to ingest; may be used from several threads."""
+    """Runs of one home.
+
+    The store file is created when there are records to ingest. The object may be used from several threads.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = Path(home)
@@ -63,14 +67,19 @@ class Store:
         self._ingester = Ingester(self.database)
 
     def ingest(self) -> int:
-        """Applies what the journals hold and returns the number of rows: cheap and bounded, for every second.
+        """Apply new journal records and return the number of rows.
 
-        Where it must wait (a stranger holds the file, the disk is full) it returns 0 and `problem` says why.
+        The call is cheap and bounded, so it can be made every second.
+
+        Returns: 0, with `problem` set, if it must wait (another program holds the file, or the disk is full).
         """
         return self._ingester.tick()
 
     def settle(self) -> int:
-        """Like `ingest`, but waits some seconds for others, and warns: for a command that wants all there is."""
+        """Like `ingest`, but wait some seconds for others, and warn.
+
+        It is for a command that needs all available rows.
+        """
         rows = self._ingester.apply(SETTLE_SECONDS)
         if self._ingester.problem and not self._is_held():
             log.warning("the newest rows are left out: %s", self._ingester.problem)
@@ -78,26 +87,32 @@ class Store:
 
     @healing
     def damages(self, run_id: str | None = None) -> dict[str, list[Damage]]:
-        """The damaged places of the journals, by run: those of which rows may be missing."""
+        """Return the damaged journal places by run, if rows may be missing."""
         with self.database.reading() as connection:
             return damages_in(connection, run_id)
 
     def heal(self, error: StoreDamaged) -> None:
-        """Make the damaged store again from the journals, unless another process has done so."""
+        """Rebuild the damaged store from the journals.
+
+        Does nothing if another process has done so.
+        """
         self._ingester.heal(error)
 
     def take_told(self) -> list[str]:
-        """Return the lines about what was repaired since the last call."""
+        """Return the lines about repairs since the last call."""
         told, self._ingester.told = self._ingester.told, []
         return told
 
     @property
     def problem(self) -> str:
-        """Why answers are not of this moment, in one line; empty when all is well."""
+        """Return why answers are not current, in one line; empty if they are."""
         return self.database.behind or self._ingester.problem
 
     def _is_held(self) -> bool:
-        """Return True if a copy has to answer; the first look at it has then warned how old it is."""
+        """Return True if a copy must answer.
+
+        The first look at the copy has then logged its age.
+        """
         try:
             with self.database.reading():
                 return bool(self.database.behind)
@@ -126,12 +141,18 @@ class Store:
         return sorted(summaries, key=lambda summary: summary.started or 0.0)
 
     def resolve(self, text: str) -> str:
-        """Return the id of the run that `text` names, by the rules of `store.naming`. Raises: UnknownRun."""
+        """Return the id of the run that `text` identifies (`store.naming`).
+
+        Raises: UnknownRun if none or several match.
+        """
         return match(text, {summary.run: summary.name for summary in self.runs()}, self.home)
 
     @healing
     def status(self, run_id: str) -> RunStatus:
-        """One run in full. Raises UnknownRun."""
+        """Return one run in full.
+
+        Raises: UnknownRun if the store does not have it.
+        """
         with self.database.reading() as connection:
             row = _run_rows(connection, run_id).get(run_id)
             events = status_events(connection, run_id)
@@ -162,16 +183,22 @@ class Store:
     def events(
         self, run_id: str, kinds: Iterable[str] | None = None, limit: int | None = None
     ) -> list[Event]:
-        """A run's events in the order of their arrival: those of `kinds`, the last `limit` of them."""
+        """Return a run's events in arrival order.
+
+        Args:
+            kinds: kinds to include; None for all.
+            limit: number of newest events to include; None for all.
+        """
         wanted = None if kinds is None else list(kinds)
         with self.database.reading() as connection:
             return last_events(connection, run_id, wanted, limit)
 
     @healing
     def newest_events(self, run_id: str, *limits: tuple[Sequence[str], int | None]) -> list[Event]:
-        """Of each (kinds, limit) a run's last `limit` events of these kinds, all in the order of their arrival.
+        """Return a run's newest events, in arrival order.
 
-        Their times do not tell that order: a clock may be set back.
+        Each of `limits` is (kinds, limit): the last `limit` events of these kinds are included. Event times
+        do not give the order, because a clock may be set back.
         """
         parts = " UNION ALL ".join(
             f"""(SELECT rowid AS place, {EVENT} FROM store.run_event WHERE run_id = $run
@@ -187,14 +214,14 @@ class Store:
 
     @healing
     def events_to_here(self, run_id: str, limit: int | None = None) -> tuple[list[Event], Position]:
-        """The last `limit` events that the store holds, and where the run's journal goes on behind them."""
+        """Return the last `limit` stored events, and the journal position after."""
         with self.database.reading() as connection:
             reached, _ = offsets_in(connection, run_id)
             return last_events(connection, run_id, None, limit), reached.get(run_id, START)
 
     @healing
     def metrics(self, run_id: str) -> list[str]:
-        """Names of a run's metrics, in alphabetical order."""
+        """Return the names of a run's metrics, sorted."""
         with self.database.reading() as connection:
             found = connection.execute("SELECT DISTINCT metric FROM store.scalar WHERE run_id = ?", [run_id])
             return sorted(metric for (metric,) in found.fetchall())
@@ -210,16 +237,20 @@ class Store:
         *,
         times: bool = False,
     ) -> Series:
-        """A metric between the steps `start` and `end` (both included), reduced to at most `buckets` buckets.
+        """Return a metric from `start` to `end`, in at most `buckets` buckets.
 
-        Without `times` its `ts` are NaN: a chart over steps has no use for them, and they take time to read.
+        Both steps are included. Without `times`, `ts` is NaN: a chart over steps does not need times, which
+        are slow to read.
         """
         with self.database.reading() as connection:
             return reduced(connection, run_id, metric, buckets, start, end, times=times)
 
     @healing
     def evaluations(self, run_id: str | None = None) -> list[EvalSummary]:
-        """Results by run, arm, step and task, in the order in which they came; samples of training are left out."""
+        """Return results by run, arm, step and task, in arrival order.
+
+        Samples from training are left out.
+        """
         with self.database.reading() as connection:
             return evaluations_in(connection, run_id)
 
@@ -236,7 +267,10 @@ class Store:
         limit: int | None = 100,
         offset: int = 0,
     ) -> list[Example]:
-        """Completions of an arm in the order of their arrival; whatever is None does not select."""
+        """Return an arm's completions in arrival order.
+
+        An argument that is None does not filter.
+        """
         with self.database.reading() as connection:
             found = connection.execute(
                 f"""SELECT {_EXAMPLE} FROM store.eval_row WHERE run_id = $run AND arm = $arm
@@ -259,7 +293,10 @@ class Store:
 
     @healing
     def questions(self, run_id: str, arm: str, step: int | None = None) -> list[tuple[str, str, str]]:
-        """Return task, question id and prompt of what an arm's evaluations asked, each once; not of training."""
+        """Return task, question id and prompt of an arm's evaluations.
+
+        Each question appears once. Questions asked in training are left out.
+        """
         with self.database.reading() as connection:
             return connection.execute(
                 """SELECT DISTINCT task, ex_id, prompt FROM store.eval_row WHERE run_id = $run AND arm = $arm
@@ -270,7 +307,12 @@ class Store:
 
     @healing
     def scores(self, run_id: str, arm: str, task: str, step: int | None = None) -> Scores:
-        """Results of an arm on a task by completion, those of `step` or of the last one. Raises LookupError."""
+        """Return an arm's results on a task by completion.
+
+        `step` None is the last evaluated step.
+
+        Raises: LookupError if there are no results.
+        """
         with self.database.reading() as connection:
             names = {"run": run_id, "arm": arm, "task": task, "step": step}
             where = "FROM store.eval_row WHERE run_id = $run AND arm = $arm AND task = $task"
@@ -297,7 +339,10 @@ class Store:
 
     @healing
     def high_water(self, run_id: str) -> dict[str, int]:
-        """The highest journaled step of each metric of a run, ingested or not."""
+        """Return the highest journaled step of each metric of a run.
+
+        This includes rows that are not ingested yet.
+        """
         with self.database.reading() as connection:
             marks = dict(
                 connection.execute(
@@ -312,7 +357,10 @@ class Store:
 
     @healing
     def example_keys(self, run_id: str) -> set[tuple[str, int, str, str, int]]:
-        """(arm, step, task, ex_id, sample) of each journaled example of a run, ingested or not."""
+        """Return the keys of all journaled examples of a run.
+
+        A key is (arm, step, task, ex_id, sample). This includes rows that are not ingested yet.
+        """
         with self.database.reading() as connection:
             keys = set(
                 connection.execute(
@@ -328,7 +376,10 @@ class Store:
 
     @healing
     def sql(self, query: str, limits: Limits | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return columns and rows of `query` over all there is, on a private copy. Raises: as `store.sql.answer`."""
+        """Return columns and rows of `query` on a private copy.
+
+        Raises: as `store.sql.answer`.
+        """
         self.settle()
         return answer(self.database, query, limits or Limits())
 
@@ -336,9 +387,11 @@ class Store:
         return RunFolder(self.home, run_id)
 
     def _since(self, run_id: str, position: Position) -> tuple[bool, list[Record], list[Damage]]:
-        """Return whether a run is live, and what it journaled behind `position`: records and damaged places.
+        """Return what a run journaled after `position`.
 
-        The lock is checked first: if its supervisor has ended by then, the journal is complete.
+        The lock is checked first. If its supervisor has ended by then, the journal is complete.
+
+        Returns: (True if the run is live, records, damaged places).
         """
         folder = self._folder(run_id)
         live = run_states.is_live(folder)
@@ -351,7 +404,10 @@ class Store:
 
 
 def _run_rows(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, RunRow]:
-    """Registrations by run id; of a run that was registered again, by a resume, the last one with the first time."""
+    """Return registrations by run id.
+
+    If a resume registered a run again, the result is the last registration with the first one's time.
+    """
     found = connection.execute(
         "SELECT run_id, last(name ORDER BY rowid), last(profile ORDER BY rowid), last(seed ORDER BY rowid), "
         "last(config ORDER BY rowid), min(ts) FROM store.run WHERE $run IS NULL OR run_id = $run GROUP BY run_id",

@@ -1,7 +1,7 @@
-"""A damaged store.duckdb is made again from the journals, and set aside.
+"""Rebuild of a damaged store.duckdb from the journals.
 
-The new file is filled in a folder of its own while the damaged one stays in its place, and is renamed into that place
-when it is whole: no reader ever sees half of it. The damaged file is kept as store.duckdb.damaged-….
+The new file is filled in a directory of its own while the damaged one stays in place. When complete, it is
+renamed into place, so readers never see part of it. The damaged file is kept as store.duckdb.damaged-….
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from store.scratch import scratch_folder
 def rebuild(
     database: Database, error: StoreDamaged, patience: float, fill: Callable[[Database], None]
 ) -> str:
-    """Replace the file that `error` is about by one that `fill` makes; return what was done in one line.
+    """Replace the damaged file of `error` by one that `fill` makes.
 
-    Call it with `store.lock` held. The line is empty if another process has replaced the file already.
+    Call it with `store.lock` held.
 
-    Raises: what `fill` raises, with the damaged file still in its place.
+    Returns: one line about what was done; empty if another process has replaced the file already.
+    Raises: what `fill` raises; the damaged file is then still in place.
     """
     if database.inode() != error.inode:
         return ""
@@ -36,16 +37,14 @@ def rebuild(
         aside = database.replace(fresh.path, error.inode, patience)
     if aside is None:
         return ""
-    told = (
-        f"{database.path} was damaged ({error}): set aside as {aside.name} and made again from the journals"
-    )
+    told = f"{database.path} was damaged ({error}): renamed to {aside.name} and rebuilt from the journals"
     return f"{told}; the journals lack rows of {', '.join(lost)}" if lost else told
 
 
 def _lost(database: Database) -> list[str]:
-    """Runs of which the journals lack rows that the damaged file had, as far as that can be read.
+    """Return the runs with fewer rows in the journal than in the damaged file.
 
-    If it cannot, these are the runs that got as far as a checkpoint and have no journal.
+    If the damaged file cannot be read, these are the runs that have a checkpoint but no journal.
     """
     journals = database.home / "journal"
     try:

@@ -1,11 +1,12 @@
-"""A journal and a store that differ are made to hold the same rows again; neither loses one.
+"""Reconciliation of a journal and a store that differ.
 
-    only in the store   ─▶ a new segment of the journal, behind every number that was ever applied
+    only in the store   ─▶ a new segment of the journal, after every number that was ever applied
     only in the journal ─▶ the store, in the transaction that moves the mark to the journal's end
 
-So a rebuild from the journals gives all rows, a resumed run knows all that is recorded, and no row is there twice: rows
-are the same if their identities are (store/records.py). A death at any moment leaves the old mark, which still does
-not fit, or the new one; the next attempt finds nothing left to write twice.
+Neither loses a row. So a rebuild from the journals gives all rows, a resumed run has all recorded rows, and
+no row is duplicated: rows are the same if their identities are (store/records.py). A process that dies at any
+moment leaves the old mark, which still does not fit, or the new one. The next attempt then writes no row
+twice.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from store.schema import JSON_COLUMNS, KINDS, TABLES, columns_of
 from store.transaction import transaction
 
 PORTION_BYTES = 4 << 20
-BATCH = 500  # records in a journaled batch
+# Records in a journaled batch.
+BATCH = 500
 
-# What makes two rows the same; events and registrations are the same if all their values are.
+# Columns that identify a row. Events and registrations are the same if all their values are.
 _IDENTITY = {
     "run": tuple(name for name in TABLES["run"] if name != "run_id"),
     "scalar": ("metric", "step"),
@@ -45,17 +47,21 @@ _IDENTITY = {
 
 
 class Stale(RuntimeError):
-    """Another file has taken the place of the store since its marks were read."""
+    """Another file has replaced the store since its marks were read."""
 
 
 @dataclass(slots=True)
 class _Difference:
-    """Of one run: the journal's damaged places and its end, and how many rows the other side lacks, by table."""
+    """Differences of one run.
+
+    They are the journal's damaged places and its end, and the number of rows that each side lacks, by table.
+    """
 
     damages: list[Damage]
     end: Position
     tip: Tip
-    torn: int  # bytes of the unfinished batch behind `end`
+    # Bytes of the unfinished batch after `end`.
+    torn: int
     store_only: dict[str, int]
     journal_only: dict[str, int]
 
@@ -63,16 +69,18 @@ class _Difference:
 def reconcile(
     database: Database, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None
 ) -> str:
-    """Make the journal and the store of a run hold the same rows. Return what was done in one line.
+    """Make a run's journal and store hold the same rows.
 
-    Call it with `store.lock` held. The line is empty if both hold the same rows already.
+    Call it with `store.lock` held.
 
     Args:
-        marks: the run's, of which `seq` numbers the last transaction of all runs.
+        marks: the run's marks.
+        seq: number of the last transaction of all runs.
         lock: what `journal.hold` returned, if the caller holds the run's journal; it stays open.
+    Returns: one line about what was done; empty if both already held the same rows.
     Raises:
         JournalBusy if another process writes the journal and it lacks rows.
-        Stale if the marks are not those of the file that is there now.
+        Stale if the marks belong to another file than the current one.
     """
     folder = database.home / "journal" / run_id
     held = lock if lock is not None else _hold(folder)
@@ -105,7 +113,10 @@ def _settle(
     found: _Difference,
     held: int | None,
 ) -> str:
-    """Write what either side lacks: first the journal, then the store with the new mark."""
+    """Write missing rows: first to the journal, then to the store.
+
+    The store also gets the new mark.
+    """
     rows_out, rows_in = sum(found.store_only.values()), sum(found.journal_only.values())
     known = _known_damages(connection, run_id)
     settled = [
@@ -128,20 +139,25 @@ def _settle(
             position, tip = writer.position, scan(folder, first).tip
     new = [damage for damage in found.damages if damage not in known]
     now = time.time()
-    # A segment that stays short is right from now on.
+    # A segment that stays short is correct from now on.
     amended = [(run_id, *each, seq, now, *Tip()) for each in marks.cut(folder).items()]
     _commit(connection, run_id, event, new, [*amended, (run_id, *position, seq + 1, now, *tip)])
     return words and f"run {run_id}: {words}"
 
 
 def _told(rows_out: int, rows_in: int, last_look: str) -> str:
-    """Say in one line what was different. `last_look` is the store's, if the journal is not the one it applied."""
+    """Describe in one line what was different.
+
+    `last_look` is the time of the store's last look, if the journal is another one than it applied.
+    """
     lost = (
-        f"rows written after {last_look} are lost if the journal lost them" if last_look else "none is lost"
+        f"rows written after {last_look} may be lost with the journal's end"
+        if last_look
+        else "no row is lost"
     )
     return (
-        f"its journal and the store differed: {rows_out:,} rows that only the store had are journaled again, "
-        f"{rows_in:,} that only the journal had are in the store; none is doubled, and {lost}"
+        f"its journal and the store differed: {rows_out:,} rows of the store were journaled again, "
+        f"{rows_in:,} rows of the journal were stored; no row is duplicated; {lost}"
     )
 
 
@@ -158,7 +174,10 @@ def _commit(
     damages: list[Damage],
     marks: list[tuple[object, ...]],
 ) -> None:
-    """Put the journal's rows, `event`, `damages` and the run's new marks into the store, all or nothing."""
+    """Commit the journal's rows, `event`, `damages` and the run's new marks.
+
+    All are written to the store in one transaction.
+    """
     told = {}
     if event:
         kind = "event"
@@ -179,7 +198,10 @@ def _commit(
 
 @contextmanager
 def _journal_tables(memory: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Temporary tables: `journal_TABLE` for the journal's rows, `missing_TABLE` for those that it lacks."""
+    """Create temporary tables for the block.
+
+    `journal_TABLE` is for the journal's rows, `missing_TABLE` for rows that the journal lacks.
+    """
     for table in _IDENTITY:
         columns = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
         for prefix in ("journal", "missing"):
@@ -189,12 +211,16 @@ def _journal_tables(memory: duckdb.DuckDBPyConnection) -> Iterator[None]:
     finally:
         for table in _IDENTITY:
             for prefix in ("journal", "missing"):
-                with suppress(duckdb.Error):  # the instance was dropped, and they with it
+                # The instance was dropped, and the tables with it.
+                with suppress(duckdb.Error):
                     memory.execute(f"DROP TABLE IF EXISTS temp.{prefix}_{table}")
 
 
 def _load(memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> tuple[list[Damage], Position, Tip]:
-    """Read the whole journal into `journal_TABLE`; return its damaged places, its end and the line before that."""
+    """Read the whole journal into `journal_TABLE`.
+
+    Returns: its damaged places, its end, and the last line before that end.
+    """
     damages: list[Damage] = []
     position, tip = START, Tip()
     while True:
@@ -215,7 +241,10 @@ def _load(memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> tuple
 
 
 def _compared(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Fill `missing_TABLE`; return how many rows only the store and only the journal has, by table."""
+    """Fill `missing_TABLE` and count differing rows by table.
+
+    Returns: rows that only the store has, and rows that only the journal has.
+    """
     for table in _IDENTITY:
         connection.execute(
             f"INSERT INTO missing_{table} SELECT * FROM store.{table} s WHERE s.run_id = ? "
@@ -231,7 +260,10 @@ def _compared(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[
 
 
 def _lacks(side: str, table: str) -> str:
-    """The condition that `side`, the store or the journal, has no row with the identity of the other side's."""
+    """Return the SQL condition that `side` lacks the other side's row.
+
+    `side` is the store or the journal. Rows are matched by identity.
+    """
     same = " AND ".join(f's."{name}" = j."{name}"' for name in _IDENTITY[table])
     if side == "journal":
         return f"NOT EXISTS (SELECT 1 FROM journal_{table} j WHERE {same})"
@@ -245,8 +277,8 @@ def _count(connection: duckdb.DuckDBPyConnection, source: str, *values: object) 
 def _batches(connection: duckdb.DuckDBPyConnection, first: list[Record]) -> Iterator[list[Record]]:
     """Yield `first`, then the records of `missing_TABLE` in batches.
 
-    An older store may be put beside this journal later. By the event in `first` it knows that it may have the rows
-    that follow.
+    An older store may later be combined with this journal. The event in `first` shows it that it may already
+    have the rows that follow.
     """
     yield first
     for kind, (table, names) in KINDS.items():

@@ -1,6 +1,6 @@
-"""Removes whole runs so that a death at any moment leaves a run whole, or gone for every reader.
+"""Removal of whole runs, safe against a crash at any moment.
 
-    1  HOME/removing-RUN is made           no reader shows the run any more, no ingest takes it in, none resumes it
+    1  HOME/removing-RUN is made           readers hide the run; it is not ingested or resumed any more
     2  runs/RUN and journal/RUN go there
     3  HOME/removed/RUN is made, and its rows leave the store, in one transaction
     4  it is renamed to HOME/trash-RUN     only room on the disk is left of the run
@@ -33,16 +33,20 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RemovalRefused(UserError, RuntimeError):
-    """A run cannot be removed; the message says why and what to do. Nothing has been changed."""
+    """A run cannot be removed; nothing was changed.
+
+    The message gives reason and remedy.
+    """
 
 
 def remove(database: Database, run_ids: list[str], patience: float) -> None:
-    """Remove runs that no process uses, and delete what is left of them.
+    """Remove runs that are not in use, and delete their files.
 
-    The caller holds each run's lock, so that no supervisor starts one meanwhile.
+    The caller holds each run's lock, so that no supervisor starts one of them at the same time.
 
-    Raises: RemovalRefused with nothing changed; StoreError, OSError or duckdb.Error with the runs gone for every
-        reader, if the rest must wait.
+    Raises:
+        RemovalRefused with nothing changed.
+        StoreError, OSError or duckdb.Error if the rest must wait; readers already hide the runs.
     """
     for run_id in run_ids:
         _check_place(RunFolder(database.home, run_id))
@@ -62,7 +66,7 @@ def remove(database: Database, run_ids: list[str], patience: float) -> None:
                 finish(database, patience)
     except StoreError as error:
         raise StoreError(
-            f"{error}. No list shows {', '.join(run_ids)} any more; the next command removes the rest"
+            f"{error}. {', '.join(run_ids)}: already hidden from every list; the next command removes the rest"
         ) from error
     except LockBusy as busy:
         raise RemovalRefused(f"{busy}; nothing was removed: try again after that") from None
@@ -70,9 +74,12 @@ def remove(database: Database, run_ids: list[str], patience: float) -> None:
 
 
 def finish(database: Database, patience: float) -> bool:
-    """Complete the removals that were begun, up to step 4; return True if there were any.
+    """Complete removals that were begun, up to step 4.
 
-    Call it with `store.lock` held. Raises: StoreError, OSError or duckdb.Error if one must wait.
+    Call it with `store.lock` held.
+
+    Returns: True if there were any.
+    Raises: StoreError, OSError or duckdb.Error if one must wait.
     """
     begun = removing(database.home)
     for run_id in begun:
@@ -106,7 +113,10 @@ def drop_again(database: Database, known: Collection[str], patience: float) -> l
 
 
 def empty_trash(home: Path) -> None:
-    """Delete what is left of removed runs. A link is deleted, what it leads to is not."""
+    """Delete the files of removed runs.
+
+    A link is deleted, but not its target.
+    """
     for folder in trash(home):
         _empty(folder)
         folder.rmdir()
@@ -135,7 +145,12 @@ def _delete_rows(database: Database, run_ids: list[str], patience: float) -> Non
 
 
 def _check_place(run: RunFolder) -> None:
-    """Refuse a run whose folders cannot be renamed to the home: on another disk, or behind a link out of it."""
+    """Reject a run with folders that cannot be renamed to the home.
+
+    They are on another disk, or behind a link that leads out of the home.
+
+    Raises: RemovalRefused.
+    """
     device = run.home.stat().st_dev
     for folder in (run.path.parent, run.journal.parent):
         if folder.is_symlink() or (folder.is_dir() and folder.stat().st_dev != device):
@@ -145,7 +160,7 @@ def _check_place(run: RunFolder) -> None:
 
 
 def _free(path: Path) -> Path:
-    """`path`, or the first free name after it."""
+    """Return `path`, or the first free name after it."""
     number, free = 2, path
     while os.path.lexists(free):
         free = path.with_name(f"{path.name}.{number}")

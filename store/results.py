@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from store.events import Part
 from store.subject import Changes
 
-if TYPE_CHECKING:  # a run's status needs no arrays, and NumPy takes 0.1 s to load
+# A run's status needs no arrays, and NumPy takes 0.1 s to import.
+if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 

@@ -1,8 +1,9 @@
-"""The tables of store.duckdb: narrow, append-only, in arrival order; and how records become columns of them.
+"""Tables of store.duckdb, and the conversion of records to columns.
 
-No table has a key, a unique constraint or an index: exactly-once rests on `applied`, whose rows are committed with
-the rows that they cover, with the checksum and the length of the journal's last line before them. `damage` lists the
-damaged places of journals. Nothing is ever updated or deleted. Times are Unix seconds (`to_timestamp(ts)` in SQL).
+The tables are narrow and append-only, in arrival order. No table has a key, a unique constraint or an index:
+exactly-once depends on `applied`. Its rows are committed with the rows that they cover. They hold the
+checksum and the length of the journal's last line before their position. `damage` lists the damaged places of
+journals. Rows are never updated; only `rm` deletes them. Times are Unix seconds (`to_timestamp(ts)` in SQL).
 `run.config` and `run_event.payload` hold JSON text (`payload->>'state'`).
 """
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from store.records import Event, Example, RunRow, Scalar
 
-STORAGE_VERSION = "v1.5.0"  # so that the stock command line 1.5 reads the file
+# The stock command line 1.5 reads files of this version.
+STORAGE_VERSION = "v1.5.0"
 
 TABLES: dict[str, dict[str, str]] = {
     "run": {
@@ -85,12 +87,13 @@ TABLES: dict[str, dict[str, str]] = {
         "ts": "DOUBLE",
     },
 }
-ALWAYS = frozenset({"run", "run_event", "scalar", "eval_row", "applied"})  # tables that every version had
+# Tables that every version had.
+ALWAYS = frozenset({"run", "run_event", "scalar", "eval_row", "applied"})
 
-# Losses and norms hardly get smaller, and unpacking them took an eighth of a chart's time.
+# Losses and norms hardly compress, and decompression took an eighth of a chart's time.
 _AS_THEY_ARE = {("scalar", "value")}
 
-# A journaled record's kind -> its table and the order of its fields behind the kind.
+# Kind of a journaled record → its table, and the order of its fields after the kind.
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     kind: (table, tuple(field.name for field in fields(record)))
     for kind, table, record in (
@@ -109,7 +112,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def create_statements(database: str) -> list[str]:
-    """The DDL that makes the tables in the attached `database`."""
+    """Return the DDL that creates the tables in the attached `database`."""
     return [_creation(database, table) for table in TABLES]
 
 
@@ -122,7 +125,10 @@ def _creation(database: str, table: str) -> str:
 
 
 def is_foreign(found: Mapping[tuple[str, str], str]) -> bool:
-    """Return True if a file with the columns `found`, (table, column) → type, was made by another program."""
+    """Return True if another program made the file.
+
+    `found` maps its (table, column) to the type.
+    """
     return not {table for table, _ in found} >= ALWAYS or any(
         found.get((table, name), kind) != kind
         for table, columns in TABLES.items()
@@ -131,10 +137,13 @@ def is_foreign(found: Mapping[tuple[str, str], str]) -> bool:
 
 
 def upgrade_statements(database: str, found: Collection[tuple[str, str]]) -> list[str]:
-    """Return the DDL that adds what the attached `database`, with the (table, column) pairs `found`, lacks.
+    """Return the DDL that adds what the attached `database` lacks.
 
-    Tables and columns are only ever added, columns at the end. Rows from before get the value that means
-    "not recorded".
+    Tables and columns are only ever added, columns at the end. Existing rows get the value that means "not
+    recorded".
+
+    Args:
+        found: (table, column) pairs that the database has.
     """
     tables = {table for table, _ in found}
     return [_creation(database, table) for table in TABLES if table not in tables] + [
@@ -146,7 +155,12 @@ def upgrade_statements(database: str, found: Collection[tuple[str, str]]) -> lis
 
 
 def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any]]) -> Columns:
-    """Journaled records of one kind, given field by field, as the columns of their table, each `(rows,)`."""
+    """Return journaled records of one kind as the columns of their table.
+
+    Args:
+        columns: values of the records, field by field.
+    Returns: columns (rows,) each.
+    """
     table, names = KINDS[kind]
     values = dict(zip(names, columns, strict=True)) | {"run_id": run_ids}
     for name in JSON_COLUMNS & values.keys():
@@ -155,5 +169,5 @@ def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any
 
 
 def to_columns(table: str, values: dict[str, Sequence[Any]]) -> Columns:
-    """`values` as NumPy columns in the order and the types of `table`."""
+    """Return `values` as NumPy columns in order and types of `table`."""
     return {name: np.array(values[name], dtype=_DTYPES[kind]) for name, kind in TABLES[table].items()}

@@ -1,7 +1,7 @@
-"""Scores from JSONL files of any evaluation: one object a line with `id` and `correct`.
+"""Scores from JSONL files: one object a line with `id` and `correct`.
 
-`correct` is true, false or a score between 0 and 1. Two fields are optional:
-`task` splits a file into several comparisons, `sample` numbers several completions of one question.
+Any evaluation can write such files. `correct` is true, false or a score between 0 and 1. Two fields are
+optional: `task` splits a file into several comparisons, `sample` numbers several completions of one question.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from store.wording import abridged
 
 
 class InputError(UserError, ValueError):
-    """An input that cannot be used; the message gives file, line number and what to do."""
+    """An input that cannot be used.
+
+    The message gives file, line number and what to do.
+    """
 
 
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield line numbers, from 1, and objects of a JSONL file; skip blank lines.
+    """Yield line numbers, from 1, and objects of a JSONL file.
+
+    Blank lines are skipped.
 
     Raises: InputError if the file cannot be read or a line is not a JSON object.
     """
@@ -37,7 +42,9 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_scores(path: Path) -> dict[str, dict[str, float]]:
-    """Read task → question id → score; a score is the mean over the question's samples.
+    """Read task → question id → score from a JSONL file.
+
+    A score is the mean over the question's samples.
 
     Raises: InputError if the file is empty, or a row is invalid or repeated.
     """
@@ -71,11 +78,11 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}:{number}: not JSON: {error.msg} at column {error.colno}; mend the line"
+            f"{path}:{number}: not JSON: {error.msg} at column {error.colno}; fix the line"
         ) from None
     # A number of thousands of digits, or deeply nested lists.
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}:{number}: not JSON: {error}; mend the line") from None
+        raise InputError(f"{path}:{number}: not JSON: {error}; fix the line") from None
     if not isinstance(row, dict):
         raise InputError(f"{path}:{number}: a {type(row).__name__}, not an object; write {{…}} on every line")
     return row

@@ -1,4 +1,4 @@
-"""Temporary directories for copies that live at most as long as their process.
+"""Temporary directories for copies, removed with their process.
 
 Each directory is locked by its owner. The lock is released when the owner exits, even after a crash.
 Creating a directory also removes those without a lock: a killed export leaves a whole copy of the store.

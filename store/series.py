@@ -1,4 +1,7 @@
-"""A metric's history for a chart, reduced in SQL from millions of points to some hundred buckets."""
+"""A metric's history for a chart, reduced in SQL.
+
+Millions of points become some hundred buckets.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +55,11 @@ def reduced(
 
 
 def _extent(connection: duckdb.DuckDBPyConnection, names: dict[str, str]) -> tuple[int, int] | None:
-    """Return the first recorded and the highest step of a metric, or None without rows.
+    """Return the first recorded and the highest step of a metric.
 
     DuckDB reads the row groups with the highest steps first and skips those without a higher one.
+
+    Returns: None without rows.
     """
     found = connection.execute(
         f"(SELECT step {_OWN} LIMIT 1) UNION ALL (SELECT step {_OWN} ORDER BY step DESC LIMIT 1)", names

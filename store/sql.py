@@ -1,8 +1,8 @@
-"""A person's query on a private copy of the store, within limits of time and memory.
+"""A user's query on a private copy, with limits of time and memory.
 
     settle ─▶ private copy ─▶ query on a thread of its own ─▶ rows, or the limit that was reached
 
-The thread that asked waits outside DuckDB, so the time limit and Ctrl-C end the query whatever it does.
+The calling thread waits outside DuckDB, so the time limit and Ctrl-C end the query whatever it does.
 """
 
 from __future__ import annotations
@@ -21,28 +21,38 @@ from store.errors import StoreError
 from store.wording import size
 
 ROWS_A_FETCH = 10_000
-INTERRUPT_SECONDS = 0.1  # between two attempts to end a query
-MEMORY_SHARE = 0.5  # of the machine's or the container's memory, unless the caller names a limit
+# Seconds between two attempts to end a query.
+INTERRUPT_SECONDS = 0.1
+# Fraction of the machine's or container's memory, unless the caller gives a limit.
+MEMORY_SHARE = 0.5
 
 Answer = tuple[list[str], list[tuple[Any, ...]]]
 
 
 class SqlLimit(StoreError):
-    """A query ran into one of its limits; the message names it and the option that raises it."""
+    """A query reached one of its limits.
+
+    The message gives the limit and the option that raises it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a query may take: `seconds` of time, 0 without end; bytes of `memory`, 0: MEMORY_SHARE of what there is."""
+    """Limits of a query.
+
+    `seconds` is its time, 0 for unlimited. `memory` is bytes, 0 for MEMORY_SHARE of the available memory.
+    """
 
     seconds: float = 60.0
     memory: int = 0
 
 
 def answer(database: Database, query: str, limits: Limits) -> Answer:
-    """Return columns and rows of `query` on a private copy: it can change nothing that lasts.
+    """Return columns and rows of `query` on a private copy.
 
-    Raises: SqlLimit; duckdb.Error, with DuckDB's own words, for a query that fails.
+    The query cannot change anything permanently.
+
+    Raises: SqlLimit; duckdb.Error, with DuckDB's own message, if the query fails.
     """
     memory = limits.memory or int(MEMORY_SHARE * available_memory())
     with database.copied() as connection:
@@ -56,7 +66,10 @@ def answer(database: Database, query: str, limits: Limits) -> Answer:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory of this machine, or those that its container may use if these are fewer."""
+    """Return the bytes of memory that this process may use.
+
+    It is the machine's memory, or the container's limit if that is smaller.
+    """
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
@@ -80,11 +93,14 @@ def _in_time(connection: duckdb.DuckDBPyConnection, query: str, seconds: float, 
         if done:
             return work.result()
         _end(connection, work, over)
-    raise SqlLimit(f"sql: no answer after {seconds:g} s; --timeout SECONDS gives it longer (0: no limit)")
+    raise SqlLimit(f"sql: no answer after {seconds:g} s; raise --timeout SECONDS (0: no limit)")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str, memory: int, over: threading.Event) -> Answer:
-    """Return the whole answer. Rows become Python's in parts, so that their memory can be watched."""
+    """Return the whole answer.
+
+    Rows are converted to Python objects in parts, so that their memory can be checked.
+    """
     before = _resident()
     result = connection.execute(query)
     columns = [column[0] for column in result.description or []]
@@ -97,7 +113,10 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str, memory: int, over: 
 
 
 def _end(connection: duckdb.DuckDBPyConnection, work: Future[Answer], over: threading.Event) -> None:
-    """End the query. An interrupt between two fetches is lost, so it is sent until the work is over."""
+    """End the query.
+
+    An interrupt between two fetches is lost, so it is repeated until the query has ended.
+    """
     over.set()
     while not work.done():
         connection.interrupt()
@@ -106,12 +125,12 @@ def _end(connection: duckdb.DuckDBPyConnection, work: Future[Answer], over: thre
 
 def _too_much(memory: int) -> str:
     return (
-        f"sql: the query needs more memory than {size(memory)}; ask for fewer rows or columns, or give it more "
-        "with --memory"
+        f"sql: the query needs more memory than {size(memory)}; select fewer rows or columns, or raise "
+        "--memory"
     )
 
 
 def _resident() -> int:
-    """Return the bytes of memory that this process has."""
+    """Return this process's resident memory in bytes."""
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,6 @@
-"""A consistent copy of files that another process may be writing, made without any lock.
+"""Consistent copies of files that another process may write, unlocked.
 
-The files are taken for one state if nobody has touched them from some time before the copy until after it.
+A copy counts as one state if no process changed the files from some time before the copy until after it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from store.private import FOLDER_MODE
 
 SETTLED_SECONDS = (
-    0.05  # longer than any file system's clock stands still: a write after this changes the time
+    # Seconds. File-system clocks tick more often, so a write after this changes the time.
+    0.05
 )
 TRIES = 3
 
@@ -22,20 +23,23 @@ Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 class Unsteady(RuntimeError):
-    """The files were written while they were copied, each time."""
+    """The files were written during each attempt to copy them."""
 
 
 class CopyFailed(RuntimeError):
-    """`cp` failed; the message is its own."""
+    """`cp` failed; the message is cp's own."""
 
 
 def signature(paths: Sequence[Path]) -> Signature:
-    """Return what tells one state of `paths` from the next: inode, size and time of each; None if it is not there."""
+    """Return the state of `paths`: inode, size and time of each.
+
+    The entry is None for a path that does not exist.
+    """
     return tuple(_state(path) for path in paths)
 
 
 def steady_copy(paths: Sequence[Path], folder: Path) -> Signature:
-    """Copy those of `paths` that exist to `folder` and return the state that was copied.
+    """Copy the existing ones of `paths` to `folder`; return their state.
 
     Raises: Unsteady, CopyFailed.
     """
@@ -50,7 +54,9 @@ def steady_copy(paths: Sequence[Path], folder: Path) -> Signature:
 
 
 def copy(paths: Sequence[Path], folder: Path) -> None:
-    """Copy those of `paths` that exist to `folder`, in a process of its own, which drops no lock of this one's.
+    """Copy the existing ones of `paths` to `folder` in another process.
+
+    So this process does not drop its own locks on them.
 
     Raises: CopyFailed.
     """

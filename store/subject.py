@@ -1,4 +1,4 @@
-"""The subject of a run for reports: its model, and the settings that differ from its profile.
+"""The subject of a run for reports: its model and its changed settings.
 
 `--set model.source=…` changes the model, so a profile's name alone does not identify it. Reports name both.
 """

@@ -1,4 +1,4 @@
-"""A transaction of DuckDB as a block: all of it is committed, or none."""
+"""A DuckDB transaction as a block: commit all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import duckdb
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what the block executes, or roll it back. Raises: duckdb.Error, the one that ended the block."""
+    """Commit the statements of the block, or roll them back.
+
+    Raises: duckdb.Error that ended the block.
+    """
     connection.execute("BEGIN")
     try:
         yield

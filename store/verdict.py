@@ -43,7 +43,10 @@ class Watched:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Return one sentence on one pair of models: the first task in full, then losses, gains and open tasks."""
+    """Return one sentence on one pair of models.
+
+    It describes the first task in full, then losses, gains and open tasks.
+    """
     if not comparisons:
         return "nothing to compare"
     first, others = comparisons[0], comparisons[1:]
@@ -67,9 +70,12 @@ def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def run_watch(comparisons: Sequence[Comparison], settings: Mapping[str, Any]) -> list[Watched]:
-    """Return the regression watch of a run: each arm against the first, on the tasks of the suite.
+    """Return a run's regression watch: each arm against the first.
 
-    `settings` is the profile's `eval` section. If both our grader and the stock scorer judged a task, both are watched.
+    It covers the tasks of the suite. If both our grader and the stock scorer judged a task, both are watched.
+
+    Args:
+        settings: the profile's `eval` section.
     """
     suite, tasks = settings.get("suite", ()), {row.task for row in comparisons}
     watched = [
@@ -79,7 +85,7 @@ def run_watch(comparisons: Sequence[Comparison], settings: Mapping[str, Any]) ->
 
 
 def regression_watch(comparisons: Sequence[Comparison], margin: float) -> list[Watched]:
-    """Test each task for non-inferiority of b: a loss below `margin` against a.
+    """Test each task for non-inferiority of b: a loss less than `margin`.
 
     `margin` is a fraction. A two-sided 95 % interval makes this a one-sided test at 2.5 %.
     """
@@ -140,7 +146,7 @@ def _reach(row: Comparison, unit: str) -> str:
 
 
 def _shown(verb: str, rows: Sequence[Comparison]) -> list[str]:
-    """Describe the tasks that b loses or gains on, the largest difference first."""
+    """Describe the tasks that b loses or gains on, largest first."""
     if not rows:
         return []
     ranked = sorted(rows, key=lambda row: -abs(row.difference))
@@ -152,7 +158,10 @@ def _shown(verb: str, rows: Sequence[Comparison]) -> list[str]:
 
 
 def _open(rows: Sequence[Comparison]) -> list[str]:
-    """Describe tasks with zero inside their intervals, and the losses that they do not exclude."""
+    """Describe tasks with zero inside their intervals.
+
+    The losses that they do not exclude are included.
+    """
     if not rows:
         return []
     b = _names(rows[0])[1]
@@ -179,14 +188,20 @@ def _at(row: Comparison, several: bool) -> str:
 
 
 def _corrected(row: Comparison) -> str:
-    """Return a caveat if Holm's correction leaves chance as an explanation, else nothing."""
+    """Return a caveat if Holm's correction leaves chance as an explanation.
+
+    Otherwise, return an empty string.
+    """
     if row.p_value_holm <= 1 - row.confidence:
         return ""
     return f"; not significant after Holm's correction, p {row.p_value_holm:.2g}"
 
 
 def _size(row: Comparison) -> str:
-    """Return the size of a difference; a size that rounds to zero is `less than 0.1`."""
+    """Return the size of a difference.
+
+    A size that rounds to zero is `less than 0.1`.
+    """
     size = unsigned(row.difference)
     return "less than 0.1" if size == "0.0" else size
 
@@ -208,7 +223,10 @@ def _points(fraction: float) -> str:
 
 
 def _names(row: Comparison) -> tuple[str, str]:
-    """Return the arm names if they differ, else the whole labels; SFT and GRPO in capitals."""
+    """Return the arm names if they differ, else the whole labels.
+
+    SFT and GRPO are in capitals.
+    """
     short = row.a.rpartition("/")[2], row.b.rpartition("/")[2]
     a, b = short if short[0] != short[1] else (row.a, row.b)
     return _spoken(a), _spoken(b)

@@ -35,7 +35,7 @@ def leftovers(store: Store) -> list[Path]:
 
 @pytest.mark.parametrize("query", [ENDLESS, ENDLESS_ROWS])
 def test_a_query_without_end_is_ended_in_time(store: Store, query: str) -> None:
-    with pytest.raises(SqlLimit, match=r"^sql: no answer after 0.1 s; --timeout SECONDS gives it longer"):
+    with pytest.raises(SqlLimit, match=r"^sql: no answer after 0.1 s; raise --timeout SECONDS"):
         store.sql(query, Limits(seconds=0.1))
     assert not leftovers(store)
     assert store.sql("SELECT count(*) FROM scalar", Limits(seconds=0.0))[1] == [(10,)]

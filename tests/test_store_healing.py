@@ -142,7 +142,7 @@ def test_every_report_answers_as_from_a_whole_store(
     (aside,) = home.glob("store.duckdb.damaged-*")
     assert not before or aside.read_bytes() == before
     (said,) = caplog.messages
-    assert f"set aside as {aside.name} and made again from the journals" in said
+    assert f"renamed to {aside.name} and rebuilt from the journals" in said
     assert "lack rows" not in said
     assert not list(home.glob("mathrl-copy-*"))
     assert Store(home).ingest() == 0

@@ -179,7 +179,7 @@ def test_a_busy_store_is_waited_for_by_the_next_command(tmp_path: Path) -> None:
     whole = rows(store, KEPT)
     with (
         locked(tmp_path / "store.gate", patience=1.0),
-        pytest.raises(StoreError, match=f"No list shows {DOOMED} any more"),
+        pytest.raises(StoreError, match=f"{DOOMED}: already hidden from every list"),
     ):
         remove(Database(tmp_path), [DOOMED], 0.01)
     assert removing(tmp_path) == [DOOMED]
