@@ -1,1 +1,4 @@
-"""User interface: commands and console. A client of the store and of the supervisor."""
+"""User interface: commands and console.
+
+A client of the store and of the supervisor.
+"""

@@ -7,9 +7,9 @@ import sys
 
 
 def _leave_out_the_working_directory() -> None:
-    """Remove the working directory from the import path, unless Python ran with -P.
+    """Remove the working directory from the import path.
 
-    `python -m` puts it first. A source tree that is run from within keeps it.
+    `python -m` puts it first. It stays if Python ran with -P, and for a source tree that is run from within.
     Up to this point only modules that Python had already loaded are imported.
     """
     if sys.flags.safe_path or not sys.path:
@@ -32,7 +32,10 @@ _INITS = frozenset({"docker-init", "tini", "dumb-init", "catatonit", "podman-ini
 
 
 def is_first() -> bool:
-    """Return True if this is a container's first process, or the only child of its init."""
+    """Return True if this is a container's first process.
+
+    The only child of a container's init process counts too.
+    """
     if os.getpid() == 1:
         return True
     try:
@@ -43,7 +46,10 @@ def is_first() -> bool:
 
 
 def main() -> None:
-    """Run the command in `sys.argv`; as a container's first process, run it as a child and stay."""
+    """Run the command in `sys.argv`.
+
+    As a container's first process, run it as a child and stay.
+    """
     if is_first():
         from mathrl_tui.first_process import stay
         from store import isolated

@@ -1,5 +1,6 @@
-"""The table of all console actions; keys, footer, command palette and help are generated from it.
+"""The table of all console actions.
 
+Keys, footer, command palette and help are generated from it.
 `name` is a Textual action: `action_NAME` of the screens in `where`, or of the app if that is 'app'.
 """
 
@@ -27,7 +28,10 @@ RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG = SCREENS[:8]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A user action: keys (comma-separated), a word for the footer, a sentence for help and palette."""
+    """A user action.
+
+    It has keys (comma-separated), a word for the footer, and a sentence for help and palette.
+    """
 
     name: str
     keys: str

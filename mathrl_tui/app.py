@@ -56,7 +56,10 @@ class TolerantDriver(LinuxDriver):
 
 
 def _opener(name: str) -> Callable[[], Screen[None]]:
-    """Return a factory of the screen `name`; it imports the module when the screen is first shown."""
+    """Return a factory of the screen `name`.
+
+    It imports the module when the screen is first shown.
+    """
 
     def make() -> Screen[None]:
         module = import_module(f"mathrl_tui.screens.{name}")
@@ -67,7 +70,7 @@ def _opener(name: str) -> Callable[[], Screen[None]]:
 
 
 class ActionProvider(Provider):
-    """Entries of the command palette: the actions of the current screen and of the app."""
+    """Command-palette entries: actions of the current screen and the app."""
 
     async def discover(self) -> Hits:
         for action in self._actions():

@@ -1,4 +1,4 @@
-"""The command line: its commands, and the conversion of failures to one line and an exit status.
+"""The command line: commands, and one-line errors with an exit status.
 
 Commands import inside their functions, so that `--help` answers before a database or NumPy is loaded.
 """
@@ -60,9 +60,10 @@ app.add_typer(profiles, name="profiles", epilog=_ANYWHERE)
 
 @app.callback(invoke_without_command=True)
 def console(context: typer.Context) -> None:
-    """Does GRPO beat SFT on a small model? Run the experiment, watch it, compare with intervals.
+    """Does GRPO beat SFT on a small model? Run it, watch it, compare it.
 
-    Without a command: opens the console. --home DIR: directory of runs and results ($MATHRL_HOME, else ./artifacts).
+    Without a command: opens the console. --home DIR: directory of runs and results ($MATHRL_HOME, else
+    ./artifacts).
     """
     if context.invoked_subcommand is None:
         from mathrl_tui.terminal import console_fault
@@ -89,7 +90,10 @@ def main() -> None:
 
 
 def _print_help(arguments: list[str]) -> int:
-    """Print the help of the command in `arguments` without parsing them; Typer's parser loads pydantic first."""
+    """Print the help of the command in `arguments` without parsing them.
+
+    Typer's parser loads pydantic first.
+    """
     command = typer.main.get_command(app)
     context = command.context_class(command, info_name=app.info.name)
     for word in arguments:
@@ -101,9 +105,10 @@ def _print_help(arguments: list[str]) -> int:
 
 
 def _without_leading_home(arguments: list[str]) -> list[str]:
-    """Move a `--home DIR` before the command into the environment, where every command finds its default.
+    """Move a leading `--home DIR` into the environment.
 
-    As an option of the group, `mathrl-tui --home` alone would have a different default from the commands.
+    Every command reads its default there. As an option of the group, `mathrl-tui --home` would have another
+    default than the commands.
     """
     option, equals, folder = (arguments[0] if arguments else "").partition("=")
     if option != "--home":
@@ -119,7 +124,10 @@ def _without_leading_home(arguments: list[str]) -> list[str]:
 
 
 class _OneLineErrors:
-    """Context that converts any failure to one line on stderr and an exit status; `debug` adds the traceback."""
+    """Context that turns any failure into one line and an exit status.
+
+    The line goes to stderr; `debug` adds the traceback.
+    """
 
     def __init__(self, debug: bool) -> None:
         self._debug = debug

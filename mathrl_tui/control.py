@@ -1,7 +1,7 @@
-"""The console's requests to runs: start, go on, stop, pause, checkpoint, kill. Each gives one line to show.
+"""Requests of the console to runs: start, resume, stop, pause, kill, ….
 
-These block for up to some seconds; the console calls them on a thread. The engine's launching face is imported by the
-first request, as nothing needs it to paint.
+Each returns one line to show. A request can block for some seconds, so the console calls it on a thread. The
+first request imports the engine's launch code; painting does not need it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAUSE = "pause or resume"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Whether a request was carried out, and what to tell the person. `run_id` names the run it was about."""
+    """Result of a request: success, a line for the user, and the run's id."""
 
     done: bool
     words: str
@@ -28,9 +28,10 @@ class Told:
 
 
 def command(home: Path, run_id: str, verb: str) -> Told:
-    """Send `verb` (a control command, or PAUSE for whichever of pause and resume applies) to a live run.
+    """Send the control command `verb` to a live run.
 
-    Needs the run's folder only, so it works when the store is held.
+    PAUSE sends pause or resume, whichever applies. The call needs only the run's folder, so it works while
+    the store is held.
     """
     from engine.errors import LaunchError
     from engine.supervisor.commands import command as send
@@ -49,14 +50,17 @@ def command(home: Path, run_id: str, verb: str) -> Told:
 
 
 def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
-    """A new supervisor for a run that has none, its plan longer by `stages`."""
+    """Start a new supervisor for a run without one.
+
+    `stages` are added to its plan.
+    """
     from engine.startup.launch import LaunchError, resume_run
 
     try:
         resume_run(home, run_id, tuple(stages))
     except LaunchError as error:
         return Told(False, str(error), run_id)
-    return Told(True, f"{run_id} goes on", run_id)
+    return Told(True, f"{run_id} resumed", run_id)
 
 
 def start(
@@ -68,9 +72,9 @@ def start(
     changed: Changes,
     is_wanted: Callable[[], bool],
 ) -> Told:
-    """Start a run of `profile`, of which `changed` was overridden.
+    """Start a run of `profile`, with the overridden settings `changed`.
 
-    Nothing is written if it cannot be started, or if `is_wanted()` is false once it has been checked.
+    Nothing is written if it cannot be started, or if `is_wanted()` is false after the checks.
     """
     from engine.startup.launch import LaunchError, start_run
 

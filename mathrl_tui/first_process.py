@@ -33,18 +33,21 @@ SET_CHILD_SUBREAPER = 36
 
 
 class _Stopped(BaseException):
-    """SIGTERM was received. It is not an Exception, so that no handler catches it as one."""
+    """SIGTERM was received.
+
+    It is not an Exception, so no handler catches it as one.
+    """
 
 
 def stay(command: Sequence[str], again: Sequence[str] = ()) -> int:
-    """Run `command` (empty: none), then stay until all processes started here have exited.
+    """Run `command`, then stay until all processes started here exited.
 
-    When a user presses Enter after its exit, `again` is run. Without a command, stay until stopped.
+    Without a command, stay until stopped. When a user presses Enter after the command's exit, `again` is run.
 
-    Returns: the command's exit status; 1 if that is 0 and a run that it left did not end as done; 143 after SIGTERM.
+    Returns: the command's exit status; 1 if that is 0 and a run that it left did not end as done; 143 after
+        SIGTERM.
     """
     # Become the parent of orphans, even if an init is the first process.
-    # Orphans come here, also if an init is the first process.
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # The terminal also sends SIGINT to the command, which then asks the user. SIGHUP means that the terminal is closed.
     # Unlike SIG_IGN, handlers are not inherited.
@@ -83,7 +86,10 @@ class _First:
         self._has_terminal = sys.stdin.isatty()
 
     def run(self, command: Sequence[str]) -> int:
-        """Run `command` to its exit and return its status; other children that exit are reaped."""
+        """Run `command` to its exit and return its status.
+
+        Other children that exit are reaped.
+        """
         process = subprocess.Popen(command, env=isolated.environment())
         while (ended := os.waitpid(-1, 0))[0] != process.pid:
             self._note(*ended)
@@ -92,7 +98,10 @@ class _First:
         return status if status >= 0 else 128 - status
 
     def is_needed(self) -> bool:
-        """Reap exited children; return True while any is alive. Print the runs that keep running."""
+        """Reap exited children, and return True while any is alive.
+
+        Prints the runs that keep running.
+        """
         new = {pid: run for pid, run in _supervised().items() if pid not in self._adopted}
         self._adopted |= new
         try:
@@ -119,7 +128,10 @@ class _First:
         return self._has_terminal
 
     def end_all(self) -> None:
-        """Send SIGTERM to all processes started here, and wait for their exit, FAREWELL_SECONDS at most."""
+        """Send SIGTERM to all processes started here, and wait for their exit.
+
+        The wait is FAREWELL_SECONDS at most.
+        """
         signal.signal(signal.SIGALRM, _stop)
         signal.alarm(round(FAREWELL_SECONDS))
         try:

@@ -1,4 +1,4 @@
-"""The app as its screens use it: selected run, reader, notices, navigation.
+"""The app as screens use it: selected run, reader, notices, navigation.
 
 This module does not import any screen.
 """
@@ -50,7 +50,10 @@ class Host(App[None]):
         self.reader.close()
 
     async def reading(self, read: Callable[[], Awaitable[None]]) -> None:
-        """Run a screen's read; if it fails, keep the last picture and set `trouble` to the reason."""
+        """Run a screen's read.
+
+        If it fails, keep the last picture and set `trouble` to the reason.
+        """
         try:
             await read()
             self.trouble = self.reader.problem
@@ -60,7 +63,10 @@ class Host(App[None]):
             self.tell(line, "warning", timeout=60)
 
     def tell(self, words: str, severity: SeverityLevel = "information", timeout: float = 10) -> None:
-        """Show a notice for `timeout` seconds; `words` are plain text without markup."""
+        """Show a notice for `timeout` seconds.
+
+        `words` are plain text without markup.
+        """
         self.notify(text.one_line(words), severity=severity, timeout=timeout, markup=False)
 
     def note_state(self, run_id: str, state: str, reason: str) -> None:
@@ -104,6 +110,9 @@ class Host(App[None]):
         self.switch_mode(name)
 
     def copy(self, words: str, what: str) -> None:
-        """Copy over OSC 52, which reaches the user's own clipboard through SSH and tmux."""
+        """Copy over OSC 52.
+
+        It reaches the user's own clipboard through SSH and tmux.
+        """
         self.copy_to_clipboard(words)
         self.tell(f"copied {what}", timeout=3)

@@ -1,4 +1,7 @@
-"""The one thread that reads the store for the console, so that a slow disk never holds up keys or painting."""
+"""The thread that reads the store for the console.
+
+So a slow disk does not block keys or painting.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class Unreadable(RuntimeError):
 
 
 class Reader:
-    """Asks questions of a `Feed`, which is made, with its heavy imports, by the first of them."""
+    """Runs questions on a `Feed`, on one thread.
+
+    The first question creates the feed, with its slow imports.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -28,23 +34,30 @@ class Reader:
 
     @property
     def problem(self) -> str:
-        """Why the store could not take in what is new, in one line; empty when all is well."""
+        """Return why the store could not ingest new records, in one line.
+
+        Returns: "" if it could.
+        """
         return self._feed.problem if self._feed is not None else ""
 
     def take_told(self) -> list[str]:
-        """Return the lines about what the reading has repaired since the last call."""
+        """Return the lines about repairs since the last call."""
         return self._feed.store.take_told() if self._feed is not None else []
 
     async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
-        """`question`'s answer, found on the reading thread. Raises Unreadable."""
+        """Return the answer of `question`, which runs on the reading thread.
+
+        Raises: Unreadable if the store cannot answer now.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
 
     def close(self) -> None:
-        """Lets the thread go; a question that is being answered is not waited for."""
+        """Stop the thread, without waiting for a question in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, question: Callable[[Feed], Answer]) -> Answer:
-        from mathrl_tui.core import feed  # imports DuckDB and NumPy: 0.2 s, after the first paint
+        # Imports DuckDB and NumPy: 0.2 s, after the first paint.
+        from mathrl_tui.core import feed
 
         if self._feed is None:
             self._feed = feed.Feed(self._home)

@@ -1,7 +1,8 @@
-"""The command line's output edge: nothing that it prints can control a terminal, but for what it emits itself.
+"""The command line's output streams, which never control a terminal.
 
-Names, fields, file names, error texts of libraries and completions of models all pass here, so no command has to think
-of it. JSON has its own escapes (`commands.printing`).
+Names, fields, file names, error texts of libraries and completions of models all pass through them. So
+commands need no care of their own. Only `emit` writes control sequences. JSON has its own escapes
+(`commands.printing`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from store.wording import harmless
 
 
 class HarmlessStream(TextIOWrapper):
-    """A text stream that writes control characters as escapes, and what its encoding lacks too."""
+    """A text stream that escapes control and unencodable characters."""
 
     def __init__(self, stream: TextIOWrapper) -> None:
-        """Take the place of `stream`, which is kept: it would close the file that both write to."""
+        """Replace `stream`.
+
+        A reference to it is kept, because its destructor would close the shared file.
+        """
         super().__init__(
             stream.buffer,
             encoding=stream.encoding,
@@ -29,17 +33,17 @@ class HarmlessStream(TextIOWrapper):
         self._replaced = stream
 
     def write(self, text: str) -> int:
-        """Write `text`, harmless; return its length."""
+        """Write `text` with control characters escaped; return its length."""
         super().write(harmless(text))
         return len(text)
 
     def control(self, sequence: str) -> None:
-        """Write a control sequence of this program's own as it is."""
+        """Write a control sequence of this program unchanged."""
         super().write(sequence)
 
 
 def emit(sequence: str) -> None:
-    """Write a control sequence of this program's own to stdout."""
+    """Write a control sequence of this program to stdout."""
     stream = sys.stdout
     if isinstance(stream, HarmlessStream):
         stream.control(sequence)
@@ -48,9 +52,10 @@ def emit(sequence: str) -> None:
 
 
 def steady_streams() -> None:
-    """Make the standard streams usable, whatever they are: closed ones lead nowhere, and no text harms a terminal.
+    """Make the standard streams usable and harmless.
 
-    The descriptor of a closed one would be the next file's, the store's even, and take what libraries print.
+    A closed stream is replaced by /dev/null. Otherwise the next opened file, such as the store, would get its
+    descriptor and receive what libraries print.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

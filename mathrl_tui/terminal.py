@@ -15,9 +15,11 @@ def can_redraw() -> bool:
 
 
 def console_fault() -> str:
-    """Return why the console cannot be shown, in one line with what to do; "" if it can.
+    """Return why the console cannot be shown, and what to do.
 
     The console reads keys from standard input and paints on standard error, as Textual does.
+
+    Returns: one line; "" if the console can be shown.
     """
     streams = {"input": sys.stdin, "output": sys.stdout, "error": sys.stderr}
     others = [name for name, stream in streams.items() if not stream.isatty()]

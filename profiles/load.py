@@ -1,7 +1,7 @@
-"""Load a profile by name or path, apply `--set` overrides and validate it; each error is one line.
+"""Load a profile, apply `--set` overrides and validate it.
 
-Values of overrides are read as TOML (`2e-6`, `true`, `[0, 8]`), or as plain text if TOML cannot read them. Fields
-with several values also accept a comma list (`eval.suite=mmlu,winogrande`).
+Each error is one line. Values of overrides are read as TOML (`2e-6`, `true`, `[0, 8]`), or as plain text if
+TOML cannot read them. Fields with several values also accept a comma list (`eval.suite=mmlu,winogrande`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:
-    """Load the profile with this name or in this file, and apply `section.field=value` overrides.
+    """Load a profile by name or path, with `section.field=value` overrides.
 
     Raises: ProfileError if the profile or an override cannot be used.
     """
@@ -114,7 +114,10 @@ def _apply(table: dict[str, Any], override: str) -> None:
 
 
 def _item_type(path: Sequence[str]) -> Any:
-    """Return the item type of the list field at `path`; None if the field is not a list of plain values."""
+    """Return the item type of the list field at `path`.
+
+    Returns: None if the field is not a list of plain values.
+    """
     kind: Any = Profile
     for name in path:
         if not (isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields):
@@ -142,14 +145,20 @@ def _value(text: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return why TOML could not be read. Python's own words for a long number advise to change a limit of Python's."""
+    """Return why TOML could not be read.
+
+    For a long number, Python's own message advises to change a limit of Python.
+    """
     if isinstance(error, (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError)):
         return _clipped(str(error))
-    return "a whole number of thousands of digits"
+    return "a whole number with thousands of digits"
 
 
 def _check_numbers(table: dict[str, Any], where: str) -> None:
-    """Raise ProfileError for the first whole number that 64 bits, TOML's and the store's range, do not hold."""
+    """Raise ProfileError for the first whole number over 64 bits.
+
+    64 bits are the range of TOML and of the store.
+    """
     pending: list[tuple[str, Any]] = list(table.items())
     while pending:
         name, value = pending.pop()

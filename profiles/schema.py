@@ -245,7 +245,7 @@ DEFAULT_ARMS = (
 
 
 class Profile(Section):
-    """A whole experiment."""
+    """The settings of one experiment."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the profile")
     description: str = Field("", description="one sentence")

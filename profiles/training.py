@@ -1,7 +1,7 @@
-"""The profile sections of training: pretrain, sft, grpo and their shared optimizer.
+"""Profile sections of training: pretrain, sft, grpo, their optimizer.
 
-Learning rates assume float32 master weights. With pure bf16 weights an update of 1e-6 is smaller than half a bf16 step
-and is lost.
+Learning rates assume float32 master weights. With pure bf16 weights an update of 1e-6 is smaller than half a
+bf16 step and is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "rei
 
 
 class Pretrain(Section):
-    """Training of the demo's base model from scratch (model.source = 'made' only)."""
+    """Training of the demo's base model from scratch.
+
+    It is used with model.source = 'made' only.
+    """
 
     steps: Positive = Field(280, description="optimizer steps")
     batch_size: Positive = Field(64, description="sequences per step")

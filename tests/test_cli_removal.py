@@ -136,7 +136,7 @@ def test_a_live_run_and_one_that_another_process_uses_are_refused(home: Path) ->
     run.lock()
     refused = mathrl(home, "rm", A, "live", "--yes")
     assert (refused.returncode, refused.stdout.count("removed")) == (2, 0)
-    assert "run live: is live; end it first: mathrl-tui stop live" in refused.stderr
+    assert "run live: it is live; stop it first: mathrl-tui stop live" in refused.stderr
     run.unlock()
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], cwd=RunFolder(home, B).logs, stdin=subprocess.PIPE
@@ -302,7 +302,7 @@ def test_gc_keeps_the_cache_if_it_cannot_tell_what_a_run_uses(home: Path) -> Non
     fill(home / "cache" / "data" / "unused", rows=100)
     listed = json.loads(mathrl(home, "gc", "--dry-run", "--json").stdout)
     assert {item["kind"] for item in listed["items"]} == {"damaged checkpoint, set aside"}
-    assert listed["notes"][0].startswith(f"{home / 'cache'} stays as it is: run {A} does not tell")
+    assert listed["notes"][0].startswith(f"{home / 'cache'} is kept: what run {A} uses")
 
 
 def test_gc_removes_what_is_neither_a_file_nor_a_folder(home: Path) -> None:
@@ -402,7 +402,10 @@ def test_the_sum_is_in_doctor(home: Path) -> None:
     assert measure(home).total == total
     said = mathrl(home, "doctor").stdout
     assert f"space: {home} takes 5 MB (set aside 5 MB, " in said
-    assert "space: 5 MB are damaged files set aside, or left of removed runs\n      → mathrl-tui gc" in said
+    assert (
+        "space: 5 MB are damaged files that were set aside, or remains of removed runs\n      → mathrl-tui gc"
+        in said
+    )
 
 
 def test_a_removal_of_several_is_refused_as_a_whole(home: Path) -> None:

@@ -68,7 +68,7 @@ def test_seeds_end_with_one_pooled_table(
     text = capsys.readouterr().out
     assert runs == [f"demo-s{seed}-run" for seed in (0, 2, 3)]
     assert text.count("seeds 0, 2, 3") == 1 and text.count("b − a") == 1
-    assert "the intervals hold the variance between seeds" in text
+    assert "the intervals cover the variance between seeds" in text
     found = pooled_comparisons(Store(tmp_path), runs)
     assert [(row.a, row.b) for row in found] == [("base", "sft"), ("base", "grpo"), ("sft", "grpo")]
     rows = np.array([verdicts(seed, "grpo") for seed in (0, 2, 3)], float)

@@ -68,7 +68,7 @@ def test_a_server_is_ready_when_its_model_answers_and_ends_as_a_whole(fake: None
     serve.await_ready(server, 60.0)
     assert serve.servers(tmp_path) == [server]
     assert os.getsid(server.pid) == server.pid  # no terminal is left to end it
-    with pytest.raises(LaunchError, match=rf"port {server.port}: something answers there already"):
+    with pytest.raises(LaunchError, match=rf"port {server.port}: another server uses it"):
         serve.start(tmp_path, "tuned", "tuned", server.port)
     serve.stop(server)
     assert serve.servers(tmp_path) == []

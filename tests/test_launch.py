@@ -107,7 +107,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, rows: Path) -> None:
 
 
 def test_a_name_that_no_folder_may_have(tmp_path: Path, rows: Path) -> None:
-    with pytest.raises(LaunchError, match="^name aaa+: too long for a folder's; give a shorter one$"):
+    with pytest.raises(LaunchError, match="^name aaa+: too long for a folder name; give a shorter one$"):
         start_run(tmp_path / "home", profile(rows), ("data",), 0, "a" * 300)
 
 
@@ -159,7 +159,7 @@ def test_a_resume_may_bring_more_stages(tmp_path: Path, rows: Path) -> None:
     home = tmp_path / "home"
     run_id = start_run(home, profile(rows), ("data",), 0)
     if launch.is_alive(home, run_id):
-        with pytest.raises(LaunchError, match="is live already"):
+        with pytest.raises(LaunchError, match="it is already live"):
             launch.resume_run(home, run_id)
     until(lambda: not launch.is_alive(home, run_id), "the first stage has ended")
     assert launch.resume_run(home, run_id, ("traces",)) == run_id

@@ -111,7 +111,7 @@ def test_an_input_that_is_nowhere_is_named_and_can_be_given(place: Path, unsuper
     assert str(refused.value).startswith(
         f"run {run_id}: model.source: not found at {place}/model or {new}/model"
     )
-    assert str(refused.value).endswith("; --set model.source=PATH names where it is now")
+    assert str(refused.value).endswith("give its new path with --set model.source=PATH")
     launch.resume_run(new / "home", run_id, settings=[f"model.source={new / 'hidden'}"])
     assert sources(new / "home", run_id)[0] == str(new / "hidden")
 
@@ -124,9 +124,9 @@ def test_other_files_are_refused_at_the_old_path_and_when_given(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(LaunchError, match=f"{place}/model holds other files than the run was started with"):
+    with pytest.raises(LaunchError, match=f"{place}/model differs from its content at the start"):
         launch.resume_run(place / "home", run_id)
-    with pytest.raises(LaunchError, match="holds other files"):
+    with pytest.raises(LaunchError, match="its files differ from those at the start"):
         launch.resume_run(place / "home", run_id, settings=[f"model.source={place / 'model'}"])
     with pytest.raises(LaunchError, match="no such folder or file"):
         launch.resume_run(place / "home", run_id, settings=["model.source=nowhere"])
@@ -136,13 +136,13 @@ def test_rows_that_no_cache_has_yet_must_be_the_same(place: Path, unsupervised: 
     run_id = begun(place)
     with (place / "rows" / "train.jsonl").open("a") as file:
         file.write(json.dumps({"question": "15 + 15", "answer": "#### 15"}) + "\n")
-    with pytest.raises(LaunchError, match=r"data\.source: .*rows holds other files"):
+    with pytest.raises(LaunchError, match=r"data\.source: .*rows differs from its content"):
         launch.resume_run(place / "home", run_id)
 
 
 def test_only_places_may_be_set(place: Path, unsupervised: list[Path]) -> None:
     run_id = begun(place)
-    with pytest.raises(LaunchError, match=r"--set sft\.steps: a run that is resumed keeps its profile"):
+    with pytest.raises(LaunchError, match=r"--set sft\.steps: a resumed run keeps its profile"):
         launch.resume_run(place / "home", run_id, settings=["sft.steps=9"])
     launch.resume_run(place / "home", run_id, settings=["hardware.trainer_threads=2"])
     profile = json.loads(RunFolder(place / "home", run_id).config.read_text())["profile"]

@@ -30,7 +30,7 @@ KEY = ".".join(["a"] * 5000)
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        (f"sft.steps={LONG}", "--set sft.steps: cannot be read: a whole number of thousands of digits"),
+        (f"sft.steps={LONG}", "--set sft.steps: cannot be read: a whole number with thousands of digits"),
         (f"sft.steps=0x{'f' * 5000}", "--set sft.steps: a whole number of more than 64 bits"),
         (f"grpo.steps={2**63}", "--set grpo.steps: a whole number of more than 64 bits"),
         (f"eval.suite={DEEP}", "--set eval.suite: cannot be read"),

@@ -155,7 +155,7 @@ def test_a_worker_on_a_trainer_ranks_gpu_is_refused() -> None:
     found = [Gpu(index, f"GPU-{index}", "H100", 80.0) for index in range(4)]
     profile = load("qwen2.5-math-1.5b", ["hardware.trainer_processes=2", "hardware.generator=transformers"])
     with pytest.raises(
-        LaunchError, match="takes cuda:1, which a trainer rank has; --set hardware.worker=cuda:2"
+        LaunchError, match="takes cuda:1, which a trainer rank uses; --set hardware.worker=cuda:2"
     ):
         check_devices(profile, [Step("eval")], found)
     check_devices(profile, [Step("data")], found)

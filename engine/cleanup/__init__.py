@@ -1,1 +1,1 @@
-"""Disk usage of a home, and the removal of runs and leftovers (`rm`, `gc`)."""
+"""Disk usage of a home, and removal of runs and leftovers (`rm`, `gc`)."""

@@ -1,6 +1,7 @@
-"""How much of the disk a home takes: by run, and by kind. Reads folders only, follows no link, imports nothing heavy.
+"""Disk usage of a home, by run and by kind.
 
-Sizes are those of the files' contents, in bytes. What goes while it is looked at counts as nothing.
+It only reads directories, follows no link, and imports nothing slow. Sizes are those of the files' contents,
+in bytes. A file that disappears during the measurement counts as 0.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ HOME_KINDS = (STORE, CACHE, SET_ASIDE, REMOVED, COPIES)
 
 ASIDE = re.compile(r"store\.duckdb.*\.damaged-")
 COPY = re.compile(r"mathrl-copy-|store\.new-")
-UNFINISHED = (".writing-", ".removed-")  # a checkpoint that a dead process was writing or deleting
+# A checkpoint that a dead process was writing or deleting.
+UNFINISHED = (".writing-", ".removed-")
 HOUR = 3600.0
 
 
 @dataclass(slots=True)
 class Space:
-    """Bytes of a home: of each run by kind, of the rest by kind, and of what was written in the last hour."""
+    """Bytes of a home: by run and kind, and of the last hour.
+
+    `runs` has each run's bytes by kind, and `rest` those outside runs. The last hour's are the bytes written
+    in it.
+    """
 
     runs: dict[str, Counter[str]] = field(default_factory=dict)
     rest: Counter[str] = field(default_factory=Counter)
@@ -40,18 +46,18 @@ class Space:
 
     @property
     def total(self) -> int:
-        """Bytes of everything."""
+        """Return the bytes of everything."""
         return sum(self.by_kind().values())
 
     def by_kind(self) -> dict[str, int]:
-        """Bytes by kind over all runs and the rest, the largest first."""
+        """Return bytes by kind over runs and rest, the largest first."""
         kinds = Counter(self.rest)
         for run in self.runs.values():
             kinds.update(run)
         return {kind: size for kind, size in kinds.most_common() if size}
 
     def words(self, most: int = 4) -> str:
-        """The sum and its `most` largest kinds in one line."""
+        """Return the total and its `most` largest kinds, in one line."""
         kinds = self.by_kind()
         listed = ", ".join(f"{kind} {readable(size)}" for kind, size in list(kinds.items())[:most])
         hour = f"; {readable(self.last_hour)} written in the last hour" if self.last_hour else ""
@@ -69,14 +75,14 @@ def measure(home: Path) -> Space:
             found.runs.setdefault(parts[1], Counter())[kind] += status.st_size
         else:
             found.rest[_kind_in_home(parts)] += status.st_size
-        # The store is written anew in place.
+        # The store is rewritten in place.
         if status.st_mtime > since and parts[0] != "store.duckdb":
             found.last_hour += status.st_size
     return found
 
 
 def kind_of(parts: tuple[str, ...]) -> str:
-    """Return the kind of a file of a run, given by its path in the run's folder."""
+    """Return the kind of a run's file, given its path in the run's folder."""
     match parts:
         case ("rollouts", *_):
             return ROLLOUTS
@@ -101,7 +107,10 @@ def size_of(path: Path) -> int:
 
 
 def files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield every file below `folder` with its status. Links and what cannot be read are passed over."""
+    """Yield every file below `folder` with its status.
+
+    Links and unreadable entries are skipped.
+    """
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -119,7 +128,7 @@ def files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def readable(size: float) -> str:
-    """Return bytes as people write them, 1 kB being 1,000."""
+    """Format bytes in decimal units: 1 kB is 1,000 bytes."""
     for unit, digits in (("B", 0), ("kB", 0), ("MB", 0), ("GB", 1)):
         if size < 1000 or unit == "GB":
             return f"{size:,.{digits}f} {unit}"

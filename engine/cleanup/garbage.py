@@ -1,7 +1,8 @@
-"""What in a home nothing needs, and `gc` removes: listed first, with its size and the reason.
+"""Files of a home that nothing needs, which `gc` lists and removes.
 
-Nothing of a live run is listed, no answer that a teacher was paid for, and no cached output that a run of this home
-would use: if it cannot be told what one run uses, the cache stays as it is.
+Each is listed first, with its size and the reason. It never includes files of a live run, answers of a
+answers of a or cached outputs that a run of this home would use. If the outputs of one run cannot be
+determined, the whole cache is kept.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ from store.removal import empty_trash, finish
 from store.run_config import read_config
 from store.scratch import FRESH_SECONDS, PREFIX
 
-STAGES = ("data", "traces", "preprocess")  # whose cached outputs can be made again
+# Stages with cached outputs that can be made again.
+STAGES = ("data", "traces", "preprocess")
+# Seconds to wait for the store's lock.
 PATIENCE = 5.0
 NOTABLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something that can go. `run` is the run that it belongs to, empty if it is the home's."""
+    """A file or directory that can be removed.
+
+    `run` is the run that it belongs to; empty if it belongs to the home.
+    """
 
     kind: str
     path: Path
@@ -45,7 +51,10 @@ class Item:
 
 
 def garbage(home: Path) -> tuple[list[Item], list[str]]:
-    """Return what nothing needs, and a line for each part that was not looked at, with the reason."""
+    """Return what nothing needs, and which parts were not checked.
+
+    The second list has one line with the reason for each unchecked part.
+    """
     cached, notes = _unused_cache(home)
     found = [*_of_home(home), *_of_runs(home), *cached]
     return found, notes
@@ -76,7 +85,10 @@ def free_blocks(home: Path) -> str:
 
 
 def remove(home: Path, items: list[Item]) -> list[str]:
-    """Remove `items`; return a line for each that had to stay. Raises: StoreError or OSError if the disk refuses."""
+    """Remove `items`, and return a line for each that was kept.
+
+    Raises: StoreError or OSError if the disk fails.
+    """
     stayed = []
     if removing(home):
         try:
@@ -136,7 +148,7 @@ def _unused_cache(home: Path) -> tuple[list[Item], list[str]]:
             used |= _used_by(RunFolder(home, config.parent.name))
         except (OSError, ValueError, LookupError, TypeError, StageFailed, ProfileError) as error:
             notes.append(
-                f"{home / 'cache'} stays as it is: run {config.parent.name} does not tell what it uses of it ({error})"
+                f"{home / 'cache'} is kept: what run {config.parent.name} uses of it cannot be determined ({error})"
             )
     items = []
     for path in entries:
@@ -151,8 +163,9 @@ def _unused_cache(home: Path) -> tuple[list[Item], list[str]]:
 
 
 def _used_by(run: RunFolder) -> set[Path]:
-    """The cached outputs that a run would use if it were resumed."""
-    from engine.data import locations  # loads NumPy
+    """Return the cached outputs that a run would use if it were resumed."""
+    # The import loads NumPy.
+    from engine.data import locations
 
     config = read_config(run.config)
     profile = config.valid_profile
@@ -165,7 +178,8 @@ def _used_by(run: RunFolder) -> set[Path]:
             locations.data_folder(run.home, profile, kept),
             locations.traces_folder(run.home, profile, kept),
         }
-        with suppress(StageFailed):  # it has no tokenizer yet, so that nothing was made with it
+        # The run has no tokenizer yet, so no output was made with it.
+        with suppress(StageFailed):
             found.add(locations.preprocess_folder(run, profile, kept))
         return found
 
@@ -175,13 +189,16 @@ def _item(kind: str, path: Path, run: str = "") -> Item:
 
 
 def _is_alive(words: str) -> bool:
-    """Whether the process lives whose number `words` begin with."""
+    """Return True if the process with the number that starts `words` lives."""
     number = words.partition(".")[0]
     return number.isdigit() and Process.of(int(number)).is_alive
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether a copy's process is gone: it held a shared lock on the folder."""
+    """Return True if the process of a copy has exited.
+
+    It held a shared lock on the folder.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

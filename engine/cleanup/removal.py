@@ -1,7 +1,7 @@
-"""What `rm` and the removals of `gc` do to a run: check, then remove all of it, its rollouts or its optimizer state.
+"""Removal of a run, its rollouts or its optimizer state (`rm`, `gc`).
 
-A removal holds the run's lock, so that no supervisor starts. What goes is renamed into the home's trash first, and is
-gone at once; deleting it takes its time, and can be cut short.
+The removal is checked first. It holds the run's lock, so that no supervisor starts. Files are first renamed
+into the home's trash and so disappear at once. Deleting them takes longer and can be interrupted.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def needed_by(home: Path, run_ids: Sequence[str]) -> list[str]:
 def remove_runs(home: Path, run_ids: Sequence[str], what: RemovedPart) -> None:
     """Remove `what` of runs.
 
-    Raises: RemovalRefused, with nothing changed, if one is in use; StoreError or OSError if the rest must wait.
+    Raises: RemovalRefused, with nothing changed, if one is in use; StoreError or OSError if the rest must
+        wait.
     """
     with held(home, run_ids):
         if what == "all":
@@ -84,7 +85,10 @@ def remove_runs(home: Path, run_ids: Sequence[str], what: RemovedPart) -> None:
 
 
 def discard(home: Path, path: Path) -> None:
-    """Delete a file or folder of the home; it is gone at once. Of a link, what it leads to stays."""
+    """Delete a file or folder of the home; it disappears at once.
+
+    The target of a link is kept.
+    """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -96,7 +100,8 @@ def discard(home: Path, path: Path) -> None:
     try:
         path.rename(place / path.name)
     except OSError as error:
-        if error.errno != errno.EXDEV:  # a part of the home that lies on another disk
+        # This part of the home is on another disk.
+        if error.errno != errno.EXDEV:
             raise
         shutil.rmtree(path)
     shutil.rmtree(place)
@@ -154,13 +159,17 @@ def _held_by(run: RunFolder, ended: bool) -> str:
 
 
 def _strip(folder: Path) -> None:
-    """Delete a checkpoint's optimizer state, in an order that leaves its weights usable whenever this is cut short."""
+    """Delete a checkpoint's optimizer state.
+
+    The order keeps its weights usable if this is interrupted.
+    """
     names = {path.name for path in folder.iterdir() if path.is_file() and not digests.of_model(path.name)}
     if not names:
         return
     write_text(folder / WEIGHTS_ONLY, "")
     listed = None
-    with suppress(digests.DamagedFile):  # a list that is damaged stays so, and is found at the next use
+    # A damaged list stays as it is; the next use detects it.
+    with suppress(digests.DamagedFile):
         listed = digests.without(folder, names)
     if listed is not None:
         draft = folder / f".{digests.LIST}"

@@ -1,4 +1,7 @@
-"""Who uses a run: a supervisor, its processes, strangers with a file of it open, and runs that were made from it."""
+"""Users of a run: its processes, other processes, and dependent runs.
+
+Other processes are those with a file of the run open. A dependent run was made from this one.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ from store.tail import read_tail
 
 
 def user_of(folder: RunFolder) -> str:
-    """Return which process uses the run's folder, in a few words; empty if none does.
+    """Return which process uses the run's folder, in a few words.
 
-    A run's own supervisor is not looked for: who holds `run.lock` knows about that.
+    The run's own supervisor is not searched for: a caller that holds `run.lock` knows that it is not running.
+
+    Returns: "" if no process uses it.
     """
     for role in ROLES:
         if is_locked(pid_path(folder, role)) or any(marked(folder, role)):
@@ -51,7 +56,10 @@ def is_ending(folder: RunFolder) -> bool:
 
 
 def dependents(home: Path, run_id: str) -> dict[str, list[str]]:
-    """Return the runs whose configuration names `run_id` or a path in it, with the fields that do."""
+    """Return the runs that were made from `run_id`, with the fields.
+
+    The fields are those of the configuration that contain the run's id or a path in it.
+    """
     found = {}
     for other in run_ids(home):
         if other == run_id:
@@ -71,7 +79,7 @@ def _names(text: str, run_id: str) -> bool:
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a configuration, with the dotted name of its field."""
+    """Yield every text in a configuration, with its dotted field name."""
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, dict):
@@ -83,7 +91,11 @@ def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _strangers(folder: Path) -> Iterator[tuple[int, str]]:
-    """Processes that work in `folder`, have a file of it open or mapped, or were given its name as an argument."""
+    """Yield processes that use `folder`, with what they use.
+
+    A process uses it if it works in the folder, has a file of it open or mapped, or has its path as an
+    argument.
+    """
     if not folder.is_dir():
         return
     place = os.fsencode(folder.resolve())
@@ -96,7 +108,8 @@ def _uses(process: Path, place: bytes) -> bool:
     try:
         links = [process / "cwd", *(process / "fd").iterdir()]
         texts = [(process / name).read_bytes() for name in ("cmdline", "maps")]
-    except OSError:  # over by now, or another user's
+    # The process has exited, or belongs to another user.
+    except OSError:
         return False
     targets = (_target(link) for link in links)
     if any(target == place or target.startswith(place + b"/") for target in targets):

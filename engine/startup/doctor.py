@@ -1,4 +1,4 @@
-"""Checks of this machine for runs: what it has, what it lacks, and the remedies.
+"""Checks of this machine for runs, with remedies.
 
 Each check is a function that yields findings. A new check is one function and one entry in CHECKS. This
 module loads no model library and writes nothing.
@@ -34,7 +34,7 @@ GPU_PACKAGES = ("vllm", "liger-kernel")
 # torch 2.11 is built for CUDA 12.8.
 OLDEST_CUDA_DRIVER = 12_080
 SHARED_MEMORY = Path("/dev/shm")
-# Two published versions of a 1.5 B model in bf16, and one that is being read.
+# Two published versions of a 1.5 B model in bf16, and one that is being downloaded.
 SLOTS_GIB = 9.0
 # The two newest and the best checkpoint of each of three arms, with fp32 masters and moments.
 GPU_RUN_GIB = 80.0
@@ -58,7 +58,7 @@ def checks(home: Path) -> Iterator[Check]:
 
 
 def versions(home: Path) -> Iterator[Check]:
-    """Check Python and the packages of pyproject.toml against their version ranges."""
+    """Check the versions of Python and of the packages in pyproject.toml."""
     python = platform.python_version()
     yield Check("python", "ok", f"{python} at {sys.executable}")
     try:
@@ -78,7 +78,7 @@ def versions(home: Path) -> Iterator[Check]:
 
 
 def gpus(home: Path) -> Iterator[Check]:
-    """Check the GPUs, their driver and free memory, and the folder of their locks."""
+    """Check the GPUs, their driver, free memory, and their locks' folder."""
     try:
         found = visible_gpus()
     except GpuFault as error:
@@ -99,7 +99,7 @@ def gpus(home: Path) -> Iterator[Check]:
 
 
 def memory(home: Path) -> Iterator[Check]:
-    """Check CPUs, memory and shared memory, and what dead runs left in it."""
+    """Check CPUs, memory and shared memory, and leftovers of dead runs in it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     yield Check("machine", "ok", f"{len(os.sched_getaffinity(0))} CPUs, {total:.0f} GiB of memory")
     if not SHARED_MEMORY.is_dir():
@@ -143,25 +143,25 @@ def disk(home: Path) -> Iterator[Check]:
 
 
 def records(home: Path) -> Iterator[Check]:
-    """Check every line of the journals, and that the store belongs to them."""
+    """Check every line of the journals, and that the store matches them."""
     for finding in inspect(home):
         yield Check("records", "warn", finding.detail, finding.remedy)
 
 
 def space(home: Path) -> Iterator[Check]:
-    """What the home takes, by kind, and what of it was set aside."""
+    """Report the size of the home by kind, and of its set-aside files."""
     found = measure(home)
     if not found.total:
         return
     aside = found.rest[SET_ASIDE] + found.rest[REMOVED] + found.by_kind().get(DAMAGED, 0)
     yield Check("space", "ok", f"{home} takes {found.words(most=99)}")
     if aside:
-        detail = f"{readable(aside)} are damaged files set aside, or left of removed runs"
-        yield Check("space", "warn", detail, "mathrl-tui gc lists what nothing needs, and removes it")
+        detail = f"{readable(aside)} are damaged files that were set aside, or remains of removed runs"
+        yield Check("space", "warn", detail, "mathrl-tui gc lists unneeded files, and removes them")
 
 
 def caches(home: Path) -> Iterator[Check]:
-    """Check the cache of the hub's models and data sets for the profiles' models."""
+    """Check the hub's cache for the profiles' models."""
     folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     for model in sorted({load_profile(name).model.source for name in profile_names()} - {"made"}):
@@ -180,7 +180,10 @@ def caches(home: Path) -> Iterator[Check]:
 
 
 def keys(home: Path) -> Iterator[Check]:
-    """Check which keys are set, in the environment or in .env. Never show their values."""
+    """Check which keys are set, in the environment or in .env.
+
+    Their values are never shown.
+    """
     file = Path(".env").absolute()
     listed: dict[str, str] = {}
     try:

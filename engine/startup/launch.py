@@ -78,7 +78,7 @@ def start_run(
         changed: the settings that differ from the named profile, for reports (profiles.changed_settings).
         tell: receives one line for each check that takes seconds.
         is_wanted: called after the checks; if it returns False, nothing is started.
-    Raises: LaunchError if the run cannot be started. Nothing of it is left on the disk then.
+    Raises: LaunchError if the run cannot be started. No file of it is then left on the disk.
     """
     # Imported late: numpy is not needed to look at a run.
     from engine.startup import relocation
@@ -94,7 +94,7 @@ def start_run(
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise LaunchError(
-                f"name {name or profile.name}: too long for a folder's; give a shorter one"
+                f"name {name or profile.name}: too long for a folder name; give a shorter one"
             ) from None
         raise LaunchError(
             refusal(error, home)
@@ -144,7 +144,7 @@ def resume_run(
 
     folder = RunFolder(home.absolute(), run_id)
     if is_alive(home, run_id):
-        raise LaunchError(f"run {run_id}: is live already; `mathrl-tui attach {run_id}` shows it")
+        raise LaunchError(f"run {run_id}: it is already live; `mathrl-tui attach {run_id}` follows it")
     config, profile = _frozen(folder)
     steps = list(config.plan)
     plan = extended(steps, _extension(profile, stages, steps))
@@ -170,15 +170,19 @@ def resume_run(
 
 
 def is_alive(home: Path, run_id: str) -> bool:
-    """True if a supervisor holds the run."""
+    """Return True if a supervisor holds the run."""
     for process in [process for process in _started if process.poll() is not None]:
         _started.remove(process)
     return commanding.is_alive(home, run_id)
 
 
 def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
-    """Raise LaunchError if an arm that still trains has a checkpoint without its optimizer's state."""
-    from engine import arms  # numpy is not needed to look at a run
+    """Raise LaunchError if an arm needs a missing optimizer state.
+
+    That is so if the arm still trains, and its checkpoint lacks the state.
+    """
+    # numpy is not needed to look at a run.
+    from engine import arms
 
     for step in plan:
         found = arms.checkpoints(folder, step.arm) if step.arm and not arms.finished(folder, step.arm) else []

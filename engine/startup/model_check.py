@@ -1,10 +1,10 @@
-"""Check before a run that its code paths compute the model as the model's own forward does.
+"""Check that a run's code paths compute a model as its own forward does.
 
     plan ─▶ paths to compare ─▶ passed before? ── yes ─▶ start
                                       └─ no ─▶ python -m engine.startup.self_check ─▶ start, or LaunchError
 
-A model that passed is recorded in HOME/cache/model_check, under everything that the result depends on. So the
-next start needs no check. This module does not import torch.
+The check comes before a run. A model that passed is recorded in HOME/cache/model_check, under everything that
+the result depends on. So the next start needs no check. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def quiet(line: str) -> None:
 
 
 def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell = quiet) -> None:
-    """Check that the paths of `plan` compute the profile's model as its own forward does.
+    """Check that the paths of `plan` compute the model as its own forward.
 
     A model that the run itself creates is checked when training starts, as every model is.
 
@@ -53,7 +53,7 @@ def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell =
     wanted = request(profile, plan)
     folder = _located(wanted)
     if folder is None and (wanted["trains"] or wanted["generates"]):
-        tell(f"model.source {wanted['source']}: fetching its configuration and tokenizer from the hub")
+        tell(f"model.source {wanted['source']}: downloading its configuration and tokenizer from the hub")
         preflight.check_hub_model(profile, plan)
         folder = _located(wanted)
     asked = wanted if folder is None else _unknown(home, wanted, folder)
@@ -70,7 +70,10 @@ def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell =
 
 
 def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
-    """Return the input of engine.startup.self_check for `plan`; `trains` and `generates` are False if not due."""
+    """Return the input of engine.startup.self_check for `plan`.
+
+    `trains` and `generates` are False if their check is not due.
+    """
     # Import late: commands that only look at a run need none of it.
     from engine.arms import base_model
 
@@ -89,12 +92,18 @@ def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
 
 
 def records(home: Path) -> Path:
-    """Return the folder with one file for each path of each model that has passed."""
+    """Return the folder of passed checks.
+
+    It has one file for each path of each model.
+    """
     return home / "cache" / "model_check"
 
 
 def _located(wanted: dict[str, Any]) -> Path | None:
-    """Return the model's folder; None if no check needs it, or if it must be downloaded first."""
+    """Return the model's folder.
+
+    Returns: None if no check needs it, or if it must be downloaded first.
+    """
     if not (wanted["trains"] or wanted["generates"]):
         return None
     # Import late: commands to a live run do not need it.
@@ -111,7 +120,10 @@ def _unknown(home: Path, wanted: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _record(home: Path, wanted: dict[str, Any], path: str, folder: Path) -> Path:
-    """Return the file that marks a path as passed; its name is a hash of all that the result depends on."""
+    """Return the file that marks a path as passed.
+
+    Its name is a hash of all that the result depends on.
+    """
     versions = {package: version(package) for package in ("torch", "transformers")}
     facts = [path, wanted[PATHS[path]], versions, _sources(), _files(folder)]
     return records(home) / content_key(facts)
@@ -131,7 +143,10 @@ def _identity(path: Path) -> list[Any]:
 
 
 def _sources() -> str:
-    """Return a hash of the code that computes: after a change of it, every model is checked again."""
+    """Return a hash of the code that computes.
+
+    After a change of that code, every model is checked again.
+    """
     engine = Path(__file__).parent
     paths = [
         engine / "self_check.py",
@@ -156,7 +171,7 @@ def _remember(record: Path) -> None:
 
 
 def _ask(wanted: dict[str, Any], tell: Tell) -> str:
-    """Run the check in a separate process; return the fault that it finds, or ""."""
+    """Run the check in a separate process; return the fault found, or ""."""
     command = isolated.command("engine.startup.self_check", json.dumps(wanted))
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Checks before a run starts: each fault is one line, and nothing is written.
+"""Checks before a run starts: each fault is one line.
 
-This module does not import torch: it looks for packages without loading them.
+Nothing is written. This module does not import torch: it looks for packages without loading them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check(
     kept: Mapping[str, str] | None = None,
     with_rows: bool = True,
 ) -> None:
-    """Check that the plan's requirements are met in `home` and on this machine.
+    """Check that `home` and this machine meet the plan's requirements.
 
     Args:
         found: the GPUs of this machine.
@@ -61,7 +61,9 @@ def check(
 
 
 def check_inputs(home: Path, profile: Profile, plan: Sequence[Step], kept: Mapping[str, str]) -> None:
-    """Check that each stage's input exists or is planned before it, and that a needed teacher has a key.
+    """Check that each stage's input exists or is planned before it.
+
+    A needed teacher must have a key.
 
     Raises: LaunchError for the first missing input.
     """
@@ -83,9 +85,9 @@ def check_inputs(home: Path, profile: Profile, plan: Sequence[Step], kept: Mappi
 
 
 def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
-    """Check that the run of grpo.replay has recorded the rollouts that the plan needs.
+    """Check that the run of grpo.replay recorded the needed rollouts.
 
-    Raises: LaunchError if it has not.
+    Raises: LaunchError if it did not.
     """
     from engine.data.recorded import missing_rollouts
 
@@ -95,9 +97,9 @@ def check_replay(home: Path, profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.Gpu]) -> None:
-    """Check that the profile's GPUs exist, and that trainer and worker leave each other room.
+    """Check that the profile's GPUs exist, and that processes can share them.
 
-    Raises: LaunchError if they do not.
+    Raises: LaunchError if a GPU is missing, or trainer and worker leave each other too little memory.
     """
     hardware, has_worker = profile.hardware, needs_worker(profile, plan)
     if has_worker and gpus.shared(hardware):
@@ -113,19 +115,22 @@ def check_devices(profile: Profile, plan: Sequence[Step], found: Sequence[gpus.G
 
 
 def _check_shared(profile: Profile, trains: bool) -> None:
-    """Check a GPU that trainer and worker share: one trainer rank, and bounded memory for vLLM."""
+    """Check a GPU that trainer and worker share.
+
+    It allows one trainer rank, and needs bounded memory for vLLM.
+    """
     hardware, number = profile.hardware, gpus.shared(profile.hardware)[0]
     if hardware.trainer_processes > 1:
         free = f"cuda:{gpus.wanted(hardware, has_worker=False)[-1] + 1}"
         raise LaunchError(
-            f"profile {profile.name}: hardware.worker takes cuda:{number}, which a trainer rank has; "
+            f"profile {profile.name}: hardware.worker takes cuda:{number}, which a trainer rank uses; "
             f"--set hardware.worker={free}"
         )
     most = MOST_BESIDE_A_TRAINER if trains and hardware.generator == "vllm" else 1.0
     if hardware.gpu_memory_fraction > most:
         raise LaunchError(
-            f"profile {profile.name}: vLLM would take {hardware.gpu_memory_fraction:.0%} of cuda:{number}, where the "
-            f"trainer is too; --set hardware.gpu_memory_fraction={FRACTION}"
+            f"profile {profile.name}: vLLM would take {hardware.gpu_memory_fraction:.0%} of cuda:{number}, which the "
+            f"trainer uses too; --set hardware.gpu_memory_fraction={FRACTION}"
         )
 
 
@@ -145,7 +150,7 @@ def _instead(profile: Profile, found: Sequence[gpus.Gpu]) -> str:
     return (
         f"--profile {fitting[0]} fits"
         if fitting
-        else "set hardware.trainer and hardware.worker to what there is"
+        else "set hardware.trainer and hardware.worker to existing devices"
     )
 
 
@@ -162,7 +167,9 @@ def check_generator(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
-    """Check that the suite's tasks and local rows exist, and that its window fits the hardware.
+    """Check that the suite's tasks and local rows exist.
+
+    Its window must also fit the hardware.
 
     Raises: LaunchError for the first fault.
     """
@@ -178,7 +185,9 @@ def check_suite(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_model(profile: Profile, plan: Sequence[Step]) -> None:
-    """Check that the engine can use the model folder, or the hub's cache of it, as the profile requires.
+    """Check that the engine can use the model as the profile requires.
+
+    The model is a folder, or the hub's cached copy.
 
     Raises: LaunchError if it cannot.
     """
@@ -197,7 +206,9 @@ def check_model(profile: Profile, plan: Sequence[Step]) -> None:
 
 
 def check_hub_model(profile: Profile, plan: Sequence[Step]) -> None:
-    """Download configuration and tokenizer of a hub model that is not on this machine, and check them.
+    """Download a hub model's configuration and tokenizer, and check them.
+
+    Nothing is downloaded if the model is already on this machine.
 
     Raises: LaunchError if they cannot be downloaded or used.
     """
@@ -214,7 +225,7 @@ def check_hub_model(profile: Profile, plan: Sequence[Step]) -> None:
 def checked_model(
     source: str, revision: str = "main", field: str = "", is_used: bool = True
 ) -> ModelFolder | None:
-    """Return the checked folder of a model, or None if it must be downloaded first.
+    """Return a model's checked folder, or None if it must be downloaded.
 
     Args:
         field: prefix of the error message.

@@ -1,4 +1,4 @@
-"""Inputs of a run outside its home: recorded at the start, found again at a resume.
+"""A run's inputs outside its home: recorded at start, found at resume.
 
     start:  model, rows, suite rows, replayed run ─▶ run.json "inputs": path, file digests, cache keys
     resume: old path? same place relative to the home? to this folder? named with --set?
@@ -55,7 +55,10 @@ Files = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """Configuration and profile of a run on this machine. `without_rows`: only the caches have the rows."""
+    """Configuration and profile of a run on this machine.
+
+    `without_rows` is True if only the caches have the rows.
+    """
 
     config: RunConfig
     profile: Profile
@@ -113,7 +116,10 @@ def found_again(home: Path, config: RunConfig, plan: Sequence[Step], settings: S
 
 
 def _allowed(settings: Sequence[str]) -> dict[str, str]:
-    """Return the paths among `settings`. Raises: LaunchError for a setting that would change the results."""
+    """Return the paths among `settings`.
+
+    Raises: LaunchError for a setting that would change the results.
+    """
     found = {}
     for setting in settings:
         field, _, value = (part.strip() for part in setting.partition("="))
@@ -121,7 +127,7 @@ def _allowed(settings: Sequence[str]) -> dict[str, str]:
             found[field] = value
         elif field not in PLACES:
             raise LaunchError(
-                f"--set {field}: a run that is resumed keeps its profile; what may be set is where it finds things "
+                f"--set {field}: a resumed run keeps its profile; only places may be set "
                 f"({', '.join((MODEL, ROWS, SUITE, REPLAY, *sorted(PLACES)))})"
             )
     return found
@@ -146,7 +152,10 @@ def _has_data(home: Path, profile: Profile, kept: locations.StoredKeys) -> bool:
 def _place(config: RunConfig, home: Path, field: str, was: OutsideInput, given: str) -> str | None:
     """Return the absolute path of the files of `was`: the given one or a candidate; None if not found.
 
-    Suite rows at their old path count as they are: a file that a task could not read is repaired before a resume.
+    It is the given path or a candidate. Suite rows at their old path are accepted as they are: a user may
+    repair a file that a task could not read before a resume.
+
+    Returns: None if they are not found.
     """
     if field == SUITE and not given and Path(was.path).exists():
         return was.path
@@ -181,8 +190,11 @@ def _refusal(config: RunConfig, home: Path, field: str, was: OutsideInput, given
     places = list(dict.fromkeys(_candidates(config, home, was.path)))
     changed = [str(place) for place in places if place.exists()]
     if changed:
-        return f"{name}: {changed[0]} holds other files than the run was started with; --set {field}=PATH names a copy"
-    return f"{name}: not found at {' or '.join(map(str, places))}; --set {field}=PATH names where it is now"
+        return (
+            f"{name}: {changed[0]} differs from its content at the start; "
+            f"give the path of a copy with --set {field}=PATH"
+        )
+    return f"{name}: not found at {' or '.join(map(str, places))}; give its new path with --set {field}=PATH"
 
 
 def _recorded(profile: Profile, field: str) -> OutsideInput | None:
@@ -216,7 +228,10 @@ def _recorded_model(profile: Profile) -> OutsideInput | None:
 
 
 def _holds(path: Path, field: str, files: Files) -> bool:
-    """Return True if all of `files` are at `path` with the same content; additional files do not matter."""
+    """Return True if all of `files` are at `path` with the same content.
+
+    Additional files do not matter.
+    """
     try:
         if path.is_file():
             return [_digest(path, field)] == list(files.values())
@@ -228,7 +243,10 @@ def _holds(path: Path, field: str, files: Files) -> bool:
 
 
 def _files(path: Path, field: str) -> Files:
-    """Return digests of the input's files that influence the results, by relative name."""
+    """Return digests of the input's relevant files, by relative name.
+
+    Relevant files influence the results.
+    """
     if field == MODEL:
         found = [path / name for name in MODEL_FILES if (path / name).is_file()]
         found += [file for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern)]
@@ -238,8 +256,9 @@ def _files(path: Path, field: str) -> Files:
 
 
 def _digest(path: Path, field: str) -> str:
-    """Return the digest of a file: of all bytes or, for a large file, of its size and evenly spaced samples.
+    """Return the digest of a file.
 
+    It covers all bytes or, for a large file, its size and evenly spaced samples.
     engine/digests.py detects damage. This digest only distinguishes models, and all their weights differ.
     """
     if field == ROWS:

@@ -1,10 +1,9 @@
-"""The self-check process: compare a run's code paths with the model's own forward.
+"""Self-check process: compare code paths with the model's own forward.
 
     python -m engine.startup.self_check '{"source": …}'     as engine.startup.model_check starts it
 
 The process loads the model once. It writes one JSON object a line to stdout: `progress` during the work, then
-`fault`, which is "" if all paths agree. It exits when its stdin is closed, so that it does not outlive its
-parent.
+`fault`, which is "" if all paths agree. It exits when its stdin is closed, so it does not outlive its parent.
 """
 
 from __future__ import annotations
@@ -45,7 +44,10 @@ ALREADY_ONE_LINE = (FolderFault, JobRefused, NoWeights, UnsupportedModel)
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """What to check: `trains` for the packed path, `generates` for the transformers generator."""
+    """What to check.
+
+    `trains` checks the packed path, `generates` the transformers generator.
+    """
 
     source: str
     revision: str
@@ -58,7 +60,7 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class SampledSequences:
-    """A generator's sequences, its log-probs of the response tokens, and its score of each response."""
+    """A generator's sequences and log-probs, and its own scores of them."""
 
     sequences: list[Sequence]
     # (response tokens,) each.
@@ -85,13 +87,14 @@ class SampledSequences:
 def fault(request: CheckRequest) -> str:
     """Return one line on the first path that does not compute the model; "" if all do.
 
+    Returns: "" if all paths agree.
     Raises: any exception of loading or running the model.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
     model = f"model.source {request.source}"
     if not Path(request.source).is_dir():
-        tell(progress=f"{model}: fetching from the hub what is not on this machine yet")
+        tell(progress=f"{model}: downloading missing files from the hub")
     folder = model_folder(request.source, request.revision)
     described = ModelFolder(folder)
     check_folder(described)
@@ -152,7 +155,10 @@ def tell(**words: str) -> None:
 
 
 def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Report an uncaught exception as a fault: a model that cannot be loaded or run is one too."""
+    """Report an uncaught exception as a fault.
+
+    A model that cannot be loaded or run is a fault too.
+    """
     sys.__excepthook__(kind, error, trace)
     line = (
         str(error).partition("\n")[0]

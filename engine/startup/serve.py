@@ -2,8 +2,8 @@
 
     start ─▶ HOME/servers/PORT.json (facts), PORT.log (output, of bounded size) ─▶ await_ready ─▶ stop
 
-The server is ready when the right model answers. It has its own session, so that it outlives the terminal and
-stops as a whole: vLLM's processes would outlive one another.
+The server is ready when the right model answers. It has its own session, so it outlives the terminal and all
+its processes stop together: vLLM's processes would outlive one another.
 
 It listens on this machine only. On another address it needs a key. vLLM receives the key through the
 environment, because every user of the machine can read a command line.
@@ -52,12 +52,15 @@ CPU_ARGUMENTS = ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-byt
 
 
 class ServerFailed(OperationFailed, RuntimeError):
-    """A started server does not serve. The message gives the reason and the log."""
+    """A started server does not work; the message gives reason and log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was started here. `started` identifies its process if the pid is reused."""
+    """A server that was started here.
+
+    `started` identifies its process if the pid is reused.
+    """
 
     # Folder or hub name.
     model: str
@@ -81,7 +84,9 @@ class Server:
 
 
 def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
-    """Return the checkpoint folder of a run's arm: the one used for evaluation, or that of `step`.
+    """Return the checkpoint folder of a run's arm.
+
+    It is the one used for evaluation, or that of `step`.
 
     Raises: LaunchError if the run has no such arm or checkpoint.
     """
@@ -108,21 +113,20 @@ def start(
     arguments: Sequence[str] = (),
     host: str = HOST,
 ) -> Server:
-    """Start a server of `model` under `name` on GPU `gpu`, or on the CPU of a machine without GPUs.
+    """Start a server of `model` under `name` on GPU `gpu`.
 
-    The server holds the GPU's lock as a run does.
+    On a machine without GPUs it runs on the CPU. The server holds the GPU's lock as a run does.
 
     Args:
         arguments: passed to vLLM unchanged.
-    Raises: LaunchError if the server cannot be started, if `host` is not loopback and no key is set, or if
-    a file of
-        the model is damaged.
+    Raises: LaunchError if the server cannot be started, if `host` is not loopback and no key is set, or if a
+        file of the model is damaged.
     """
     _check_address(host, arguments)
     if find_spec("vllm") is None:
         raise LaunchError("serve: vLLM is not installed; pip install 'mathrl-tui[gpu]'")
     if _is_taken(host, port):
-        raise LaunchError(f"port {port}: something answers there already; give another --port")
+        raise LaunchError(f"port {port}: another server uses it; give another --port")
     # vLLM itself reports a model that it cannot download.
     checked_model(model, field="serve ", is_used=False)
     _check_files(model)
@@ -154,7 +158,10 @@ def start(
 
 
 def _key() -> dict[str, str]:
-    """Return the environment through which vLLM requires the key, even if the key comes from `.env`."""
+    """Return the environment through which vLLM requires the key.
+
+    The key may also come from `.env`.
+    """
     key = server_key()
     return {KEY_VARIABLE: key} if key else {}
 
@@ -166,7 +173,10 @@ def command(model: str, name: str) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return True if only this machine reaches a server on `host`; False for names except localhost."""
+    """Return True if only this machine reaches a server on `host`.
+
+    Returns: False for names except localhost.
+    """
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -244,7 +254,10 @@ def stop(server: Server) -> None:
 
 
 def has_ended(server: Server) -> bool:
-    """Return True if the server's first process has exited; reap it if it is a child of this process."""
+    """Return True if the server's first process has exited.
+
+    It is reaped if it is a child of this process.
+    """
     # Another process may have started the server; then it is not a child of this one.
     with suppress(ChildProcessError):
         os.waitpid(server.pid, os.WNOHANG)
@@ -252,7 +265,10 @@ def has_ended(server: Server) -> bool:
 
 
 def lm_eval_command(server: Server, task: str = "gsm8k", shots: int = 8, limit: int = 1024) -> str:
-    """Return the lm-eval command that evaluates the server (it needs lm-eval[api])."""
+    """Return the lm-eval command that evaluates the server.
+
+    It needs lm-eval[api].
+    """
     model = f"model={server.name},base_url={server.url}/completions,tokenizer={server.model}"
     words = ["lm-eval", "run", "--model", "local-completions"]
     words += ["--model_args", f"{model},num_concurrent=32,max_retries=3,tokenized_requests=False"]
@@ -262,7 +278,10 @@ def lm_eval_command(server: Server, task: str = "gsm8k", shots: int = 8, limit: 
 
 
 def _claimed(gpu: int) -> GpuClaim:
-    """Claim the GPU's lock as a run does; claim nothing on a machine without GPUs."""
+    """Claim the GPU's lock as a run does.
+
+    Nothing is claimed on a machine without GPUs.
+    """
     found = {each.index: each.uuid for each in visible_gpus()}
     if found and gpu not in found:
         raise LaunchError(f"--gpu {gpu}: this machine has {', '.join(map(str, found))}")
@@ -270,12 +289,12 @@ def _claimed(gpu: int) -> GpuClaim:
     claim = waiting.claim()
     waiting.leave()
     if claim is None:
-        raise LaunchError(f"--gpu {gpu}: a run or another server holds it; give another, or wait")
+        raise LaunchError(f"--gpu {gpu}: a run or another server uses it; give another, or wait")
     return claim
 
 
 def _device(gpu: int) -> str:
-    """Return the CUDA_VISIBLE_DEVICES entry with which a process sees only GPU `gpu`."""
+    """Return the CUDA_VISIBLE_DEVICES entry that shows only GPU `gpu`."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return str(gpu) if visible is None else visible.split(",")[gpu].strip()
 
@@ -294,7 +313,10 @@ def _url(host: str, port: int) -> str:
 
 
 def _reached(host: str) -> str:
-    """Return the address at which this machine reaches a server on `host`, also for a wildcard address."""
+    """Return the address at which this machine reaches a server on `host`.
+
+    `host` may also be a wildcard address.
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -305,7 +327,10 @@ def _reached(host: str) -> str:
 
 
 def _signalled(server: Server, number: int) -> bool:
-    """Signal the server's session; return False if none of its processes is left."""
+    """Signal the server's session.
+
+    Returns: False if none of its processes is left.
+    """
     has_ended(server)
     try:
         os.killpg(server.pid, number)
@@ -319,4 +344,4 @@ def _last_words(server: Server) -> str:
     parts = (part for part in (log_parts.part_before(log), log) if part is not None)
     lines = "".join(part.read_text(encoding="utf-8", errors="replace") for part in parts).split("\n")
     errors = [line for line in lines if "Error" in line]
-    return (errors or [line for line in lines if line.strip()] or ["without a word"])[-1].strip()
+    return (errors or [line for line in lines if line.strip()] or ["without a message"])[-1].strip()

@@ -1,6 +1,7 @@
-"""`bench`: training, generation and weight hand-over on this machine's GPUs, next to known figures.
+"""`bench`: training, generation and weight synchronisation on the GPUs.
 
-engine.bench measures in separate processes. So this process needs no torch, and if one part fails the other is kept.
+The figures are printed next to known ones. engine.bench measures in separate processes. So this process needs
+no torch, and if one part fails the other is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure training, generation and weight hand-over on this machine's GPUs, next to known figures."""
+    """Measure training, generation and weight synchronisation on the GPUs.
+
+    Prints the figures of this machine next to known figures.
+    """
     from engine.machine.gpus import visible_gpus
 
     gpus = visible_gpus()
@@ -82,7 +86,10 @@ def _measure(module: str, out: Path, options: list[str]) -> dict[str, Any]:
 
 
 def _figures(trained: dict[str, Any], generated: dict[str, Any]) -> dict[str, float]:
-    """Return the measurements by the names of KNOWN; a part that failed is left out."""
+    """Return the measurements by the names of KNOWN.
+
+    A part that failed is left out.
+    """
     sft = trained["parts"]["sft_16k"]
     later = generated.get("hand_overs_later", [])
     found = {

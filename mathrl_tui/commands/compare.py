@@ -1,4 +1,4 @@
-"""`compare`: two arms, two files, or all arms of several seeds, on the same questions."""
+"""`compare`: two arms, two files, or all arms of several seeds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compare(
     a: Annotated[
         str, typer.Argument(help="RUN/ARM, RUN/ARM@STEP, or a JSONL file with `id` and `correct`")
     ] = "",
-    b: Annotated[str, typer.Argument(help="the same; differences are b − a")] = "",
+    b: Annotated[str, typer.Argument(help="the other arm or file; differences are b − a")] = "",
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="coverage of the intervals")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1000, help="bootstrap resamples")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="seed of the bootstrap")] = 0,
@@ -41,7 +41,10 @@ def compare(
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two arms, or two files, on the same questions: intervals, test, detectable effect, per task."""
+    """Compare two arms, or two files, on the same questions.
+
+    Prints interval, test and detectable effect for each task.
+    """
     if not a:
         _compare_seeds(home, pool or [], as_json)
         return

@@ -1,4 +1,7 @@
-"""`stop`, `kill`, `pause`, `resume`, `checkpoint`: commands to a live run, which need its folder only."""
+"""Commands to a live run: `stop`, `kill`, `pause`, `resume`, `checkpoint`.
+
+They need only the run's folder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ def stop(home: Home, run: Run) -> None:
 
 
 def kill(home: Home, run: Run) -> None:
-    """End a run's processes at once; what came after its last checkpoint is lost."""
+    """End a run's processes at once.
+
+    Work since its last checkpoint is lost.
+    """
     _send(home, run, "kill")
 
 
@@ -24,7 +30,7 @@ def pause(home: Home, run: Run) -> None:
 
 
 def resume(home: Home, run: Run) -> None:
-    """Let a paused run go on. (An interrupted run: `run --resume RUN`.)"""
+    """Continue a paused run. (An interrupted run: `run --resume RUN`.)"""
     _send(home, run, "resume")
 
 

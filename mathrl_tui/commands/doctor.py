@@ -11,7 +11,10 @@ from mathrl_tui.commands.printing import print_json
 
 
 def doctor(home: Home, as_json: AsJson = False) -> None:
-    """Check GPUs, driver, shared memory, disk, caches, keys and versions; exit status 1 if a check fails."""
+    """Check GPUs, driver, shared memory, disk, caches, keys and versions.
+
+    The exit status is 1 if a check fails.
+    """
     from engine.startup.doctor import checks
 
     found = []

@@ -1,4 +1,7 @@
-"""Errors of commands; each message is one line that names the object and the remedy."""
+"""Errors of commands.
+
+Each message is one line that gives the object and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -14,4 +17,7 @@ class CommandFailed(OperationFailed):
 
 
 class EndedWithFailures(CommandFailed):
-    """The followed run is done, but parts of it failed; its results are shown, exit status 1."""
+    """The followed run is done, but parts of it failed.
+
+    Its results are shown, and the exit status is 1.
+    """

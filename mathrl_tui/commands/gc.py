@@ -1,4 +1,4 @@
-"""`gc`: removes what no run of the home needs."""
+"""`gc`: remove files that no run of the home needs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mathrl_tui.commands.removing import DryRun, Yes, confirm
 
 
 def gc(home: Home, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Remove what nothing needs: damaged files set aside, leftovers of dead processes, outputs that no run uses.
+    """Remove unneeded files; runs are removed by `rm`.
 
-    All of it is listed with its size first, then asked for. Runs are removed by `rm`.
+    These are damaged files that were set aside, leftovers of dead processes, and outputs that no run uses.
+    The list with sizes comes first, then the question.
     """
     from engine.cleanup.disk_usage import readable
     from engine.cleanup.garbage import free_blocks, garbage, remove

@@ -1,4 +1,7 @@
-"""A run's status from its folder alone: run.json, the journal's end, its supervisor's answer. No database."""
+"""A run's status from its folder alone, without the database.
+
+It uses run.json, the end of the journal, and the supervisor's reply.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,19 @@ from store.results import ProcessStatus, RunStatus
 from store.run_config import RunConfig
 from store.tail import Tail, read_tail
 
-ANSWER_SECONDS = 1.0  # that a supervisor has to answer; one that is well needs half a second at most
-LOG_LOOK = 500  # newest log events that are looked through for warnings
-SIGN_LOOK = 5000  # newest records that show whether the run hangs
+# Seconds that a supervisor has to reply. A healthy one needs half a second at most.
+ANSWER_SECONDS = 1.0
+# Number of newest log events that are searched for warnings.
+LOG_LOOK = 500
+# Number of newest records that show whether the run hangs.
+SIGN_LOOK = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A run's status, what should not be overlooked in it, the gravest first, and what a kill would cost now.
+    """A run's status, its alarms (most serious first), and a kill's cost.
 
-    `damage` is a line about the damaged places of its journal, if there are any.
+    `damage` is a line about damaged places of its journal, or empty.
     """
 
     status: RunStatus
@@ -42,11 +48,15 @@ class Glance:
 
 
 def glance(home: Path, run_id: str) -> Glance | None:
-    """Return the run's status; None if its folder does not tell it, so that only the store can."""
+    """Return the run's status.
+
+    Returns: None if the folder is not sufficient and the store is needed.
+    """
     folder = RunFolder(home, run_id)
     live = run_states.is_live(
         folder
-    )  # before the journal: what a supervisor wrote before it went is then read
+        # Checked before the journal is read: what a supervisor wrote before it exited is then included.
+    )
     tail = read_tail(folder.journal)
     row = _registration(tail.records) or run_states.registered(folder)
     if row is None or not (live or segments(folder.journal)):
@@ -97,7 +107,10 @@ def _earlier(folder: RunFolder, row: RunRow, events: list[Event]) -> list[Event]
 
 
 def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
-    """Return `status` with what the supervisor says of itself, and its trouble; also that it does not answer."""
+    """Return `status` with the supervisor's reply, and its problems.
+
+    A supervisor that does not reply is also a problem.
+    """
     from engine.ipc.pidfile import holder, lock_path
     from engine.protocol.control import NotLive, ask
     from engine.supervisor.commands import stopped_supervisor
@@ -107,7 +120,8 @@ def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
     try:
         said = ask(folder, "status", timeout=ANSWER_SECONDS).status
     except NotLive as error:
-        starts = status.state == "queued" or holder(lock_path(folder)) is None  # its socket is not there yet
+        # It has not created its socket yet.
+        starts = status.state == "queued" or holder(lock_path(folder)) is None
         silent = [] if starts else [f"{error}; `mathrl-tui kill {folder.run_id}` ends the run"]
         return _by_pid_files(folder, status), silent
     processes = [ProcessStatus(one["role"], int(one["pid"]), True) for one in said.get("processes", ())]
@@ -121,7 +135,10 @@ def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
 
 
 def _by_pid_files(folder: RunFolder, status: RunStatus) -> RunStatus:
-    """Return `status` with the processes that hold the run's pid files in place of what was journaled of them."""
+    """Return `status` with the processes that hold the run's pid files.
+
+    They replace the journaled processes of the same role.
+    """
     from engine.ipc.pidfile import ROLES, holder, lock_path, pid_path
 
     paths = {"supervisor": lock_path(folder), **{role: pid_path(folder, role) for role in ROLES}}

@@ -31,8 +31,9 @@ def grade(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Grade completions: `correct`, `extracted` and `outcome` for each row, and a summary.
+    """Grade completions and print a summary.
 
+    Each row gets `correct`, `extracted` and `outcome`.
     A row without a gold answer in `answer` gets the outcome `invalid_gold` and no verdict.
     """
     if out is not None and not out.parent.is_dir():
@@ -53,7 +54,10 @@ def grade(
 
 
 def _graded(file: Path, invalid: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `file` with their verdicts; add those with an unreadable gold answer to `invalid`."""
+    """Yield the rows of `file` with their verdicts.
+
+    Add those with an unreadable gold answer to `invalid`.
+    """
     from engine.grading import grade as verdict
     from store.score_files import read_objects
 
@@ -87,7 +91,10 @@ def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows or none: to a temporary file in the same directory, which is then renamed."""
+    """Write all rows or none.
+
+    They go to a temporary file in the same directory, which is then renamed.
+    """
     temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         with temporary.open("w", encoding="utf-8") as lines:
@@ -98,13 +105,16 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """Return `row` as JSON; a lone surrogate, which UTF-8 cannot encode, stays an escape."""
+    """Return `row` as JSON.
+
+    A lone surrogate, which UTF-8 cannot encode, stays an escape.
+    """
     text = json.dumps(row, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def _summarise(rows: list[dict[str, Any]], invalid: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the rate over the rows with a verdict, the outcomes, and the rows without one."""
+    """Print the rate of the judged rows, the outcomes, and unjudged rows."""
     from store.statistics.rates import wilson
 
     outcomes = Counter(row["outcome"] for row in rows)

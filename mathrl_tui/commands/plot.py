@@ -1,4 +1,4 @@
-"""A metric of a run as a chart in plain text, with all arms, for `status --plot`."""
+"""A metric of a run as a text chart with all arms (`status --plot`)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
 
 
 def _near(metric: str, known: list[str]) -> str:
-    """Return the known names similar to `metric`, as a question; empty without one."""
+    """Return the known names similar to `metric`, as a question.
+
+    Returns: empty without one.
+    """
     import difflib
 
     from mathrl_tui.core.panels import split
@@ -56,7 +59,10 @@ def _near(metric: str, known: list[str]) -> str:
 
 
 def _listed(known: list[str]) -> str:
-    """Return all metrics by group, `train/: loss, grad_norm; val/: pass_at_1`, and their arms."""
+    """Return all metrics by group, and their arms.
+
+    Example: `train/: loss, grad_norm; val/: pass_at_1`.
+    """
     from mathrl_tui.core.panels import split
 
     if not known:

@@ -14,16 +14,20 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL}
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as indented JSON; what JSON does not know (times, decimals) as text, null for what is no number.
+    """Print `value` as indented JSON.
 
-    Control characters are JSON's escapes: a parser gets them as they are, a terminal does not.
+    Types that JSON lacks (times, decimals) become text; numbers that it lacks become null. Control characters
+    become JSON escapes: a parser restores them, and a terminal does not see them.
     """
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False)
     print(text.translate(_JSON_ESCAPES))
 
 
 def print_notice(line: str) -> None:
-    """Print `line` to stderr: it is for a person who waits, not for a program that reads stdout."""
+    """Print `line` to stderr.
+
+    It is for a user who waits, not for a program that reads stdout.
+    """
     print(line, file=sys.stderr, flush=True)
 
 
@@ -36,7 +40,10 @@ def _finite(value: Any) -> Any:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return columns two spaces apart: the first `left` of them flush left, the others flush right."""
+    """Return aligned columns, two spaces apart.
+
+    The first `left` columns are flush left, the others flush right.
+    """
     rows = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
     lines = []

@@ -18,7 +18,10 @@ profiles = typer.Typer(help="List profiles, or show every field of one with its 
 
 @profiles.callback(invoke_without_command=True)
 def list_profiles(context: typer.Context, as_json: AsJson = False) -> None:
-    """List profiles, or show every field of one with its value, unit and meaning."""
+    """List profiles, or show every field of one.
+
+    A field has its value, unit and meaning.
+    """
     if context.invoked_subcommand is not None:
         return
     from profiles.load import load, names
@@ -47,7 +50,10 @@ def show(
 
 
 def _fields(section: BaseModel, prefix: str = "") -> Iterator[str]:
-    """Yield `section.field = value  # meaning`, as `--set` takes it; each arm has its own line."""
+    """Yield `section.field = value  # meaning`, as `--set` takes it.
+
+    Each arm has its own line.
+    """
     from pydantic import BaseModel
 
     for name, field in type(section).model_fields.items():

@@ -1,4 +1,7 @@
-"""What `rm` and `gc` share: the list with sizes comes first, then the question."""
+"""Shared options and confirmation of `rm` and `gc`.
+
+The list with sizes comes first, then the question.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,14 @@ import typer
 from mathrl_tui.commands.errors import WrongInput
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask (for scripts)")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="list what would go, and remove nothing")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="list what would be removed, and remove nothing")]
 
 
 def confirm(command: str, question: str, yes: bool) -> bool:
-    """Return True if the removal is wanted. Raises: WrongInput if there is no terminal to ask on, and no --yes."""
+    """Ask whether to remove, and return the answer.
+
+    Raises: WrongInput if there is no terminal to ask on, and no --yes.
+    """
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

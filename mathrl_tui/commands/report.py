@@ -1,6 +1,6 @@
-"""The experiment's answer as text: the model, every arm's rate, every pair's difference, a verdict in words.
+"""An experiment's results as text: rates, differences, verdicts.
 
-`results` is one run's report; `pooled_results` is that of several runs of one experiment, one for each seed.
+`results` reports one run; `pooled_results` reports several runs of one experiment, one for each seed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def results(store: Store, run_id: str) -> str:
-    """Return a run's evaluations, comparisons, verdicts and regression watch; empty if nothing was evaluated."""
+    """Return a run's evaluations, comparisons, verdicts and watch.
+
+    Returns: "" if nothing was evaluated.
+    """
     from store.comparison import run_comparisons
     from store.verdict import run_watch, verdicts
 
@@ -44,13 +47,18 @@ def results(store: Store, run_id: str) -> str:
 
 
 def rates_alone(store: Store, run_id: str) -> str:
-    """Return a run's rates without comparisons; empty if nothing was evaluated."""
+    """Return a run's rates without comparisons.
+
+    Returns: "" if nothing was evaluated.
+    """
     evaluations = store.evaluations(run_id)
     return f"{subject_line(store.config(run_id))}\n\n{evaluation_table(evaluations)}" if evaluations else ""
 
 
 def pooled_results(store: Store, run_ids: Sequence[str]) -> str:
-    """Return the report of several seeds of one experiment: rates by seed, pooled comparisons and verdicts.
+    """Return the report of several seeds of one experiment.
+
+    It has rates by seed, pooled comparisons and verdicts.
 
     Raises: InputError if the runs do not belong together.
     """
@@ -83,7 +91,10 @@ def subject_line(config: RunConfig, seeds: Sequence[int] = ()) -> str:
 
 
 def sides(store: Store, a: str, b: str, pool: Sequence[str]) -> str:
-    """Return which models two arms' addresses stand for, a line each, with the seeds of the runs in `pool`."""
+    """Return the model of each of two arms, one line each.
+
+    The lines include the seeds of the runs in `pool`.
+    """
     from store.comparison import parse_address
 
     others = [store.resolve(run) for run in pool]
@@ -97,7 +108,10 @@ def sides(store: Store, a: str, b: str, pool: Sequence[str]) -> str:
 
 
 def _rates_by_seed(store: Store, run_ids: Sequence[str]) -> str:
-    """One line for each arm and task that all runs have: the mean over the seeds, and each seed's rate."""
+    """Return a line for each arm and task that all runs have.
+
+    It has the mean over the seeds, and each seed's rate.
+    """
     from store.comparison import newest
 
     by_run = [{(row.arm, row.task): row for row in newest(store.evaluations(run_id))} for run_id in run_ids]
@@ -114,10 +128,10 @@ def _rates_by_seed(store: Store, run_ids: Sequence[str]) -> str:
 
 
 def evaluation_table(rows: Sequence[EvalSummary]) -> str:
-    """One line an arm and task, with the rate's 95 % interval; `–` for what does not apply to the task.
+    """Return a line for each arm and task, with the rate's 95 % interval.
 
-    Columns that no row needs are left out: pass@k and majority need several samples a question, words a document
-    need perplexities, the window and the prompts that did not fit into it need suite tasks.
+    A value that does not apply is `–`. Columns without any value are left out: pass@k and majority need
+    several samples a question, words a document need perplexities, window and cut prompts need suite tasks.
     """
     several = any(row.samples > row.n for row in rows)
     documents = any(row.mean_words is not None for row in rows)
@@ -160,7 +174,10 @@ def _mean(length: float | None) -> str:
 
 
 def comparison_table(rows: Sequence[Comparison]) -> str:
-    """One line a pair and task; differences are b − a in percentage points, of perplexities in percent of a's."""
+    """Return a line for each pair and task.
+
+    Differences are b − a in percentage points; for perplexities, in percent of a's.
+    """
     return table(
         (
             "a",
@@ -200,7 +217,10 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
 
 
 def watch_table(rows: Sequence[Watched]) -> str:
-    """One line for each watched task: the observed change, and the largest loss that its interval holds."""
+    """Return a line for each watched task.
+
+    It has the observed change, and the largest loss inside the interval.
+    """
     return table(
         ("task", "arm", "change", "loss at most", "margin", "standing"),
         [
@@ -220,12 +240,12 @@ def watch_table(rows: Sequence[Watched]) -> str:
 
 _ALONE = (
     "paired {confidence} intervals over the questions; p: mid-p McNemar, of mean scores a sign-flip test",
-    "One training seed: the intervals do not hold how far another seed would fall from it; `mathrl-tui compare "
+    "One training seed: the intervals do not cover the variance between seeds; `mathrl-tui compare "
     "--pool RUN --pool RUN` pools the runs of several seeds.",
 )
 _POOLED = (
     "{confidence} intervals over training seeds and questions; p: t-test with Satterthwaite's degrees of freedom",
-    "Several training seeds: the intervals hold the variance between seeds. With few seeds they are wide.",
+    "Several training seeds: the intervals cover the variance between seeds. With few seeds they are wide.",
 )
 
 
@@ -234,7 +254,7 @@ def _reach(rows: Sequence[Comparison], kind: tuple[str, str]) -> str:
     method, seeds = kind
     return (
         f"Differences in percentage points, with {method.format(confidence=f'{rows[0].confidence * 100:g} %')}; "
-        "detectable: the true difference that would have been found 4 times in 5 (none: there are too few data). "
+        "detectable: the true difference that would have been found 4 times in 5 (none: too little data). "
         f"Perplexities (ppl): change in percent, by document.\n{seeds}"
     )
 

@@ -1,4 +1,4 @@
-"""`rm`: removes runs, or only their rollouts or optimizer state."""
+"""`rm`: remove runs, or only their rollouts or optimizer state."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ def rm(
         list[str], typer.Argument(metavar="RUN...", help="runs: ids, names, or beginnings of ids")
     ],
     rollouts: Annotated[
-        bool, typer.Option("--rollouts", help="only recorded rollouts: no replay any more")
+        bool, typer.Option("--rollouts", help="only recorded rollouts; replay is then impossible")
     ] = False,
     optimizer: Annotated[
         bool,
         typer.Option(
-            "--optimizer", help="only optimizer state: evaluation and export stay, a resume does not"
+            "--optimizer",
+            help="only optimizer state; the run can then be evaluated and exported, but not resumed",
         ),
     ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove runs: list what goes with its size, ask, then remove it. A live run is refused."""
+    """Remove runs: list sizes, ask, then remove.
+
+    A live run is rejected.
+    """
     from engine.cleanup.disk_usage import readable
     from engine.cleanup.removal import chosen, needed_by, remove_runs, sizes
     from store.query import Store

@@ -1,4 +1,4 @@
-"""`run`: starts stages, or goes on with a run, and follows it."""
+"""`run`: start stages, or continue a run, and follow it."""
 
 from __future__ import annotations
 
@@ -38,17 +38,20 @@ def run(
             "--seed", min=0, help="one run for each seed, pooled at the end; repeatable [default: 0]"
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="how the run is called [default: the profile's name]")] = "",
+    name: Annotated[str, typer.Option(help="name of the run [default: the profile's name]")] = "",
     detach: Annotated[bool, typer.Option("--detach", help="print the run's id and do not follow it")] = False,
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="ask this server instead of the worker: eval.server")
+        str | None, typer.Option(metavar="URL", help="use this server instead of the worker (eval.server)")
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="go on with this run, in further stages where some are given"),
+        typer.Option(metavar="RUN", help="resume this run; given stages are added to its plan"),
     ] = None,
 ) -> None:
-    """Start stages of an experiment and follow them; Ctrl-C asks whether to stop the run or leave it."""
+    """Start stages of an experiment and follow them.
+
+    Ctrl-C asks whether to stop the run or leave it.
+    """
     if resume is not None:
         if profile or seeds or name or server:
             raise WrongInput("--resume: a run keeps its own profile, seed and name; leave those options out")

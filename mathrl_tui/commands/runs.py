@@ -1,4 +1,4 @@
-"""`runs` and `status`: what there is and what is live."""
+"""`runs` and `status`: list runs, and show their state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mathrl_tui.commands.glance import Glance
     from store.results import RunSummary
 
-REASON_WIDTH = 120  # `status` shows all of it
+# `status` shows the full text.
+REASON_WIDTH = 120
 
 
 def runs(home: Home, as_json: AsJson = False) -> None:
@@ -36,7 +37,7 @@ def runs(home: Home, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"runs": [to_json(summary) for summary in found]})
     elif not found:
-        print(f"no runs in {home} yet; `mathrl-tui demo` makes one")
+        print(f"no runs in {home} yet; `mathrl-tui demo` starts one")
     else:
         titles = ("run", "state", "stages", "model", "profile", "seed", "started", "took", "reason")
         print(table(titles, [_row(one) for one in found], left=9))
@@ -53,7 +54,7 @@ def status(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show where runs are: stage, step, time left, last metrics, processes and GPUs."""
+    """Show stage, step, time left, last metrics, processes and GPUs of runs."""
     if plot and as_json:
         raise WrongInput("--plot draws text: leave --json out, or export the metric with `mathrl-tui export`")
     from mathrl_tui.commands.glance import live_or_newest
@@ -70,14 +71,17 @@ def status(
         answers = [_as_json(one) for one in found]
         print_json(answers[0] if run else {"runs": answers})
     elif not found:
-        print(f"no runs in {home} yet; `mathrl-tui demo` makes one")
+        print(f"no runs in {home} yet; `mathrl-tui demo` starts one")
     else:
         drawn = [f"\n{_plotted(home, one.status.run, plot)}" if plot else "" for one in found]
         print("\n\n".join(_told(one) + drawing for one, drawing in zip(found, drawn, strict=True)))
 
 
 def _look(home: Path, run: str) -> Glance:
-    """Return a run's status from its folder; of a run that the store alone knows, from there."""
+    """Return a run's status from its folder.
+
+    If only the store knows the run, the status comes from there.
+    """
     from mathrl_tui.commands.glance import Glance, glance
     from store.naming import UnknownRun, find_run
 
@@ -148,7 +152,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
 
 
 def _subject(run: RunSummary) -> list[str]:
-    """Return the model in full, the profile, and every setting that differs from the profile's."""
+    """Return the model in full, the profile, and each changed setting."""
     from store.subject import changes, model_in_full
 
     changed = changes(run.changed)
@@ -165,14 +169,17 @@ def _as_json(seen: Glance) -> dict[str, Any]:
 
 
 def _stages(run: RunSummary) -> str:
-    """How much of the plan is done, and where it is."""
+    """Return how much of the plan is done, and the current stage."""
     done = sum(step.status in ENDED for step in run.stages)
     at = next((step.arm or step.stage for step in run.stages if step.status == "started"), "")
     return f"{done}/{len(run.stages)}" + (f" {at}" if at else "")
 
 
 def _trouble(run: RunSummary) -> str:
-    """Return why a run is not well, in few words; empty for one that runs or is done."""
+    """Return the problem of a run in few words.
+
+    Returns: "" for a run that is live or done.
+    """
     return "" if run.state in ("running", "done") else clip(run.reason, REASON_WIDTH)
 
 

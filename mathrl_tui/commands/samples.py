@@ -45,7 +45,7 @@ def samples(
     flips: Annotated[
         str,
         typer.Option(
-            metavar="OTHER", help="only questions on which this arm (ARM or RUN/ARM) has the other verdict"
+            metavar="OTHER", help="only questions on which this arm (ARM or RUN/ARM) has a different verdict"
         ),
     ] = "",
     split: Annotated[
@@ -62,7 +62,7 @@ def samples(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of completions")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Read completions with question, gold answer, extracted answer and verdict."""
+    """Read completions with question, gold answer and verdict."""
     from store.comparison import parse_address
 
     if task and split is not Split.test:
@@ -137,7 +137,7 @@ def _evaluated(store: Store, address: Address, task: str) -> list[Example]:
 
 
 def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Sample]:
-    """Yield pairs with the same question and sample number and different verdicts."""
+    """Yield pairs on the same question and sample with other verdicts."""
     by_question = {(row.task, row.ex_id, row.sample): row for row in others}
     for row in own:
         pair = by_question.get((row.task, row.ex_id, row.sample))
@@ -146,7 +146,10 @@ def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Samp
 
 
 def _is_wrong(row: Example) -> bool:
-    """Return True if a completion was judged and is not correct; scores and log-likelihoods are not judged."""
+    """Return True if a completion was judged and is not correct.
+
+    Scores and log-likelihoods are not judged.
+    """
     return row.is_judged and not row.correct
 
 

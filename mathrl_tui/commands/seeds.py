@@ -1,4 +1,7 @@
-"""Runs of an experiment, one for each seed, and their report; several seeds are pooled."""
+"""Runs of an experiment, one for each seed, and their report.
+
+Several seeds are pooled.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ EVALUATED = frozenset({"done", "done_with_failures"})
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A validated profile with the stages to run; `changed` lists the overridden settings."""
+    """A validated profile with the stages to run.
+
+    `changed` lists the overridden settings.
+    """
 
     profile: Profile
     stages: tuple[str, ...]
@@ -36,23 +42,30 @@ class Experiment:
 
 @dataclass(slots=True)
 class _Outcome:
-    """Run ids by seed: runs with complete results, and runs that failed (empty: not started)."""
+    """Run ids by seed.
+
+    They are split into runs with complete results and runs that failed (empty: not started).
+    """
 
     whole: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
 
 
 def start_detached(home: Path, experiment: Experiment, seeds: Sequence[int]) -> None:
-    """Start one run for each seed and print their ids; for several, print the pooling command to stderr."""
+    """Start one run for each seed and print their ids.
+
+    For several, print the pooling command to stderr.
+    """
     runs = [_started(home, experiment, seed) for seed in _each_once(seeds)]
     if len(runs) > 1:
         print(f"pool them when they are done: `{pooling_command(runs)}`", file=sys.stderr)
 
 
 def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[str]:
-    """Run one seed after the other to its end and report; several seeds end with one pooled report.
+    """Run one seed after the other to its end, and report.
 
-    A failed seed does not end the others: the rest are pooled, and the command fails at the end.
+    Several seeds end with one pooled report. A failed seed does not end the others: the rest are pooled, and
+    the command fails at the end.
 
     Returns: ids of the reported runs.
     Raises: CommandFailed if a seed failed.
@@ -75,9 +88,12 @@ def run_seeds(home: Path, experiment: Experiment, seeds: Sequence[int]) -> list[
 
 
 def follow_and_report(home: Path, run_id: str, start: Position | None = None) -> None:
-    """Follow a run from `start` (None: its beginning) to its end, then print the results of its evaluations.
+    """Follow a run to its end, then print its evaluation results.
 
-    Raises: EndedWithFailures, after the print, if parts of the run failed; CommandFailed if it did not end as done.
+    `start` is the journal position to start from (None: the beginning).
+
+    Raises: EndedWithFailures, after the print, if parts of the run failed; CommandFailed if it did not end as
+        done.
     """
     from mathrl_tui.commands.follow import follow
     from mathrl_tui.commands.report import results
@@ -96,7 +112,10 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
 
 @cache
 def warn_of_access(home: Path) -> None:
-    """Print one line, once, if other users can enter `home`; a rejected command prints only its own line."""
+    """Print one line, once, if other users can enter `home`.
+
+    A rejected command prints only its own line.
+    """
     from store.private import too_wide
 
     if line := too_wide(home):
@@ -150,7 +169,10 @@ def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -
 
 
 def _report(home: Path, outcome: _Outcome) -> None:
-    """Print the pooled report, or each run's own if they cannot be pooled; raise CommandFailed if a seed failed."""
+    """Print the pooled report, or each run's own if pooling fails.
+
+    Raises: CommandFailed if a seed failed.
+    """
     from mathrl_tui.commands.report import pooled_results, results
     from store.score_files import InputError
 
@@ -173,7 +195,7 @@ def _report(home: Path, outcome: _Outcome) -> None:
 
 
 def _remedy(outcome: _Outcome) -> str:
-    """Return the commands that resume the failed runs and pool them with the others."""
+    """Return commands that resume the failed runs and pool all runs."""
     started = [run for run in outcome.failed.values() if run]
     runs = sorted({*outcome.whole.values(), *started})
     if not started or len(runs) < 2:

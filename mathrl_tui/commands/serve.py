@@ -1,4 +1,7 @@
-"""`serve`: a vLLM server of one model that outlives the command, for manual evaluations."""
+"""`serve`: a vLLM server of one model, for manual evaluations.
+
+The server outlives the command.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ def serve(
         list[str] | None, typer.Option("--vllm", metavar="ARGUMENT", help="passed to vLLM; repeatable")
     ] = None,
 ) -> None:
-    """Serve a model by vLLM until it is stopped; prints the lm-eval command for it."""
+    """Serve a model with vLLM until it is stopped.
+
+    Prints the lm-eval command for it.
+    """
     from engine.startup import serve as serving
 
     called = name or model

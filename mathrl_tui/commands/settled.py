@@ -1,4 +1,4 @@
-"""The store with everything in it that runs have journaled until now, and what is missing from it."""
+"""The store after an ingest, and warnings about missing rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def settled_store(home: Path) -> Store:
-    """The store of `home` after an ingest that waits some seconds for others."""
+    """Return the store of `home` after an ingest.
+
+    The ingest waits some seconds for other processes.
+    """
     from store.query import Store
 
     store = Store(home)
@@ -20,7 +23,10 @@ def settled_store(home: Path) -> Store:
 
 
 def warn_of_damage(store: Store, run_ids: Collection[str] | None = None) -> None:
-    """Print one line to stderr for each of `run_ids` (None: every run) whose journal is damaged."""
+    """Print one line to stderr for each run with a damaged journal.
+
+    `run_ids` selects the runs; None is every run.
+    """
     from mathrl_tui.commands.printing import print_notice
     from mathrl_tui.core.text import harmless
     from store.damage import summary

@@ -27,7 +27,7 @@ def sql(
     ] = "50%",
     as_json: AsJson = False,
 ) -> None:
-    """Answer a query from a consistent copy of the store; it can change nothing."""
+    """Run a read-only query on a consistent copy of the store."""
     import duckdb
 
     from store.query import Store
@@ -50,7 +50,10 @@ def sql(
 
 
 def _bytes(text: str) -> int:
-    """Return the bytes that `text` (4GB, 800MiB, 25%) stands for. Raises: WrongInput."""
+    """Return the bytes that `text` (4GB, 800MiB, 25%) means.
+
+    Raises: WrongInput if it is not a size.
+    """
     from store.sql import available_memory
 
     found = _SIZE.fullmatch(text.strip())

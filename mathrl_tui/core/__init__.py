@@ -1,1 +1,4 @@
-"""Presentation logic of the console as plain values; nothing here imports Textual."""
+"""Presentation logic of the console as plain values.
+
+Nothing here imports Textual.
+"""

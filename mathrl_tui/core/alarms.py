@@ -1,4 +1,4 @@
-"""Alarms of a run: diverging losses, hanging stages and warnings of its processes."""
+"""Alarms of a run: diverging losses, hanging stages, process warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mathrl_tui.core.stall import Pulse
 from store.events import LogLine, details_of
 from store.records import Event
 
-if TYPE_CHECKING:  # curves need NumPy, which a command that reads no curve does not load
+# Curves need NumPy, which a command without curves does not load.
+if TYPE_CHECKING:
     from mathrl_tui.core.run import RunSnapshot
 
 Span = tuple[str, str]
@@ -43,9 +44,9 @@ class Alarm:
 
 
 def alarms(run: RunSnapshot, now: float) -> list[Alarm]:
-    """Return the run's alarms: diverging arms, a hanging stage, then warnings, newest first.
+    """Return the run's alarms; `now` is in Unix seconds.
 
-    `now` is in Unix seconds.
+    The order is diverging arms, a hanging stage, then warnings, newest first.
     """
     latest = {name: value.value for name, value in run.latest.items()}
     return [*diverging(latest), *silent(run.state, run.pulse, now), *warnings(run.log)]
@@ -62,7 +63,10 @@ def diverging(latest: Mapping[str, float]) -> list[Alarm]:
 
 
 def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
-    """Return an alarm if a running stage has been silent for much longer than usual; `now` in Unix seconds."""
+    """Return an alarm if a running stage has been silent for too long.
+
+    "Too long" is much longer than usual. `now` is in Unix seconds.
+    """
     words = pulse.words(now) if state == "running" else ""
     about = f"{pulse.label} silent since {pulse.heard:.0f}"
     return [Alarm(words, True, "K kills, R resumes", about)] if words else []
@@ -81,9 +85,9 @@ def warnings(log: Iterable[Event]) -> list[Alarm]:
 
 
 def row(found: Sequence[Alarm], live: bool) -> Row:
-    """Return one line: the first alarm, its remedy if the run is `live`, and the number of others.
+    """Return one line: the first alarm, its remedy, and how many more.
 
-    `found` must not be empty.
+    The remedy is included if the run is `live`. `found` must not be empty.
     """
     first = found[0]
     look = palette.state("failed") if first.grave else palette.Look("!", palette.WARN)

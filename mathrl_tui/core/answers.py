@@ -1,4 +1,7 @@
-"""The verdict and answer of a row in words: correct, a fraction, a choice or a log-likelihood."""
+"""Verdict and answer of a row in words.
+
+The answer is text, a fraction, a choice or a log-likelihood.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ _WORDS = {"truncated": "cut off, no answer", LOGLIKELIHOOD: "log-likelihood"}
 
 
 def verdict(row: Example) -> str:
-    """Return the verdict of a row: `correct`, `wrong, cut off`, `no answer`, `score 0.83`."""
+    """Return the verdict of a row.
+
+    Examples: `correct`, `wrong, cut off`, `no answer`, `score 0.83`.
+    """
     if row.is_share:
         return f"score {share(row.score)}"
     words = _WORDS.get(row.outcome, row.outcome.replace("_", " "))
@@ -18,14 +24,20 @@ def verdict(row: Example) -> str:
 
 
 def share(score: float) -> str:
-    """Format a fraction with two digits; one that only rounds to 0 or 1 becomes a bound: `>0.99`."""
+    """Format a fraction with two digits.
+
+    A fraction that only rounds to 0 or 1 becomes a bound: `>0.99`.
+    """
     if 0.0 < score < 0.005:
         return "<0.01"
     return ">0.99" if 0.995 <= score < 1.0 else f"{score:.2f}"
 
 
 def size(row: Example) -> str:
-    """Return the length of the completion or document; empty for a choice, which is not generated."""
+    """Return the length of the completion or document.
+
+    Returns: "" for a choice, which is not generated.
+    """
     if row.outcome == LOGLIKELIHOOD:
         return f"{text.count(row.tokens)} words"
     return f"{text.count(row.tokens)} tokens" if row.is_generated else ""
@@ -37,12 +49,15 @@ def prompt_note(row: Example) -> str:
 
 
 def given(row: Example) -> str:
-    """Return the answer extracted from a completion, or the choice with the highest likelihood."""
+    """Return the answer extracted from a completion, or the likeliest choice."""
     return row.answer or ("" if row.is_generated else row.output)
 
 
 def labelled(row: Example) -> list[tuple[str, str]]:
-    """Return the correct and the given answer with labels; for a log-likelihood only its value."""
+    """Return the correct and the given answer with labels.
+
+    A log-likelihood has only its value.
+    """
     if row.outcome == LOGLIKELIHOOD:
         return [("log-likelihood", f"{human(f'{row.score:,.1f}')} nats")]
     if row.is_generated or row.outcome == "error":

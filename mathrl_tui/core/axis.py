@@ -1,4 +1,7 @@
-"""Axes with round ticks, and ends that move in steps, so that few lines are redrawn."""
+"""Axes with round ticks.
+
+Their ends move in steps, so few lines are redrawn.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Ends, ticks and labels of an axis, in the plotted unit, or its log10 on a log axis."""
+    """Ends, ticks and labels of an axis.
+
+    They are in the plotted unit, or its log10 on a log axis.
+    """
 
     start: float
     end: float
@@ -23,7 +29,10 @@ class Axis:
 
 
 def round_step(span: float, parts: int) -> float:
-    """Return the smallest of 1, 2, 2.5, 5 × a power of ten that divides `span` into at most `parts`."""
+    """Return a round step that divides `span` into at most `parts`.
+
+    It is the smallest such 1, 2, 2.5 or 5 × a power of ten.
+    """
     if span <= 0 or not math.isfinite(span):
         return 1.0
     rough = span / max(parts, 1)
@@ -79,7 +88,10 @@ def _log_axis(low: float, high: float, parts: int) -> Axis:
 
 
 def _label(tick: float, step: float, largest: float, percent: bool) -> str:
-    """Format `tick` with enough digits to differ from its neighbours; `largest` is the greatest size."""
+    """Format `tick` with enough digits to differ from its neighbours.
+
+    `largest` is the largest absolute value.
+    """
     if percent:
         tick, step, largest = 100 * tick, 100 * step, 100 * largest
     if abs(tick) < step / 2:

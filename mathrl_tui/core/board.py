@@ -1,4 +1,4 @@
-"""The panels next to a run's charts: heading, stages, newest values, processes and GPUs."""
+"""Panels next to a run's charts: stages, values, processes, GPUs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _NAME, _VALUE = 20, 9
 
 
 def heading(run: RunSnapshot, width: int, now: float) -> Row:
-    """Return one line: run, model, state, stage, progress, time left, and the reason of a fault.
+    """Return one line: run, model, state, stage, progress, time left.
 
-    On a narrow screen the middle of the run's name is cut, so that model and progress stay visible.
-    `now` is in Unix seconds.
+    It ends with the reason of a failure. On a narrow screen the middle of the run's name is cut, so that
+    model and progress stay visible. `now` is in Unix seconds.
     """
     look = palette.state(run.state)
     room = _MODEL if width < _ROOMY else _MODEL_IN_FULL
@@ -93,7 +93,10 @@ def stage_list(board: Steps, width: int, now: float) -> list[Row]:
 
 
 def risk(run: RunSnapshot, width: int, now: float) -> list[Row]:
-    """Return one line with the work that a kill would lose; no line unless the run is live."""
+    """Return one line with the work that a kill would lose.
+
+    Returns: no line unless the run is live.
+    """
     found = at_risk.cost(run.mark, now) if run.state in LIVE_STATES else None
     return [] if found is None else [[(f" {text.clip(found.short, width - 1)}", palette.DIM)]]
 
@@ -121,7 +124,10 @@ def _outcome(stage: StepProgress, room: int, now: float) -> Span:
 
 
 def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int) -> list[Row]:
-    """Return the newest value of each metric, one column an arm, in at most `height` lines."""
+    """Return the newest value of each metric, one column for each arm.
+
+    There are at most `height` lines.
+    """
     arms = [arm for arm in run.arms if any(name.startswith(f"{arm}/") for name in run.latest)]
     arms = arms[: max((width - _NAME) // _VALUE, 1)]
     rows = [_title("Last values", width)]
@@ -170,7 +176,10 @@ def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:
 
 
 def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
-    """Return the last sampled use and memory of each GPU; no lines without samples."""
+    """Return the last sampled use and memory of each GPU.
+
+    Returns: no lines without samples.
+    """
     found: dict[int, dict[str, float]] = {}
     for name, value in latest.items():
         if match := GPU_METRIC.match(name):

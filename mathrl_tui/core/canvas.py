@@ -1,7 +1,7 @@
-"""A canvas of braille cells, two dots wide and four high, with one colour a cell.
+"""A canvas of braille cells, 2 dots wide and 4 high, one colour a cell.
 
-Dots are Booleans of shape (4 * rows, 2 * columns), row 0 at the top. Whole lines are drawn by array operations, never
-point by point.
+Dots are Booleans of shape (4 * rows, 2 * columns), row 0 at the top. Whole lines are drawn by array
+operations, never point by point.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def line(value: Array, height: int) -> Dots:
 
 
 def _rows(height_share: Array, height: int) -> NDArray[np.int64]:
-    """Return dot rows of heights in [0, 1], clipped to the canvas; NaN maps below it."""
+    """Return dot rows of heights in [0, 1], clipped to the canvas.
+
+    NaN maps below it.
+    """
     clipped = np.clip(height_share, 0.0, 1.0)
     rows = np.where(np.isnan(clipped), float(height), np.round((1.0 - clipped) * (height - 1)))
     return rows.astype(np.int64)

@@ -1,8 +1,9 @@
-"""A chart as lines of coloured spans: axes, grid, one braille line an arm, legend.
+"""A chart as lines of coloured spans: axes, grid, curves, legend.
 
 curves, view, size ─▶ reduce to the canvas's columns ─▶ draw lines over raw extremes ─▶ rows of spans
 
-All functions are pure, so whole charts can be tested, and only changed lines are sent to the terminal.
+Each arm is one braille line. All functions are pure, so whole charts can be tested, and only changed lines
+are sent to the terminal.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The curve of one arm. `tokens`, the tokens of each step, places it on the token axis.
+    """The curve of one arm.
 
+    `tokens`, the tokens of each step, gives its place on the token axis.
     If `runs` is not 0, the curve is the smoothed mean of that number of runs, with the range of all
     (`spread.together`).
     """
@@ -64,7 +66,10 @@ class Line:
     runs: int = 0
 
     def smoothed(self, memory: float) -> Array:
-        """Return the smoothed middle of the curve, (entries,); `memory` is in steps."""
+        """Return the smoothed middle of the curve, (entries,).
+
+        `memory` is in steps.
+        """
         if self.runs:
             return self.curve.mean
         return curve.smoothed(self.curve.step, self.curve.mean, memory)
@@ -72,7 +77,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A line ready for the canvas: unscaled heights for each dot column, (2 * columns,)."""
+    """A line ready for the canvas.
+
+    It has unscaled heights (2 * columns,), one for each dot column.
+    """
 
     look: Look
     low: Array
@@ -95,7 +103,9 @@ def draw(
     focused: bool = False,
     held: Sequence[float] = (),
 ) -> list[Row]:
-    """Draw the chart as `height` rows of exactly `width` cells: title and legend, canvas, x-axis.
+    """Draw the chart as `height` rows of exactly `width` cells.
+
+    The rows are title and legend, canvas, and x-axis.
 
     Args:
         percent: label fractions as percent.
@@ -137,7 +147,10 @@ def window(view: View, start: float, end: float) -> tuple[float, float]:
 
 
 def _positions(one: Line, kind: XAxis) -> Array:
-    """Return the x positions of the line's entries; empty if the axis cannot place them."""
+    """Return the x positions of the line's entries.
+
+    Returns: empty if the axis cannot place them.
+    """
     if kind == "step":
         return one.curve.step
     if kind == "time":
@@ -161,7 +174,10 @@ def _window(shown: Sequence[tuple[Line, Array]], view: View, parts: int) -> axis
 
 
 def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, log: bool) -> _Drawn:
-    """Reduce the line's extremes and smoothed middle to dot columns; with `log`, take log10."""
+    """Reduce the line's extremes and smoothed middle to dot columns.
+
+    With `log`, take log10.
+    """
     smooth = one.smoothed(MEMORIES[view.memory])
     low, high = one.curve.low, one.curve.high
     if log:
@@ -181,7 +197,10 @@ def _log10(value: Array) -> Array:
 
 
 def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, float] | None:
-    """Return the lowest and highest height of all lines, without the outer 1 % of many raw values."""
+    """Return the lowest and highest height of all lines.
+
+    If there are many raw values, the outer 1 % is left out.
+    """
     raw = np.concatenate([part for one in drawn for part in (one.low, one.high)])
     raw = raw[np.isfinite(raw)]
     if not len(raw):
@@ -195,7 +214,10 @@ def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, fl
 def _canvas(
     drawn: Sequence[_Drawn], x_axis: axis.Axis, y_axis: axis.Axis, columns: int, rows: int, *, smooth: bool
 ) -> list[Row]:
-    """Return rows of gutter and canvas: smoothed lines over raw extremes, later arms on top."""
+    """Return rows of gutter and canvas.
+
+    Smoothed lines are drawn over raw extremes, later arms on top.
+    """
     bands = [canvas.band(_share(one.low, y_axis), _share(one.high, y_axis), 4 * rows) for one in drawn]
     lines = [canvas.line(_share(one.middle, y_axis), 4 * rows) for one in drawn]
     colours = [one.look.colour for one in drawn]
@@ -221,7 +243,7 @@ def _share(value: Array, y_axis: axis.Axis) -> Array:
 
 
 def _laid(layers: Sequence[canvas.Dots], rows: int, columns: int) -> tuple[Bits, NDArray[np.int64]]:
-    """Return the braille bits of all layers, and the top layer of each cell (−1: empty)."""
+    """Return braille bits of all layers, and each cell's top layer (−1: none)."""
     bits = np.zeros((rows, columns), dtype=np.uint16)
     owner = np.full((rows, columns), -1, dtype=np.int64)
     for index, dots in enumerate(layers):
@@ -234,7 +256,10 @@ def _laid(layers: Sequence[canvas.Dots], rows: int, columns: int) -> tuple[Bits,
 def _marks(
     drawn: Sequence[_Drawn], x_axis: axis.Axis, y_axis: axis.Axis, columns: int, rows: int
 ) -> dict[int, dict[int, Look]]:
-    """Return marks by row and column: of each entry if they are few, else of each newest value."""
+    """Return marks by row and column.
+
+    If a line has few entries, each has a mark; otherwise only the newest has one.
+    """
     places: dict[int, dict[int, Look]] = {}
     for one in drawn:
         known = np.flatnonzero(~np.isnan(one.middle))
@@ -283,7 +308,7 @@ def _canvas_row(
 
 
 def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
-    """Return the x-axis line with ticks, and a line of labels with the unit at the left."""
+    """Return the x-axis line with ticks, and its labels with the unit."""
     line, labels = ["─"] * columns, [" "] * (columns + _GUTTER)
     for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):
         column = round((tick - x_axis.start) / (x_axis.end - x_axis.start) * (columns - 1))
@@ -299,9 +324,9 @@ def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
 
 
 def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: bool, focused: bool) -> Row:
-    """Return the title, then mark, name and newest value of each arm while they fit.
+    """Return the title, then mark, name and newest value of each arm.
 
-    The number of runs follows in brackets if the line is a mean.
+    Arms that do not fit are left out. If a line is a mean, the number of runs follows in brackets.
     """
     ground = " on #1f4a66" if focused else " on #1a222c"
     row: Row = [
@@ -319,7 +344,10 @@ def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: 
 
 
 def _newest(one: Line, view: View, percent: bool) -> str:
-    """Return the line's last value; for several runs the last value that all of them have."""
+    """Return the line's last value.
+
+    For several runs, it is the last value that all of them have.
+    """
     middle = one.smoothed(MEMORIES[view.memory])
     known = middle[~np.isnan(middle)]
     value = float(known[-1]) if len(known) else float("nan")

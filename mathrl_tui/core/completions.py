@@ -1,4 +1,7 @@
-"""Selection of completions, and the layout of one with its question, gold answer and verdict."""
+"""Selection of completions, and the layout of one of them.
+
+The layout has question, gold answer and verdict.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _SHARE = Look("≈", palette.ACCENT)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A completion of one arm, and that of another arm on the same question if arms are compared."""
+    """A completion, and another arm's on the same question if compared."""
 
     mine: Example
     theirs: Example | None = None
@@ -48,7 +51,7 @@ class Choice:
     search: str = ""
 
     def settled(self, tasks: Mapping[str, Sequence[str]]) -> Choice:
-        """Return the nearest choice that exists in `tasks` (arm → tasks, not empty)."""
+        """Return the nearest existing choice; `tasks` is arm → tasks, not empty."""
         arm = self.arm if self.arm in tasks else next(iter(tasks))
         task = self.task if self.task in tasks[arm] else tasks[arm][0]
         others = replace(self, arm=arm, task=task).others(tasks)
@@ -91,7 +94,7 @@ NEEDS_OTHER = frozenset({"flips", "only here right", "only there right"})
 
 
 def pairs(mine: Sequence[Example], theirs: Sequence[Example], choice: Choice) -> list[Pair]:
-    """Return the completions that pass the choice's filter and contain its search words, in order."""
+    """Return the completions that pass filter and search, in order."""
     others = {(one.ex_id, one.sample): one for one in theirs}
     found = (Pair(one, others.get((one.ex_id, one.sample))) for one in mine)
     words = choice.search.lower()
@@ -111,7 +114,10 @@ def outcome(example: Example) -> Span:
 
 
 def detail(pair: Pair, choice: Choice) -> list[Span]:
-    """Return the pair as styled text, from top to bottom; the text contains its line breaks."""
+    """Return the pair as styled text, from top to bottom.
+
+    The text contains its line breaks.
+    """
     mine = pair.mine
     spans: list[Span] = [
         (f"{mine.ex_id}", f"bold {palette.INK}"),

@@ -1,7 +1,7 @@
-"""The history of one metric: entries in step order, smoothing, reduction to columns.
+"""The history of one metric: entries, smoothing, reduction to columns.
 
-The store reduces a long series to buckets in SQL; the live tail appends single points.
-A curve holds at most LONGEST entries. Beyond that, neighbours are merged and keep their extremes.
+Entries are in step order. The store reduces a long series to buckets in SQL; the live tail appends single
+points. A curve holds at most LONGEST entries. Beyond that, neighbours are merged and keep their extremes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Curve:
         return not np.isnan(self.ts).any()
 
     def extended(self, step: Sequence[float], value: Sequence[float], ts: Sequence[float]) -> Curve:
-        """Append the points after the last step; repeated steps, after a resume, are dropped."""
+        """Append the points after the last step.
+
+        Repeated steps, after a resume, are dropped.
+        """
         new = Curve.of(step, value, ts)
         if len(self):
             new = new._where(new.step > self.step[-1])
@@ -69,7 +72,10 @@ class Curve:
         )
 
     def _bounded(self) -> Curve:
-        """Merge pairs of neighbours if there are more than LONGEST entries; keep the last entry."""
+        """Merge pairs of neighbours if there are more than LONGEST entries.
+
+        The last entry is kept.
+        """
         if len(self) <= LONGEST:
             return self
         even = (len(self) - 1) // 2 * 2
@@ -88,10 +94,10 @@ EMPTY = Curve.of((), (), ())
 
 
 def smoothed(step: Array, value: Array, memory: float) -> Array:
-    """Smooth by an exponential moving average with weights exp(−distance in steps / memory).
+    """Smooth with an exponential moving average.
 
-    Weights are normalised, so the first value is unchanged. Memory counts steps, not entries, so a reduced series is
-    smoothed like the whole one. NaNs are skipped.
+    Weights are exp(−distance in steps / memory), normalised, so the first value is unchanged. Memory counts
+    steps, not entries, so a reduced series is smoothed like the full one. NaNs are skipped.
 
     Args:
         step: (entries,) steps.
@@ -115,9 +121,9 @@ def smoothed(step: Array, value: Array, memory: float) -> Array:
 
 
 def cumulative(curve: Curve) -> Array:
-    """Return the running total of a quantity that each step reports once, such as its tokens.
+    """Return the running total of a quantity that each step reports once.
 
-    The mean of a bucket counts for each step since the previous entry.
+    An example is the tokens of a step. The mean of a bucket counts for each step since the previous entry.
 
     Returns: (entries,) totals.
     """

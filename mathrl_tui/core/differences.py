@@ -1,4 +1,7 @@
-"""Settings of a run, and their differences from another run, under the names of `--set`."""
+"""Settings of a run, and their differences from another run.
+
+Settings have the names that `--set` uses.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _TOLD_APART = ("seed", "profile", "hardware", "plan")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of a run and of the other run; a dash if a run does not have it."""
+    """One setting of a run and of another run.
+
+    The value is a dash if a run does not have the setting.
+    """
 
     key: str
     mine: str
@@ -71,7 +77,10 @@ def _shown(value: Any) -> str:
 
 
 def meaning(key: str) -> str:
-    """Return the schema's description of a setting; empty if it is not a profile field."""
+    """Return the schema's description of a setting.
+
+    Returns: "" if it is not a profile field.
+    """
     section: Any = Profile
     words = ""
     for name in key.split("."):

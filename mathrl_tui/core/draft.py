@@ -1,4 +1,7 @@
-"""The form of a new run: profile, stages, seeds, name, overrides; validated on each change."""
+"""The form of a new run: profile, stages, seeds, name, overrides.
+
+It is validated on each change.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class DraftError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A valid draft; it starts one run for each seed. `steps` is the plan in words."""
+    """A valid draft; it starts one run for each seed.
+
+    `steps` is the plan in words.
+    """
 
     profile: Profile
     stages: tuple[str, ...]
@@ -52,7 +58,9 @@ def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, nam
 
 
 def overrides_of(words: str) -> list[str]:
-    """Split `sft.steps=100 grpo.loss=dr_grpo` into a list; quotes group values with blanks.
+    """Split `sft.steps=100 grpo.loss=dr_grpo` into a list.
+
+    Values with spaces need quotes.
 
     Raises: DraftError if a quote is not closed.
     """
@@ -74,7 +82,7 @@ def seeds_of(words: str) -> tuple[int, ...]:
             raise DraftError(f"seeds: {word[:40]}: write numbers such as 0 1 2, or a range such as 0-4")
         ends = int(written[1]), int(written[2] or written[1])
         if ends[1] < ends[0] or ends[1] - ends[0] >= MOST_SEEDS:
-            raise DraftError(f"seeds: {word}: a range runs upwards and holds {MOST_SEEDS} seeds at most")
+            raise DraftError(f"seeds: {word}: a range must ascend and have at most {MOST_SEEDS} seeds")
         found += range(ends[0], ends[1] + 1)
     if not found:
         raise DraftError("seeds: give at least one, for example 0")

@@ -1,4 +1,4 @@
-"""The console's reader of one home: history from the store, the present from a journal's tail.
+"""The console's reader of one home: stored history and live tails.
 
 One thread uses a feed. This module imports DuckDB and NumPy, so the console imports it after its first paint.
 """
@@ -55,7 +55,7 @@ _SAID = ("log", "checkpoint", "command", "input")
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list: its summary, its alarms and, while it is live, its current step."""
+    """A run in the list: summary, alarms and, while live, its current step."""
 
     summary: RunSummary
     at: StepProgress | None
@@ -64,7 +64,10 @@ class RunLine:
 
 
 def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
-    """Return a live run's alarms at `now` (Unix seconds), from the store and the journal's tail."""
+    """Return a live run's alarms at `now` (Unix seconds).
+
+    They come from the store and the journal's tail.
+    """
     said = store.events(status.run, ("log",), limit=LOG_LOOK)
     events, reached = store.events_to_here(status.run, limit=SIGN_LOOK)
     pending = LiveTail(RunFolder(store.home, status.run).journal, reached).poll()
@@ -92,7 +95,10 @@ class Feed:
 
     @property
     def problem(self) -> str:
-        """Return why the store could not ingest new records, in one line; empty if it could."""
+        """Return why the store could not ingest new records, in one line.
+
+        Returns: "" if it could.
+        """
         return self.store.problem
 
     def ingest(self) -> None:
@@ -129,7 +135,9 @@ class Feed:
         )
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
-        """Return the current state of the run, with the curves of `metrics`; those in `timed` have times.
+        """Return the current state of the run, with the curves of `metrics`.
+
+        Those in `timed` have times.
 
         Raises: UnknownRun if the store does not have the run.
         """
@@ -145,7 +153,10 @@ class Feed:
         return self._model.snapshot(alive)
 
     def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
-        """Return the run's model from the store's history, and a tail that continues it without a gap."""
+        """Return a run's model from history, and a tail that continues it.
+
+        There is no gap between the two.
+        """
         self.store.ingest()
         _, reached = self.store.events_to_here(run_id, limit=0)
         tail = LiveTail(RunFolder(self.home, run_id).journal, reached)
@@ -157,7 +168,10 @@ class Feed:
         return model, tail
 
     def siblings(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
-        """Return the other runs of the same profile with their curves; those in `timed` have times."""
+        """Return the other runs of the same profile with their curves.
+
+        Those in `timed` have times.
+        """
         self.ingest()
         return self._siblings.of(run_id, metrics, timed)
 
@@ -167,12 +181,18 @@ class Feed:
         return Curve(series.step, series.mean, series.low, series.high, series.ts)
 
     def evaluations(self, run_id: str) -> list[EvalSummary]:
-        """Return the newest evaluation of each arm on each task, in the profile's order of arms."""
+        """Return the newest evaluation of each arm on each task.
+
+        Arms are in the profile's order.
+        """
         self.ingest()
         return newest(self.store.evaluations(run_id))
 
     def comparisons(self, run_id: str) -> list[Comparison]:
-        """Return all pairs of the run's arms; recomputed only after new evaluation rows."""
+        """Return all pairs of the run's arms.
+
+        They are recomputed only after new evaluation rows.
+        """
         rows = self.evaluations(run_id)
         version = tuple((row.arm, row.task, row.step, row.samples) for row in rows)
         known = self._compared.get(run_id)
@@ -181,13 +201,19 @@ class Feed:
         return self._compared[run_id][1]
 
     def watch(self, run_id: str) -> list[Flag]:
-        """Return the regression watch of the run: each arm against the first on the suite's tasks."""
+        """Return the run's regression watch: each arm against the first.
+
+        It covers the suite's tasks.
+        """
         rows = self.comparisons(run_id)
         settings = self.store.config(run_id).evaluation
         return flags(run_watch(rows, settings), rows)
 
     def tasks(self, run_id: str) -> dict[str, list[str]]:
-        """Return arm → tasks with completions: evaluations first, then samples from training."""
+        """Return arm → tasks with completions.
+
+        Evaluations come first, then samples from training.
+        """
         found: dict[str, list[str]] = {}
         for row in self.evaluations(run_id):
             found.setdefault(row.arm, []).append(row.task)
@@ -198,7 +224,10 @@ class Feed:
         return found
 
     def completions(self, run_id: str, arm: str, task: str) -> list[Example]:
-        """Return an arm's completions on a task, from the newest evaluation or from all training steps."""
+        """Return an arm's completions on a task.
+
+        They are from the newest evaluation, or from all training steps.
+        """
         step = None
         if task not in WHILE_TRAINING:
             steps = [row.step for row in self.evaluations(run_id) if (row.arm, row.task) == (arm, task)]
@@ -206,8 +235,9 @@ class Feed:
         return self.store.examples(run_id, arm, task, step, limit=None)
 
     def export(self, run_id: str) -> Path:
-        """Export everything about a run as CSV, and its tables also as Markdown; return the directory.
+        """Export everything about a run as CSV, and its tables as Markdown.
 
+        Returns: the directory.
         Raises: OSError or StoreError if a file cannot be written.
         """
         # The import loads Arrow, which nothing else here needs.

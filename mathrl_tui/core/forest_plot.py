@@ -1,4 +1,4 @@
-"""Comparisons as rows of a forest plot, each measure with its own unit and axis.
+"""Comparisons as rows of a forest plot, with one axis for each measure.
 
 Colours show which model is better.
 """
@@ -24,14 +24,20 @@ def ordered(rows: Sequence[Comparison]) -> list[Comparison]:
 
 
 def titles(row: Comparison, scale: Scale, room: int) -> tuple[str, str]:
-    """Return two column titles: unit and coverage of the differences, and the axis of the plots."""
+    """Return two column titles.
+
+    They are unit and coverage of the differences, and the axis of the plots.
+    """
     of = " of ppl" if row.measure == "perplexity" else ""
     unit = f"{measure.UNITS[row.measure]}{of} [{100 * row.confidence:g} %]"
     return unit, difference_header(scale, room)
 
 
 def look(row: Comparison) -> Look:
-    """Return mark and colour for better, worse or undecided; a lower perplexity is better."""
+    """Return mark and colour for better, worse or undecided.
+
+    A lower perplexity is better.
+    """
     _, low, high = row.gain
     if low > 0:
         return Look("▲", palette.GOOD)
@@ -41,7 +47,10 @@ def look(row: Comparison) -> Look:
 
 
 def words(row: Comparison) -> str:
-    """Format difference and interval, `+12.3 [+8.1, +16.4]`, in the measure's unit."""
+    """Format difference and interval in the measure's unit.
+
+    Example: `+12.3 [+8.1, +16.4]`.
+    """
     unit = " %" if row.measure == "perplexity" else ""
     return f"{text.points(row.difference)}{unit} [{text.points(row.ci_low)}, {text.points(row.ci_high)}]"
 
@@ -69,7 +78,10 @@ def flips(row: Comparison) -> str:
 
 
 def markdown(rows: Sequence[Comparison]) -> str:
-    """Return the comparisons as a Markdown table; each number has its measure's unit."""
+    """Return the comparisons as a Markdown table.
+
+    Each number has its measure's unit.
+    """
     lines = ["| task | a | b | of a | of b | b − a | p (Holm) | n |", "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         a, b = (measure.value(rate, row.measure) for rate in (row.a_rate, row.b_rate))

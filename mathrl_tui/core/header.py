@@ -1,4 +1,7 @@
-"""The top line of each screen: the screens with their keys, in the widest form that fits."""
+"""The top line of each screen: all screens with their keys.
+
+The widest form that fits is used.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ def header(names: Sequence[str], here: str, width: int, trouble: str, home: str)
 
 
 def _entries(names: Sequence[str], here: str, named: Collection[str], behind: str) -> Row:
-    """Return the key of each screen, the name of those in `named`, and `behind` after each."""
+    """Return the key of each screen, with the name of those in `named`.
+
+    `behind` follows each of them.
+    """
     row: Row = []
     for place, name in enumerate(names, 1):
         row += [*_entry(place, name if name in named else "", name == here), (behind, "")]

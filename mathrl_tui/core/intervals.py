@@ -1,4 +1,4 @@
-"""Intervals drawn in a line of text, on a scale that all rows of a measure share."""
+"""Intervals drawn as text, on one scale for all rows of a measure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ Kind = TypeVar("Kind", bound=Measured)
 
 
 def by_measure(rows: Iterable[Kind]) -> dict[Measure, list[Kind]]:
-    """Group rows by measure, accuracies first: points and perplexities never share an axis."""
+    """Group rows by measure, accuracies first.
+
+    Points and perplexities never share an axis.
+    """
     found: dict[Measure, list[Kind]] = {}
     for row in sorted(rows, key=lambda row: row.measure != "accuracy"):
         found.setdefault(row.measure, []).append(row)
@@ -36,13 +39,19 @@ def by_measure(rows: Iterable[Kind]) -> dict[Measure, list[Kind]]:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Ends of a row of cells: fractions for rates and differences, else perplexities."""
+    """Ends of a row of cells.
+
+    They are fractions for rates and differences, else perplexities.
+    """
 
     start: float
     end: float
 
     def cell(self, value: float, width: int) -> int:
-        """Return the cell of `value`; values beyond an end map to the last cell there."""
+        """Return the cell of `value`.
+
+        Values beyond an end map to the last cell there.
+        """
         share = (value - self.start) / (self.end - self.start)
         return round(min(max(share, 0.0), 1.0) * (width - 1))
 
@@ -74,7 +83,10 @@ def difference_scale(rows: Sequence[Comparison], *others: float) -> Scale:
 def interval(
     low: float, point: float, high: float, scale: Scale, look: Look, width: int, margin: float | None = None
 ) -> Row:
-    """Draw `├──●──┤` on the scale; faint lines mark zero and the `margin`, if given."""
+    """Draw `├──●──┤` on the scale.
+
+    Faint lines mark zero and the `margin`, if given.
+    """
     cells: list[Span] = [(" ", "")] * width
     if scale.start <= 0 <= scale.end:
         cells[scale.cell(0.0, width)] = ("┊", palette.DIM)
@@ -99,7 +111,10 @@ def value_header(scale: Scale, width: int, measure: Measure) -> str:
 
 
 def difference_header(scale: Scale, width: int) -> str:
-    """Return the scale's ends and zero as a header over differences in points or percent."""
+    """Return the scale's ends and zero as a header.
+
+    Differences are in points or percent.
+    """
     cells = list(" " * width)
     left, right = (text.points(end).split(".")[0] if end else "0" for end in (scale.start, scale.end))
     cells[scale.cell(0.0, width)] = "0"

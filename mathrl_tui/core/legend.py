@@ -1,4 +1,7 @@
-"""Contents of the help screen: each key, from the table of actions, and each mark."""
+"""Contents of the help screen: each key and each mark.
+
+The keys come from the table of actions.
+"""
 
 from __future__ import annotations
 

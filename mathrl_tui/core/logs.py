@@ -1,4 +1,4 @@
-"""Log lines: a run's events in words, and the tails of its processes' log files."""
+"""Log lines: a run's events in words, and tails of log files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def matching(rows: Iterable[Row], search: str) -> list[Row]:
 
 
 class LogFile:
-    """The growing end of a log file: whole lines, the newest MOST_LINES of them."""
+    """The growing end of a log file: its newest MOST_LINES full lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,9 +94,12 @@ class LogFile:
         self._rest = b""
 
     def poll(self) -> bool:
-        """Read what was written since the last poll; return True if there was something.
+        """Read what was written since the last poll.
 
-        A file that shrank was cut: earlier lines are in another part. The end of that part is shown above the new ones.
+        If a file became smaller, it was cut, and earlier lines are in another part. The end of that part is
+        shown above the new lines.
+
+        Returns: True if there was new text.
         """
         try:
             size = self.path.stat().st_size
@@ -125,7 +128,10 @@ class LogFile:
 
 
 def _last_of(line: str) -> str:
-    """Return the last state of a progress bar's line, without colours, tabs as blanks."""
+    """Return the last state of a progress bar's line.
+
+    Colours are removed, and tabs become spaces.
+    """
     return harmless(_COLOURS.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4))
 
 

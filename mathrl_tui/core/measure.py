@@ -1,4 +1,4 @@
-"""Values in the unit of their measure: accuracies in points, perplexities as ratios."""
+"""Values in the unit of their measure: points, or perplexity ratios."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ def value(figure: float, measure: Measure) -> str:
 
 
 def ends(low: float, high: float, measure: Measure) -> str:
-    """Format an interval without a unit, to stand next to its value: `57.3 – 62.6`, `12.01 – 12.70`."""
+    """Format an interval without a unit, to stand next to its value.
+
+    Examples: `57.3 – 62.6`, `12.01 – 12.70`.
+    """
     return f"{low:.2f} – {high:.2f}" if measure == "perplexity" else f"{100 * low:.1f} – {100 * high:.1f}"
 
 
 def change(difference: float, measure: Measure) -> str:
-    """Format a signed difference: `+3.4` points, or `+3.4 %` of the other's perplexity."""
+    """Format a signed difference.
+
+    Examples: `+3.4` points, or `+3.4 %` of the other perplexity.
+    """
     return f"{text.points(difference)} %" if measure == "perplexity" else text.points(difference)
 
 
@@ -36,5 +42,8 @@ def amount(difference: float, measure: Measure) -> str:
 
 
 def detectable(effect: float, measure: Measure) -> str:
-    """Return a minimum detectable effect with its unit; `none` if no difference would be found."""
+    """Return a minimum detectable effect with its unit.
+
+    Returns: `none` if no difference would be found.
+    """
     return amount(effect, measure) if is_detectable(effect, measure) else "none"

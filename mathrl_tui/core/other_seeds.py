@@ -31,7 +31,10 @@ class Siblings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A curve as it was read at `at` (monotonic seconds), and if its run was live then."""
+    """A curve, the time `at` which it was read, and if the run was live.
+
+    The time is in monotonic seconds.
+    """
 
     curve: Curve
     live: bool
@@ -39,7 +42,10 @@ class _Look:
 
 
 class SiblingCurves:
-    """Cache of curves: those of ended runs are read once, those of live ones every AGAIN_SECONDS."""
+    """Cache of other runs' curves.
+
+    Curves of ended runs are read once, those of live runs every AGAIN_SECONDS.
+    """
 
     def __init__(self, store: Store, reduced: Reduced) -> None:
         self._store, self._reduced = store, reduced
@@ -49,7 +55,10 @@ class SiblingCurves:
         self._looks: dict[tuple[str, str], _Look] = {}
 
     def of(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
-        """Return the run's siblings and their curves of `metrics`; those in `timed` have times."""
+        """Return the run's siblings and their curves of `metrics`.
+
+        Those in `timed` have times.
+        """
         runs = self._runs(run_id)
         live = {run: run_states.is_live(RunFolder(self._store.home, run)) for run in runs}
         curves = {}

@@ -1,7 +1,8 @@
-"""Colours and marks of states and arms; each has both, so that colour alone never carries meaning.
+"""Colours and marks of states and arms.
 
-The arms' colours are the set of Okabe and Ito (2008), lightened for a dark background. They stay distinct under the
-three common colour-vision deficiencies. Marks are one cell wide in all tested terminals (tmux, xterm, kitty).
+Each has both, so no meaning depends on colour alone. The arms' colours are the set of Okabe and Ito (2008),
+lightened for a dark background. They stay distinct under the three common colour-vision deficiencies. Marks
+are one cell wide in all tested terminals (tmux, xterm, kitty).
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ _ARM_LOOKS = (
 
 
 def state(name: str) -> Look:
-    """Return the look of a run's or a stage's state; an unknown state gets a question mark."""
+    """Return the look of a run's or a stage's state.
+
+    An unknown state gets a question mark.
+    """
     return STATES.get(name, Look("?", WARN))
 
 
@@ -67,5 +71,8 @@ def word(name: str) -> str:
 
 
 def arms(names: Iterable[str]) -> dict[str, Look]:
-    """Return the look of each arm, in input order; looks repeat after the seventh arm."""
+    """Return the look of each arm, in input order.
+
+    Looks repeat after the seventh arm.
+    """
     return {name: _ARM_LOOKS[index % len(_ARM_LOOKS)] for index, name in enumerate(names)}

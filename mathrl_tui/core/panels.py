@@ -1,6 +1,7 @@
-"""The charts of a run: one for each metric, with all arms or all GPUs in it.
+"""The charts of a run: one for each metric, with all arms or all GPUs.
 
-Metrics are named ARM/GROUP/NAME. The steps of a GPU's metrics, gpu/N/NAME, are seconds since the run was created.
+Metrics are named ARM/GROUP/NAME. The steps of a GPU's metrics, gpu/N/NAME, are seconds since the run was
+created.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ _RATES = ("pass_at_1", "clipped_ratio", "frac_zero_std", "clip_ratio/low_mean", 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart: metric name without its source, title, and sources (arms, or GPUs as `gpu/0`)."""
+    """One chart: metric without its source, title, and sources.
+
+    A source is an arm, or a GPU as `gpu/0`.
+    """
 
     metric: str
     title: str
@@ -45,7 +49,10 @@ class Panel:
 
     @property
     def by_clock(self) -> bool:
-        """Return True if the metric belongs to a machine, so steps and tokens cannot place it."""
+        """Return True if the metric belongs to a machine.
+
+        It then has no steps and tokens, only times.
+        """
         return self.metric in _HELD
 
     @property
@@ -55,7 +62,7 @@ class Panel:
 
 
 def split(metric: str) -> tuple[str, str]:
-    """Split a metric into its source, an arm or a GPU, and the rest of its name."""
+    """Split a metric into its source (arm or GPU) and the rest of its name."""
     if match := GPU_METRIC.match(metric):
         return f"gpu/{match[1]}", match[2]
     source, _, rest = metric.partition("/")
@@ -63,9 +70,10 @@ def split(metric: str) -> tuple[str, str]:
 
 
 def panels(metrics: Iterable[str], arms: Iterable[str]) -> tuple[Panel, ...]:
-    """Return the charts for `metrics`: the most important first, then the others by name.
+    """Return the charts for `metrics`, the most important first.
 
-    The first four are always present, so that the layout does not jump when their values arrive.
+    The others are sorted by name. The first four are always present, so that the layout does not jump when
+    their values arrive.
     """
     order = list(arms)
     found: dict[str, list[str]] = {metric: [] for metric in list(_FIRST)[:4]}

@@ -54,7 +54,10 @@ def plot(title: str, curves: Mapping[str, Curve], width: int, height: int, *, pe
 
 
 def _head(parts: Sequence[str], width: int) -> str:
-    """Return title and marks in one line; the last ones are dropped whole if they do not fit."""
+    """Return title and marks in one line.
+
+    Marks that do not fit are left out, the last ones first.
+    """
     head = parts[0]
     for gap in ("   ", "  ", " "):
         if len(gap.join(parts)) <= width:
@@ -67,7 +70,7 @@ def _head(parts: Sequence[str], width: int) -> str:
 
 
 def zigzag(one: Curve, start: float, end: float, width: int) -> tuple[list[float], list[float]]:
-    """Return the points of one line through the lowest and highest value of each column.
+    """Return a line through the lowest and highest value of each column.
 
     The `width` columns cover [start, end]. Returns x and y without NaNs.
     """

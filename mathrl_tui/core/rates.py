@@ -1,4 +1,4 @@
-"""Evaluations in words: the prompt form of a task, its rate, and problems of completions."""
+"""Evaluations in words: prompt form, rate, problems of completions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def stem(task: str) -> str:
 
 
 def forms(tasks: Iterable[str], template: str) -> dict[str, str]:
-    """Return the prompt form of each task that has several: `chat`, `plain, 8-shot`; else empty.
+    """Return the prompt form of each task that has several.
 
+    Examples: `chat`, `plain, 8-shot`. A task with one form is left out.
     A task name without a form uses the run's own: `template`, without examples.
     """
     names = list(dict.fromkeys(tasks))
@@ -80,12 +81,18 @@ def words(row: EvalSummary, form: str) -> list[str]:
 
 
 def share(count: int | None, row: EvalSummary) -> float | None:
-    """Return a count of completions as a fraction of all; None if it does not apply or is not known."""
+    """Return a count of completions as a fraction of all.
+
+    Returns: None if it does not apply or is not known.
+    """
     return None if count is None else count / row.samples
 
 
 def _amiss(row: EvalSummary) -> str:
-    """Return the number of completions at the token limit and without an answer; empty if not applicable."""
+    """Return how many completions were cut off, and have no answer.
+
+    Returns: "" if not applicable.
+    """
     if row.no_answer is None:
         return ""
     cut = "not recorded" if row.cut_off is None else _counted(row.cut_off, row)
@@ -97,7 +104,7 @@ def _counted(count: int, row: EvalSummary) -> str:
 
 
 def _window(row: EvalSummary) -> str:
-    """Return the window of a suite task, and the number of prompts that did not fit."""
+    """Return the window of a suite task, and how many prompts were cut."""
     if row.window_tokens is None:
         return ""
     cut = f", {text.count(row.prompts_cut)} prompts cut at their start" if row.prompts_cut else ""
@@ -109,7 +116,10 @@ def _listed(*parts: str) -> str:
 
 
 def markdown(rows: Sequence[EvalSummary]) -> str:
-    """Return the evaluations as a Markdown table; each number has its measure's unit."""
+    """Return the evaluations as a Markdown table.
+
+    Each number has its measure's unit.
+    """
     lines = [
         "| task | arm | rate | 95 % interval | n | samples | pass@k | majority | cut off | no answer | prompts cut "
         "| window |",
@@ -127,7 +137,10 @@ def markdown(rows: Sequence[EvalSummary]) -> str:
 
 
 def sampled(row: EvalSummary) -> tuple[str, str]:
-    """Return pass@k and the majority's rate; both empty with one answer per question."""
+    """Return pass@k and the majority's rate.
+
+    Returns: two empty strings with one answer per question.
+    """
     if samples(row) == 1 or row.pass_at_k is None or row.majority is None:
         return "", ""
     return text.percent(row.pass_at_k), text.percent(row.majority)

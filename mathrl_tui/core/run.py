@@ -101,12 +101,15 @@ class RunModel:
         return changed
 
     def set_curve(self, metric: str, curve: Curve) -> None:
-        """Set the store's history of `metric`, and append what the tail has delivered so far."""
+        """Set the stored history of `metric`, and append the tail's points."""
         known = self._curves.get(metric, EMPTY)
         self._curves[metric] = curve.extended(known.step.tolist(), known.mean.tolist(), known.ts.tolist())
 
     def has_curve(self, metric: str, *, timed: bool = False) -> bool:
-        """Return True if the metric's history is set; with `timed`, only if it has times."""
+        """Return True if the metric's history is set.
+
+        With `timed`, only if it has times.
+        """
         return metric in self._curves and (not timed or self._curves[metric].is_timed)
 
     def set_latest(self, latest: Mapping[str, Value]) -> None:

@@ -1,4 +1,7 @@
-"""How much of the disk the home takes, for the console: measured now and then, on a thread that holds up nothing."""
+"""Disk space of the home, for the console.
+
+It is measured from time to time, on a thread that does not block the console.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ AGAIN_SECONDS = 60.0
 
 
 class SpaceWatch:
-    """The newest measurement of `home` in one line; a home of 100,000 files takes a second, a slow disk longer."""
+    """The newest measurement of `home`, as one line.
+
+    A home of 100,000 files takes a second, a slow disk longer.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -24,10 +30,13 @@ class SpaceWatch:
 
     @property
     def row(self) -> list[Span]:
-        """The line to show, empty before the first measurement ends. Starts the next one when it is due."""
+        """Return the line to show, and start the next measurement when due.
+
+        Returns: an empty line before the first measurement ends.
+        """
         if time.monotonic() >= self._due and not (self._thread and self._thread.is_alive()):
             self._due = time.monotonic() + AGAIN_SECONDS
-            # A daemon: the console closes at once, whatever the disk does.
+            # A daemon thread: the console closes at once, however slow the disk is.
             self._thread = threading.Thread(target=self._measure, name="space", daemon=True)
             self._thread.start()
         return [(f" {self._words}", palette.FAINT)] if self._words else []

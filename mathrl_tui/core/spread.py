@@ -20,12 +20,12 @@ def far(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def together(curves: Sequence[Curve], memory: float) -> Curve:
-    """Join the runs' curves, none of them empty; each is smoothed first (`memory` in steps).
+    """Join the runs' curves (none empty), each smoothed with `memory` steps.
 
-    `mean` is the mean over the runs in `far`. It is NaN at steps that one of them lacks, because a mean over fewer runs
-    would jump when a run joins or ends. `low` and `high` are the extremes over all runs with a value.
-    A run is interpolated between its own steps. `ts` is the mean time since each run's first point, in seconds, or NaN
-    if the times of a run are unknown.
+    `mean` is the mean over the runs in `far`. It is NaN at steps that one of them lacks, because a mean over
+    fewer runs would jump when a run joins or ends. `low` and `high` are the extremes over all runs with a
+    value. A run is interpolated between its own steps. `ts` is the mean time since each run's first point, in
+    seconds, or NaN if the times of a run are unknown.
     """
     step = np.unique(np.concatenate([one.step for one in curves]))
     heights = np.stack([_at(step, one, smoothed(one.step, one.mean, memory)) for one in curves])
@@ -42,12 +42,18 @@ def together(curves: Sequence[Curve], memory: float) -> Curve:
 
 
 def typical(curves: Sequence[Curve]) -> Curve:
-    """Join like `together`, but average over all runs with a value; used to place entries on the token axis."""
+    """Join like `together`, but average over all runs with a value.
+
+    The result places entries on the token axis.
+    """
     joined = together(curves, 0.0)
     step = joined.step
     return replace(joined, mean=np.nanmean(np.stack([_at(step, one, one.mean) for one in curves]), axis=0))
 
 
 def _at(step: Array, curve: Curve, value: Array) -> Array:
-    """Interpolate `value` (entries,) at `step` (steps,); NaN before the first and after the last entry."""
+    """Interpolate `value` (entries,) at `step` (steps,).
+
+    Returns: (steps,) values, NaN before the first and after the last entry.
+    """
     return np.interp(step, curve.step, value, left=np.nan, right=np.nan)

@@ -1,4 +1,4 @@
-"""Detection of a hanging run: its supervisor is alive, but its stage shows no activity.
+"""Detection of a hanging run: alive supervisor, no activity.
 
 Activity is progress that moves, a scalar, an example, a phase, a checkpoint or a log line of its processes.
 Some records show only that the supervisor is alive: GPU telemetry, its own log lines, commands.
@@ -65,7 +65,11 @@ class Pulse:
         return max(least, TIMES * (self.usual or 0.0), TWICE * max(self.gaps, default=0.0))
 
     def words(self, now: float) -> str:
-        """Return `sft silent for 25:10, usually 0:07` if the silence at `now` is suspicious; else empty."""
+        """Return a suspicious silence at `now` in words.
+
+        Example: `sft silent for 25:10, usually 0:07`.
+        Returns: "" if the silence is normal.
+        """
         silent = now - self.heard
         if not self.heard or silent < self.patience:
             return ""
@@ -92,7 +96,10 @@ def after(pulse: Pulse, record: Record) -> Pulse:
 
 
 def _later(known: float, ts: float) -> float:
-    """Return the later time; `ts` if the clock was set back far enough for `known` to hide a silence."""
+    """Return the later time.
+
+    Returns: `ts` if the clock was set back far enough for `known` to hide a silence.
+    """
     return max(known, ts) if ts > known - SHORTEST else ts
 
 

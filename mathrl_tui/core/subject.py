@@ -1,4 +1,4 @@
-"""One line about a run: its full model name, its profile and its changed settings."""
+"""One line about a run: model in full, profile, changed settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = list[Span]
 
 
 def row(run: RunSummary, width: int) -> Row:
-    """Return model, profile, seed and changed settings as one line of `width` cells."""
+    """Return model, profile, seed and changed settings, `width` cells wide."""
     changed = changes(run.changed)
     count = f"  {len(changed)} changed: " if changed else ""
     about = f"  profile {run.profile}  seed {run.seed}{count}"

@@ -13,7 +13,10 @@ NOTHING = "–"
 
 
 def duration(seconds: float | None) -> str:
-    """Format seconds: `0:42`, `3:05`, `1:12:05`, `2d 03:10`; a dash if unknown."""
+    """Format seconds: `0:42`, `3:05`, `1:12:05`, `2d 03:10`.
+
+    Returns: a dash if unknown.
+    """
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return NOTHING
     minutes, second = divmod(round(seconds), 60)
@@ -25,7 +28,10 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Format a quantity in at most eight cells: `0.4231`, `12.35`, `−0.00254`, `1.5e-06`, `48.2k`."""
+    """Format a quantity in at most eight cells.
+
+    Examples: `0.4231`, `12.35`, `−0.00254`, `1.5e-06`, `48.2k`.
+    """
     return NOTHING if value is None or math.isnan(value) else human(_short(value))
 
 
@@ -49,7 +55,10 @@ def count(value: int | None) -> str:
 
 
 def part(name: str, arm: str, done: int, total: int) -> str:
-    """Format the progress of one task: `base mmlu 3,120/14,042`; `base mmlu starts` without a total."""
+    """Format the progress of one task: `base mmlu 3,120/14,042`.
+
+    Without a total it is `base mmlu starts`.
+    """
     label = f"{arm} {name}".strip()
     return f"{label} {done:,}/{total:,}" if total else f"{label} starts"
 
@@ -60,7 +69,10 @@ def percent(rate: float | None, digits: int = 1) -> str:
 
 
 def points(difference: float) -> str:
-    """Format a difference of two rates in percentage points, with its sign unless zero: `+3.4`."""
+    """Format a difference of two rates in points: `+3.4`.
+
+    It has a sign unless it is zero.
+    """
     return signed(difference)
 
 
@@ -82,7 +94,10 @@ def moment(ts: float | None) -> str:
 
 
 def bar(fraction: float | None, width: int) -> str:
-    """Fill `fraction` of `width` cells, to an eighth of a cell; the rest is a thin line."""
+    """Fill `fraction` of `width` cells, to an eighth of a cell.
+
+    The rest is a thin line.
+    """
     share = 0.0 if fraction is None or math.isnan(fraction) else min(max(fraction, 0.0), 1.0)
     eighths = round(share * width * 8)
     full, part = divmod(eighths, 8)
@@ -91,7 +106,10 @@ def bar(fraction: float | None, width: int) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """Return `text` on one harmless line of at most `width` characters; an ellipsis marks a cut end."""
+    """Return `text` on one harmless line of at most `width` characters.
+
+    An ellipsis marks a cut end.
+    """
     line = one_line(text)
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
 
@@ -102,14 +120,17 @@ def one_line(text: str) -> str:
 
 
 def flowing(words: str) -> str:
-    """Join the lines of each paragraph; the terminal wraps them. Empty lines stay."""
+    """Join the lines of each paragraph; the terminal wraps them.
+
+    Empty lines are kept.
+    """
     return "\n\n".join(" ".join(part.split("\n")) for part in words.split("\n\n"))
 
 
 def ends(text: str, width: int, share: float = 0.5) -> str:
-    """Cut the middle of `text` to fit `width` characters, because names differ at their ends.
+    """Cut the middle of `text` to fit `width` characters.
 
-    `share` is the fraction of the space for the front.
+    Names differ at their ends. `share` is the fraction of the space for the front.
     """
     if len(text) <= width:
         return text
@@ -118,10 +139,16 @@ def ends(text: str, width: int, share: float = 0.5) -> str:
 
 
 def run_name(run_id: str, width: int) -> str:
-    """Cut a run's id to `width` characters; its end, with seed, day and time, differs between runs."""
+    """Cut a run's id to `width` characters.
+
+    Its end, with seed, day and time, differs between runs.
+    """
     return ends(run_id, width, 0.3)
 
 
 def tail(text: str, width: int) -> str:
-    """Return the last `width` characters of `text`, after an ellipsis if something is cut."""
+    """Return the last `width` characters of `text`.
+
+    If something is cut, an ellipsis comes first.
+    """
     return text if len(text) <= width else "…" + text[-(width - 1) :]

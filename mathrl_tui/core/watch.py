@@ -1,4 +1,4 @@
-"""The regression watch in words: what an arm has kept, lost, and what is not settled yet."""
+"""The regression watch in words: tasks kept, lost and unsettled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ LOOKS: dict[Standing, Look] = {
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A watched task of an arm, and the comparison with the first arm that decides it."""
+    """A watched task of an arm, and its comparison with the first arm.
+
+    The comparison decides the standing.
+    """
 
     watched: Watched
     comparison: Comparison
@@ -33,7 +36,10 @@ class Flag:
 
     @property
     def limit(self) -> float:
-        """Return the smallest change that is not tolerated: a lower rate or a higher perplexity by the margin."""
+        """Return the smallest change that is not tolerated.
+
+        It is a rate lower, or a perplexity higher, by the margin.
+        """
         return self.watched.margin if self.measure == "perplexity" else -self.watched.margin
 
     @property
@@ -54,7 +60,7 @@ def flags(watched: Sequence[Watched], comparisons: Sequence[Comparison]) -> list
 
 
 def summary(found: Sequence[Flag]) -> str:
-    """Return one line for all flags: how many are kept, lost and not settled, and which are lost."""
+    """Return one line for all flags: counts by standing, and lost tasks."""
     counts = {standing: sum(flag.watched.standing == standing for flag in found) for standing in LOOKS}
     lost = [f"{flag.watched.task} of {flag.watched.arm}" for flag in found if flag.watched.standing == "lost"]
     said = f"lost {', '.join(lost)}" if lost else "none lost"
@@ -65,14 +71,17 @@ def summary(found: Sequence[Flag]) -> str:
 
 
 def sentence(flag: Flag) -> str:
-    """Return a flag in words: the observed change, and the bound of its interval on the loss."""
+    """Return a flag in words: observed change, and bound on the loss.
+
+    The bound is an end of the interval.
+    """
     one = flag.watched
     seen = _observed(flag)
     margin = measure.amount(one.margin, one.measure)
     most = measure.amount(max(one.largest_loss, 0.0), one.measure)
     match one.standing:
         case "kept":
-            held = "no loss is left in its interval" if one.largest_loss <= 0 else f"a loss is {most} at most"
+            held = "its interval excludes a loss" if one.largest_loss <= 0 else f"a loss is {most} at most"
             return f"{one.arm} has kept {one.task}: {seen}; {held}, under the margin of {margin}"
         case "lost":
             _, _, high = flag.comparison.gain
@@ -108,7 +117,10 @@ def details(flag: Flag) -> str:
 
 
 def markdown(found: Sequence[Flag]) -> str:
-    """Return the flags as a Markdown table; each number has its measure's unit."""
+    """Return the flags as a Markdown table.
+
+    Each number has its measure's unit.
+    """
     lines = ["| task | arm | standing | change | loss at most | margin |", "|---|---|---|---|---|---|"]
     for flag in found:
         one = flag.watched

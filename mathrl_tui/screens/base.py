@@ -1,4 +1,7 @@
-"""Base of all screens: header, footer, and repeated reading while the screen is shown."""
+"""Base of all screens: header, footer, and repeated reading.
+
+A screen reads only while it is shown.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ class ConsoleScreen(Screen[None]):
             self.read_soon()
 
     def read_soon(self) -> None:
-        """Start to read, or read again after the current read; do nothing while the screen is hidden."""
+        """Start a read, or request another one after the current read.
+
+        Does nothing while the screen is hidden.
+        """
         if not self.is_current:
             return
         if self._reading:
@@ -127,7 +133,10 @@ class ConsoleScreen(Screen[None]):
             self._reading = False
 
     def show_screens(self) -> None:
-        """Show the names of the screens with their keys; the current one is highlighted."""
+        """Show the names of the screens with their keys.
+
+        The current one is highlighted.
+        """
         console = self.console
         row = header(actions.SCREENS, self.NAME, console.size.width, console.trouble, str(console.home))
         # Empty if the screen has been closed.

@@ -1,4 +1,7 @@
-"""Comparison of arms on the same questions: paired differences, forest plot, verdict in words."""
+"""Comparison of arms: paired differences, forest plot, verdict.
+
+Arms are compared on the same questions.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,15 @@ if TYPE_CHECKING:
 
 _PERPLEXITY = (
     "Perplexities are compared by their ratio on the same documents: +2 % is a perplexity 2 % higher. "
-    "Lower is better, so what lies left of zero is a gain."
+    "Lower is better, so values left of zero are gains."
 )
 
 
 class ComparisonScreen(ResultsScreen[Comparison]):
-    """Each pair of the run's arms, base first, on each task; perplexities have their own axis."""
+    """Each pair of the run's arms, base first, on each task.
+
+    Perplexities have their own axis.
+    """
 
     NAME = actions.COMPARISON
     BINDINGS = actions.bindings(actions.COMPARISON)
@@ -86,7 +92,10 @@ screen ([b]2[/b]) shows how far it is."""
 
     @on(DataTable.RowSelected)
     def action_read(self) -> None:
-        """Open the completions that flipped between the two arms; for perplexities all documents."""
+        """Open the completions that flipped between the two arms.
+
+        For perplexities, open all documents.
+        """
         if self.chosen is not None:
             self.action_flips("flips" if self.chosen.measure == "accuracy" else "all")
 

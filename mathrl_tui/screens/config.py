@@ -19,7 +19,10 @@ _ALIKE = "[b]No setting differs.[/b]\n\nPress [b]o[/b] for another run, or [b]f[
 
 
 class ConfigScreen(TableScreen):
-    """Setting × run. The other run is the marked one in the list, else the previous one."""
+    """Settings of a run, next to those of another run.
+
+    The other run is the marked one in the list, else the previous one.
+    """
 
     NAME = actions.CONFIG
     INTERVAL = 5.0

@@ -10,7 +10,7 @@ from textual.widgets import Button, Static
 
 
 class Confirm(ModalScreen[bool]):
-    """Dialog that returns True for y or the button, and False for everything else."""
+    """Dialog that returns True for y or its button, and False otherwise."""
 
     BINDINGS = [("y", "answer(True)", "Yes"), ("n,escape,q", "answer(False)", "No")]  # noqa: RUF012
 

@@ -1,4 +1,7 @@
-"""Actions on a run, shared by all screens that show runs: commands, stages, settings."""
+"""Actions on a run, shared by all screens that show runs.
+
+They are commands, new stages and settings.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class Controls(ConsoleScreen):
 
     @work(group="control")
     async def action_resume_run(self) -> None:
-        """Start a new supervisor for a run that was stopped, interrupted or failed."""
+        """Start a new supervisor for a stopped, interrupted or failed run."""
         if run_id := self.target:
             await self._told(asyncio.to_thread(control.go_on, self.console.home, run_id, ()))
 

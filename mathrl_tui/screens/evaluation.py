@@ -1,4 +1,7 @@
-"""Evaluation of each arm on each task: rate with interval, pass@k, majority, and problems of completions."""
+"""Evaluation of each arm on each task, with intervals.
+
+It shows rate, pass@k, majority, and problems of completions.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,8 @@ class EvaluationScreen(ResultsScreen[EvalSummary]):
     BINDINGS = actions.bindings(actions.EVALUATION)
     EMPTY = """[b]Nothing has been evaluated in this run yet.[/b]
 
-The stage [b]eval[/b] asks every arm the held-out questions. It is the last stage of the plan; to start it in this run,
-go to the run ([b]2[/b]) and press [b]a[/b]."""
+The stage [b]eval[/b] evaluates every arm on the held-out questions. It is the last stage of the plan;
+to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +80,10 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
         return titles, cells
 
     def _layout(self, rows: Sequence[EvalSummary]) -> _Layout:
-        """Return the columns that the results need, and the space for plots or, without them, for tasks."""
+        """Return the needed columns, and the space for plots.
+
+        Without plots, the space is for task names.
+        """
         prompted, sampled = any(self._forms.values()), any(rates.samples(row) > 1 for row in rows)
         suite = any(row.window_tokens is not None for row in rows)
         room = min(max(self.size.width - 126 - 16 * prompted - 22 * sampled - 21 * suite, 0), 70)
@@ -110,8 +116,9 @@ go to the run ([b]2[/b]) and press [b]a[/b]."""
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Columns of the table: prompt forms, several samples, a suite, and `room` cells for the plot (0: none).
+    """Columns of the table.
 
+    They depend on prompt forms, several samples and suite tasks. `room` is the cells for the plot (0: none).
     Names of tasks and arms are cut to `task` and `arm` cells, so that rates and intervals stay visible.
     """
 
@@ -157,7 +164,7 @@ class _Layout:
 
 
 def _in_sight(rows: Sequence[EvalSummary]) -> int:
-    """Return the cells of rate, interval and n, which stay visible at 80 columns."""
+    """Return the cells of rate, interval and n, visible at 80 columns."""
     rate = max(9, *(len(measure.value(row.rate, row.measure)) for row in rows))
     interval = max(13, *(len(measure.ends(row.low, row.high, row.measure)) for row in rows))
     return rate + interval + 6 + 3 * _APART
@@ -171,7 +178,10 @@ def _reached(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
-    """Return pass@k with its k and the majority's rate; dashes with one sample per question."""
+    """Return pass@k with its k and the majority's rate.
+
+    Returns: dashes with one sample per question.
+    """
     several, (best, majority) = rates.samples(row), rates.sampled(row)
     if several == 1:
         return (Text(f"{text.NOTHING:>11}", palette.DIM), Text(f"{text.NOTHING:>8}", palette.DIM))
@@ -182,7 +192,7 @@ def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _became(row: EvalSummary) -> tuple[Cell, ...]:
-    """Return the fractions of completions that were cut off and that have no answer."""
+    """Return the fractions of completions cut off and without an answer."""
     return _share(row.cut_off, row, 7), _share(row.no_answer, row, 9)
 
 
@@ -198,7 +208,7 @@ def _made(row: EvalSummary) -> tuple[Cell, ...]:
 
 
 def _read(row: EvalSummary) -> tuple[Cell, ...]:
-    """Return the window of a suite task, and the fraction of its prompts that did not fit."""
+    """Return a suite task's window, and the fraction of prompts cut."""
     share = None if row.prompts_cut is None else row.prompts_cut / row.n
     style = palette.WARN if share else palette.DIM
     return Text(f"{text.count(row.window_tokens):>6}", palette.DIM), Text(f"{text.percent(share):>11}", style)

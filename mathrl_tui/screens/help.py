@@ -1,4 +1,4 @@
-"""Help: each key of the previous screen and of the console, and the meaning of the marks."""
+"""Help: each key of the previous screen and the console, and the marks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The log of a run: its events in words, or the tail of one process's log, with a text filter."""
+"""The log of a run: events in words, or one process's log file.
+
+A text filter selects lines.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class LogsScreen(ConsoleScreen):
         yield Lines(id="heading")
         yield LogView(id="log")
         yield Static("", id="empty")
-        yield Input(placeholder="text to look for; Enter keeps it, Esc drops it", id="search", compact=True)
+        yield Input(placeholder="search text; Enter keeps it, Esc clears it", id="search", compact=True)
 
     async def read(self) -> None:
         run_id = self.console.run_id

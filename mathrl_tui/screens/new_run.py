@@ -1,4 +1,7 @@
-"""The form of a new run; its fields are validated while they are typed, before anything starts."""
+"""The form of a new run.
+
+Its fields are validated while they are typed, before anything starts.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from profiles.load import names as profile_names
 
 
 class NewRun(ModalScreen[str]):
-    """Dialog that returns the id of the last started run; an empty string if none was started."""
+    """Dialog that returns the id of the last started run.
+
+    Returns: "" if none was started.
+    """
 
     BINDINGS = [("escape", "cancel", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
 
@@ -144,7 +150,10 @@ class NewRun(ModalScreen[str]):
 
 
 class ChooseStages(ModalScreen[tuple[str, ...]]):
-    """Dialog that returns the stages to start in an existing run; empty if cancelled."""
+    """Dialog that returns the stages to start in an existing run.
+
+    Returns: an empty tuple if cancelled.
+    """
 
     BINDINGS = [("escape", "dismiss(())", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""Base of the result screens: the results of the selected run in a table with rows by key."""
+"""Base of the result screens: results of a run in a table by key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Result = TypeVar("Result")
 
 
 class ResultsScreen(TableScreen, Generic[Result]):
-    """Subclasses define `found`, `keyed` and `table`; EMPTY is the advice without results."""
+    """Screen with a table of results.
+
+    Subclasses define `found`, `keyed` and `table`. EMPTY is the advice shown without results.
+    """
 
     INTERVAL = 2.0
     EMPTY: ClassVar[str]
@@ -61,5 +64,8 @@ class ResultsScreen(TableScreen, Generic[Result]):
 
 
 def axis_cells(titles: Sequence[str], others: int) -> tuple[Cell, ...]:
-    """Return a row that gives unit and axis of the rows below, padded by `others` empty cells."""
+    """Return a row with unit and axis of the rows below.
+
+    It is padded by `others` empty cells.
+    """
     return (*(Text(title, f"bold {palette.ACCENT}") for title in titles), *[Text("")] * others)

@@ -1,4 +1,4 @@
-"""One run: stages, live charts, newest values, processes, GPUs, and the keys that control it."""
+"""One run: stages, live charts, values, processes, GPUs, controls."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class RunScreen(Controls):
         self.read_soon()
 
     def _show_view(self) -> None:
-        """Show the line under the charts: smoothing as a slider, x-axis, zoom, page."""
+        """Show the line under the charts: smoothing, x-axis, zoom, page."""
         view = self.wall.view
         slider = "".join("●" if place == view.memory else "─" for place in range(len(MEMORIES)))
         steps = f"{MEMORIES[view.memory]} steps" if view.memory else "off"
@@ -178,7 +178,10 @@ class RunScreen(Controls):
         self.wall.toggle_log()
 
     def action_together(self) -> None:
-        """Switch between mean and range over all runs of this profile, and this run alone."""
+        """Switch between this run, and mean and range over all its runs.
+
+        These are all runs of the same profile.
+        """
         self._together = not self._together
         self.read_soon()
 

@@ -1,4 +1,7 @@
-"""The list of runs with state and progress; runs are selected and started here."""
+"""The list of runs with state and progress.
+
+Runs are selected and started here.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ Press [b]n[/b] to start one: choose a profile and its stages, and the console fo
 With no GPU, the profile [b]demo[/b] runs the whole experiment on this machine's CPU in a few minutes
 (or, outside the console: [b]mathrl-tui demo[/b]).
 
-Runs of another place show up with [b]--home DIR[/b] or the environment variable [b]MATHRL_HOME[/b]."""
+To see the runs of another directory, use [b]--home DIR[/b] or the environment variable [b]MATHRL_HOME[/b]."""
 
 
 class RunsScreen(Controls):
@@ -88,7 +91,7 @@ class RunsScreen(Controls):
             self.console.open_run(self.target)
 
     def action_mark(self) -> None:
-        """Mark or unmark the run under the cursor as the one to compare settings with."""
+        """Mark or unmark the selected run as the one to compare settings with."""
         self.console.other_id = "" if self.target == self.console.other_id else self.target or ""
         self.read_soon()
 
@@ -104,7 +107,7 @@ class RunsScreen(Controls):
         self._show_details()
 
     def _show_details(self) -> None:
-        """Show the alarms of the run under the cursor, and its model, profile and changed settings."""
+        """Show the selected run's alarms, model, profile and changed settings."""
         line = self._lines.get(self.target or "")
         found = line.alarms if line else ()
         self.query_one("#alarms").display = bool(found)

@@ -1,4 +1,7 @@
-"""Completions with question, gold answer and verdict; with filter, search and another arm for comparison."""
+"""Completions with question, gold answer and verdict.
+
+They can be filtered, searched, and compared with another arm's.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class SamplesScreen(ConsoleScreen):
             with VerticalScroll(id="detail"):
                 yield Static("", id="words", markup=False)
         yield Static("", id="empty")
-        yield Input(placeholder="text to look for; Enter keeps it, Esc drops it", id="search", compact=True)
+        yield Input(placeholder="search text; Enter keeps it, Esc clears it", id="search", compact=True)
 
     async def read(self) -> None:
         run_id = self.console.run_id
@@ -139,7 +142,10 @@ class SamplesScreen(ConsoleScreen):
         self._choose(other=reading.following(others, self.console.choice.other))
 
     def action_next_filter(self) -> None:
-        """Select the next filter; one that compares also selects an arm if none is selected."""
+        """Select the next filter.
+
+        A filter that compares arms also selects another arm if none is selected.
+        """
         self._choose(shown=reading.following(list(FILTERS), self.console.choice.shown))
 
     def _choose(self, **changes: str) -> None:

@@ -1,4 +1,7 @@
-"""Base of the screens with one table of a run: a heading above it, and words for the selected row."""
+"""Base of the screens with one table of a run.
+
+A heading is above it, and text for the selected row below.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ Table = tuple[Sequence[str], Mapping[str, Sequence[Cell]]]
 
 
 class TableScreen(ConsoleScreen):
-    """Subclasses implement `read` and `words`, the text for the selected row."""
+    """Screen with one table.
+
+    Subclasses implement `read` and `words`, the text for the selected row.
+    """
 
     def body(self) -> ComposeResult:
         yield Lines(id="heading")

@@ -1,4 +1,4 @@
-"""The regression watch: did training on mathematics reduce other capabilities of the model?"""
+"""Regression watch: did training reduce other capabilities?"""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
 
     @on(DataTable.RowSelected)
     def action_read(self) -> None:
-        """Open the arm's completions next to the first arm's on questions with different verdicts."""
+        """Open completions with different verdicts, next to the first arm's."""
         if chosen := self.chosen:
             row = chosen.comparison
             shown = "flips" if row.measure == "accuracy" else "all"

@@ -33,7 +33,10 @@ class Chart(Lines):
     """One chart of the wall."""
 
     class Touched(Message):
-        """The mouse selected or zoomed the chart (`zoom`: 1 in, −1 out, 0 selected only)."""
+        """The mouse selected or zoomed the chart.
+
+        `zoom` is 1 (in), −1 (out) or 0 (only selected).
+        """
 
         def __init__(self, place: int, zoom: int) -> None:
             super().__init__()
@@ -59,7 +62,7 @@ class ChartWall(Container):
     """Charts of a run; the screen passes snapshots and calls the methods."""
 
     class Changed(Message):
-        """Other charts became visible or the view changed, so other metrics may be needed."""
+        """Visible charts or the view changed, so other metrics may be needed."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -206,7 +209,7 @@ class ChartWall(Container):
         )
 
     def _line(self, source: str, panel: Panel, look: Look) -> chart.Line:
-        """Return the curve of one source for the panel's metric, or the mean of all runs."""
+        """Return one source's curve of the panel's metric, or all runs' mean."""
         curves = {} if self._run is None else self._run.curves
         others = {} if self._siblings is None else self._siblings.curves
         metric, tokens = f"{source}/{panel.metric}", f"{source}/train/tokens"

@@ -1,4 +1,7 @@
-"""A DataTable that updates only the cells that differ, by key, and is never cleared."""
+"""A DataTable that updates only changed cells, by key.
+
+It is never cleared.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ Cell = Text | str
 
 
 class KeyedTable(DataTable[Cell]):
-    """Rows by key. The cursor stays on its row when others are added or removed."""
+    """Table with rows by key.
+
+    The cursor stays on its row when others are added or removed.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
@@ -65,7 +71,10 @@ class KeyedTable(DataTable[Cell]):
                 self.update_cell(key, str(place), new, update_width=True)
 
     def _reorder(self, rank: Mapping[str, int]) -> None:
-        """Sort the rows by `rank`; `sort` requests each row's key once, in insertion order."""
+        """Sort the rows by `rank`.
+
+        `sort` requests each row's key once, in insertion order.
+        """
         chosen = self.chosen
         ranks = iter([rank[str(key.value)] for key in self.rows])
         self.sort(key=lambda _: next(ranks))
@@ -74,7 +83,10 @@ class KeyedTable(DataTable[Cell]):
 
 
 def _outgrows(cells: Sequence[Cell], before: Sequence[Cell] | None) -> bool:
-    """Return True if a row is new or a cell got longer, so that its column may have to grow."""
+    """Return True if a row is new or a cell got longer.
+
+    Its column may then have to grow.
+    """
     if before is None:
         return True
     return any(len(str(new)) > len(str(old)) for old, new in zip(before, cells, strict=True))

@@ -1,4 +1,4 @@
-"""A widget for rows of coloured spans that sends only the cells that changed.
+"""A widget for rows of coloured spans that sends only changed cells.
 
 Sending a whole chart costs 20 to 100 KiB a frame over SSH; its changed cells cost one or two.
 """
@@ -47,7 +47,10 @@ class Lines(Widget):
 
 
 def changed_cells(old: Row, new: Row) -> tuple[int, int]:
-    """Return the first differing cell of two rows, and one past the last; (0, 0) if they are equal."""
+    """Return the first differing cell of two rows, and one past the last.
+
+    Returns: (0, 0) if they are equal.
+    """
     before, after = _cells(old), _cells(new)
     length = max(len(before), len(after))
     differing = [

@@ -1,4 +1,7 @@
-"""A scrollable view of rows of spans; it renders visible rows only, and stays at the end if it is there."""
+"""A scrollable view of rows of spans.
+
+It renders visible rows only, and stays at the end if it is there.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,16 @@ from mathrl_tui.widgets.lines import Row
 
 
 class LogView(ScrollView, can_focus=True):
-    """A log. Scrolling up stops following the newest line; scrolling to the end starts again."""
+    """A log view.
+
+    Scrolling up stops following the newest line; scrolling to the end starts it again.
+    """
 
     def __init__(self, *, follow: bool = True, id: str | None = None) -> None:  # noqa: A002
-        """Create the view; with `follow` it stays at the newest line, otherwise it starts at the first."""
+        """Create the view.
+
+        With `follow` it stays at the newest line, otherwise it starts at the first.
+        """
         super().__init__(id=id)
         self._follow = follow
         self._rows: list[Row] = []
@@ -59,5 +68,8 @@ class LogView(ScrollView, can_focus=True):
 
 
 def _cells(words: str) -> int:
-    """Return the number of cells of `words`; `cell_len` takes 0.1 s for a log of 5,000 lines."""
+    """Return the number of cells of `words`.
+
+    `cell_len` takes 0.1 s for a log of 5,000 lines.
+    """
     return len(words) if words.isascii() else cell_len(words)
