@@ -1,1 +1,4 @@
-"""The store's targets, measured: `python -m store.bench` prints each with its figure."""
+"""Measured targets of the store.
+
+`python -m store.bench` prints each target with its figure.
+"""

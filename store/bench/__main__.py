@@ -1,5 +1,6 @@
-"""All targets of the store with their figures: `python -m store.bench`. Exit status 1 if one is missed.
+"""All targets of the store with their figures: `python -m store.bench`.
 
+Exit status 1 if one is missed.
 The complete run takes about three minutes and 1 GB of disk on two cores; options reduce it.
 """
 

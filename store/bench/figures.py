@@ -10,7 +10,10 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; `target` is its upper bound, or its lower bound if `at_least`."""
+    """One measured value.
+
+    `target` is its upper bound, or its lower bound if `at_least`.
+    """
 
     name: str
     value: float
@@ -35,7 +38,10 @@ def percentile(seconds: Sequence[float], share: float) -> float:
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """Return the figures as aligned lines: name, figure, target, and if it is met."""
+    """Return the figures as aligned lines.
+
+    A line has name, figure, target, and if the target is met.
+    """
     lines = [f"{'':46}{'figure':>10}  {'target':>12}"]
     for each in figures:
         sign = "≥" if each.at_least else "≤"

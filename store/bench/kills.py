@@ -1,5 +1,6 @@
-"""`kill -9` at random moments: two ingesting writers and one ingester are killed and restarted.
+"""`kill -9` at random moments, with restarts.
 
+Two ingesting writers and one ingester are killed and restarted.
 `python -m store.bench.kills HOME RUN` is one of the writers; without RUN it is the ingester.
 A writer continues after its high-water mark and prints each acknowledged step.
 """
@@ -26,7 +27,10 @@ METRIC = "grpo/bench/step"
 
 
 def write_for_ever(home: Path, run_id: str) -> None:
-    """Append batches of consecutive steps, ingest at times, and print each last acknowledged step."""
+    """Append batches of consecutive steps, and ingest at times.
+
+    Each last acknowledged step is printed.
+    """
     store = Store(home)
     with JournalWriter(RunFolder(home, run_id).journal) as journal:
         journal.append([RunRow(run_id, "bench", 0, {})])
@@ -48,7 +52,10 @@ def ingest_for_ever(home: Path) -> None:
 
 
 def kill_figures(home: Path, rounds: int, seed: int = 0) -> list[Figure]:
-    """Kill all processes `rounds` times; count acknowledged rows that are missing or duplicated in the store."""
+    """Kill all processes `rounds` times.
+
+    Count acknowledged rows that are missing or duplicated in the store.
+    """
     moments = random.Random(seed)
     acknowledged = dict.fromkeys(RUNS, -1)
     for _ in range(rounds):
@@ -93,7 +100,10 @@ def _first_line(process: subprocess.Popen[str]) -> None:
 
 
 def _last_step(printed: str) -> int:
-    """Return the number of the last complete line; a line without its end was cut by the kill."""
+    """Return the number of the last complete line.
+
+    A line without its end was cut by the kill.
+    """
     whole = printed[: printed.rfind("\n") + 1].split()
     return int(whole[-1]) if whole else -1
 

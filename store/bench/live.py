@@ -1,4 +1,7 @@
-"""Two live runs and a console's polls, without and with a concurrent export."""
+"""Two live runs and a console's polls, with and without an export.
+
+The export runs concurrently.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ while time.time() < until:
 
 @dataclass(slots=True)
 class Seen:
-    """Measurements of a console, in seconds: durations of polls, and age of the newest row at each."""
+    """Measurements of a console, in seconds.
+
+    They are durations of polls, and the age of the newest row at each poll.
+    """
 
     tail: list[float] = field(default_factory=list)
     query: list[float] = field(default_factory=list)
@@ -43,7 +49,10 @@ class Seen:
 
 
 def live_figures(home: Path, seconds: float) -> list[Figure]:
-    """Measure the targets of live runs, on a home with some history; each phase takes `seconds`."""
+    """Measure the targets of live runs, on a home with some history.
+
+    Each phase takes `seconds`.
+    """
     quiet, loads = _phase(home, seconds, "quiet", export=False)
     exporting, _ = _phase(home, seconds, "export", export=True)
     acknowledged = [each for load in loads for each in load["acknowledged"]]
@@ -64,7 +73,10 @@ def live_figures(home: Path, seconds: float) -> list[Figure]:
 
 
 def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen, list[dict[str, Any]]]:
-    """Measure a console's view of two live runs, with or without repeated exports, and the runs' own timings."""
+    """Measure a console's view of two live runs, and the runs' timings.
+
+    With `export`, exports are repeated during the measurement.
+    """
     runs = [f"{name}-{which}-s0-20260131-235959" for which in "ab"]
     loads = [_load(home, run_id, seconds + START_SECONDS) for run_id in runs]
     command = [
@@ -90,7 +102,10 @@ def _load(home: Path, run_id: str, seconds: float) -> subprocess.Popen[str]:
 
 
 def _watch(home: Path, run_id: str, seconds: float) -> Seen:
-    """Poll a live run as a console does: its journal tail, and one metric from DuckDB."""
+    """Poll a live run as a console does.
+
+    Each poll reads its journal tail, and one metric from DuckDB.
+    """
     store, tail = Store(home), LiveTail(RunFolder(home, run_id).journal)
     seen = Seen()
     _await_first_rows(store, run_id)

@@ -1,5 +1,6 @@
-"""A supervisor's load on the store, as a separate process: 2,000 rows a second, one ingest a second.
+"""A supervisor's load on the store, as a separate process.
 
+The load is 2,000 rows a second, and one ingest a second.
 `python -m store.bench.load HOME RUN SECONDS` prints its timings as one line of JSON.
 """
 
@@ -40,7 +41,10 @@ class TimedDatabase(Database):
 
 
 def batch(number: int) -> list[Scalar]:
-    """Return the rows of one batch: each metric at the number of steps that the rate requires."""
+    """Return the rows of one batch.
+
+    Each metric is at the number of steps that the rate requires.
+    """
     steps = int(ROWS_A_SECOND * BATCH_SECONDS) // METRICS
     return [
         Scalar(f"grpo/bench/m{metric:02}", number * steps + step, (metric + step) / 7)
@@ -50,7 +54,10 @@ def batch(number: int) -> list[Scalar]:
 
 
 def run(home: Path, run_id: str, seconds: float) -> dict[str, object]:
-    """Write and ingest for `seconds`; return acknowledgement and hold times (s), rows and core share."""
+    """Write and ingest for `seconds`.
+
+    Returns: acknowledgement and hold times in seconds, number of rows, and fraction of a core.
+    """
     database = TimedDatabase(home)
     ingester = Ingester(database)
     acknowledged: list[float] = []

@@ -27,7 +27,10 @@ POINT = "(2 * exp(-range / 2e6) + 0.1 * random())::FLOAT::DOUBLE, 1.79e9 + range
 
 
 def fill(home: Path, rows: int) -> None:
-    """Fill the store of `home` with one series of `rows` rows, and a run of twenty series with a tenth of them."""
+    """Fill the store of `home` with one long series and a run of twenty.
+
+    The series has `rows` rows, the run a tenth of them.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with Database(home).writing(patience=5.0) as connection:
         for run_id in (LONG_SERIES, WIDE_RUN):
@@ -44,7 +47,10 @@ def fill(home: Path, rows: int) -> None:
 
 
 def scale_figures(home: Path, rows: int) -> list[Figure]:
-    """Measure medians over a store filled by `fill` with `rows` rows; the targets are for 10 million."""
+    """Measure medians over a store filled by `fill` with `rows` rows.
+
+    The targets are for 10 million.
+    """
     store = Store(home)
     size = f"{rows / 1e6:g} M"
     return [

@@ -33,7 +33,7 @@ def ratio(sums: Floats) -> Floats:
 
 
 def with_count(values: ArrayLike) -> Floats:
-    """Append a column of ones to `values`, so that `ratio` computes their mean.
+    """Append a column of ones, so that `ratio` computes the mean of `values`.
 
     Args:
         values: (rows,) numbers.
@@ -62,7 +62,9 @@ def percentile_interval(
 def bca_interval(
     columns: Floats, of: OfSums = ratio, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Compute the bias-corrected and accelerated interval of a function of column sums.
+    """Compute the BCa interval of a function of column sums.
+
+    BCa is bias-corrected and accelerated.
 
     Args:
         columns: (rows, quantities) data to resample by row.
@@ -86,9 +88,10 @@ def bca_interval(
 
 
 def cluster_columns(values: ArrayLike, clusters: Sequence[str]) -> Floats:
-    """Sum the values of each cluster, so that resampling rows resamples whole clusters.
+    """Sum the values of each cluster.
 
-    The completions of one question are alike. An interval that treated them as independent would be too narrow.
+    Resampling the rows of the result resamples complete clusters. The completions of one question are alike.
+    An interval that treated them as independent would be too narrow.
 
     Args:
         values: (rows,) values of single completions.
@@ -105,7 +108,10 @@ def _estimate(columns: Floats, of: OfSums) -> float:
 
 
 def _acceleration(columns: Floats, of: OfSums) -> float:
-    """Return one sixth of the jackknife's skewness; 0 if leaving rows out changes nothing."""
+    """Return one sixth of the jackknife's skewness.
+
+    Returns: 0 if leaving out rows changes nothing.
+    """
     left_out = of(columns.sum(axis=0) - columns)
     spread = left_out.mean() - left_out
     variance = float(np.sum(spread**2))

@@ -1,8 +1,8 @@
-"""Simulated coverage of the intervals: `python -m store.statistics.coverage`.
+"""Simulated coverage of the intervals.
 
-The simulation draws pairs of models on the same questions, with rates from .05 to .95.
-It builds the intervals that `compare` and the evaluation tables show, and counts how many contain the true value.
-Data sets with equal counts share one interval.
+`python -m store.statistics.coverage` draws pairs of models on the same questions, with rates from .05 to .95.
+It builds the intervals that `compare` and the evaluation tables show, and counts how many contain the true
+value. Data sets with equal counts share one interval.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ SHARES = (0.5, 0.7, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """True rates of two models, and the probability that only one of them is correct."""
+    """True rates of two models, and probabilities of discordant answers.
+
+    A discordant question is one that only one of the two answers correctly.
+    """
 
     a_rate: float
     b_rate: float
@@ -51,7 +54,10 @@ def pairs() -> Iterator[tuple[str, Pair]]:
 
 
 def alike(questions: int) -> Iterator[tuple[str, Pair]]:
-    """Yield pairs of models that disagree on few of `questions` questions, with a label."""
+    """Yield labelled pairs of models that disagree on few questions.
+
+    The number of questions is `questions`.
+    """
     for discordant in FEW:
         for share in SHARES:
             a_only, b_only = (1 - share) * discordant / questions, share * discordant / questions
@@ -59,7 +65,10 @@ def alike(questions: int) -> Iterator[tuple[str, Pair]]:
 
 
 def wilson_coverage(rate: float, questions: int) -> float:
-    """Compute the exact coverage of the 95 % Wilson interval by a sum over all counts."""
+    """Compute the exact coverage of the 95 % Wilson interval.
+
+    It is a sum over all counts.
+    """
     log_rate, log_miss = math.log(rate), math.log1p(-rate)
     held = 0.0
     for count in range(questions + 1):
@@ -73,7 +82,10 @@ def wilson_coverage(rate: float, questions: int) -> float:
 def paired_coverage(
     pair: Pair, questions: int, datasets: int, seed: int, interval_of: Callable[[int, int, int], Interval]
 ) -> float:
-    """Return the fraction of simulated data sets with the true difference in their interval."""
+    """Return the fraction of data sets with the true difference covered.
+
+    The data sets are simulated. Covered means inside the interval.
+    """
     shares = [pair.a_only, pair.b_only, 1.0 - pair.a_only - pair.b_only]
     drawn = np.random.default_rng(seed).multinomial(questions, shares, size=datasets)[:, :2]
     truth, held = pair.b_rate - pair.a_rate, 0
@@ -95,7 +107,10 @@ def shown(a_only: int, b_only: int, questions: int) -> Interval:
 
 
 def plain_bootstrap(a_only: int, b_only: int, questions: int) -> Interval:
-    """Return the percentile bootstrap interval, whatever the number of discordant questions."""
+    """Return the percentile bootstrap interval.
+
+    It is used for any number of discordant questions.
+    """
     return percentile_interval(with_count(differences(a_only, b_only, questions)))
 
 

@@ -1,4 +1,4 @@
-"""An estimate with its interval, and the normal quantile that most intervals need."""
+"""An estimate with its interval, and the normal quantile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from statistics import NormalDist
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two-sided interval around an estimate, in the unit of the estimate; `confidence` is a fraction."""
+    """Two-sided interval around an estimate, in the unit of the estimate.
+
+    `confidence` is a fraction.
+    """
 
     estimate: float
     low: float
@@ -17,7 +20,9 @@ class Interval:
 
 
 def two_sided_z(confidence: float) -> float:
-    """Return the normal quantile that leaves (1 − confidence) / 2 on each side: 1.96 for 0.95.
+    """Return the two-sided normal quantile: 1.96 for 0.95.
+
+    It leaves (1 − confidence) / 2 on each side.
 
     Raises: ValueError if `confidence` is not between 0 and 1.
     """

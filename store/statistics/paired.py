@@ -1,10 +1,10 @@
-"""Interval and p-value of the difference of two models on the same questions.
+"""Interval and p-value of the paired difference of two models.
 
-The interval is a paired bootstrap, except for 0/1 outcomes with fewer than 10 unlike questions.
-A question is unlike if its difference is not the most frequent one. Such data get Tango's score interval.
-There the bootstrap covers as little as 86 % (4 of 1319 questions, nine to one).
-It covers 70 % if only b is correct on all but 1 of 120 questions. If all differences are equal its width is zero.
-`store.statistics.coverage` measures both intervals.
+Both models answered the same questions. The interval is a paired bootstrap, except for 0/1 outcomes with
+fewer than 10 unlike questions. A question is unlike if its difference is not the most frequent one. Such data
+get Tango's score interval. There the bootstrap covers as little as 86 % (4 of 1319 questions, nine to one).
+It covers 70 % if only b is correct on all but 1 of 120 questions. If all differences are equal its width is
+zero. `store.statistics.coverage` measures both intervals.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def paired_p_value(differences: ArrayLike, resamples: int = RESAMPLES, seed: int
 
 
 def paired_detectable_effect(differences: ArrayLike, confidence: float = 0.95) -> float:
-    """Compute the smallest true difference that these questions detect with 80 % power.
+    """Compute the smallest true difference detected with 80 % power.
 
-    The result depends on how often the two models disagree.
+    The result depends on how often the two models disagree on these questions.
 
     Args:
         differences: (questions,) score of b less score of a.
@@ -86,7 +86,7 @@ def tango_interval(a_only: int, b_only: int, questions: int, confidence: float =
 
 
 def sign_flip_p_value(differences: Floats, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Compute the two-sided p-value of a mean difference of zero by random sign flips.
+    """Compute the two-sided p-value of a mean of zero by random sign flips.
 
     The observed signs count as one flip, so the p-value is never 0.
     NaN differences, from a model that has diverged, give a p-value of 1.
@@ -114,7 +114,10 @@ def _is_binary(differences: Floats) -> bool:
 def _score_bound(
     a_only: int, b_only: int, questions: int, *, outside: float, inside: float, target: float
 ) -> float:
-    """Bisect between `inside` and `outside` for the difference with score statistic `target`."""
+    """Bisect for the difference with score statistic `target`.
+
+    It is between `inside` and `outside`.
+    """
     for _ in range(60):
         middle = (outside + inside) / 2.0
         if abs(_score(a_only, b_only, questions, middle)) < abs(target):
@@ -125,7 +128,10 @@ def _score_bound(
 
 
 def _score(a_only: int, b_only: int, questions: int, difference: float) -> float:
-    """Return Tango's statistic: (estimate − difference) / its error under a true `difference`."""
+    """Return Tango's statistic under a true `difference`.
+
+    It is (estimate − difference) / its standard error.
+    """
     linear = (2 * questions - b_only + a_only) * difference - b_only - a_only
     constant = -a_only * difference * (1.0 - difference)
     root = math.sqrt(max(0.0, linear * linear - 8.0 * questions * constant))

@@ -56,7 +56,7 @@ def perplexity_ratio_interval(
 def detectable_perplexity_ratio(
     a_nll: ArrayLike, b_nll: ArrayLike, tokens: ArrayLike, confidence: float = 0.95
 ) -> float:
-    """Compute the smallest true ratio above 1 that these documents detect with 80 % power.
+    """Compute the smallest true ratio above 1 detected with 80 % power.
 
     The standard error of the log of the ratio is that of a ratio estimator.
 
@@ -78,7 +78,10 @@ def detectable_perplexity_ratio(
 
 
 def _interval(columns: Floats, confidence: float, resamples: int, seed: int) -> Interval:
-    """Compute the BCa interval; the percentile interval if too few or equal documents leave BCa undefined."""
+    """Compute the BCa interval, or the percentile interval.
+
+    The latter is used if BCa is undefined, because the documents are too few or equal.
+    """
     try:
         return bca_interval(columns, _perplexity, confidence, resamples, seed)
     except ValueError:

@@ -16,10 +16,10 @@ DEFAULT_POWER = 0.8
 
 
 def paired_power(difference: float, discordance: float, questions: int, confidence: float = 0.95) -> float:
-    """Compute the probability that a true difference of two rates is found significant.
+    """Compute the probability that a true difference is found significant.
 
     Args:
-        difference: true difference, a fraction.
+        difference: true difference of two rates, a fraction.
         discordance: fraction of questions that exactly one model answers correctly, ≥ |difference|.
         questions: number of shared questions.
     Raises: ValueError if `discordance` is not between |difference| and 1.
@@ -37,7 +37,7 @@ def paired_power(difference: float, discordance: float, questions: int, confiden
 def minimum_detectable_effect(
     discordance: float, questions: int, confidence: float = 0.95, power: float = DEFAULT_POWER
 ) -> float:
-    """Compute the smallest true difference of two rates that is detected with `power`.
+    """Compute the smallest true difference of rates detected with `power`.
 
     A difference needs at least as much discordance as its own size.
     So two models that never disagreed have an effect above 0: the gain of one model alone.

@@ -1,8 +1,10 @@
-"""Pooling over training seeds, with the variance between training runs in the interval.
+"""Pooling over training seeds.
 
-Each seed answers the same questions. So differences form a crossed design, seeds by questions, both random:
-Var(mean) = (MS_seeds + MS_questions - MS_rest) / (seeds x questions), with Satterthwaite's degrees of freedom.
-Source: Searle, Casella and McCulloch (1992), Variance components, chapter 4. It is the analysis of multi-reader
+The interval includes the variance between training runs. Each seed answers the same questions. So differences
+form a crossed design, seeds by questions, both random: Var(mean) = (MS_seeds + MS_questions - MS_rest) /
+(seeds x questions), with Satterthwaite's degrees of freedom.
+Source: Searle, Casella and McCulloch (1992), Variance components, chapter 4. It is the analysis of
+    multi-reader
 studies (Gallas et al. 2009) with seeds as readers.
 """
 
@@ -32,7 +34,9 @@ class Pooled:
 
 
 def pool_seeds(differences: ArrayLike, confidence: float = 0.95) -> Pooled:
-    """Compute the mean difference with between-seed and between-question variance.
+    """Compute the mean difference over seeds and questions.
+
+    Its interval includes the variance between seeds and between questions.
 
     Args:
         differences: (seeds, questions) score of b less score of a.
@@ -63,7 +67,10 @@ def pool_seeds(differences: ArrayLike, confidence: float = 0.95) -> Pooled:
 def _variance_of_mean(
     ms_seeds: float, ms_questions: float, ms_rest: float, seeds: int, questions: int
 ) -> tuple[float, float]:
-    """Return variance and degrees of freedom of the grand mean; a negative component counts as 0."""
+    """Return variance and degrees of freedom of the grand mean.
+
+    A negative component counts as 0.
+    """
     of_seeds, of_questions = max(ms_seeds, ms_rest), max(ms_questions, ms_rest)
     total = of_seeds + of_questions - ms_rest
     spent = of_seeds**2 / (seeds - 1) + of_questions**2 / (questions - 1)
