@@ -325,7 +325,7 @@ def test_runs_over_other_questions_are_not_pooled(tmp_path: Path) -> None:
         )
     store = Store(tmp_path)
     store.settle()
-    with pytest.raises(InputError, match="runs demo-s0 and demo-s1: id q0 of task math is another question"):
+    with pytest.raises(InputError, match="runs demo-s0 and demo-s1: id q0 of task math is a different question"):
         compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1"])
-    with pytest.raises(InputError, match="needs another run"):
+    with pytest.raises(InputError, match="needs at least one other run"):
         compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s0"])

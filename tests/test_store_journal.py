@@ -69,7 +69,7 @@ def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
 def test_numpy_scalars_are_written_as_their_numbers_and_other_things_refused(tmp_path: Path) -> None:
     with JournalWriter(tmp_path) as writer:
         writer.append([Scalar("m", np.int64(3), np.float32(0.5), ts=1.0)])  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="a record holds"):
+        with pytest.raises(TypeError, match="a record has the value"):
             writer.append([Event("log", payload={"path": tmp_path})])
     assert read(tmp_path)[0] == [Scalar("m", 3, 0.5, ts=1.0)]
 
