@@ -120,14 +120,14 @@ class Console(Host):
         """Write the selected run's results as files."""
         run_id = self.run_id
         if not run_id:
-            self.tell("no run is chosen: press 1 and choose one", "warning")
+            self.show_notice("no run is chosen: press 1 and choose one", "warning")
             return
         try:
             folder = await self.reader.ask(lambda feed: feed.export(run_id))
         except Unreadable as error:
-            self.tell(f"export of {run_id}: {error}", "error")
+            self.show_notice(f"export of {run_id}: {error}", "error")
         else:
-            self.tell(f"{run_id}: results written to {folder}")
+            self.show_notice(f"{run_id}: results written to {folder}")
 
     def action_help(self) -> None:
         """Show all keys."""

@@ -78,7 +78,7 @@ def console(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command in `sys.argv` and exit with its status."""
-    steady_streams()
+    safe_streams()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _OneLineErrors(debug=len(arguments) < len(sys.argv) - 1):
         if _HELP.intersection(arguments):

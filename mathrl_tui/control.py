@@ -19,7 +19,7 @@ PAUSE = "pause or resume"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RequestResult:
     """Result of a request: success, a line for the user, and the run's id."""
 
     done: bool
@@ -27,7 +27,7 @@ class Told:
     run_id: str = ""
 
 
-def command(home: Path, run_id: str, verb: str) -> Told:
+def command(home: Path, run_id: str, verb: str) -> RequestResult:
     """Send the control command `verb` to a live run.
 
     PAUSE sends pause or resume, whichever applies. The call needs only the run's folder, so it works while
@@ -44,12 +44,12 @@ def command(home: Path, run_id: str, verb: str) -> Told:
         reply = send(home, run_id, verb, "console")
     except LaunchError as error:
         if is_alive(home, run_id):
-            return Told(False, str(error), run_id)
-        return Told(False, f"run {run_id}: no supervisor is running; press R to resume it", run_id)
-    return Told(reply.ok, f"{run_id}: {reply.message}", run_id)
+            return RequestResult(False, str(error), run_id)
+        return RequestResult(False, f"run {run_id}: no supervisor is running; press R to resume it", run_id)
+    return RequestResult(reply.ok, f"{run_id}: {reply.message}", run_id)
 
 
-def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
+def go_on(home: Path, run_id: str, stages: Sequence[str]) -> RequestResult:
     """Start a new supervisor for a run without one.
 
     `stages` are added to its plan.
@@ -59,8 +59,8 @@ def go_on(home: Path, run_id: str, stages: Sequence[str]) -> Told:
     try:
         resume_run(home, run_id, tuple(stages))
     except LaunchError as error:
-        return Told(False, str(error), run_id)
-    return Told(True, f"{run_id} resumed", run_id)
+        return RequestResult(False, str(error), run_id)
+    return RequestResult(True, f"{run_id} resumed", run_id)
 
 
 def start(
@@ -71,7 +71,7 @@ def start(
     name: str,
     changed: Changes,
     is_wanted: Callable[[], bool],
-) -> Told:
+) -> RequestResult:
     """Start a run of `profile`, with the overridden settings `changed`.
 
     Nothing is written if it cannot be started, or if `is_wanted()` is false after the checks.
@@ -81,5 +81,5 @@ def start(
     try:
         run_id = start_run(home, profile, tuple(stages), seed, name, changed, is_wanted=is_wanted)
     except LaunchError as error:
-        return Told(False, str(error))
-    return Told(True, f"{run_id} started", run_id)
+        return RequestResult(False, str(error))
+    return RequestResult(True, f"{run_id} started", run_id)

@@ -13,7 +13,7 @@ from textual.app import App
 
 from mathrl_tui import actions
 from mathrl_tui.core import palette, text
-from mathrl_tui.core.completions import Choice
+from mathrl_tui.core.completions import CompletionChoice
 from mathrl_tui.reader import Reader, Unreadable
 from store.records import LIVE_STATES
 
@@ -36,7 +36,7 @@ class Host(App[None]):
         self.run_id = ""
         # The run to compare settings with; empty for the nearest one.
         self.other_id = ""
-        self.choice = Choice()
+        self.choice = CompletionChoice()
         # Why the store cannot be read or cannot ingest, in one line; empty if it can.
         self.trouble = ""
         # Run → state when it was last read.
@@ -59,10 +59,10 @@ class Host(App[None]):
             self.trouble = self.reader.problem
         except Unreadable as error:
             self.trouble = str(error)
-        for line in self.reader.take_told():
-            self.tell(line, "warning", timeout=60)
+        for line in self.reader.take_repairs():
+            self.show_notice(line, "warning", timeout=60)
 
-    def tell(self, words: str, severity: SeverityLevel = "information", timeout: float = 10) -> None:
+    def show_notice(self, words: str, severity: SeverityLevel = "information", timeout: float = 10) -> None:
         """Show a notice for `timeout` seconds.
 
         `words` are plain text without markup.
@@ -80,7 +80,9 @@ class Host(App[None]):
                 "interrupted": "error",
                 "done_with_failures": "warning",
             }
-            self.tell(f"{run_id}: {palette.word(state)} {reason}", severities.get(state, "information"))
+            self.show_notice(
+                f"{run_id}: {palette.word(state)} {reason}", severities.get(state, "information")
+            )
 
     def note_alarms(self, run_id: str, alarms: Sequence[Alarm]) -> None:
         """Ring the bell and show a notice for each new alarm of a run.
@@ -93,14 +95,14 @@ class Host(App[None]):
         for alarm in alarms:
             if alarm.topic in fresh:
                 self.bell()
-                self.tell(f"{run_id}: {alarm.words}", "error" if alarm.grave else "warning")
+                self.show_notice(f"{run_id}: {alarm.words}", "error" if alarm.grave else "warning")
 
     def open_run(self, run_id: str) -> None:
         """Show `run_id` on the run screen."""
         self.run_id = run_id
         self.action_go(actions.RUN)
 
-    def open_samples(self, choice: Choice) -> None:
+    def open_samples(self, choice: CompletionChoice) -> None:
         """Show completions of the run."""
         self.choice = choice
         self.action_go(actions.SAMPLES)
@@ -115,4 +117,4 @@ class Host(App[None]):
         It reaches the user's own clipboard through SSH and tmux.
         """
         self.copy_to_clipboard(words)
-        self.tell(f"copied {what}", timeout=3)
+        self.show_notice(f"copied {what}", timeout=3)

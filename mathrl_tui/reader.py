@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from mathrl_tui.core.feed import Feed
 
-Answer = TypeVar("Answer")
+ReadResult = TypeVar("ReadResult")
 
 
 class Unreadable(RuntimeError):
@@ -40,11 +40,11 @@ class Reader:
         """
         return self._feed.problem if self._feed is not None else ""
 
-    def take_told(self) -> list[str]:
+    def take_repairs(self) -> list[str]:
         """Return the lines about repairs since the last call."""
-        return self._feed.store.take_told() if self._feed is not None else []
+        return self._feed.store.take_repairs() if self._feed is not None else []
 
-    async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
+    async def ask(self, question: Callable[[Feed], ReadResult]) -> ReadResult:
         """Return the answer of `question`, which runs on the reading thread.
 
         Raises: Unreadable if the store cannot answer now.
@@ -55,7 +55,7 @@ class Reader:
         """Stop the thread, without waiting for a question in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, question: Callable[[Feed], Answer]) -> Answer:
+    def _answer(self, question: Callable[[Feed], ReadResult]) -> ReadResult:
         # Imports DuckDB and NumPy: 0.2 s, after the first paint.
         from mathrl_tui.core import feed
 

@@ -51,7 +51,7 @@ def emit(sequence: str) -> None:
         stream.write(sequence)
 
 
-def steady_streams() -> None:
+def safe_streams() -> None:
     """Make the standard streams usable and harmless.
 
     A closed stream is replaced by /dev/null. Otherwise the next opened file, such as the store, would get its

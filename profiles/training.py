@@ -63,7 +63,7 @@ class Pretrain(Section):
         return self
 
 
-class Optimizer(Section):
+class OptimizerSettings(Section):
     """AdamW with fp32 master weights, shared by SFT and GRPO."""
 
     learning_rate: Rate = Field(1e-5, description="peak learning rate")
@@ -88,7 +88,7 @@ class Optimizer(Section):
     validation_rows: Positive = Field(256, description="questions per validation")
 
 
-class Sft(Optimizer):
+class Sft(OptimizerSettings):
     """Supervised fine-tuning on the traces."""
 
     steps: Count = Field(0, description="optimizer steps (0: from `epochs`)")
@@ -98,7 +98,7 @@ class Sft(Optimizer):
     batch_size: Positive = Field(64, description="sequences per step")
 
 
-class Grpo(Optimizer):
+class Grpo(OptimizerSettings):
     """Reinforcement learning from the grader's verdicts."""
 
     learning_rate: Rate = Field(1e-6, description="peak learning rate")

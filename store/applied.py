@@ -14,39 +14,42 @@ from typing import NamedTuple
 import duckdb
 
 from store.damage import Damage
-from store.journal import Position, Tip, segment_path, size_of, tip_at
+from store.journal import LastLine, Position, last_line_at, segment_path, size_of
 
 # Inode, change time and size of a file.
-Signature = tuple[int, int, int]
+FileState = tuple[int, int, int]
 
 
-class Mark(NamedTuple):
+class AppliedMark(NamedTuple):
     """Position that transaction `seq` reached in a run's journal."""
 
     seq: int
     position: Position
-    tip: Tip
+    last_line: LastLine
 
     def fits(self, folder: Path) -> bool:
         """Return True if the journal in `folder` has this mark's line."""
         if size_of(folder, self.position.segment) < self.position.offset:
             return False
         # Earlier versions stored no checksum but zeros. A fresh segment has no line before its start.
-        return self.tip.bytes == 0 or tip_at(folder, self.position, self.tip.bytes) == self.tip
+        return (
+            self.last_line.bytes == 0
+            or last_line_at(folder, self.position, self.last_line.bytes) == self.last_line
+        )
 
 
-class Marks:
+class AppliedMarks:
     """Marks of a run: the last one of each segment."""
 
     def __init__(self) -> None:
-        self._by_segment: dict[int, Mark] = {}
+        self._by_segment: dict[int, AppliedMark] = {}
 
-    def add(self, mark: Mark) -> None:
+    def add(self, mark: AppliedMark) -> None:
         """Add the last mark of a segment."""
         self._by_segment[mark.position.segment] = mark
 
     @property
-    def last(self) -> Mark:
+    def last(self) -> AppliedMark:
         """Return the mark of the newest transaction."""
         return max(self._by_segment.values())
 
@@ -81,13 +84,13 @@ class Marks:
             return False
         mark = min(behind, key=lambda mark: mark.position)
         segment, offset = mark.position
-        overlaps = segment == damage.segment and offset - mark.tip.bytes < damage.offset + damage.bytes
+        overlaps = segment == damage.segment and offset - mark.last_line.bytes < damage.offset + damage.bytes
         return overlaps or mark.fits(folder)
 
 
 def marks_in(
     connection: duckdb.DuckDBPyConnection, run_id: str | None = None
-) -> tuple[dict[str, Marks], int]:
+) -> tuple[dict[str, AppliedMarks], int]:
     """Return the marks by run, and the number of the last transaction.
 
     `run_id` selects one run's marks; the transaction number is always that of all runs.
@@ -97,13 +100,15 @@ def marks_in(
         "FROM store.applied WHERE $run IS NULL OR run_id = $run GROUP BY run_id, segment",
         {"run": run_id},
     ).fetchall()
-    marks: dict[str, Marks] = {}
+    marks: dict[str, AppliedMarks] = {}
     for run, segment, offset, crc, size, seq in found:
-        marks.setdefault(run, Marks()).add(Mark(seq, Position(segment, offset), Tip(crc, size)))
+        marks.setdefault(run, AppliedMarks()).add(
+            AppliedMark(seq, Position(segment, offset), LastLine(crc, size))
+        )
     return marks, max((seq for *_, seq in found), default=0)
 
 
-class Agreement:
+class MarkCache:
     """Cache of which journals match their marks.
 
     An idle journal is checked once. A live one is checked by its last line.
@@ -111,12 +116,12 @@ class Agreement:
 
     def __init__(self, journals: Path) -> None:
         self._journals = journals
-        self._known: dict[str, tuple[Mark, Signature]] = {}
+        self._known: dict[str, tuple[AppliedMark, FileState]] = {}
 
-    def holds(self, run_id: str, marks: Marks) -> bool:
+    def holds(self, run_id: str, marks: AppliedMarks) -> bool:
         """Return True if the journal of `run_id` is the one that left `marks`."""
         folder, last = self._journals / run_id, marks.last
-        now = last, _signature(segment_path(folder, last.position.segment))
+        now = last, _file_state(segment_path(folder, last.position.segment))
         if self._known.get(run_id) == now:
             return True
         fits = last.fits(folder) if run_id in self._known else marks.fit(folder)
@@ -127,7 +132,7 @@ class Agreement:
         return fits
 
 
-def _signature(path: Path) -> Signature:
+def _file_state(path: Path) -> FileState:
     try:
         found = path.stat()
     except FileNotFoundError:

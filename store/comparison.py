@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 NAMED_IDS = 5
 
 # Task → question id → score.
-Tasks = Mapping[str, Mapping[str, float]]
+TaskScores = Mapping[str, Mapping[str, float]]
 # The results of one side on one task, by question.
 Q = TypeVar("Q", bound=Mapping[str, object])
 # Document id → log-likelihood in nats, number of words.
-Documents = Mapping[str, tuple[float, int]]
+DocumentScores = Mapping[str, tuple[float, int]]
 # Confidence, resamples, seed.
 Method = tuple[float, int, int]
 
@@ -112,8 +112,8 @@ def parse_address(text: str) -> Address:
 
 
 def compare_tasks(
-    a: Tasks,
-    b: Tasks,
+    a: TaskScores,
+    b: TaskScores,
     labels: tuple[str, str],
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -288,8 +288,8 @@ def _on_the_same(a: Mapping[str, Q], b: Mapping[str, Q]) -> list[dict[str, Q]]:
 
 
 def _pair(
-    scores: Sequence[Tasks],
-    documents: Sequence[Mapping[str, Documents]],
+    scores: Sequence[TaskScores],
+    documents: Sequence[Mapping[str, DocumentScores]],
     labels: tuple[str, str],
     method: Method,
 ) -> Iterator[Comparison]:
@@ -330,7 +330,7 @@ def _compare(
 
 
 def _compare_perplexity(
-    task: str, a: Documents, b: Documents, labels: tuple[str, str], method: Method
+    task: str, a: DocumentScores, b: DocumentScores, labels: tuple[str, str], method: Method
 ) -> Comparison:
     """Compare by document; `a_only` counts documents that a predicts better."""
     refuse_unpaired(task, a, b, labels)

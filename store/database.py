@@ -23,11 +23,10 @@ from store.disk_refusal import refusal_in
 from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained, explained_in_query
 from store.filesystem import sql_path
 from store.instance import add_columns, connect, lacking, opened_copy
-from store.locks import LockBusy, allowance, locked, waited
+from store.locks import LockBusy, locked, record_wait, wait_budget
 from store.private import FILE_MODE
 from store.schema import STORAGE_VERSION, TABLES, create_statements
 from store.scratch import scratch_folder
-from store.steady_copy import CopyFailed, Unsteady, copy, steady_copy
 
 # Seconds that a reader waits for the gate. The longest wait is for an ingest of a long journal.
 READ_PATIENCE = 5.0
@@ -60,7 +59,7 @@ class _Instance:
                 self._connection.close()
         self._connection = None
 
-    def leave_behind(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state in a forked child.
 
         The parent's instance has no threads in the child, so even closing it would hang.
@@ -71,7 +70,7 @@ class _Instance:
 
 
 _instance = _Instance()
-os.register_at_fork(after_in_child=_instance.leave_behind)
+os.register_at_fork(after_in_child=_instance.reset_after_fork)
 
 
 class Database:
@@ -117,7 +116,7 @@ class Database:
             except StoreBusy as busy:
                 if exact:
                     raise
-                connection = self._copy_in_its_place(busy)
+                connection = self._fallback_copy(busy)
             yield connection
 
     @contextmanager
@@ -128,19 +127,19 @@ class Database:
                     connection.execute(statement)
                 yield connection
             return
-        with self._examined():
+        with self._with_inode():
             self._upgrade(patience)
             with self._gated(patience, shared=True), self._attached_to_read(patience) as found:
                 yield found
 
-    def _copy_in_its_place(self, busy: StoreBusy) -> duckdb.DuckDBPyConnection:
+    def _fallback_copy(self, busy: StoreBusy) -> duckdb.DuckDBPyConnection:
         """Return a connection to the last consistent copy, without the gate.
 
         Raises: StoreError if the file cannot be copied.
         """
         try:
             connection, state = last_copy.connection(self._files, self._scratch())
-        except Unsteady:
+        except FilesChanged:
             raise busy from None
         except CopyFailed as error:
             raise StoreFull(self._copy_failed(error, self._scratch())) from None
@@ -170,7 +169,7 @@ class Database:
         row groups as long as they fit into one of `row_group` rows. A smaller size rewrites less data at
         once; a larger one is faster to read.
         """
-        with _instance.lock, self._examined():
+        with _instance.lock, self._with_inode():
             if self.path.exists():
                 self._upgrade(patience)
             with self._gated(patience, shared=False), self._attached_to_write(row_group) as connection:
@@ -186,12 +185,14 @@ class Database:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(
-                    _attached(sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", allowance(self.path, patience))
+                    _attached(
+                        sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", wait_budget(self.path, patience)
+                    )
                 )
             except StoreBusy:
-                waited(self.path, time.monotonic() - begun, got=False)
+                record_wait(self.path, time.monotonic() - begun, got=False)
                 raise
-            waited(self.path, 0.0, got=True)
+            record_wait(self.path, 0.0, got=True)
             yield connection
 
     @contextmanager
@@ -200,7 +201,7 @@ class Database:
             self._create()
         with _attached(sql_path(self.path), f"(TYPE DUCKDB, ROW_GROUP_SIZE {row_group})") as connection:
             if self.wal.exists():
-                self._take_in_log(connection)
+                self._remove_foreign_log(connection)
             yield connection
 
     def _upgrade(self, patience: float) -> None:
@@ -229,7 +230,7 @@ class Database:
             return 0
 
     @contextmanager
-    def _examined(self) -> Iterator[None]:
+    def _with_inode(self) -> Iterator[None]:
         """Set the inode of the file on any StoreDamaged that the block raises.
 
         Raises: StoreDamaged if the path is not a regular file.
@@ -253,7 +254,7 @@ class Database:
         so the rule above holds. The calling thread adds `niceness` permanently after the copy is made: a
         process with low priority should not hold the gate while it waits for the processor.
         """
-        with scratch_folder(self._scratch()) as folder, self._examined(), _explaining():
+        with scratch_folder(self._scratch()) as folder, self._with_inode(), _translating_errors():
             self._copy_to(folder, patience)
             os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
             connection = opened_copy(folder / self.path.name)
@@ -299,7 +300,7 @@ class Database:
             fresh.rename(self.path)
             return aside
 
-    def _take_in_log(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _remove_foreign_log(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Remove the write-ahead log that another program left when it died.
 
         Such a log may end in the middle of an entry. Its readable part was loaded when the connection
@@ -331,8 +332,8 @@ class Database:
             raise StoreFull(self._copy_failed(error, folder)) from None
         except StoreBusy as busy:
             try:
-                state = steady_copy(self._files, folder)
-            except (Unsteady, CopyFailed):
+                state = consistent_copy(self._files, folder)
+            except (FilesChanged, CopyFailed):
                 raise busy from None
             self.behind = last_copy.warned(self.path, state, str(busy))
 
@@ -381,14 +382,14 @@ def _attached(path: str, options: str, patience: float = 0.0) -> Iterator[duckdb
                 raise failure from error
             time.sleep(RETRY_SECONDS)
     try:
-        with _explaining():
+        with _translating_errors():
             yield connection
     finally:
         _detach(connection)
 
 
 @contextmanager
-def _explaining() -> Iterator[None]:
+def _translating_errors() -> Iterator[None]:
     """Convert DuckDB's errors to StoreErrors with `explained_in_query`."""
     try:
         yield

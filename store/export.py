@@ -28,9 +28,9 @@ from store.records import LOGLIKELIHOOD, SCORED
 from store.results import EvalSummary
 from store.verdict import Watched, run_watch
 
-What = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
+ExportKind = Literal["metrics", "evals", "examples", "comparisons", "watch", "config"]
 Format = Literal["csv", "markdown", "json", "parquet"]
-WHATS: tuple[What, ...] = get_args(What)
+WHATS: tuple[ExportKind, ...] = get_args(ExportKind)
 FORMATS: tuple[Format, ...] = get_args(Format)
 # Niceness of a process that only exports.
 NICENESS = 10
@@ -50,14 +50,14 @@ _EXAMPLES = f"""SELECT run_id AS run, arm, step, task, ex_id, sample,
 _MODEL = ("model", pa.string())
 _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
-Source = Callable[[duckdb.DuckDBPyConnection, Store, Sequence[str]], str]
+ExportSource = Callable[[duckdb.DuckDBPyConnection, Store, Sequence[str]], str]
 
 
 @healing
 def export(
     store: Store,
     run_ids: Sequence[str],
-    what: Sequence[What],
+    what: Sequence[ExportKind],
     format: Format,  # noqa: A002 (the field's own word, and the option's)
     out: Path,
     niceness: int = 0,
@@ -70,7 +70,7 @@ def export(
     Returns: the paths of the files.
     Raises: OSError or StoreError if a file cannot be written; the previous file is then unchanged.
     """
-    store.settle()
+    store.catch_up()
     out.mkdir(parents=True, exist_ok=True)
     ending, write = WRITERS[format]
     runs = list(run_ids) or [summary.run for summary in store.runs()]
@@ -97,7 +97,7 @@ def export(
     return paths
 
 
-def _table(query: str) -> Source:
+def _table(query: str) -> ExportSource:
     """Return a source that selects rows of one of the store's tables."""
 
     def source(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[str]) -> str:
@@ -154,7 +154,7 @@ def _config(connection: duckdb.DuckDBPyConnection, store: Store, runs: Sequence[
     return "FROM config_rows"
 
 
-SOURCES: dict[What, Source] = {
+SOURCES: dict[ExportKind, ExportSource] = {
     "metrics": _table(_METRICS),
     "evals": _evals,
     "examples": _table(_EXAMPLES),

@@ -9,11 +9,11 @@ from typing import Any
 import duckdb
 
 from store.batches import Group
-from store.schema import TABLES, Columns
+from store.schema import TABLES, TableColumns
 
 
 @contextmanager
-def registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, Columns]) -> Iterator[None]:
+def registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, TableColumns]) -> Iterator[None]:
     """Make `tables` visible to SQL as `incoming_TABLE`.
 
     Call it outside the transaction: an aborted transaction would keep the tables registered.

@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from store.applied import Agreement, Marks, marks_in
+from store.applied import AppliedMarks, MarkCache, marks_in
 from store.batches import JournalVersion
 from store.damage import Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
@@ -28,14 +28,14 @@ from store.errors import StoreBusy, StoreDamaged, StoreError
 from store.events import SETTLED
 from store.filesystem import network_warning
 from store.incoming import gather, insertion, registered
-from store.journal import START, JournalBusy, Portion, Position, Tip, has_more, scan
+from store.journal import START, JournalBusy, LastLine, Portion, Position, has_more, scan
 from store.locks import LockBusy, locked
 from store.naming import journaled
 from store.rebuild import rebuild
 from store.reconcile import Stale, reconcile
 from store.removal import drop_again
 from store.removal import finish as finish_removals
-from store.schema import KINDS, Columns, columns_of
+from store.schema import KINDS, TableColumns, columns_of
 from store.transaction import transaction
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Batch:
 
     values: dict[str, list[list[Any]]] = field(default_factory=dict)
     run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    reached: dict[str, tuple[Position, Tip]] = field(default_factory=dict)
+    reached: dict[str, tuple[Position, LastLine]] = field(default_factory=dict)
     damages: list[tuple[str, Damage]] = field(default_factory=list)
     # Runs with rows that were journaled again.
     again: set[str] = field(default_factory=set)
@@ -75,10 +75,10 @@ class Batch:
                 self.again.add(run_id)
             self.run_ids[kind] += [run_id] * len(columns[0])
         gather(portion.groups, self.values)
-        self.reached[run_id] = portion.end, portion.tip
+        self.reached[run_id] = portion.end, portion.last_line
         self.damages += ((run_id, damage) for damage in portion.damages)
 
-    def tables(self) -> dict[str, Columns]:
+    def tables(self) -> dict[str, TableColumns]:
         """Return the columns to insert, by table."""
         return {
             KINDS[kind][0]: columns_of(kind, self.run_ids[kind], values)
@@ -87,7 +87,7 @@ class Batch:
 
     def marks(self, seq: int, now: float) -> list[tuple[Any, ...]]:
         """Return the rows of `applied`: how far each run is applied."""
-        return [(run, *position, seq, now, *tip) for run, (position, tip) in self.reached.items()]
+        return [(run, *position, seq, now, *last_line) for run, (position, last_line) in self.reached.items()]
 
     def places(self, now: float) -> list[tuple[Any, ...]]:
         """Return the rows of `damage`."""
@@ -109,9 +109,9 @@ class Ingester:
         # Why the last attempt applied nothing or not everything, in one line. Empty if all is well.
         self.problem = ""
         # Repairs, one line each, for a reader that has no stderr.
-        self.told: list[str] = []
+        self.repairs: list[str] = []
         self._database = database
-        self._agreement = Agreement(database.home / "journal")
+        self._mark_cache = MarkCache(database.home / "journal")
         # Rows of a file that was rebuilt.
         self._remade = 0
         # Live runs with a journal that differs from the store, with the reason.
@@ -182,7 +182,7 @@ class Ingester:
                 marks, seq = self._repaired_marks(patience)
                 if run_id not in marks:
                     return START
-                if not damaged and self._agreement.holds(run_id, marks[run_id]):
+                if not damaged and self._mark_cache.holds(run_id, marks[run_id]):
                     return marks[run_id].last.position
                 self._reconcile(run_id, marks[run_id], seq, patience, lock)
                 damaged = False
@@ -261,7 +261,7 @@ class Ingester:
                 for run_id in journaled(self._database.home)
                 if run_id in marks
                 and run_id not in self._waiting
-                and not self._agreement.holds(run_id, marks[run_id])
+                and not self._mark_cache.holds(run_id, marks[run_id])
             ]
             if not differing:
                 return {run_id: each.last.position for run_id, each in marks.items()}, seq
@@ -276,7 +276,7 @@ class Ingester:
             marks, seq = self._repaired_marks(patience)
             self._reconcile_or_wait(run_id, marks[run_id], seq, patience)
 
-    def _reconcile_or_wait(self, run_id: str, marks: Marks, seq: int, patience: float) -> None:
+    def _reconcile_or_wait(self, run_id: str, marks: AppliedMarks, seq: int, patience: float) -> None:
         """Reconcile a run, or note that it must wait for its live writer."""
         try:
             self._reconcile(run_id, marks, seq, patience)
@@ -284,16 +284,16 @@ class Ingester:
             self._waiting[run_id] = str(error)
 
     def _reconcile(
-        self, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None
+        self, run_id: str, marks: AppliedMarks, seq: int, patience: float, lock: int | None = None
     ) -> None:
         try:
-            told = reconcile(self._database, run_id, marks, seq, patience, lock)
+            line = reconcile(self._database, run_id, marks, seq, patience, lock)
         except Stale:
             return
-        if told:
-            self._tell(told)
+        if line:
+            self._add_repair(line)
 
-    def _repaired_marks(self, patience: float) -> tuple[dict[str, Marks], int]:
+    def _repaired_marks(self, patience: float) -> tuple[dict[str, AppliedMarks], int]:
         """Return the file's marks, after repairs.
 
         A damaged log is renamed first, a damaged file rebuilt.
@@ -309,7 +309,7 @@ class Ingester:
             self._rebuild(error, patience)
         return self._marks(patience)
 
-    def _marks(self, patience: float) -> tuple[dict[str, Marks], int]:
+    def _marks(self, patience: float) -> tuple[dict[str, AppliedMarks], int]:
         with self._database.reading(patience, exact=True) as connection:
             return marks_in(connection)
 
@@ -321,16 +321,16 @@ class Ingester:
     def _set_log_aside(self) -> bool:
         aside = self._database.set_wal_aside()
         if aside is not None:
-            self._tell(f"{self._database.wal} was damaged: renamed to {aside.name}")
+            self._add_repair(f"{self._database.wal} was damaged: renamed to {aside.name}")
         return aside is not None
 
     def _rebuild(self, error: StoreDamaged, patience: float) -> None:
-        told = rebuild(self._database, error, max(patience, READ_PATIENCE), self._fill)
-        if told:
-            self._tell(told)
+        line = rebuild(self._database, error, max(patience, READ_PATIENCE), self._fill)
+        if line:
+            self._add_repair(line)
 
-    def _tell(self, line: str) -> None:
-        self.told.append(line)
+    def _add_repair(self, line: str) -> None:
+        self.repairs.append(line)
         log.warning(line)
 
     def _fill(self, fresh: Database) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from store.applied import Marks, marks_in
+from store.applied import AppliedMarks, marks_in
 from store.batches import Group, is_whole
 from store.damage import Damage, damages_in
 from store.database import Database
@@ -38,7 +38,7 @@ def inspect(home: Path) -> Iterator[Finding]:
 
     Like every report, it ingests new records, and changes nothing else.
     """
-    marks: dict[str, Marks] = {}
+    marks: dict[str, AppliedMarks] = {}
     known: dict[str, list[Damage]] = {}
     if (home / "store.duckdb").exists():
         try:
@@ -77,7 +77,7 @@ def damaged_lines(folder: Path) -> list[Damage]:
         position = portion.end
 
 
-def _of_run(folder: Path, run_id: str, marks: Marks | None, known: list[Damage]) -> Iterator[Finding]:
+def _of_run(folder: Path, run_id: str, marks: AppliedMarks | None, known: list[Damage]) -> Iterator[Finding]:
     places = {damage.place: damage for damage in [*known, *damaged_lines(folder)]}
     for place in sorted(places):
         damage = places[place]

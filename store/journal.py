@@ -39,7 +39,7 @@ class Position(NamedTuple):
 START = Position(1, 0)
 
 
-class Tip(NamedTuple):
+class LastLine(NamedTuple):
     """The last line before a position: crc32 (with newline) and length.
 
     Zeros mean unknown.
@@ -59,7 +59,7 @@ class Portion(NamedTuple):
     groups: list[Group]
     damages: list[Damage]
     end: Position
-    tip: Tip
+    last_line: LastLine
 
 
 class JournalBusy(OperationFailed, RuntimeError):
@@ -200,7 +200,7 @@ def scan(
     groups: list[Group] = []
     damages: list[Damage] = []
     segment, offset = start
-    tip, done = Tip(), 0
+    last_line, done = LastLine(), 0
     # List the segments before reading. A segment is complete only if its successor existed before its end was
     # read.
     following = sorted(number for number in segments(folder) if number > segment)
@@ -216,12 +216,12 @@ def scan(
             damages += (located(damage, whole) for damage in joined(found))
         if good:
             last = content[content.rfind(b"\n", 0, good - 1) + 1 : good]
-            tip = Tip(zlib.crc32(last), len(last))
+            last_line = LastLine(zlib.crc32(last), len(last))
         offset, done = offset + good, done + good
         if successor is None or (limit is not None and done >= limit):
             break
-        segment, offset, tip = successor, 0, Tip()
-    return Portion(groups, damages, Position(segment, offset), tip)
+        segment, offset, last_line = successor, 0, LastLine()
+    return Portion(groups, damages, Position(segment, offset), last_line)
 
 
 def _decoded(
@@ -248,18 +248,18 @@ def complete(content: bytes) -> int:
     return content.rfind(b"\n") + 1
 
 
-def tip_at(folder: Path, position: Position, size: int) -> Tip:
-    """Return the tip of the `size` bytes before `position`.
+def last_line_at(folder: Path, position: Position, size: int) -> LastLine:
+    """Return the last line, the `size` bytes before `position`.
 
-    If they do not end a line, the returned tip fits nothing.
+    If they do not end a line, the result matches no line.
     """
     try:
         with segment_path(folder, position.segment).open("rb") as file:
             file.seek(position.offset - size)
             line = file.read(size)
     except (FileNotFoundError, ValueError, OSError):
-        return Tip(0, -1)
-    return Tip(zlib.crc32(line), size) if len(line) == size and line.endswith(b"\n") else Tip(0, -1)
+        return LastLine(0, -1)
+    return LastLine(zlib.crc32(line), size) if len(line) == size and line.endswith(b"\n") else LastLine(0, -1)
 
 
 def segments(folder: Path) -> list[int]:

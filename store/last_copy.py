@@ -13,9 +13,9 @@ from pathlib import Path
 
 import duckdb
 
+from store.consistent_copy import Signature, consistent_copy, signature
 from store.instance import opened_copy
 from store.scratch import scratch_folder
-from store.steady_copy import Signature, signature, steady_copy
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ def connection(files: tuple[Path, Path], place: Path | None) -> tuple[duckdb.Duc
     Args:
         files: the store and its log.
         place: directory for the copy; None for the default.
-    Raises: Unsteady, CopyFailed; duckdb.Error if the copy is damaged.
+    Raises: FilesChanged, CopyFailed; duckdb.Error if the copy is damaged.
     """
     path = files[0]
     if path in _open and _open[path][1] != signature(files):
         _open.pop(path)[0].close()
     if path not in _open:
         with scratch_folder(place) as folder:
-            state = steady_copy(files, folder)
+            state = consistent_copy(files, folder)
             _open[path] = (opened_copy(folder / path.name), state)
     return _open[path]
 
@@ -65,9 +65,9 @@ def _age(seconds: float) -> str:
     return f"{max(seconds, 0.0):.0f} s"
 
 
-def _leave_behind() -> None:
+def _reset_after_fork() -> None:
     _parents.extend(found for found, _ in _open.values())
     _open.clear()
 
 
-os.register_at_fork(after_in_child=_leave_behind)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -24,7 +24,7 @@ _CPU_TICKS = slice(11, 13)
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class LockHolder:
     """A process that holds a lock, and its work so far when it was seen.
 
     The work is CPU ticks, and bytes and calls of I/O.
@@ -34,7 +34,7 @@ class Sighting:
     done: tuple[str, ...]
 
 
-def holders(path: Path, *, thorough: bool = True) -> list[Sighting]:
+def holders(path: Path, *, thorough: bool = True) -> list[LockHolder]:
     """Return the living processes that hold the lock file `path`.
 
     Unless `thorough`, processes that inherited the lock are not searched, which would take milliseconds.
@@ -50,7 +50,7 @@ def holders(path: Path, *, thorough: bool = True) -> list[Sighting]:
     return [_seen(pid) for pid in sorted(listed)]
 
 
-def described(path: Path, before: Sequence[Sighting], seconds: float) -> str:
+def described(path: Path, before: Sequence[LockHolder], seconds: float) -> str:
     """Describe the holder of `path` and the remedy, in one line.
 
     Args:
@@ -69,7 +69,7 @@ def described(path: Path, before: Sequence[Sighting], seconds: float) -> str:
     return f"held by {words}{others}"
 
 
-def _holder(home: Path, holder: Sighting, before: Sequence[Sighting], seconds: float) -> str:
+def _holder(home: Path, holder: LockHolder, before: Sequence[LockHolder], seconds: float) -> str:
     """Describe one holder, its state, and the remedy if it is stuck."""
     pid = holder.process.pid
     run_id = _supervised(home, holder.process)
@@ -123,13 +123,13 @@ def _locks(process: Path, file: Path, status: os.stat_result) -> bool:
         return False
 
 
-def _seen(pid: int) -> Sighting:
+def _seen(pid: int) -> LockHolder:
     fields = stat_fields(pid)
     done = [] if fields is None else fields[_CPU_TICKS]
     # The process has exited, or belongs to another user.
     with suppress(OSError):
         done = [*done, Path(f"/proc/{pid}/io").read_text(encoding="ascii", errors="replace")]
-    return Sighting(Process.of(pid), tuple(done))
+    return LockHolder(Process.of(pid), tuple(done))
 
 
 def _supervised(home: Path, process: Process) -> str:

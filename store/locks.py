@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.lock_holders import Sighting, described, holders
+from store.lock_holders import LockHolder, described, holders
 from store.private import FILE_MODE
 
 RETRY_SECONDS = 0.001
@@ -40,7 +40,7 @@ def locked(path: Path, *, patience: float, shared: bool = False) -> Iterator[Non
     """Hold the lock file `path` for the block.
 
     Waits `patience` seconds at most. A process has one long wait for the locks of a directory; see
-    `allowance`.
+    `wait_budget`.
 
     Raises: LockBusy if the wait is over.
     """
@@ -71,18 +71,18 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def allowance(path: Path, patience: float) -> float:
+def wait_budget(path: Path, patience: float) -> float:
     """Return how many of `patience` seconds may be spent on `path`.
 
     After a long wait in vain, the result is SHORT_SECONDS for all files of that directory, until the held
     file is free. So a command that needs files many times has one bounded wait. The caller reports each wait
-    with `waited`, whatever the kind of lock.
+    with `record_wait`, whatever the kind of lock.
     """
     has_waited = any(other.parent == path.parent for other in _in_vain)
     return min(patience, SHORT_SECONDS) if has_waited else patience
 
 
-def waited(path: Path, seconds: float, *, got: bool, holder: str = "") -> None:
+def record_wait(path: Path, seconds: float, *, got: bool, holder: str = "") -> None:
     """Record a wait for `path`, and a line about its holder."""
     if got:
         _in_vain.pop(path, None)
@@ -92,8 +92,8 @@ def waited(path: Path, seconds: float, *, got: bool, holder: str = "") -> None:
 
 def _take(descriptor: int, path: Path, mode: int, patience: float) -> None:
     begun = time.monotonic()
-    deadline = begun + allowance(path, patience)
-    seen: list[Sighting] | None = None
+    deadline = begun + wait_budget(path, patience)
+    seen: list[LockHolder] | None = None
     while True:
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
@@ -104,9 +104,9 @@ def _take(descriptor: int, path: Path, mode: int, patience: float) -> None:
             if now >= deadline:
                 # A short wait repeats what the long one before it found.
                 holder = _in_vain.get(path) or described(path, seen or (), now - begun)
-                waited(path, now - begun, got=False, holder=holder)
+                record_wait(path, now - begun, got=False, holder=holder)
                 raise LockBusy(f"{path}: {holder}") from None
             time.sleep(RETRY_SECONDS)
         else:
-            waited(path, time.monotonic() - begun, got=True)
+            record_wait(path, time.monotonic() - begun, got=True)
             return

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Question id → score.
-Scores = Mapping[str, float]
-Tasks = Mapping[str, Scores]
+QuestionScores = Mapping[str, float]
+TaskScores = Mapping[str, QuestionScores]
 
 
 def compare_pooled(
@@ -106,8 +106,8 @@ def pooled_comparisons(store: Store, runs: Sequence[str]) -> list[Comparison]:
 
 
 def _compared(
-    a: Sequence[Tasks],
-    b: Sequence[Tasks],
+    a: Sequence[TaskScores],
+    b: Sequence[TaskScores],
     labels: tuple[str, str],
     runs: Sequence[str],
     confidence: float,
@@ -123,8 +123,8 @@ def _compared(
 
 def _pooled(
     task: str,
-    a: Sequence[Scores],
-    b: Sequence[Scores],
+    a: Sequence[QuestionScores],
+    b: Sequence[QuestionScores],
     labels: tuple[str, str],
     runs: Sequence[str],
     confidence: float,
@@ -238,7 +238,7 @@ def _warn_of_perplexities(store: Store, arms: Sequence[Address]) -> None:
         log.warning("%s: perplexities are not pooled; `compare` without --pool has each run's own", tasks)
 
 
-def _warn_of_missing_tasks(scores: Mapping[str, Sequence[Tasks]]) -> None:
+def _warn_of_missing_tasks(scores: Mapping[str, Sequence[TaskScores]]) -> None:
     """Warn of tasks that some run has not evaluated for some arm.
 
     Fewer pairs, or none, include such tasks.

@@ -47,7 +47,7 @@ __all__ = ["Store", "UnknownRun"]
 log = logging.getLogger(__name__)
 
 # Seconds that a one-off command waits for other processes.
-SETTLE_SECONDS = 5.0
+CATCH_UP_SECONDS = 5.0
 
 _EXAMPLE = (
     "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts, "
@@ -75,12 +75,12 @@ class Store:
         """
         return self._ingester.tick()
 
-    def settle(self) -> int:
+    def catch_up(self) -> int:
         """Like `ingest`, but wait some seconds for others, and warn.
 
         It is for a command that needs all available rows.
         """
-        rows = self._ingester.apply(SETTLE_SECONDS)
+        rows = self._ingester.apply(CATCH_UP_SECONDS)
         if self._ingester.problem and not self._is_held():
             log.warning("the newest rows are left out: %s", self._ingester.problem)
         return rows
@@ -98,10 +98,10 @@ class Store:
         """
         self._ingester.heal(error)
 
-    def take_told(self) -> list[str]:
+    def take_repairs(self) -> list[str]:
         """Return the lines about repairs since the last call."""
-        told, self._ingester.told = self._ingester.told, []
-        return told
+        lines, self._ingester.repairs = self._ingester.repairs, []
+        return lines
 
     @property
     def problem(self) -> str:
@@ -380,7 +380,7 @@ class Store:
 
         Raises: as `store.sql.answer`.
         """
-        self.settle()
+        self.catch_up()
         return answer(self.database, query, limits or Limits())
 
     def _folder(self, run_id: str) -> RunFolder:

@@ -37,8 +37,8 @@ def rebuild(
         aside = database.replace(fresh.path, error.inode, patience)
     if aside is None:
         return ""
-    told = f"{database.path} was damaged ({error}): renamed to {aside.name} and rebuilt from the journals"
-    return f"{told}; the journals lack rows of {', '.join(lost)}" if lost else told
+    line = f"{database.path} was damaged ({error}): renamed to {aside.name} and rebuilt from the journals"
+    return f"{line}; the journals lack rows of {', '.join(lost)}" if lost else line
 
 
 def _lost(database: Database) -> list[str]:

@@ -59,7 +59,7 @@ class _Difference:
 
     damages: list[Damage]
     end: Position
-    tip: Tip
+    last_line: LastLine
     # Bytes of the unfinished batch after `end`.
     torn: int
     store_only: dict[str, int]
@@ -67,7 +67,7 @@ class _Difference:
 
 
 def reconcile(
-    database: Database, run_id: str, marks: Marks, seq: int, patience: float, lock: int | None = None
+    database: Database, run_id: str, marks: AppliedMarks, seq: int, patience: float, lock: int | None = None
 ) -> str:
     """Make a run's journal and store hold the same rows.
 
@@ -86,12 +86,12 @@ def reconcile(
     held = lock if lock is not None else _hold(folder)
     try:
         with database.preparing() as memory, _journal_tables(memory):
-            damages, end, tip = _load(memory, run_id, folder)
+            damages, end, last_line = _load(memory, run_id, folder)
             with database.writing(patience) as connection:
                 if _last_transaction(connection) != seq:
                     raise Stale(run_id)
                 torn = max(0, size_of(folder, end.segment) - end.offset)
-                found = _Difference(damages, end, tip, torn, *_compared(connection, run_id))
+                found = _Difference(damages, end, last_line, torn, *_compared(connection, run_id))
                 return _settle(connection, run_id, folder, marks, seq + 1, found, held)
     finally:
         if held is not None and held != lock:
@@ -108,7 +108,7 @@ def _settle(
     connection: duckdb.DuckDBPyConnection,
     run_id: str,
     folder: Path,
-    marks: Marks,
+    marks: AppliedMarks,
     seq: int,
     found: _Difference,
     held: int | None,
@@ -122,7 +122,7 @@ def _settle(
     settled = [
         damage.place for damage in found.damages if damage not in known and marks.cover(damage, folder)
     ]
-    words, position, tip = "", found.end, found.tip
+    words, position, last_line = "", found.end, found.last_line
     event: list[Record] = []
     if held is None and rows_out:
         raise JournalBusy(f"{folder}: {rows_out} rows that only the store has wait for the end of the run")
@@ -136,16 +136,16 @@ def _settle(
             first = writer.position
             for batch in _batches(connection, event):
                 writer.append(batch)
-            position, tip = writer.position, scan(folder, first).tip
+            position, last_line = writer.position, scan(folder, first).last_line
     new = [damage for damage in found.damages if damage not in known]
     now = time.time()
     # A segment that stays short is correct from now on.
-    amended = [(run_id, *each, seq, now, *Tip()) for each in marks.cut(folder).items()]
-    _commit(connection, run_id, event, new, [*amended, (run_id, *position, seq + 1, now, *tip)])
+    amended = [(run_id, *each, seq, now, *LastLine()) for each in marks.cut(folder).items()]
+    _commit(connection, run_id, event, new, [*amended, (run_id, *position, seq + 1, now, *last_line)])
     return words and f"run {run_id}: {words}"
 
 
-def _told(rows_out: int, rows_in: int, last_look: str) -> str:
+def _difference_line(rows_out: int, rows_in: int, last_look: str) -> str:
     """Describe in one line what was different.
 
     `last_look` is the time of the store's last look, if the journal is another one than it applied.
@@ -178,16 +178,16 @@ def _commit(
 
     All are written to the store in one transaction.
     """
-    told = {}
+    event_tables = {}
     if event:
         kind = "event"
         values = [[getattr(each, name) for each in event] for name in KINDS[kind][1]]
-        told = {KINDS[kind][0]: columns_of(kind, [run_id] * len(event), values)}
-    with registered(connection, told), transaction(connection):
+        event_tables = {KINDS[kind][0]: columns_of(kind, [run_id] * len(event), values)}
+    with registered(connection, event_tables), transaction(connection):
         for table in _IDENTITY:
             lacking = f"SELECT * FROM journal_{table} j WHERE {_lacks('store', table)} ORDER BY rowid"
             connection.execute(f"INSERT INTO store.{table} {lacking}", [run_id])
-        for table in told:
+        for table in event_tables:
             connection.execute(insertion(table))
         for damage in damages:
             row = (run_id, *damage.place, damage.before, damage.after, time.time())
@@ -216,17 +216,19 @@ def _journal_tables(memory: duckdb.DuckDBPyConnection) -> Iterator[None]:
                     memory.execute(f"DROP TABLE IF EXISTS temp.{prefix}_{table}")
 
 
-def _load(memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> tuple[list[Damage], Position, Tip]:
+def _load(
+    memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path
+) -> tuple[list[Damage], Position, LastLine]:
     """Read the whole journal into `journal_TABLE`.
 
     Returns: its damaged places, its end, and the last line before that end.
     """
     damages: list[Damage] = []
-    position, tip = START, Tip()
+    position, last_line = START, LastLine()
     while True:
         portion = scan(folder, position, PORTION_BYTES)
         if portion.end == position:
-            return joined(damages), position, tip
+            return joined(damages), position, last_line
         damages += portion.damages
         values: dict[str, list[list[Any]]] = {}
         gather(portion.groups, values)
@@ -237,7 +239,7 @@ def _load(memory: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> tuple
         with registered(memory, tables):
             for table in tables:
                 memory.execute(insertion(table, f"journal_{table}"))
-        position, tip = portion.end, portion.tip
+        position, last_line = portion.end, portion.last_line
 
 
 def _compared(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[str, int], dict[str, int]]:

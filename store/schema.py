@@ -108,7 +108,7 @@ _DTYPES = {"VARCHAR": object, "BIGINT": np.int64, "DOUBLE": np.float64, "BOOLEAN
 _NOT_RECORDED = {"VARCHAR": "''", "BIGINT": "0", "DOUBLE": "'nan'::DOUBLE", "BOOLEAN": "false"}
 JSON_COLUMNS = frozenset({"config", "payload"})
 
-Columns = dict[str, NDArray[Any]]
+TableColumns = dict[str, NDArray[Any]]
 
 
 def create_statements(database: str) -> list[str]:
@@ -154,7 +154,7 @@ def upgrade_statements(database: str, found: Collection[tuple[str, str]]) -> lis
     ]
 
 
-def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any]]) -> Columns:
+def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any]]) -> TableColumns:
     """Return journaled records of one kind as the columns of their table.
 
     Args:
@@ -168,6 +168,6 @@ def columns_of(kind: str, run_ids: Sequence[str], columns: Sequence[Sequence[Any
     return to_columns(table, values)
 
 
-def to_columns(table: str, values: dict[str, Sequence[Any]]) -> Columns:
+def to_columns(table: str, values: dict[str, Sequence[Any]]) -> TableColumns:
     """Return `values` as NumPy columns in order and types of `table`."""
     return {name: np.array(values[name], dtype=_DTYPES[kind]) for name, kind in TABLES[table].items()}

@@ -1,6 +1,6 @@
 """A user's query on a private copy, with limits of time and memory.
 
-    settle ─▶ private copy ─▶ query on a thread of its own ─▶ rows, or the limit that was reached
+    catch up ─▶ private copy ─▶ query on a thread of its own ─▶ rows, or the limit that was reached
 
 The calling thread waits outside DuckDB, so the time limit and Ctrl-C end the query whatever it does.
 """
@@ -26,7 +26,7 @@ INTERRUPT_SECONDS = 0.1
 # Fraction of the machine's or container's memory, unless the caller gives a limit.
 MEMORY_SHARE = 0.5
 
-Answer = tuple[list[str], list[tuple[Any, ...]]]
+QueryResult = tuple[list[str], list[tuple[Any, ...]]]
 
 
 class SqlLimit(StoreError):
@@ -47,7 +47,7 @@ class Limits:
     memory: int = 0
 
 
-def answer(database: Database, query: str, limits: Limits) -> Answer:
+def answer(database: Database, query: str, limits: Limits) -> QueryResult:
     """Return columns and rows of `query` on a private copy.
 
     The query cannot change anything permanently.
@@ -81,7 +81,7 @@ def available_memory() -> int:
     return whole
 
 
-def _in_time(connection: duckdb.DuckDBPyConnection, query: str, seconds: float, memory: int) -> Answer:
+def _in_time(connection: duckdb.DuckDBPyConnection, query: str, seconds: float, memory: int) -> QueryResult:
     over = threading.Event()
     with ThreadPoolExecutor(1, "sql") as pool:
         work = pool.submit(_rows, connection, query, memory, over)
@@ -96,7 +96,9 @@ def _in_time(connection: duckdb.DuckDBPyConnection, query: str, seconds: float, 
     raise SqlLimit(f"sql: no answer after {seconds:g} s; raise --timeout SECONDS (0: no limit)")
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, query: str, memory: int, over: threading.Event) -> Answer:
+def _rows(
+    connection: duckdb.DuckDBPyConnection, query: str, memory: int, over: threading.Event
+) -> QueryResult:
     """Return the whole answer.
 
     Rows are converted to Python objects in parts, so that their memory can be checked.
@@ -112,7 +114,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str, memory: int, over: 
     return columns, rows
 
 
-def _end(connection: duckdb.DuckDBPyConnection, work: Future[Answer], over: threading.Event) -> None:
+def _end(connection: duckdb.DuckDBPyConnection, work: Future[QueryResult], over: threading.Event) -> None:
     """End the query.
 
     An interrupt between two fetches is lost, so it is repeated until the query has ended.

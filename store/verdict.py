@@ -134,11 +134,11 @@ def _no_difference(row: Comparison, on: str) -> str:
     unit, on = ("%", f" in perplexity on {row.task}") if row.measure == "perplexity" else ("points", on)
     return (
         f"no difference shown between {b} and {a}{on}: {_points(row.difference)} {unit}, "
-        f"{_confidence(row)} {_points(row.ci_low)} to {_points(row.ci_high)}; {_reach(row, unit)}"
+        f"{_confidence(row)} {_points(row.ci_low)} to {_points(row.ci_high)}; {_detectable(row, unit)}"
     )
 
 
-def _reach(row: Comparison, unit: str) -> str:
+def _detectable(row: Comparison, unit: str) -> str:
     if not is_detectable(row.minimum_detectable_effect, row.measure):
         return "with so little data no difference, however large, would have been found 4 times in 5"
     effect = unsigned(row.minimum_detectable_effect)
@@ -178,7 +178,7 @@ def _open(rows: Sequence[Comparison]) -> list[str]:
         seen = f"no loss of {b} was observed"
     return [
         f"no difference shown on {tasks}: {seen}; losses up to {unsigned(min(bound.ci_low, 0.0))} points"
-        f"{_at(bound, several)} are compatible with the data; {_reach(weakest, 'points')}{_at(weakest, several)}"
+        f"{_at(bound, several)} are compatible with the data; {_detectable(weakest, 'points')}{_at(weakest, several)}"
     ]
 
 
@@ -229,8 +229,8 @@ def _names(row: Comparison) -> tuple[str, str]:
     """
     short = row.a.rpartition("/")[2], row.b.rpartition("/")[2]
     a, b = short if short[0] != short[1] else (row.a, row.b)
-    return _spoken(a), _spoken(b)
+    return _display_name(a), _display_name(b)
 
 
-def _spoken(name: str) -> str:
+def _display_name(name: str) -> str:
     return re.sub(r"\b(sft|grpo)\b", lambda word: word[0].upper(), name)

@@ -314,7 +314,7 @@ def test_gc_removes_what_is_neither_a_file_nor_a_folder(home: Path) -> None:
 
 def test_gc_completes_a_removal_that_was_killed(home: Path) -> None:
     store = Store(home)
-    store.settle()
+    store.catch_up()
     (home / f"removing-{A}").mkdir()
     (RunFolder(home, A).path).rename(home / f"removing-{A}" / "run")
     assert ids(home) == [B]

@@ -120,7 +120,7 @@ def test_runs_that_do_not_belong_together_are_refused(
     seed_run(tmp_path, 2, model={"source": "org/two"})
     seed_run(tmp_path, 3, model={"source": "org/one"}, grpo={"steps": 7}, hardware={"worker": "cpu"})
     store = Store(tmp_path)
-    store.settle()
+    store.catch_up()
     assert len(pooled_comparisons(store, ["demo-s0", "demo-s1"])) == 3
     assert not caplog.messages
     with pytest.raises(InputError, match=r"their models differ \(org/one, org/two\)"):
@@ -137,7 +137,7 @@ def test_seeds_that_are_all_alike_are_not_certain(tmp_path: Path) -> None:
         run = FabricatedRun(tmp_path, f"demo-s{seed}-run", seed=seed)
         run.write(*(run.example(arm, index, False) for arm in ("base", "sft") for index in range(QUESTIONS)))
     store = Store(tmp_path)
-    store.settle()
+    store.catch_up()
     (row,) = pooled_comparisons(store, ["demo-s0", "demo-s1"])
     z = 1.959964
     assert row.difference == 0.0

@@ -17,7 +17,7 @@ from textual.widgets import Button, Input, Static
 
 from engine.startup import launch
 from mathrl_tui import actions, control
-from mathrl_tui.control import Told
+from mathrl_tui.control import RequestResult
 from mathrl_tui.core.feed import Feed
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from profiles.schema import Profile
@@ -36,14 +36,14 @@ def starts(monkeypatch: pytest.MonkeyPatch, go_on: threading.Event | None = None
         name: str,
         changed: Changes,
         is_wanted: Callable[[], bool],
-    ) -> Told:
+    ) -> RequestResult:
         started.append((profile.name, seed))
         assert go_on is None or go_on.wait(30)
         if not is_wanted():
             started.clear()
-            return Told(False, "cancelled")
+            return RequestResult(False, "cancelled")
         FabricatedRun(home, f"demo-s{seed}-new")
-        return Told(True, "started", f"demo-s{seed}-new")
+        return RequestResult(True, "started", f"demo-s{seed}-new")
 
     monkeypatch.setattr(control, "start", start)
     return started
@@ -55,9 +55,9 @@ async def test_commands_go_to_the_run_under_the_cursor_and_kill_asks(
     live_run(tmp_path)
     sent: list[tuple[str, str]] = []
 
-    def command(home: Path, run_id: str, verb: str) -> Told:
+    def command(home: Path, run_id: str, verb: str) -> RequestResult:
         sent.append((run_id, verb))
-        return Told(True, f"{run_id}: will do", run_id)
+        return RequestResult(True, f"{run_id}: will do", run_id)
 
     monkeypatch.setattr(control, "command", command)
     async with console(tmp_path) as (app, pilot):
@@ -114,7 +114,9 @@ async def test_a_new_run_is_checked_while_it_is_typed(
 async def test_a_run_that_cannot_start_is_told_in_the_dialog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "start", lambda *_: Told(False, "no GPU here; the profile demo fits"))
+    monkeypatch.setattr(
+        control, "start", lambda *_: RequestResult(False, "no GPU here; the profile demo fits")
+    )
     async with console(tmp_path) as (app, pilot):
         await sees(pilot, "No runs here yet")
         await pilot.press("n")

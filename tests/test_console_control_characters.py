@@ -7,7 +7,7 @@ from pathlib import Path
 from fabricated import FabricatedRun
 
 from mathrl_tui.core import completions, logs, text
-from mathrl_tui.core.completions import Choice, Pair
+from mathrl_tui.core.completions import CompletionChoice, CompletionPair
 from store.records import Event
 
 RED, CLIPBOARD = "\x1b[31m", "\x1b]52;c;cm0=\x07"
@@ -21,7 +21,7 @@ def test_completions(tmp_path: Path) -> None:
     example = FabricatedRun(tmp_path, "r").example("sft", 0, True)
     odd = dict.fromkeys(("prompt", "output", "gold", "answer"), f"2 {RED}+ 2\x9b2J {CLIPBOARD}")
     mine = type(example)(**{name: getattr(example, name) for name in example.__slots__} | odd)
-    shown = completions.plain(Pair(mine, mine), Choice("sft", "t", "grpo"))
+    shown = completions.plain(CompletionPair(mine, mine), CompletionChoice("sft", "t", "grpo"))
     assert harmless(shown)
     assert (
         shown.count(r"2 \x1b[31m+ 2\x9b2J \x1b]52;c;cm0=\x07") == 6

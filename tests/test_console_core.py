@@ -12,13 +12,12 @@ from fabricated import QUESTIONS, RIGHT, FabricatedRun, config
 
 from mathrl_tui.core import (
     completions,
-    draft,
     header,
     logs,
     panels,
     text,
 )
-from mathrl_tui.core.completions import Choice
+from mathrl_tui.core.completions import CompletionChoice
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.run import RunModel
 from store.records import Event, Scalar
@@ -93,7 +92,7 @@ def _choice_pairs(tmp_path: Path, **choice: str) -> list[str]:
     mine, theirs = (
         [run.example(arm, i, i < RIGHT[arm]) for i in range(QUESTIONS)] for arm in ("grpo", "sft")
     )
-    chosen = Choice("grpo", "word-problems", "sft", **choice)
+    chosen = CompletionChoice("grpo", "word-problems", "sft", **choice)
     return [pair.mine.ex_id for pair in completions.pairs(mine, theirs, chosen)]
 
 
@@ -118,9 +117,9 @@ def test_a_search_looks_into_question_answer_and_id(tmp_path: Path) -> None:
 
 def test_a_choice_settles_on_what_the_run_has() -> None:
     tasks = {"base": ["a", "b"], "sft": ["b"]}
-    assert Choice("grpo", "b").settled(tasks) == Choice("base", "b")
-    assert Choice("base", "b", "", "flips").settled(tasks).other == "sft"
-    assert Choice("base", "a", "sft", "flips").settled(tasks) == Choice("base", "a")
+    assert CompletionChoice("grpo", "b").nearest(tasks) == CompletionChoice("base", "b")
+    assert CompletionChoice("base", "b", "", "flips").nearest(tasks).other == "sft"
+    assert CompletionChoice("base", "a", "sft", "flips").nearest(tasks) == CompletionChoice("base", "a")
 
 
 def test_log_files_are_followed_across_rotation_and_half_lines(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_log_files_are_followed_across_rotation_and_half_lines(tmp_path: Path) -
 
 @pytest.mark.parametrize(("words", "seeds"), [("0", (0,)), ("0 1,2", (0, 1, 2)), ("3-5 4", (3, 4, 5))])
 def test_seeds_are_read_as_people_write_them(words: str, seeds: tuple[int, ...]) -> None:
-    assert draft.seeds_of(words) == seeds
+    assert run_form.seeds_of(words) == seeds
 
 
 @pytest.mark.parametrize(
@@ -162,13 +161,13 @@ def test_seeds_are_read_as_people_write_them(words: str, seeds: tuple[int, ...])
 def test_a_faulty_draft_is_told_in_one_line(
     profile: str, chosen: list[str], seeds: str, overrides: str, name: str, said: str
 ) -> None:
-    with pytest.raises(draft.DraftError) as error:
-        draft.checked(profile, chosen, seeds, overrides, name)
+    with pytest.raises(run_form.FormError) as error:
+        run_form.checked(profile, chosen, seeds, overrides, name)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_good_draft_has_its_plan() -> None:
-    good = draft.checked("demo", ["data", "traces", "preprocess", "sft"], "0-1", "sft.steps=3")
+    good = run_form.checked("demo", ["data", "traces", "preprocess", "sft"], "0-1", "sft.steps=3")
     assert good.seeds == (0, 1) and good.profile.sft.steps == 3
     assert good.steps == ("data", "traces", "base", "preprocess", "sft")
 

@@ -17,7 +17,7 @@ from store.query import Store
 
 async def test_the_runs_screen_shows_the_sum_by_kind(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     (run.folder.rollouts / "grpo").mkdir(parents=True)
     (run.folder.rollouts / "grpo" / "update_000001.npz").write_bytes(bytes(7_000_000))
     total = measure(tmp_path).total

@@ -12,7 +12,7 @@ import pytest
 from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
 from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 
-from mathrl_tui.core import alarms, chart, differences, feed, palette, panels, spread
+from mathrl_tui.core import alarms, chart, differences, feed, mean_curve, palette, panels
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.feed import Feed
 from store.locks import locked
@@ -27,7 +27,7 @@ def _curve(steps: Sequence[float], values: Sequence[float]) -> Curve:
 
 def test_the_mean_is_of_the_runs_that_came_far_and_the_range_of_all() -> None:
     runs = [_curve([1, 2, 3, 4], [1, 2, 3, 4]), _curve([1, 3, 4], [3, 5, 6]), _curve([1], [9])]
-    joined = spread.together(runs, 0.0)
+    joined = mean_curve.joined(runs, 0.0)
     assert joined.step.tolist() == [1, 2, 3, 4]
     assert joined.mean.tolist() == [
         2,
@@ -38,11 +38,11 @@ def test_the_mean_is_of_the_runs_that_came_far_and_the_range_of_all() -> None:
     assert joined.low.tolist() == [1, 2, 3, 4]
     assert joined.high.tolist() == [9, 4, 5, 6]
     assert joined.ts.tolist() == [0, 1, 2, 3]
-    assert len(spread.far(runs)) == 2
+    assert len(mean_curve.long_enough(runs)) == 2
 
 
 def test_a_mean_ends_where_the_first_of_its_runs_ends() -> None:
-    joined = spread.together([_curve([1, 2, 3, 4], [1, 1, 1, 1]), _curve([1, 2, 3], [3, 3, 3])], 0.0)
+    joined = mean_curve.joined([_curve([1, 2, 3, 4], [1, 1, 1, 1]), _curve([1, 2, 3], [3, 3, 3])], 0.0)
     assert joined.mean[:3].tolist() == [2, 2, 2] and math.isnan(joined.mean[3])
     assert (joined.low[3], joined.high[3]) == (1, 1)
     line = chart.Line("sft", palette.Look("▲", "red"), joined, runs=2)
@@ -54,7 +54,7 @@ def test_every_run_is_smoothed_before_they_are_joined() -> None:
     rng = np.random.default_rng(0)
     steps = list(range(1, 201))
     runs = [_curve(steps, rng.normal(size=200).tolist()) for _ in range(3)]
-    raw, smooth = spread.together(runs, 0.0), spread.together(runs, 20.0)
+    raw, smooth = mean_curve.joined(runs, 0.0), mean_curve.joined(runs, 20.0)
     assert (smooth.high - smooth.low).mean() < (raw.high - raw.low).mean() / 2
 
 

@@ -194,7 +194,7 @@ def store(tmp_path: Path) -> Store:
         ],
     )
     found = Store(tmp_path)
-    found.settle()
+    found.catch_up()
     return found
 
 
@@ -288,7 +288,7 @@ def test_runs_of_several_seeds_are_pooled(tmp_path: Path) -> None:
         sft, grpo = outcomes(100, 0.5, 400), outcomes(seed, rate, 400)
         write_run(tmp_path, seed, [*examples("sft", "math", sft), *examples("grpo", "math", grpo)])
     store = Store(tmp_path)
-    store.settle()
+    store.catch_up()
     (found,) = compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1", "demo-s2"])
     rows = np.array([outcomes(seed, rate, 400) for seed, rate in ((0, 0.5), (1, 0.56), (2, 0.6))], float)
     expected = pool_seeds(rows - np.array(outcomes(100, 0.5, 400), float)).interval
@@ -309,7 +309,7 @@ def test_pooling_says_that_it_leaves_perplexities_out(
             rows += [Example(arm, 0, "wikitext", "d0", 0, False, -30.0, "loglikelihood", "", "", 9)]
         write_run(tmp_path, seed, rows)
     store = Store(tmp_path)
-    store.settle()
+    store.catch_up()
     (found,) = compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1"])
     assert found.task == "math"
     assert caplog.messages == [
@@ -324,8 +324,10 @@ def test_runs_over_other_questions_are_not_pooled(tmp_path: Path) -> None:
             tmp_path, seed, [*rows, *examples("grpo", "math", [False, True] * 9, prompt=f"of seed {seed}")]
         )
     store = Store(tmp_path)
-    store.settle()
-    with pytest.raises(InputError, match="runs demo-s0 and demo-s1: id q0 of task math is a different question"):
+    store.catch_up()
+    with pytest.raises(
+        InputError, match="runs demo-s0 and demo-s1: id q0 of task math is a different question"
+    ):
         compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s1"])
     with pytest.raises(InputError, match="needs at least one other run"):
         compare_pooled(store, "demo-s0/sft", "demo-s0/grpo", ["demo-s0"])

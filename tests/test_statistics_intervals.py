@@ -11,7 +11,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from store.statistics.bootstrap import bca_interval, cluster_columns, percentile_interval, with_count
-from store.statistics.coverage import Pair, paired_coverage, shown, wilson_coverage
+from store.statistics.coverage import ModelPair, paired_coverage, shown, wilson_coverage
 from store.statistics.paired import paired_interval, paired_p_value, sign_flip_p_value, tango_interval
 from store.statistics.perplexity import perplexity_interval, perplexity_ratio_interval
 from store.statistics.resampling import resampled_sums
@@ -133,7 +133,7 @@ def test_models_that_differ_everywhere_get_an_interval_that_is_no_point() -> Non
         assert ends == pytest.approx(
             [(50 - 1.96**2) / (50 + 1.96**2), 1.0], abs=1e-4
         )  # Tango's, solved by hand
-    coverage = paired_coverage(Pair(0.0, 0.99, 0.0, 0.99), 120, datasets=1000, seed=0, interval_of=shown)
+    coverage = paired_coverage(ModelPair(0.0, 0.99, 0.0, 0.99), 120, datasets=1000, seed=0, interval_of=shown)
     assert coverage > 0.94
 
 
@@ -247,13 +247,13 @@ def test_wilson_covers_at_every_rate() -> None:
 @pytest.mark.parametrize(
     "pair",
     [
-        Pair(0.05, 0.05, 0.0048, 0.0048),
-        Pair(0.5, 0.52, 0.02, 0.04),
-        Pair(0.95, 0.95, 0.019, 0.019),
-        Pair(0.5, 0.5024, 0.0003, 0.0027),
+        ModelPair(0.05, 0.05, 0.0048, 0.0048),
+        ModelPair(0.5, 0.52, 0.02, 0.04),
+        ModelPair(0.95, 0.95, 0.019, 0.019),
+        ModelPair(0.5, 0.5024, 0.0003, 0.0027),
     ],
 )
-def test_paired_intervals_cover(pair: Pair) -> None:
+def test_paired_intervals_cover(pair: ModelPair) -> None:
     coverage = paired_coverage(pair, 1319, datasets=1000, seed=0, interval_of=shown)
     assert 0.925 <= coverage <= 0.975  # the kept simulation says 94 to 96; 1000 data sets add an error of 0.7
 

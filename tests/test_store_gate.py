@@ -18,7 +18,7 @@ from fabricated import finished_run
 from journaled import RUN, journaled, scalars
 from supervised import PATIENCE, ask, make_run, process_of, started, states
 
-from store import locks, steady_copy
+from store import consistent_copy, locks
 from store.database import READ_PATIENCE
 from store.errors import StoreBusy
 from store.ingest import Ingester
@@ -188,7 +188,7 @@ def test_the_last_copy_answers_and_its_age_is_told_once(
     os.utime(tmp_path / "store.duckdb", (time.time() - 200, time.time() - 200))
     journaled(tmp_path, scalars(10, start=10))
     with held(tmp_path / "store.gate") as process, caplog.at_level(logging.WARNING):
-        store.settle()
+        store.catch_up()
         for _ in range(3):
             assert store.series(RUN, "sft/train/loss").step.size == 10
         assert store.sql("SELECT count(*) FROM scalar")[1] == [(10,)]
@@ -199,7 +199,7 @@ def test_the_last_copy_answers_and_its_age_is_told_once(
     assert message.startswith("this answer is from the store as it was 3 min ago; ")
     assert f"store.gate: held by PID {process.pid}" in message
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("mathrl-copy-")]
-    store.settle()
+    store.catch_up()
     assert store.series(RUN, "sft/train/loss").step.size == 20
     assert store.problem == ""
 
@@ -214,13 +214,13 @@ def test_offsets_are_never_read_from_a_copy(store: Store, tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_being_written_is_not_copied(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = steady_copy.copy
+    copied = consistent_copy.copy
 
     def written_meanwhile(paths: tuple[Path, Path], folder: Path) -> None:
         copied(paths, folder)
         os.utime(paths[0])
 
-    monkeypatch.setattr(steady_copy, "copy", written_meanwhile)
+    monkeypatch.setattr(consistent_copy, "copy", written_meanwhile)
     with held(store.home / "store.gate"), pytest.raises(StoreBusy, match="held by PID"):
         store.runs()
 

@@ -36,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for n in range(400)
         ]
         journaled(home, [RunRow("n", "demo", 3, {"plan": []}, ts=1.0)], scalars(2000), answers, run_id=run_id)
-    Store(home).settle()
+    Store(home).catch_up()
     return home
 
 

@@ -225,7 +225,7 @@ def test_threads_of_one_process_share_the_store(tmp_path: Path) -> None:
         reader.start()
     for start in range(0, 100, 10):
         journaled(tmp_path, scalars(10, start))
-        store.settle()
+        store.catch_up()
     for reader in readers:
         reader.join()
     assert failures == []

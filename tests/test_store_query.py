@@ -110,10 +110,10 @@ def test_a_command_that_could_not_wait_for_an_ingest_says_what_it_lacks(
     with locked(tmp_path / "store.lock", patience=0.0):
         assert store.ingest() == 0
         assert store.problem == ""  # the next tick will do
-        assert store.settle() == 0
+        assert store.catch_up() == 0
     lock = tmp_path / "store.lock"
     assert f"the newest rows are left out: {lock}: held by PID {os.getpid()}" in caplog.text
-    assert store.settle() == 1
+    assert store.catch_up() == 1
     assert store.problem == ""
 
 

@@ -63,18 +63,18 @@ def in_the_journal(home: Path) -> dict[str, list[object]]:
 def rebuilt(home: Path) -> dict[str, list[object]]:
     """The same from a store that is made from the journals alone."""
     (home / "store.duckdb").unlink()
-    Store(home).settle()
+    Store(home).catch_up()
     return identities(home)
 
 
 def first_part(home: Path) -> None:
     journaled(home, [RunRow("n", "demo", 3, {"plan": []}, ts=1.0), state("running", 2.0)], scalars(10))
-    Store(home).settle()
+    Store(home).catch_up()
 
 
 def second_part(home: Path) -> None:
     journaled(home, scalars(10, 10), answers(7), [state("done", 3.0)])
-    Store(home).settle()
+    Store(home).catch_up()
 
 
 WHOLE = {"scalars": list(range(20)), "examples": list(range(7)), "states": ["running", "done"]}
@@ -136,14 +136,14 @@ def test_rows_that_only_the_store_has_are_journaled_again_once(
     shutil.copy(segment_path(folder(tmp_path), 1), tmp_path / "first")
     second_part(tmp_path)
     damage(tmp_path)
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     (told,) = [line for line in caplog.messages if "differed" in line]
     # What was never applied is in neither; nobody can count it.
     assert re.search(r"rows written after \d{4}-.* may be lost with the journal's end$", told)
     assert identities(tmp_path) == in_the_journal(tmp_path) == WHOLE
     caplog.clear()
     again = Store(tmp_path)
-    again.settle()
+    again.catch_up()
     journaled(tmp_path, scalars(5, 20), answers(1, 7))
     assert again.ingest() == 6
     assert caplog.messages == []
@@ -160,7 +160,7 @@ def test_a_new_line_below_what_the_store_has_applied_is_not_overlooked(tmp_path:
     second_part(tmp_path)
     os.truncate(segment_path(folder(tmp_path), 1), size)
     journaled(tmp_path, scalars(30, 15))  # of which the store has five
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     expected = {"scalars": list(range(45)), "examples": list(range(7)), "states": ["running", "done"]}
     assert identities(tmp_path) == in_the_journal(tmp_path) == expected
     assert rebuilt(tmp_path) == expected
@@ -173,11 +173,11 @@ def test_two_histories_of_one_run_become_one(tmp_path: Path, longer: bool) -> No
     first_part(here)
     shutil.copytree(here, there)
     journaled(here, scalars(4, 10), answers(2))
-    Store(here).settle()
+    Store(here).catch_up()
     journaled(there, scalars(8, 12) if longer else scalars(4, 12), answers(2, 2))
     shutil.rmtree(here / "journal")
     shutil.copytree(there / "journal", here / "journal")
-    Store(here).settle()
+    Store(here).catch_up()
     expected = {
         "scalars": list(range(20 if longer else 16)),
         "examples": [0, 1, 2, 3],
@@ -194,7 +194,7 @@ def test_an_older_store_beside_its_journal_is_brought_up_without_a_word(
     shutil.copy(tmp_path / "store.duckdb", tmp_path / "backup")
     second_part(tmp_path)
     shutil.move(tmp_path / "backup", tmp_path / "store.duckdb")
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     assert identities(tmp_path) == WHOLE
     assert caplog.messages == []
 
@@ -220,8 +220,8 @@ def test_an_older_store_put_back_after_rows_were_journaled_again_has_each_once(
     journaled(tmp_path, scalars(3, 20))
     if live:
         with JournalWriter(folder(tmp_path)):
-            Store(tmp_path).settle()
-    Store(tmp_path).settle()
+            Store(tmp_path).catch_up()
+    Store(tmp_path).catch_up()
     assert identities(tmp_path) == WHOLE | {"scalars": list(range(23))}
     assert rebuilt(tmp_path)["scalars"] == list(range(23))
 
@@ -231,11 +231,11 @@ def test_a_middle_segment_that_was_cut_is_filled(tmp_path: Path, monkeypatch: py
     store = Store(tmp_path)
     for start in range(0, 40, 10):
         journaled(tmp_path, scalars(10, start))
-        store.settle()
+        store.catch_up()
     assert len(journal.segments(folder(tmp_path))) > 2
     os.truncate(segment_path(folder(tmp_path), 2), 0)
     for _ in range(2):
-        Store(tmp_path).settle()
+        Store(tmp_path).catch_up()
     assert steps(Store(tmp_path)) == list(range(40))
     assert sorted(each.step for each in read(folder(tmp_path))[0] if isinstance(each, Scalar)) == list(
         range(40)
@@ -326,7 +326,7 @@ def test_a_death_at_any_moment_leaves_each_row_once(tmp_path: Path, moment: str)
     died = subprocess.run([sys.executable, "-c", DYING, tmp_path, moment], check=False)
     assert died.returncode == 9
     for _ in range(2):
-        Store(tmp_path).settle()
+        Store(tmp_path).catch_up()
     expected = {**WHOLE, "scalars": list(range(25))}
     assert identities(tmp_path) == in_the_journal(tmp_path) == expected
     assert rebuilt(tmp_path) == expected
@@ -343,6 +343,6 @@ def test_a_store_of_an_earlier_version_is_reconciled_too(tmp_path: Path) -> None
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "store.duckdb", older], check=True)
     os.truncate(segment_path(folder(tmp_path), 1), size)
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     assert identities(tmp_path) == in_the_journal(tmp_path) == WHOLE
     assert rebuilt(tmp_path) == WHOLE

@@ -68,7 +68,7 @@ def made(home: Path) -> Store:
     for run_id in (DOOMED, KEPT):
         finished_run(home, run_id)
     store = Store(home)
-    store.settle()
+    store.catch_up()
     return store
 
 
@@ -86,7 +86,7 @@ def rebuilt(home: Path) -> Store:
     """The store as it is when it is made again from the journals."""
     (home / "store.duckdb").unlink()
     store = Store(home)
-    store.settle()
+    store.catch_up()
     return store
 
 
@@ -134,7 +134,7 @@ def test_whatever_kills_a_removal_the_run_is_whole_or_gone_and_the_next_command_
             assert RunFolder(home, DOOMED).config.is_file()
             continue
         store = Store(home)
-        store.settle()
+        store.catch_up()
         assert rows(store, DOOMED) == dict.fromkeys(TABLES, 0)
         assert removing(home) == []
         empty_trash(home)
@@ -237,7 +237,7 @@ def test_a_removal_that_was_cut_short_outlasts_a_damaged_store(tmp_path: Path) -
     (tmp_path / f"removing-{DOOMED}").mkdir()
     (tmp_path / "store.duckdb").write_bytes(b"no database")
     again = Store(tmp_path)
-    again.settle()
+    again.catch_up()
     assert [run.run for run in again.runs()] == [KEPT]
     assert (rows(again, DOOMED)["scalar"], rows(again, KEPT)["scalar"]) == (0, whole["scalar"])
     assert removing(tmp_path) == [] and len(trash(tmp_path)) == 1

@@ -38,7 +38,7 @@ NOTABLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Leftover:
     """A file or directory that can be removed.
 
     `run` is the run that it belongs to; empty if it belongs to the home.
@@ -50,7 +50,7 @@ class Item:
     run: str = ""
 
 
-def garbage(home: Path) -> tuple[list[Item], list[str]]:
+def garbage(home: Path) -> tuple[list[Leftover], list[str]]:
     """Return what nothing needs, and which parts were not checked.
 
     The second list has one line with the reason for each unchecked part.
@@ -108,7 +108,7 @@ def remove(home: Path, items: list[Item]) -> list[str]:
     return stayed
 
 
-def _of_home(home: Path) -> Iterator[Item]:
+def _of_home(home: Path) -> Iterator[Leftover]:
     for run_id in removing(home):
         yield _item("removed run", home / f"{REMOVING}{run_id}")
     for folder in trash(home):
@@ -123,7 +123,7 @@ def _of_home(home: Path) -> Iterator[Item]:
             yield _item("copy of the store", folder)
 
 
-def _of_runs(home: Path) -> Iterator[Item]:
+def _of_runs(home: Path) -> Iterator[Leftover]:
     for folder in sorted((home / "runs").glob("*")):
         run = RunFolder(home, folder.name)
         if folder.is_symlink() or is_locked(lock_path(run)):
@@ -137,7 +137,7 @@ def _of_runs(home: Path) -> Iterator[Item]:
             yield _item("unfinished rollouts", path, run.run_id)
 
 
-def _unused_cache(home: Path) -> tuple[list[Item], list[str]]:
+def _unused_cache(home: Path) -> tuple[list[Leftover], list[str]]:
     entries = [path for stage in STAGES for path in sorted((home / "cache" / stage).glob("*"))]
     if not entries:
         return [], []
@@ -184,8 +184,8 @@ def _used_by(run: RunFolder) -> set[Path]:
         return found
 
 
-def _item(kind: str, path: Path, run: str = "") -> Item:
-    return Item(kind, path, size_of(path), run)
+def _item(kind: str, path: Path, run: str = "") -> Leftover:
+    return Leftover(kind, path, size_of(path), run)
 
 
 def _is_alive(words: str) -> bool:

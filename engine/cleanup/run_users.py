@@ -31,7 +31,7 @@ def user_of(folder: RunFolder) -> str:
         if is_locked(pid_path(folder, role)) or any(marked(folder, role)):
             return f"its {role} is still ending"
     for place in (folder.path, folder.journal):
-        for pid, name in _strangers(place):
+        for pid, name in _other_users(place):
             return f"process {pid} ({name}) uses {place}"
     return ""
 
@@ -90,7 +90,7 @@ def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(inner, name)
 
 
-def _strangers(folder: Path) -> Iterator[tuple[int, str]]:
+def _other_users(folder: Path) -> Iterator[tuple[int, str]]:
     """Yield processes that use `folder`, with what they use.
 
     A process uses it if it works in the folder, has a file of it open or mapped, or has its path as an

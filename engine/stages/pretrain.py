@@ -36,7 +36,7 @@ from engine.training.checkpoint_writer import CheckpointWriter
 from engine.training.fallback import newest_whole
 from engine.training.optimizer import MasterAdamW
 from engine.training.policy import Policy
-from profiles.training import Optimizer as Settings
+from profiles.training import OptimizerSettings as Settings
 from profiles.training import Pretrain
 
 

@@ -152,7 +152,7 @@ def resume_run(
     started = Path(config.folder)
     where = started if started.is_dir() else Path.cwd()
     try:
-        here = relocation.found_again(folder.home, config, plan, settings)
+        here = relocation.relocate(folder.home, config, plan, settings)
         with chdir(where):
             kept = locations.keys_of_this_format(config.inputs.keys if config.inputs else {})
             preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)

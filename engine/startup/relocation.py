@@ -54,7 +54,7 @@ Files = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class LocatedRun:
     """Configuration and profile of a run on this machine.
 
     `without_rows` is True if only the caches have the rows.

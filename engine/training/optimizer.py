@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.training.precision import Precision, gradients
-from profiles.training import Optimizer as Settings
+from profiles.training import OptimizerSettings as Settings
 
 
 def learning_rate(settings: Settings, step: int, total_steps: int) -> float:

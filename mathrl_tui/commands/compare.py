@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.ingested import ingested_store, warn_of_damage
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
-from mathrl_tui.commands.settled import settled_store, warn_of_damage
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
@@ -77,7 +77,7 @@ def _compare_seeds(home: Path, runs: list[str], as_json: bool) -> None:
         raise WrongInput(
             "Missing argument 'a': give two arms or files, or --pool RUN for each of several seeds"
         )
-    store = settled_store(home)
+    store = ingested_store(home)
     warn_of_damage(store, [store.resolve(run) for run in runs])
     if as_json:
         print_json({"comparisons": [row.to_json() for row in pooled_comparisons(store, runs)]})
@@ -110,7 +110,7 @@ def _warning_store(home: Path, addresses: Sequence[str], others: Sequence[str] =
     """Return the store, after a warning for each run with a damaged journal."""
     from store.comparison import parse_address
 
-    store = settled_store(home)
+    store = ingested_store(home)
     named = [*(parse_address(address).run for address in addresses), *others]
     warn_of_damage(store, [store.resolve(run) for run in named])
     return store

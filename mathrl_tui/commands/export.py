@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.ingested import warn_of_damage
 from mathrl_tui.commands.options import Home
-from mathrl_tui.commands.settled import warn_of_damage
 
 
 def export(

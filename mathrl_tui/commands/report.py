@@ -37,7 +37,7 @@ def results(store: Store, run_id: str) -> str:
         parts += [
             comparison_table(comparisons),
             "\n".join(verdicts(comparisons)),
-            _reach(comparisons, _ALONE),
+            _explanation(comparisons, _ALONE),
         ]
     watched = run_watch(comparisons, store.config(run_id).evaluation)
     if watched:
@@ -73,7 +73,7 @@ def pooled_results(store: Store, run_ids: Sequence[str]) -> str:
         _rates_by_seed(store, run_ids),
         comparison_table(comparisons),
         "\n".join(verdicts(comparisons)),
-        _reach(comparisons, _POOLED),
+        _explanation(comparisons, _POOLED),
     ]
     watched = run_watch(comparisons, configs[0].evaluation)
     return "\n\n".join(parts + ([watch_table(watched)] if watched else []))
@@ -249,7 +249,7 @@ _POOLED = (
 )
 
 
-def _reach(rows: Sequence[Comparison], kind: tuple[str, str]) -> str:
+def _explanation(rows: Sequence[Comparison], kind: tuple[str, str]) -> str:
     """Return what the intervals hold and what they do not."""
     method, seeds = kind
     return (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.ingested import warn_of_damage
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, print_notice, table
 from mathrl_tui.commands.settled import warn_of_damage
@@ -109,10 +110,10 @@ def _newest_in_store(home: Path) -> list[str]:
 
 
 def _plotted(home: Path, run_id: str, metric: str) -> str:
+    from mathrl_tui.commands.ingested import ingested_store
     from mathrl_tui.commands.plot import plotted
-    from mathrl_tui.commands.settled import settled_store
 
-    return plotted(settled_store(home), run_id, metric)
+    return plotted(ingested_store(home), run_id, metric)
 
 
 def _told(seen: Glance) -> str:

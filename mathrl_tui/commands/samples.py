@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.ingested import ingested_store
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json
-from mathrl_tui.commands.settled import settled_store
 from mathrl_tui.core.answers import labelled, prompt_note, size, verdict
 from mathrl_tui.core.text import harmless
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from store.records import Example
 
 # An arm's completion, and the other arm's on the same question.
-Sample = tuple["Example", "Example | None"]
+SamplePair = tuple["Example", "Example | None"]
 STEPS_NAMED = 20
 
 
-class Split(str, Enum):  # noqa: UP042 (Typer reads the values of a str enum)
+class SampleSplit(str, Enum):  # noqa: UP042 (Typer reads the values of a str enum)
     """Origin of completions."""
 
     test = "test"
@@ -49,12 +49,12 @@ def samples(
         ),
     ] = "",
     split: Annotated[
-        Split,
+        SampleSplit,
         typer.Option(
             help="test: evaluations; validation: asked during training; train: the rollouts recorded at each step "
             "(grpo.examples_per_step)"
         ),
-    ] = Split.test,
+    ] = SampleSplit.test,
     step: Annotated[
         int | None, typer.Option(min=0, help="step N, after the N-th update [default: the last recorded]")
     ] = None,
@@ -65,13 +65,13 @@ def samples(
     """Read completions with question, gold answer and verdict."""
     from store.comparison import parse_address
 
-    if task and split is not Split.test:
+    if task and split is not SampleSplit.test:
         raise WrongInput(
             f"--task {task}: only evaluations have tasks; leave it out with --split {split.value}"
         )
-    if flips and split is Split.train:
+    if flips and split is SampleSplit.train:
         raise WrongInput("--flips: two arms train on different questions; use --split test or validation")
-    store = settled_store(home)
+    store = ingested_store(home)
     address = parse_address(arm)
     address = replace(address, step=address.step if step is None else step)
     own = _completions(store, address, split, task)
@@ -92,9 +92,9 @@ def samples(
         print("\n\n".join([*parts, _summary(fitting, len(shown))]) if shown else "no completion matches")
 
 
-def _completions(store: Store, address: Address, split: Split, task: str) -> list[Example]:
+def _completions(store: Store, address: Address, split: SampleSplit, task: str) -> list[Example]:
     """Return the completions of the newest matching step, task by task."""
-    if split is Split.test:
+    if split is SampleSplit.test:
         return _evaluated(store, address, task)
     run_id = store.resolve(address.run)
     rows = store.examples(run_id, address.arm, split.value, limit=None)
@@ -136,7 +136,7 @@ def _evaluated(store: Store, address: Address, task: str) -> list[Example]:
     ]
 
 
-def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[Sample]:
+def _flipped(own: Sequence[Example], others: Sequence[Example]) -> Iterator[SamplePair]:
     """Yield pairs on the same question and sample with other verdicts."""
     by_question = {(row.task, row.ex_id, row.sample): row for row in others}
     for row in own:
@@ -159,7 +159,7 @@ def _listed(steps: Sequence[int]) -> str:
     return f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
 
 
-def _summary(found: Sequence[Sample], shown: int) -> str:
+def _summary(found: Sequence[SamplePair], shown: int) -> str:
     """Return the number of completions by task, and how to see the others."""
     counts = Counter(row.task for row, _ in found)
     by_task = (

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from mathrl_tui.commands.errors import CommandFailed, EndedWithFailures, WrongInput
+from mathrl_tui.commands.ingested import ingested_store
 from mathrl_tui.commands.printing import print_notice
-from mathrl_tui.commands.settled import settled_store
 
 if TYPE_CHECKING:
     from profiles.schema import Profile
@@ -104,7 +104,7 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
         follow(home, run_id, start or START)
     except EndedWithFailures as error:
         failures = error
-    if found := results(settled_store(home), run_id):
+    if found := results(ingested_store(home), run_id):
         print(f"\n{found}", flush=True)
     if failures:
         raise failures
@@ -161,7 +161,7 @@ def _run_one(home: Path, experiment: Experiment, seed: int, outcome: _Outcome) -
             raise
         print(error, file=sys.stderr, flush=True)
         outcome.failed[seed] = run_id
-    store = settled_store(home)
+    store = ingested_store(home)
     if run_id and store.status(run_id).state in EVALUATED:
         outcome.whole[seed] = run_id
         if found := rates_alone(store, run_id):
@@ -176,7 +176,7 @@ def _report(home: Path, outcome: _Outcome) -> None:
     from mathrl_tui.commands.report import pooled_results, results
     from store.score_files import InputError
 
-    store, runs = settled_store(home), list(outcome.whole.values())
+    store, runs = ingested_store(home), list(outcome.whole.values())
     evaluated = [run for run in runs if store.evaluations(run)]
     if len(evaluated) > 1:
         try:

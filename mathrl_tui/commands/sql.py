@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mathrl_tui.commands.errors import WrongInput
+from mathrl_tui.commands.ingested import warn_of_damage
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, table
-from mathrl_tui.commands.settled import warn_of_damage
 
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(%|[KMGT]i?B)", re.IGNORECASE)
 _POWERS = "KMGT"

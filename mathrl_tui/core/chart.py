@@ -56,7 +56,7 @@ class Line:
 
     `tokens`, the tokens of each step, gives its place on the token axis.
     If `runs` is not 0, the curve is the smoothed mean of that number of runs, with the range of all
-    (`spread.together`).
+    (`mean_curve.joined`).
     """
 
     name: str

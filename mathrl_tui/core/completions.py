@@ -28,7 +28,7 @@ _SHARE = Look("≈", palette.ACCENT)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CompletionPair:
     """A completion, and another arm's on the same question if compared."""
 
     mine: Example
@@ -41,7 +41,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CompletionChoice:
     """The completions to show: arm, task, other arm, filter and search."""
 
     arm: str = ""
@@ -50,7 +50,7 @@ class Choice:
     shown: str = "all"
     search: str = ""
 
-    def settled(self, tasks: Mapping[str, Sequence[str]]) -> Choice:
+    def nearest(self, tasks: Mapping[str, Sequence[str]]) -> CompletionChoice:
         """Return the nearest existing choice; `tasks` is arm → tasks, not empty."""
         arm = self.arm if self.arm in tasks else next(iter(tasks))
         task = self.task if self.task in tasks[arm] else tasks[arm][0]
@@ -72,15 +72,15 @@ def following(choices: Sequence[str], current: str) -> str:
     return choices[(choices.index(current) + 1) % len(choices)] if current in choices else choices[0]
 
 
-def _gained(pair: Pair) -> bool:
+def _gained(pair: CompletionPair) -> bool:
     return pair.mine.correct and pair.theirs is not None and not pair.theirs.correct
 
 
-def _lost(pair: Pair) -> bool:
+def _lost(pair: CompletionPair) -> bool:
     return not pair.mine.correct and pair.theirs is not None and pair.theirs.correct
 
 
-FILTERS: dict[str, Callable[[Pair], bool]] = {
+FILTERS: dict[str, Callable[[CompletionPair], bool]] = {
     "all": lambda pair: True,
     "wrong": lambda pair: not pair.mine.correct and pair.mine.is_judged,
     "correct": lambda pair: pair.mine.correct,
@@ -93,10 +93,12 @@ FILTERS: dict[str, Callable[[Pair], bool]] = {
 NEEDS_OTHER = frozenset({"flips", "only here right", "only there right"})
 
 
-def pairs(mine: Sequence[Example], theirs: Sequence[Example], choice: Choice) -> list[Pair]:
+def pairs(
+    mine: Sequence[Example], theirs: Sequence[Example], choice: CompletionChoice
+) -> list[CompletionPair]:
     """Return the completions that pass filter and search, in order."""
     others = {(one.ex_id, one.sample): one for one in theirs}
-    found = (Pair(one, others.get((one.ex_id, one.sample))) for one in mine)
+    found = (CompletionPair(one, others.get((one.ex_id, one.sample))) for one in mine)
     words = choice.search.lower()
     return [
         pair for pair in found if FILTERS[choice.shown](pair) and (not words or words in _searched(pair.mine))
@@ -113,7 +115,7 @@ def outcome(example: Example) -> Span:
     return (f"{look.mark} {answers.verdict(example)}", look.colour)
 
 
-def detail(pair: Pair, choice: Choice) -> list[Span]:
+def detail(pair: CompletionPair, choice: CompletionChoice) -> list[Span]:
     """Return the pair as styled text, from top to bottom.
 
     The text contains its line breaks.
@@ -154,6 +156,6 @@ def _completion(arm: str, example: Example) -> list[Span]:
     ]
 
 
-def plain(pair: Pair, choice: Choice) -> str:
+def plain(pair: CompletionPair, choice: CompletionChoice) -> str:
     """Return the text of `detail` without styles, for the clipboard."""
     return "".join(words for words, _ in detail(pair, choice))

@@ -16,14 +16,14 @@ Span = tuple[str, str]
 Row = list[Span]
 
 
-class Measured(Protocol):
+class HasMeasure(Protocol):
     """A row that has a measure: an evaluation, a comparison or a watched task."""
 
     @property
     def measure(self) -> Measure: ...
 
 
-Kind = TypeVar("Kind", bound=Measured)
+Kind = TypeVar("Kind", bound=HasMeasure)
 
 
 def by_measure(rows: Iterable[Kind]) -> dict[Measure, list[Kind]]:

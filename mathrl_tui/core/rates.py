@@ -71,12 +71,15 @@ def words(row: EvalSummary, form: str) -> list[str]:
     questions = f"{text.count(row.n)} questions"
     if several == 1:
         meaning = "right" if row.correct is not None else "mean score"
-        return [f"{asked}: {reached} {meaning}, {held}", _listed(questions, _amiss(row), _window(row))]
+        return [
+            f"{asked}: {reached} {meaning}, {held}",
+            _listed(questions, _cut_off_words(row), _window(row)),
+        ]
     return [
         f"{asked}: pass@1 {reached}, {held}",
         f"pass@{several} {text.percent(row.pass_at_k)}: some answer is right; "
         f"majority of {several} {text.percent(row.majority)}: the most frequent one is",
-        _listed(questions, f"{several} completions each", _amiss(row), _window(row)),
+        _listed(questions, f"{several} completions each", _cut_off_words(row), _window(row)),
     ]
 
 
@@ -88,7 +91,7 @@ def share(count: int | None, row: EvalSummary) -> float | None:
     return None if count is None else count / row.samples
 
 
-def _amiss(row: EvalSummary) -> str:
+def _cut_off_words(row: EvalSummary) -> str:
     """Return how many completions were cut off, and have no answer.
 
     Returns: "" if not applicable.

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from mathrl_tui.reader import Reader
 
 
-Answer = TypeVar("Answer")
+ReadResult = TypeVar("ReadResult")
 
 
-class Left(Exception):
+class ScreenClosed(Exception):
     """The screen is being closed, so a result can no longer be shown."""
 
 
@@ -72,7 +72,7 @@ class ConsoleScreen(Screen[None]):
         """Return the reader of the app."""
         return self.console.reader
 
-    async def ask(self, question: Callable[[Feed], Answer]) -> Answer:
+    async def ask(self, question: Callable[[Feed], ReadResult]) -> ReadResult:
         """Return the answer of `question` from the store.
 
         Raises: reader.Unreadable if the store cannot be read; Left if the screen has been closed.
@@ -84,7 +84,7 @@ class ConsoleScreen(Screen[None]):
     def _stay(self) -> None:
         """Raise Left if the screen is being closed; its widgets are removed first."""
         if not self.query("#screens"):
-            raise Left
+            raise ScreenClosed
 
     def on_mount(self) -> None:
         """Read for the first time after the first paint, then at every interval."""
@@ -127,7 +127,7 @@ class ConsoleScreen(Screen[None]):
                 self.show_screens()
                 if not self._again or not self.is_current:
                     return
-        except Left:
+        except ScreenClosed:
             return
         finally:
             self._reading = False

@@ -15,7 +15,7 @@ from textual.widgets import DataTable
 from mathrl_tui import actions
 from mathrl_tui.core import forest_plot as forest
 from mathrl_tui.core import intervals, measure, palette, text
-from mathrl_tui.core.completions import Choice
+from mathrl_tui.core.completions import CompletionChoice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.screens.results import ResultsScreen, axis_cells
@@ -102,7 +102,7 @@ screen ([b]2[/b]) shows how far it is."""
     def action_flips(self, shown: str) -> None:
         """Open the selected pair's completions that pass the filter `shown`."""
         if chosen := self.chosen:
-            self.console.open_samples(Choice(chosen.b, chosen.task, chosen.a, shown))
+            self.console.open_samples(CompletionChoice(chosen.b, chosen.task, chosen.a, shown))
 
     def action_copy(self) -> None:
         """Copy the table as Markdown."""

@@ -49,7 +49,7 @@ class Controls(ConsoleScreen):
     async def action_resume_run(self) -> None:
         """Start a new supervisor for a stopped, interrupted or failed run."""
         if run_id := self.target:
-            await self._told(asyncio.to_thread(control.go_on, self.console.home, run_id, ()))
+            await self._show_result(asyncio.to_thread(control.go_on, self.console.home, run_id, ()))
 
     @work(group="control")
     async def action_add_stages(self) -> None:
@@ -58,7 +58,7 @@ class Controls(ConsoleScreen):
 
         run_id = self.target
         if run_id and (stages := await self.app.push_screen_wait(ChooseStages(run_id))):
-            await self._told(asyncio.to_thread(control.go_on, self.console.home, run_id, stages))
+            await self._show_result(asyncio.to_thread(control.go_on, self.console.home, run_id, stages))
 
     @work(group="control")
     async def action_new_run(self) -> None:
@@ -79,9 +79,9 @@ class Controls(ConsoleScreen):
             await self._carry_out(run_id, verb)
 
     async def _carry_out(self, run_id: str, verb: str) -> None:
-        await self._told(asyncio.to_thread(control.command, self.console.home, run_id, verb))
+        await self._show_result(asyncio.to_thread(control.command, self.console.home, run_id, verb))
 
-    async def _told(self, doing: Awaitable[control.Told]) -> None:
+    async def _show_result(self, doing: Awaitable[control.RequestResult]) -> None:
         told = await doing
-        self.console.tell(told.words, "information" if told.done else "error", timeout=6)
+        self.console.show_notice(told.words, "information" if told.done else "error", timeout=6)
         self.read_soon()

@@ -15,7 +15,7 @@ from textual.widgets import DataTable
 
 from mathrl_tui import actions
 from mathrl_tui.core import intervals, measure, palette, rates, text
-from mathrl_tui.core.completions import Choice
+from mathrl_tui.core.completions import CompletionChoice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.run import RunSnapshot
@@ -107,7 +107,7 @@ to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
     def action_read(self) -> None:
         """Open the completions of the row."""
         if chosen := self.chosen:
-            self.console.open_samples(Choice(chosen.arm, chosen.task))
+            self.console.open_samples(CompletionChoice(chosen.arm, chosen.task))
 
     def action_copy(self) -> None:
         """Copy the table as Markdown."""
@@ -153,13 +153,13 @@ class _Layout:
         return (
             *(task, *([Text(form, palette.ACCENT)] if self.prompted else [])),
             Text(f"{look.mark} {text.ends(row.arm, self.arm)}", look.colour),
-            *_reached(row),
+            *_rate_cells(row),
             *([Text.assemble(*picture)] if self.room else []),
             Text(f"{text.count(row.n):>6}", palette.DIM),
-            *(_of_samples(row) if self.sampled else ()),
-            *_became(row),
-            *(_made(row) if self.room else ()),
-            *(_read(row) if self.suite else ()),
+            *(_pass_cells(row) if self.sampled else ()),
+            *_problem_cells(row),
+            *(_sample_cells(row) if self.room else ()),
+            *(_window_cells(row) if self.suite else ()),
         )
 
 
@@ -170,14 +170,14 @@ def _in_sight(rows: Sequence[EvalSummary]) -> int:
     return rate + interval + 6 + 3 * _APART
 
 
-def _reached(row: EvalSummary) -> tuple[Cell, ...]:
+def _rate_cells(row: EvalSummary) -> tuple[Cell, ...]:
     return (
         Text(f"{measure.value(row.rate, row.measure):>9}", f"bold {palette.INK}"),
         Text(f"{measure.ends(row.low, row.high, row.measure):>13}", palette.INK),
     )
 
 
-def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
+def _pass_cells(row: EvalSummary) -> tuple[Cell, ...]:
     """Return pass@k with its k and the majority's rate.
 
     Returns: dashes with one sample per question.
@@ -191,7 +191,7 @@ def _of_samples(row: EvalSummary) -> tuple[Cell, ...]:
     )
 
 
-def _became(row: EvalSummary) -> tuple[Cell, ...]:
+def _problem_cells(row: EvalSummary) -> tuple[Cell, ...]:
     """Return the fractions of completions cut off and without an answer."""
     return _share(row.cut_off, row, 7), _share(row.no_answer, row, 9)
 
@@ -202,12 +202,12 @@ def _share(count: int | None, row: EvalSummary, width: int) -> Text:
     return Text(f"{text.percent(share):>{width}}", style)
 
 
-def _made(row: EvalSummary) -> tuple[Cell, ...]:
+def _sample_cells(row: EvalSummary) -> tuple[Cell, ...]:
     tokens = text.NOTHING if row.mean_tokens is None else f"{row.mean_tokens:.1f}"
     return Text(f"{tokens:>6}", palette.DIM), Text(f"{row.step:>5}", palette.DIM)
 
 
-def _read(row: EvalSummary) -> tuple[Cell, ...]:
+def _window_cells(row: EvalSummary) -> tuple[Cell, ...]:
     """Return a suite task's window, and the fraction of prompts cut."""
     share = None if row.prompts_cut is None else row.prompts_cut / row.n
     style = palette.WARN if share else palette.DIM

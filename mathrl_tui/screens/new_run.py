@@ -16,7 +16,7 @@ from textual.widgets import Button, Checkbox, Input, Label, Select, Static
 
 from engine.plan import STAGES
 from mathrl_tui import control
-from mathrl_tui.core.draft import Checked, DraftError, checked
+from mathrl_tui.core.run_form import CheckedForm, FormError, checked
 from mathrl_tui.widgets.tick import Tick
 from profiles.load import names as profile_names
 
@@ -32,7 +32,7 @@ class NewRun(ModalScreen[str]):
     def __init__(self, home: Path) -> None:
         super().__init__()
         self._home = home
-        self._draft: Checked | None = None
+        self._form: CheckedForm | None = None
         # The key may be pressed again before the first run has started.
         self._starting = False
         # Read by the thread that starts a run; its checks can take a minute.
@@ -76,20 +76,20 @@ class NewRun(ModalScreen[str]):
     @on(Input.Changed)
     def _check(self) -> None:
         try:
-            self._draft = checked(
+            self._form = checked(
                 str(self.query_one(Select).value),
                 self._stages(),
                 self._text("seeds"),
                 self._text("overrides"),
                 self._run_name,
             )
-        except DraftError as error:
-            self._draft = None
-            self._say(str(error), wrong=True)
+        except FormError as error:
+            self._form = None
+            self._show_message(str(error), wrong=True)
         else:
-            runs = "" if len(self._draft.seeds) == 1 else f"{len(self._draft.seeds)} runs of "
-            self._say(f"✓ {runs}{' → '.join(self._draft.steps)}", wrong=False)
-        self.query_one("#start", Button).disabled = self._draft is None
+            runs = "" if len(self._form.seeds) == 1 else f"{len(self._form.seeds)} runs of "
+            self._show_message(f"✓ {runs}{' → '.join(self._form.steps)}", wrong=False)
+        self.query_one("#start", Button).disabled = self._form is None
 
     def _stages(self) -> list[str]:
         return [stage for stage in STAGES if self.query_one(f"#stage-{stage}", Checkbox).value]
@@ -101,7 +101,7 @@ class NewRun(ModalScreen[str]):
     def _run_name(self) -> str:
         return self._text("name").strip()
 
-    def _say(self, words: str, *, wrong: bool) -> None:
+    def _show_message(self, words: str, *, wrong: bool) -> None:
         line = self.query_one("#verdict", Static)
         line.update(f"✗ {words}" if wrong else words)
         line.set_class(wrong, "wrong")
@@ -123,26 +123,26 @@ class NewRun(ModalScreen[str]):
 
         If a run cannot be started, the dialog stays open and shows the reason.
         """
-        if self._draft is None or self._starting:
+        if self._form is None or self._starting:
             return
         self._starting = True
-        draft, name = self._draft, self._run_name
+        form, name = self._form, self._run_name
         self.query_one("#start", Button).disabled = True
-        self._say("checking the model, then starting…", wrong=False)
+        self._show_message("checking the model, then starting…", wrong=False)
         started = ""
-        for seed in draft.seeds:
+        for seed in form.seeds:
             told = await asyncio.to_thread(
                 control.start,
                 self._home,
-                draft.profile,
-                draft.stages,
+                form.profile,
+                form.stages,
                 seed,
                 name,
-                draft.changed,
+                form.changed,
                 lambda: not self._cancelled,
             )
             if not told.done:
-                self._say(told.words, wrong=True)
+                self._show_message(told.words, wrong=True)
                 self.query_one("#start", Button).disabled = self._starting = False
                 return
             started = told.run_id

@@ -16,10 +16,10 @@ from mathrl_tui.widgets.keyed_table import Cell
 if TYPE_CHECKING:
     from mathrl_tui.core.feed import Feed
 
-Result = TypeVar("Result")
+ResultRow = TypeVar("ResultRow")
 
 
-class ResultsScreen(TableScreen, Generic[Result]):
+class ResultsScreen(TableScreen, Generic[ResultRow]):
     """Screen with a table of results.
 
     Subclasses define `found`, `keyed` and `table`. EMPTY is the advice shown without results.
@@ -30,14 +30,14 @@ class ResultsScreen(TableScreen, Generic[Result]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: dict[str, Result] = {}
+        self.rows: dict[str, ResultRow] = {}
 
     @abstractmethod
-    def found(self, feed: Feed, run_id: str) -> Sequence[Result]:
+    def found(self, feed: Feed, run_id: str) -> Sequence[ResultRow]:
         """Return the run's results; called on the reader's thread."""
 
     @abstractmethod
-    def keyed(self, found: Sequence[Result], run: RunSnapshot) -> dict[str, Result]:
+    def keyed(self, found: Sequence[ResultRow], run: RunSnapshot) -> dict[str, ResultRow]:
         """Return the results in display order, each under a unique key."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class ResultsScreen(TableScreen, Generic[Result]):
         """Return the table of `rows`; a key without a result is a row of text."""
 
     @property
-    def chosen(self) -> Result | None:
+    def chosen(self) -> ResultRow | None:
         """Return the result under the cursor."""
         return self.rows.get(self.cursor)
 

@@ -206,7 +206,7 @@ class RunScreen(Controls):
         try:
             run = await self.reader.ask(lambda feed: feed.run(run_id))
         except Unreadable as error:
-            self.console.tell(f"nothing copied: {error}", "error")
+            self.console.show_notice(f"nothing copied: {error}", "error")
             return
         lines = [f"{name}\t{value.value:g}" for name, value in sorted(run.latest.items())]
         self.console.copy("\n".join(lines), f"{len(lines)} newest values")

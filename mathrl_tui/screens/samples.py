@@ -16,7 +16,7 @@ from textual.widgets import DataTable, Input, Static
 from mathrl_tui import actions
 from mathrl_tui.core import answers, palette, text
 from mathrl_tui.core import completions as reading
-from mathrl_tui.core.completions import FILTERS, MOST_LISTED, Choice, Pair
+from mathrl_tui.core.completions import FILTERS, MOST_LISTED, CompletionChoice, CompletionPair
 from mathrl_tui.core.feed import WHILE_TRAINING, Feed
 from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
@@ -41,7 +41,7 @@ class SamplesScreen(ConsoleScreen):
         super().__init__()
         self._run_id = ""
         self._tasks: dict[str, list[str]] = {}
-        self._pairs: dict[str, Pair] = {}
+        self._pairs: dict[str, CompletionPair] = {}
         # What the detail shows.
         self._read: object = None
 
@@ -61,7 +61,7 @@ class SamplesScreen(ConsoleScreen):
         if not self._tasks:
             self._show_emptiness(_EMPTY)
             return
-        choice = self.console.choice = self.console.choice.settled(self._tasks)
+        choice = self.console.choice = self.console.choice.nearest(self._tasks)
         mine, theirs = await self.ask(lambda feed: _both(feed, run_id, choice))
         found = reading.pairs(mine, theirs, choice)
         self._pairs = {pair.key: pair for pair in found[:MOST_LISTED]}
@@ -180,13 +180,13 @@ class SamplesScreen(ConsoleScreen):
             self.console.copy(reading.plain(pair, self.console.choice), pair.mine.ex_id)
 
 
-def _both(feed: Feed, run_id: str, choice: Choice) -> tuple[list[Example], list[Example]]:
+def _both(feed: Feed, run_id: str, choice: CompletionChoice) -> tuple[list[Example], list[Example]]:
     """Return the completions of the arm, and those of the other arm."""
     theirs = feed.completions(run_id, choice.other, choice.task) if choice.other else []
     return feed.completions(run_id, choice.arm, choice.task), theirs
 
 
-def _cells(pair: Pair, compared: bool, while_training: bool) -> tuple[Cell, ...]:
+def _cells(pair: CompletionPair, compared: bool, while_training: bool) -> tuple[Cell, ...]:
     words, colour = reading.outcome(pair.mine)
     cells: list[Cell] = [Text(f"{pair.mine.step:>4}", palette.DIM)] if while_training else []
     cells += [Text(text.clip(pair.mine.ex_id, 16), palette.INK), Text(words, colour)]

@@ -12,7 +12,7 @@ from textual.widgets import DataTable
 from mathrl_tui import actions
 from mathrl_tui.core import forest_plot as forest
 from mathrl_tui.core import intervals, measure, palette, text, watch
-from mathrl_tui.core.completions import Choice
+from mathrl_tui.core.completions import CompletionChoice
 from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.watch import Flag
@@ -77,7 +77,7 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
         if chosen := self.chosen:
             row = chosen.comparison
             shown = "flips" if row.measure == "accuracy" else "all"
-            self.console.open_samples(Choice(row.b, row.task, row.a, shown))
+            self.console.open_samples(CompletionChoice(row.b, row.task, row.a, shown))
 
     def action_copy(self) -> None:
         """Copy the table as Markdown."""

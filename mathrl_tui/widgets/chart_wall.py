@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 
-from mathrl_tui.core import chart, palette, spread
+from mathrl_tui.core import chart, mean_curve, palette
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.other_seeds import Siblings
@@ -219,14 +219,16 @@ class ChartWall(Container):
             return chart.Line(source, look, own, curves.get(tokens, EMPTY))
         counts = (curves.get(tokens, EMPTY), *others.get(tokens, ()))
         counted = [one for one in counts if len(one)]
-        placed = spread.typical(counted) if counted else EMPTY
-        return chart.Line(source, look, self._together(metric, runs), placed, len(spread.far(runs)))
+        placed = mean_curve.averaged(counted) if counted else EMPTY
+        return chart.Line(
+            source, look, self._together(metric, runs), placed, len(mean_curve.long_enough(runs))
+        )
 
     def _together(self, metric: str, runs: list[Curve]) -> Curve:
         """Join the runs' curves; reuse the last result unless a curve changed."""
         key = metric, self.view.memory
         before, joined = self._joined.get(key, ([], EMPTY))
         if len(before) != len(runs) or any(old is not new for old, new in zip(before, runs, strict=True)):
-            joined = spread.together(runs, chart.MEMORIES[self.view.memory])
+            joined = mean_curve.joined(runs, chart.MEMORIES[self.view.memory])
             self._joined[key] = runs, joined
         return joined

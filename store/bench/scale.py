@@ -79,7 +79,7 @@ def rebuild_figure(home: Path, rows: int) -> Figure:
             journal.append(records)
             number, written = number + 1, written + len(records)
     start = time.perf_counter()
-    applied = Store(home).settle()
+    applied = Store(home).catch_up()
     seconds = time.perf_counter() - start
     if applied != written:
         raise AssertionError(f"{applied} rows of {written} were rebuilt")

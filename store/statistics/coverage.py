@@ -30,7 +30,7 @@ SHARES = (0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ModelPair:
     """True rates of two models, and probabilities of discordant answers.
 
     A discordant question is one that only one of the two answers correctly.
@@ -42,7 +42,7 @@ class Pair:
     b_only: float
 
 
-def pairs() -> Iterator[tuple[str, Pair]]:
+def pairs() -> Iterator[tuple[str, ModelPair]]:
     """Yield each possible pair of the grid with a label of its kind."""
     for correlation in CORRELATIONS:
         for rate in RATES:
@@ -50,10 +50,10 @@ def pairs() -> Iterator[tuple[str, Pair]]:
                 a, b = rate, rate + gain
                 both = a * b + correlation * math.sqrt(a * (1 - a) * b * (1 - b))
                 if both < min(a, b):
-                    yield f"correlation {correlation}", Pair(a, b, a - both, b - both)
+                    yield f"correlation {correlation}", ModelPair(a, b, a - both, b - both)
 
 
-def alike(questions: int) -> Iterator[tuple[str, Pair]]:
+def alike(questions: int) -> Iterator[tuple[str, ModelPair]]:
     """Yield labelled pairs of models that disagree on few questions.
 
     The number of questions is `questions`.
@@ -61,7 +61,7 @@ def alike(questions: int) -> Iterator[tuple[str, Pair]]:
     for discordant in FEW:
         for share in SHARES:
             a_only, b_only = (1 - share) * discordant / questions, share * discordant / questions
-            yield f"b's share {share}", Pair(0.5, 0.5 + b_only - a_only, a_only, b_only)
+            yield f"b's share {share}", ModelPair(0.5, 0.5 + b_only - a_only, a_only, b_only)
 
 
 def wilson_coverage(rate: float, questions: int) -> float:
@@ -80,7 +80,11 @@ def wilson_coverage(rate: float, questions: int) -> float:
 
 
 def paired_coverage(
-    pair: Pair, questions: int, datasets: int, seed: int, interval_of: Callable[[int, int, int], Interval]
+    pair: ModelPair,
+    questions: int,
+    datasets: int,
+    seed: int,
+    interval_of: Callable[[int, int, int], Interval],
 ) -> float:
     """Return the fraction of data sets with the true difference covered.
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from store.query import Store
 
 
-def settled_store(home: Path) -> Store:
+def ingested_store(home: Path) -> Store:
     """Return the store of `home` after an ingest.
 
     The ingest waits some seconds for other processes.
@@ -18,7 +18,7 @@ def settled_store(home: Path) -> Store:
     from store.query import Store
 
     store = Store(home)
-    store.settle()
+    store.catch_up()
     return store
 
 

@@ -22,13 +22,13 @@ MOST_SEEDS = 100
 _SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?\Z")
 
 
-class DraftError(ValueError):
-    """The draft is invalid; the message is one line."""
+class FormError(ValueError):
+    """The form is invalid; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A valid draft; it starts one run for each seed.
+class CheckedForm:
+    """A valid form; it starts one run for each seed.
 
     `steps` is the plan in words.
     """
@@ -40,21 +40,21 @@ class Checked:
     changed: Changes
 
 
-def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, name: str = "") -> Checked:
-    """Parse and validate the draft.
+def checked(profile: str, stages: Sequence[str], seeds: str, overrides: str, name: str = "") -> CheckedForm:
+    """Parse and validate the form.
 
-    Raises: DraftError with the first fault.
+    Raises: FormError with the first fault.
     """
     if name and not RUN_NAME.match(name):
-        raise DraftError(f"name: {name}: use letters, digits and . _ + - only")
+        raise FormError(f"name: {name}: use letters, digits and . _ + - only")
     try:
         loaded = load(profile.strip(), overrides_of(overrides))
         changed = changed_settings(profile.strip(), overrides_of(overrides))
         chosen = parse_stages(list(stages))
         plan = make_plan(loaded, chosen)
     except (ProfileError, PlanError) as error:
-        raise DraftError(str(error)) from None
-    return Checked(loaded, chosen, seeds_of(seeds), tuple(step.label for step in plan), changed)
+        raise FormError(str(error)) from None
+    return CheckedForm(loaded, chosen, seeds_of(seeds), tuple(step.label for step in plan), changed)
 
 
 def overrides_of(words: str) -> list[str]:
@@ -62,28 +62,28 @@ def overrides_of(words: str) -> list[str]:
 
     Values with spaces need quotes.
 
-    Raises: DraftError if a quote is not closed.
+    Raises: FormError if a quote is not closed.
     """
     try:
         return shlex.split(words.replace(";", " "))
     except ValueError as error:
-        raise DraftError(f"overrides: {str(error).lower()}") from None
+        raise FormError(f"overrides: {str(error).lower()}") from None
 
 
 def seeds_of(words: str) -> tuple[int, ...]:
     """Parse `0`, `0 1 2`, `0,1,2` or `0-4` as seeds, without repetitions.
 
-    Raises: DraftError if a word is not a seed or range, a range is too long, or `words` is empty.
+    Raises: FormError if a word is not a seed or range, a range is too long, or `words` is empty.
     """
     found: list[int] = []
     for word in words.replace(",", " ").split():
         written = _SEEDS.match(word)
         if written is None:
-            raise DraftError(f"seeds: {word[:40]}: write numbers such as 0 1 2, or a range such as 0-4")
+            raise FormError(f"seeds: {word[:40]}: write numbers such as 0 1 2, or a range such as 0-4")
         ends = int(written[1]), int(written[2] or written[1])
         if ends[1] < ends[0] or ends[1] - ends[0] >= MOST_SEEDS:
-            raise DraftError(f"seeds: {word}: a range must ascend and have at most {MOST_SEEDS} seeds")
+            raise FormError(f"seeds: {word}: a range must ascend and have at most {MOST_SEEDS} seeds")
         found += range(ends[0], ends[1] + 1)
     if not found:
-        raise DraftError("seeds: give at least one, for example 0")
+        raise FormError("seeds: give at least one, for example 0")
     return tuple(dict.fromkeys(found))

@@ -10,7 +10,7 @@ import numpy as np
 from mathrl_tui.core.curve import Array, Curve, smoothed
 
 
-def far(curves: Sequence[Curve]) -> list[Curve]:
+def long_enough(curves: Sequence[Curve]) -> list[Curve]:
     """Return the curves that reach at least half as far as the furthest.
 
     This leaves out a run that died early or has just started.
@@ -19,10 +19,10 @@ def far(curves: Sequence[Curve]) -> list[Curve]:
     return [one for one in curves if one.step[-1] >= furthest / 2]
 
 
-def together(curves: Sequence[Curve], memory: float) -> Curve:
+def joined(curves: Sequence[Curve], memory: float) -> Curve:
     """Join the runs' curves (none empty), each smoothed with `memory` steps.
 
-    `mean` is the mean over the runs in `far`. It is NaN at steps that one of them lacks, because a mean over
+    `mean` is the mean over the runs in `long_enough`. It is NaN at steps that one of them lacks, because a mean over
     fewer runs would jump when a run joins or ends. `low` and `high` are the extremes over all runs with a
     value. A run is interpolated between its own steps. `ts` is the mean time since each run's first point, in
     seconds, or NaN if the times of a run are unknown.
@@ -30,7 +30,7 @@ def together(curves: Sequence[Curve], memory: float) -> Curve:
     step = np.unique(np.concatenate([one.step for one in curves]))
     heights = np.stack([_at(step, one, smoothed(one.step, one.mean, memory)) for one in curves])
     elapsed = [_at(step, one, one.ts - one.ts[0]) for one in curves if one.is_timed]
-    leading = far(curves)
+    leading = long_enough(curves)
     counted = np.array([any(one is other for other in leading) for one in curves])
     return Curve(
         step,
@@ -41,14 +41,14 @@ def together(curves: Sequence[Curve], memory: float) -> Curve:
     )
 
 
-def typical(curves: Sequence[Curve]) -> Curve:
-    """Join like `together`, but average over all runs with a value.
+def averaged(curves: Sequence[Curve]) -> Curve:
+    """Join like `joined`, but average over all runs with a value.
 
     The result places entries on the token axis.
     """
-    joined = together(curves, 0.0)
-    step = joined.step
-    return replace(joined, mean=np.nanmean(np.stack([_at(step, one, one.mean) for one in curves]), axis=0))
+    one_curve = joined(curves, 0.0)
+    step = one_curve.step
+    return replace(one_curve, mean=np.nanmean(np.stack([_at(step, one, one.mean) for one in curves]), axis=0))
 
 
 def _at(step: Array, curve: Curve, value: Array) -> Array:

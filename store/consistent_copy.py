@@ -22,7 +22,7 @@ TRIES = 3
 Signature = tuple[tuple[int, int, int] | None, ...]
 
 
-class Unsteady(RuntimeError):
+class FilesChanged(RuntimeError):
     """The files were written during each attempt to copy them."""
 
 
@@ -38,10 +38,10 @@ def signature(paths: Sequence[Path]) -> Signature:
     return tuple(_state(path) for path in paths)
 
 
-def steady_copy(paths: Sequence[Path], folder: Path) -> Signature:
+def consistent_copy(paths: Sequence[Path], folder: Path) -> Signature:
     """Copy the existing ones of `paths` to `folder`; return their state.
 
-    Raises: Unsteady, CopyFailed.
+    Raises: FilesChanged, CopyFailed.
     """
     for _ in range(TRIES):
         before = signature(paths)
@@ -50,7 +50,7 @@ def steady_copy(paths: Sequence[Path], folder: Path) -> Signature:
             copy(paths, folder)
             if signature(paths) == before:
                 return before
-    raise Unsteady(f"{paths[0]}: it is being written")
+    raise FilesChanged(f"{paths[0]}: it is being written")
 
 
 def copy(paths: Sequence[Path], folder: Path) -> None:
