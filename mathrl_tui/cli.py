@@ -29,7 +29,7 @@ from mathrl_tui.commands.runs import runs, status
 from mathrl_tui.commands.samples import samples
 from mathrl_tui.commands.serve import serve
 from mathrl_tui.commands.sql import sql
-from mathrl_tui.streams import steady_streams
+from mathrl_tui.streams import safe_streams
 from profiles.errors import UserError
 from store.disk_refusal import refusal
 from store.wording import abridged

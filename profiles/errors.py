@@ -10,7 +10,10 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """The request or an input is wrong. The message is one line: what failed, where, and what to do."""
+    """The request or an input is wrong.
+
+    The message is one line: what failed, where, and what to do.
+    """
 
     exit_status: ClassVar[int] = 2
 

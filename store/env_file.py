@@ -1,10 +1,11 @@
 """Machine settings from the environment or a `.env` file.
 
-The home ($MATHRL_HOME) and API keys are looked up here, one name at a time. Other entries of the file are ignored, and
-none enters the environment. So a directory that another user filled controls only these settings.
+The `.env` file of the working directory is read if the variable is not set. Only the home ($MATHRL_HOME) and
+API keys are looked up, one name at a time. Other entries of the file are ignored, and none enters the
+environment. So a directory that another user filled controls only these settings.
 
-A `.env` that exists but cannot be read is an error as soon as a setting is looked up in it: without the file, a command
-would silently use another home or no key. A setting from the environment or the command line needs no file.
+An unreadable `.env` is an error when a setting is looked up in it. Without the file, a command would silently
+use another home or no key. A setting from the environment or the command line needs no file.
 """
 
 from __future__ import annotations
@@ -24,28 +25,36 @@ _ENTRY = re.compile(
 
 
 class EnvFileFault(UserError, RuntimeError):
-    """A `.env` exists but cannot be read; the message says why and what to do."""
+    """A `.env` exists but cannot be read.
+
+    The message gives the reason and what to do.
+    """
 
 
 def setting(name: str, folder: Path | None = None) -> str:
     """Return the environment variable `name`, else its value in `.env`.
 
-    `folder` contains the `.env` file (default: the working directory).
+    Args:
+        folder: directory of the `.env` file; None for the working directory.
+    Returns: "" if the setting is missing or empty.
     Raises: EnvFileFault if the setting is looked up in a file that cannot be read.
     """
     return os.environ.get(name, "").strip() or read_env_file((folder or Path()) / ".env").get(name, "")
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the NAME=value lines of a `.env` file, without quotes and comments; empty without a file.
+    """Return the NAME=value lines of a `.env` file.
 
+    Quotes and comments are removed.
+
+    Returns: an empty dict if the file does not exist.
     Raises: EnvFileFault if there is a file, but it cannot be read as text.
     """
     try:
         content = _content(path)
     except OSError as error:
         raise _fault(path, error.strerror or str(error)) from None
-    # A BOM is left by editors on Windows.
+    # Editors on Windows write a BOM.
     lines = content.removeprefix(BOM_UTF8).splitlines()
     entries = (_ENTRY.match(_text(path, number, line)) for number, line in enumerate(lines, 1))
     return {entry["name"]: entry["value"].strip("'\"") for entry in entries if entry}
@@ -64,7 +73,10 @@ def _text(path: Path, number: int, line: bytes) -> str:
 
 
 def _content(path: Path) -> bytes:
-    """Return the bytes of the file; none without a file. Raises: OSError or EnvFileFault."""
+    """Return the bytes of the file; empty if it does not exist.
+
+    Raises: OSError or EnvFileFault if it cannot be read.
+    """
     try:
         # A FIFO without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -78,7 +90,7 @@ def _content(path: Path) -> bytes:
             return _read(path, descriptor)
     finally:
         os.close(descriptor)
-    # A container hides a file by mounting /dev/null over it; `python -m venv .env` makes a directory.
+    # A container hides a file by mounting /dev/null over it. `python -m venv .env` makes a directory.
     if os.path.samestat(status, Path(os.devnull).stat()) or (path / "pyvenv.cfg").is_file():
         return b""
     raise _fault(path, "it is not a regular file")

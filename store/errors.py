@@ -9,6 +9,7 @@ import duckdb
 from profiles.errors import OperationFailed
 from store.disk_refusal import refusal_in
 
+
 class StoreError(OperationFailed, RuntimeError):
     """The store cannot be used now; the message gives reason and remedy."""
 

@@ -34,11 +34,16 @@ _CHOOSE = f"choose another folder with --home or {VARIABLE}"
 
 
 class HomeFault(UserError, RuntimeError):
-    """The home cannot be used; the message says why and what to do."""
+    """The home cannot be used.
+
+    The message gives the reason and what to do.
+    """
 
 
 def default_home() -> Path:
-    """Return $MATHRL_HOME, from the environment or from `.env` in the working directory, else ./artifacts.
+    """Return $MATHRL_HOME, else ./artifacts.
+
+    $MATHRL_HOME comes from the environment or from `.env` in the working directory.
 
     Raises: HomeFault if it cannot be a home; EnvFileFault if `.env` cannot be read.
     """
@@ -50,7 +55,7 @@ def default_home() -> Path:
 
 
 def home_at(name: str) -> Path:
-    """Return the absolute path of the home that a person named.
+    """Return the absolute path of the home that a user named.
 
     Raises: HomeFault if it is not a folder, cannot be entered, or is missing and cannot be created.
     """
@@ -81,7 +86,10 @@ def home_at(name: str) -> Path:
 
 
 def _check_rights(home: Path, place: Path) -> None:
-    """Raise HomeFault unless `home` has runs that can be read, or can be written; `place` exists already."""
+    """Raise HomeFault if `home` can neither be read as a home nor written.
+
+    `place` is the nearest directory that exists.
+    """
     if not os.access(place, os.R_OK | os.X_OK):
         raise HomeFault(f"home {home}: {place} cannot be read by this user; change its mode, or {_CHOOSE}")
     # History stays readable on a read-only disk.

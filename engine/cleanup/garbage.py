@@ -1,8 +1,8 @@
 """Files of a home that nothing needs, which `gc` lists and removes.
 
-Each is listed first, with its size and the reason. It never includes files of a live run, answers of a
-answers of a or cached outputs that a run of this home would use. If the outputs of one run cannot be
-determined, the whole cache is kept.
+Each is listed first, with its size and the reason. Three kinds of files are never listed: files of a live run,
+answers of a paid teacher, and cached outputs that a run of this home would use. If the outputs of one run cannot
+be determined, the whole cache is kept.
 """
 
 from __future__ import annotations

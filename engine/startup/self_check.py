@@ -85,7 +85,7 @@ class SampledSequences:
 
 
 def fault(request: CheckRequest) -> str:
-    """Return one line on the first path that does not compute the model; "" if all do.
+    """Return one line on the first path that computes the model wrongly.
 
     Returns: "" if all paths agree.
     Raises: any exception of loading or running the model.
@@ -117,7 +117,10 @@ def fault(request: CheckRequest) -> str:
 
 
 def sample(folder: Path, max_model_len: int) -> SampledSequences:
-    """Generate at temperature 1 and greedily with the model in `folder`, and score the completions."""
+    """Sample and score completions of the model in `folder`.
+
+    They are generated at temperature 1 and greedily.
+    """
     generator = TransformersGenerator(folder, "cpu", torch.float32, 2 * len(PROMPTS), max_model_len)
     # Load as the worker does for the base model.
     generator.load(WeightRef("", 0, str(folder)))

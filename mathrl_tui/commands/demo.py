@@ -30,7 +30,10 @@ def demo(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Run the whole experiment in miniature on this machine's CPU, ending with the comparison table."""
+    """Run the whole experiment in miniature on this machine's CPU.
+
+    It ends with the comparison table.
+    """
     from engine.plan import parse_stages
     from mathrl_tui.commands.seeds import Experiment, run_seeds
     from profiles.changes import changed_settings

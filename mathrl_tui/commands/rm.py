@@ -50,7 +50,7 @@ def rm(
     from store.query import Store
 
     if rollouts and optimizer:
-        raise WrongInput("rm: give --rollouts or --optimizer, or remove in two steps")
+        raise WrongInput("rm: --rollouts and --optimizer cannot be combined; run rm twice")
     what: RemovedPart = "rollouts" if rollouts else "optimizer" if optimizer else "all"
     store = Store(home)
     found = list(dict.fromkeys(store.resolve(run) for run in runs))
@@ -81,7 +81,10 @@ def _listed(kinds: dict[str, Counter[str]]) -> list[dict[str, object]]:
 
 
 def _table(kinds: dict[str, Counter[str]], what: RemovedPart) -> str:
-    """The runs with their sizes by kind; what goes comes last."""
+    """Return a table of the runs with their sizes by kind.
+
+    What will be removed comes last.
+    """
     from engine.cleanup.disk_usage import RUN_KINDS, readable
     from engine.cleanup.removal import chosen
 
