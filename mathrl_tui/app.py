@@ -123,7 +123,7 @@ class Console(Host):
             self.show_notice("no run is chosen: press 1 and choose one", "warning")
             return
         try:
-            folder = await self.reader.ask(lambda feed: feed.export(run_id))
+            folder = await self.reader.ask(lambda home_data: home_data.export(run_id))
         except Unreadable as error:
             self.show_notice(f"export of {run_id}: {error}", "error")
         else:

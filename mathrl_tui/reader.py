@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
 ReadResult = TypeVar("ReadResult")
 
@@ -22,14 +22,14 @@ class Unreadable(RuntimeError):
 
 
 class Reader:
-    """Runs questions on a `Feed`, on one thread.
+    """Runs questions on a `HomeData`, on one thread.
 
-    The first question creates the feed, with its slow imports.
+    The first question creates it, with its slow imports.
     """
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._feed: Feed | None = None
+        self._home_data: HomeData | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-reader")
 
     @property
@@ -38,13 +38,13 @@ class Reader:
 
         Returns: "" if it could.
         """
-        return self._feed.problem if self._feed is not None else ""
+        return self._home_data.problem if self._home_data is not None else ""
 
     def take_repairs(self) -> list[str]:
         """Return the lines about repairs since the last call."""
-        return self._feed.store.take_repairs() if self._feed is not None else []
+        return self._home_data.store.take_repairs() if self._home_data is not None else []
 
-    async def ask(self, question: Callable[[Feed], ReadResult]) -> ReadResult:
+    async def ask(self, question: Callable[[HomeData], ReadResult]) -> ReadResult:
         """Return the answer of `question`, which runs on the reading thread.
 
         Raises: Unreadable if the store cannot answer now.
@@ -55,13 +55,13 @@ class Reader:
         """Stop the thread, without waiting for a question in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, question: Callable[[Feed], ReadResult]) -> ReadResult:
+    def _answer(self, question: Callable[[HomeData], ReadResult]) -> ReadResult:
         # Imports DuckDB and NumPy: 0.2 s, after the first paint.
-        from mathrl_tui.core import feed
+        from mathrl_tui.core import home_data
 
-        if self._feed is None:
-            self._feed = feed.Feed(self._home)
+        if self._home_data is None:
+            self._home_data = home_data.HomeData(self._home)
         try:
-            return question(self._feed)
-        except feed.READING_ERRORS as error:
+            return question(self._home_data)
+        except home_data.READING_ERRORS as error:
             raise Unreadable(str(error).splitlines()[0]) from error

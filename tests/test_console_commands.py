@@ -18,7 +18,7 @@ from textual.widgets import Button, Input, Static
 from engine.startup import launch
 from mathrl_tui import actions, control
 from mathrl_tui.control import RequestResult
-from mathrl_tui.core.feed import Feed
+from mathrl_tui.core.home_data import HomeData
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from profiles.schema import Profile
 from store.subject import Changes
@@ -167,16 +167,16 @@ async def test_a_list_that_is_read_late_does_not_change_the_run_in_sight(
 ) -> None:
     finished_run(tmp_path, "demo-s0-old")
     asked, go_on = threading.Event(), threading.Event()
-    feed_runs = Feed.runs
+    read_runs = HomeData.runs
 
-    def held(feed: Feed) -> Any:
+    def held(home_data: HomeData) -> Any:
         asked.set()
         assert go_on.wait(30)
-        return feed_runs(feed)
+        return read_runs(home_data)
 
     async with console(tmp_path) as (app, pilot):
         await sees(pilot, "demo-s0-old")
-        monkeypatch.setattr(Feed, "runs", held)
+        monkeypatch.setattr(HomeData, "runs", held)
         await until(pilot, asked.is_set, "the list under way")
         listed = app.screen.query_one(KeyedTable)
         FabricatedRun(tmp_path, "demo-s1-new", created=LONG_AGO + 1)

@@ -16,7 +16,7 @@ from fabricated import finished_run, live_run
 
 from mathrl_tui import actions
 from mathrl_tui.app import Console
-from mathrl_tui.core.feed import Feed
+from mathrl_tui.core.home_data import HomeData
 from mathrl_tui.screens.run import RunScreen
 from mathrl_tui.widgets.chart_wall import Chart
 from mathrl_tui.widgets.keyed_table import KeyedTable
@@ -277,16 +277,16 @@ async def test_a_screen_that_goes_while_it_is_read_for_is_left_alone(
 ) -> None:
     finished_run(tmp_path)
     asked, go_on = threading.Event(), threading.Event()
-    feed_run = Feed.run
+    read_run = HomeData.run
 
     def held(*arguments: Any) -> Any:
         asked.set()
         assert go_on.wait(30)
-        return feed_run(*arguments)
+        return read_run(*arguments)
 
     async with console(tmp_path, SMALL) as (_, pilot):
         await opened(pilot, "2", "demo-s0-finished")
-        monkeypatch.setattr(Feed, "run", held)
+        monkeypatch.setattr(HomeData, "run", held)
         await until(pilot, asked.is_set, "a question under way")
         screen = pilot.app.screen
         assert isinstance(screen, RunScreen)
@@ -338,7 +338,7 @@ async def test_copying_from_a_store_that_does_not_answer_is_told(
     async with console(tmp_path, LARGE) as (app, pilot):
         await opened(pilot, "2", "demo-s0-finished")
         await sees(pilot, "loss  ● base")
-        monkeypatch.setattr(Feed, "run", busy)
+        monkeypatch.setattr(HomeData, "run", busy)
         await pilot.press("y")
         await until(
             pilot, lambda: any("nothing copied" in note.message for note in app._notifications), "told"

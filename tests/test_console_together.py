@@ -12,9 +12,9 @@ import pytest
 from console_pilot import LARGE, SMALL, console, opened, plain, sees, until
 from fabricated import LONG_AGO, FabricatedRun, finished_run, live_run
 
-from mathrl_tui.core import alarms, chart, differences, feed, mean_curve, palette, panels
+from mathrl_tui.core import alarms, chart, differences, home_data, mean_curve, palette, panels
 from mathrl_tui.core.curve import EMPTY, Curve
-from mathrl_tui.core.feed import Feed
+from mathrl_tui.core.home_data import HomeData
 from store.locks import locked
 from store.records import Event
 from store.results import RunSummary
@@ -76,23 +76,23 @@ def _seeds(home: Path) -> list[FabricatedRun]:
 
 def test_siblings_have_the_same_profile_whatever_their_seed(tmp_path: Path) -> None:
     _seeds(tmp_path)
-    feed = Feed(tmp_path)
-    found = feed.siblings("demo-s2", ["sft/train/loss", "grpo/train/loss"])
+    home_data = HomeData(tmp_path)
+    found = home_data.other_runs("demo-s2", ["sft/train/loss", "grpo/train/loss"])
     assert set(found.runs) == {"demo-s0", "demo-s1"}
     assert sorted(float(one.mean[0]) for one in found.curves["sft/train/loss"]) == [1.0, 2.0]
     assert found.curves["grpo/train/loss"] == ()
-    again = feed.siblings("demo-s2", ["sft/train/loss"])
+    again = home_data.other_runs("demo-s2", ["sft/train/loss"])
     assert again.curves["sft/train/loss"][0] is found.curves["sft/train/loss"][0]  # read once
 
 
 def test_a_run_is_shown_whole_while_the_store_can_take_nothing_in(tmp_path: Path) -> None:
     run = FabricatedRun(tmp_path, "demo-s0")
-    Feed(tmp_path).ingest()
+    HomeData(tmp_path).ingest()
     run.write(run.event("log", message="while the file was held"))
-    feed = Feed(tmp_path)
+    home_data = HomeData(tmp_path)
     with locked(tmp_path / "store.gate", patience=1.0, shared=True):  # a reader: who would write must wait
-        shown = feed.run("demo-s0")
-    assert feed.problem
+        shown = home_data.run("demo-s0")
+    assert home_data.problem
     assert [event.message for event in shown.log if event.kind == "log"] == ["while the file was held"]
 
 
@@ -265,7 +265,7 @@ def test_a_clock_that_was_set_back_does_not_bring_an_old_state_back(tmp_path: Pa
     run.train("grpo", "grpo", 2)
     run.write(run.event("log", "the last word", "grpo"))
     run.write(run.event("state", state="done", reason=""))
-    shown = Feed(tmp_path).run("demo-s0-clock")
+    shown = HomeData(tmp_path).run("demo-s0-clock")
     assert shown.state == "done"
     assert [stage.status for stage in shown.board if stage.arm in ("sft", "grpo")] == ["finished"] * 2
     assert [event.kind for event in shown.log[-2:]] == ["log", "state"]
@@ -277,9 +277,9 @@ def test_the_list_tells_the_time_left_by_a_clock_that_nobody_sets(
     run = live_run(tmp_path)  # sft is at step 12 of 40
     moment = {"wall": run.now, "running": 100.0}
     monkeypatch.setattr(
-        feed, "time", SimpleNamespace(time=lambda: moment["wall"], monotonic=lambda: moment["running"])
+        home_data, "time", SimpleNamespace(time=lambda: moment["wall"], monotonic=lambda: moment["running"])
     )
-    seen = Feed(tmp_path)
+    seen = HomeData(tmp_path)
     seen.runs()
     run.write(run.event("progress", "", "sft", "sft", done=14, total=40, unit="steps"))
     moment |= {"wall": run.now - 3600.0, "running": 110.0}

@@ -77,14 +77,14 @@ def test_what_libraries_write_into_a_checkpoint_or_the_cache_is_its_owners_alone
 def test_exported_files_follow_the_persons_umask_and_those_in_the_home_do_not(
     umask: int, tmp_path: Path
 ) -> None:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
     home, out = tmp_path / "home", tmp_path / "out"
     finished_run(home)
     assert mathrl(home, "export", RUN, "--out", out, "--format", "csv").returncode == 0
     assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o666 & ~umask}
     assert stat.S_IMODE(out.stat().st_mode) == 0o777 & ~umask
-    Feed(home).export(RUN)
+    HomeData(home).export(RUN)
     assert open_to_others(home / "export") == []
     assert stat.S_IMODE((home / "store.duckdb").stat().st_mode) == 0o600
 

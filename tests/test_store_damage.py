@@ -12,7 +12,7 @@ from command_line import mathrl
 from fabricated import finished_run
 from journaled import RUN, journaled, scalars, steps
 
-from mathrl_tui.core.feed import Feed
+from mathrl_tui.core.home_data import HomeData
 from store import journal
 from store.damage import summary
 from store.home import RunFolder
@@ -204,7 +204,7 @@ def test_runs_names_damage_that_no_store_has_met_yet(damaged_home: Path) -> None
 
 
 def test_the_console_marks_the_run(damaged_home: Path) -> None:
-    lines = {line.summary.run: line.alarms for line in Feed(damaged_home).runs()}
+    lines = {line.summary.run: line.alarms for line in HomeData(damaged_home).runs()}
     assert lines["whole"] == ()
     assert "journal damaged" in lines["hurt"][0].words
 

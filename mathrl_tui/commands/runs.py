@@ -18,7 +18,7 @@ from mathrl_tui.core.text import clip, duration, harmless, number
 from store.run_progress import ENDED
 
 if TYPE_CHECKING:
-    from mathrl_tui.commands.glance import Glance
+    from mathrl_tui.commands.quick_status import QuickStatus
     from store.results import RunSummary
 
 # `status` shows the full text.
@@ -58,7 +58,7 @@ def status(
     """Show stage, step, time left, last metrics, processes and GPUs of runs."""
     if plot and as_json:
         raise WrongInput("--plot draws text: leave --json out, or export the metric with `mathrl-tui export`")
-    from mathrl_tui.commands.glance import live_or_newest
+    from mathrl_tui.commands.quick_status import live_or_newest
     from store.naming import names
 
     chosen = [run] if run else live_or_newest(home, names(home))
@@ -78,16 +78,16 @@ def status(
         print("\n\n".join(_told(one) + drawing for one, drawing in zip(found, drawn, strict=True)))
 
 
-def _look(home: Path, run: str) -> Glance:
+def _look(home: Path, run: str) -> QuickStatus:
     """Return a run's status from its folder.
 
     If only the store knows the run, the status comes from there.
     """
-    from mathrl_tui.commands.glance import Glance, glance
+    from mathrl_tui.commands.quick_status import QuickStatus, quick_status
     from store.naming import UnknownRun, find_run
 
     try:
-        seen = glance(home, find_run(home, run))
+        seen = quick_status(home, find_run(home, run))
     except UnknownRun:
         if not (home / "store.duckdb").exists():
             raise
@@ -97,7 +97,7 @@ def _look(home: Path, run: str) -> Glance:
     from store.query import Store
 
     store = Store(home)
-    return Glance(store.status(store.resolve(run)))
+    return QuickStatus(store.status(store.resolve(run)))
 
 
 def _newest_in_store(home: Path) -> list[str]:
@@ -116,7 +116,7 @@ def _plotted(home: Path, run_id: str, metric: str) -> str:
     return plotted(ingested_store(home), run_id, metric)
 
 
-def _told(seen: Glance) -> str:
+def _told(seen: QuickStatus) -> str:
     run = seen.status
     lines = [
         f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),
@@ -162,7 +162,7 @@ def _subject(run: RunSummary) -> list[str]:
     return [harmless(line) for line in (*lines, *(f"  {change}" for change in changed))]
 
 
-def _as_json(seen: Glance) -> dict[str, Any]:
+def _as_json(seen: QuickStatus) -> dict[str, Any]:
     from store.runs import as_json
 
     at_risk = seen.cost.as_json() if seen.cost else None

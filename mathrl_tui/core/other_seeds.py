@@ -22,7 +22,7 @@ Reduced = Callable[[str, str, bool], Curve]
 
 
 @dataclass(frozen=True, slots=True)
-class Siblings:
+class OtherRuns:
     """The other runs, and metric → curves of those that have it."""
 
     runs: tuple[str, ...]
@@ -41,7 +41,7 @@ class _Look:
     at: float
 
 
-class SiblingCurves:
+class OtherRunCurves:
     """Cache of other runs' curves.
 
     Curves of ended runs are read once, those of live runs every AGAIN_SECONDS.
@@ -54,8 +54,8 @@ class SiblingCurves:
         self._found: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._looks: dict[tuple[str, str], _Look] = {}
 
-    def of(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
-        """Return the run's siblings and their curves of `metrics`.
+    def of(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> OtherRuns:
+        """Return the other runs and their curves of `metrics`.
 
         Those in `timed` have times.
         """
@@ -65,7 +65,7 @@ class SiblingCurves:
         for metric in metrics:
             found = (self._curve(run, metric, live[run], metric in timed) for run in runs)
             curves[metric] = tuple(curve for curve in found if len(curve))
-        return Siblings(runs, curves)
+        return OtherRuns(runs, curves)
 
     def _runs(self, run_id: str) -> tuple[str, ...]:
         now = time.monotonic()

@@ -21,7 +21,7 @@ from mathrl_tui.widgets.keys import Keys
 from mathrl_tui.widgets.lines import Lines, Row
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
     from mathrl_tui.reader import Reader
 
 
@@ -72,7 +72,7 @@ class ConsoleScreen(Screen[None]):
         """Return the reader of the app."""
         return self.console.reader
 
-    async def ask(self, question: Callable[[Feed], ReadResult]) -> ReadResult:
+    async def ask(self, question: Callable[[HomeData], ReadResult]) -> ReadResult:
         """Return the answer of `question` from the store.
 
         Raises: reader.Unreadable if the store cannot be read; Left if the screen has been closed.

@@ -25,7 +25,7 @@ from store.comparison import Comparison
 from store.verdict import verdict
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
 _PERPLEXITY = (
     "Perplexities are compared by their ratio on the same documents: +2 % is a perplexity 2 % higher. "
@@ -46,8 +46,8 @@ class ComparisonScreen(ResultsScreen[Comparison]):
 A comparison needs two arms that answered the same questions. The stage [b]eval[/b] gives it both; the run's
 screen ([b]2[/b]) shows how far it is."""
 
-    def found(self, feed: Feed, run_id: str) -> Sequence[Comparison]:
-        return feed.comparisons(run_id)
+    def found(self, home_data: HomeData, run_id: str) -> Sequence[Comparison]:
+        return home_data.comparisons(run_id)
 
     def keyed(self, found: Sequence[Comparison], run: RunSnapshot) -> dict[str, Comparison]:
         return {f"{row.task}/{row.a}/{row.b}": row for row in forest.ordered(found)}

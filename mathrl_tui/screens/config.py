@@ -13,7 +13,7 @@ from mathrl_tui.screens.table import NO_RUN, Table, TableScreen
 from mathrl_tui.widgets.keyed_table import Cell
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
 _ALIKE = "[b]No setting differs.[/b]\n\nPress [b]o[/b] for another run, or [b]f[/b] for all settings."
 
@@ -40,7 +40,9 @@ class ConfigScreen(TableScreen):
         if not run_id:
             self.show_emptiness(NO_RUN)
             return
-        self._others, self._other, found = await self.ask(lambda feed: _compared(feed, run_id, wanted))
+        self._others, self._other, found = await self.ask(
+            lambda home_data: _compared(home_data, run_id, wanted)
+        )
         shown = found if self._everything or not self._other else [one for one in found if one.differs]
         self._rows = {one.key: one for one in shown}
         self._show_heading(run_id, sum(one.differs for one in found), len(found))
@@ -94,13 +96,13 @@ class ConfigScreen(TableScreen):
         self.console.copy("\n".join(lines), "the table as Markdown")
 
 
-def _compared(feed: Feed, run_id: str, wanted: str) -> tuple[list[str], str, list[Setting]]:
+def _compared(home_data: HomeData, run_id: str, wanted: str) -> tuple[list[str], str, list[Setting]]:
     """Return the candidates, the other run (empty: none), and the settings."""
-    runs = [line.summary for line in feed.runs()]
+    runs = [line.summary for line in home_data.runs()]
     others = [one.run for one in runs if one.run != run_id]
     other = wanted if wanted in others else differences.nearest(runs, run_id)
-    mine = feed.store.config(run_id)
-    return others, other, differences.compared(mine, feed.store.config(other) if other else mine)
+    mine = home_data.store.config(run_id)
+    return others, other, differences.compared(mine, home_data.store.config(other) if other else mine)
 
 
 def _cells(one: Setting, room: int, compared: bool) -> tuple[Cell, ...]:

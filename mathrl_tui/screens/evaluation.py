@@ -25,7 +25,7 @@ from mathrl_tui.widgets.keyed_table import Cell
 from store.results import EvalSummary, Measure
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
 # Minimum cells of a plotted interval; with less space the intervals are numbers only.
 _LEAST_PICTURE = 11
@@ -54,8 +54,8 @@ to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
         # By task.
         self._forms: dict[str, str] = {}
 
-    def found(self, feed: Feed, run_id: str) -> Sequence[EvalSummary]:
-        return feed.evaluations(run_id)
+    def found(self, home_data: HomeData, run_id: str) -> Sequence[EvalSummary]:
+        return home_data.evaluations(run_id)
 
     def keyed(self, found: Sequence[EvalSummary], run: RunSnapshot) -> dict[str, EvalSummary]:
         self._forms = rates.forms((row.task for row in found), run.template)

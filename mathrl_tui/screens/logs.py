@@ -51,7 +51,7 @@ class LogsScreen(ConsoleScreen):
             return
         folder = RunFolder(self.console.home, run_id).logs
         if self._source == EVENTS:
-            run = await self.ask(lambda feed: feed.run(run_id))
+            run = await self.ask(lambda home_data: home_data.run(run_id))
             rows = [logs.event_row(event) for event in run.log]
         else:
             rows = await self.ask(lambda _: self._file_rows(folder / self._source))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from rich.text import Text
 
-from mathrl_tui.core import board, palette
+from mathrl_tui.core import palette, side_panels
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.screens.table import NO_RUN, Table, TableScreen
 from mathrl_tui.widgets.keyed_table import Cell
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
 ResultRow = TypeVar("ResultRow")
 
@@ -33,7 +33,7 @@ class ResultsScreen(TableScreen, Generic[ResultRow]):
         self.rows: dict[str, ResultRow] = {}
 
     @abstractmethod
-    def found(self, feed: Feed, run_id: str) -> Sequence[ResultRow]:
+    def found(self, home_data: HomeData, run_id: str) -> Sequence[ResultRow]:
         """Return the run's results; called on the reader's thread."""
 
     @abstractmethod
@@ -54,8 +54,8 @@ class ResultsScreen(TableScreen, Generic[ResultRow]):
         if not run_id:
             self.show_emptiness(NO_RUN)
             return
-        run, found = await self.ask(lambda feed: (feed.run(run_id), self.found(feed, run_id)))
-        self.show_lines("#heading", [board.heading(run, self.size.width, self.now)])
+        run, found = await self.ask(lambda home_data: (home_data.run(run_id), self.found(home_data, run_id)))
+        self.show_lines("#heading", [side_panels.heading(run, self.size.width, self.now)])
         self.rows = self.keyed(found, run)
         if self.rows:
             self.show_table(self.table(run))

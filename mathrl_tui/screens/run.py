@@ -10,9 +10,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from mathrl_tui import actions
-from mathrl_tui.core import alarms, board, chart, palette
+from mathrl_tui.core import alarms, chart, palette, side_panels
 from mathrl_tui.core.chart import MEMORIES, X_AXES, View
-from mathrl_tui.core.other_seeds import Siblings
+from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.controls import Controls
@@ -61,27 +61,27 @@ class RunScreen(Controls):
             )
             return
         needed, timed, together = self.wall.needed(), self.wall.timed(), self._together
-        run, siblings = await self.ask(
-            lambda feed: (
-                feed.run(run_id, needed, timed),
-                feed.siblings(run_id, needed, timed) if together else None,
+        run, other_runs = await self.ask(
+            lambda home_data: (
+                home_data.run(run_id, needed, timed),
+                home_data.other_runs(run_id, needed, timed) if together else None,
             )
         )
-        self.show_run(run, siblings)
+        self.show_run(run, other_runs)
 
-    def show_run(self, run: RunSnapshot, siblings: Siblings | None) -> None:
+    def show_run(self, run: RunSnapshot, other_runs: OtherRuns | None) -> None:
         """Show the snapshot in all parts of the screen."""
         self.console.note_state(run.run_id, run.state, run.reason)
         width, now = self.size.width, self.now
         self._show_alarms(run, now)
-        self.show_lines("#heading", [board.heading(run, width, now)])
-        strip = board.strip(run.board, width)
+        self.show_lines("#heading", [side_panels.heading(run, width, now)])
+        strip = side_panels.strip(run.board, width)
         self.query_one("#strip").styles.height = len(strip)
         self.show_lines("#strip", strip)
         looks = palette.arms(run.arms)
         self.show_lines("#side", self._side(run, looks, now))
         before = self.wall.needed()
-        self.wall.show(run, looks, siblings)
+        self.wall.show(run, looks, other_runs)
         self._show_view()
         if any(metric not in run.curves for metric in self.wall.needed()) and before != self.wall.needed():
             self.call_after_refresh(self.read_soon)
@@ -100,10 +100,10 @@ class RunScreen(Controls):
         if not width:
             # The side panel is hidden on a narrow terminal.
             return []
-        stages = [*board.stage_list(run.board, width, now), *board.risk(run, width, now)]
-        machines = [*board.processes(run.processes, width), *gap, *board.gpus(run.latest, width)]
+        stages = [*side_panels.stage_list(run.board, width, now), *side_panels.risk(run, width, now)]
+        machines = [*side_panels.processes(run.processes, width), *gap, *side_panels.gpus(run.latest, width)]
         room = max(height - len(stages) - len(machines) - 2, 4)
-        return [*stages, *gap, *board.values(run, looks, width, room), *gap, *machines]
+        return [*stages, *gap, *side_panels.values(run, looks, width, room), *gap, *machines]
 
     @on(ChartWall.Changed)
     def _wall_changed(self) -> None:
@@ -204,7 +204,7 @@ class RunScreen(Controls):
         if run_id is None:
             return
         try:
-            run = await self.reader.ask(lambda feed: feed.run(run_id))
+            run = await self.reader.ask(lambda home_data: home_data.run(run_id))
         except Unreadable as error:
             self.console.show_notice(f"nothing copied: {error}", "error")
             return

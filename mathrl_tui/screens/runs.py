@@ -21,7 +21,7 @@ from mathrl_tui.widgets.lines import Lines
 from store.subject import model_name, profile_name
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import RunLine
+    from mathrl_tui.core.home_data import RunLine
 
 _EMPTY = """[b]No runs here yet.[/b]
 
@@ -53,7 +53,7 @@ class RunsScreen(Controls):
         yield Static("reading the store…", id="empty")
 
     async def read(self) -> None:
-        lines = await self.ask(lambda feed: feed.runs())
+        lines = await self.ask(lambda home_data: home_data.runs())
         for line in lines:
             self.console.note_state(line.summary.run, line.summary.state, line.summary.reason)
             if line.at is not None:

@@ -17,7 +17,7 @@ from mathrl_tui import actions
 from mathrl_tui.core import answers, palette, text
 from mathrl_tui.core import completions as reading
 from mathrl_tui.core.completions import FILTERS, MOST_LISTED, CompletionChoice, CompletionPair
-from mathrl_tui.core.feed import WHILE_TRAINING, Feed
+from mathrl_tui.core.home_data import WHILE_TRAINING, HomeData
 from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
@@ -57,12 +57,12 @@ class SamplesScreen(ConsoleScreen):
     async def read(self) -> None:
         run_id = self.console.run_id
         self._run_id = run_id
-        self._tasks = await self.ask(lambda feed: feed.tasks(run_id)) if run_id else {}
+        self._tasks = await self.ask(lambda home_data: home_data.tasks(run_id)) if run_id else {}
         if not self._tasks:
             self._show_emptiness(_EMPTY)
             return
         choice = self.console.choice = self.console.choice.nearest(self._tasks)
-        mine, theirs = await self.ask(lambda feed: _both(feed, run_id, choice))
+        mine, theirs = await self.ask(lambda home_data: _both(home_data, run_id, choice))
         found = reading.pairs(mine, theirs, choice)
         self._pairs = {pair.key: pair for pair in found[:MOST_LISTED]}
         self._show_heading(len(found), len(mine))
@@ -180,10 +180,10 @@ class SamplesScreen(ConsoleScreen):
             self.console.copy(reading.plain(pair, self.console.choice), pair.mine.ex_id)
 
 
-def _both(feed: Feed, run_id: str, choice: CompletionChoice) -> tuple[list[Example], list[Example]]:
+def _both(home_data: HomeData, run_id: str, choice: CompletionChoice) -> tuple[list[Example], list[Example]]:
     """Return the completions of the arm, and those of the other arm."""
-    theirs = feed.completions(run_id, choice.other, choice.task) if choice.other else []
-    return feed.completions(run_id, choice.arm, choice.task), theirs
+    theirs = home_data.completions(run_id, choice.other, choice.task) if choice.other else []
+    return home_data.completions(run_id, choice.arm, choice.task), theirs
 
 
 def _cells(pair: CompletionPair, compared: bool, while_training: bool) -> tuple[Cell, ...]:

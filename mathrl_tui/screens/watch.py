@@ -21,7 +21,7 @@ from mathrl_tui.screens.table import WIDE, Table
 from mathrl_tui.widgets.keyed_table import Cell
 
 if TYPE_CHECKING:
-    from mathrl_tui.core.feed import Feed
+    from mathrl_tui.core.home_data import HomeData
 
 
 class WatchScreen(ResultsScreen[Flag]):
@@ -34,8 +34,8 @@ class WatchScreen(ResultsScreen[Flag]):
 The regression watch compares every arm with the first one on the tasks of [b]eval.suite[/b], and flags a loss above
 [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]eval[/b] done for two arms."""
 
-    def found(self, feed: Feed, run_id: str) -> Sequence[Flag]:
-        return feed.watch(run_id)
+    def found(self, home_data: HomeData, run_id: str) -> Sequence[Flag]:
+        return home_data.watch(run_id)
 
     def keyed(self, found: Sequence[Flag], run: RunSnapshot) -> dict[str, Flag]:
         groups = intervals.by_measure(found)

@@ -16,7 +16,7 @@ from textual.message import Message
 from mathrl_tui.core import chart, mean_curve, palette
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.curve import EMPTY, Curve
-from mathrl_tui.core.other_seeds import Siblings
+from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
@@ -70,7 +70,7 @@ class ChartWall(Container):
         self._panels: tuple[Panel, ...] = panels((), ())
         self._run: RunSnapshot | None = None
         self._looks: Mapping[str, Look] = {}
-        self._siblings: Siblings | None = None
+        self._other_runs: OtherRuns | None = None
         # (metric, smoothing) → the runs' curves, and their mean.
         self._joined: dict[tuple[str, int], tuple[list[Curve], Curve]] = {}
         self._logs: set[str] = set()
@@ -81,9 +81,9 @@ class ChartWall(Container):
         for place in range(MOST):
             yield Chart(place)
 
-    def show(self, run: RunSnapshot, looks: Mapping[str, Look], siblings: Siblings | None) -> None:
-        """Show the curves of the run, joined with those of `siblings` if given."""
-        self._run, self._looks, self._siblings = run, looks, siblings
+    def show(self, run: RunSnapshot, looks: Mapping[str, Look], other_runs: OtherRuns | None) -> None:
+        """Show the curves of the run, joined with those of `other_runs` if given."""
+        self._run, self._looks, self._other_runs = run, looks, other_runs
         self._panels = panels(run.latest, run.arms)
         self._draw()
 
@@ -107,7 +107,7 @@ class ChartWall(Container):
     @property
     def together(self) -> int | None:
         """Return how many runs are shown together; None for this run alone."""
-        return None if self._siblings is None else 1 + len(self._siblings.runs)
+        return None if self._other_runs is None else 1 + len(self._other_runs.runs)
 
     @property
     def place(self) -> str:
@@ -211,7 +211,7 @@ class ChartWall(Container):
     def _line(self, source: str, panel: Panel, look: Look) -> chart.Line:
         """Return one source's curve of the panel's metric, or all runs' mean."""
         curves = {} if self._run is None else self._run.curves
-        others = {} if self._siblings is None else self._siblings.curves
+        others = {} if self._other_runs is None else self._other_runs.curves
         metric, tokens = f"{source}/{panel.metric}", f"{source}/train/tokens"
         own = curves.get(metric, EMPTY)
         runs = [one for one in (own, *others.get(metric, ())) if len(one)]

@@ -35,7 +35,7 @@ SIGN_LOOK = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class QuickStatus:
     """A run's status, its alarms (most serious first), and a kill's cost.
 
     `damage` is a line about damaged places of its journal, or empty.
@@ -47,7 +47,7 @@ class Glance:
     damage: str = ""
 
 
-def glance(home: Path, run_id: str) -> Glance | None:
+def quick_status(home: Path, run_id: str) -> QuickStatus | None:
     """Return the run's status.
 
     Returns: None if the folder is not sufficient and the store is needed.
@@ -75,10 +75,10 @@ def glance(home: Path, run_id: str) -> Glance | None:
     )
     damage = damage_line(run_id, tail.damages) if tail.damages else ""
     if not live:
-        return Glance(status, damage=damage)
+        return QuickStatus(status, damage=damage)
     status, trouble = _asked(folder, status)
     cost = at_risk.cost(at_risk.marked(tail.records), time.time())
-    return Glance(status, [*trouble, *_alarms(status, tail)], cost, damage)
+    return QuickStatus(status, [*trouble, *_alarms(status, tail)], cost, damage)
 
 
 def live_or_newest(home: Path, run_ids: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""The console's reader of one home: stored history and live tails.
+"""Data of one home for the console: stored history and live tails.
 
-One thread uses a feed. This module imports DuckDB and NumPy, so the console imports it after its first paint.
+One thread uses it. This module imports DuckDB and NumPy, so the console imports it after its first paint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mathrl_tui.core import alarms
 from mathrl_tui.core import stall as silence
 from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
-from mathrl_tui.core.other_seeds import SiblingCurves, Siblings
+from mathrl_tui.core.other_seeds import OtherRunCurves, OtherRuns
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
 from mathrl_tui.core.stall import Pulse
 from mathrl_tui.core.watch import Flag, flags
@@ -79,7 +79,7 @@ def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
     ]
 
 
-class Feed:
+class HomeData:
     """Reader of one home."""
 
     def __init__(self, home: Path) -> None:
@@ -91,7 +91,7 @@ class Feed:
         # (run, stage, arm) → when it was first seen, on the monotonic clock, and its progress then.
         self._paces: dict[tuple[str, str, str], tuple[float, float]] = {}
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
-        self._siblings = SiblingCurves(self.store, self.curve)
+        self._other_runs = OtherRunCurves(self.store, self.curve)
 
     @property
     def problem(self) -> str:
@@ -167,13 +167,13 @@ class Feed:
         model.set_latest({name: Value(-1, value, 0.0) for name, value in status.metrics.items()})
         return model, tail
 
-    def siblings(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> Siblings:
+    def other_runs(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> OtherRuns:
         """Return the other runs of the same profile with their curves.
 
         Those in `timed` have times.
         """
         self.ingest()
-        return self._siblings.of(run_id, metrics, timed)
+        return self._other_runs.of(run_id, metrics, timed)
 
     def curve(self, run_id: str, metric: str, timed: bool) -> Curve:
         """Return a metric's reduced history; times are included if `timed`."""
