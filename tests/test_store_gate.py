@@ -70,7 +70,7 @@ def held(lock: Path, how: str = "idle", *command: str) -> Iterator[subprocess.Po
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of ten rows, whose readers wait a tenth of a second."""
-    monkeypatch.setattr("store.query.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("store.query.CATCH_UP_SECONDS", 0.1)
     monkeypatch.setattr("store.database.Database.reading.__wrapped__.__defaults__", (0.1,))
     monkeypatch.setattr("store.database.Database.copied.__wrapped__.__defaults__", (0.1, 0))
     journaled(tmp_path, scalars(10))
@@ -247,7 +247,7 @@ def test_reports_answer_while_the_gate_is_held_for_ever(tmp_path: Path) -> None:
 
 def _answers(home: Path, report: tuple[str, ...], expected: str, pid: int, patience: float) -> None:
     script = (
-        f"import store.database, store.query; store.query.SETTLE_SECONDS = {patience}; "
+        f"import store.database, store.query; store.query.CATCH_UP_SECONDS = {patience}; "
         f"store.database.Database.reading.__wrapped__.__defaults__ = ({patience},); "
         f"store.database.Database.copied.__wrapped__.__defaults__ = ({patience}, 0); "
         "from mathrl_tui.cli import main; main()"

@@ -306,17 +306,17 @@ with JournalWriter(RunFolder(home, "r").journal) as journal:
         journal.append([Scalar("m", step, 1 / (step + 1), ts=1.0) for step in range(first, first + 2000)])
         return first + 2000
     acknowledged = append()
-    assert store.settle() == 2000
+    assert store.catch_up() == 2000
     try:
         while True:
             acknowledged = append()
     except OSError:
         print("full")
-    assert store.settle() == 0
+    assert store.catch_up() == 0
     assert "no space" in store.problem, store.problem
     (home / "ballast").unlink()
     acknowledged = append()
-store.settle()
+store.catch_up()
 assert store.problem == "", store.problem
 with store.database.reading() as connection:
     counted = connection.execute("SELECT count(*), count(DISTINCT step), max(step) + 1 FROM store.scalar").fetchall()

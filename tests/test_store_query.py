@@ -105,7 +105,7 @@ def test_a_command_that_could_not_wait_for_an_ingest_says_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     journaled(tmp_path, "r", [registered()])
-    monkeypatch.setattr(query, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(query, "CATCH_UP_SECONDS", 0.1)
     store = Store(tmp_path)
     with locked(tmp_path / "store.lock", patience=0.0):
         assert store.ingest() == 0

@@ -60,7 +60,7 @@ def test_a_damaged_line_whose_rows_the_store_has_is_not_recorded_twice(tmp_path:
     supervisor = started(folder)
     supervisor.kill()
     supervisor.wait()
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     path = segment_path(folder.journal, 1)
     lines = path.read_bytes().splitlines(keepends=True)
     place = next(place for place, line in enumerate(lines) if METRIC.encode() in line)
@@ -145,7 +145,7 @@ def test_an_unfinished_batch_is_cut_and_named(tmp_path: Path) -> None:
 def test_a_journal_that_is_gone_comes_back_from_the_store(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, RUN)
     journaled(tmp_path, scalars(3), answers("a"), [Event("state", payload={"state": "done"}, ts=5.0)])
-    Store(tmp_path).settle()
+    Store(tmp_path).catch_up()
     shutil.rmtree(folder.journal)
     taken = take_over(folder)
     taken.journal.close()
@@ -153,5 +153,5 @@ def test_a_journal_that_is_gone_comes_back_from_the_store(tmp_path: Path) -> Non
     assert not any(map(taken.summary.seen.add, [*scalars(3), *answers("a")]))
     (tmp_path / "store.duckdb").unlink()
     store = Store(tmp_path)
-    store.settle()
+    store.catch_up()
     assert len(store.examples(RUN, "sft")) == 4
