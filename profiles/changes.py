@@ -13,7 +13,7 @@ def changed_settings(name_or_path: str, overrides: Sequence[str]) -> dict[str, d
     """Return the fields that `overrides` change from the profile's values.
 
     Returns: field → {"profile": the profile's value, "run": the new value}, as JSON values. The profile's
-        value is None if the profile is valid only with the overrides.
+        value becomes `None` if the profile is valid only with the overrides.
     Raises: ProfileError if the profile or an override cannot be used.
     """
     run = load(name_or_path, overrides).model_dump(mode="json")

@@ -33,7 +33,7 @@ class CopyFailed(RuntimeError):
 def signature(paths: Sequence[Path]) -> Signature:
     """Return the state of `paths`: inode, size and time of each.
 
-    The entry is None for a path that does not exist.
+    The entry of a missing path is `None`.
     """
     return tuple(_state(path) for path in paths)
 

@@ -269,7 +269,7 @@ class Store:
     ) -> list[Example]:
         """Return an arm's completions in arrival order.
 
-        An argument that is None does not filter.
+        The value None does not filter.
         """
         with self.database.reading() as connection:
             found = connection.execute(
@@ -311,7 +311,7 @@ class Store:
 
         `step` None is the last evaluated step.
 
-        Raises: LookupError if there are no results.
+        Raises: LookupError without results.
         """
         with self.database.reading() as connection:
             names = {"run": run_id, "arm": arm, "task": task, "step": step}

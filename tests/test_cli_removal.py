@@ -102,7 +102,9 @@ def test_sizes_are_listed_first_and_without_a_terminal_nothing_goes(home: Path) 
     for command in (("rm", A), ("rm", A, "--rollouts"), ("gc",)):
         refused = mathrl(home, *command)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-        assert f"{command[0]}: there is no terminal to ask on; add --yes" in refused.stderr
+        assert (
+            f"{command[0]}: standard input is not a terminal, so it cannot ask; add --yes" in refused.stderr
+        )
     assert everything(home) == before
 
 

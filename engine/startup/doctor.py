@@ -104,7 +104,7 @@ def memory(home: Path) -> Iterator[Check]:
     yield Check("machine", "ok", f"{len(os.sched_getaffinity(0))} CPUs, {total:.0f} GiB of memory")
     if not SHARED_MEMORY.is_dir():
         remedy = f"mkdir {SHARED_MEMORY} && mount -t tmpfs shm {SHARED_MEMORY}"
-        yield Check("shared memory", "fail", f"there is no {SHARED_MEMORY}", remedy)
+        yield Check("shared memory", "fail", f"{SHARED_MEMORY} does not exist", remedy)
         return
     usage = shutil.disk_usage(SHARED_MEMORY)
     detail = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free in {SHARED_MEMORY}"

@@ -26,7 +26,7 @@ from engine.machine import gpus
 from engine.plan import PlanError, Step, extended, make_plan
 from engine.protocol.control import Reply
 from engine.startup import preflight
-from engine.startup.model_check import Tell, check_model, quiet
+from engine.startup.model_check import ReportProgress, check_model, ignore_progress
 from engine.supervisor import commands as commanding
 from engine.supervisor.commands import command
 from profiles.errors import ProfileError
@@ -68,7 +68,7 @@ def start_run(
     seed: int,
     name: str = "",
     changed: Changes | None = None,
-    tell: Tell = quiet,
+    report_progress: ReportProgress = ignore_progress,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> str:
     """Start a new run; return its id once a supervisor holds it.
@@ -76,7 +76,7 @@ def start_run(
     Args:
         stages: as engine.plan.parse_stages returns them.
         changed: the settings that differ from the named profile, for reports (profiles.changed_settings).
-        tell: receives one line for each check that takes seconds.
+        report_progress: receives one line for each check that takes seconds.
         is_wanted: called after the checks; if it returns False, nothing is started.
     Raises: LaunchError if the run cannot be started. No file of it is then left on the disk.
     """
@@ -85,7 +85,7 @@ def start_run(
 
     if not 0 <= seed <= LARGEST_SEED:
         raise LaunchError(f"seed {abridged(str(seed))}: give a whole number from 0 to {LARGEST_SEED}")
-    plan, found = _checked(home, profile, stages, tell)
+    plan, found = _checked(home, profile, stages, report_progress)
     inputs = relocation.record(home, profile)
     if not is_wanted():
         raise LaunchError("the start was cancelled; no run was created")
@@ -129,13 +129,17 @@ def start_run(
 
 
 def resume_run(
-    home: Path, run_id: str, stages: Sequence[str] = (), tell: Tell = quiet, settings: Sequence[str] = ()
+    home: Path,
+    run_id: str,
+    stages: Sequence[str] = (),
+    report_progress: ReportProgress = ignore_progress,
+    settings: Sequence[str] = (),
 ) -> str:
     """Resume a run that no supervisor holds, and return `run_id`.
 
     Args:
         stages: stages to add to its plan.
-        tell: as for `start_run`.
+        report_progress: as for `start_run`.
         settings: new places of inputs and hardware (see engine.startup.relocation).
     Raises: LaunchError if the run cannot be resumed.
     """
@@ -156,7 +160,7 @@ def resume_run(
         with chdir(where):
             kept = locations.keys_of_this_format(config.inputs.keys if config.inputs else {})
             preflight.check(folder.home, here.profile, plan, _visible_gpus(), kept, not here.without_rows)
-            check_model(folder.home, here.profile, plan, tell)
+            check_model(folder.home, here.profile, plan, report_progress)
         _check_optimizer(folder, plan)
         if here.config != config:
             write_config(folder.config, here.config)
@@ -220,7 +224,7 @@ def _grow(folder: RunFolder, config: RunConfig, plan: Sequence[Step], stages: Se
 
 
 def _checked(
-    home: Path, profile: Profile, stages: Sequence[str], tell: Tell
+    home: Path, profile: Profile, stages: Sequence[str], report_progress: ReportProgress
 ) -> tuple[list[Step], list[gpus.Gpu]]:
     """Check a new run; return its plan and the machine's GPUs."""
     try:
@@ -229,7 +233,7 @@ def _checked(
         raise LaunchError(str(error)) from None
     found = _visible_gpus()
     preflight.check(home.absolute(), profile, plan, found)
-    check_model(home.absolute(), profile, plan, tell)
+    check_model(home.absolute(), profile, plan, report_progress)
     return plan, found
 
 

@@ -28,7 +28,7 @@ from profiles.stages import TRAINING
 from store import isolated
 from store.private import touch
 
-Tell = Callable[[str], object]
+ReportProgress = Callable[[str], object]
 
 # Larger files are identified by size and time of change, smaller ones by their content.
 HASHED_BYTES = 32 << 20
@@ -37,29 +37,33 @@ PATHS = {"trains": "gradient_checkpointing", "generates": "max_model_len"}
 MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
 
 
-def quiet(line: str) -> None:
+def ignore_progress(line: str) -> None:
     """Discard a progress line."""
 
 
-def check_model(home: Path, profile: Profile, plan: Sequence[Step], tell: Tell = quiet) -> None:
+def check_model(
+    home: Path, profile: Profile, plan: Sequence[Step], report_progress: ReportProgress = ignore_progress
+) -> None:
     """Check that the paths of `plan` compute the model as its own forward.
 
     A model that the run itself creates is checked when training starts, as every model is.
 
     Args:
-        tell: receives one line for each check that takes seconds.
+        report_progress: receives one line for each check that takes seconds.
     Raises: LaunchError if a path differs. Nothing is written unless the model passes.
     """
     wanted = request(profile, plan)
     folder = _located(wanted)
     if folder is None and (wanted["trains"] or wanted["generates"]):
-        tell(f"model.source {wanted['source']}: downloading its configuration and tokenizer from the hub")
+        report_progress(
+            f"model.source {wanted['source']}: downloading its configuration and tokenizer from the hub"
+        )
         preflight.check_hub_model(profile, plan)
         folder = _located(wanted)
     asked = wanted if folder is None else _unknown(home, wanted, folder)
     if not (asked["trains"] or asked["generates"]):
         return
-    fault = _ask(asked, tell)
+    fault = _ask(asked, report_progress)
     if fault:
         raise LaunchError(fault)
     # The process may have downloaded weights, or a newer snapshot.
@@ -170,7 +174,7 @@ def _remember(record: Path) -> None:
         return
 
 
-def _ask(wanted: dict[str, Any], tell: Tell) -> str:
+def _ask(wanted: dict[str, Any], report_progress: ReportProgress) -> str:
     """Run the check in a separate process; return the fault found, or ""."""
     command = isolated.command("engine.startup.self_check", json.dumps(wanted))
     with tempfile.TemporaryFile() as log:
@@ -190,7 +194,7 @@ def _ask(wanted: dict[str, Any], tell: Tell) -> str:
                 words: dict[str, str] = json.loads(line)
                 if "fault" in words:
                     return words["fault"]
-                tell(words["progress"])
+                report_progress(words["progress"])
             return f"model.source {wanted['source']}: the self-check ended {_manner(process.wait())}{_last_line(log)}"
         finally:
             process.kill()

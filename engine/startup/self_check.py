@@ -94,12 +94,12 @@ def fault(request: CheckRequest) -> str:
         torch.set_num_threads(request.threads)
     model = f"model.source {request.source}"
     if not Path(request.source).is_dir():
-        tell(progress=f"{model}: downloading missing files from the hub")
+        send(progress=f"{model}: downloading missing files from the hub")
     folder = model_folder(request.source, request.revision)
     described = ModelFolder(folder)
     check_folder(described)
     check_loaded(described, load_tokenizer(folder))
-    tell(progress=f"{model}: comparing what the run will compute with the model's own forward pass")
+    send(progress=f"{model}: comparing what the run will compute with the model's own forward pass")
     sampled = sample(folder, request.max_model_len) if request.generates else SampledSequences([], [], [])
     policy = Policy.load(folder, gradient_checkpointing=request.gradient_checkpointing)
     expected = reference(policy.model, [*probes(policy.model), *sampled.sequences], torch.float32)
@@ -152,7 +152,7 @@ def sample(folder: Path, max_model_len: int) -> SampledSequences:
     return SampledSequences(sequences, [each.logprobs for each in made], [each.logprob for each in scored])
 
 
-def tell(**words: str) -> None:
+def send(**words: str) -> None:
     """Send one JSON object to the waiting process."""
     print(json.dumps(words), file=_answers, flush=True)
 
@@ -170,7 +170,7 @@ def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackT
     )
     source = json.loads(sys.argv[1])["source"]
     remedy = "" if ";" in line else "; choose another model"
-    tell(fault=f"model.source {source}: {line.removeprefix(f'{source}: ')}{remedy}")
+    send(fault=f"model.source {source}: {line.removeprefix(f'{source}: ')}{remedy}")
 
 
 def end_with_stdin() -> None:
@@ -189,7 +189,7 @@ def main() -> None:
     end_with_stdin()
     # Redirect the output of libraries to the log, so that it does not mix with the JSON lines.
     os.dup2(2, 1)
-    tell(fault=fault(CheckRequest(**json.loads(sys.argv[1]))))
+    send(fault=fault(CheckRequest(**json.loads(sys.argv[1]))))
 
 
 # The stdout that the process was started with.

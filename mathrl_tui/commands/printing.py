@@ -26,7 +26,7 @@ def print_json(value: Any) -> None:
 def print_notice(line: str) -> None:
     """Print `line` to stderr.
 
-    It is for a user who waits, not for a program that reads stdout.
+    It is for a waiting user, not for a program that reads stdout.
     """
     print(line, file=sys.stderr, flush=True)
 

@@ -82,7 +82,7 @@ def quick_status(home: Path, run_id: str) -> QuickStatus | None:
 
 
 def live_or_newest(home: Path, run_ids: Iterable[str]) -> list[str]:
-    """Return the live runs of `run_ids`; if there are none, the newest run."""
+    """Return the live runs of `run_ids`, else the newest run."""
     folders = [RunFolder(home, run_id) for run_id in run_ids]
     live = [folder.run_id for folder in folders if run_states.is_live(folder)]
     rows = [(row.ts, folder.run_id) for folder in folders if (row := run_states.registered(folder))]
@@ -118,17 +118,17 @@ def _asked(folder: RunFolder, status: RunStatus) -> tuple[RunStatus, list[str]]:
     if stopped := stopped_supervisor(folder):
         return _by_pid_files(folder, status), [stopped]
     try:
-        said = ask(folder, "status", timeout=ANSWER_SECONDS).status
+        reply = ask(folder, "status", timeout=ANSWER_SECONDS).status
     except NotLive as error:
         # It has not created its socket yet.
         starts = status.state == "queued" or holder(lock_path(folder)) is None
         silent = [] if starts else [f"{error}; `mathrl-tui kill {folder.run_id}` ends the run"]
         return _by_pid_files(folder, status), silent
-    processes = [ProcessStatus(one["role"], int(one["pid"]), True) for one in said.get("processes", ())]
+    processes = [ProcessStatus(one["role"], int(one["pid"]), True) for one in reply.get("processes", ())]
     known = {one.role for one in processes}
     others = [replace(one, alive=False) for one in status.processes if one.role not in known]
-    state, reason = str(said.get("state", status.state)), str(said.get("reason", status.reason))
-    trouble = str(said.get("trouble") or "")
+    state, reason = str(reply.get("state", status.state)), str(reply.get("reason", status.reason))
+    trouble = str(reply.get("trouble") or "")
     return replace(status, state=state, reason=reason, processes=[*processes, *others]), [trouble] * bool(
         trouble
     )

@@ -19,13 +19,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="list what would be remo
 def confirm(command: str, question: str, yes: bool) -> bool:
     """Ask whether to remove, and return the answer.
 
-    Raises: WrongInput if there is no terminal to ask on, and no --yes.
+    Raises: WrongInput if there is neither a terminal to ask on nor --yes.
     """
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise WrongInput(
-            f"{command}: there is no terminal to ask on; add --yes to remove, --dry-run to list only"
+            f"{command}: standard input is not a terminal, so it cannot ask; add --yes to remove, --dry-run to list only"
         )
     from mathrl_tui.commands.follow import typed_line
 

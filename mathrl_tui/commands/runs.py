@@ -75,7 +75,7 @@ def status(
         print(f"no runs in {home} yet; `mathrl-tui demo` starts one")
     else:
         drawn = [f"\n{_plotted(home, one.status.run, plot)}" if plot else "" for one in found]
-        print("\n\n".join(_told(one) + drawing for one, drawing in zip(found, drawn, strict=True)))
+        print("\n\n".join(_status_text(one) + drawing for one, drawing in zip(found, drawn, strict=True)))
 
 
 def _look(home: Path, run: str) -> QuickStatus:
@@ -116,7 +116,7 @@ def _plotted(home: Path, run_id: str, metric: str) -> str:
     return plotted(ingested_store(home), run_id, metric)
 
 
-def _told(seen: QuickStatus) -> str:
+def _status_text(seen: QuickStatus) -> str:
     run = seen.status
     lines = [
         f"{run.run}: {run.state}" + (f" ({run.reason})" if run.reason else ""),

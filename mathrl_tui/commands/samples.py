@@ -88,7 +88,7 @@ def samples(
         rows = [asdict(row) | ({"other": asdict(other)} if other else {}) for row, other in shown]
         print_json({"samples": rows, "found": len(fitting)})
     else:
-        parts = [_told(row, other, other_run) for row, other in shown]
+        parts = [_completion_text(row, other, other_run) for row, other in shown]
         print("\n\n".join([*parts, _summary(fitting, len(shown))]) if shown else "no completion matches")
 
 
@@ -169,7 +169,7 @@ def _summary(found: Sequence[SamplePair], shown: int) -> str:
     return harmless(f"{shown} of {len(found)}{by_task}{more}")
 
 
-def _told(row: Example, other: Example | None, other_run: str) -> str:
+def _completion_text(row: Example, other: Example | None, other_run: str) -> str:
     """Return a completion, and the other arm's with its run if that differs."""
     about = (row.task, row.ex_id, f"sample {row.sample}", _became(row), size(row), prompt_note(row))
     lines = [

@@ -207,8 +207,8 @@ def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, fl
         return None
     middle = np.concatenate([one.middle for one in drawn])
     ends = np.quantile(raw, (0.01, 0.99)) if len(raw) > 200 else (raw.min(), raw.max())
-    told = np.concatenate((ends, middle[np.isfinite(middle)], held))
-    return float(told.min()), float(told.max())
+    heights = np.concatenate((ends, middle[np.isfinite(middle)], held))
+    return float(heights.min()), float(heights.max())
 
 
 def _canvas(

@@ -23,8 +23,8 @@ def header(names: Sequence[str], here: str, width: int, trouble: str, home: str)
     """
     roomy = [*_BRAND, *_entries(names, here, names, " ")]
     if trouble:
-        said = (f"  ! {trouble}", palette.WARN)
-        forms = [[*roomy, said], [*_BRAND, *_entry(names.index(here) + 1, here, True), said]]
+        notice = (f"  ! {trouble}", palette.WARN)
+        forms = [[*roomy, notice], [*_BRAND, *_entry(names.index(here) + 1, here, True), notice]]
     else:
         forms = [[*roomy, (f"   {home}", palette.FAINT)], roomy]
         forms += [_entries(names, here, names, ""), _entries(names, here, (here,), "")]

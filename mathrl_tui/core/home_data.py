@@ -155,7 +155,7 @@ class HomeData:
     def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
         """Return a run's model from history, and a tail that continues it.
 
-        There is no gap between the two.
+        No record is missing between the two.
         """
         self.store.ingest()
         _, reached = self.store.events_to_here(run_id, limit=0)

@@ -63,9 +63,9 @@ def summary(found: Sequence[Flag]) -> str:
     """Return one line for all flags: counts by standing, and lost tasks."""
     counts = {standing: sum(flag.watched.standing == standing for flag in found) for standing in LOOKS}
     lost = [f"{flag.watched.task} of {flag.watched.arm}" for flag in found if flag.watched.standing == "lost"]
-    said = f"lost {', '.join(lost)}" if lost else "none lost"
+    losses = f"lost {', '.join(lost)}" if lost else "none lost"
     return (
-        f"{text.count(len(found))} flags against {found[0].comparison.a}: {said}; "
+        f"{text.count(len(found))} flags against {found[0].comparison.a}: {losses}; "
         f"{counts['unclear']} not settled, {counts['kept']} kept"
     )
 

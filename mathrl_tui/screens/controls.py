@@ -82,6 +82,6 @@ class Controls(ConsoleScreen):
         await self._show_result(asyncio.to_thread(control.command, self.console.home, run_id, verb))
 
     async def _show_result(self, doing: Awaitable[control.RequestResult]) -> None:
-        told = await doing
-        self.console.show_notice(told.words, "information" if told.done else "error", timeout=6)
+        result = await doing
+        self.console.show_notice(result.words, "information" if result.done else "error", timeout=6)
         self.read_soon()

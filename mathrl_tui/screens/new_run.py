@@ -131,7 +131,7 @@ class NewRun(ModalScreen[str]):
         self._show_message("checking the model, then starting…", wrong=False)
         started = ""
         for seed in form.seeds:
-            told = await asyncio.to_thread(
+            result = await asyncio.to_thread(
                 control.start,
                 self._home,
                 form.profile,
@@ -141,11 +141,11 @@ class NewRun(ModalScreen[str]):
                 form.changed,
                 lambda: not self._cancelled,
             )
-            if not told.done:
-                self._show_message(told.words, wrong=True)
+            if not result.done:
+                self._show_message(result.words, wrong=True)
                 self.query_one("#start", Button).disabled = self._starting = False
                 return
-            started = told.run_id
+            started = result.run_id
         self.dismiss(started)
 
 

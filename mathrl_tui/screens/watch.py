@@ -66,8 +66,8 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
         chosen = self.rows.get(key)
         words = Text(f"{watch.summary(list(self.rows.values()))}.", f"bold {palette.INK}")
         if chosen is not None:
-            said = watch.sentence(chosen)
-            words.append(f"\n{chosen.look.mark} {said[0].upper()}{said[1:]}.", chosen.look.colour)
+            sentence = watch.sentence(chosen)
+            words.append(f"\n{chosen.look.mark} {sentence[0].upper()}{sentence[1:]}.", chosen.look.colour)
             words.append(f"\n{watch.details(chosen)}", palette.DIM)
         return words
 
