@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 
 from store import last_copy
+from store.consistent_copy import CopyFailed, FilesChanged, consistent_copy, copy
 from store.disk_refusal import refusal_in
 from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained, explained_in_query
 from store.filesystem import sql_path

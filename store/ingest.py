@@ -251,7 +251,7 @@ class Ingester:
         while True:
             marks, seq = self._repaired_marks(patience)
             if back := drop_again(self._database, marks, patience):
-                self._tell(
+                self._add_repair(
                     f"{self._database.path} is older than a removal: {', '.join(back)} was removed, and its rows are "
                     "dropped again"
                 )

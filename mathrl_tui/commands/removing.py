@@ -25,7 +25,8 @@ def confirm(command: str, question: str, yes: bool) -> bool:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise WrongInput(
-            f"{command}: standard input is not a terminal, so it cannot ask; add --yes to remove, --dry-run to list only"
+            f"{command}: standard input is not a terminal, so it cannot ask; "
+            "add --yes to remove, --dry-run to list only"
         )
     from mathrl_tui.commands.follow import typed_line
 
