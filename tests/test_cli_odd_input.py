@@ -30,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (("sql", " "), "no statement"),
         (("sql", ";"), "no statement"),
-        (("stop", ""), "no run is named"),
+        (("stop", ""), "the name of a run is empty"),
         (("attach", RUN, "--json"), f"`mathrl-tui status {RUN} --json` gives the state as JSON"),
         (("compare", "/sft", "/grpo"), "/sft: not an arm"),
         (("export", ""), "the name of a run is empty"),

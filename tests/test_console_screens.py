@@ -98,7 +98,7 @@ async def test_keys_change_the_view_of_all_charts(tmp_path: Path) -> None:
         await pilot.press("x")
         await sees(pilot, "\ntime")  # under the axis: times of history are read when they are wanted
         await pilot.press("x")
-        await sees(pilot, "tokens")
+        await sees(pilot, "\ntokens")  # under the axis, not in a title
         foot = [line for line in plain(app).splitlines() if line.startswith("tokens")]
         assert foot and foot[0].split()[-1] == "3000"
         await pilot.press("x", "plus", "plus")

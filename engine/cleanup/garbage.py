@@ -84,7 +84,7 @@ def free_blocks(home: Path) -> str:
     )
 
 
-def remove(home: Path, items: list[Item]) -> list[str]:
+def remove(home: Path, items: list[Leftover]) -> list[str]:
     """Remove `items`, and return a line for each that was kept.
 
     Raises: StoreError or OSError if the disk fails.

@@ -15,8 +15,9 @@ PAST_LINES = 20
 def attach(
     home: Home, run: Run, as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False
 ) -> None:
-    """Follow a run's progress and log lines; Ctrl-C asks whether to stop the run or leave it.
+    """Follow a run's progress and log lines.
 
+    Ctrl-C asks whether to stop the run or leave it.
     It prints text for a person only: `status RUN --json` gives the state as JSON, `sql --json` the records.
     """
     if as_json:
