@@ -23,12 +23,12 @@ from typing import Any
 
 import duckdb
 
-from store.applied import Marks
+from store.applied import AppliedMarks
 from store.damage import Damage, joined
 from store.database import Database
 from store.events import LogLine
 from store.incoming import gather, insertion, registered
-from store.journal import START, JournalBusy, JournalWriter, Position, Tip, hold, scan, size_of
+from store.journal import START, JournalBusy, JournalWriter, LastLine, Position, hold, scan, size_of
 from store.records import KINDS_OF_RECORDS, Record
 from store.schema import JSON_COLUMNS, KINDS, TABLES, columns_of
 from store.transaction import transaction
@@ -129,7 +129,9 @@ def _settle(
     if held is not None and (rows_out or rows_in or settled):
         if found.torn:
             settled.append((found.end.segment, found.end.offset, found.torn))
-        words = _told(rows_out, rows_in, "" if marks.fit(folder) else _last_look(connection, run_id))
+        words = _difference_line(
+            rows_out, rows_in, "" if marks.fit(folder) else _last_look(connection, run_id)
+        )
         event = [LogLine("warning", "store", tuple(settled)).event(words)]
         floor = Position(max(marks.highest_segment, START.segment), sys.maxsize)
         with JournalWriter(folder, floor, os.dup(held)) as writer:

@@ -361,7 +361,7 @@ def test_one_that_stays_is_named_after_a_bounded_wait(home: Path, monkeypatch: p
 def test_the_process_that_holds_the_store_is_named(
     home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    Store(home).settle()
+    Store(home).catch_up()
     monkeypatch.setattr(removal, "PATIENCE", 1.1)
     with subprocess.Popen(
         ["flock", "-x", home / name, "sh", "-c", "echo; read end"],
@@ -434,7 +434,7 @@ def test_gc_names_the_free_space_in_the_store(home: Path, monkeypatch: pytest.Mo
     with JournalWriter(RunFolder(home, A).journal) as journal:
         for metric in "abcdefgh":
             journal.append([Scalar(f"sft/{metric}", step, step**0.5, 1.0) for step in range(20_000)])
-    Store(home).settle()
+    Store(home).catch_up()
     remove_runs(home, [A], "all")
     size = (home / "store.duckdb").stat().st_size
     line = garbage.free_blocks(home)

@@ -15,6 +15,7 @@ from mathrl_tui.core import (
     header,
     logs,
     panels,
+    run_form,
     text,
 )
 from mathrl_tui.core.completions import CompletionChoice

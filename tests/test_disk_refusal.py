@@ -64,7 +64,7 @@ def test_a_full_disk_under_the_commands(tmp_path: Path) -> None:
     for run_id in ("demo-s0-first", "demo-s1-second"):
         finished_run(made, run_id)
         (made / "runs" / run_id / "large").write_bytes(bytes(3_000_000))
-    Store(made).settle()
+    Store(made).catch_up()
     (tmp_path / "disk").mkdir()
     script = (
         f"mount -t tmpfs -o size=12m none {tmp_path}/disk && cp -r {made} {home} && "

@@ -167,15 +167,13 @@ def test_a_hub_model_is_resumed_at_the_commit_that_it_was_started_with(
     config["inputs"]["outside"]["model.source"] |= {"path": "", "commit": "0123456789" * 4}
     frozen = RunConfig.of(config)
     plan = frozen.plan
-    here = relocation.found_again(place / "home", frozen, plan)
+    here = relocation.relocate(place / "home", frozen, plan)
     assert (here.profile.model.source, here.profile.model.revision) == ("owner/model", "0123456789" * 4)
-    copied = relocation.found_again(place / "home", frozen, plan, [f"model.source={place / 'model'}"])
+    copied = relocation.relocate(place / "home", frozen, plan, [f"model.source={place / 'model'}"])
     assert copied.profile.model.source == str(place / "model")
     config["inputs"]["outside"]["model.source"]["files"] = {}
     with pytest.raises(LaunchError, match="cannot be verified"):
-        relocation.found_again(
-            place / "home", RunConfig.of(config), plan, [f"model.source={place / 'model'}"]
-        )
+        relocation.relocate(place / "home", RunConfig.of(config), plan, [f"model.source={place / 'model'}"])
 
 
 def test_a_large_file_is_told_by_samples_from_all_over_it(

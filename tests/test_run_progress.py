@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from journaled import RUN, journaled
 
 from mathrl_tui.commands.feed import Feed
-from mathrl_tui.commands.glance import glance
+from mathrl_tui.commands.quick_status import quick_status
 from mathrl_tui.core.logs import event_row
 from mathrl_tui.core.run import RunModel
 from store.events import (
@@ -146,7 +146,7 @@ def test_sql_follow_console_and_folder_see_the_progress_of_the_fold(
         store.ingest()
         if rest := events[ingested:]:
             journaled(home, list(rest))
-        (summary,), status, seen = store.runs(), store.status(RUN), glance(home, RUN)
+        (summary,), status, seen = store.runs(), store.status(RUN), quick_status(home, RUN)
         store.ingest()
         assert store.status(RUN) == status
         assert store.runs() == [summary]

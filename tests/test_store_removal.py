@@ -193,7 +193,7 @@ def test_an_older_store_does_not_bring_a_removed_run_back(tmp_path: Path) -> Non
     store = made(tmp_path)
     lost = "demo-s2-lost"
     finished_run(tmp_path, lost)
-    store.settle()
+    store.catch_up()
     older = (tmp_path / "store.duckdb").read_bytes()
     whole, others = rows(store, KEPT), rows(store, lost)
     remove(store.database, [DOOMED], 5.0)
@@ -205,7 +205,7 @@ def test_an_older_store_does_not_bring_a_removed_run_back(tmp_path: Path) -> Non
     # Before an ingest the rows are there, but no list shows them.
     assert rows(again, DOOMED)["scalar"] > 0
     assert {run.run for run in again.runs()} == {KEPT, lost}
-    again.settle()
+    again.catch_up()
     (told,) = again.take_told()
     assert f"{DOOMED} was removed, and its rows are dropped again" in told
     assert rows(again, DOOMED) == dict.fromkeys(TABLES, 0)
@@ -220,13 +220,13 @@ def test_a_removed_run_that_is_put_back_from_a_backup_is_a_run_again(tmp_path: P
     remove(store.database, [DOOMED], 5.0)
     for name in ("runs", "journal"):
         shutil.copytree(tmp_path / "backup" / name / DOOMED, tmp_path / name / DOOMED)
-    store.settle()
+    store.catch_up()
     assert {run.run for run in store.runs()} == {DOOMED, KEPT}
     assert rows(store, DOOMED) == whole
     # Later its folder is lost: its rows stay.
     for name in ("runs", "journal"):
         shutil.rmtree(tmp_path / name / DOOMED)
-    store.settle()
+    store.catch_up()
     assert rows(store, DOOMED) == whole
     assert {run.run for run in store.runs()} == {DOOMED, KEPT}
 

@@ -78,7 +78,7 @@ def record(home: Path, profile: Profile) -> RunInputs:
         raise LaunchError(str(error)) from None
 
 
-def found_again(home: Path, config: RunConfig, plan: Sequence[Step], settings: Sequence[str] = ()) -> Here:
+def relocate(home: Path, config: RunConfig, plan: Sequence[Step], settings: Sequence[str] = ()) -> LocatedRun:
     """Return a run's configuration with the paths of its inputs on this machine.
 
     Args:
@@ -112,7 +112,7 @@ def found_again(home: Path, config: RunConfig, plan: Sequence[Step], settings: S
         else:
             raise LaunchError(_refusal(config, home, field, was, given.get(field, "")))
     profile = overridden(profile, moved)
-    return Here(config.replaced(profile=profile.model_dump(mode="json")), profile, without_rows)
+    return LocatedRun(config.replaced(profile=profile.model_dump(mode="json")), profile, without_rows)
 
 
 def _allowed(settings: Sequence[str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ from engine.weight_sync.publisher import Publisher
 from engine.weight_sync.slots import TornWeights
 from engine.weight_sync.weights import BorrowedSlot, read_weights
 from profiles.schema import Arm
-from profiles.training import Optimizer as Settings
+from profiles.training import OptimizerSettings as Settings
 from store.events import CheckpointSaved, LogLine, ProgressReport
 from store.records import Scalar
 from store.run_progress import seconds_left

@@ -12,7 +12,6 @@ from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.ingested import warn_of_damage
 from mathrl_tui.commands.options import AsJson, Home
 from mathrl_tui.commands.printing import print_json, print_notice, table
-from mathrl_tui.commands.settled import warn_of_damage
 from mathrl_tui.core.stages import part_words
 from mathrl_tui.core.text import clip, duration, harmless, number
 from store.run_progress import ENDED
