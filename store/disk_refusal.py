@@ -1,6 +1,6 @@
-"""What to do if a disk refuses a write: it is full, a quota is used up, or it is read-only.
+"""Remedies if a disk refuses a write.
 
-Each refusal is one line with the path, the free space and the remedy, whichever library met it.
+The disk is full, a quota is used up, or it is read-only.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _FILE = re.compile(r"""["'‘](/[^"'’]+)["'’]""")
 
 
 def refusal(error: OSError, path: Path | None = None) -> str:
-    """Return what failed, where and what to do; empty if `error` is not a disk's refusal.
+    """Return what failed, where and what to do.
 
-    `path` is used if the error names none.
+    Returns: "" if `error` is not a refusal of the disk.
     """
     if error.errno not in _REMEDIES:
         return ""
@@ -35,14 +35,20 @@ def refusal(error: OSError, path: Path | None = None) -> str:
 
 
 def errno_in(text: str) -> int:
-    """Return which refusal of a disk the message of a library or a program gives; 0 if it gives none."""
+    """Return the errno of a disk's refusal in a library's message.
+
+    Returns: 0 if the message contains none.
+    """
     # DuckDB's words for a write that was cut short.
     short = errno.ENOSPC if "Could not write" in text else 0
     return next((number for words, number in _BY_TEXT.items() if words in text), short)
 
 
 def refusal_in(text: str, path: Path | None = None) -> str:
-    """Like `refusal`, for a message; the file that it names last was to be written."""
+    """Like `refusal`, for a message.
+
+    The file that the message names last was to be written.
+    """
     number = errno_in(text)
     named = _FILE.findall(text)
     return _words(number, Path(named[-1]) if named else path) if number else ""
@@ -56,7 +62,10 @@ def _words(number: int, path: Path | None) -> str:
 
 
 def _free(path: Path | None) -> str:
-    """Return the free space, or the lack of free inodes, where `path` is or would be."""
+    """Return the free space, or the lack of free inodes, at `path`.
+
+    `path` may not exist yet.
+    """
     for place in (path, *path.parents) if path is not None else ():
         try:
             found = os.statvfs(place)

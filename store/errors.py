@@ -19,7 +19,10 @@ class StoreBusy(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk refuses a write: full, quota, read-only. What was not written stays in the journals."""
+    """The disk refuses a write: full, quota, read-only.
+
+    Unwritten rows stay in the journals.
+    """
 
 
 class StoreNewer(StoreError):

@@ -181,15 +181,15 @@ def removing(home: Path) -> list[str]:
 
 
 def removed(home: Path) -> set[str]:
-    """Return the ids of the runs that were removed and have neither a folder nor a journal since.
-
-    A run of which only the folder was lost is not among them.
-    """
+    """Return the ids of removed runs without a folder or a journal."""
     return {run_id for run_id in _recorded(home) if not is_present(home, run_id)}
 
 
 def returned(home: Path) -> set[str]:
-    """Return the ids of the removed runs that have a folder or a journal again, from a backup."""
+    """Return the ids of removed runs that a backup has brought back.
+
+    They have a folder or a journal again.
+    """
     return {run_id for run_id in _recorded(home) if is_present(home, run_id)}
 
 

@@ -172,7 +172,12 @@ class Store:
 
     @healing
     def config(self, run_id: str) -> RunConfig:
-        """The frozen configuration of a run: profile, seed, plan, versions, hardware. Raises UnknownRun."""
+        """Return a run's frozen configuration.
+
+        It holds profile, seed, plan, versions and hardware.
+
+        Raises: UnknownRun if the home does not have the run.
+        """
         with self.database.reading() as connection:
             row = _run_rows(connection, run_id).get(run_id) or run_states.registered(self._folder(run_id))
         if row is None:

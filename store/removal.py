@@ -96,12 +96,13 @@ def finish(database: Database, patience: float) -> bool:
 
 
 def drop_again(database: Database, known: Collection[str], patience: float) -> list[str]:
-    """Remove the rows of removed runs that an older store has brought back; return their ids.
+    """Remove the rows of removed runs that an older store brought back.
 
-    A run that has a folder or a journal again is no longer taken for removed. Call it with `store.lock` held.
+    A run that has a folder or a journal again no longer counts as removed. Call it with `store.lock` held.
 
     Args:
         known: the ids of the runs that have rows in the store.
+    Returns: the ids of the runs that were dropped.
     Raises: StoreError, OSError or duckdb.Error if it must wait.
     """
     for run_id in returned(database.home):

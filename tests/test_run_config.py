@@ -51,7 +51,7 @@ def test_a_file_is_written_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ([], "it holds no JSON object"),
+        ([], "it is not a JSON object"),
         ({"plan": 3}, "plan: "),
         ({"plan": [{"stage": 1}]}, r"plan\.0\.stage: "),
         ({"plan": [{"arm": "sft"}]}, r"plan\.0\.stage: "),

@@ -61,9 +61,9 @@ def garbage(home: Path) -> tuple[list[Leftover], list[str]]:
 
 
 def free_blocks(home: Path) -> str:
-    """Return in one line how much of store.duckdb is free inside; empty if it is less than NOTABLE_BYTES.
+    """Return one line about the free space inside store.duckdb.
 
-    DuckDB gives no space back when rows are deleted. It writes later rows there.
+    Returns: "" if it is less than NOTABLE_BYTES.
     """
     database = Database(home)
     if not database.path.exists():

@@ -109,9 +109,11 @@ def discard(home: Path, path: Path) -> None:
 
 @contextmanager
 def held(home: Path, run_ids: Sequence[str]) -> Iterator[None]:
-    """Hold the locks of runs that nothing uses; wait at most ENDING_SECONDS for a run that is ending.
+    """Hold the locks of runs that nothing uses.
 
-    Raises: RemovalRefused.
+    Waits at most ENDING_SECONDS for a run that is ending.
+
+    Raises: RemovalRefused if a run is in use.
     """
     with ExitStack() as stack:
         for run_id in run_ids:
@@ -133,7 +135,12 @@ def held(home: Path, run_ids: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _locked(run: RunFolder, deadline: float) -> Iterator[None]:
-    """Hold a run's lock; wait until `deadline` for the supervisor of a run that has ended. Raises: RemovalRefused."""
+    """Hold a run's lock.
+
+    Waits until `deadline` for the supervisor of a run that has ended.
+
+    Raises: RemovalRefused if the run is in use.
+    """
     with ExitStack() as stack:
         while True:
             try:

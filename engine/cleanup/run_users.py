@@ -37,13 +37,19 @@ def user_of(folder: RunFolder) -> str:
 
 
 def has_ended(folder: RunFolder) -> bool:
-    """Return True if the end of the run is in its journal; its supervisor may still be exiting."""
+    """Return True if the end of the run is in its journal.
+
+    Its supervisor may still be exiting.
+    """
     events = (record for record in read_tail(folder.journal).records if isinstance(record, Event))
     return folded(events).state not in {"", *LIVE_STATES}
 
 
 def is_ending(folder: RunFolder) -> bool:
-    """Return True if a process of the run is still exiting: a child, or the supervisor that has released its lock."""
+    """Return True if a process of the run is still exiting.
+
+    It is a child, or the supervisor that has released its lock.
+    """
     if any(is_locked(pid_path(folder, role)) for role in ROLES):
         return True
     last = recorded(lock_path(folder))

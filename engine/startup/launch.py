@@ -216,7 +216,10 @@ def _frozen(folder: RunFolder) -> tuple[RunConfig, Profile]:
 
 
 def _grow(folder: RunFolder, config: RunConfig, plan: Sequence[Step], stages: Sequence[str]) -> None:
-    """Write the extended `plan`. A moved evaluation runs again, but without its finished tasks."""
+    """Write the extended `plan`.
+
+    A moved evaluation runs again, but without its finished tasks.
+    """
     if tuple(plan[: len(config.plan)]) != config.plan:
         (folder.path / "finished" / "eval").unlink(missing_ok=True)
     more = [stage for stage in stages if stage not in config.stages]
@@ -299,7 +302,10 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> dict[str, Any]:
-    """Return the commit of the source tree and whether it has changes; empty for an installed wheel."""
+    """Return the commit of the source tree and whether it has changes.
+
+    Returns: an empty result for an installed wheel.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {}

@@ -66,7 +66,9 @@ class LocatedRun:
 
 
 def record(home: Path, profile: Profile) -> RunInputs:
-    """Return the inputs of a run that starts now in the working directory, for its run.json.
+    """Return the inputs of a run that starts now, for its run.json.
+
+    Relative paths start in the working directory.
 
     Raises: LaunchError if an input cannot be read.
     """
@@ -150,7 +152,7 @@ def _has_data(home: Path, profile: Profile, kept: locations.StoredKeys) -> bool:
 
 
 def _place(config: RunConfig, home: Path, field: str, was: OutsideInput, given: str) -> str | None:
-    """Return the absolute path of the files of `was`: the given one or a candidate; None if not found.
+    """Return the absolute path of the files of `was`.
 
     It is the given path or a candidate. Suite rows at their old path are accepted as they are: a user may
     repair a file that a task could not read before a resume.
@@ -166,7 +168,10 @@ def _place(config: RunConfig, home: Path, field: str, was: OutsideInput, given: 
 
 
 def _candidates(config: RunConfig, home: Path, path: str) -> Iterator[Path]:
-    """Yield possible paths of an input: the old one, then relative to the home and the working directory."""
+    """Yield possible paths of an input.
+
+    They are the old one, then those relative to the home and the working directory.
+    """
     yield Path(path)
     old_home = config.inputs.home if config.inputs else ""
     for old, new in ((old_home, home.absolute()), (config.folder, Path.cwd())):
@@ -198,7 +203,10 @@ def _refusal(config: RunConfig, home: Path, field: str, was: OutsideInput, given
 
 
 def _recorded(profile: Profile, field: str) -> OutsideInput | None:
-    """Return the record of an input; None if the profile has none there, or none that could move."""
+    """Return the record of an input.
+
+    Returns: None if the profile does not have that input, or if it cannot move.
+    """
     if field == MODEL:
         return _recorded_model(profile)
     section, _, name = field.partition(".")

@@ -20,7 +20,10 @@ SECONDS = 5.0
 
 
 def start(server: Process, log: Path) -> int:
-    """Start the process that rotates `log`; it exits with the server. Return its pid."""
+    """Start the process that rotates `log`, and return its pid.
+
+    It exits with the server.
+    """
     return subprocess.Popen(
         isolated.command("engine.startup.server_log", str(server.pid), str(server.started), str(log)),
         stdin=subprocess.DEVNULL,

@@ -94,7 +94,10 @@ def _registration(records: Iterable[Record]) -> RunRow | None:
 
 
 def _earlier(folder: RunFolder, row: RunRow, events: list[Event]) -> list[Event]:
-    """Return events that stand for those before the tail: finished stages, by their marks, and the one at work."""
+    """Return substitutes for the events before the journal's tail.
+
+    They are the finished stages, by their marks, and the active stage.
+    """
     found = [
         StageChange("finished").event("", step.stage, step.arm, ts=0.0)
         for step in RunConfig.of(row.config).plan

@@ -80,7 +80,10 @@ def pooled_results(store: Store, run_ids: Sequence[str]) -> str:
 
 
 def subject_line(config: RunConfig, seeds: Sequence[int] = ()) -> str:
-    """Return what a report is about: `model Qwen2.5-Math-1.5B, profile demo* (2 settings changed), seed 0`."""
+    """Return the subject of a report: model, profile and seeds.
+
+    Example: `model Qwen2.5-Math-1.5B, profile demo* (2 settings changed), seed 0`.
+    """
     from store.subject import model_name, profile_name
 
     changed = config.changed

@@ -73,7 +73,10 @@ def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
 
 
 def warnings(log: Iterable[Event]) -> list[Alarm]:
-    """Return the warnings of the run's processes, newest first, without repetitions."""
+    """Return the warnings of the run's processes, newest first.
+
+    Repeated warnings are left out.
+    """
     lines = [(event, details) for event in log if isinstance(details := details_of(event), LogLine)]
     loud = [
         (event.arm or event.stage or line.process, event.message)

@@ -67,7 +67,10 @@ class RunSnapshot:
 
 
 class RunModel:
-    """Fold of a run's records into its state. `config` is the content of its run.json."""
+    """Fold of a run's records into its state.
+
+    `config` is the content of its run.json.
+    """
 
     def __init__(self, run_id: str, config: RunConfig) -> None:
         self.run_id = run_id
@@ -135,7 +138,10 @@ class RunModel:
             self._log.append(event)
 
     def snapshot(self, alive: bool) -> RunSnapshot:
-        """Return the current state. Without a supervisor (`alive`) a live state becomes 'interrupted'."""
+        """Return the current state.
+
+        Without a supervisor (`alive`) a live state becomes 'interrupted'.
+        """
         progress = self._progress
         state, reason = progress.state or "queued", progress.reason
         if state in LIVE_STATES and not alive:

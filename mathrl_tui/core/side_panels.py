@@ -58,7 +58,10 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
 
 
 def strip(board: Steps, width: int) -> list[Row]:
-    """Return the stages in wrapped lines, each with mark and name; an active stage has its percentage."""
+    """Return the stages in wrapped lines, each with mark and name.
+
+    An active stage has its percentage.
+    """
     rows: list[Row] = [[(" ", "")]]
     used = 1
     for stage in board:
@@ -79,7 +82,7 @@ def strip(board: Steps, width: int) -> list[Row]:
 
 
 def stage_list(board: Steps, width: int, now: float) -> list[Row]:
-    """Return one line for each stage: mark, stage, arm, then a progress bar or its duration."""
+    """Return a line for each stage: mark, stage, arm, progress or duration."""
     rows = [_title("Stages", width)]
     for stage in board:
         look = palette.state(stage.status)
@@ -159,7 +162,10 @@ def _last(value: Value | None) -> Span:
 
 
 def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:
-    """Return one line for each engine process: role, pid, and `alive` or the reason of its exit."""
+    """Return a line for each engine process: role, pid and state.
+
+    The state is `alive` or the reason of its exit.
+    """
     rows = [_title("Processes", width)]
     for one in found:
         look = palette.STATES["done"] if one.alive else palette.STATES["stopped"]
