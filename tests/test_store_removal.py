@@ -206,7 +206,7 @@ def test_an_older_store_does_not_bring_a_removed_run_back(tmp_path: Path) -> Non
     assert rows(again, DOOMED)["scalar"] > 0
     assert {run.run for run in again.runs()} == {KEPT, lost}
     again.catch_up()
-    (told,) = again.take_told()
+    (told,) = again.take_repairs()
     assert f"{DOOMED} was removed, and its rows are dropped again" in told
     assert rows(again, DOOMED) == dict.fromkeys(TABLES, 0)
     assert (rows(again, KEPT), rows(again, lost)) == (whole, others)

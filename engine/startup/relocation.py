@@ -93,7 +93,7 @@ def relocate(home: Path, config: RunConfig, plan: Sequence[Step], settings: Sequ
     profile = overridden(config.valid_profile, settings)
     inputs = config.inputs
     if inputs is None:
-        return Here(config, profile, without_rows=False)
+        return LocatedRun(config, profile, without_rows=False)
     kept = locations.keys_of_this_format(inputs.keys)
     needed, without_rows = _needed(profile, plan), False
     moved: list[str] = []
