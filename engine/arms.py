@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.context import StageFailed
+from engine.finished import mark_of
 from engine.plan import Step
 from profiles.schema import Arm, Profile
 from store.home import RunFolder
@@ -32,6 +33,12 @@ def step_of(checkpoint: Path) -> int:
 def checkpoints(folder: RunFolder, arm: str) -> list[Path]:
     """Return the arm's complete checkpoints, oldest first."""
     return sorted(path for path in folder.checkpoints(arm).glob("step_*") if has_weights(path))
+
+
+def last_step(folder: RunFolder, arm: str) -> int | None:
+    """Return the step of the arm's newest complete checkpoint; None without one."""
+    found = checkpoints(folder, arm)
+    return step_of(found[-1]) if found else None
 
 
 def checkpoint_folders(folder: RunFolder) -> list[Path]:
@@ -61,7 +68,7 @@ def trained(folder: RunFolder, profile: Profile) -> list[str]:
 
 def finished(folder: RunFolder, arm: str) -> bool:
     """Return True if the arm's stage is finished."""
-    return (folder.path / "finished" / arm).is_file()
+    return mark_of(folder, arm).is_file()
 
 
 def all_trained(folder: RunFolder, plan: Iterable[Step]) -> bool:

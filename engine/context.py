@@ -32,6 +32,17 @@ class StageFailed(Exception):
     """
 
 
+class ArmReopened(StageFailed):
+    """A stage needs an arm whose newest checkpoint is damaged or missing; its mark `finished` is removed.
+
+    The run trains the lost steps of `arm` again, then repeats this stage.
+    """
+
+    def __init__(self, message: str, arm: str) -> None:
+        super().__init__(message)
+        self.arm = arm
+
+
 class StageIncomplete(Exception):
     """The stage was completed, but parts of it failed.
 

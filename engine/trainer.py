@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
-from engine.context import Context, Control, Generation, StageFailed, StageIncomplete, StopRequested
+from engine.arms import last_step
+from engine.context import (
+    ArmReopened,
+    Context,
+    Control,
+    Generation,
+    StageFailed,
+    StageIncomplete,
+    StopRequested,
+)
 from engine.data import inputs
 from engine.data.cache import is_whole
-from engine.ipc.orders import INCOMPLETE
+from engine.finished import mark_of, mark_step, read_step
+from engine.ipc.orders import INCOMPLETE, REOPENED
 from engine.plan import Step
 from engine.stages import stage
 from profiles.schema import Profile
-from store.events import StageChange
+from store.events import LogLine, StageChange
 from store.home import RunFolder
-from store.private import make_folder, write_text
 from store.records import Record
 from store.run_config import read_config
 
@@ -41,7 +49,7 @@ def main(folder: RunFolder, child: TrainerInterface) -> int:
     """Run the remaining steps of the plan and return an exit status.
 
     0: all done; 1: a stage failed; 3: stopped by request; 4: the plan was completed, but parts of a stage
-    failed.
+    failed; 5: an arm lost its last checkpoint and has to be trained again, by another trainer.
     """
     config = read_config(folder.config)
     profile = config.valid_profile
@@ -55,22 +63,22 @@ def main(folder: RunFolder, child: TrainerInterface) -> int:
     return whole
 
 
-def marker(folder: RunFolder, step: Step) -> Path:
-    """Return the file that marks `step` as finished in this run."""
-    return folder.path / "finished" / step.label
-
-
 def _left(
     folder: RunFolder, profile: Profile, seed: int, plan: Sequence[Step], child: TrainerInterface
 ) -> list[Step]:
     """Return the steps to run.
 
-    They have no mark, or their output in the cache is missing or damaged.
+    They have no mark, or have lost what the others need: cached output, or the last checkpoint.
     """
-    unmarked = {step for step in plan if not marker(folder, step).is_file()}
+    unmarked = {step for step in plan if not mark_of(folder, step.label).is_file()}
     if not unmarked:
         return []
-    return [step for step in plan if step in unmarked or not _has_output(folder, profile, seed, step, child)]
+    return [
+        step
+        for step in plan
+        if step in unmarked
+        or not (_has_output if not step.arm else _has_model)(folder, profile, seed, step, child)
+    ]
 
 
 def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerInterface) -> bool:
@@ -83,6 +91,35 @@ def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, chil
     except StageFailed:
         # The inputs of the output are missing. The stage that reads them reports that.
         return True
+
+
+def _has_model(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerInterface) -> bool:
+    """Return False, and remove the mark, if the last checkpoint of a finished arm is missing.
+
+    The tokenizer of a base model that the run has trained is read by every stage, so that model is checked too.
+    """
+    wanted, found = read_step(mark_of(folder, step.label)).step, last_step(folder, step.arm)
+    if wanted is not None and (found is None or found < wanted):
+        mark_of(folder, step.label).unlink()
+        message = f"the last checkpoint of arm {step.arm}, step {wanted}, is missing; its lost steps are trained again"
+        child.emit(LogLine("warning").event(message, step.stage, step.arm))
+        return False
+    if step.stage != "pretrain":
+        return True
+    # Import late: this loads torch.
+    from engine.training.fallback import whole_model
+
+    arm = profile.arm(step.arm)
+    try:
+        whole_model(
+            Context(folder, profile, seed, step.stage, arm, child.emit, child.control, child.generation), arm
+        )
+    except ArmReopened:
+        return False
+    except StageFailed:
+        # The stage that reads the model reports why.
+        return True
+    return True
 
 
 def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerInterface) -> int:
@@ -100,6 +137,10 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     except StopRequested:
         report("stopped", "stopped by request; a resume continues from the last checkpoint")
         return 3
+    except ArmReopened as error:
+        message = f"waits until arm {error.arm} is trained again"
+        child.emit(StageChange("stopped", error.arm).event(message, step.stage, step.arm))
+        return REOPENED
     except StageFailed as error:
         report("failed", str(error))
         return 1
@@ -109,7 +150,7 @@ def _run_step(folder: RunFolder, profile: Profile, seed: int, step: Step, child:
     report("finished", f"{time.monotonic() - began:.1f} s")
     # The mark must not be ahead of the journal, or a resumed run would skip a stage with missing records.
     child.control.flush_records()
-    _mark(folder, step)
+    mark_step(folder, step.label, last_step(folder, step.arm) if step.arm else None)
     return 0
 
 
@@ -125,11 +166,3 @@ def _do(context: Context, child: TrainerInterface) -> None:
         run_on_ranks(context, child.report_fault)
     else:
         stage(context.stage)(context)
-
-
-def _mark(folder: RunFolder, step: Step) -> None:
-    path = marker(folder, step)
-    make_folder(path.parent)
-    temporary = path.with_suffix(".tmp")
-    write_text(temporary, str(time.time()))
-    temporary.replace(path)

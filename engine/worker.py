@@ -26,6 +26,7 @@ from engine.generators.interface import (
     GenerationRequest,
     Generator,
     JobRefused,
+    WeightsRefused,
     text_of,
 )
 from engine.grading import grade, read_gold
@@ -131,6 +132,17 @@ class _Waiting:
     job: Work = field(compare=False)
 
 
+def _unless_damaged(build: Callable[[], Generator | None]) -> Generator | None:
+    """Return the first generator; None if the model is damaged.
+
+    The trainer finds that too, and trains the model again. The first job then builds the generator.
+    """
+    try:
+        return build()
+    except WeightsRefused:
+        return None
+
+
 class Worker:
     """Serves one job after another.
 
@@ -147,7 +159,7 @@ class Worker:
         self._child = child
         self._build = build
         self._locate = locate
-        self._generator = build()
+        self._generator = _unless_damaged(build)
         self._waiting: list[_Waiting] = []
         # Arm, version and location of the weights in the generator.
         self._serving: tuple[str, int, str] | None = None

@@ -24,6 +24,7 @@ from store.records import Event
 Place = tuple[int, int, int]
 # The key of `LogLine.settled` in the journal: ingestion looks for it without decoding.
 SETTLED = "settled"
+ACKNOWLEDGED = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,13 @@ class StateChange(Details):
 class StageChange(Details):
     """A stage has a new status.
 
-    It is started, finished, skipped, incomplete, failed or stopped.
+    It is started, finished, skipped, incomplete, failed or stopped. `reopened` is the arm that it waits for,
+    because its last checkpoint was damaged.
     """
 
     KIND: ClassVar[str] = "stage"
     status: str
+    reopened: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,8 @@ class LogLine(Details):
     """A message of a process; `level` is info, warning, error or critical.
 
     `settled` are damaged places with rows that the journal holds again after this event.
-    `damaged` are places that this event reports. `estimate_dollars` is the expected price of a teacher's answers.
+    `damaged` are places that this event reports, `acknowledged` those that the user knows. `lost` is the step of
+    the arm's checkpoint that is ahead of its records. `estimate_dollars` is the expected price of a teacher's answers.
     """
 
     KIND: ClassVar[str] = "log"
@@ -180,6 +184,8 @@ class LogLine(Details):
     process: str = ""
     settled: tuple[Place, ...] | None = None
     damaged: tuple[Place, ...] | None = None
+    acknowledged: tuple[Place, ...] | None = None
+    lost: int | None = None
     estimate_dollars: float | None = None
 
 

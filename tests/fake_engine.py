@@ -37,7 +37,7 @@ import numpy as np
 from engine.context import StopRequested
 from engine.ipc.channels import ChannelClosed
 from engine.ipc.child import TrainerChild, WorkerChild
-from engine.ipc.orders import INCOMPLETE
+from engine.ipc.orders import INCOMPLETE, REOPENED
 from engine.protocol.messages import Completion, Job, JobDone, Prompt, Sampling, WeightRef
 from store.home import RunFolder
 from store.records import Event, Example, Scalar
@@ -106,6 +106,10 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
     except _Failed:
         return 1
     save()
+    if (again := int(_read(folder.path / "reopen", "0"))) > 0:
+        (folder.path / "reopen").write_text(str(again - 1))
+        child.emit(Event("stage", stage="eval", payload={"status": "stopped", "reopened": "sft"}))
+        return REOPENED
     if (folder.path / "incomplete").exists():
         child.emit(Event("stage", "1 of 2 parts failed", "eval", payload={"status": "incomplete"}))
         return INCOMPLETE

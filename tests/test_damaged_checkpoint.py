@@ -20,11 +20,13 @@ from stages_alone import HandWorker, StopsAt, prepared, train
 
 from engine import digests
 from engine.arms import standing
-from engine.context import Context, StageFailed, StopRequested
+from engine.context import ArmReopened, Context, StageFailed, StopRequested
+from engine.finished import mark_step
 from engine.protocol.messages import Job
 from engine.stages import stage
 from engine.training import checkpoint
 from engine.training.checkpoint import older_trainer_file
+from engine.training.fallback import whole_model
 from engine.training.pickled_state import UnsafePickle, read_pickled_state
 from engine.training.plain import Stored, decode
 from store.home import RunFolder
@@ -221,10 +223,9 @@ def test_a_damaged_one_on_a_read_only_disk_is_reported_with_both(
 def test_an_arm_whose_last_checkpoint_is_damaged_trains_its_last_steps_again(
     again: tuple[Context, list[Record]], user: str
 ) -> None:
-    context, _ = again
+    context, told = again
     root, mark = context.folder.checkpoints("sft"), context.folder.path / "finished" / "sft"
-    mark.parent.mkdir(exist_ok=True)
-    mark.touch()
+    mark_step(context.folder, "sft", 4)
     expected = files(root / "step_000004")
     flip(root / "step_000004" / "model.safetensors")
 
@@ -236,12 +237,34 @@ def test_an_arm_whose_last_checkpoint_is_damaged_trains_its_last_steps_again(
         else:
             train(context, user, HandWorker())
 
-    with pytest.raises(StageFailed, match="model.safetensors is damaged: .*; resume the run: it repeats"):
+    with pytest.raises(ArmReopened) as reopened:
         use()
+    assert reopened.value.arm == "sft"
     assert not mark.exists()
+    (warning,) = warnings(told)
+    assert "model.safetensors is damaged" in warning
+    assert warning.endswith("now damaged-step_000004; the lost steps of arm sft are trained again")
     train(context, "sft", HandWorker())
     assert files(root / "step_000004") == expected
     use()
+
+
+def test_a_damaged_best_is_replaced_by_the_best_of_the_others(again: tuple[Context, list[Record]]) -> None:
+    context, told = again
+    profile = context.profile.model_copy(
+        update={"eval": context.profile.eval.model_copy(update={"checkpoint": "best"})}
+    )
+    context = replace(context, profile=profile)
+    root = context.folder.checkpoints("sft")
+    (root / "best").unlink()
+    checkpoint.set_score(root, 4, 0.5)
+    checkpoint.set_score(root, 2, 0.75)
+    arm = profile.arm("sft")
+    assert whole_model(context, arm) == (str(root / "step_000002"), 2)
+    flip(root / "step_000002" / "model.safetensors")
+    assert whole_model(context, arm) == (str(root / "step_000004"), 4)
+    (warning,) = warnings(told)
+    assert warning.endswith("now damaged-step_000002; the best other checkpoint of arm sft takes its place")
 
 
 def to_older_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

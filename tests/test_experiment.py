@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from collections import Counter
 from functools import partial
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from small_experiment import bars, examples, finish, make_inputs, scalars, start, until
 
+from engine.arms import checkpoints
+from engine.finished import mark_of
 from engine.startup import launch
 from store.comparison import run_comparisons
 from store.home import RunFolder
@@ -104,6 +107,33 @@ def test_a_run_that_was_killed_and_resumed_has_the_same_numbers(
     judged = {(e.arm, e.task, e.ex_id, e.sample): e.output for e in examples(straight)}
     assert {(e.arm, e.task, e.ex_id, e.sample): e.output for e in examples(folder)} == judged
     assert len(examples(folder)) == len(examples(straight))
+
+
+def test_a_resume_trains_a_finished_arm_again_whose_last_checkpoint_is_damaged(
+    straight: RunFolder, tmp_path: Path
+) -> None:
+    """The arm after it finds the damage. One resume ends with the numbers of the undisturbed run."""
+    shutil.copytree(straight.home, tmp_path / "home", symlinks=True)
+    folder = RunFolder(tmp_path / "home", straight.run_id)
+    last = checkpoints(folder, "sft")[-1]
+    expected = (last / "model.safetensors").read_bytes()
+    (last / "model.safetensors").write_bytes(expected[:-1] + bytes([expected[-1] ^ 4]))
+    shutil.rmtree(folder.checkpoints("sft+grpo"))
+    shutil.rmtree(folder.path / "finished" / "tasks")
+    for label in ("sft+grpo", "eval"):
+        mark_of(folder, label).unlink()
+    launch.resume_run(folder.home, folder.run_id)
+    finish(folder)
+    store = Store(folder.home)
+    store.ingest()
+    status = store.status(folder.run_id)
+    assert (status.state, {stage.status for stage in status.stages}) == ("done", {"finished"})
+    assert (last / "model.safetensors").read_bytes() == expected
+    assert [path.name for path in folder.checkpoints("sft").glob("damaged-*")] == [f"damaged-{last.name}"]
+    assert curves(folder) == curves(straight)
+    rows = Counter((e.arm, e.step, e.task, e.ex_id, e.sample, e.output) for e in examples(folder))
+    assert rows == Counter((e.arm, e.step, e.task, e.ex_id, e.sample, e.output) for e in examples(straight))
+    assert max(rows.values()) == 1
 
 
 def reached(folder: RunFolder, moment: int) -> bool:

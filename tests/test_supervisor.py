@@ -299,6 +299,21 @@ def test_a_run_with_parts_that_failed_ends_as_done_with_failures_and_status_1(tm
     assert last_reason(folder) == "eval: 1 of 2 parts failed"
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_an_arm_is_trained_again_by_another_trainer_and_not_for_ever(tmp_path: Path, times: int) -> None:
+    folder = make_run(tmp_path, steps=4)
+    (folder.path / "reopen").write_text(str(times))
+    assert supervise(folder).wait(60) == int(times > 2)
+    trainers = [event for event in events(folder, "process") if event.payload["role"] == "trainer"]
+    assert len([event for event in trainers if event.payload["alive"]]) == 3
+    assert_whole(folder, 4)
+    if times > 2:
+        assert states(folder)[-1] == "failed"
+        assert last_reason(folder).startswith("the last checkpoint of arm sft was damaged again each time")
+    else:
+        assert states(folder)[-1] == "done"
+
+
 def test_a_crash_is_tried_again_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder.path / "crash").touch()

@@ -10,10 +10,11 @@ import pytest
 from stage_context import NoCommands
 
 from engine import trainer
-from engine.context import Context, StageFailed, StageIncomplete
+from engine.context import ArmReopened, Context, StageFailed, StageIncomplete
 from engine.data import inputs
 from engine.data.cache import building
-from engine.ipc.orders import INCOMPLETE
+from engine.finished import mark_of, mark_step
+from engine.ipc.orders import INCOMPLETE, REOPENED
 from profiles.load import load
 from store.home import RunFolder
 from store.records import Event, Record
@@ -103,6 +104,40 @@ def test_a_damaged_output_that_a_later_stage_needs_is_made_again(
         True
     ] * len(logs)
     assert len(logs) == (damage == "flipped")
+
+
+def test_a_stage_that_needs_an_arm_again_ends_the_walk_for_another_trainer(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, child = walk(folder, monkeypatch, ArmReopened("model.safetensors is damaged", "sft"))
+    last = child.told[-1]
+    assert isinstance(last, Event)
+    assert (status, last.stage, last.payload) == (
+        REOPENED,
+        "eval",
+        {"status": "stopped", "reopened": "sft"},
+    )
+    assert not mark_of(folder, "eval").exists()
+
+
+@pytest.mark.parametrize("left", [(), (8,), (8, 16)])
+def test_an_arm_whose_last_checkpoint_is_gone_is_trained_again(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, left: tuple[int, ...]
+) -> None:
+    config = json.loads(folder.config.read_text())
+    config["plan"] = [{"stage": "sft", "arm": "sft"}, {"stage": "eval", "arm": ""}]
+    folder.config.write_text(json.dumps(config))
+    for step in left:
+        checkpoint = folder.checkpoints("sft") / f"step_{step:06d}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").touch()
+    mark_step(folder, "sft", 16)
+    status, child = walk(folder, monkeypatch, None)
+    assert status == 0
+    assert (("sft", "started") in child.statuses()) == (16 not in left)
+    said = [each.message for each in child.told if isinstance(each, Event) and each.kind == "log"]
+    lost = "the last checkpoint of arm sft, step 16, is missing; its lost steps are trained again"
+    assert said == ([] if 16 in left else [lost])
 
 
 def test_a_run_that_is_done_looks_at_no_output(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

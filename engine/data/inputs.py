@@ -107,7 +107,8 @@ def _tokenizer(source: str, revision: str) -> Any:
             digests.check(Path(source), digests.of_tokenizer)
         return load_tokenizer(source, revision)
     except digests.DamagedFile as error:
-        raise StageFailed(str(error)) from None
+        remedy = "resume the run if it trained this model, else put a whole copy in its place"
+        raise StageFailed(f"{error}; {remedy}") from None
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise StageFailed(

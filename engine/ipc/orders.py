@@ -17,6 +17,8 @@ from store.records import Record
 
 # Exit status of a trainer that completed its plan although parts of a stage failed.
 INCOMPLETE = 4
+# Exit status of a trainer that needs an arm again whose last checkpoint was damaged: start another trainer.
+REOPENED = 5
 
 Verb = Literal["stop", "abort", "leave", "pause", "resume", "checkpoint"]
 
@@ -85,7 +87,7 @@ class Leaving:
 class MainReturned:
     """Reports the `status` that the child's main function returned.
 
-    0: done; 1: failed; 3: stopped by request; 4: done with failures.
+    0: done; 1: failed; 3: stopped by request; 4: done with failures; 5: an arm has to be trained again.
     """
 
     status: int

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
@@ -160,9 +161,14 @@ def write_spool(path: Path, records: list[Record]) -> None:
     temporary.replace(path)
 
 
-def read_spool(path: Path) -> list[Record]:
-    """Return the records of a spool file."""
-    return [from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_spool(path: Path) -> tuple[list[Record], int]:
+    """Return the records of a spool file, and the number of its damaged lines."""
+    records: list[Record] = []
+    lines = path.read_bytes().splitlines()
+    for line in lines:
+        with suppress(ValueError, LookupError, TypeError):
+            records.append(from_json(json.loads(line)))
+    return records, len(lines) - len(records)
 
 
 # mypy checks here that the class has every method of the protocol, with the same types.

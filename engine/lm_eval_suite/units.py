@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from engine.context import Context
+from engine.finished import mark_task, task_mark
 from engine.lm_eval_suite.unmeasured import Failure
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import SuiteJob, SuiteTask, WeightRef, derived_seed
 from profiles.schema import Arm
 from store.events import LogLine, Part, ProgressReport
-from store.private import touch
-from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Scalar
+from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Record, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +134,16 @@ def _warn_of_cuts(context: Context, unit: ArmTask, rows: Sequence[Example], warn
 
 
 def _record(context: Context, unit: ArmTask, rows: Sequence[Example]) -> None:
-    for row in rows:
-        context.emit(row)
+    records: list[Record] = list(rows)
     judged = [row.score for row in rows if row.task == unit.task.recorded and row.outcome != LOGLIKELIHOOD]
     if judged:
         metric = f"{unit.arm}/eval/{unit.task.recorded}"
-        context.emit(Scalar(metric, unit.weights.version, sum(judged) / len(judged)))
+        records.append(Scalar(metric, unit.weights.version, sum(judged) / len(judged)))
+    for record in records:
+        context.emit(record)
     context.control.flush_records()
-    touch(_mark(context, unit))
+    mark_task(_mark(context, unit), records)
 
 
 def _mark(context: Context, unit: ArmTask) -> Path:
-    return context.folder.path / "finished" / "tasks" / unit.label
+    return task_mark(context.folder, unit.arm, unit.task.recorded)

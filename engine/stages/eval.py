@@ -17,6 +17,7 @@ from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
+from engine.finished import mark_task, task_mark
 from engine.lm_eval_suite import units as suite
 from engine.lm_eval_suite.unmeasured import AttemptedTasks, Failure, judge, refuse_nothing
 from engine.pending_jobs import PendingJobs
@@ -27,8 +28,7 @@ from engine.training.fallback import whole_model
 from engine.training.validation import example
 from profiles.schema import Arm
 from store.events import InputReport, LogLine, ProgressReport
-from store.private import touch
-from store.records import Scalar
+from store.records import Record, Scalar
 
 # The arm name of a served model that does not belong to the run.
 SERVED = "served"
@@ -242,16 +242,17 @@ def _submit(
 
 
 def _record(context: Context, arm: Arm, task: TestForm, job: Job, completions: Sequence[Completion]) -> None:
-    for completion in completions:
-        context.emit(example(completion, job.prompts[completion.prompt], arm.name, job.step, task.name))
-    rate = sum(completion.outcome == "correct" for completion in completions) / len(completions)
-    context.emit(Scalar(f"{arm.name}/eval/{task.name}", job.step, rate))
+    rows = [example(each, job.prompts[each.prompt], arm.name, job.step, task.name) for each in completions]
+    rate = sum(each.outcome == "correct" for each in completions) / len(completions)
+    records: list[Record] = [*rows, Scalar(f"{arm.name}/eval/{task.name}", job.step, rate)]
+    for record in records:
+        context.emit(record)
     context.control.flush_records()
-    touch(_mark(context, arm, task))
+    mark_task(_mark(context, arm, task), records)
 
 
 def _mark(context: Context, arm: Arm, task: TestForm) -> Path:
-    return context.folder.path / "finished" / "tasks" / f"{arm.name}-{task.name.replace('/', '-')}"
+    return task_mark(context.folder, arm.name, task.name)
 
 
 def _progress(context: Context, done: int, total: int) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from engine.ipc.pidfile import AlreadyHeld, holder, lock_path
 from engine.machine.gpus import visible_gpus, wanted
@@ -50,5 +52,22 @@ def main(arguments: list[str]) -> int:
     return 0 if supervisor.run() == "done" else 1
 
 
+def end(status: int) -> NoReturn:
+    """Write the output and exit at once.
+
+    The interpreter's own end would wait for the threads of the database, also after a failed write to a full disk,
+    and for children that are still alive after an error here. Nothing is left to clean up.
+    """
+    if sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = 1
+    try:
+        status = main(sys.argv[1:])
+    finally:
+        end(status)

@@ -24,6 +24,8 @@ from store.home import RunFolder
 
 # A worker that has not exited after this time is killed. Nothing is lost by that.
 WORKER_GRACE_SECONDS = 10.0
+# How often an arm is trained again without a new record in between. More often, the disk damages what is written.
+MOST_TIMES_AGAIN = 2
 
 
 class EngineProcesses:
@@ -49,6 +51,7 @@ class EngineProcesses:
             "trainer": Restarts(profile.hardware.trainer_restarts),
             "worker": Restarts(profile.hardware.worker_restarts),
         }
+        self._again: dict[str, Restarts] = {}
 
     def schedule_all(self, claim: GpuClaim) -> None:
         """Schedule the start of all processes on the GPUs of `claim`."""
@@ -60,7 +63,7 @@ class EngineProcesses:
 
         Return the started ones.
         """
-        roles = [role for role, due in self._due.items() if due <= time.monotonic()]
+        roles = [role for role, due in self._startable().items() if due <= time.monotonic()]
         started = [self._start(role) for role in roles]
         # A new process on either side needs new channels, because the old ones lead to a process that has
         # exited.
@@ -73,7 +76,8 @@ class EngineProcesses:
 
         Return None if none is scheduled.
         """
-        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+        due = self._startable().values()
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def schedule_restart(self, role: Role, fault: str) -> float | None:
         """Schedule the restart of a process that crashed.
@@ -90,6 +94,26 @@ class EngineProcesses:
             self._reschedule_worker()
         return delay
 
+    def train_again(self, arm: str) -> bool:
+        """Schedule a trainer that trains `arm` again, because its last checkpoint was damaged.
+
+        A worker that uses the trainer's GPUs leaves them first.
+        Returns: False if that was done too often without a new record of the run in between.
+        """
+        if self._again.setdefault(arm, Restarts(MOST_TIMES_AGAIN)).count_crash() is None:
+            return False
+        self._due["trainer"] = 0.0
+        self._reschedule_worker()
+        worker = self.children.get("worker")
+        if (
+            worker is not None
+            and worker.stop_deadline is None
+            and self._trainer_idle
+            and self._has_spare_gpus()
+        ):
+            worker.stop_within(WORKER_GRACE_SECONDS)
+        return True
+
     def restart_worker_on_more_gpus(self) -> bool:
         """Stop the worker if it could use the GPUs of the now idle trainer.
 
@@ -99,7 +123,7 @@ class EngineProcesses:
         worker = self.children.get("worker")
         if worker is None or worker.stop_deadline is not None or self._trainer_idle:
             return False
-        if placements(self._hardware, True) == placements(self._hardware, False):
+        if not self._has_spare_gpus():
             return False
         worker.stop_within(WORKER_GRACE_SECONDS)
         return True
@@ -137,6 +161,7 @@ class EngineProcesses:
         """Reset the crash counts, because the run has recorded something new."""
         for restarts in self.restarts.values():
             restarts.reset()
+        self._again.clear()
 
     def wait_objects(self, *, reading: bool) -> list[Any]:
         """Return the objects to wait for.
@@ -192,6 +217,17 @@ class EngineProcesses:
     def release_gpus(self) -> None:
         """Release the GPUs."""
         self._claim.release()
+
+    def _has_spare_gpus(self) -> bool:
+        """Return True if a worker uses the GPUs of an idle trainer."""
+        return placements(self._hardware, True) != placements(self._hardware, False)
+
+    def _startable(self) -> dict[Role, float]:
+        """Return the scheduled starts, without a trainer whose GPUs a leaving worker still uses."""
+        worker = self.children.get("worker")
+        if worker is None or worker.stop_deadline is None or not self._trainer_idle:
+            return self._due
+        return {role: due for role, due in self._due.items() if role != "trainer"}
 
     def _reschedule_worker(self) -> None:
         """Schedule a worker again, after a trainer that needed no further results."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.supervisor.seen_records import SeenRecords
 from store.damage import Damage, joined
-from store.events import LogLine, Place, details_of
+from store.events import CheckpointSaved, LogLine, Place, details_of
 from store.journal import START, scan
 from store.records import Event, Record, RunRow, from_groups
 from store.run_config import RunConfig, Step
@@ -23,7 +23,8 @@ class JournalSummary:
 
     It holds the seen records, the registered plan, the progress and the damage.
     `damages` are the damaged places of the journal. `settled` are those with all rows in the journal
-    again, and `named` those that the run's log already reports.
+    again, and those acknowledged; `named` are those that the run's log already reports. `checkpoints` and `lost`
+    hold arm and step of the recorded checkpoints, and of those that are reported to be ahead of the journal.
     """
 
     seen: SeenRecords
@@ -32,11 +33,33 @@ class JournalSummary:
     damages: list[Damage] = field(default_factory=list)
     settled: set[Place] = field(default_factory=set)
     named: set[Place] = field(default_factory=set)
+    checkpoints: set[tuple[str, int]] = field(default_factory=set)
+    lost: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def unsettled(self) -> list[Damage]:
         """The damaged places that may have lost rows."""
         return [damage for damage in self.damages if damage.place not in self.settled]
+
+    def remember(self, records: Iterable[Record]) -> None:
+        """Add records that are in the journal."""
+        for record in records:
+            self.seen.remember(record)
+            if isinstance(record, RunRow):
+                self.plan = RunConfig.of(record.config).plan
+            elif isinstance(record, Event):
+                self._remember_event(record)
+
+    def _remember_event(self, event: Event) -> None:
+        self.progress = after(self.progress, event)
+        match details_of(event):
+            case CheckpointSaved():
+                self.checkpoints.add((event.arm, event.step))
+            case LogLine() as log:
+                self.settled.update(log.settled or (), log.acknowledged or ())
+                self.named.update(log.damaged or ())
+                if log.lost:
+                    self.lost.add((event.arm, log.lost))
 
 
 def read_summary(journal: Path) -> JournalSummary:
@@ -48,17 +71,5 @@ def read_summary(journal: Path) -> JournalSummary:
             summary.damages = joined(summary.damages)
             return summary
         summary.damages += portion.damages
-        _remember(summary, from_groups(portion.groups))
+        summary.remember(from_groups(portion.groups))
         position = portion.end
-
-
-def _remember(summary: JournalSummary, records: Iterable[Record]) -> None:
-    for record in records:
-        summary.seen.remember(record)
-        if isinstance(record, RunRow):
-            summary.plan = RunConfig.of(record.config).plan
-        elif isinstance(record, Event):
-            summary.progress = after(summary.progress, record)
-            if isinstance(log := details_of(record), LogLine):
-                summary.settled.update(log.settled or ())
-                summary.named.update(log.damaged or ())

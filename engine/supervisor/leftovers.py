@@ -8,11 +8,13 @@ from pathlib import Path
 from engine.ipc.outbox import read_spool, spool_folder
 from engine.ipc.pidfile import ROLES
 from engine.ipc.process_tree import kill_marked, marked
+from engine.supervisor.record_queue import RecordQueue
 from store.home import RunFolder
-from store.records import Record
+from store.records import Event
 
 # The checkpoint of a large model takes this long.
 PATIENCE_SECONDS = 120.0
+DAMAGED = "damaged-"
 
 
 class Leftovers:
@@ -42,10 +44,26 @@ class Leftovers:
             kill_marked(self._folder, role)
 
 
-def spooled(folder: RunFolder) -> list[tuple[Path, list[Record]]]:
-    """Return orphaned processes' unacknowledged records by spool file.
+def spool_files(folder: RunFolder) -> list[Path]:
+    """Return the files with unacknowledged records of orphaned processes, oldest first."""
+    found = (path for path in spool_folder(folder).glob("*.jsonl") if not path.name.startswith(DAMAGED))
+    return sorted(found, key=lambda path: path.stat().st_mtime)
 
-    The oldest file comes first.
+
+def recover_spools(folder: RunFolder, queue: RecordQueue) -> None:
+    """Write the records that orphaned processes left to the journal, before any new ones.
+
+    A file with damaged lines is kept under another name.
     """
-    paths = sorted(spool_folder(folder).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    return [(path, read_spool(path)) for path in paths]
+    for path in spool_files(folder):
+        records, damaged = read_spool(path)
+        queue.enqueue_spooled(records)
+        aside = path.with_name(f"{DAMAGED}{path.name}")
+        if damaged:
+            message = f"{path}: {damaged} damaged lines; their records are lost, the file is now {aside.name}"
+            queue.take([Event("log", message, payload={"level": "warning", "process": "supervisor"})])
+        queue.flush(now=True)
+        if queue.is_empty and damaged:
+            path.rename(aside)
+        elif queue.is_empty:
+            path.unlink()

@@ -12,6 +12,8 @@ from pathlib import Path
 from engine.ipc.log_parts import growing_logs, rotate
 
 SECONDS = 5.0
+# The thread may hang in a write to a disk that does not respond.
+END_SECONDS = 5.0
 
 
 class LogRotation:
@@ -24,9 +26,9 @@ class LogRotation:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop the thread."""
+        """Stop the thread; wait at most END_SECONDS."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(END_SECONDS)
 
     def _run(self) -> None:
         while not self._over.wait(SECONDS):

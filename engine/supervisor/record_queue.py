@@ -24,6 +24,7 @@ from store.records import Event, Example, Record, Scalar
 BATCH = 500
 BATCH_SECONDS = 0.15
 RETRY_SECONDS = 1.0
+DRAIN_RETRY_SECONDS = 0.5
 CAPACITY = 20_000
 
 
@@ -118,6 +119,14 @@ class RecordQueue:
             for _ in batch:
                 self._queue.popleft()
             _acknowledge(batch)
+
+    def drain(self, seconds: float) -> None:
+        """Write the last records; retry for at most `seconds` while the journal cannot be written."""
+        deadline = time.monotonic() + seconds
+        self.flush(now=True)
+        while not self.is_empty and time.monotonic() < deadline:
+            time.sleep(DRAIN_RETRY_SECONDS)
+            self.flush(now=True)
 
     def _append(self, records: list[Record]) -> bool:
         if not records:

@@ -7,6 +7,8 @@ is bounded: only the newest steps of a metric are stored one by one, and every o
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from store.records import Event, Example, Record, Scalar
 
 RECENT_STEPS = 10_000
@@ -19,7 +21,8 @@ class SeenRecords:
         # Every step of the metric below this one is known.
         self._below: dict[str, int] = {}
         self._steps: dict[str, set[int]] = {}
-        self._examples: set[tuple[str, int, str, str, int]] = set()
+        # The rows (question, sample) of each arm, step and task.
+        self._examples: dict[tuple[str, int, str], set[tuple[str, int]]] = {}
         self._events: set[tuple[str, str, str, str, int, float]] = set()
 
     def remember(self, record: Record) -> None:
@@ -36,11 +39,24 @@ class SeenRecords:
         if isinstance(record, Scalar):
             return self._add_scalar(record)
         if isinstance(record, Example):
-            key = (record.arm, record.step, record.task, record.ex_id, record.sample)
-            if key in self._examples:
+            rows = self._examples.setdefault((record.arm, record.step, record.task), set())
+            if (record.ex_id, record.sample) in rows:
                 return False
-            self._examples.add(key)
+            rows.add((record.ex_id, record.sample))
         return True
+
+    def examples(self, arm: str, step: int, task: str) -> Set[tuple[str, int]]:
+        """Return the known rows of a task: question and sample."""
+        return self._examples.get((arm, step, task), set())
+
+    def has_scalar(self, metric: str, step: int) -> bool:
+        """Return True if the metric's value at `step` is known."""
+        return step < self._below.get(metric, -1) or step in self._steps.get(metric, ())
+
+    def furthest(self, arm: str) -> int:
+        """Return the furthest training step of `arm` with a known metric; 0 if there is none."""
+        own = (metric for metric in self._steps if metric.startswith(f"{arm}/") and "/eval/" not in metric)
+        return max((max(self._steps[metric]) for metric in own), default=0)
 
     def has_event(self, event: Event) -> bool:
         """Return True if the same event with the same time was remembered.
@@ -51,7 +67,7 @@ class SeenRecords:
 
     def _add_scalar(self, scalar: Scalar) -> bool:
         steps = self._steps.setdefault(scalar.metric, set())
-        if scalar.step < self._below.get(scalar.metric, -1) or scalar.step in steps:
+        if self.has_scalar(scalar.metric, scalar.step):
             return False
         steps.add(scalar.step)
         if len(steps) > RECENT_STEPS:

@@ -13,6 +13,7 @@ anywhere.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.ipc.orders import (
+    REOPENED,
     Fault,
     Flush,
     FromChild,
@@ -36,10 +38,10 @@ from engine.protocol.control import ControlServer, Reply, Request, sender
 from engine.supervisor.child_process import ChildProcess
 from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProcesses
 from engine.supervisor.entry_points import EntryPoints
-from engine.supervisor.final_state import TERMINATED, final_state
+from engine.supervisor.final_state import TERMINATED, damaged_each_time, final_state
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.journal_summary import JournalSummary
-from engine.supervisor.leftovers import Leftovers, spooled
+from engine.supervisor.leftovers import Leftovers, recover_spools
 from engine.supervisor.log_rotation import LogRotation
 from engine.supervisor.record_queue import RecordQueue
 from engine.supervisor.signals import catch_signals, signalled
@@ -47,7 +49,7 @@ from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from engine.weight_sync.slots import remove_slots
-from store.events import CommandReceived, LogLine, ProcessChange, StateChange
+from store.events import CommandReceived, LogLine, ProcessChange, StageChange, StateChange, details_of
 from store.home import RunFolder, removing
 from store.records import LIVE_STATES, Event, Record, RunRow, RunState
 from store.run_config import RunConfig, read_config
@@ -63,6 +65,10 @@ TERMINATION_SECONDS = 3.0
 RESUME_LATER = "after its end, `mathrl-tui run --resume {run_id}` goes on with it"
 # A full disk may delay the end of a run by this time.
 LAST_WRITES_SECONDS = 30.0
+# The kernel may not end a process that waits for a device, even after SIGKILL.
+UNKILLABLE_SECONDS = 60.0
+# More than all waits after the last turn together. Later the process writes its stacks to its log and exits.
+END_SECONDS = 120.0
 
 SupervisorPhase = Literal["admission", "work", "ending", "over"]
 
@@ -88,7 +94,7 @@ class Supervisor:
             raise AlreadyHeld(f"{folder.path}: the run is being removed")
         self._folder = folder
         config = config or read_config(folder.config)
-        taken = take_over(folder)
+        taken = take_over(folder, config.plan)
         self._journal, summary = taken.journal, taken.summary
         self._recorder = RecordQueue(self._journal, summary.seen)
         self._state: RunState = "queued"
@@ -110,8 +116,10 @@ class Supervisor:
         self._killed = False
         # The stages of this start; those of earlier starts may have failed, too.
         self._progress = RunProgress()
+        self._reopened = ""  # the arm that the trainer needs again: its last checkpoint was damaged
         self._end: tuple[RunState, str] = ("done", "")
         self._deadline = 0.0
+        self._killed_at = 0.0  # monotonic time of the first SIGKILL at the end; 0: none yet
         self._next_telemetry = 0.0
 
     def run(self) -> RunState:
@@ -120,13 +128,14 @@ class Supervisor:
             while self._phase != "over":
                 self._turn()
         finally:
+            faulthandler.dump_traceback_later(END_SECONDS, exit=True)
             self._processes.close_connections()
             self._ingestion.end()
             self._log_rotation.end()
         # Record the final state only after all processes have exited.
         self._set_state(*self._end)
         self._record_process("supervisor", os.getpid(), "")
-        self._flush_last_records()
+        self._recorder.drain(LAST_WRITES_SECONDS)
         remove_slots(self._folder.run_id)
         self._queue.leave()
         self._processes.release_gpus()
@@ -137,6 +146,7 @@ class Supervisor:
             self._ingestion.catch_up(killed=self._killed)
         self._server.close()
         os.close(self._lock)
+        faulthandler.cancel_dump_traceback_later()
         return self._state
 
     def _turn(self) -> None:
@@ -183,6 +193,10 @@ class Supervisor:
                 self._phase = "over"
             elif time.monotonic() >= self._deadline:
                 self._processes.kill()
+                self._killed_at = self._killed_at or time.monotonic()
+                if time.monotonic() >= self._killed_at + UNKILLABLE_SECONDS:
+                    self._log("error", f"still alive after SIGKILL: {' and '.join(self._processes.children)}")
+                    self._phase = "over"
 
     def _admit(self) -> None:
         """Wait for old children and for the GPUs; then schedule the processes."""
@@ -197,14 +211,17 @@ class Supervisor:
             return self._set_state("queued", f"waiting for GPU {numbers}: another run has it")
         # Slots of an earlier trainer are useless: the new trainer publishes its own weights.
         remove_slots(self._folder.run_id)
-        self._recover_spool()
+        recover_spools(self._folder, self._recorder)
         self._processes.schedule_all(claim)
         self._phase = "work"
         return self._set_state("running", "")
 
     def _on_messages(self, child: ChildProcess, messages: FromChild) -> None:
         records: list[Record] = [message for message in messages if not isinstance(message, Notice)]
-        self._progress = folded((one for one in records if isinstance(one, Event)), self._progress)
+        events = [record for record in records if isinstance(record, Event)]
+        self._progress = folded(events, self._progress)
+        for change in map(details_of, events):
+            self._reopened = change.reopened if isinstance(change, StageChange) else self._reopened
         # The worker runs ahead of the trainer, so its records do not show that the run has advanced.
         if self._recorder.take(records, child) and child.role == "trainer":
             self._processes.reset_crash_counts()
@@ -216,7 +233,7 @@ class Supervisor:
             self._recorder.flush_soon()
         elif isinstance(notice, MainReturned):
             child.main_returned = notice
-            if child.role == "trainer":
+            if child.role == "trainer" and notice.status != REOPENED:
                 self._processes.stop_worker()
         elif isinstance(notice, Fault):
             child.fault = notice.line
@@ -239,6 +256,11 @@ class Supervisor:
             # The long grace was for the trainer's checkpoint; the worker alone has nothing to save.
             if child.role == "trainer":
                 self._deadline = min(self._deadline, time.monotonic() + WORKER_GRACE_SECONDS)
+        elif (
+            child.role == "trainer" and child.main_returned == MainReturned(REOPENED) and not self._stopped_by
+        ):
+            if not self._processes.train_again(self._reopened):
+                self._begin_ending("failed", damaged_each_time(self._reopened))
         elif child.role == "trainer" and child.main_returned is not None:
             status = child.main_returned.status
             self._begin_ending(*final_state(status, self._stopped_by, self._progress.failure))
@@ -371,14 +393,6 @@ class Supervisor:
         self._record_process("supervisor", os.getpid(), "", alive=True)
         self._recorder.flush(now=True)
 
-    def _recover_spool(self) -> None:
-        """Journal the records that orphaned processes left, before new ones."""
-        for path, records in spooled(self._folder):
-            self._recorder.enqueue_spooled(records)
-            self._recorder.flush(now=True)
-            if self._recorder.is_empty:
-                path.unlink()
-
     def _set_state(self, state: RunState, reason: str) -> None:
         if (state, reason) == (self._state, self._reason):
             return
@@ -391,10 +405,3 @@ class Supervisor:
 
     def _record_process(self, role: str, pid: int, reason: str, *, alive: bool = False) -> None:
         self._recorder.take([ProcessChange(role, pid, alive, reason).event(reason)])
-
-    def _flush_last_records(self) -> None:
-        deadline = time.monotonic() + LAST_WRITES_SECONDS
-        self._recorder.flush(now=True)
-        while not self._recorder.is_empty and time.monotonic() < deadline:
-            time.sleep(TICK_SECONDS)
-            self._recorder.flush(now=True)

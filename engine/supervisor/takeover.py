@@ -4,18 +4,21 @@ It is reconciled with the store, and opened for writing.
 The journal may be damaged, or shorter than what the store has ingested. Rows that only the store has are then
 written to the journal again first (store/reconcile.py). So a resumed stage does not record them twice.
 
-If a damaged place cannot be filled, the run's log reports it once, and evaluations are repeated. Their rows
-that are already known are kept once.
+If a damaged place cannot be filled, the run's log reports it once. Then the run's folder is compared with the journal
+(engine/supervisor/proofs.py): evaluation tasks without all their records are repeated. Rows that are already known are
+kept once.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engine.plan import Step
 from engine.supervisor.journal_summary import JournalSummary, read_summary
+from engine.supervisor.proofs import settle
 from store.damage import Damage
 from store.database import Database
 from store.errors import StoreError
@@ -38,8 +41,8 @@ class Takeover:
     events: list[Event] = field(default_factory=list)
 
 
-def take_over(folder: RunFolder) -> Takeover:
-    """Open the journal of a run for its supervisor.
+def take_over(folder: RunFolder, plan: Sequence[Step]) -> Takeover:
+    """Open the journal of a run with `plan` for its supervisor.
 
     Raises: store.journal.JournalBusy if another process holds it.
     """
@@ -58,11 +61,14 @@ def take_over(folder: RunFolder) -> Takeover:
             _log(f"removed {journal.cut:,} bytes of an unfinished batch from the end of the journal")
         )
     new = [damage for damage in summary.unsettled if damage.place not in summary.named]
+    # The marks of evaluations are removed before the damage is reported: a crash in between then repeats both.
+    proven = settle(folder, plan, summary, damaged=bool(new))
     if new:
-        # Reset the evaluations before the damage is reported: a crash in between then repeats both.
-        _reset_evaluations(folder)
         events.append(_damage_event(new))
-    return Takeover(journal, summary, events)
+    if proven.tasks:
+        names = ", ".join(proven.tasks)
+        events.append(_log(f"evaluated again, because the journal lacks records of them: {names}"))
+    return Takeover(journal, summary, [*events, *proven.events])
 
 
 def _reconciled(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Position, str]:
@@ -82,19 +88,11 @@ def _reconciled(folder: RunFolder, lock: int, *, damaged: bool) -> tuple[Positio
     return reached, ""
 
 
-def _reset_evaluations(folder: RunFolder) -> None:
-    """Remove the marks of finished evaluations, so that they are repeated."""
-    finished = folder.path / "finished"
-    (finished / "eval").unlink(missing_ok=True)
-    shutil.rmtree(finished / "tasks", ignore_errors=True)
-
-
 def _damage_event(damages: list[Damage]) -> Event:
     """Return the log event that names places that may have lost rows."""
     listed = "; ".join(damage.words() for damage in damages)
     return _log(
-        f"the journal is damaged: {listed}. Rows may be missing: evaluations are repeated, other rows are "
-        "not restored",
+        f"the journal is damaged: {listed}. Rows may be missing: those of evaluations are made again, others are not",
         tuple(damage.place for damage in damages),
     )
 

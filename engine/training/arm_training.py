@@ -144,7 +144,7 @@ class Training:
         wanted = self.context.profile.model
         with fail_if_unsupported():
             self.reference = Policy.load(
-                self.origin.location,
+                self._parent(checked=True),
                 str(self.device),
                 wanted.compute_dtype,
                 revision=wanted.revision,

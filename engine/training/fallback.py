@@ -5,6 +5,8 @@
         ▼
     the one before it, and so on; none left: training starts from its beginning
 
+    last one of a finished arm damaged ─▶ set aside, mark removed, ArmReopened ─▶ its lost steps are trained again
+
 A file that is missing, or differs from its digest, is damage. A file that this process cannot read
 (permissions, a failing or absent disk) is not damage: its content is unknown, so nothing is renamed. A pickle that
 could run code is not damage either: it is refused.
@@ -15,14 +17,16 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from engine import digests
 from engine.arms import standing, step_of, untrainable
-from engine.context import Context, StageFailed
+from engine.context import ArmReopened, Context, StageFailed
 from engine.digests import DamagedFile
+from engine.finished import mark_of
 from engine.machine.ranks import broadcast, rank
 from engine.training import checkpoint
 from engine.training.pickled_state import UnsafePickle, refuse_plain_pickle
@@ -52,15 +56,20 @@ def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
     """Return the final model of `arm` if its files are intact.
 
     See engine.arms.standing.
-    A damaged checkpoint of this run is set aside, and the mark that its arm is finished is removed. A resume then
-    repeats the lost steps. Every rank of a training stage must call.
+    A damaged checkpoint of this run is set aside and reported. If it was the arm's last one, the mark that the arm
+    is finished is removed. If it was the best one, the best of the others takes its place. Every rank of a
+    training stage must call.
     Returns: path and step of the model.
-    Raises: StageFailed, on every rank, if the model is damaged or cannot be read.
+    Raises, on every rank:
+        ArmReopened: if the arm, or the one whose model it uses, has to be trained again.
+        StageFailed: if the model cannot be read, or is damaged and of another origin.
     """
-    found, failure = broadcast(_whole_model(context, arm) if rank() == 0 else (("", 0), ""))
-    if failure:
-        raise StageFailed(failure)
-    return found
+    found = broadcast(_whole_model(context, arm) if rank() == 0 else _Model())
+    if found.reopened:
+        raise ArmReopened(found.failure, found.reopened)
+    if found.failure:
+        raise StageFailed(found.failure)
+    return found.location, found.step
 
 
 def set_aside(folder: Path) -> Path:
@@ -110,8 +119,7 @@ def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
                     checkpoint.score_of(folder)
             except DamagedFile as error:
                 lost.append(_set_aside(folder, error))
-        if lost:
-            checkpoint.choose_best(root)
+        checkpoint.choose_best(root)
     except (_Stuck, UnsafePickle) as error:
         return None, str(error)
     except OSError as error:
@@ -122,37 +130,69 @@ def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
     return newest, ""
 
 
-def _whole_model(context: Context, arm: Arm) -> tuple[tuple[str, int], str]:
-    nothing = ("", 0)
-    try:
-        found = standing(context.folder, context.profile, arm)
-    except StageFailed as error:
-        return nothing, str(error)
-    folder = Path(found[0])
-    try:
-        digests.check(folder, digests.of_model)
-    except DamagedFile as error:
-        return nothing, _reopened(context, folder, error)
-    except OSError as error:
-        return nothing, _unreadable(folder, error)
-    return found, ""
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A whole model, or why there is none. `reopened` names the arm that has to be trained again."""
+
+    location: str = ""
+    step: int = 0
+    failure: str = ""
+    reopened: str = ""
 
 
-def _reopened(context: Context, folder: Path, error: DamagedFile) -> str:
-    """Set a damaged checkpoint aside, reopen its arm; return what to do."""
+def _whole_model(context: Context, arm: Arm) -> _Model:
+    while True:
+        try:
+            location, step = standing(context.folder, context.profile, arm)
+        except StageFailed as error:
+            return _Model(failure=str(error))
+        try:
+            digests.check(Path(location), digests.of_model)
+        except DamagedFile as error:
+            refused = _replaced(context, Path(location), error)
+            if refused is not None:
+                return refused
+        except OSError as error:
+            return _Model(failure=_unreadable(Path(location), error))
+        else:
+            return _Model(location, step)
+
+
+def _replaced(context: Context, folder: Path, error: DamagedFile) -> _Model | None:
+    """Set a damaged checkpoint aside. Return None if another one takes its place, else why there is no model."""
     owner = folder.parent.name
     if folder.parent != context.folder.checkpoints(owner):
-        return f"{error}; put a whole copy of {folder} in its place"
-    was_newest = folder == checkpoint.latest(folder.parent)
+        return _Model(failure=f"{error}; put a whole copy of {folder} in its place")
+    mark = mark_of(context.folder, owner)
+    is_last = folder == checkpoint.latest(folder.parent)
     try:
+        if is_last:
+            # First: if this process dies in between, no older checkpoint is taken for the arm's last one.
+            mark.unlink(missing_ok=True)
         words = _set_aside(folder, error)
-        checkpoint.choose_best(folder.parent)
-    except (_Stuck, OSError) as stuck:
-        return str(stuck)
-    if not was_newest:
-        return f"{words}; resume the run to continue with the best other checkpoint of arm {owner}"
-    (context.folder.path / "finished" / owner).unlink(missing_ok=True)
-    return f"{words}; resume the run: it repeats the lost steps of arm {owner}, then continues"
+        if not is_last and (fault := _best_of_the_rest(folder.parent)):
+            mark.unlink(missing_ok=True)
+            is_last, words = True, f"{words}; {fault}"
+    except _Stuck as stuck:
+        return _Model(failure=str(stuck))
+    except OSError as stuck:
+        remedy = "make the disk writable, then resume the run"
+        return _Model(failure=f"{error}, and it cannot be set aside ({stuck.strerror}); {remedy}")
+    if not is_last:
+        _warn(context, f"{words}; the best other checkpoint of arm {owner} takes its place")
+        return None
+    words = f"{words}; the lost steps of arm {owner} are trained again"
+    _warn(context, words)
+    return _Model(failure=words, reopened=owner)
+
+
+def _best_of_the_rest(root: Path) -> str:
+    """Point `best` to the highest remaining score; return the fault if a score is damaged."""
+    try:
+        checkpoint.choose_best(root)
+    except DamagedFile as error:
+        return str(error)
+    return ""
 
 
 class _Stuck(Exception):
