@@ -3,7 +3,8 @@
 Two things count as damage. a complete line with a wrong checksum or foreign JSON, and bytes after the last
 newline of a segment that has a successor. Damaged bytes stay in the file; nothing is deleted. If the store
 had applied the rows of a place before it was damaged, store/reconcile.py journals them again. It then records
-the place as settled. For all other places, rows may be missing.
+the place as settled. For all other places, rows may be missing. A user can acknowledge damage
+(store/acknowledgement.py); reports then leave it out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from store.batches import Group, decode
-from store.events import SETTLED, LogLine, Place, details_of
+from store.events import ACKNOWLEDGED, SETTLED, LogLine, Place, details_of
 from store.records import Event, Record
 
 # Commands that load no database read journals too.
@@ -83,10 +84,7 @@ def summary(run_id: str, damages: list[Damage]) -> str:
 
 
 def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, list[Damage]]:
-    """Return damaged places by run that are not settled yet.
-
-    Ingestion recorded these places. `run_id` selects one run.
-    """
+    """Return the damaged places by run (or of `run_id`) that ingestion met and reports still show."""
     rows = connection.execute(
         'SELECT run_id, segment, "offset", bytes, before, after FROM store.damage '
         "WHERE $run IS NULL OR run_id = $run ORDER BY rowid",
@@ -97,8 +95,9 @@ def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None)
     done = {
         (run, *place)
         for run, payload in connection.execute(
-            "SELECT run_id, payload FROM store.run_event WHERE kind = 'log' AND contains(payload, $key)",
-            {"key": f'"{SETTLED}"'},
+            "SELECT run_id, payload FROM store.run_event WHERE kind = 'log' "
+            "AND (contains(payload, $settled) OR contains(payload, $acknowledged))",
+            {"settled": f'"{SETTLED}"', "acknowledged": f'"{ACKNOWLEDGED}"'},
         ).fetchall()
         for place in settled_in([Event("log", payload=json.loads(payload))])
     }
@@ -110,9 +109,10 @@ def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None)
 
 
 def settled_in(records: Iterable[Record]) -> set[Place]:
-    """Return the damaged places with rows that `records` hold again."""
+    """Return the damaged places that reports leave out: `records` settle or acknowledge them."""
     logs = (details_of(record) for record in records if isinstance(record, Event) and record.kind == "log")
-    return {place for log in logs if isinstance(log, LogLine) for place in log.settled or ()}
+    found = [log for log in logs if isinstance(log, LogLine)]
+    return {place for log in found for place in (*(log.settled or ()), *(log.acknowledged or ()))}
 
 
 def _named(line: bytes, row: int) -> str:

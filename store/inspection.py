@@ -6,20 +6,23 @@ It reads every line of every journal.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from store.applied import AppliedMarks, marks_in
-from store.batches import Group, is_whole
+from store.batches import Group, decode, is_whole
 from store.damage import Damage, damages_in
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
+from store.events import ACKNOWLEDGED, SETTLED, LogLine, Place, details_of
 from store.journal import START, scan, segments
 from store.naming import journaled
+from store.records import Event, from_groups
 
 PORTION_BYTES = 8 << 20
+_SIGNS = (f'"{SETTLED}"'.encode(), f'"{ACKNOWLEDGED}"'.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,27 @@ class Finding:
     remedy: str
 
 
-def inspect(home: Path) -> Iterator[Finding]:
+@dataclass(slots=True)
+class Look:
+    """The damaged places of a journal by its checksums, those of them that were settled, and those acknowledged."""
+
+    damages: list[Damage] = field(default_factory=list)
+    settled: set[Place] = field(default_factory=set)
+    acknowledged: set[Place] = field(default_factory=set)
+
+    def words(self, place: Place) -> str:
+        """Return why reports leave out the damage at `place`; empty if they show it."""
+        if place in self.settled:
+            return "its rows are journaled again"
+        return "acknowledged" if place in self.acknowledged else ""
+
+
+def inspect(home: Path, *, every: bool = False) -> Iterator[Finding]:
     """Yield every fault of the journals and the store in `home`.
 
     Like every report, it ingests new records, and changes nothing else.
+
+    With `every`, also the damage that reports leave out.
     """
     marks: dict[str, AppliedMarks] = {}
     known: dict[str, list[Damage]] = {}
@@ -52,7 +72,8 @@ def inspect(home: Path) -> Iterator[Finding]:
         except (StoreError, duckdb.Error) as error:
             yield Finding(str(error).splitlines()[0], "run `mathrl-tui doctor` again later")
     for run_id in journaled(home):
-        yield from _of_run(home / "journal" / run_id, run_id, marks.get(run_id), known.get(run_id, []))
+        folder = home / "journal" / run_id
+        yield from _of_run(folder, run_id, marks.get(run_id), known.get(run_id, []), every)
     for run_id in sorted(marks):
         if not segments(home / "journal" / run_id):
             yield Finding(
@@ -65,28 +86,42 @@ def inspect(home: Path) -> Iterator[Finding]:
         )
 
 
-def damaged_lines(folder: Path) -> list[Damage]:
-    """Return the damaged places of a journal, by checksums alone."""
-    found: list[Damage] = []
-    position = START
+def look(folder: Path) -> Look:
+    """Check every line of a journal."""
+    found, position = Look(), START
     while True:
         portion = scan(folder, position, PORTION_BYTES, _checked)
         if portion.end == position:
             return found
-        found += portion.damages
+        found.damages += portion.damages
+        for record in from_groups(portion.groups):
+            if isinstance(record, Event) and isinstance(log := details_of(record), LogLine):
+                found.settled.update(log.settled or ())
+                found.acknowledged.update(log.acknowledged or ())
         position = portion.end
 
 
-def _of_run(folder: Path, run_id: str, marks: AppliedMarks | None, known: list[Damage]) -> Iterator[Finding]:
-    places = {damage.place: damage for damage in [*known, *damaged_lines(folder)]}
+def _of_run(
+    folder: Path, run_id: str, marks: AppliedMarks | None, known: list[Damage], every: bool
+) -> Iterator[Finding]:
+    seen = look(folder)
+    places = {damage.place: damage for damage in [*known, *seen.damages]}
     for place in sorted(places):
         damage = places[place]
+        if words := seen.words(place):
+            if every:
+                yield Finding(f"run {run_id}: its journal is damaged: {damage.words()}; {words}", "")
+            continue
         kept = damage not in known and marks is not None and marks.cover(damage, folder)
         yield Finding(
             f"run {run_id}: its journal is damaged: {damage.words()}"
             + ("; the store has its rows" if kept else "; rows may be missing"),
             f"mathrl-tui run --resume {run_id} "
-            + ("journals them again" if kept else "repeats the evaluations"),
+            + (
+                "journals them again"
+                if kept
+                else "makes evaluation rows again; `mathrl-tui doctor --acknowledge` then hides this line"
+            ),
         )
     if marks is not None and not marks.fit(folder):
         yield Finding(
@@ -96,4 +131,6 @@ def _of_run(folder: Path, run_id: str, marks: AppliedMarks | None, known: list[D
 
 
 def _checked(line: bytes) -> list[Group] | None:
+    if any(sign in line for sign in _SIGNS):
+        return decode(line)
     return [] if is_whole(line) else None

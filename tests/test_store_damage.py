@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,8 @@ from mathrl_tui.core.home_data import HomeData
 from store import journal
 from store.damage import summary
 from store.home import RunFolder
-from store.inspection import damaged_lines, inspect
-from store.journal import JournalWriter, Position, read, scan, segment_path
+from store.inspection import inspect, look
+from store.journal import JournalWriter, Position, hold, read, scan, segment_path
 from store.query import Store
 from store.records import Example, Scalar
 
@@ -159,7 +160,7 @@ def test_a_later_flip_is_found_by_a_full_look_and_filled_from_the_store(tmp_path
     (finding,) = inspect(tmp_path)
     assert f"{len(second)} bytes at offset {len(first)} of 1.j" in finding.detail
     assert "the store has its rows" in finding.detail
-    assert [each.place for each in damaged_lines(folder(tmp_path))] == [(1, len(first), len(second))]
+    assert [each.place for each in look(folder(tmp_path)).damages] == [(1, len(first), len(second))]
 
 
 @pytest.fixture
@@ -207,6 +208,38 @@ def test_the_console_marks_the_run(damaged_home: Path) -> None:
     lines = {line.summary.run: line.alarms for line in HomeData(damaged_home).runs()}
     assert lines["whole"] == ()
     assert "journal damaged" in lines["hurt"][0].words
+
+
+def test_acknowledged_damage_is_listed_by_doctor_all_alone(damaged_home: Path) -> None:
+    mathrl(damaged_home, "runs")
+    path = segment_path(RunFolder(damaged_home, "hurt").journal, 1)
+    before = path.read_bytes()
+    done = mathrl(damaged_home, "doctor", "--acknowledge")
+    assert done.returncode == 0, done.stderr
+    assert "run hurt: 1 damaged places acknowledged" in done.stdout
+    assert path.read_bytes().startswith(before)
+    for command in (("runs",), ("status", "hurt"), ("doctor",)):
+        shown = mathrl(damaged_home, *command)
+        assert "journal is damaged" not in shown.stderr + shown.stdout, command
+    assert all(not line.alarms for line in HomeData(damaged_home).runs())
+    (listed,) = [row for row in mathrl(damaged_home, "doctor", "--all").stdout.splitlines() if "hurt" in row]
+    assert listed.endswith("; acknowledged")
+    (damaged_home / "store.duckdb").unlink()
+    assert mathrl(damaged_home, "runs").stderr == ""
+    assert "no damage to acknowledge" in mathrl(damaged_home, "doctor", "--acknowledge").stdout
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(flipped(lines[0]) + b"".join(lines[1:]))
+    assert "run hurt: its journal is damaged" in mathrl(damaged_home, "doctor").stdout
+
+
+def test_damage_of_a_live_run_is_not_acknowledged(damaged_home: Path) -> None:
+    lock = hold(RunFolder(damaged_home, "hurt").journal)
+    done = mathrl(damaged_home, "doctor", "--acknowledge")
+    os.close(lock)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "runs that are live: hurt; acknowledge their damage when they have ended"
+    )
 
 
 def test_a_summary_counts_places_and_bytes(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ class Check:
     remedy: str = ""
 
 
-def checks(home: Path) -> Iterator[Check]:
-    """Yield every finding about this machine and `home`."""
+def checks(home: Path, *, every: bool = False) -> Iterator[Check]:
+    """Yield every finding about this machine and `home`. With `every`, see `records`."""
     for check in CHECKS:
-        yield from check(home)
+        yield from records(home, every=every) if check is records else check(home)
 
 
 def versions(home: Path) -> Iterator[Check]:
@@ -142,9 +142,12 @@ def disk(home: Path) -> Iterator[Check]:
         yield Check("home", "warn", detail, remedy)
 
 
-def records(home: Path) -> Iterator[Check]:
-    """Check every line of the journals, and that the store matches them."""
-    for finding in inspect(home):
+def records(home: Path, *, every: bool = False) -> Iterator[Check]:
+    """Check every line of the journals, and that the store matches them.
+
+    With `every`, also yield damage that was acknowledged, or whose rows are journaled again.
+    """
+    for finding in inspect(home, every=every):
         yield Check("records", "warn", finding.detail, finding.remedy)
 
 
