@@ -56,11 +56,12 @@ def go_on(home: Path, run_id: str, stages: Sequence[str]) -> RequestResult:
     """
     from engine.startup.launch import LaunchError, resume_run
 
+    lines: list[str] = []
     try:
-        resume_run(home, run_id, tuple(stages))
+        resume_run(home, run_id, tuple(stages), lines.append)
     except LaunchError as error:
         return RequestResult(False, str(error), run_id)
-    return RequestResult(True, f"{run_id} resumed", run_id)
+    return RequestResult(True, "; ".join([f"{run_id} resumed", *lines]), run_id)
 
 
 def start(

@@ -2,14 +2,17 @@
 
     run.json ─▶ read_config ─▶ RunConfig ─▶ write_config ─▶ run.json
 
+A file that this version writes ends with a digest of its other fields. A damaged or edited file is refused,
+because a flipped bit in a number would otherwise train another experiment. Older files have no digest.
+
 The registration of a run in the journal has the same content (`RunConfig.of(row.config)`). Files of earlier
 versions lack some fields, which then have their defaults. Unknown fields, of later versions, are kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +31,7 @@ from pydantic import (
 
 from profiles.errors import UserError
 from store.plain_json import parse_object
-from store.private import opener
+from store.private import replace_text
 from store.subject import Changes
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 # Version 1: the first one that names itself. Files without a version have fewer fields, with the same meaning.
 VERSION = 1
+# The field of the file, not of the configuration, that holds the digest of all others.
+DIGEST = "digest"
 
 
 class ConfigFault(UserError, ValueError):
@@ -175,14 +180,20 @@ def read_config(path: Path) -> RunConfig:
 
     Raises: OSError if it cannot be read, ValueError if it is damaged.
     """
-    return RunConfig.of(parse_object(path.read_bytes()))
+    table = parse_object(path.read_bytes())
+    digest = table.pop(DIGEST, None)
+    if digest is not None and digest != _digest(table):
+        raise ConfigFault("does not match its digest: it was damaged or edited")
+    return RunConfig.of(table)
 
 
 def write_config(path: Path, config: RunConfig) -> None:
     """Replace the file `path` by `config`. Raises: OSError."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8", opener=opener) as file:
-        json.dump(config.table(), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    # What a reader will parse, so that both compute the digest of equal values.
+    table = json.loads(json.dumps(config.table()))
+    replace_text(path, json.dumps(table | {DIGEST: _digest(table)}, indent=1))
+
+
+def _digest(table: Mapping[str, Any]) -> str:
+    content = json.dumps(table, sort_keys=True).encode()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

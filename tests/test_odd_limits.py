@@ -109,6 +109,7 @@ def test_a_damaged_run_json(tmp_path: Path, text: str) -> None:
     with pytest.raises(LaunchError) as caught:
         resume_run(tmp_path, folder.run_id)
     assert folder.run_id in str(caught.value)
+    assert "start a new run" in str(caught.value)
     with pytest.raises(LaunchError, match="no supervisor is running"):
         launch.command(tmp_path, folder.run_id, "kill")
 

@@ -26,16 +26,16 @@ from engine.machine import gpus
 from engine.plan import PlanError, Step, extended, make_plan
 from engine.protocol.control import Reply
 from engine.startup import preflight
+from engine.startup.frozen_config import frozen
 from engine.startup.model_check import ReportProgress, check_model, ignore_progress
 from engine.supervisor import commands as commanding
 from engine.supervisor.commands import command
-from profiles.errors import ProfileError
 from profiles.schema import Profile
 from store import isolated
 from store.disk_refusal import refusal
 from store.home import RunFolder, create_run
 from store.private import opener
-from store.run_config import VERSION, RunConfig, read_config, write_config
+from store.run_config import VERSION, RunConfig, write_config
 from store.subject import Changes
 from store.wording import abridged
 
@@ -149,13 +149,13 @@ def resume_run(
     folder = RunFolder(home.absolute(), run_id)
     if is_alive(home, run_id):
         raise LaunchError(f"run {run_id}: it is already live; `mathrl-tui attach {run_id}` follows it")
-    config, profile = _frozen(folder)
-    steps = list(config.plan)
-    plan = extended(steps, _extension(profile, stages, steps))
-    # The folder in which it was started may not exist on this machine.
-    started = Path(config.folder)
-    where = started if started.is_dir() else Path.cwd()
     try:
+        config, profile = frozen(folder, report_progress)
+        steps = list(config.plan)
+        plan = extended(steps, _extension(profile, stages, steps))
+        # The folder in which it was started may not exist on this machine.
+        started = Path(config.folder)
+        where = started if started.is_dir() else Path.cwd()
         here = relocation.relocate(folder.home, config, plan, settings)
         with chdir(where):
             kept = locations.keys_of_this_format(config.inputs.keys if config.inputs else {})
@@ -192,27 +192,6 @@ def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
         found = arms.checkpoints(folder, step.arm) if step.arm and not arms.finished(folder, step.arm) else []
         if found and (fault := arms.untrainable(found[-1])):
             raise LaunchError(f"run {folder.run_id}: cannot be resumed: {fault}")
-
-
-def _frozen(folder: RunFolder) -> tuple[RunConfig, Profile]:
-    """Return the configuration in run.json and its profile.
-
-    Raises: LaunchError if this version cannot resume it.
-    """
-    try:
-        config = read_config(folder.config)
-    except FileNotFoundError:
-        known = "`mathrl-tui runs` lists them"
-        raise LaunchError(f"run {folder.run_id}: no such run in {folder.home}; {known}") from None
-    except ValueError as error:
-        raise LaunchError(f"{folder.config}: {error}; start a new run") from None
-    try:
-        profile = config.valid_profile
-    except ProfileError as error:
-        raise LaunchError(f"{error}; start a new run with this version") from None
-    if lacking := {"profile", "plan", "stages", "folder", "seed"} - config.model_fields_set:
-        raise LaunchError(f"{folder.config}: it has no field {min(lacking)!r}; start a new run")
-    return config, profile
 
 
 def _grow(folder: RunFolder, config: RunConfig, plan: Sequence[Step], stages: Sequence[str]) -> None:
