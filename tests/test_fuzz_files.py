@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.data.files import DataError
 from engine.data.rows import read_split
 from engine.teacher.journal import AnswerJournal, TeacherAnswer
-from store.score_files import DataError as ScoreError
+from store.score_files import InputError as ScoreError
 from store.score_files import read_scores
 
 ROW = st.fixed_dictionaries(
