@@ -29,8 +29,7 @@ SELECT 'example', arm, step, task, ex_id, sample,
 """
 _MAKE = """
 import pathlib, sys
-sys.path.insert(0, "tests")
-from small_experiment import make_inputs
+from tests.support.small_experiment import make_inputs
 make_inputs(pathlib.Path(sys.argv[1]))
 """
 

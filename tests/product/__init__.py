@@ -1,0 +1,1 @@
+"""Tests of whole runs through the product's own commands."""
