@@ -52,7 +52,8 @@ def missing_name(code: str) -> str:
     if code in HOME_FILES:
         return ""
     if _PATH.fullmatch(code):
-        return "" if (ROOT / code).exists() else code
+        # Tests are also named by their path below tests/, which mirrors that of the module.
+        return "" if (ROOT / code).exists() or (ROOT / "tests" / code).is_file() else code
     if test := _TEST.fullmatch(code):
         return "" if list((ROOT / "tests").rglob(test.group(1))) else code
     module = _MODULE.fullmatch(code)

@@ -54,7 +54,7 @@ asyncio.run(main())
 
 def python(tree: Path, *words: str) -> str:
     """Run Python on the packages in `tree`; return its output."""
-    path = os.pathsep.join([str(tree), str(ROOT / "tests")])
+    path = os.pathsep.join([str(tree), str(ROOT)])
     done = subprocess.run(
         [sys.executable, *words],
         cwd=tree,
