@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
 
+from mathrl_tui.widgets.literal import literal
+
 APP = "app"
 # The screens: name and sentence. Each is the class NameScreen in mathrl_tui/screens/NAME.py, and its key is its place.
 _SCREENS = (
@@ -136,7 +138,7 @@ def _binding(action: Action) -> Binding:
         action.label,
         show=action.footer,
         key_display=action.key_display,
-        tooltip=action.help,
+        tooltip=literal(action.help),
         # Overrides the table's own Enter, so that the footer shows it.
         priority=action.keys == "enter",
     )

@@ -6,19 +6,20 @@ Closing or killing the console does not change a run.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
-from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
 from textual.theme import Theme
 
 from mathrl_tui import actions
+from mathrl_tui.command_palette import ActionProvider
 from mathrl_tui.core import palette
+from mathrl_tui.crash import Crash, crashed
 from mathrl_tui.host import Host
 from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.help import HelpScreen
@@ -53,6 +54,9 @@ class TolerantDriver(LinuxDriver):
                 super().run_input_thread()
             except UnicodeDecodeError:
                 continue
+            except Exception as error:  # noqa: BLE001  # the thread's edge: the app reports it as its own
+                self._app.call_later(self._app._handle_exception, error)
+                return
 
 
 def _opener(name: str) -> Callable[[], Screen[None]]:
@@ -67,33 +71,6 @@ def _opener(name: str) -> Callable[[], Screen[None]]:
         return screen
 
     return make
-
-
-class ActionProvider(Provider):
-    """Command-palette entries: actions of the current screen and the app."""
-
-    async def discover(self) -> Hits:
-        for action in self._actions():
-            yield DiscoveryHit(action.label, self._runner(action), help=_described(action))
-
-    async def search(self, query: str) -> Hits:
-        matcher = self.matcher(query)
-        for action in self._actions():
-            words = f"{action.label}: {action.help}"
-            if (score := matcher.match(words)) > 0:
-                yield Hit(score, matcher.highlight(words), self._runner(action), help=_described(action))
-
-    def _actions(self) -> tuple[actions.Action, ...]:
-        name = getattr(self.screen, "NAME", "")
-        return (*actions.actions(name), *actions.actions(actions.APP))
-
-    def _runner(self, action: actions.Action) -> Callable[[], Awaitable[bool]]:
-        target = self.app if actions.APP in action.where else self.screen
-        return lambda: self.app.run_action(action.name, default_namespace=target)
-
-
-def _described(action: actions.Action) -> str:
-    return f"{action.help}  [{actions.shown_keys(action)}]"
 
 
 class Console(Host):
@@ -114,6 +91,8 @@ class Console(Host):
         self.theme = THEME.name
         # Every frame is sent over an SSH connection.
         self.animation_level = "none"
+        # The first unhandled error.
+        self.crash: Crash | None = None
 
     @work(group="export", exclusive=True)
     async def action_export(self) -> None:
@@ -129,14 +108,34 @@ class Console(Host):
         else:
             self.show_notice(f"{run_id}: results written to {folder}")
 
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep an unhandled error for `run_console`, and close the console.
+
+        Textual's own traceback shows the values of variables, which may be private.
+        """
+        self.crash = self.crash or Crash(error, _named(self.screen_stack), self.size)
+        super()._handle_exception(error)
+        self._exit_renderables.clear()
+
     def action_help(self) -> None:
         """Show all keys."""
         self.push_screen(HelpScreen(getattr(self.screen, "NAME", "")))
 
 
+def _named(screens: Sequence[Screen[Any]]) -> str:
+    """Return the names of stacked screens, the lowest first."""
+    return " / ".join(getattr(screen, "NAME", type(screen).__name__) for screen in screens) or "none"
+
+
 def run_console(home: Path) -> None:
-    """Open the console over `home`; return when it is closed."""
+    """Open the console over `home`; return when it is closed.
+
+    Raises: ConsoleCrashed, with the name of the crash file, after an unhandled error.
+    """
     # With exported COLUMNS or LINES the console would not follow the size of its terminal.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
-    Console(home).run()
+    console = Console(home)
+    console.run()
+    if console.crash is not None:
+        raise crashed(console.crash, home) from console.crash.cause

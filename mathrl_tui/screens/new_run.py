@@ -11,6 +11,7 @@ from pathlib import Path
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, Label, Select, Static
 
@@ -45,7 +46,10 @@ class NewRun(ModalScreen[str]):
             with Horizontal(classes="field"):
                 yield Label("Profile")
                 yield Select(
-                    [(name, name) for name in names], value=_preferred(names), allow_blank=False, compact=True
+                    [(Content(name), name) for name in names],
+                    value=_preferred(names),
+                    allow_blank=False,
+                    compact=True,
                 )
             with Horizontal(classes="field"):
                 yield Label("Stages")

@@ -42,7 +42,7 @@ class KeyedTable(DataTable[Cell]):
             # Discard the lines that were cached before the columns grew.
             self.call_after_refresh(self.notify_style_update)
         for key, cells in rows.items():
-            self._show_row(key, tuple(cells))
+            self._show_row(key, tuple(_literal(cell) for cell in cells))
         rank = {key: place for place, key in enumerate(rows)}
         if [row.key.value for row in self.ordered_rows] != list(rows):
             self._reorder(rank)
@@ -58,7 +58,7 @@ class KeyedTable(DataTable[Cell]):
         self._titles = titles
         for place, title in enumerate(titles):
             # Titles can be equal, such as two run names that were cut.
-            self.add_column(title, key=str(place))
+            self.add_column(Text(title), key=str(place))
 
     def _show_row(self, key: str, cells: tuple[Cell, ...]) -> None:
         before = self._shown.get(key)
@@ -80,6 +80,11 @@ class KeyedTable(DataTable[Cell]):
         self.sort(key=lambda _: next(ranks))
         if chosen is not None:
             self.choose(chosen)
+
+
+def _literal(cell: Cell) -> Text:
+    """Return `cell` as text: DataTable reads strings as markup."""
+    return cell if isinstance(cell, Text) else Text(cell)
 
 
 def _outgrows(cells: Sequence[Cell], before: Sequence[Cell] | None) -> bool:
