@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 LONGEST = 4000
+# Entries that are smoothed at once; their arrays fit into a processor's cache.
+_PART = 1 << 16
 
 Array = NDArray[np.float64]
 
@@ -97,27 +100,71 @@ def smoothed(step: Array, value: Array, memory: float) -> Array:
     """Smooth with an exponential moving average.
 
     Weights are exp(−distance in steps / memory), normalised, so the first value is unchanged. Memory counts
-    steps, not entries, so a reduced series is smoothed like the full one. NaNs are skipped.
+    steps, not entries, so a reduced series is smoothed like the full one. Values that are not finite are
+    skipped: the average of the values before them is repeated.
 
     Args:
-        step: (entries,) steps.
+        step: (entries,) ascending steps.
         value: (entries,) values.
         memory: steps; 0 returns `value`.
-    Returns: (entries,) smoothed values.
+    Returns: (entries,) smoothed values, NaN before the first finite one.
     """
     if memory <= 0 or len(value) == 0:
         return value
-    decay = np.exp(-np.diff(step, prepend=step[0]) / memory)
-    result = np.empty_like(value)
-    total = weight = 0.0
-    last = float("nan")
-    for index, (fade, entry) in enumerate(zip(decay.tolist(), value.tolist(), strict=True)):
-        total, weight = total * fade, weight * fade
-        if entry == entry:
-            total, weight = total + entry, weight + 1.0
-            last = total / weight
-        result[index] = last
-    return result
+    known = np.isfinite(value)
+    decay = np.exp(np.diff(step, prepend=step[0]) / -memory)
+    entries = np.where(known, value, 0.0)
+    average = np.empty(len(value))
+    carried = (0.0, 0.0)
+    for start in range(0, len(value), _PART):
+        part = slice(start, start + _PART)
+        average[part], carried = _averages(entries[part], known[part], decay[part], carried)
+    if known.all():
+        return average
+    # Both sums can underflow behind the last finite value, so its average is repeated.
+    held: Array = average[np.maximum.accumulate(np.where(known, np.arange(len(value)), 0))]
+    return held
+
+
+def _averages(
+    value: Array, known: NDArray[np.bool_], decay: Array, carried: tuple[float, float]
+) -> tuple[Array, tuple[float, float]]:
+    """Continue the average over the next part of a series.
+
+    The recurrence runs over the places of a block, for all blocks at once. The sums at a block's end are then
+    carried into the next one.
+
+    Args:
+        carried: the weighted sum of values, and the sum of weights, at the last entry before.
+    Returns: (entries,) averages, NaN if no value is known; the sums at the last entry.
+    """
+    places = max(round(len(value) ** 0.5), 1)
+    fade = _by_place(decay, places, 1.0)
+    blocks = fade.shape[1]
+    # (places, 2, blocks): the weighted sum of the values, and the sum of the weights.
+    sums = np.stack((_by_place(value, places, 0.0), _by_place(known, places, 0.0)), axis=1)
+    # The fraction of the previous block's sums that is left at each place.
+    left = fade.copy()
+    for place in range(1, places):
+        sums[place] += sums[place - 1] * fade[place]
+        left[place] *= left[place - 1]
+    total, weight = carried
+    before: list[tuple[float, float]] = []
+    for lasting, *last in zip(left[-1].tolist(), *sums[-1].tolist(), strict=True):
+        before.append((total, weight))
+        total, weight = last[0] + total * lasting, last[1] + weight * lasting
+    sums += np.array(before).T * left[:, None, :]
+    weights = np.where(sums[:, 1] > 0, sums[:, 1], np.nan)
+    average: Array = (sums[:, 0] / weights).T.reshape(places * blocks)[: len(value)]
+    return average, (total, weight)
+
+
+def _by_place(value: NDArray[Any], places: int, filler: float) -> Array:
+    """Cut entries into blocks of `places`; return (places, blocks), with `filler` after the last entry."""
+    blocks = -(-len(value) // places)
+    padded = np.full(blocks * places, filler)
+    padded[: len(value)] = value
+    return np.ascontiguousarray(padded.reshape(blocks, places).T)
 
 
 def cumulative(curve: Curve) -> Array:

@@ -176,3 +176,24 @@ def test_windows_zoom_and_pan_within_the_whole() -> None:
     assert chart.window(chart.View(zoom=2), 0, 100) == (75, 100)
     assert chart.window(chart.View(zoom=2, offset=0.25), 0, 100) == (50, 75)
     assert chart.window(chart.View(zoom=1, offset=0.9), 0, 100) == (0, 50)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 999, 70_000])
+@pytest.mark.parametrize("memory", [2.0, 1000.0])
+def test_smoothing_equals_the_recurrence_over_gaps_and_skips_what_is_not_finite(
+    count: int, memory: float
+) -> None:
+    rng = np.random.default_rng(count)
+    step = np.cumsum(rng.integers(1, 200, count)).astype(float)
+    value = rng.uniform(1.0, 2.0, count)
+    value[rng.random(count) < 0.1] = math.nan
+    value[rng.random(count) < 0.1] = rng.choice([math.inf, -math.inf])
+    total = weight = 0.0
+    last, expected = math.nan, []
+    for fade, entry in zip(np.exp(-np.diff(step, prepend=step[0]) / memory), value, strict=True):
+        total, weight = total * fade, weight * fade
+        if math.isfinite(entry):
+            total, weight = total + entry, weight + 1.0
+            last = total / weight
+        expected.append(last)
+    np.testing.assert_allclose(smoothed(step, value, memory), expected, rtol=1e-12)
