@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from store.private import FOLDER_MODE
 
 PREFIX = "mathrl-copy-"
 # A younger directory may not be locked yet.
@@ -28,13 +31,24 @@ def scratch_folder(parent: Path | None) -> Iterator[Path]:
     """
     place = Path(parent or tempfile.gettempdir())
     _sweep(place)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=place) as name:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            yield Path(name)
-        finally:
-            os.close(descriptor)
+    # The name is fixed before the directory exists, so that Ctrl-C at any moment removes it.
+    folder = place / f"{PREFIX}{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(mode=FOLDER_MODE)
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sweep(place: Path) -> None:

@@ -158,9 +158,9 @@ def _held_by(run: RunFolder, ended: bool) -> str:
     process = holder(lock_path(run))
     pid = f" (PID {process.pid})" if process is not None else ""
     if not ended:
-        return f"is live{pid}; end it first: mathrl-tui stop {run.run_id}"
+        return f"it is live{pid}; stop it first: mathrl-tui stop {run.run_id}"
     return (
-        f"has ended, but {ENDING_SECONDS:.0f} s later its supervisor{pid} has not exited; try again, or end it: "
+        f"it has ended, but {ENDING_SECONDS:.0f} s later its supervisor{pid} has not exited; try again, or end it: "
         f"mathrl-tui kill {run.run_id}"
     )
 

@@ -186,11 +186,7 @@ def _refusal(config: RunConfig, home: Path, field: str, was: OutsideInput, given
         )
     if given:
         path = Path(given).expanduser().absolute()
-        fault = (
-            "it holds other files than the run was started with"
-            if path.exists()
-            else "no such folder or file"
-        )
+        fault = "its files differ from those at the start" if path.exists() else "no such folder or file"
         return f"{name}={given}: {fault}; name a copy of {was.path or config.model_source}"
     places = list(dict.fromkeys(_candidates(config, home, was.path)))
     changed = [str(place) for place in places if place.exists()]

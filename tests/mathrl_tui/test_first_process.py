@@ -144,7 +144,7 @@ def test_a_run_outlives_the_console_that_is_closed_and_enter_opens_it_again(tmp_
     terminal.read_until("Enter opens the console")
     terminal.press("\n")
     terminal.read_until("opened again")
-    assert states(folder)[-1] == "running"
+    until(lambda: states(folder)[-1] == "running", "the run goes on")
     terminate(terminal.pid)
     assert terminal.wait() == 128 + signal.SIGTERM
     assert (states(folder)[-1], last_reason(folder)) == ("interrupted", TERMINATED.format(signal="SIGTERM"))
