@@ -36,7 +36,7 @@ def checkpoints(folder: RunFolder, arm: str) -> list[Path]:
 
 
 def last_step(folder: RunFolder, arm: str) -> int | None:
-    """Return the step of the arm's newest complete checkpoint; None without one."""
+    """Return the step of the newest complete checkpoint, or None."""
     found = checkpoints(folder, arm)
     return step_of(found[-1]) if found else None
 

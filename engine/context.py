@@ -33,7 +33,9 @@ class StageFailed(Exception):
 
 
 class ArmReopened(StageFailed):
-    """A stage needs an arm whose newest checkpoint is damaged or missing; its mark `finished` is removed.
+    """The newest checkpoint of a finished arm is damaged or missing.
+
+    A stage needs the arm. Its mark `finished` has been removed.
 
     The run trains the lost steps of `arm` again, then repeats this stage.
     """

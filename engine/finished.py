@@ -23,7 +23,10 @@ from store.records import Example, Record, Scalar
 
 @dataclass(frozen=True, slots=True)
 class StepMark:
-    """When a step of the plan ended, and its arm's last checkpoint; None if the mark does not say it."""
+    """The end of a step of the plan, and its arm's last checkpoint.
+
+    A value is None if the mark lacks it.
+    """
 
     ts: float | None = None
     step: int | None = None
@@ -31,14 +34,20 @@ class StepMark:
 
 @dataclass(frozen=True, slots=True)
 class TaskMark:
-    """The records of one evaluation task: number of rows by arm, step and task, and its scalars."""
+    """The records of one evaluation task.
+
+    They are its number of rows by arm, step and task, and its scalars.
+    """
 
     rows: dict[tuple[str, int, str], int]
     scalars: list[tuple[str, int]]
 
 
 def mark_of(folder: RunFolder, label: str) -> Path:
-    """Return the file that marks a step of the plan as finished, by the step's label: an arm or a stage."""
+    """Return the file that marks a step of the plan as finished.
+
+    The step's label is an arm or a stage.
+    """
     return folder.path / "finished" / label
 
 
@@ -53,7 +62,10 @@ def task_mark(folder: RunFolder, arm: str, task: str) -> Path:
 
 
 def mark_step(folder: RunFolder, label: str, checkpoint: int | None) -> None:
-    """Mark a step of the plan as finished. `checkpoint` is the step of its arm's last checkpoint."""
+    """Mark a step of the plan as finished.
+
+    `checkpoint` is the step of its arm's last checkpoint.
+    """
     _write(mark_of(folder, label), json.dumps({"step": checkpoint, "ts": time.time()}))
 
 
@@ -81,7 +93,9 @@ def read_step(path: Path) -> StepMark:
 
 
 def read_task(path: Path) -> TaskMark | None:
-    """Return what the mark of a task proves; None for the empty one of an older version.
+    """Return what the mark of a task proves.
+
+    Return None for the empty mark of an older version.
 
     Raises: ValueError if the mark is damaged.
     """

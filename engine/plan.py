@@ -76,7 +76,10 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
 
 
 def _training(profile: Profile, stages: Set[str], available: set[str]) -> list[Step]:
-    """Return the steps that make arms by `stages`, each after its parent; add the arms to `available`."""
+    """Return the steps that make arms by `stages`, each after its parent.
+
+    Adds the arms to `available`.
+    """
     steps = []
     for arm in profile.arms:
         has_parent = not arm.parent or arm.parent in available

@@ -94,7 +94,9 @@ def _has_output(folder: RunFolder, profile: Profile, seed: int, step: Step, chil
 
 
 def _has_model(folder: RunFolder, profile: Profile, seed: int, step: Step, child: TrainerInterface) -> bool:
-    """Return False, and remove the mark, if the last checkpoint of a finished arm is missing.
+    """Return False if the last checkpoint of a finished arm is missing.
+
+    The mark is then removed.
 
     The tokenizer of a base model that the run has trained is read by every stage, so that model is checked too.
     """

@@ -21,7 +21,9 @@ PATIENCE_SECONDS = 5.0
 
 
 def acknowledge(home: Path, run_id: str) -> int:
-    """Record that the user knows the damage of the run's journal; return the number of damaged places.
+    """Record that the user knows the damage of the run's journal.
+
+    Returns: the number of damaged places.
 
     Raises: store.journal.JournalBusy while the run is live; StoreError, LockBusy or OSError.
     """

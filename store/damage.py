@@ -84,7 +84,10 @@ def summary(run_id: str, damages: list[Damage]) -> str:
 
 
 def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> dict[str, list[Damage]]:
-    """Return the damaged places by run (or of `run_id`) that ingestion met and reports still show."""
+    """Return the damaged places that reports still show, by run.
+
+    `run_id` limits them to one run.
+    """
     rows = connection.execute(
         'SELECT run_id, segment, "offset", bytes, before, after FROM store.damage '
         "WHERE $run IS NULL OR run_id = $run ORDER BY rowid",
@@ -109,7 +112,10 @@ def damages_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None)
 
 
 def settled_in(records: Iterable[Record]) -> set[Place]:
-    """Return the damaged places that reports leave out: `records` settle or acknowledge them."""
+    """Return the damaged places that `records` settle or acknowledge.
+
+    Reports leave them out.
+    """
     logs = (details_of(record) for record in records if isinstance(record, Event) and record.kind == "log")
     found = [log for log in logs if isinstance(log, LogLine)]
     return {place for log in found for place in (*(log.settled or ()), *(log.acknowledged or ()))}

@@ -38,14 +38,17 @@ class Finding:
 
 @dataclass(slots=True)
 class Look:
-    """The damaged places of a journal by its checksums, those of them that were settled, and those acknowledged."""
+    """The damaged places of a journal, by its checksums.
+
+    Some were settled, and some were acknowledged.
+    """
 
     damages: list[Damage] = field(default_factory=list)
     settled: set[Place] = field(default_factory=set)
     acknowledged: set[Place] = field(default_factory=set)
 
     def words(self, place: Place) -> str:
-        """Return why reports leave out the damage at `place`; empty if they show it."""
+        """Return why reports leave out damage at `place`, or "" if they do not."""
         if place in self.settled:
             return "its rows are journaled again"
         return "acknowledged" if place in self.acknowledged else ""

@@ -52,7 +52,10 @@ class Check:
 
 
 def checks(home: Path, *, every: bool = False) -> Iterator[Check]:
-    """Yield every finding about this machine and `home`. With `every`, see `records`."""
+    """Yield every finding about this machine and `home`.
+
+    `every` is passed to `records`.
+    """
     for check in CHECKS:
         yield from records(home, every=every) if check is records else check(home)
 

@@ -28,7 +28,7 @@ NEEDED = frozenset({"profile", "plan", "stages", "folder", "seed"})
 
 
 def frozen(folder: RunFolder, report_progress: ReportProgress) -> tuple[RunConfig, Profile]:
-    """Return the configuration of a run that no supervisor holds, and its profile.
+    """Return the configuration and profile of a run without a supervisor.
 
     Args:
         report_progress: receives one line if run.json was damaged and has been restored.
@@ -55,7 +55,7 @@ def frozen(folder: RunFolder, report_progress: ReportProgress) -> tuple[RunConfi
 
 
 def _restored(folder: RunFolder, otherwise: str, aside: Path | None = None) -> RunConfig:
-    """Write run.json from the newest usable registration in the journal, and return it.
+    """Write run.json from the journal's newest usable registration.
 
     Args:
         aside: the new name of the present file.

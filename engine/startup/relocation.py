@@ -81,7 +81,7 @@ def record(home: Path, profile: Profile) -> RunInputs:
 
 
 def relocate(home: Path, config: RunConfig, plan: Sequence[Step], settings: Sequence[str] = ()) -> LocatedRun:
-    """Return a run's configuration with the paths of its inputs on this machine.
+    """Return a run's configuration with input paths of this machine.
 
     Args:
         home: the current path of the home.

@@ -95,7 +95,9 @@ class EngineProcesses:
         return delay
 
     def train_again(self, arm: str) -> bool:
-        """Schedule a trainer that trains `arm` again, because its last checkpoint was damaged.
+        """Schedule a trainer that trains `arm` again.
+
+        The arm's last checkpoint was damaged.
 
         A worker that uses the trainer's GPUs leaves them first.
         Returns: False if that was done too often without a new record of the run in between.
@@ -223,7 +225,10 @@ class EngineProcesses:
         return placements(self._hardware, True) != placements(self._hardware, False)
 
     def _startable(self) -> dict[Role, float]:
-        """Return the scheduled starts, without a trainer whose GPUs a leaving worker still uses."""
+        """Return the scheduled starts that are possible now.
+
+        A trainer waits while a leaving worker still uses its GPUs.
+        """
         worker = self.children.get("worker")
         if worker is None or worker.stop_deadline is None or not self._trainer_idle:
             return self._due

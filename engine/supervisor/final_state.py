@@ -28,7 +28,7 @@ def final_state(status: int, stopped_by: str, failure: str) -> tuple[RunState, s
 
 
 def damaged_each_time(arm: str) -> str:
-    """Return the reason for the end of a run whose `arm` was trained again in vain."""
+    """Return the reason of a run whose `arm` was trained again in vain."""
     return (
         f"the last checkpoint of arm {arm} was damaged again each time it was written; check the disk and the memory "
         "of this machine, or move the home to another disk, then resume the run"

@@ -45,13 +45,15 @@ class Leftovers:
 
 
 def spool_files(folder: RunFolder) -> list[Path]:
-    """Return the files with unacknowledged records of orphaned processes, oldest first."""
+    """Return the orphans' files of unacknowledged records, oldest first."""
     found = (path for path in spool_folder(folder).glob("*.jsonl") if not path.name.startswith(DAMAGED))
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 def recover_spools(folder: RunFolder, queue: RecordQueue) -> None:
-    """Write the records that orphaned processes left to the journal, before any new ones.
+    """Write the records that orphans left to the journal.
+
+    They come before any new ones.
 
     A file with damaged lines is kept under another name.
     """

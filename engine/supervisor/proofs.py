@@ -1,4 +1,4 @@
-"""Compare a run's folder with its journal, and settle what only one of the two has.
+"""Compare a run's folder with its journal, and settle differences.
 
     finished/STEP without its stage event            ─▶ the event is recorded again
     checkpoints/ARM/step_N without its event         ─▶ the event is recorded again
@@ -30,14 +30,19 @@ from store.run_progress import ENDED, RunProgress
 
 @dataclass(slots=True)
 class Proven:
-    """Events that the journal lacks, and the names of the evaluation tasks that are to be repeated."""
+    """What the folder proves and the journal lacks.
+
+    Events to record, and the names of evaluation tasks to repeat.
+    """
 
     events: list[Event] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
 
 
 def settle(folder: RunFolder, plan: Sequence[Step], summary: JournalSummary, *, damaged: bool) -> Proven:
-    """Remove the marks of evaluation tasks that have lost records; return what else the journal lacks.
+    """Remove the marks of evaluation tasks that have lost records.
+
+    Returns: what else the journal lacks.
 
     Args:
         damaged: True if the journal has new damage. Then the marks of older versions, which do not give what they
@@ -68,7 +73,10 @@ def settle(folder: RunFolder, plan: Sequence[Step], summary: JournalSummary, *, 
 
 
 def _is_proven(path: Path, known: Sequence[SeenRecords], damaged: bool) -> bool:
-    """Return True if the journal or a spool file has all records that the mark of a task stands for."""
+    """Return True if all records that a task's mark stands for are there.
+
+    They are in the journal or in a spool file.
+    """
     try:
         mark = read_task(path)
     except ValueError:
@@ -96,7 +104,10 @@ def _saves(
     stages: Mapping[str, str],
     known: Container[tuple[str, int]],
 ) -> Iterator[Event]:
-    """Yield an event for each checkpoint without one. That of step 0 never had one."""
+    """Yield an event for each checkpoint without one.
+
+    The checkpoint of step 0 never had one.
+    """
     for path in checkpoints:
         arm, step = path.parent.name, step_of(path)
         if step and (arm, step) not in known:
@@ -107,7 +118,7 @@ def _saves(
 def _losses(
     checkpoints: Sequence[Path], stages: Mapping[str, str], summary: JournalSummary, spool: JournalSummary
 ) -> Iterator[Event]:
-    """Yield a log event for each arm whose newest checkpoint is ahead of its records."""
+    """Yield a log event for each arm with a checkpoint ahead of its records."""
     newest = {path.parent.name: step_of(path) for path in sorted(checkpoints)}
     for arm, step in newest.items():
         recorded = max(summary.seen.furthest(arm), spool.seen.furthest(arm))

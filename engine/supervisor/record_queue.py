@@ -121,7 +121,10 @@ class RecordQueue:
             _acknowledge(batch)
 
     def drain(self, seconds: float) -> None:
-        """Write the last records; retry for at most `seconds` while the journal cannot be written."""
+        """Write the last records.
+
+        Retries for at most `seconds` while the journal cannot be written.
+        """
         deadline = time.monotonic() + seconds
         self.flush(now=True)
         while not self.is_empty and time.monotonic() < deadline:

@@ -54,7 +54,7 @@ class SeenRecords:
         return step < self._below.get(metric, -1) or step in self._steps.get(metric, ())
 
     def furthest(self, arm: str) -> int:
-        """Return the furthest training step of `arm` with a known metric; 0 if there is none."""
+        """Return the furthest training step of `arm` with a known metric, or 0."""
         own = (metric for metric in self._steps if metric.startswith(f"{arm}/") and "/eval/" not in metric)
         return max((max(self._steps[metric]) for metric in own), default=0)
 

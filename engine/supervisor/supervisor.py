@@ -84,7 +84,9 @@ class Supervisor:
         locks: Path = LOCKS,
         config: RunConfig | None = None,
     ) -> None:
-        """Lock the run and open its journal. `config` is its configuration, if the caller has read it.
+        """Lock the run and open its journal.
+
+        `config` is its configuration, if the caller has read it.
 
         Raises: pidfile.AlreadyHeld or store.journal.JournalBusy if another process holds the lock or the journal.
         """

@@ -132,7 +132,10 @@ def _newest_whole(context: Context, root: Path) -> tuple[Path | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A whole model, or why there is none. `reopened` names the arm that has to be trained again."""
+    """A whole model, or why it is missing.
+
+    `reopened` names the arm that has to be trained again.
+    """
 
     location: str = ""
     step: int = 0
@@ -159,7 +162,10 @@ def _whole_model(context: Context, arm: Arm) -> _Model:
 
 
 def _replaced(context: Context, folder: Path, error: DamagedFile) -> _Model | None:
-    """Set a damaged checkpoint aside. Return None if another one takes its place, else why there is no model."""
+    """Set a damaged checkpoint aside.
+
+    Return None if another one takes its place, else why no model is left.
+    """
     owner = folder.parent.name
     if folder.parent != context.folder.checkpoints(owner):
         return _Model(failure=f"{error}; put a whole copy of {folder} in its place")
@@ -187,7 +193,10 @@ def _replaced(context: Context, folder: Path, error: DamagedFile) -> _Model | No
 
 
 def _best_of_the_rest(root: Path) -> str:
-    """Point `best` to the highest remaining score; return the fault if a score is damaged."""
+    """Point `best` to the highest remaining score.
+
+    Returns: the fault if a score is damaged.
+    """
     try:
         checkpoint.choose_best(root)
     except DamagedFile as error:
