@@ -51,6 +51,7 @@ class PendingJobs:
         self._generation.submit(job)
 
     def next_job_id(self) -> int:
+        """Return a job id that no other job of this run has."""
         return self._generation.next_job_id()
 
     def ready(self, job_id: int) -> bool:

@@ -38,11 +38,18 @@ class TrainerInterface(Protocol):
     """The interface that the process provides to the trainer's main function."""
 
     @property
-    def control(self) -> Control: ...
+    def control(self) -> Control:
+        """Return the pending commands of the run."""
+
     @property
-    def generation(self) -> Generation | None: ...
-    def emit(self, record: Record) -> None: ...
-    def report_fault(self, line: str) -> None: ...
+    def generation(self) -> Generation | None:
+        """Return the connection to the worker; None if the run has no worker."""
+
+    def emit(self, record: Record) -> None:
+        """Send `record` to the journal."""
+
+    def report_fault(self, line: str) -> None:
+        """Send the error that ends this process, and all records before it."""
 
 
 def main(folder: RunFolder, child: TrainerInterface) -> int:

@@ -64,9 +64,14 @@ class WorkerInterface(Protocol):
     jobs: Receiver[WorkerRequest]
     results: Sender[WorkerResult]
 
-    def emit(self, record: Record) -> None: ...
+    def emit(self, record: Record) -> None:
+        """Send `record` to the journal."""
 
-    def await_trainer(self) -> bool: ...
+    def await_trainer(self) -> bool:
+        """Wait for a trainer and connect `jobs` and `results` to it.
+
+        Returns: False if the worker must exit.
+        """
 
 
 class StopReceived(Exception):

@@ -1,4 +1,4 @@
-"""Entries of the command palette: actions of the current screen and the app."""
+"""Entries of the command palette: actions of the screen and the app."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class ActionProvider(Provider):
     """Finds actions by their word and sentence."""
 
     async def discover(self) -> Hits:
+        """Yield every action, for an empty search."""
         for action in self._actions():
             words = Content(action.label)
             yield DiscoveryHit(words, self._runner(action), action.label, _described(action))

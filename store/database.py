@@ -251,9 +251,9 @@ class Database:
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a connection to a consistent private copy, as `store.TABLE`.
 
-        Long queries on the copy block no other process. The copy has its own DuckDB instance; it is another file,
-        so the rule above holds. The calling thread adds `niceness` permanently after the copy is made: a
-        process with low priority should not hold the gate while it waits for the processor.
+        Long queries on the copy block no other process. The copy is another file with its own DuckDB instance. The
+        calling thread adds `niceness` permanently after the copy is made: a process with low priority should not
+        hold the gate while it waits for the processor.
         """
         with scratch_folder(self._scratch()) as folder, self._with_inode(), _translating_errors():
             self._copy_to(folder, patience)

@@ -197,9 +197,11 @@ class OtherDetails(Details):
 
     @classmethod
     def read(cls, payload: Mapping[str, Any]) -> Self:
+        """Return details that keep `payload` as it is."""
         return cls(payload)
 
     def payload(self) -> dict[str, Any]:
+        """Return the payload that `read` received."""
         return dict(self.values)
 
 

@@ -15,7 +15,8 @@ ATTEMPTS = 2
 class Healer(Protocol):
     """Interface that `healing` needs from the owner of the wrapped method."""
 
-    def heal(self, error: StoreDamaged) -> None: ...
+    def heal(self, error: StoreDamaged) -> None:
+        """Rebuild the damaged store; do nothing if another process has done so."""
 
 
 _Owner = TypeVar("_Owner", bound=Healer)

@@ -108,6 +108,7 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
+        """Return the run's folder, HOME/runs/ID."""
         return self.home / "runs" / self.run_id
 
     @property
@@ -128,14 +129,17 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
+        """Return the folder with the log files of the run's processes."""
         return self.path / "logs"
 
     @property
     def journal(self) -> Path:
+        """Return the folder of the run's journal, HOME/journal/ID."""
         return self.home / "journal" / self.run_id
 
     @property
     def rollouts(self) -> Path:
+        """Return the folder of the run's recorded rollouts."""
         return self.path / "rollouts"
 
     def checkpoints(self, arm: str) -> Path:

@@ -363,6 +363,9 @@ def offsets_in(
 def collect(journals: Path, position: dict[str, Position], without: Container[str] = ()) -> Batch | None:
     """Return the new content of the runs' journals after `position`.
 
+    Args:
+        position: run id → how far the store has applied its journal.
+        without: ids of runs to leave out.
     Returns: at most some megabytes; None if nothing is new.
     """
     batch, size = Batch(), 0

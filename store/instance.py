@@ -27,7 +27,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the statements that add what the attached file lacks.
+    """Return the DDL that upgrades the attached file to this version's tables.
 
     Raises: StoreDamaged if another program made the file.
     """

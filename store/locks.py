@@ -39,9 +39,11 @@ class LockBusy(TimeoutError):
 def locked(path: Path, *, patience: float, shared: bool = False) -> Iterator[None]:
     """Hold the lock file `path` for the block.
 
-    Waits `patience` seconds at most. A process has one long wait for the locks of a directory; see
-    `wait_budget`.
+    Waits `patience` seconds at most. After a long wait in vain for a lock of a directory, later waits there are
+    short (`wait_budget`).
 
+    Args:
+        shared: let other holders share the lock.
     Raises: LockBusy if the wait is over.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)

@@ -121,7 +121,7 @@ class Store:
 
     @healing
     def runs(self) -> list[RunSummary]:
-        """All runs, oldest first, in the state that they are in at this moment."""
+        """Return all runs, oldest first, with their current states."""
         # Before their rows are read: later they are gone from both.
         gone = {*removing(self.home), *removed(self.home)}
         with self.database.reading() as connection:

@@ -149,6 +149,7 @@ class RunConfig(BaseModel):
 
     @property
     def profile_name(self) -> str:
+        """Return the name of the profile; "" if it has none."""
         return str(self.profile.get("name", ""))
 
     @property

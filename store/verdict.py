@@ -26,8 +26,13 @@ FEWEST = 20
 class Watched:
     """Result of the regression watch for b against a on one task.
 
-    kept: the whole interval of the loss is below the margin (b is not inferior), from at least FEWEST documents.
-    lost: the whole interval is above the margin. unclear: neither, so more questions are needed.
+    Attributes:
+        arm: name of b.
+        loss: rate of a less rate of b; for perplexities the relative increase of b.
+        largest_loss: upper end of the loss's interval.
+        margin: tolerated loss, a fraction.
+        standing: `kept` if the whole interval of the loss is below the margin (b is not inferior), from at least
+            FEWEST documents. `lost` if it is above the margin. `unclear`: neither, so more questions are needed.
     """
 
     task: str

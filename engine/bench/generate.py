@@ -183,6 +183,7 @@ class Bench:
         }
 
     def ask(self, task: BenchTask) -> BenchReply:
+        """Send `task` to the worker, and wait for its reply."""
         self._worker.send(task)
         reply: BenchReply = self._worker.recv()
         return reply
@@ -273,6 +274,7 @@ def measure(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
 
 
 def main() -> None:
+    """Measure what the options select, and write the JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -107,6 +107,7 @@ def math_verify(case: Case) -> bool:
 
 
 def main() -> None:
+    """Print one line for each file and grader."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

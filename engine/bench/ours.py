@@ -52,6 +52,10 @@ def speed(
     """Return tokens per second, MFU and peak memory of a step over `items`.
 
     Only real tokens count. The figures cover all ranks' devices.
+
+    Args:
+        parameters: number of the model's parameters.
+        seconds: the measured duration of the step.
     """
     tokens = sum(len(item.token_ids) for item in items)
     result = {

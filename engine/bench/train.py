@@ -112,6 +112,7 @@ def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> di
 
 
 def main() -> None:
+    """Run the selected parts, and write the JSON file after each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

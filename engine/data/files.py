@@ -38,7 +38,7 @@ class RowFault(NamedTuple):
 
 
 def records(path: Path, max_characters: int) -> Records:
-    """Yield (place, record or Fault) of a file.
+    """Yield (place, record or RowFault) of a file.
 
     Raises: DataError if it is missing or does not have its form.
     """

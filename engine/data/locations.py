@@ -108,6 +108,10 @@ def missing_input(home: Path, profile: Profile, stages: Sequence[str], stored_ke
     """Return in one line which output a planned stage lacks, or "".
 
     An output is missing if it neither exists nor is planned.
+
+    Args:
+        stages: the planned stages.
+        stored_keys: keys that the run stored at its start; others are computed from the present inputs.
     """
     needs = {"traces": "data", "preprocess": "traces"} | dict.fromkeys(_AFTER_PREPROCESS, "preprocess")
     for stage in stages:

@@ -69,7 +69,7 @@ def read_split(paths: Sequence[Path], split: str, max_characters: int = 20_000) 
 def checked_rows(
     found: Iterable[tuple[str, Any]], split: str, max_characters: int, source: str
 ) -> list[DataRow]:
-    """Return rows from (place, record or Fault) pairs.
+    """Return rows from (place, record or RowFault) pairs.
 
     A row without an id gets SPLIT-INDEX.
     Raises: DataError that lists the faulty records, or if there are not any rows.

@@ -35,7 +35,7 @@ Build = Callable[[], Generator]
 
 @dataclass(frozen=True, slots=True)
 class GeneratorProperties:
-    """Reports that a copy is ready."""
+    """Reports that a copy is ready, with the attributes of its generator."""
 
     tokenizer: Tokenizer
     vocabulary: int
@@ -102,7 +102,7 @@ class GeneratorCopies:
         self.longest, self.positions = ready[0].longest, ready[0].positions
 
     def load(self, weights: WeightRef) -> None:
-        """See the interface.
+        """Load `weights` into every copy; see `Generator.load`.
 
         Every copy makes the same check, so all accept or all refuse.
         """
@@ -116,7 +116,7 @@ class GeneratorCopies:
             raise WeightsRefused(refusal)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """See the interface."""
+        """Generate the `waiting` requests on all copies; see `Generator.generate`."""
         for connection in self._connections:
             connection.send(StartGeneration(sampling))
         running = 0
@@ -134,7 +134,10 @@ class GeneratorCopies:
             self._cancel()
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """See the interface. Texts go to the copies in blocks, in turn."""
+        """Compute log-probs of given texts; see `Generator.score`.
+
+        Texts go to the copies in blocks, in turn.
+        """
         blocks = deque(range(0, len(requests), SCORED_AT_A_TIME))
         while blocks:
             asked = []

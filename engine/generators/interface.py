@@ -73,7 +73,8 @@ class Generated:
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that generation needs."""
 
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str: ...
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str:
+        """Return the text of `token_ids`, a sequence of one completion."""
 
 
 class Generator(Protocol):

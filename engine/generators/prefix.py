@@ -89,6 +89,10 @@ class Prefill:
         self._rows = rows
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
+        """Store the prompts' keys and values, and return their attention output.
+
+        See `Memory.attend`.
+        """
         if layer == len(self.layers):
             prompts, longest = self._shape
             room = (prompts, key.shape[1], longest)
@@ -109,6 +113,10 @@ class Nothing:
         self.layers: list[int] = []
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
+        """Record the layer, and return the attention output of whole texts.
+
+        See `Memory.attend`.
+        """
         self.layers.append(layer)
         return whole_rows(query, key, value, call)
 
@@ -151,6 +159,10 @@ class Decode:
         self._seat(prompt_of)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
+        """Attend from each row's new token to its prompt and its completion.
+
+        The new token's key and value are stored. See `Memory.attend`.
+        """
         rows, heads, _, head_dim = query.shape
         kv_heads = key.shape[1]
         if layer == len(self._own):

@@ -47,7 +47,10 @@ class Reading:
 
     The requests differ only in their last token.
     Attributes:
-        token_ids: (tokens - 1,).
+        token_ids: (tokens - 1,), the ids that all requests share.
+        start: index of the first scored token.
+        places: the index of each request in the caller's list.
+        last_ids: the last token id of each request.
     """
 
     token_ids: NDArray[np.int32]
@@ -56,7 +59,10 @@ class Reading:
     last_ids: list[int] = field(default_factory=list)
 
     def targets(self, choice: int) -> NDArray[np.int64]:
-        """Return the ids that request `choice` scores `(tokens - start,)`."""
+        """Return the scored ids of the request with index `choice` in `places`.
+
+        Returns: (tokens - start,).
+        """
         return np.append(self.token_ids[self.start :], self.last_ids[choice]).astype(np.int64)
 
 

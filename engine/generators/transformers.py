@@ -88,7 +88,7 @@ class TransformersGenerator:
         verify(weights, self._reader)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """See the interface.
+        """Generate the `waiting` requests in batches; see `Generator.generate`.
 
         Batches follow the order of `waiting`, so the same job gives the same batches.
         """
@@ -97,7 +97,7 @@ class TransformersGenerator:
             yield from self._batch(batch, sampling)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """See the interface.
+        """Compute log-probs of given texts; see `Generator.score`.
 
         Texts of similar length are read together, the longest first.
         """

@@ -107,7 +107,7 @@ class VllmGenerator:
         settle_heap()
 
     def load(self, weights: WeightRef) -> None:
-        """See the interface.
+        """Load `weights` into the engine; see `Generator.load`.
 
         The check comes first, because a reload that fails half-way would damage the engine. A version in a
         folder is compared with transformers. Later versions have the same names.
@@ -130,9 +130,9 @@ class VllmGenerator:
             check_agreement(self.score, model, self.vocabulary, self._dtype)
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:
-        """See the interface. Each completion is one request.
+        """Generate the `waiting` requests; see `Generator.generate`.
 
-        The engine batches them.
+        Each completion is one request of the engine, which batches them.
         """
         engine = self._llm.llm_engine
         running: dict[str, GenerationRequest] = {}
@@ -152,9 +152,9 @@ class VllmGenerator:
                 engine.abort_request(list(running))
 
     def score(self, requests: Sequence[ScoringRequest]) -> Iterator[list[Score]]:
-        """See the interface. Each text is one request.
+        """Compute log-probs of given texts; see `Generator.score`.
 
-        Texts that differ only in the last token share one.
+        Each text is one request. Texts that differ only in the last token share one.
         """
         engine = self._llm.llm_engine
         waiting = deque(readings(requests))

@@ -81,7 +81,7 @@ class ParsedAnswer(NamedTuple):
 
 @lru_cache(20_000)
 def read_answer(text: str) -> ParsedAnswer:
-    """Return `text` as an Answer."""
+    """Parse an answer: clean `text`, and read its number, unit, time or date."""
     stripped = text.strip()
     if _PLAIN.match(stripped):
         return ParsedAnswer(stripped, read_number(stripped), raw=stripped)

@@ -127,7 +127,12 @@ def _hash_line(text: str, found: list[Box], finished: bool) -> str | None:
 def joined(text: str, found: list[Box]) -> str:
     """Return the last box, joined with earlier boxes of the same statement.
 
-    They belong together if only "and", "or" or a comma separates them.
+    They belong together if only "and", "or" or a comma separates them. The result is their contents with commas,
+    each as `name = content` if every box has a name before it.
+
+    Args:
+        text: the completion.
+        found: its boxes, in order; not empty.
     """
     first = len(found) - 1
     while first and _parts_of_one(text, found[first - 1], found[first]):

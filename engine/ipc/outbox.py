@@ -32,7 +32,8 @@ BATCH = 500
 class Pipe(Protocol):
     """The part of a connection that the outbox uses."""
 
-    def send(self, message: FromChild) -> None: ...
+    def send(self, message: FromChild) -> None:
+        """Send `message` to the supervisor."""
 
 
 class Outbox:

@@ -43,6 +43,10 @@ class LeadingControl:
         self._own = own
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
+        """Execute pending commands, and broadcast each decision.
+
+        See `Control.boundary`. Followers save and stop together with rank 0.
+        """
         saving = False
 
         def save_everywhere() -> None:
@@ -63,12 +67,15 @@ class LeadingControl:
         broadcast("go")
 
     def save_soon(self) -> None:
+        """Request a checkpoint at the next boundary; see `Control.save_soon`."""
         self._own.save_soon()
 
     def flush_records(self) -> None:
+        """Wait until rank 0's records are in the journal."""
         self._own.flush_records()
 
     def announce_training_done(self) -> None:
+        """Report to the supervisor that all training is done."""
         self._own.announce_training_done()
 
 
@@ -76,6 +83,10 @@ class FollowingControl:
     """The control of a follower rank: repeats the decisions of rank 0."""
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
+        """Receive rank 0's decisions, and save or stop as it does.
+
+        Raises: StopRequested if rank 0 stops.
+        """
         while (word := broadcast("")) == "save":
             if save is not None:
                 save()
@@ -83,13 +94,13 @@ class FollowingControl:
             raise StopRequested
 
     def save_soon(self) -> None:
-        return None
+        """Do nothing: rank 0 decides when to save."""
 
     def flush_records(self) -> None:
-        return None
+        """Do nothing: only rank 0 emits records."""
 
     def announce_training_done(self) -> None:
-        return None
+        """Do nothing: rank 0 reports the end of training."""
 
 
 class LeadingGeneration:
@@ -99,12 +110,18 @@ class LeadingGeneration:
         self._own = own
 
     def submit(self, job: Work) -> None:
+        """Send `job` to the worker; the other ranks only register it."""
         self._own.submit(job)
 
     def next_job_id(self) -> int:
+        """Return a new job id, the same on every rank."""
         return broadcast(self._own.next_job_id())
 
     def poll(self, timeout: float) -> list[WorkerResult]:
+        """Receive results, waiting at most `timeout` seconds, and broadcast them.
+
+        Raises: StopRequested, on every rank, if the run ends; see `Generation.poll`.
+        """
         end: BroadcastResults = None
         try:
             results = list(self._own.poll(timeout))
@@ -121,12 +138,18 @@ class FollowingGeneration:
     """
 
     def submit(self, job: Work) -> None:
-        return None
+        """Do nothing: rank 0 sends the job."""
 
     def next_job_id(self) -> int:
+        """Return rank 0's new job id."""
         return broadcast(0)
 
     def poll(self, timeout: float) -> list[WorkerResult]:
+        """Return the results that rank 0 broadcasts.
+
+        Rank 0 waits for them, so `timeout` has no effect here.
+        Raises: StopRequested if rank 0 raised it.
+        """
         received: BroadcastResults = None
         received = broadcast(received)
         if received is None:

@@ -14,7 +14,7 @@ from engine.ipc.orders import Leaving, Notice, Paused, Resumed, Trained
 
 
 class StepControl:
-    """Implements engine.context.Control.
+    """Implements `engine.context.Control` for the trainer process.
 
     `notify` sends a notice to the supervisor. `flush` waits until every emitted record is safe.
     """
@@ -62,7 +62,7 @@ class StepControl:
         self._set(checkpoint=True)
 
     def save_soon(self) -> None:
-        """See engine.context.Control."""
+        """Request a checkpoint at the next boundary that can save."""
         self.checkpoint()
 
     def flush_records(self) -> None:
@@ -73,11 +73,16 @@ class StepControl:
         self._flush()
 
     def announce_training_done(self) -> None:
-        """See engine.context.Control."""
+        """Report to the supervisor that all training is done."""
         self._notify(Trained())
 
     def boundary(self, save: Callable[[], None] | None = None) -> None:
-        """See engine.context.Control."""
+        """Execute the commands that arrived since the last boundary.
+
+        It waits while the run is paused, and calls `save` for a requested checkpoint and before a stop.
+        See `Control.boundary`.
+        Raises: StopRequested if the run must stop.
+        """
         paused = False
         while True:
             if save is not None and self._checkpoint_is_due() and self._saves:

@@ -24,7 +24,7 @@ _Arrival = tuple[int, WorkerResult | None]
 
 
 class WorkerClient:
-    """Implements engine.context.Generation."""
+    """The trainer's connection to the worker: implements `Generation`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class WorkerClient:
         self.dropped = 0
 
     def next_job_id(self) -> int:
-        """See engine.context.Generation."""
+        """Return a job id that no other job of this run has."""
         self._last_id += 1
         return self._last_id
 

@@ -71,16 +71,21 @@ class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
     @property
     def eot_token_id(self) -> int:
+        """Return the id of the end-of-sequence token."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:
-        """The token before a text without context."""
+        """Return the id of the token that replaces an empty context.
+
+        It is the beginning-of-sequence token if the tokenizer has one, else the end-of-sequence token.
+        """
         first = self.tokenizer.bos_token_id
         return self.eot_token_id if first is None else int(first)
 
     @property
     def tokenizer_name(self) -> str:
+        """Return the tokenizer's name, for lm-eval's cache of requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:

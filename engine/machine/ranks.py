@@ -33,7 +33,7 @@ def join_group(rank: int, world: int, first: str, rendezvous: Path) -> None:
     Wait until all have joined.
     Args:
         first: the device of rank 0; see `own_device`.
-        meeting: the file through which the ranks find each other.
+        rendezvous: the file through which the ranks find each other.
     """
     global _host_group
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

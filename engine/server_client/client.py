@@ -165,11 +165,14 @@ class Served:
             threading.Thread(target=self._serve, name=f"ask {number}", daemon=True).start()
 
     def next_job_id(self) -> int:
-        """See engine.context.Generation."""
+        """Return a job id that no other job of this run has."""
         return next(self._numbers)
 
     def submit(self, job: Work) -> None:
-        """See engine.context.Generation."""
+        """Queue one request for each completion of `job`; do not wait.
+
+        Raises: StageFailed for a suite job, which a server cannot answer.
+        """
         if not isinstance(job, Job):
             raise StageFailed(
                 f"eval.server {self._url}: a server can only answer the run's own tasks; clear eval.suite"
@@ -180,7 +183,10 @@ class Served:
                 self._asks.put(_Ask(job, prompt, sample))
 
     def poll(self, timeout: float) -> Iterable[WorkerResult]:
-        """See engine.context.Generation."""
+        """Return the results that have arrived.
+
+        Wait at most `timeout` seconds for the first.
+        """
         deadline = time.monotonic() + timeout
         found: list[WorkerResult] = []
         while not found or not self._answers.empty():

@@ -80,6 +80,7 @@ class Server:
 
     @property
     def process(self) -> Process:
+        """Return the server's first process."""
         return Process(self.pid, self.started)
 
 

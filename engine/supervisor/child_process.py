@@ -49,6 +49,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
+        """Return the process id."""
         assert self.process.pid is not None
         return self.process.pid
 

@@ -31,13 +31,18 @@ CAPACITY = 20_000
 class Journal(Protocol):
     """The part of store.journal.JournalWriter that the recorder uses."""
 
-    def append(self, records: Sequence[Record]) -> object: ...
+    def append(self, records: Sequence[Record]) -> object:
+        """Write `records` as one batch; return when it is on disk.
+
+        Raises: OSError if the journal cannot be written.
+        """
 
 
 class RecordSender(Protocol):
     """The sender of records, which is notified when they are safe."""
 
-    def acknowledge(self, records: int) -> None: ...
+    def acknowledge(self, records: int) -> None:
+        """Count `records` more records of this sender as journaled."""
 
 
 # A record and its sender. None stands for a repeated record, which is only acknowledged, in order.

@@ -81,7 +81,7 @@ async def ask(
 
     The answer is read as plain JSON and checked here, because the client's own types check nothing and take
     twice the time.
-    Raises: TryAgain, Refused, or StageFailed if no question can be answered.
+    Raises: TryAgain, QuestionRefused, or StageFailed if no question can be answered.
     """
     body = {
         "model": settings.model,
@@ -107,8 +107,8 @@ async def ask(
 def read_reply(found: Any) -> TeacherReply:
     """Return the reply in a chat completion.
 
-    Raises: TryAgain if `found` is not a whole chat completion; EmptyAnswer if it is empty; Refused if the
-        teacher declined.
+    Raises: TryAgain if `found` is not a whole chat completion; EmptyAnswer if it is empty; QuestionRefused if
+        the teacher declined.
     """
     try:
         choice = found["choices"][0]

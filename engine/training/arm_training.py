@@ -173,10 +173,10 @@ class Training:
     def save(self, borrowed: Sequence[BorrowedSlot] = (), **state: Any) -> None:
         """Begin to write a checkpoint of this step.
 
-        `state` is for the loop that resumes.
         It only waits for the previous checkpoint.
         Args:
-            lent: older weights that the checkpoint includes.
+            borrowed: older weights that the checkpoint includes.
+            state: what the training loop needs to resume.
         Raises: StageFailed if the disk does not accept a checkpoint.
         """
         self.context.control.flush_records()

@@ -69,9 +69,8 @@ class _Unpad(torch.autograd.Function):
 
 
 def padded_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed, call: Call) -> Tensor:
-    """Compute attention within each sequence.
+    """Compute attention within each sequence, padded to the longest one.
 
-    All tensors are `(sequences, heads, longest, dim)`.
     Args:
         query: (tokens, heads, dim).
         key: (tokens, key-value heads, dim).

@@ -53,7 +53,8 @@ class CheckpointError(ValueError):
 class Stateful(Protocol):
     """An object that can restore its state, such as an optimizer."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what the object's `state_dict` returned."""
 
 
 def path_of(root: Path, step: int) -> Path:

@@ -43,21 +43,25 @@ class SavableModel(Protocol):
     Every rank must call `file_weights`.
     """
 
-    def save_config(self, folder: Path) -> None: ...
+    def save_config(self, folder: Path) -> None:
+        """Write config.json to `folder`, without the weights."""
 
-    def file_weights(self) -> dict[str, Tensor]: ...
+    def file_weights(self) -> dict[str, Tensor]:
+        """Return the weights by their names in model files."""
 
 
 class SavableTokenizer(Protocol):
     """A tokenizer that can write itself into a folder."""
 
-    def save_pretrained(self, folder: Path, /) -> Any: ...
+    def save_pretrained(self, folder: Path, /) -> Any:
+        """Write the tokenizer's files to `folder`."""
 
 
 class SavableOptimizer(Protocol):
     """An object with a state of nested dicts that hold tensors."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: nested dicts that hold tensors and plain values."""
 
 
 class CheckpointWriter:
@@ -95,7 +99,7 @@ class CheckpointWriter:
         A step that exists is not written again.
         Args:
             state: what the stage needs to resume (see engine/training/plain.py); the RNG states are added.
-            lent: older weights; each is given back when it is written.
+            borrowed: older weights; each is given back when it is written.
         Raises: OSError if the previous checkpoint cannot be written.
         """
         self.wait()

@@ -55,6 +55,12 @@ class PackedCausalLM(nn.Module):
         self._limit = rope_limit(model.config.to_dict())
 
     def forward(self, packed: Packed, apply_head: ApplyHead) -> HeadOutput:
+        """Compute hidden states, and apply the head to those that are trained.
+
+        Args:
+            apply_head: receives hidden states (trained tokens, width), the head, and targets of the same rows.
+        Returns: the result of `apply_head`.
+        """
         hidden = self.hidden(packed).index_select(0, packed.trained)
         return apply_head(
             hidden, head_of(self.model, self.form), packed.targets.index_select(0, packed.trained)

@@ -42,12 +42,14 @@ class PlainMasters:
         self.masters: dict[str, Tensor] = dict(network.named_parameters())
 
     def collect(self) -> Tensor:
+        """Return the norm of the gradients, which are already in the masters."""
         return gradient_norm(self.masters)
 
     def publish(self) -> None:
         """Do nothing: masters and weights are the same tensors."""
 
     def clear(self) -> None:
+        """Drop the accumulated gradients."""
         drop_gradients(self.masters)
 
 
@@ -66,6 +68,10 @@ class CopiedMasters:
             weight.register_post_accumulate_grad_hook(_adds_to(self.masters[name]))  # type: ignore[no-untyped-call]
 
     def collect(self) -> Tensor:
+        """Return the norm of the gradients.
+
+        Backward has already added them to the masters.
+        """
         return gradient_norm(self.masters)
 
     @torch.no_grad()
@@ -74,6 +80,7 @@ class CopiedMasters:
         torch._foreach_copy_(list(self._weights.values()), list(self.masters.values()))
 
     def clear(self) -> None:
+        """Drop the accumulated gradients."""
         drop_gradients(self.masters)
 
 

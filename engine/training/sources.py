@@ -100,18 +100,32 @@ class WorkerRollouts:
         self._recorder = RolloutRecorder(folder, self._settings.rollouts_gb)
 
     def needs_rollouts(self, version: int) -> bool:
+        """Return True if a remaining step trains on weights after `version` steps."""
         return len(steps_on_version(version, self._settings)) > 0
 
     def request_rollouts(self, weights: WeightRef) -> None:
+        """Request the missing rollouts of every step that trains on `weights`.
+
+        Each request holds its own reference to the weights.
+        """
         self._schedule.request_rollouts(weights, self._publisher.hold)
 
     def arrived(self, step: int) -> bool:
+        """Return True if the rollouts of `step` are complete.
+
+        Otherwise wait a moment and return False.
+        """
         return self._schedule.arrived(step)
 
     def take(self, step: int) -> Rollouts:
+        """Wait for the rollouts of `step` and return them with advantages."""
         return to_rollouts(self._schedule.take(step), self._settings)
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
+        """Record the rollouts and some examples; return the sampler's metrics.
+
+        The metrics have TRL's names. The rollouts are recorded if the profile requests it.
+        """
         training, batch = self._training, self._schedule.take(rollouts.step)
         if self._settings.record_rollouts:
             self._recorder.record(rollouts)
@@ -127,15 +141,19 @@ class WorkerRollouts:
         }
 
     def release(self, step: int) -> None:
+        """Release the rollouts of `step`, which has been trained."""
         self._schedule.release(step)
 
     def flush(self) -> None:
+        """Wait until all recorded rollouts are on the disk."""
         self._recorder.wait()
 
     def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
+        """Return the arrived batches that a checkpoint at `version` stores."""
         return self._schedule.batches_to_store(version)
 
     def weights_in_flight(self, version: int) -> list[WeightRef]:
+        """Return the weights older than `version` with rollouts still in flight."""
         return self._schedule.weights_in_flight(version)
 
 
@@ -152,15 +170,21 @@ class RecordedRollouts:
         self._vocabulary = int(training.policy.model.config.vocab_size)
 
     def needs_rollouts(self, version: int) -> bool:
+        """Return False: the record has all rollouts."""
         return False
 
     def request_rollouts(self, weights: WeightRef) -> None:
-        return None
+        """Do nothing: the record has all rollouts."""
 
     def arrived(self, step: int) -> bool:
+        """Return True: the record has all rollouts."""
         return True
 
     def take(self, step: int) -> Rollouts:
+        """Read the rollouts of `step` from the record.
+
+        Raises: StageFailed if the file is missing or damaged, or holds tokens that the model does not have.
+        """
         path = recorded_path(self._folder, step)
         try:
             recorded = replay.read(self._folder, step)
@@ -181,18 +205,21 @@ class RecordedRollouts:
         return replace(recorded, advantages=advantages(groups, self._settings))
 
     def report(self, rollouts: Rollouts) -> dict[str, float]:
+        """Return the metrics that a record contains; write nothing."""
         return rollout_metrics(rollouts)
 
     def release(self, step: int) -> None:
-        return None
+        """Do nothing: the record stays."""
 
     def flush(self) -> None:
-        return None
+        """Do nothing: nothing is written."""
 
     def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
+        """Return an empty dict: the record has all rollouts."""
         return {}
 
     def weights_in_flight(self, version: int) -> list[WeightRef]:
+        """Return an empty list: no worker uses any weights."""
         return []
 
     def _failure(self, fault: str) -> StageFailed:

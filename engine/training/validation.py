@@ -51,7 +51,7 @@ class Validation:
 
         The caller holds one reference to the weights, which is released with the result.
         Args:
-            lasting: the weights need no reference, because their folder is permanent.
+            permanent: the weights need no reference, because their folder is permanent.
         """
         if permanent:
             self._permanent.add(weights.version)

@@ -49,10 +49,12 @@ class Feed:
 
     @property
     def state(self) -> str:
+        """Return the run's newest state; "" before the first."""
         return self._progress.state
 
     @property
     def reason(self) -> str:
+        """Return the reason of the newest state; "" if it has none."""
         return self._progress.reason
 
     def take(self, records: Iterable[Record]) -> list[str]:

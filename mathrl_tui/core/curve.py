@@ -160,7 +160,10 @@ def _averages(
 
 
 def _by_place(value: NDArray[Any], places: int, filler: float) -> Array:
-    """Cut entries into blocks of `places`; return (places, blocks), with `filler` after the last entry."""
+    """Cut entries into blocks of `places`.
+
+    Returns: (places, blocks), with `filler` after the last entry.
+    """
     blocks = -(-len(value) // places)
     padded = np.full(blocks * places, filler)
     padded[: len(value)] = value

@@ -20,7 +20,8 @@ class HasMeasure(Protocol):
     """A row that has a measure: an evaluation, a comparison or a watched task."""
 
     @property
-    def measure(self) -> Measure: ...
+    def measure(self) -> Measure:
+        """Return what the row measures: accuracy or a perplexity."""
 
 
 Kind = TypeVar("Kind", bound=HasMeasure)

@@ -49,6 +49,7 @@ class ConsoleScreen(Screen[None]):
         self._again = False
 
     def compose(self) -> ComposeResult:
+        """Yield the names of the screens, the screen's own widgets and the keys."""
         yield Lines(id="screens")
         with Vertical(id="body"):
             yield from self.body()

@@ -47,12 +47,15 @@ A comparison needs two arms that answered the same questions. The stage [b]eval[
 screen ([b]2[/b]) shows how far it is."""
 
     def found(self, home_data: HomeData, run_id: str) -> Sequence[Comparison]:
+        """Return the run's comparisons; called on the reader's thread."""
         return home_data.comparisons(run_id)
 
     def keyed(self, found: Sequence[Comparison], run: RunSnapshot) -> dict[str, Comparison]:
+        """Return the comparisons in display order, by `task/a/b`."""
         return {f"{row.task}/{row.a}/{row.b}": row for row in forest.ordered(found)}
 
     def table(self, run: RunSnapshot) -> Table:
+        """Return the comparisons as a table with a forest plot."""
         rows = list(self.rows.values())
         wide, several = self.size.width >= WIDE, len({row.task for row in rows}) > 1
         room = max(min(self.size.width - 108, 81), 21) if wide else 15 if several else 29
@@ -75,6 +78,7 @@ screen ([b]2[/b]) shows how far it is."""
         return titles, cells
 
     def words(self, key: str) -> Text:
+        """Return the verdict and the data of the comparison `key`."""
         chosen = self.rows.get(key)
         if chosen is None:
             return Text(_PERPLEXITY, palette.DIM)

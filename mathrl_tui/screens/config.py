@@ -36,6 +36,7 @@ class ConfigScreen(TableScreen):
         self._everything = False
 
     async def read(self) -> None:
+        """Read the settings of both runs and show them."""
         run_id, wanted = self.console.run_id, self.console.other_id
         if not run_id:
             self.show_emptiness(NO_RUN)

@@ -19,6 +19,7 @@ class Confirm(ModalScreen[bool]):
         self._question, self._consequence = question, consequence
 
     def compose(self) -> ComposeResult:
+        """Yield the question, its consequence and the buttons."""
         with Vertical(classes="dialog"):
             yield Static(self._question, classes="title", markup=False)
             yield Static(self._consequence, markup=False)

@@ -55,13 +55,16 @@ to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
         self._forms: dict[str, str] = {}
 
     def found(self, home_data: HomeData, run_id: str) -> Sequence[EvalSummary]:
+        """Return the run's evaluations; called on the reader's thread."""
         return home_data.evaluations(run_id)
 
     def keyed(self, found: Sequence[EvalSummary], run: RunSnapshot) -> dict[str, EvalSummary]:
+        """Return the evaluations in display order, by `task/arm`."""
         self._forms = rates.forms((row.task for row in found), run.template)
         return {f"{row.task}/{row.arm}": row for row in rates.ordered(found, run.arms)}
 
     def table(self, run: RunSnapshot) -> Table:
+        """Return the evaluations as a table with intervals."""
         rows, looks = list(self.rows.values()), palette.arms(run.arms)
         layout = self._layout(rows)
         groups = intervals.by_measure(rows)
@@ -97,6 +100,7 @@ to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
         return _Layout(prompted, sampled, suite, 0, task=max(min(task, 16), _LEAST_TASK), arm=arm)
 
     def words(self, key: str) -> Text:
+        """Return the evaluation `key` in words."""
         chosen = self.rows.get(key)
         if chosen is None:
             return Text(_PERPLEXITY, palette.DIM)

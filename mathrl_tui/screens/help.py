@@ -22,6 +22,7 @@ class HelpScreen(ModalScreen[None]):
         self._screen = screen
 
     def compose(self) -> ComposeResult:
+        """Yield the title, and the view that lists keys and marks."""
         with Vertical(classes="dialog wide tall"):
             yield Static(
                 "Keys and marks        Esc closes, Ctrl+P finds any action by its name", classes="title"

@@ -39,12 +39,14 @@ class LogsScreen(ConsoleScreen):
         self._file: LogFile | None = None
 
     def body(self) -> ComposeResult:
+        """Yield the heading, the log and the search field."""
         yield Lines(id="heading")
         yield LogView(id="log")
         yield Static("", id="empty")
         yield Input(placeholder="search text; Enter keeps it, Esc clears it", id="search", compact=True)
 
     async def read(self) -> None:
+        """Read the events, or the chosen log file, and show the matching lines."""
         run_id = self.console.run_id
         if not run_id:
             self._show([], Content.from_markup(NO_RUN))

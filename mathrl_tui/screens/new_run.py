@@ -40,6 +40,7 @@ class NewRun(ModalScreen[str]):
         self._cancelled = False
 
     def compose(self) -> ComposeResult:
+        """Yield the fields of the form."""
         names = profile_names()
         with Vertical(classes="dialog wide"):
             yield Static("New run", classes="title")
@@ -166,6 +167,7 @@ class ChooseStages(ModalScreen[tuple[str, ...]]):
         self._run_id = run_id
 
     def compose(self) -> ComposeResult:
+        """Yield one checkbox for each stage, and the buttons."""
         with Vertical(classes="dialog wide"):
             yield Static("Start stages in", classes="title")
             yield Static(self._run_id, markup=False)

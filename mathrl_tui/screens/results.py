@@ -50,6 +50,7 @@ class ResultsScreen(TableScreen, Generic[ResultRow]):
         return self.rows.get(self.cursor)
 
     async def read(self) -> None:
+        """Read the run's results and show the table."""
         run_id = self.console.run_id
         if not run_id:
             self.show_emptiness(NO_RUN)

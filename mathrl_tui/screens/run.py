@@ -34,6 +34,7 @@ class RunScreen(Controls):
         self._together = False
 
     def body(self) -> ComposeResult:
+        """Yield heading, alarms, stages, side panels and the wall of charts."""
         yield Lines(id="heading")
         yield Lines(id="alarms")
         yield Lines(id="strip")
@@ -54,6 +55,7 @@ class RunScreen(Controls):
         return self.query_one(ChartWall)
 
     async def read(self) -> None:
+        """Read the run and the curves of the visible charts, and show them."""
         run_id = self.target
         if run_id is None:
             self.show_lines(

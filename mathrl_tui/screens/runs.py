@@ -46,6 +46,7 @@ class RunsScreen(Controls):
         self._space: SpaceWatch | None = None
 
     def body(self) -> ComposeResult:
+        """Yield the table of runs, and lines about the selected run and the disk."""
         yield KeyedTable(id="runs")
         yield Lines(id="alarms")
         yield Lines(id="subject")
@@ -53,6 +54,7 @@ class RunsScreen(Controls):
         yield Static("reading the store…", id="empty")
 
     async def read(self) -> None:
+        """Read the runs and show them."""
         lines = await self.ask(lambda home_data: home_data.runs())
         for line in lines:
             self.console.note_state(line.summary.run, line.summary.state, line.summary.reason)

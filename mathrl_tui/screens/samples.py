@@ -46,6 +46,7 @@ class SamplesScreen(ConsoleScreen):
         self._read: object = None
 
     def body(self) -> ComposeResult:
+        """Yield the list of completions, the selected one and the search field."""
         yield Lines(id="heading")
         with Container(id="reading"):
             yield KeyedTable(id="list")
@@ -55,6 +56,7 @@ class SamplesScreen(ConsoleScreen):
         yield Input(placeholder="search text; Enter keeps it, Esc clears it", id="search", compact=True)
 
     async def read(self) -> None:
+        """Read the completions of the current choice and show them."""
         run_id = self.console.run_id
         self._run_id = run_id
         self._tasks = await self.ask(lambda home_data: home_data.tasks(run_id)) if run_id else {}

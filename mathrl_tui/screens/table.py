@@ -33,6 +33,7 @@ class TableScreen(ConsoleScreen):
     """
 
     def body(self) -> ComposeResult:
+        """Yield the table and the text for its selected row."""
         yield Lines(id="heading")
         yield KeyedTable(id="table")
         yield Static("", id="empty")

@@ -35,13 +35,16 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
 [b]eval.margin[/b]. It needs a profile with such tasks, and the stage [b]eval[/b] done for two arms."""
 
     def found(self, home_data: HomeData, run_id: str) -> Sequence[Flag]:
+        """Return the run's watched tasks; called on the reader's thread."""
         return home_data.watch(run_id)
 
     def keyed(self, found: Sequence[Flag], run: RunSnapshot) -> dict[str, Flag]:
+        """Return the watched tasks, accuracies first, by `task/arm`."""
         groups = intervals.by_measure(found)
         return {f"{one.watched.task}/{one.watched.arm}": one for group in groups.values() for one in group}
 
     def table(self, run: RunSnapshot) -> Table:
+        """Return the watched tasks as a table with the bound on each loss."""
         wide = self.size.width >= WIDE
         room = max(min(self.size.width - 108, 81), 21) if wide else 13
         groups = intervals.by_measure(self.rows.values())
@@ -63,6 +66,7 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
         return [*titles, *(("margin", "loss at most", "n") if wide else ())], cells
 
     def words(self, key: str) -> Text:
+        """Return the summary of the watch, and the data of the task `key`."""
         chosen = self.rows.get(key)
         words = Text(f"{watch.summary(list(self.rows.values()))}.", f"bold {palette.INK}")
         if chosen is not None:

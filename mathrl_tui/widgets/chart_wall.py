@@ -47,13 +47,16 @@ class Chart(Lines):
         self.place = place
 
     def on_click(self) -> None:
+        """Move the wall's cursor to this chart."""
         self.post_message(self.Touched(self.place, 0))
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Move the cursor to this chart and zoom in."""
         event.stop()
         self.post_message(self.Touched(self.place, 1))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Move the cursor to this chart and zoom out."""
         event.stop()
         self.post_message(self.Touched(self.place, -1))
 
@@ -78,6 +81,7 @@ class ChartWall(Container):
         self._maximised = False
 
     def compose(self) -> ComposeResult:
+        """Yield as many charts as a page can hold."""
         for place in range(MOST):
             yield Chart(place)
 

@@ -13,5 +13,6 @@ class Keys(Footer):
     """
 
     async def recompose(self) -> None:
+        """Create the keys again, and drop the references to the closed ones."""
         await super().recompose()
         self.mutate_reactive(Footer.compact)

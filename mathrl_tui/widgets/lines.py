@@ -40,6 +40,7 @@ class Lines(Widget):
                 self.refresh(Region(first, y, max(last - first, 1), 1))
 
     def render_line(self, y: int) -> Strip:
+        """Return line `y` as Textual draws it."""
         ground = self.rich_style
         row = self._rows[y] if y < len(self._rows) else ()
         strip = Strip([Segment(text, ground + Style.parse(style)) for text, style in row])

@@ -59,6 +59,7 @@ class LogView(ScrollView, can_focus=True):
         self.call_after_refresh(self.scroll_end, animate=False, x_axis=False)
 
     def render_line(self, y: int) -> Strip:
+        """Return visible line `y`, scrolled, as Textual draws it."""
         left, top = self.scroll_offset
         place = top + y
         ground = self.rich_style

@@ -10,5 +10,6 @@ class Tick(Checkbox):
     """✓ if ticked, else empty."""
 
     def render(self) -> Content:
+        """Return the checkbox with ✓ or a blank inside."""
         self.BUTTON_INNER = "✓" if self.value else " "
         return super().render()

@@ -41,9 +41,9 @@ class TimedDatabase(Database):
 
 
 def batch(number: int) -> list[Scalar]:
-    """Return the rows of one batch.
+    """Return the scalars of batch `number`: consecutive steps of each metric.
 
-    Each metric is at the number of steps that the rate requires.
+    Their number follows from ROWS_A_SECOND.
     """
     steps = int(ROWS_A_SECOND * BATCH_SECONDS) // METRICS
     return [

@@ -27,9 +27,9 @@ POINT = "(2 * exp(-range / 2e6) + 0.1 * random())::FLOAT::DOUBLE, 1.79e9 + range
 
 
 def fill(home: Path, rows: int) -> None:
-    """Fill the store of `home` with one long series and a run of twenty.
+    """Fill the store of `home` with two runs, for measurements at scale.
 
-    The series has `rows` rows, the run a tenth of them.
+    One has a single series of `rows` rows. The other has 20 series, with a tenth of the rows in all.
     """
     home.mkdir(parents=True, exist_ok=True)
     with Database(home).writing(patience=5.0) as connection:
