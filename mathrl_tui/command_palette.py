@@ -21,6 +21,7 @@ class ActionProvider(Provider):
             yield DiscoveryHit(words, self._runner(action), action.label, _described(action))
 
     async def search(self, query: str) -> Hits:
+        """Yield the actions whose label or help matches `query`."""
         matcher = LiteralMatcher(query, match_style=self.match_style)
         for action in self._actions():
             words = f"{action.label}: {action.help}"
