@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 # Maximum number of ids that an error lists.
 NAMED_IDS = 5
 
-# Task → question id → score.
-TaskScores = Mapping[str, Mapping[str, float]]
+# Question id → score.
+QuestionScores = Mapping[str, float]
+# Task → scores.
+TaskScores = Mapping[str, QuestionScores]
 # The results of one side on one task, by question.
 Q = TypeVar("Q", bound=Mapping[str, object])
 # Document id → log-likelihood in nats, number of words.

@@ -20,6 +20,8 @@ from store.comparison import (
     NAMED_IDS,
     Address,
     Comparison,
+    QuestionScores,
+    TaskScores,
     arm_scores,
     corrected,
     evaluated,
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
     from store.query import Store
 
 log = logging.getLogger(__name__)
-
-# Question id → score.
-QuestionScores = Mapping[str, float]
-TaskScores = Mapping[str, QuestionScores]
 
 
 def compare_pooled(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mathrl_tui.core import palette, text
+from mathrl_tui.core.spans import Row
 from mathrl_tui.core.stall import Pulse
 from store.events import LogLine, details_of
 from store.records import Event
@@ -16,8 +17,6 @@ from store.records import Event
 if TYPE_CHECKING:
     from mathrl_tui.core.run import RunSnapshot
 
-Span = tuple[str, str]
-Row = list[Span]
 
 # A value that is not finite means that the arm diverges.
 _TELLING = ("train/loss", "train/grad_norm", "val/loss", "kl/mean")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mathrl_tui.core import axis, canvas, curve, palette, text
 from mathrl_tui.core.curve import EMPTY, Array, Curve
 from mathrl_tui.core.palette import Look
+from mathrl_tui.core.spans import Row
 
 XAxis = Literal["step", "time", "tokens"]
 X_AXES: tuple[XAxis, ...] = ("step", "time", "tokens")
@@ -25,9 +26,6 @@ X_AXES: tuple[XAxis, ...] = ("step", "time", "tokens")
 MEMORIES = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEEPEST_ZOOM = 8
 
-# Text, style.
-Span = tuple[str, str]
-Row = list[Span]
 Bits = NDArray[np.uint16]
 
 # Cells left of the canvas: labels and the axis line.

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 
 from mathrl_tui.core import answers, palette, text
 from mathrl_tui.core.palette import Look
+from mathrl_tui.core.spans import Span
 from store.records import LOGLIKELIHOOD, UNANSWERED, Example
-
-Span = tuple[str, str]
 
 MOST_LISTED = 1000
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mathrl_tui.core import palette
-
-Span = tuple[str, str]
-Row = list[Span]
+from mathrl_tui.core.spans import Row
 
 _BRAND: Row = [(" mathrl ", f"bold {palette.GROUND} on {palette.ACCENT}"), (" ", "")]
 

@@ -9,11 +9,9 @@ from typing import Protocol, TypeVar
 
 from mathrl_tui.core import axis, palette, text
 from mathrl_tui.core.palette import Look
+from mathrl_tui.core.spans import Row, Span
 from store.comparison import Comparison
 from store.results import EvalSummary, Measure
-
-Span = tuple[str, str]
-Row = list[Span]
 
 
 class HasMeasure(Protocol):

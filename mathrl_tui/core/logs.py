@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.ipc.log_parts import part_before
 from mathrl_tui.core import palette
+from mathrl_tui.core.spans import Row
 from mathrl_tui.core.text import harmless
 from store.events import (
     CheckpointSaved,
@@ -22,9 +23,6 @@ from store.events import (
     details_of,
 )
 from store.records import Event
-
-Span = tuple[str, str]
-Row = list[Span]
 
 # Bytes at the end of a file that are read when it is opened.
 FIRST_BYTES = 256 << 10

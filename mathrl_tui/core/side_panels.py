@@ -9,15 +9,13 @@ from mathrl_tui.core import palette, text
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import GPU_METRIC
 from mathrl_tui.core.run import RunSnapshot, Value
+from mathrl_tui.core.spans import Row, Span
 from mathrl_tui.core.stages import progress_words
 from store import at_risk
 from store.events import ProcessChange
 from store.records import LIVE_STATES
 from store.run_progress import StepProgress, Steps
 from store.subject import model_name
-
-Span = tuple[str, str]
-Row = list[Span]
 
 # Cells of a run's name.
 _LEAST_NAME, _LONGEST_NAME = 18, 40

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from engine.cleanup.disk_usage import measure
 from mathrl_tui.core import palette
+from mathrl_tui.core.spans import Span
 
-Span = tuple[str, str]
 AGAIN_SECONDS = 60.0
 
 

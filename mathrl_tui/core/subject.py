@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mathrl_tui.core import palette, text
+from mathrl_tui.core.spans import Row
 from store.subject import changes, model_in_full
 
 # NumPy comes with this import; the first paint works without it.
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
 # Minimum number of cells for the changed settings.
 _LEAST_CHANGES = 16
-
-Span = tuple[str, str]
-Row = list[Span]
 
 
 def row(run: RunSummary, width: int) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -16,16 +16,14 @@ from textual.screen import Screen
 
 from mathrl_tui import actions
 from mathrl_tui.core.header import header
+from mathrl_tui.core.spans import Row
 from mathrl_tui.host import Host
 from mathrl_tui.widgets.keys import Keys
-from mathrl_tui.widgets.lines import Lines, Row
+from mathrl_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
     from mathrl_tui.core.home_data import HomeData
-    from mathrl_tui.reader import Reader
-
-
-ReadResult = TypeVar("ReadResult")
+    from mathrl_tui.reader import Reader, ReadResult
 
 
 class ScreenClosed(Exception):
@@ -76,7 +74,7 @@ class ConsoleScreen(Screen[None]):
     async def ask(self, question: Callable[[HomeData], ReadResult]) -> ReadResult:
         """Return the answer of `question` from the store.
 
-        Raises: reader.Unreadable if the store cannot be read; Left if the screen has been closed.
+        Raises: reader.Unreadable if the store cannot be read; ScreenClosed if the screen has been closed.
         """
         answer = await self.reader.ask(question)
         self._stay()

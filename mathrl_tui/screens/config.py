@@ -9,6 +9,7 @@ from rich.text import Text
 from mathrl_tui import actions
 from mathrl_tui.core import differences, palette, text
 from mathrl_tui.core.differences import Setting
+from mathrl_tui.core.spans import Row
 from mathrl_tui.screens.table import NO_RUN, Table, TableScreen
 from mathrl_tui.widgets.keyed_table import Cell
 
@@ -53,7 +54,7 @@ class ConfigScreen(TableScreen):
         self.show_table(self._table(run_id))
 
     def _show_heading(self, run_id: str, differing: int, count: int) -> None:
-        row: list[tuple[str, str]] = [(f" {run_id}", f"bold {palette.INK}")]
+        row: Row = [(f" {run_id}", f"bold {palette.INK}")]
         if self._other:
             row += [(" against ", palette.DIM), (self._other, f"bold {palette.INK}")]
             row.append((f"  {differing} of {count} settings differ", palette.ACCENT))

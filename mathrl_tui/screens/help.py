@@ -9,6 +9,7 @@ from textual.widgets import Static
 
 from mathrl_tui import actions
 from mathrl_tui.core import legend
+from mathrl_tui.core.spans import Row
 from mathrl_tui.widgets.log_view import LogView
 
 
@@ -31,7 +32,7 @@ class HelpScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Show the keys."""
-        rows: list[legend.Row] = []
+        rows: list[Row] = []
         if self._screen:
             rows += legend.key_rows(f"On the screen {self._screen}", _keys(self._screen))
         rows += legend.key_rows("Everywhere", _keys(actions.APP))

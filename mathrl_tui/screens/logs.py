@@ -16,9 +16,10 @@ from textual.widgets import Input, Static
 from mathrl_tui import actions
 from mathrl_tui.core import logs, palette
 from mathrl_tui.core.logs import LogFile
+from mathrl_tui.core.spans import Row
 from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.screens.table import NO_RUN
-from mathrl_tui.widgets.lines import Lines, Row
+from mathrl_tui.widgets.lines import Lines
 from mathrl_tui.widgets.log_view import LogView
 from store.home import RunFolder
 
@@ -67,13 +68,13 @@ class LogsScreen(ConsoleScreen):
         if not self.focused:
             self.query_one(LogView).focus()
 
-    def _file_rows(self, path: Path) -> list[logs.Row]:
+    def _file_rows(self, path: Path) -> list[Row]:
         if self._file is None or self._file.path != path:
             self._file = LogFile(path)
         self._file.poll()
         return [logs.file_row(line) for line in self._file.lines]
 
-    def _show(self, rows: list[logs.Row], emptiness: Content) -> None:
+    def _show(self, rows: list[Row], emptiness: Content) -> None:
         view, empty = self.query_one(LogView), self.query_one("#empty", Static)
         view.display, empty.display = bool(rows), not rows
         view.show(rows)
@@ -81,7 +82,7 @@ class LogsScreen(ConsoleScreen):
             empty.update(emptiness)
 
     def _show_heading(self, folder: Path) -> None:
-        row: list[tuple[str, str]] = [(f" {self.console.run_id}  ", f"bold {palette.INK}")]
+        row: Row = [(f" {self.console.run_id}  ", f"bold {palette.INK}")]
         for source in self._sources(folder):
             chosen = source == self._source
             row += [

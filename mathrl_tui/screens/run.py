@@ -14,10 +14,11 @@ from mathrl_tui.core import alarms, chart, palette, side_panels
 from mathrl_tui.core.chart import MEMORIES, X_AXES, View
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.spans import Row
 from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.chart_wall import ChartWall
-from mathrl_tui.widgets.lines import Lines, Row
+from mathrl_tui.widgets.lines import Lines
 from store.records import LIVE_STATES
 
 

@@ -20,6 +20,7 @@ from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.spans import Row
 from mathrl_tui.widgets.lines import Lines
 
 # Cells from which two charts fit in a row.
@@ -197,7 +198,7 @@ class ChartWall(Container):
     def _cell(self, columns: int, rows: int) -> tuple[int, int]:
         return (self.size.width - (columns - 1)) // columns, self.size.height // rows
 
-    def _picture(self, panel: Panel, size: tuple[int, int], focused: bool) -> list[chart.Row]:
+    def _picture(self, panel: Panel, size: tuple[int, int], focused: bool) -> list[Row]:
         looks = palette.arms(panel.sources) if panel.by_clock else self._looks
         lines = [self._line(source, panel, looks[source]) for source in panel.sources]
         view = replace(self.view, x="time") if panel.by_clock else self.view

@@ -15,8 +15,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-Span = tuple[str, str]
-Row = Sequence[Span]
+from mathrl_tui.core.spans import Row
 
 
 class Lines(Widget):
@@ -34,7 +33,8 @@ class Lines(Widget):
     def show(self, rows: Sequence[Row]) -> None:
         """Replace the rows; cells that did not change are not sent again."""
         before, self._rows = self._rows, list(rows)
-        for y, (old, new) in enumerate(zip_longest(before, self._rows, fillvalue=())):
+        missing: Row = []
+        for y, (old, new) in enumerate(zip_longest(before, self._rows, fillvalue=missing)):
             if old != new:
                 first, last = changed_cells(old, new)
                 self.refresh(Region(first, y, max(last - first, 1), 1))
@@ -62,12 +62,12 @@ def changed_cells(old: Row, new: Row) -> tuple[int, int]:
     return (differing[0], differing[-1] + 1) if differing else (0, 0)
 
 
-def _cells(row: Row) -> list[tuple[str, str]]:
+def _cells(row: Row) -> Row:
     """Split a row into cells.
 
     A wide character is in the first of its two cells, a combining one in the cell before it.
     """
-    cells: list[tuple[str, str]] = []
+    cells: Row = []
     for text, style in row:
         for character in text:
             width = cell_len(character)

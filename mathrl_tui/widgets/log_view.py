@@ -14,7 +14,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from mathrl_tui.widgets.lines import Row
+from mathrl_tui.core.spans import Row
 
 
 class LogView(ScrollView, can_focus=True):

@@ -4,8 +4,7 @@ The interval includes the variance between training runs. Each seed answers the 
 form a crossed design, seeds by questions, both random: Var(mean) = (MS_seeds + MS_questions - MS_rest) /
 (seeds x questions), with Satterthwaite's degrees of freedom.
 Source: Searle, Casella and McCulloch (1992), Variance components, chapter 4. It is the analysis of
-    multi-reader
-studies (Gallas et al. 2009) with seeds as readers.
+multi-reader studies (Gallas et al. 2009) with seeds as readers.
 """
 
 from __future__ import annotations
@@ -82,6 +81,5 @@ def _variance_of_mean(
 def _p_value(mean: float, variance: float, freedom: float) -> float:
     if variance == 0.0:
         return 1.0 if mean == 0.0 else 0.0
-    beyond = 1.0 - t_cdf(abs(mean) / math.sqrt(variance), freedom)
-    # The quadrature can slightly exceed 1.
-    return max(0.0, 2.0 * beyond)
+    # The lower tail keeps its relative precision when the p-value is tiny.
+    return 2.0 * t_cdf(-abs(mean) / math.sqrt(variance), freedom)

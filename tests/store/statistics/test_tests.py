@@ -1,19 +1,20 @@
 """Rates, tests, corrections and power against scipy, statsmodels and enumeration."""
 
-import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from store.statistics.holm import holm
 from store.statistics.mcnemar import mcnemar_midp
-from store.statistics.passes import majority, pass_at_k
 from store.statistics.power import minimum_detectable_effect, minimum_detectable_mean, paired_power
 from store.statistics.rates import wilson
+from store.statistics.seeds import pool_seeds
 from store.statistics.student import t_cdf, t_quantile
 
 
@@ -60,13 +61,38 @@ def test_holm_is_statsmodels() -> None:
 
 
 @pytest.mark.parametrize("freedom", [1.0, 2.0, 2.7, 5.0, 30.0, 1318.0])
-def test_student_is_scipy(freedom: float) -> None:
+def test_student_integrates_its_density(freedom: float) -> None:
+    scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
+
+    def density(value: float) -> float:
+        return math.exp(scale - (freedom + 1) / 2 * math.log1p(value**2 / freedom))
+
     for value in (-4.0, -0.5, 0.0, 1.3, 12.0):
-        assert t_cdf(value, freedom) == pytest.approx(stats.t.cdf(value, freedom), abs=1e-8)
+        area = 0.5 + integrate.quad(density, 0.0, value, epsabs=1e-13)[0]
+        assert t_cdf(value, freedom) == pytest.approx(area, abs=1e-12)
     for probability in (0.025, 0.5, 0.9, 0.975, 0.995):
-        assert t_quantile(probability, freedom) == pytest.approx(
-            stats.t.ppf(probability, freedom), rel=1e-6, abs=1e-9
-        )
+        assert t_cdf(t_quantile(probability, freedom), freedom) == pytest.approx(probability, abs=1e-12)
+    with pytest.raises(ValueError, match="at least 1"):
+        t_quantile(0.9, 0.5)
+
+
+def test_a_tiny_p_value_keeps_its_relative_precision() -> None:
+    pooled = pool_seeds(np.random.default_rng(0).normal(3.0, 1.0, (40, 60)))
+    value = pooled.interval.estimate / pooled.standard_error
+    assert pooled.p_value == pytest.approx(2 * stats.t.sf(value, pooled.degrees_of_freedom), rel=1e-9)
+    assert 0.0 < pooled.p_value < 1e-15
+
+
+def test_statistics_load_scipy_only_when_they_pool_seeds() -> None:
+    code = (
+        "import sys\n"
+        "from store import comparison, pooling\n"
+        "assert not any(name.partition('.')[0] == 'scipy' for name in sys.modules)\n"
+        "from store.statistics.student import t_quantile\n"
+        "t_quantile(0.9, 4.0)\n"
+        "assert 'scipy.special' in sys.modules and 'scipy.stats' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def exact_power(difference: float, discordance: float, questions: int) -> float:
@@ -111,18 +137,3 @@ def test_detectable_mean_by_simulation() -> None:
     draws = np.random.default_rng(0).normal(effect, 2.0, size=(4000, 400))
     z = draws.mean(axis=1) / (draws.std(axis=1) / 20.0)
     assert float(np.mean(np.abs(z) > 1.96)) == pytest.approx(0.8, abs=0.02)
-
-
-@pytest.mark.parametrize("correct", range(6))
-@pytest.mark.parametrize("k", [1, 2, 5])
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(correct: int, k: int) -> None:
-    subsets = list(itertools.combinations([True] * correct + [False] * (5 - correct), k))
-    assert pass_at_k(5, correct, k) == pytest.approx(sum(any(subset) for subset in subsets) / len(subsets))
-
-
-def test_majority_by_hand() -> None:
-    assert majority(["4", "5", "5"], [True, False, False]) == 0.0
-    assert majority(["4", "4.0", "5"], [True, True, False]) == 1.0
-    assert majority(["4", "5"], [True, False]) == 0.5
-    assert majority(["", "", "4"], [False, False, True]) == 1.0
-    assert majority(["", ""], [False, False]) == 0.0
