@@ -1,13 +1,17 @@
 """Journal lines: one batch of records with its checksum.
 
 A line is the crc32 of the JSON in eight hexadecimal digits, a space, the JSON, and a newline. The JSON holds
-the version and the groups of `to_groups`. A column of floats is the base64 of little-endian doubles: decoding
-it takes a fifth of the time that decimal digits take.
+the version, the groups of `to_groups`, and the place of the line: its segment and offset in bytes. The place
+shows which of two equal lines is a copy; journals of earlier versions lack it.
+
+A column of floats is the base64 of little-endian doubles: decoding it takes a fifth of the time that decimal
+digits take.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from base64 import b64decode, b64encode
@@ -20,6 +24,11 @@ from store.records import KINDS_OF_RECORDS, VERSION, Record, completed, to_group
 
 # Eight hexadecimal digits and a space.
 CRC_BYTES = 9
+
+# The end of a line without newline. The groups, which stand before it, end with a bracket. Without a place the
+# line ends with at least three brackets.
+_PLACE = re.compile(rb"\],\[(\d{1,18}),(\d{1,18})\]\]$")
+_PLACE_BYTES = 48
 
 # A kind, then a list of values for each field.
 Group = list[Any]
@@ -44,12 +53,13 @@ class JournalVersion(OperationFailed, RuntimeError):
     """The journal was written by a newer version of mathrl-tui."""
 
 
-def encode(records: Sequence[Record]) -> bytes:
-    """Return `records` as one line.
+def encode(records: Sequence[Record], segment: int, offset: int) -> bytes:
+    """Return `records` as one line for the place `segment`, `offset`.
 
     Unpaired surrogates become `?`, because no table can store them.
     """
-    batch = [VERSION, [[kind, *map(_packed, columns)] for kind, *columns in to_groups(records)]]
+    groups = [[kind, *map(_packed, columns)] for kind, *columns in to_groups(records)]
+    batch = [VERSION, groups, [segment, offset]]
     body = json.dumps(batch, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
         "utf-8", "replace"
     )
@@ -61,6 +71,15 @@ def is_whole(line: bytes) -> bool:
     return line[:CRC_BYTES] == b"%08x " % zlib.crc32(line[CRC_BYTES:])
 
 
+def place_of(line: bytes) -> tuple[int, int] | None:
+    """Return the segment and offset for which a line was written.
+
+    Returns: None for a line without a place, of an earlier version.
+    """
+    found = _PLACE.search(line, max(0, len(line) - _PLACE_BYTES))
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def decode(line: bytes) -> list[Group] | None:
     """Return the groups of a line without its newline.
 
@@ -70,7 +89,7 @@ def decode(line: bytes) -> list[Group] | None:
     if not is_whole(line):
         return None
     try:
-        version, batch = json.loads(line[CRC_BYTES:])
+        version, batch, *_ = json.loads(line[CRC_BYTES:])
         if version > VERSION:
             raise JournalVersion(f"journal version {version} is newer than {VERSION}; update mathrl-tui")
         return [_group(kind, columns) for kind, *columns in batch]

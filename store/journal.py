@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from profiles.errors import OperationFailed
-from store.batches import Group, decode, encode
+from store.batches import Group, decode, encode, place_of
 from store.damage import Damage, joined, located
 from store.private import FILE_MODE, make_folder, sync
 from store.records import Record, from_groups
@@ -107,9 +107,10 @@ class JournalWriter:
         Raises: OSError (such as a full disk), after cutting the journal back to its last good batch. Nothing
             is then acknowledged; the caller keeps the records and retries.
         """
-        line = encode(records)
+        line = encode(records, *self.position)
         if self._good and self._good + len(line) > SEGMENT_BYTES:
             self._rotate()
+            line = encode(records, *self.position)
         try:
             _write_whole(self._file, line, self._good)
             os.fdatasync(self._file)
@@ -207,7 +208,7 @@ def scan(
     for successor in [*following, None]:
         content = _content(segment_path(folder, segment), offset)
         good = complete(content)
-        batches, found = _decoded(content[:good], segment, offset, decoding)
+        batches, found = _decoded(folder, content[:good], Position(segment, offset), decoding)
         groups += batches
         if successor is not None and good < len(content):
             found.append(Damage(segment, offset + good, len(content) - good))
@@ -225,22 +226,40 @@ def scan(
 
 
 def _decoded(
-    content: bytes, segment: int, offset: int, decoding: Callable[[bytes], list[Group] | None]
+    folder: Path, content: bytes, start: Position, decoding: Callable[[bytes], list[Group] | None]
 ) -> tuple[list[Group], list[Damage]]:
     """Return the groups and the damaged places of complete lines.
 
-    The lines begin at `offset`.
+    The lines begin at `start`. Copies of other lines are left out.
     """
     groups: list[Group] = []
     found: list[Damage] = []
+    segment, offset = start
     for line in content.split(b"\n")[:-1]:
         batch = decoding(line)
         if batch is None:
             found.append(Damage(segment, offset, len(line) + 1))
-        else:
+        elif not is_copy(folder, line, Position(segment, offset)):
             groups += batch
         offset += len(line) + 1
     return groups, found
+
+
+def is_copy(folder: Path, line: bytes, here: Position) -> bool:
+    """Return True if `line`, without its newline, also stands where it was written.
+
+    A file system may repeat blocks of a file. Each copy has a valid checksum, and its rows would be duplicated.
+    A line that only moved, because bytes before it were lost or inserted, is the only one of its kind.
+    """
+    place = place_of(line)
+    if place is None or place == here:
+        return False
+    try:
+        with segment_path(folder, place[0]).open("rb") as file:
+            file.seek(place[1])
+            return file.read(len(line) + 1) == line + b"\n"
+    except OSError:
+        return False
 
 
 def complete(content: bytes) -> int:

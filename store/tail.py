@@ -14,7 +14,7 @@ from pathlib import Path
 
 from store.batches import Group, decode, is_whole
 from store.damage import Damage, joined, located, settled_in
-from store.journal import START, Position, complete, segment_path, segments
+from store.journal import START, Position, complete, is_copy, segment_path, segments
 from store.records import Record, from_groups
 
 # About 0.15 s of parsing.
@@ -72,7 +72,7 @@ def read_tail(folder: Path, parsed_bytes: int = PARSED_BYTES, searched_bytes: in
         if segment == numbers[0]:
             content = content[: complete(content)]
             end = Position(segment, len(content))
-        parts.append(_backwards(segment, content, parsed_bytes - parsed))
+        parts.append(_backwards(folder, segment, content, parsed_bytes - parsed))
         parsed += parts[-1].parsed
     parts.reverse()
     records = from_groups(group for part in parts for batch in part.groups for group in batch)
@@ -80,7 +80,7 @@ def read_tail(folder: Path, parsed_bytes: int = PARSED_BYTES, searched_bytes: in
     return Tail(records, end, whole, _unsettled(parts, records))
 
 
-def _backwards(segment: int, content: bytes, parsed_bytes: int) -> _Part:
+def _backwards(folder: Path, segment: int, content: bytes, parsed_bytes: int) -> _Part:
     """Parse the last lines of a segment, and the wanted ones before them."""
     part = _Part()
     offset = complete(content)
@@ -97,7 +97,7 @@ def _backwards(segment: int, content: bytes, parsed_bytes: int) -> _Part:
             groups = decode(line)
         if groups is None:
             part.damages.append(Damage(segment, offset, size))
-        elif groups:
+        elif groups and not is_copy(folder, line, Position(segment, offset)):
             part.groups.append(groups)
     part.groups.reverse()
     part.damages = [located(damage, content) for damage in joined(reversed(part.damages))]

@@ -16,6 +16,7 @@ from store.batches import JournalVersion
 from store.journal import START, JournalBusy, JournalWriter, Position, read, segment_path
 from store.live import LiveTail, end_of
 from store.records import Event, Example, Record, RunRow, Scalar, from_groups, to_groups
+from store.tail import read_tail
 
 AWKWARD = 'a | b\r\n"c"\x00 , \\boxed{7} 數 😀 \u2028'
 
@@ -112,6 +113,33 @@ def test_a_damaged_line_costs_itself_alone(tmp_path: Path) -> None:
     content[first.offset + 30] ^= 1
     path.write_bytes(content)
     assert read(tmp_path) == (records(3) + records(3, start=6), last)
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+@pytest.mark.parametrize("torn", [0, 7])
+def test_repeated_blocks_double_nothing(tmp_path: Path, first: int, torn: int) -> None:
+    ends = [0]
+    with JournalWriter(tmp_path) as writer:
+        ends += [writer.append(records(3, start=3 * number)).offset for number in range(5)]
+    path = segment_path(tmp_path, START.segment)
+    path.write_bytes(path.read_bytes() + path.read_bytes()[ends[first] + torn :])
+    with JournalWriter(tmp_path) as writer:
+        writer.append(records(3, start=15))
+    assert read(tmp_path)[0] == records(18)
+    # Ingestion reads on from a place between a line and its copy.
+    assert read(tmp_path, Position(START.segment, ends[-1]))[0] == records(3, start=15)
+    assert read_tail(tmp_path).records == records(18)
+
+
+def test_a_line_that_moved_is_kept_and_a_copy_replaces_a_damaged_line(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path) as writer:
+        ends = [writer.append(records(3, start=3 * number)).offset for number in range(3)]
+    path = segment_path(tmp_path, START.segment)
+    content = path.read_bytes()
+    path.write_bytes(content[: ends[0]] + content[ends[0] + 40 :])
+    assert read(tmp_path)[0] == records(3) + records(3, start=6)
+    path.write_bytes(content[:20] + b"?" + content[21:] + content[: ends[0]])
+    assert read(tmp_path)[0] == records(6, start=3) + records(3)
 
 
 def test_segments_rotate_and_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
