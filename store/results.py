@@ -83,7 +83,9 @@ class Series:
     """A metric reduced to buckets of equal width in steps.
 
     All arrays are (buckets,); empty buckets are left out. `step` is the last step of a bucket.
+    `mean`, `low` and `high` are those of its finite values, or NaN without one.
     `ts` is the time of its last point in Unix seconds, or NaN if times were not requested.
+    `nans` and `infs` count the other values.
     """
 
     metric: str
@@ -92,6 +94,8 @@ class Series:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     ts: NDArray[np.float64]
+    nans: NDArray[np.float64]
+    infs: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def plotted(store: Store, run_id: str, metric: str) -> str:
     curves = {}
     for name in chosen:
         series = store.series(run_id, name, BUCKETS)
-        curves[split(name)[0]] = Curve(series.step, series.mean, series.low, series.high, series.ts)
+        curves[split(name)[0]] = Curve.of_series(series)
     panel = Panel(split(chosen[0])[1], "", tuple(curves))
     title = f"{panel.metric} by {'second' if panel.by_clock else 'step'}"
     width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)

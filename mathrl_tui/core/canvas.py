@@ -30,11 +30,12 @@ def band(low: Array, high: Array, height: int) -> Dots:
     return (rows >= top[None, :]) & (rows <= bottom[None, :])
 
 
-def line(value: Array, height: int) -> Dots:
-    """Draw a connected line; gaps between values are interpolated.
+def line(value: Array, height: int, broken: Dots | None = None) -> Dots:
+    """Draw a connected line; columns without entries are interpolated.
 
     Args:
         value: (width,) heights in [0, 1]; NaN if unknown.
+        broken: (width,) columns whose entries have no height; no line crosses them.
         height: number of dot rows.
     Returns: (height, width) dots.
     """
@@ -44,11 +45,17 @@ def line(value: Array, height: int) -> Dots:
     inside = np.arange(known[0], known[-1] + 1)
     bridged = np.full(len(value), np.nan)
     bridged[inside] = np.interp(inside, known, value[known])
+    if broken is not None:
+        # Between two known columns there is no line at all if one of the columns between is broken.
+        stretch = np.searchsorted(known, np.arange(len(value)), "right")
+        cut = np.isin(stretch, stretch[broken & np.isnan(value)])
+        bridged[cut & np.isnan(value)] = np.nan
     rows = _rows(bridged, height)
     top, bottom = rows.copy(), rows.copy()
     left, right = rows[inside[:-1]], rows[inside[1:]]
     middle = (left + right) // 2
-    down, up = right > left + 1, right < left - 1
+    both = ~np.isnan(bridged[inside[:-1]]) & ~np.isnan(bridged[inside[1:]])
+    down, up = both & (right > left + 1), both & (right < left - 1)
     bottom[inside[:-1]] = np.where(down, np.maximum(bottom[inside[:-1]], middle), bottom[inside[:-1]])
     top[inside[1:]] = np.where(down, np.minimum(top[inside[1:]], middle + 1), top[inside[1:]])
     top[inside[:-1]] = np.where(up, np.minimum(top[inside[:-1]], middle + 1), top[inside[:-1]])

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mathrl_tui.core import axis, canvas, curve, palette, text
+from mathrl_tui.core import axis, canvas, chart_head, curve, palette
 from mathrl_tui.core.curve import EMPTY, Array, Curve
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.spans import Row
@@ -54,7 +54,8 @@ class Line:
 
     `tokens`, the tokens of each step, gives its place on the token axis.
     If `runs` is not 0, the curve is the smoothed mean of that number of runs, with the range of all
-    (`mean_curve.joined`).
+    (`mean_curve.joined`). `newest` is the last recorded value, if it is known; a reduced curve ends with a mean.
+    `live` marks the arm that is being computed.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Line:
     curve: Curve
     tokens: Curve = EMPTY
     runs: int = 0
+    newest: float | None = None
+    live: bool = False
 
     def smoothed(self, memory: float) -> Array:
         """Return the smoothed middle of the curve, (entries,).
@@ -84,6 +87,8 @@ class _Drawn:
     low: Array
     high: Array
     middle: Array
+    # Columns whose entries are all NaN or infinite.
+    broken: NDArray[np.bool_]
     # x positions of single entries, if they are few.
     marks: Array
     mark_heights: Array
@@ -115,7 +120,9 @@ def draw(
     shown = [(one, x) for one, x in shown if len(x)]
     joined = any(one.runs for one, _ in shown)
     title += (" · mean" if joined else "") + (" · log" if log else "")
-    head = _legend(title, [one for one, _ in shown], view, width, percent, focused)
+    head = chart_head.legend(
+        title, [one for one, _ in shown], MEMORIES[view.memory], width, percent=percent, focused=focused
+    )
     rows, columns = height - 3, width - _GUTTER
     if rows < 2 or columns < 12:
         return _padded([head], width, height)
@@ -183,10 +190,14 @@ def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, l
     ends = (x_axis.start, x_axis.end)
     least, most = curve.columns(x, low, high, *ends, 2 * columns)
     first, last = curve.columns(x, smooth, smooth, *ends, 2 * columns)
+    gap = np.where(np.isnan(one.curve.mean) & (one.curve.nans + one.curve.infs > 0), 1.0, 0.0)
+    _, most_gap = curve.columns(x, gap, gap, *ends, 2 * columns)
+    middle = (first + last) / 2
+    broken = (most_gap > 0) & np.isnan(middle)
     inside = (x >= x_axis.start) & (x <= x_axis.end)
     few = int(inside.sum()) <= min(_FEW, columns // 3)
     inside &= few
-    return _Drawn(one.look, least, most, (first + last) / 2, x[inside], smooth[inside])
+    return _Drawn(one.look, least, most, middle, broken, x[inside], smooth[inside])
 
 
 def _log10(value: Array) -> Array:
@@ -217,7 +228,7 @@ def _canvas(
     Smoothed lines are drawn over raw extremes, later arms on top.
     """
     bands = [canvas.band(_share(one.low, y_axis), _share(one.high, y_axis), 4 * rows) for one in drawn]
-    lines = [canvas.line(_share(one.middle, y_axis), 4 * rows) for one in drawn]
+    lines = [canvas.line(_share(one.middle, y_axis), 4 * rows, one.broken) for one in drawn]
     colours = [one.look.colour for one in drawn]
     if smooth:
         under = _laid(bands, rows, columns)
@@ -319,37 +330,6 @@ def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
         [(" " * (_GUTTER - 1), palette.DIM), ("└" + "".join(line), palette.FAINT)],
         [("".join(labels), palette.DIM)],
     ]
-
-
-def _legend(title: str, lines: Sequence[Line], view: View, width: int, percent: bool, focused: bool) -> Row:
-    """Return the title, then mark, name and newest value of each arm.
-
-    Arms that do not fit are left out. If a line is a mean, the number of runs follows in brackets.
-    """
-    ground = " on #1f4a66" if focused else " on #1a222c"
-    row: Row = [
-        ("▌" if focused else " ", palette.ACCENT + ground),
-        (f"{title}  ", f"bold {palette.INK}{ground}"),
-    ]
-    room = width - len(title) - 3
-    for one in lines:
-        entry = f"{one.name} {_newest(one, view, percent)}" + (f" ({one.runs})" if one.runs else "")
-        if len(entry) + 4 > room:
-            break
-        row += [(f"{one.look.mark} ", one.look.colour + ground), (f"{entry}  ", palette.INK + ground)]
-        room -= len(entry) + 4
-    return [*row, (" " * (room), palette.INK + ground)]
-
-
-def _newest(one: Line, view: View, percent: bool) -> str:
-    """Return the line's last value.
-
-    For several runs, it is the last value that all of them have.
-    """
-    middle = one.smoothed(MEMORIES[view.memory])
-    known = middle[~np.isnan(middle)]
-    value = float(known[-1]) if len(known) else float("nan")
-    return text.percent(value) if percent else text.number(value)
 
 
 def _empty(lines: Sequence[Line], view: View, width: int, height: int) -> list[Row]:

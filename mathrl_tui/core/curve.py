@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.results import Series
+
 LONGEST = 4000
 # Entries that are smoothed at once; their arrays fit into a processor's cache.
 _PART = 1 << 16
@@ -24,7 +26,8 @@ Array = NDArray[np.float64]
 class Curve:
     """Entries of a metric; all arrays are (entries,).
 
-    They are step, mean, lowest, highest, and time in Unix seconds.
+    They are step, mean, lowest, highest, and time in Unix seconds; then the number of NaNs and of infinities.
+    Mean, lowest and highest are those of the finite values, or NaN without one: a gap.
     Times of history are NaN until requested, because the store takes a fifth longer to read them.
     """
 
@@ -33,14 +36,22 @@ class Curve:
     low: Array
     high: Array
     ts: Array
+    nans: Array
+    infs: Array
 
     @classmethod
     def of(cls, step: Sequence[float], value: Sequence[float], ts: Sequence[float]) -> Curve:
         """Return a curve of single points."""
-        values = np.asarray(value, dtype=np.float64)
-        return cls(
-            np.asarray(step, dtype=np.float64), values, values, values, np.asarray(ts, dtype=np.float64)
-        )
+        raw = np.asarray(value, dtype=np.float64)
+        nans, infs = np.isnan(raw).astype(np.float64), np.isinf(raw).astype(np.float64)
+        finite = np.where(np.isfinite(raw), raw, np.nan)
+        steps, times = np.asarray(step, dtype=np.float64), np.asarray(ts, dtype=np.float64)
+        return cls(steps, finite, finite, finite, times, nans, infs)
+
+    @classmethod
+    def of_series(cls, series: Series) -> Curve:
+        """Return the curve of a stored history."""
+        return cls(series.step, series.mean, series.low, series.high, series.ts, series.nans, series.infs)
 
     def __len__(self) -> int:
         return len(self.step)
@@ -55,7 +66,10 @@ class Curve:
 
         Repeated steps, after a resume, are dropped.
         """
-        new = Curve.of(step, value, ts)
+        return self.followed(Curve.of(step, value, ts))
+
+    def followed(self, new: Curve) -> Curve:
+        """Append the entries of `new` after the last step."""
         if len(self):
             new = new._where(new.step > self.step[-1])
         if not len(new):
@@ -63,16 +77,14 @@ class Curve:
         return self._joined(new)._bounded()
 
     def _where(self, keep: NDArray[np.bool_]) -> Curve:
-        return Curve(self.step[keep], self.mean[keep], self.low[keep], self.high[keep], self.ts[keep])
+        return Curve(*(column[keep] for column in self._columns()))
+
+    def _columns(self) -> tuple[Array, ...]:
+        return self.step, self.mean, self.low, self.high, self.ts, self.nans, self.infs
 
     def _joined(self, other: Curve) -> Curve:
-        return Curve(
-            np.concatenate((self.step, other.step)),
-            np.concatenate((self.mean, other.mean)),
-            np.concatenate((self.low, other.low)),
-            np.concatenate((self.high, other.high)),
-            np.concatenate((self.ts, other.ts)),
-        )
+        pairs = zip(self._columns(), other._columns(), strict=True)
+        return Curve(*(np.concatenate(pair) for pair in pairs))
 
     def _bounded(self) -> Curve:
         """Merge pairs of neighbours if there are more than LONGEST entries.
@@ -82,15 +94,19 @@ class Curve:
         if len(self) <= LONGEST:
             return self
         even = (len(self) - 1) // 2 * 2
+        first, second = self.mean[:even:2], self.mean[1:even:2]
+        # A gap next to a value does not hide it.
+        first, second = np.where(np.isnan(first), second, first), np.where(np.isnan(second), first, second)
         pairs = Curve(
             self.step[1:even:2],
-            self.mean[:even].reshape(-1, 2).mean(axis=1),
-            self.low[:even].reshape(-1, 2).min(axis=1),
-            self.high[:even].reshape(-1, 2).max(axis=1),
+            (first + second) / 2,
+            np.fmin(self.low[:even:2], self.low[1:even:2]),
+            np.fmax(self.high[:even:2], self.high[1:even:2]),
             self.ts[1:even:2],
+            self.nans[:even:2] + self.nans[1:even:2],
+            self.infs[:even:2] + self.infs[1:even:2],
         )
-        rest = Curve(self.step[even:], self.mean[even:], self.low[even:], self.high[even:], self.ts[even:])
-        return pairs._joined(rest)
+        return pairs._joined(Curve(*(column[even:] for column in self._columns())))
 
 
 EMPTY = Curve.of((), (), ())
@@ -101,13 +117,13 @@ def smoothed(step: Array, value: Array, memory: float) -> Array:
 
     Weights are exp(−distance in steps / memory), normalised, so the first value is unchanged. Memory counts
     steps, not entries, so a reduced series is smoothed like the full one. Values that are not finite are
-    skipped: the average of the values before them is repeated.
+    skipped: they leave a gap.
 
     Args:
         step: (entries,) ascending steps.
         value: (entries,) values.
         memory: steps; 0 returns `value`.
-    Returns: (entries,) smoothed values, NaN before the first finite one.
+    Returns: (entries,) smoothed values, NaN at entries that are not finite.
     """
     if memory <= 0 or len(value) == 0:
         return value
@@ -121,9 +137,8 @@ def smoothed(step: Array, value: Array, memory: float) -> Array:
         average[part], carried = _averages(entries[part], known[part], decay[part], carried)
     if known.all():
         return average
-    # Both sums can underflow behind the last finite value, so its average is repeated.
-    held: Array = average[np.maximum.accumulate(np.where(known, np.arange(len(value)), 0))]
-    return held
+    gapped: Array = np.where(known, average, np.nan)
+    return gapped
 
 
 def _averages(
@@ -180,7 +195,7 @@ def cumulative(curve: Curve) -> Array:
     if not len(curve):
         return curve.step
     steps = np.diff(curve.step, prepend=curve.step[0] - 1)
-    return np.cumsum(curve.mean * steps)
+    return np.cumsum(np.nan_to_num(curve.mean) * steps)
 
 
 def columns(x: Array, low: Array, high: Array, start: float, end: float, width: int) -> tuple[Array, Array]:

@@ -178,7 +178,7 @@ class HomeData:
     def curve(self, run_id: str, metric: str, timed: bool) -> Curve:
         """Return a metric's reduced history; times are included if `timed`."""
         series = self.store.series(run_id, metric, BUCKETS, times=timed)
-        return Curve(series.step, series.mean, series.low, series.high, series.ts)
+        return Curve.of_series(series)
 
     def evaluations(self, run_id: str) -> list[EvalSummary]:
         """Return the newest evaluation of each arm on each task.

@@ -38,7 +38,16 @@ def joined(curves: Sequence[Curve], memory: float) -> Curve:
         np.fmin.reduce(heights, axis=0),
         np.fmax.reduce(heights, axis=0),
         np.nanmean(elapsed, axis=0) if len(elapsed) == len(curves) else np.full_like(step, np.nan),
+        sum((_counted(step, one, one.nans) for one in curves), np.zeros_like(step)),
+        sum((_counted(step, one, one.infs) for one in curves), np.zeros_like(step)),
     )
+
+
+def _counted(step: Array, curve: Curve, count: Array) -> Array:
+    """Return `count` (entries,) placed at `step` (steps,), which contains the curve's own steps."""
+    placed = np.zeros_like(step)
+    placed[np.searchsorted(step, curve.step)] = count
+    return placed
 
 
 def averaged(curves: Sequence[Curve]) -> Curve:

@@ -65,6 +65,11 @@ class RunSnapshot:
     log: tuple[Event, ...]
     examples: int
 
+    @property
+    def live_arm(self) -> str:
+        """Return the arm that is being computed; "" without one."""
+        return self.current.arm if self.current is not None and self.state in LIVE_STATES else ""
+
 
 class RunModel:
     """Fold of a run's records into its state.
@@ -106,7 +111,7 @@ class RunModel:
     def set_curve(self, metric: str, curve: Curve) -> None:
         """Set the stored history of `metric`, and append the tail's points."""
         known = self._curves.get(metric, EMPTY)
-        self._curves[metric] = curve.extended(known.step.tolist(), known.mean.tolist(), known.ts.tolist())
+        self._curves[metric] = curve.followed(known)
 
     def has_curve(self, metric: str, *, timed: bool = False) -> bool:
         """Return True if the metric's history is set.

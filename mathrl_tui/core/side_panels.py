@@ -125,11 +125,12 @@ def _outcome(stage: StepProgress, room: int, now: float) -> Span:
 
 
 def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int) -> list[Row]:
-    """Return the newest value of each metric, one column for each arm.
+    """Return the newest value of each metric, one column for each arm, the live arm first.
 
     There are at most `height` lines.
     """
     arms = [arm for arm in run.arms if any(name.startswith(f"{arm}/") for name in run.latest)]
+    arms.sort(key=lambda arm: arm != run.live_arm)
     arms = arms[: max((width - _NAME) // _VALUE, 1)]
     rows = [_title("Last values", width)]
     head: Row = [(" " * _NAME, "")]

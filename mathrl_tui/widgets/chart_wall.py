@@ -220,14 +220,22 @@ class ChartWall(Container):
         metric, tokens = f"{source}/{panel.metric}", f"{source}/train/tokens"
         own = curves.get(metric, EMPTY)
         runs = [one for one in (own, *others.get(metric, ())) if len(one)]
+        live = self._run is not None and source == self._run.live_arm
         if len(runs) < 2 or panel.by_clock:
-            return chart.Line(source, look, own, curves.get(tokens, EMPTY))
+            return chart.Line(
+                source, look, own, curves.get(tokens, EMPTY), newest=self._newest(metric), live=live
+            )
         counts = (curves.get(tokens, EMPTY), *others.get(tokens, ()))
         counted = [one for one in counts if len(one)]
         placed = mean_curve.averaged(counted) if counted else EMPTY
         return chart.Line(
-            source, look, self._together(metric, runs), placed, len(mean_curve.long_enough(runs))
+            source, look, self._together(metric, runs), placed, len(mean_curve.long_enough(runs)), live=live
         )
+
+    def _newest(self, metric: str) -> float | None:
+        """Return the last recorded value; a reduced curve ends with the mean of its last bucket."""
+        latest = None if self._run is None else self._run.latest.get(metric)
+        return None if latest is None else latest.value
 
     def _together(self, metric: str, runs: list[Curve]) -> Curve:
         """Join the runs' curves; reuse the last result unless a curve changed."""

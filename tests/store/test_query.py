@@ -243,6 +243,18 @@ def test_a_series_is_reduced_as_numpy_reduces_it(tmp_path: Path) -> None:
     assert store.metrics("r") == ["bad", "m", "other"]
 
 
+def test_a_reduced_history_leaves_out_and_counts_what_is_not_finite(tmp_path: Path) -> None:
+    values = [1.0, float("nan"), float("inf"), 3.0, float("nan"), float("nan"), 5.0, -float("inf")]
+    journaled(tmp_path, "r", [Scalar("m", step, value) for step, value in enumerate(values)])
+    store = Store(tmp_path)
+    store.ingest()
+    pairs = store.series("r", "m", buckets=4)
+    np.testing.assert_array_equal(pairs.mean, [1.0, 3.0, np.nan, 5.0])
+    np.testing.assert_array_equal(pairs.low, [1.0, 3.0, np.nan, 5.0])
+    np.testing.assert_array_equal(pairs.high, [1.0, 3.0, np.nan, 5.0])
+    assert pairs.nans.tolist() == [1, 0, 2, 0] and pairs.infs.tolist() == [0, 1, 0, 1]
+
+
 def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Path) -> None:
     rows: list[Record] = []
     for question in range(10):

@@ -58,7 +58,7 @@ def test_a_falling_curve_falls_and_every_extreme_is_kept() -> None:
 def test_the_first_line_never_cuts_a_number() -> None:
     steps = np.arange(1.0, 4.0)
     curves = {
-        name: Curve(steps, *[np.full(3, -0.0206)] * 3, steps) for name in ("base", "sft", "grpo", "sft+grpo")
+        name: Curve.of(steps, np.full(3, -0.0206), steps) for name in ("base", "sft", "grpo", "sft+grpo")
     }
     for width in (60, 76, 100):
         head = plot("train/loss by step", curves, width, 12).splitlines()[0]

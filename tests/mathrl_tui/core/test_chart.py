@@ -23,6 +23,7 @@ def test_smoothing_is_the_normalised_weighted_mean_of_what_came_before() -> None
         expected.append(
             float((weight * np.nan_to_num(value[: index + 1]))[known].sum() / weight[known].sum())
         )
+    expected[7] = math.nan
     np.testing.assert_allclose(smoothed(step, value, 8.0), expected, rtol=1e-12)
     assert smoothed(step, value, 0) is value
 
@@ -195,5 +196,70 @@ def test_smoothing_equals_the_recurrence_over_gaps_and_skips_what_is_not_finite(
         if math.isfinite(entry):
             total, weight = total + entry, weight + 1.0
             last = total / weight
-        expected.append(last)
+        expected.append(last if math.isfinite(entry) else math.nan)
     np.testing.assert_allclose(smoothed(step, value, memory), expected, rtol=1e-12)
+
+
+def _plain(line: chart.Line, view: chart.View, width: int = 100) -> list[str]:
+    return ["".join(part for part, _ in row) for row in chart.draw("loss", [line], view, width, 14)]
+
+
+@pytest.mark.parametrize("memory", [0, 3])
+@pytest.mark.parametrize("count", [30, 400])
+def test_values_that_are_not_finite_are_a_gap_and_are_counted(memory: int, count: int) -> None:
+    value = np.linspace(1.0, 2.0, count)
+    value[count // 2 : count // 2 + count // 4] = math.nan
+    value[count // 2] = math.inf
+    step = np.arange(count)
+    line = chart.Line("sft", palette.Look("▲", "red"), Curve.of(step, value, step))
+    head, *body = _plain(line, chart.View(memory=memory))
+    assert f"{count // 4 - 1} NaN, 1 inf" in head
+    # The canvas has 91 columns after the gutter: the gap covers those between 1/2 and 3/4 of the width.
+    canvas_rows = [row[9:] for row in body[:-2]]
+    empty = [column for column in range(91) if all(row[column] in " ┈" for row in canvas_rows)]
+    drawn = [column for column in range(8, 82) if column not in empty]
+    assert set(range(52, 66)) <= set(empty)
+    assert set(range(10, 38)) <= set(drawn)
+
+
+def test_a_gap_next_to_values_keeps_them_when_neighbours_are_merged() -> None:
+    count = 2 * LONGEST
+    value = np.arange(count, dtype=float)
+    value[1::2] = math.nan
+    long = Curve.of([], [], []).extended(range(count), value.tolist(), range(count))
+    assert not np.isnan(long.mean[:-2]).any() and int(long.nans.sum()) == count // 2
+    assert int(long.infs.sum()) == 0
+
+
+def test_history_and_tail_keep_their_counts() -> None:
+    history = Curve.of([1, 2, 3], [math.inf, 1.0, math.nan], [1, 2, 3])
+    joined = history.followed(Curve.of([3, 4], [math.nan, -math.inf], [3, 4]))
+    assert (joined.nans.sum(), joined.infs.sum(), joined.step.tolist()) == (1, 2, [1, 2, 3, 4])
+
+
+def test_the_legend_gives_the_last_recorded_value_and_the_smoothed_one_beside_it() -> None:
+    curve = Curve.of([1, 2, 3], [1.0, 1.0, 5.0], [1, 2, 3])
+    look = palette.Look("▲", "red")
+    smooth = text.number(float(smoothed(curve.step, curve.mean, 5.0)[-1]))
+    assert smooth != text.number(5.0)
+    view = chart.View(memory=2)
+    assert _plain(chart.Line("sft", look, curve), view)[0].split() == [
+        "loss",
+        "▲",
+        "sft",
+        text.number(5.0),
+        f"~{smooth}",
+    ]
+    reduced = chart.Line("sft", look, curve, newest=7.0)
+    assert _plain(reduced, view)[0].split()[3] == text.number(7.0)
+    broken = chart.Line("sft", look, curve.extended([4], [math.nan], [4]))
+    assert _plain(broken, view)[0].split()[3:] == ["NaN", f"~{smooth}", "1", "NaN"]
+
+
+def test_the_live_arm_comes_first_in_a_legend_that_is_too_long() -> None:
+    curve = Curve.of([1, 2], [1.0, 2.0], [1, 2])
+    looks = palette.arms(["base", "sft", "grpo"])
+    lines = [chart.Line(name, look, curve, live=name == "grpo") for name, look in looks.items()]
+    head = "".join(part for part, _ in chart.draw("loss", lines, chart.View(memory=0), 32, 9)[0])
+    assert head.split()[:3] == ["loss", looks["grpo"].mark, "grpo"]
+    assert "sft" not in head

@@ -13,8 +13,10 @@ from mathrl_tui.core import (
     completions,
     header,
     logs,
+    palette,
     panels,
     run_form,
+    side_panels,
     text,
 )
 from mathrl_tui.core.completions import CompletionChoice
@@ -226,3 +228,19 @@ def test_trouble_takes_the_room_that_it_needs() -> None:
 def test_bars_fill_to_an_eighth_of_a_cell() -> None:
     assert text.bar(0.5, 4) == "██──" and text.bar(1.0, 4) == "████" and text.bar(None, 3) == "───"
     assert text.bar(0.5 + 1 / 64, 8) == "████▏───"
+
+
+def test_the_live_arm_comes_first_in_last_values() -> None:
+    model = RunModel("run", RunConfig.of(config("run", 0.0)))
+    arms = model.snapshot(alive=True).arms
+    scalars = [Scalar(f"{arm}/train/loss", 1, 1.0, ts=1.0) for arm in arms]
+    live = arms[-1]
+    stage = next(step for step in model.snapshot(alive=True).board if step.arm == live)
+    started = _stage("started", 2.0, stage.stage, live)
+    model.apply([Event("run", "", payload={"status": "running"}, ts=0.5), *scalars, started])
+    run = model.snapshot(alive=True)
+    assert run.live_arm == live
+    # Room for one arm.
+    head = side_panels.values(run, palette.arms(arms), 30, 9)[1]
+    assert live[:6] in head[1][0] and len(head) == 2
+    assert model.snapshot(alive=False).live_arm == ""

@@ -1,0 +1,78 @@
+"""The first line of a chart: its title, and each arm's newest values.
+
+The last recorded value comes first, the smoothed one beside it. Values that are not finite are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mathrl_tui.core import palette, text
+from mathrl_tui.core.curve import Curve
+from mathrl_tui.core.spans import Row
+
+if TYPE_CHECKING:
+    from mathrl_tui.core.chart import Line
+
+
+def legend(
+    title: str,
+    lines: Sequence[Line],
+    memory: float,
+    width: int,
+    *,
+    percent: bool = False,
+    focused: bool = False,
+) -> Row:
+    """Return the title, then mark, name and newest value of each arm, the live arm first.
+
+    The smoothed value follows after `~`, unless it does not fit. Arms that do not fit are left out.
+    If a line is a mean, the number of runs follows in brackets.
+    """
+    ground = " on #1f4a66" if focused else " on #1a222c"
+    row: Row = [
+        ("▌" if focused else " ", palette.ACCENT + ground),
+        (f"{title}  ", f"bold {palette.INK}{ground}"),
+    ]
+    room = width - len(title) - 3
+    for one in sorted(lines, key=lambda one: not one.live):
+        newest, smooth = _newest(one, memory, percent)
+        runs, lost = f" ({one.runs})" if one.runs else "", _lost(one.curve)
+        entries = [f"{one.name} {newest}{middle}{runs}{lost}" for middle in dict.fromkeys((smooth, ""))]
+        entry = next((words for words in entries if len(words) + 4 <= room), None)
+        if entry is None:
+            break
+        row += [(f"{one.look.mark} ", one.look.colour + ground), (f"{entry}  ", palette.INK + ground)]
+        room -= len(entry) + 4
+    return [*row, (" " * (room), palette.INK + ground)]
+
+
+def _newest(one: Line, memory: float, percent: bool) -> tuple[str, str]:
+    """Return the last recorded value, and the smoothed one after `~`; "" without smoothing.
+
+    For several runs, the first is the last value that all of them have.
+    """
+    formatted = text.percent if percent else text.number
+    middle = one.smoothed(memory)
+    known = middle[~np.isnan(middle)]
+    value = float(known[-1]) if len(known) else math.nan
+    if one.runs:
+        return formatted(value), ""
+    raw = one.newest
+    if raw is None:
+        raw = math.inf if one.curve.infs[-1] else float(one.curve.mean[-1])
+    shown = (
+        formatted(raw) if math.isfinite(raw) else "NaN" if math.isnan(raw) else f"{raw:g}".replace("-", "−")
+    )
+    return shown, f" ~{formatted(value)}" if memory and len(known) else ""
+
+
+def _lost(one: Curve) -> str:
+    """Return the numbers of values that are not finite: ` 10 NaN, 1 inf`."""
+    counts = ((int(one.nans.sum()), "NaN"), (int(one.infs.sum()), "inf"))
+    words = ", ".join(f"{count} {name}" for count, name in counts if count)
+    return f" {words}" if words else ""
