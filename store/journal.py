@@ -246,7 +246,9 @@ def _decoded(
 
 
 def is_copy(folder: Path, line: bytes, here: Position) -> bool:
-    """Return True if `line`, without its newline, also stands where it was written.
+    """Return True if `line` also stands where it was written.
+
+    `line` comes without its newline.
 
     A file system may repeat blocks of a file. Each copy has a valid checksum, and its rows would be duplicated.
     A line that only moved, because bytes before it were lost or inserted, is the only one of its kind.

@@ -28,7 +28,9 @@ def legend(
     percent: bool = False,
     focused: bool = False,
 ) -> Row:
-    """Return the title, then mark, name and newest value of each arm, the live arm first.
+    """Return the title, then mark, name and newest value of each arm.
+
+    The live arm comes first.
 
     The smoothed value follows after `~`, unless it does not fit. Arms that do not fit are left out.
     If a line is a mean, the number of runs follows in brackets.
@@ -52,7 +54,9 @@ def legend(
 
 
 def _newest(one: Line, memory: float, percent: bool) -> tuple[str, str]:
-    """Return the last recorded value, and the smoothed one after `~`; "" without smoothing.
+    """Return the last recorded value, and the smoothed one after `~`.
+
+    Returns: "" without smoothing.
 
     For several runs, the first is the last value that all of them have.
     """

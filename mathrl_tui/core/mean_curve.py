@@ -44,7 +44,10 @@ def joined(curves: Sequence[Curve], memory: float) -> Curve:
 
 
 def _counted(step: Array, curve: Curve, count: Array) -> Array:
-    """Return `count` (entries,) placed at `step` (steps,), which contains the curve's own steps."""
+    """Return `count` (entries,) placed at `step` (steps,).
+
+    `step` contains the curve's own steps.
+    """
     placed = np.zeros_like(step)
     placed[np.searchsorted(step, curve.step)] = count
     return placed

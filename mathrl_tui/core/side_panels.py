@@ -125,7 +125,9 @@ def _outcome(stage: StepProgress, room: int, now: float) -> Span:
 
 
 def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int) -> list[Row]:
-    """Return the newest value of each metric, one column for each arm, the live arm first.
+    """Return the newest value of each metric, one column for each arm.
+
+    The live arm comes first.
 
     There are at most `height` lines.
     """

@@ -1,4 +1,4 @@
-"""Coloured text, as the console's functions build it and its widgets draw it."""
+"""Coloured text: functions build it, widgets draw it."""
 
 from __future__ import annotations
 

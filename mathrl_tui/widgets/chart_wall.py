@@ -233,7 +233,10 @@ class ChartWall(Container):
         )
 
     def _newest(self, metric: str) -> float | None:
-        """Return the last recorded value; a reduced curve ends with the mean of its last bucket."""
+        """Return the last recorded value.
+
+        A reduced curve ends with the mean of its last bucket.
+        """
         latest = None if self._run is None else self._run.latest.get(metric)
         return None if latest is None else latest.value
 
