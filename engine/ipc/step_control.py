@@ -14,7 +14,7 @@ from engine.ipc.orders import Leaving, Notice, Paused, Resumed, Trained
 
 
 class StepControl:
-    """Implements `engine.context.Control` for the trainer process.
+    """Implements engine.context.Control for the trainer process.
 
     `notify` sends a notice to the supervisor. `flush` waits until every emitted record is safe.
     """

@@ -24,7 +24,7 @@ _Arrival = tuple[int, WorkerResult | None]
 
 
 class WorkerClient:
-    """The trainer's connection to the worker: implements `Generation`."""
+    """Implements engine.context.Generation by a worker process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

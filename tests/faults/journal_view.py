@@ -74,7 +74,7 @@ class JournalView:
     def _take(self, line: bytes) -> None:
         if line[:9] != b"%08x " % zlib.crc32(line[9:]):
             return
-        _, groups = json.loads(line[9:])
+        _, groups, *_ = json.loads(line[9:])
         for kind, *columns in groups:
             if kind == "scalar":
                 self.rows.update(zip(["scalar"] * len(columns[0]), columns[0], columns[1], strict=True))

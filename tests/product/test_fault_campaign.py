@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store.journal import encode
+from store.journal import START, encode
 from store.records import Event, Example, Scalar
 from tests.faults.draw import FAMILIES, draw
 from tests.faults.experiment import Key, Reference
@@ -122,10 +122,11 @@ def test_the_view_of_a_journal_counts_whole_lines_alone(tmp_path: Path) -> None:
             [
                 Event("stage", "", "sft", "sft", payload={"status": "started"}),
                 Scalar("sft/train/loss", 1, 0.5),
-            ]
+            ],
+            *START,
         ),
-        encode([Example("sft", 1, "rows", "q1", 0, True, 1.0, "correct", "", "", 3)]),
-        encode([Event("state", "", payload={"state": "done", "reason": "well"})]),
+        encode([Example("sft", 1, "rows", "q1", 0, True, 1.0, "correct", "", "", 3)], *START),
+        encode([Event("state", "", payload={"state": "done", "reason": "well"})], *START),
     ]
     damaged = lines[1].replace(b"q1", b"q2")
     assert zlib.crc32(damaged[9:-1]) != zlib.crc32(lines[1][9:-1])
