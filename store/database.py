@@ -25,7 +25,7 @@ from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explain
 from store.filesystem import sql_path
 from store.instance import add_columns, connect, lacking, opened_copy
 from store.locks import LockBusy, locked, record_wait, wait_budget
-from store.private import FILE_MODE
+from store.private import FILE_MODE, set_aside
 from store.schema import STORAGE_VERSION, TABLES, create_statements
 from store.scratch import scratch_folder
 
@@ -285,7 +285,7 @@ class Database:
 
         Its rows are applied again from the journals. Returns the log's new path.
         """
-        return _set_aside(self.wal)
+        return set_aside(self.wal)
 
     def replace(self, fresh: Path, inode: int, patience: float) -> Path | None:
         """Put `fresh` in the place of the damaged file with `inode`.
@@ -296,8 +296,8 @@ class Database:
         with self._gated(patience, shared=False):
             if self.inode() != inode:
                 return None
-            _set_aside(self.wal)
-            aside = _set_aside(self.path)
+            set_aside(self.wal)
+            aside = set_aside(self.path)
             fresh.rename(self.path)
             return aside
 
@@ -411,10 +411,3 @@ def _detach(connection: duckdb.DuckDBPyConnection) -> None:
     except duckdb.Error as error:
         _instance.drop()
         raise explained(error) from error
-
-
-def _set_aside(path: Path) -> Path | None:
-    if not path.exists():
-        return None
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-    return path.rename(aside)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+import time
 from pathlib import Path
 
 FOLDER_MODE = 0o700
@@ -61,6 +62,13 @@ def replace_text(path: Path, text: str, suffix: str = "") -> None:
     sync(temporary)
     temporary.replace(path)
     sync(path.parent)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged file; return its new path, or None without a file."""
+    if not path.exists():
+        return None
+    return path.rename(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"))
 
 
 def touch(path: Path) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 from engine.context import Context, StageFailed
 from engine.data import inputs
@@ -86,10 +87,7 @@ def _train(
     settings, clock = training.settings, Clock()
 
     def publish(validates: bool) -> None:
-        """Publish this step's weights if a job needs them.
-
-        The job is a validation or one for rollouts.
-        """
+        """Publish this step's weights if a validation or rollouts need them."""
         # A copy of the weights costs time and a slot of shared memory, so versions without a use are skipped.
         if (validates and validation is not None) or source.needs_rollouts(training.step):
             with clock.measure("publish"):
@@ -99,9 +97,7 @@ def _train(
     def offer(weights: WeightRef, validates: bool) -> None:
         _offer(weights, source, validation if validates else None, publisher)
 
-    def save() -> None:
-        _save(training, source, validation, publisher)
-
+    save = partial(_save, training, source, validation, publisher)
     first, moved = training.step, False
     validating = training.resumed.get("validating", [0])
     # After a restart, older versions come first: rollouts of the next steps are still due under them.

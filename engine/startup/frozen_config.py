@@ -9,10 +9,6 @@ earlier path of the home; the resume then locates them by content, as for any ho
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
-
 from engine.errors import LaunchError
 from engine.startup.model_check import ReportProgress
 from profiles.errors import ProfileError
@@ -20,6 +16,7 @@ from profiles.schema import Profile
 from store import journal
 from store.batches import JournalVersion
 from store.home import RunFolder
+from store.private import set_aside
 from store.records import RunRow
 from store.run_config import ConfigFault, RunConfig, read_config, write_config
 
@@ -38,13 +35,15 @@ def frozen(folder: RunFolder, report_progress: ReportProgress) -> tuple[RunConfi
         config = read_config(folder.config)
     except FileNotFoundError:
         known = "`mathrl-tui runs` lists them"
-        missing = f"run {folder.run_id}: no such run in {folder.home}; {known}"
-        config = _restored(folder, missing)
+        config = _registered(folder, f"run {folder.run_id}: no such run in {folder.home}; {known}")
+        write_config(folder.config, config)
         report_progress(f"{folder.config}: was missing; restored from the run's journal")
     except ValueError as error:
-        aside = folder.config.with_name(f"run.json.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-        config = _restored(folder, f"{folder.config}: {error}; start a new run", aside)
-        report_progress(f"{folder.config}: {error}; restored from the run's journal, old file: {aside.name}")
+        config = _registered(folder, f"{folder.config}: {error}; start a new run")
+        aside = set_aside(folder.config)
+        write_config(folder.config, config)
+        kept = "" if aside is None else f", old file: {aside.name}"
+        report_progress(f"{folder.config}: {error}; restored from the run's journal{kept}")
     try:
         profile = config.valid_profile
     except ProfileError as error:
@@ -54,12 +53,10 @@ def frozen(folder: RunFolder, report_progress: ReportProgress) -> tuple[RunConfi
     return config, profile
 
 
-def _restored(folder: RunFolder, otherwise: str, aside: Path | None = None) -> RunConfig:
-    """Write run.json from the journal's newest usable registration.
+def _registered(folder: RunFolder, otherwise: str) -> RunConfig:
+    """Return the newest usable configuration in the run's journal.
 
-    Args:
-        aside: the new name of the present file.
-    Raises: LaunchError with the message `otherwise` if the journal has no usable registration.
+    Raises: LaunchError with the message `otherwise` if there is none.
     """
     try:
         records, _ = journal.read(folder.journal)
@@ -71,8 +68,5 @@ def _restored(folder: RunFolder, otherwise: str, aside: Path | None = None) -> R
         except ConfigFault:
             continue
         if config.model_fields_set >= NEEDED:
-            if aside is not None:
-                folder.config.rename(aside)
-            write_config(folder.config, config)
             return config
     raise LaunchError(otherwise)

@@ -89,21 +89,12 @@ def start_run(
     inputs = relocation.record(home, profile)
     if not is_wanted():
         raise LaunchError("the start was cancelled; no run was created")
-    try:
-        folder = create_run(home.absolute(), name or profile.name, seed)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise LaunchError(
-                f"name {name or profile.name}: too long for a folder name; give a shorter one"
-            ) from None
-        raise LaunchError(
-            refusal(error, home)
-            or f"home {home}: cannot be written: {error.strerror}; choose another with --home"
-        ) from None
+    name = name or profile.name
+    folder = _created(home, name, seed)
     config = RunConfig(
         version=VERSION,
         run=folder.run_id,
-        name=name or profile.name,
+        name=name,
         profile=profile.model_dump(mode="json"),
         changed=changed or {},
         seed=seed,
@@ -126,6 +117,18 @@ def start_run(
         shutil.rmtree(folder.journal, ignore_errors=True)
         raise LaunchError(refused or str(error)) from None
     return folder.run_id
+
+
+def _created(home: Path, name: str, seed: int) -> RunFolder:
+    try:
+        return create_run(home.absolute(), name, seed)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise LaunchError(f"name {name}: too long for a folder name; give a shorter one") from None
+        raise LaunchError(
+            refusal(error, home)
+            or f"home {home}: cannot be written: {error.strerror}; choose another with --home"
+        ) from None
 
 
 def resume_run(

@@ -9,8 +9,8 @@ from engine.ipc.outbox import read_spool, spool_folder
 from engine.ipc.pidfile import ROLES
 from engine.ipc.process_tree import kill_marked, marked
 from engine.supervisor.record_queue import RecordQueue
+from store.events import LogLine
 from store.home import RunFolder
-from store.records import Event
 
 # The checkpoint of a large model takes this long.
 PATIENCE_SECONDS = 120.0
@@ -63,7 +63,7 @@ def recover_spools(folder: RunFolder, queue: RecordQueue) -> None:
         aside = path.with_name(f"{DAMAGED}{path.name}")
         if damaged:
             message = f"{path}: {damaged} damaged lines; their records are lost, the file is now {aside.name}"
-            queue.take([Event("log", message, payload={"level": "warning", "process": "supervisor"})])
+            queue.take([LogLine("warning", "supervisor").event(message)])
         queue.flush(now=True)
         if queue.is_empty and damaged:
             path.rename(aside)

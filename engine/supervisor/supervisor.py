@@ -61,8 +61,6 @@ TICK_SECONDS = 0.5
 TRAINER_GRACE_SECONDS = 120.0
 # After SIGTERM: a reclaimed machine kills all processes about 5 s after it.
 TERMINATION_SECONDS = 3.0
-# The remedy in replies to commands that a run at its end cannot follow.
-RESUME_LATER = "after its end, `mathrl-tui run --resume {run_id}` goes on with it"
 # A full disk may delay the end of a run by this time.
 LAST_WRITES_SECONDS = 30.0
 # The kernel may not end a process that waits for a device, even after SIGKILL.
@@ -333,14 +331,14 @@ class Supervisor:
         if self._state == "paused":
             return True, "is paused"
         if self._state not in ("queued", "running"):
-            return False, f"the run is {self._state}; {RESUME_LATER.format(run_id=self._folder.run_id)}"
+            return self._refused_at_end()
         self._pause_requested = True
         self._processes.send_command("pause", "trainer")
         return True, "pauses after the current step"
 
     def _resume(self, origin: str) -> tuple[bool, str]:
         if self._stopped_by or self._phase == "ending":
-            return False, f"the run is {self._state}; {RESUME_LATER.format(run_id=self._folder.run_id)}"
+            return self._refused_at_end()
         if not self._pause_requested:
             return False, f"the run is {self._state}, not paused; use `pause` first"
         self._pause_requested = False
@@ -349,6 +347,10 @@ class Supervisor:
         if self._state == "paused":
             self._set_state("running", "")
         return True, "resumed"
+
+    def _refused_at_end(self) -> tuple[bool, str]:
+        remedy = f"after its end, `mathrl-tui run --resume {self._folder.run_id}` goes on with it"
+        return False, f"the run is {self._state}; {remedy}"
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
         if "trainer" not in self._processes.children:
