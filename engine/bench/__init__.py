@@ -1,1 +1,1 @@
-"""Benchmarks of the engine's speed and numerics, next to TRL's."""
+"""Measurements of the command `bench`: SFT, generation, weight hand-over."""

@@ -29,8 +29,8 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from engine.bench.environment import environment
 from engine.bench.shapes import SHAPES, Shape
-from engine.bench.train import environment
 from engine.generators.interface import Generated, GenerationRequest
 from engine.machine.spawn import SPAWN, process_of
 from engine.protocol.messages import Sampling, WeightRef, derived_seed

@@ -1,14 +1,11 @@
-"""Training speed and numerics on one device, of this project and of TRL.
+"""Training speed of SFT on one device.
 
-One run writes one JSON file.
+The result is one JSON file.
 
-    python -m engine.bench.train --out train.json         # all parts on cuda:0, 8 to 10 minutes on an H100
-    python -m engine.bench.train --parts sft_16k,numerics --out x.json
-    python -m engine.bench.train --ranks 2 --parts sft_16k,sft_16k_fsdp,sft_16k_ranks --out two.json  # two GPUs
-    python -m engine.bench.train --tiny --device cpu      # a dry run of every part in a minute or two
+    python -m engine.bench.train --out train.json            # a Qwen2 of 1.5 B parameters on cuda:0
+    python -m engine.bench.train --tiny --device cpu         # a toy model: measures nothing
 
-Each part is a separate process with its own time limit, so one that fails or hangs loses only itself. The
-file is rewritten after every part.
+Weights are random and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,159 +13,116 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
-import traceback
 from collections.abc import Callable
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from engine.bench.shapes import QWEN_1_5B, TINY, Shape
-from engine.machine.spawn import SPAWN, process_of
+import torch
 
-BenchPart = Callable[[Shape, str], dict[str, Any]]
+from engine.bench.environment import environment
+from engine.bench.shapes import PEAK_FLOPS, QWEN_1_5B, TINY, Shape, flops
+from engine.data.sequence import Sequence
+from engine.machine import ranks
+from engine.training.memory import measure_budget
+from engine.training.optimizer import MasterAdamW
+from engine.training.packing import pack
+from engine.training.policy import Policy
+from profiles.training import Sft
 
-
-def parts(scale: int, ranks: int) -> dict[str, BenchPart]:
-    """Return every part by name; token budgets are thousands × `scale`.
-
-    The most important parts come first, those with several `ranks` last.
-    """
-    from engine.bench import ours
-
-    several = (
-        {"sft_16k_ranks": partial(ours.sft_sharded, budget=16 * scale, count=ranks)} if ranks > 1 else {}
-    )
-    return {
-        "sft_16k": partial(ours.sft, budget=16 * scale),
-        "trl_liger": partial(_trl, tuned=True),
-        "numerics": partial(ours.numerics, budget=8 * scale),
-        "grpo_16k": partial(ours.grpo, budget=16 * scale),
-        "profile_16k": partial(ours.profiled, budget=16 * scale),
-        "sft_32k_checkpointing": partial(ours.sft, budget=32 * scale, checkpointing=True),
-        "sft_found": partial(ours.sft, budget=0),
-        "sft_16k_fsdp": partial(ours.sft_sharded, budget=16 * scale),
-        "heads": ours.heads,
-        "trl_defaults": partial(_trl, tuned=False),
-        **several,
-    }
+WARM_UP = 2
+SETTINGS = Sft(learning_rate=1e-6, schedule="constant", warmup_steps=0)
 
 
-def _trl(shape: Shape, device: str, tuned: bool) -> dict[str, Any]:
-    from engine.bench import theirs
+def synchronise(device: str) -> None:
+    """Wait for a GPU; return at once for a CPU."""
+    if device != "cpu":
+        torch.cuda.synchronize()
 
-    return theirs.sft(shape, device, tuned)
 
-
-def _child(name: str, tiny: bool, device: str, ranks: int, answer: Connection) -> None:
-    """Run one part and send its result, or its error."""
+def timed(device: str, step: Callable[[], None], steps: int) -> float:
+    """Return seconds per step, after `WARM_UP` steps."""
+    for _ in range(WARM_UP):
+        step()
+    synchronise(device)
     began = time.perf_counter()
-    with ErrorsTo(answer):
-        shape = TINY if tiny else QWEN_1_5B
-        result = parts(64 if tiny else 1024, ranks)[name](shape, device)
-    answer.send({**result, "whole_part_seconds": time.perf_counter() - began})
+    for _ in range(steps):
+        step()
+    synchronise(device)
+    return (time.perf_counter() - began) / steps
 
 
-class ErrorsTo:
-    """Sends the end of the traceback of an error inside; the error propagates."""
+def speed(
+    shape: Shape, device: str, parameters: int, items: list[Sequence], seconds: float
+) -> dict[str, Any]:
+    """Return tokens per second, MFU and peak memory of a step over `items`.
 
-    def __init__(self, answer: Connection) -> None:
-        self._answer = answer
+    Only real tokens count. The figures cover all ranks' devices.
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            lines = "".join(traceback.format_exception(error)).splitlines()
-            self._answer.send({"error": lines[-12:]})
-
-
-def run_part(name: str, tiny: bool, device: str, ranks: int, limit: float) -> dict[str, Any]:
-    """Return the result of one part in a new process.
-
-    It is an `error` if the part failed or took longer than `limit` seconds.
+    Args:
+        parameters: number of the model's parameters.
+        seconds: the measured duration of the step.
     """
-    here, there = SPAWN.Pipe(duplex=False)
-    process = process_of(name, _child, name, tiny, device, ranks, there)
-    process.start()
-    there.close()
-    came = wait([here], timeout=limit)
-    try:
-        result: dict[str, Any] = here.recv() if came else {"error": [f"no result within {limit:.0f} s"]}
-    except EOFError:
-        result = {"error": ["the process exited without a result"]}
-    process.join(timeout=10)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    tokens = sum(len(item.token_ids) for item in items)
+    result = {
+        "tokens_per_second": tokens / seconds,
+        "seconds_per_step": seconds,
+        "tokens_per_step": tokens,
+        "mfu": flops(shape, parameters, items) / seconds / PEAK_FLOPS / ranks.world(),
+    }
+    if device != "cpu":
+        result["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
     return result
 
 
+def trainer(shape: Shape, device: str, checkpointing: bool) -> tuple[Policy, MasterAdamW, int]:
+    """Return a policy (bf16 on a GPU), its optimizer and parameter count."""
+    policy = Policy(shape.model(device), device, "float32" if device == "cpu" else "bfloat16", checkpointing)
+    parameters = sum(weight.numel() for weight in policy.model.parameters())
+    return policy, MasterAdamW(policy.precision, SETTINGS, 1000), parameters
+
+
+def sft(
+    shape: Shape, device: str, budget: int, checkpointing: bool = False, batch: int = 128, steps: int = 5
+) -> dict[str, Any]:
+    """Run SFT steps: packed batches, float32 masters, AdamW, clipping.
+
+    Batches are packed into `budget` tokens; 0 means that the budget is measured.
+    """
+    policy, optimizer, parameters = trainer(shape, device, checkpointing)
+    allowed = budget or measure_budget(policy)
+    items = shape.sequences(batch)
+    answers = sum(item.response_length for item in items)
+    losses = []
+
+    def step() -> None:
+        total = torch.zeros((), device=device)
+        for packed in pack(items, allowed, share=ranks.share()):
+            loss, _ = policy.cross_entropy(packed.to(device))
+            torch.autograd.backward(loss / answers)
+            total += loss.detach()
+        optimizer.step()
+        losses.append(total / answers)
+
+    seconds = timed(device, step, steps)
+    outcome = speed(shape, device, parameters, items, seconds) | {"budget": allowed, "ranks": ranks.world()}
+    ends = {"first_loss": float(losses[0]), "last_loss": float(losses[-1])}
+    return outcome | ranks.reduce_metrics(ends)
+
+
 def main() -> None:
-    """Run the selected parts, and write the JSON file after each."""
+    """Measure SFT with batches of 16 k tokens, and write the JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("train.json"), help="JSON file to write")
-    parser.add_argument("--parts", default="", help="comma-separated names; all if empty")
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument(
-        "--ranks", type=int, default=1, help="also run SFT on this many devices from --device up"
-    )
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand parameters")
-    parser.add_argument("--limit", type=float, default=110.0, help="seconds per part")
-    parser.add_argument(
-        "--total", type=float, default=570.0, help="seconds in all; parts beyond that are skipped"
-    )
     arguments = parser.parse_args()
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    began = time.perf_counter()
-    report: dict[str, Any] = {"environment": environment(), "parts": {}}
-    for name in arguments.parts.split(",") if arguments.parts else parts(1024, arguments.ranks):
-        left = arguments.total - (time.perf_counter() - began)
-        result = (
-            run_part(name, arguments.tiny, arguments.device, arguments.ranks, min(arguments.limit, left))
-            if left > 20
-            else {}
-        )
-        report["parts"][name] = result
-        report["times_as_fast"] = times_as_fast(report["parts"])
-        print(name, json.dumps(result), flush=True)
-        arguments.out.write_text(json.dumps(report, indent=1))
-    print("times as fast", json.dumps(report["times_as_fast"]), flush=True)
-
-
-def times_as_fast(results: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return this project's SFT speed at 16 k over each of TRL's parts.
-
-    Speeds are real tokens per second; parts without a figure are omitted.
-    """
-    speeds = {
-        name: result["tokens_per_second"] for name, result in results.items() if "tokens_per_second" in result
-    }
-    ours = speeds.get("sft_16k")
-    return {name: ours / speed for name, speed in speeds.items() if ours and name.startswith("trl")}
-
-
-def environment() -> dict[str, Any]:
-    """Return versions and device, for the interpretation of the figures."""
-    import torch
-
-    found: dict[str, Any] = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "liger-kernel", "trl", "triton"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
-    return found
+    shape, budget = (TINY, 1024) if arguments.tiny else (QWEN_1_5B, 16 * 1024)
+    report = {"environment": environment(), "sft": sft(shape, arguments.device, budget)}
+    arguments.out.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ They are used if liger-kernel is installed.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 
 from transformers import PreTrainedModel
@@ -24,7 +23,8 @@ def use_fused_kernels(model: PreTrainedModel) -> bool:
     architecture = model.config.model_type
     if architecture not in ARCHITECTURES or importlib.util.find_spec("liger_kernel") is None:
         return False
-    liger = importlib.import_module("liger_kernel.transformers")
+    from liger_kernel import transformers as liger
+
     patch = getattr(liger, f"apply_liger_kernel_to_{architecture}")
     patch(
         rope=True,

@@ -1,7 +1,7 @@
 """`bench`: training, generation and weight synchronisation on the GPUs.
 
 The figures are printed next to known ones. engine.bench measures in separate processes. So this process needs
-no torch, and if one part fails the other is kept.
+no torch, and if one part fails the figures of the other are printed before the error.
 """
 
 from __future__ import annotations
@@ -45,21 +45,25 @@ def bench(
     if not gpus and not tiny:
         raise WrongInput("bench: this machine has no GPU; --tiny shows the machinery on the CPU")
     with tempfile.TemporaryDirectory(prefix="mathrl-bench-") as folder:
-        trained = _measure("engine.bench.train", Path(folder) / "train.json", _train_options(tiny))
-        generated = _measure(
+        trained, train_fault = _measure(
+            "engine.bench.train", Path(folder) / "train.json", _train_options(tiny)
+        )
+        generated, generate_fault = _measure(
             "engine.bench.generate", Path(folder) / "generate.json", _worker_options(tiny, len(gpus))
         )
     figures = _figures(trained, generated)
     if as_json:
         print_json({"figures": figures, "known": {} if tiny else KNOWN})
-        return
-    for name, value in figures.items():
-        beside = "" if tiny else f"   known: {KNOWN[name]}"
-        print(f"{name:<40} {value:>12,.3f}{beside}")
+    else:
+        for name, value in figures.items():
+            beside = "" if tiny else f"   known: {KNOWN[name]}"
+            print(f"{name:<40} {value:>12,.3f}{beside}")
+    if faults := [fault for fault in (train_fault, generate_fault) if fault]:
+        raise CommandFailed(f"bench: {'; '.join(faults)}")
 
 
 def _train_options(tiny: bool) -> list[str]:
-    return ["--parts", "sft_16k", *(("--tiny", "--device", "cpu") if tiny else ())]
+    return ["--tiny", "--device", "cpu"] if tiny else []
 
 
 def _worker_options(tiny: bool, gpus: int) -> list[str]:
@@ -69,7 +73,8 @@ def _worker_options(tiny: bool, gpus: int) -> list[str]:
     return ["--worker", "cuda:1" if gpus > 1 else "cuda:0"]
 
 
-def _measure(module: str, out: Path, options: list[str]) -> dict[str, Any]:
+def _measure(module: str, out: Path, options: list[str]) -> tuple[dict[str, Any], str]:
+    """Return the measurements that a benchmark wrote, and its error, empty if it succeeded."""
     done = subprocess.run(
         isolated.command(module, "--out", str(out), *options),
         stdin=subprocess.DEVNULL,
@@ -78,11 +83,11 @@ def _measure(module: str, out: Path, options: list[str]) -> dict[str, Any]:
         text=True,
         env=isolated.environment(),
     )
-    if not out.is_file():
-        last = (done.stderr.strip().splitlines() or ["it printed no error"])[-1]
-        raise CommandFailed(f"bench: {module} ended with exit status {done.returncode}: {last}")
-    measured: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    return measured
+    measured: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    if done.returncode == 0:
+        return measured, ""
+    last = (done.stderr.strip().splitlines() or ["it printed no error"])[-1]
+    return measured, f"{module} ended with exit status {done.returncode}: {last}"
 
 
 def _figures(trained: dict[str, Any], generated: dict[str, Any]) -> dict[str, float]:
@@ -90,7 +95,7 @@ def _figures(trained: dict[str, Any], generated: dict[str, Any]) -> dict[str, fl
 
     A part that failed is left out.
     """
-    sft = trained["parts"]["sft_16k"]
+    sft = trained.get("sft", {})
     later = generated.get("hand_overs_later", [])
     found = {
         "SFT, tokens/s": sft.get("tokens_per_second"),

@@ -4,7 +4,7 @@ Both models answered the same questions. The interval is a paired bootstrap, exc
 fewer than 10 unlike questions. A question is unlike if its difference is not the most frequent one. Such data
 get Tango's score interval. There the bootstrap covers as little as 86 % (4 of 1319 questions, nine to one).
 It covers 70 % if only b is correct on all but 1 of 120 questions. If all differences are equal its width is
-zero. `store.statistics.coverage` measures both intervals.
+zero. `tests.bench.coverage` measures both intervals.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)|!\[[^\]\n]*\]\(([^)\s]+)\)"
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _PATH = re.compile(rf"(?:{'|'.join(PACKAGES)}|tests|docs|\.ci)/[\w./-]+")
-_MODULE = re.compile(rf"(?:python -m )?((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\s.*)?")
+_MODULE = re.compile(rf"(?:python -m )?((?:{'|'.join(PACKAGES)}|tests)(?:\.\w+)+)(?:\s.*)?")
 _TEST = re.compile(r"(?:pytest )?(?:[\w/]+/)?(test_\w+\.py)(?: .*)?")
 # Files of a home.
 HOME_FILES = {"store.duckdb", "store.gate", "store.lock"}
@@ -95,9 +95,14 @@ def test_the_checks_find_what_is_missing(tmp_path: Path) -> None:
         assert missing_link(page, target)
     for target in ("page.md", "#a-title-here", "https://example.org/x"):
         assert not missing_link(page, target)
-    for code in ("engine/gone.py", "engine.gone", "test_gone.py", "python -m store.gone --rows 3"):
+    for code in ("engine/gone.py", "engine.gone", "test_gone.py", "python -m tests.gone --rows 3"):
         assert missing_name(code)
-    for code in ("engine/plan.py", "engine.plan.make_plan", "python -m store.bench --rows 3", "grpo.loss"):
+    for code in (
+        "engine/plan.py",
+        "engine.plan.make_plan",
+        "python -m tests.bench.store --rows 3",
+        "grpo.loss",
+    ):
         assert not missing_name(code)
 
 

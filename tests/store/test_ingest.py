@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from store import ingest
-from store.bench.kills import kill_figures
 from store.database import ROW_GROUP, Database
 from store.filesystem import file_system, network_warning
 from store.ingest import Ingester
 from store.query import Store
 from store.records import Event, Example, RunRow, Scalar
+from tests.bench.store.kills import kill_figures
 from tests.support.journaled import RUN, journaled, scalars, steps
 from tests.support.places import ROOT
 
@@ -389,7 +389,7 @@ def _expect_ten_rows(home: Path) -> None:
 def test_the_benchmark_measures_every_target(tmp_path: Path) -> None:
     command = [
         "-m",
-        "store.bench",
+        "tests.bench.store",
         "--rows",
         "20000",
         "--seconds",

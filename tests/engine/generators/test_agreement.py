@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.bench import families
 from engine.generators.agreement import check_agreement
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
 from engine.protocol.messages import WeightRef
 from engine.training.loading import load_model
+from tests.support import families
 
 
 @pytest.mark.parametrize(("family", "dtype"), [("Qwen2-MoE", torch.float32), ("Granite", torch.bfloat16)])

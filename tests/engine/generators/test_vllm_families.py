@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.bench import families
 from engine.generators.interface import GenerationRequest
 from engine.protocol.messages import Sampling, WeightRef
 from profiles.load import load as load_profile
+from tests.support import families
 
 pytestmark = [
     pytest.mark.vllm,

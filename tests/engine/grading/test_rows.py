@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.bench.grader import Case, math_verify, measure, ours, read_cases
 from engine.grading import grade
 from engine.grading import symbolic as grading_symbolic
+from tests.bench.grader import Case, math_verify, measure, ours, read_cases
 from tests.support.places import ROOT
 
 FILE = Path(__file__).with_name("grader_rows.jsonl")

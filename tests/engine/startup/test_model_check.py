@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from engine.bench import families
 from engine.errors import LaunchError
 from engine.plan import STAGES, make_plan
 from engine.startup import launch, model_check
 from engine.startup.model_check import check_model, request
 from profiles.load import load
 from profiles.schema import Profile
+from tests.support import families
 from tests.support.command_line import mathrl
 from tests.support.small_experiment import make_inputs
 

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from engine.bench import architectures, families
 from engine.training.checkpointing import decoder_layers
 from engine.training.packing import lay_out
 from engine.training.policy import Policy
+from tests.bench import architectures
+from tests.support import families
 from tests.support.tiny_models import random_sequences
 
 RANDOM = {

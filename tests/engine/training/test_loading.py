@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.bench import families
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
 from engine.training.loading import as_in_files, empty_model, load_model
 from engine.training.policy import Policy
 from engine.training.unsupported import UnsupportedModel
+from tests.support import families
 
 FILE = "model.safetensors"
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from engine.bench import families
 from engine.data.sequence import Sequence
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
@@ -17,6 +16,7 @@ from engine.training.packing import lay_out
 from engine.training.policy import Policy
 from engine.training.rope import rope_limit
 from engine.training.unsupported import UnsupportedModel
+from tests.support import families
 
 LONG = {"rope_type": "longrope", "original_max_position_embeddings": 4096}
 

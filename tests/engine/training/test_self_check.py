@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from engine.bench import agreement, families
 from engine.generators import transformers as generator
 from engine.startup import self_check
 from engine.startup.self_check import CheckRequest
@@ -24,6 +23,8 @@ from engine.training.policy import Policy
 from engine.training.self_check import PRECISIONS, LogprobComparison, Tolerance, compare, probes, reference
 from engine.training.stage_check import checked_policy
 from engine.training.unsupported import UnsupportedModel
+from tests.bench import agreement
+from tests.support import families
 
 FAULTS = {"Gemma-2": "cap", "Granite": "scale", "Cohere": "scale", "Phi": "bias"}
 

@@ -11,11 +11,11 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from store.statistics.bootstrap import bca_interval, cluster_columns, percentile_interval, with_count
-from store.statistics.coverage import ModelPair, paired_coverage, shown, wilson_coverage
 from store.statistics.paired import paired_interval, paired_p_value, sign_flip_p_value, tango_interval
 from store.statistics.perplexity import perplexity_interval, perplexity_ratio_interval
 from store.statistics.resampling import resampled_sums
 from store.statistics.seeds import pool_seeds
+from tests.bench.coverage import ModelPair, paired_coverage, shown, wilson_coverage
 
 
 def differences(a_only: int, b_only: int, questions: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A supervisor's load on the store, as a separate process.
 
 The load is 2,000 rows a second, and one ingest a second.
-`python -m store.bench.load HOME RUN SECONDS` prints its timings as one line of JSON.
+`python -m tests.bench.store.load HOME RUN SECONDS` prints its timings as one line of JSON.
 """
 
 from __future__ import annotations

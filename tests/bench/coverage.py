@@ -1,6 +1,6 @@
 """Simulated coverage of the intervals.
 
-`python -m store.statistics.coverage` draws pairs of models on the same questions, with rates from .05 to .95.
+`python -m tests.bench.coverage` draws pairs of models on the same questions, with rates from .05 to .95.
 It builds the intervals that `compare` and the evaluation tables show, and counts how many contain the true
 value. Data sets with equal counts share one interval.
 """

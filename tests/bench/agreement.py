@@ -2,8 +2,8 @@
 
 The figures are given by architecture, device and dtype.
 
-    python -m engine.bench.agreement --out agreement.json                        # tiny models, CPU and CUDA
-    python -m engine.bench.agreement --model FOLDER --model FOLDER --out x.json  # and real ones
+    python -m tests.bench.agreement --out agreement.json                        # tiny models, CPU and CUDA
+    python -m tests.bench.agreement --model FOLDER --model FOLDER --out x.json  # and real ones
 
 The tolerances of engine.training.self_check come from these figures.
 """

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from store import isolated
-from store.bench.figures import Figure, percentile
-from store.bench.load import ROWS_A_SECOND
 from store.home import RunFolder
 from store.live import LiveTail
 from store.query import Store
+from tests.bench.store.figures import Figure, percentile
+from tests.bench.store.load import ROWS_A_SECOND
 
 # Seconds until the first rows are in the store.
 START_SECONDS = 2.0
@@ -97,7 +97,7 @@ def _phase(home: Path, seconds: float, name: str, *, export: bool) -> tuple[Seen
 
 
 def _load(home: Path, run_id: str, seconds: float) -> subprocess.Popen[str]:
-    command = isolated.command("store.bench.load", str(home), run_id, str(seconds))
+    command = isolated.command("tests.bench.store.load", str(home), run_id, str(seconds))
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=isolated.environment())
 
 

@@ -1,40 +1,25 @@
-"""The training benchmark's own arithmetic, and its parts on a model small enough for a CPU."""
+"""The parts of the training benchmark on a model small enough for a CPU, and the comparison with TRL."""
 
 from __future__ import annotations
 
 from multiprocessing import Pipe
 from typing import Any
 
-import numpy as np
 import pytest
 
-from engine.bench import ours
-from engine.bench.shapes import QWEN_1_5B, TINY, flops
-from engine.bench.train import ErrorsTo, parts, times_as_fast
-from engine.data.sequence import Sequence
-
-
-def test_operations_by_hand() -> None:
-    items = [Sequence(np.zeros(length, np.int32), 1, True) for length in (100, 300)]
-    dense = 6 * 1_543_714_304 * 400
-    attention = 3 * 2 * 2 * 28 * 12 * 128 * (100**2 + 300**2) / 2  # scores and values, a third of it forward
-    assert flops(QWEN_1_5B, 1_543_714_304, items) == pytest.approx(dense + attention)
-
-
-def test_lengths_are_those_of_the_published_figures() -> None:
-    lengths = np.array([len(item.token_ids) for item in QWEN_1_5B.sequences(4000)])
-    assert lengths.max() <= 2048 and lengths.min() > 110
-    assert np.median(lengths) == pytest.approx(110 + 450, rel=0.05)
+from engine.bench.shapes import TINY
+from tests.bench import engine_parts
+from tests.bench.train import ErrorsTo, parts, times_as_fast
 
 
 def test_packed_arithmetic_equals_one_sequence_at_a_time() -> None:
-    found = ours.numerics(TINY, "cpu", budget=512)
+    found = engine_parts.numerics(TINY, "cpu", budget=512)
     assert found["mean_logprob_difference"] < 1e-5
     assert found["lowest_gradient_cosine"] > 0.9999
 
 
 def test_the_grpo_part_moves_the_policy() -> None:
-    found = ours.grpo(TINY, "cpu", budget=512, completions=6, steps=1)
+    found = engine_parts.grpo(TINY, "cpu", budget=512, completions=6, steps=1)
     assert found["ratio_max"] > 1.0 and found["tokens_per_second"] > 0
 
 

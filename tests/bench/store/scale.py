@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from store.bench.figures import Figure
-from store.bench.load import batch
 from store.database import Database
 from store.export import export
 from store.home import RunFolder
 from store.journal import JournalWriter
 from store.query import Store
+from tests.bench.store.figures import Figure
+from tests.bench.store.load import batch
 
 REPEATS = 9
 # As long as real ids: DuckDB's text statistics cover eight bytes, so shorter ids are found faster.

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.bench import architectures, families
 from engine.generators import transformers as generator
 from engine.training import head_form, policy
 from engine.training.head import Form, Head
+from tests.bench import architectures
+from tests.support import families
 
 REFUSED = {
     "Qwen3-Next", "GraniteMoE-hybrid", "GPT-J", "GPT-Neo", "CodeGen", "StableLM", "Falcon", "BLOOM", "MPT", "XGLM",

@@ -2,8 +2,8 @@
 
 The figures are loss, gradients and sampler log-probs.
 
-    python -m engine.bench.architectures            # a table in Markdown, on the CPU in about a minute
-    python -m engine.bench.architectures Gemma-2 Phi
+    python -m tests.bench.architectures            # a table in Markdown, on the CPU in about a minute
+    python -m tests.bench.architectures Gemma-2 Phi
 
 The reference is the family's own forward pass: `from_pretrained` with eager attention, one sequence at a
 time, in float32. A family is equal within the tolerance, or is rejected when the model is loaded.
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
-from engine.bench import families
 from engine.data.sequence import Sequence
 from engine.generators.interface import GenerationRequest, WeightsRefused
 from engine.generators.transformers import TransformersGenerator
@@ -33,6 +32,7 @@ from engine.protocol.messages import Sampling, WeightRef
 from engine.training.packing import lay_out
 from engine.training.policy import Policy
 from engine.training.unsupported import UnsupportedModel
+from tests.support import families
 
 # Allowed error of a log-prob.
 TOLERANCE = 1e-4

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.bench.ours import speed, synchronise
 from engine.bench.shapes import Shape
+from engine.bench.train import speed, synchronise
 
 # Steps. Batches are padded to their longest row, so they differ in shape, and kernels are compiled for each
 # shape.

@@ -1,7 +1,7 @@
 """`kill -9` at random moments, with restarts.
 
 Two ingesting writers and one ingester are killed and restarted.
-`python -m store.bench.kills HOME RUN` is one of the writers; without RUN it is the ingester.
+`python -m tests.bench.store.kills HOME RUN` is one of the writers; without RUN it is the ingester.
 A writer continues after its high-water mark and prints each acknowledged step.
 """
 
@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 from store import isolated
-from store.bench.figures import Figure
 from store.home import RunFolder
 from store.journal import JournalWriter
 from store.query import Store
 from store.records import RunRow, Scalar
+from tests.bench.store.figures import Figure
 
 BATCH_ROWS = 50
 RUNS = ("killed-a", "killed-b")
@@ -89,7 +89,7 @@ def _counted(home: Path, acknowledged: dict[str, int], rounds: int) -> list[Figu
 
 
 def _start(home: Path, *run_id: str) -> subprocess.Popen[str]:
-    command = isolated.command("store.bench.kills", str(home), *run_id)
+    command = isolated.command("tests.bench.store.kills", str(home), *run_id)
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=isolated.environment())
 
 

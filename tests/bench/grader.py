@@ -2,7 +2,7 @@
 
 The result is a Markdown table.
 
-    python -m engine.bench.grader ROWS.jsonl …
+    python -m tests.bench.grader ROWS.jsonl …
 
 Rows with `completion`, `answer` and `expected_correct` are graded unchanged. Solutions (GSM8K's `question`
 and `answer`, or `problem`, `solution` and `answer`) give two rows each. One compares with their own answer,

@@ -1,4 +1,4 @@
-"""All targets of the store with their figures: `python -m store.bench`.
+"""All targets of the store with their figures: `python -m tests.bench.store`.
 
 Exit status 1 if one is missed.
 The complete run takes about three minutes and 1 GB of disk on two cores; options reduce it.
@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from store.bench.figures import Figure, table
-from store.bench.kills import kill_figures
-from store.bench.live import live_figures
-from store.bench.scale import fill, rebuild_figure, scale_figures
+from tests.bench.store.figures import Figure, table
+from tests.bench.store.kills import kill_figures
+from tests.bench.store.live import live_figures
+from tests.bench.store.scale import fill, rebuild_figure, scale_figures
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m store.bench", description="Measures the store's targets."
+        prog="python -m tests.bench.store", description="Measures the store's targets."
     )
     parser.add_argument(
         "--rows", type=int, default=10_000_000, help="rows of the long series; 0 leaves charts out"

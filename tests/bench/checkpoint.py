@@ -2,8 +2,8 @@
 
 The speed of `dd` on the same disk is measured for comparison.
 
-    python -m engine.bench.checkpoint --folder artifacts --out checkpoint.json  # 1.54 B parameters, cuda:0
-    python -m engine.bench.checkpoint --folder artifacts --device cpu --layers 2 --out x.json
+    python -m tests.bench.checkpoint --folder artifacts --out checkpoint.json  # 1.54 B parameters, cuda:0
+    python -m tests.bench.checkpoint --folder artifacts --device cpu --layers 2 --out x.json
 
 The first save copies into new memory, as in a run that is stopped early. Later saves from a GPU copy into
 page-locked memory.
