@@ -1,8 +1,7 @@
 """Queries on the store: runs, series, evaluations, examples, SQL.
 
 History comes from DuckDB in short read-only accesses. Records that a run journaled after the last ingest are
-added where an outdated answer would be wrong: a run's state, and the marks that a resumed run continues from.
-All queries work on a home without a store.
+added if an outdated answer would be wrong: a run's state. All queries work on a home without a store.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from store.event_rows import (
 from store.healing import healing
 from store.home import RunFolder, removed, removing, run_ids
 from store.ingest import Ingester, offsets_in
-from store.journal import START, Position, has_more, read, scan
+from store.journal import START, Position, has_more, scan
 from store.naming import UnknownRun, journaled, match
 from store.records import Event, Example, Record, RunRow, Scalar, from_groups
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
@@ -341,43 +340,6 @@ class Store:
             score=np.asarray(columns["score"], np.float64),
             tokens=np.asarray(columns["tokens"], np.int64),
         )
-
-    @healing
-    def high_water(self, run_id: str) -> dict[str, int]:
-        """Return the highest journaled step of each metric of a run.
-
-        This includes rows that are not ingested yet.
-        """
-        with self.database.reading() as connection:
-            marks = dict(
-                connection.execute(
-                    "SELECT metric, max(step) FROM store.scalar WHERE run_id = ? GROUP BY metric", [run_id]
-                ).fetchall()
-            )
-            reached, _ = offsets_in(connection, run_id)
-        for record in read(self._folder(run_id).journal, reached.get(run_id, START))[0]:
-            if isinstance(record, Scalar):
-                marks[record.metric] = max(record.step, marks.get(record.metric, record.step))
-        return marks
-
-    @healing
-    def example_keys(self, run_id: str) -> set[tuple[str, int, str, str, int]]:
-        """Return the keys of all journaled examples of a run.
-
-        A key is (arm, step, task, ex_id, sample). This includes rows that are not ingested yet.
-        """
-        with self.database.reading() as connection:
-            keys = set(
-                connection.execute(
-                    "SELECT arm, step, task, ex_id, sample FROM store.eval_row WHERE run_id = ?", [run_id]
-                ).fetchall()
-            )
-            reached, _ = offsets_in(connection, run_id)
-        return keys | {
-            (record.arm, record.step, record.task, record.ex_id, record.sample)
-            for record in read(self._folder(run_id).journal, reached.get(run_id, START))[0]
-            if isinstance(record, Example)
-        }
 
     @healing
     def sql(self, query: str, limits: Limits | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,6 @@ LOGS, JOURNAL, OTHER = "logs", "journal", "other"
 RUN_KINDS = (ROLLOUTS, CHECKPOINTS, OPTIMIZER, DAMAGED, LOGS, JOURNAL, OTHER)
 # Kinds of the home's other files.
 STORE, CACHE, SET_ASIDE, REMOVED, COPIES = "store", "cache", "set aside", "removed runs", "copies"
-HOME_KINDS = (STORE, CACHE, SET_ASIDE, REMOVED, COPIES)
 
 ASIDE = re.compile(r"store\.duckdb.*\.damaged-")
 COPY = re.compile(r"mathrl-copy-|store\.new-")
@@ -134,11 +133,6 @@ def readable(size: float) -> str:
             return f"{size:,.{digits}f} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
-
-
-def summed(kinds: Mapping[str, int]) -> int:
-    """Return the bytes of all kinds."""
-    return sum(kinds.values())
 
 
 def _kind_in_home(parts: tuple[str, ...]) -> str:

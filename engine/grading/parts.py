@@ -23,7 +23,6 @@ _NAMES_BEFORE = re.compile(
 )
 _POINT = re.compile(r"\A[A-Z]'?\s*(?==?\s*\([^()]*,)=?\s*")
 _EITHER_SIGN = re.compile(r"\\pm(?![A-Za-z])")
-_INDIAN = re.compile(r"\A[₹$\s]*\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?\Z")
 
 
 class Parts(NamedTuple):

@@ -99,20 +99,6 @@ class Receiver(Generic[T]):
             raise ChannelClosed("the sender has closed the channel") from None
         return item
 
-    def drain(self) -> list[T]:
-        """Return every item that is available now, without waiting.
-
-        Raises: ChannelClosed if the channel is closed and empty.
-        """
-        items: list[T] = []
-        try:
-            while (item := self.get(0.0)) is not None:
-                items.append(item)
-        except ChannelClosed:
-            if not items:
-                raise
-        return items
-
     def close(self) -> None:
         """Close the pipe; the sender then sees a closed channel."""
         self._connection.close()

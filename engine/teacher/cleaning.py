@@ -16,7 +16,7 @@ from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.grading import grade
 from engine.grading.equality import read_answer
-from engine.grading.extraction import Box, boxes, final_answer, without_thinking
+from engine.grading.extraction import Box, boxes
 from engine.teacher.body import body_of
 from engine.teacher.given_up import GivenUp, named
 from engine.teacher.journal import TeacherAnswer
@@ -77,18 +77,6 @@ class EventCount:
         self.count += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append({"ex_id": ex_id, "text": text[-300:]})
-
-
-def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
-    r"""Return `text` as training text, or None if it states no answer.
-
-    The text ends in `\boxed{N}`, or in `#### N` if the instruction requests no box.
-    Args:
-        finished: False if the teacher ran out of tokens; only a whole answer counts then.
-    """
-    body = without_thinking(text).strip()
-    answer = final_answer(body, finished)
-    return clean_body(body, answer, instruction) if answer else None
 
 
 def clean_body(body: str, answer: str, instruction: str) -> Cleaned:

@@ -168,14 +168,6 @@ class RolloutSchedule:
         return Job(job_id, "rollout", step, weights, prompts, settings.group_size, sampling, seed, wanted)
 
 
-def version_for(step: int, settings: Grpo) -> int:
-    """Return the weight version that `step` trains on.
-
-    It is `staleness` behind the version before its update.
-    """
-    return max(0, step - 1 - settings.staleness)
-
-
 def steps_on_version(version: int, settings: Grpo) -> range:
     """Return the steps with rollouts from weight `version`."""
     last = version + 1 + settings.staleness

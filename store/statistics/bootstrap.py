@@ -1,4 +1,4 @@
-"""Seeded bootstrap intervals: percentile, BCa and clustered.
+"""Seeded bootstrap intervals: percentile and BCa.
 
 An interval can be computed for any quantity that is a function of column sums.
 BCa has no advantage for rates between .05 and .95. It is for skewed quantities, such as lengths and perplexities.
@@ -7,7 +7,7 @@ Source: Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -85,22 +85,6 @@ def bca_interval(
         levels.append(normal.cdf(bias + shifted / (1.0 - acceleration * shifted)))
     low, high = np.quantile(draws, levels)
     return Interval(estimate, float(low), float(high), confidence)
-
-
-def cluster_columns(values: ArrayLike, clusters: Sequence[str]) -> Floats:
-    """Sum the values of each cluster.
-
-    Resampling the rows of the result resamples complete clusters. The completions of one question are alike.
-    An interval that treated them as independent would be too narrow.
-
-    Args:
-        values: (rows,) values of single completions.
-        clusters: (rows,) question of each completion.
-    Returns: (clusters, 2) sum and size of each cluster.
-    Source: Miller (2024), Adding error bars to evals.
-    """
-    _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    return np.column_stack([np.bincount(member, weights=np.asarray(values)), np.bincount(member)])
 
 
 def _estimate(columns: Floats, of: OfSums) -> float:

@@ -193,7 +193,6 @@ def test_the_last_copy_answers_and_its_age_is_told_once(
             assert store.series(RUN, "sft/train/loss").step.size == 10
         assert store.sql("SELECT count(*) FROM scalar")[1] == [(10,)]
         assert Store(tmp_path).series(RUN, "sft/train/loss").step.size == 10
-        assert store.high_water(RUN)["sft/train/loss"] == 19  # the journal goes further
         assert f"PID {process.pid}" in store.problem
     (message,) = [record.message for record in caplog.records]
     assert message.startswith("this answer is from the store as it was 3 min ago; ")

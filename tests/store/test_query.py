@@ -98,7 +98,6 @@ def test_the_last_words_of_a_run_count_before_they_are_ingested(tmp_path: Path) 
     assert (run.state, run.reason, run.ended) == ("done", "all stages are done", 1009.0)
     status = store.status("r")
     assert (status.state, status.metrics) == ("done", {"sft/train/loss": 0.25})
-    assert store.high_water("r") == {"sft/train/loss": 2}
 
 
 def test_a_command_that_could_not_wait_for_an_ingest_says_what_it_lacks(
@@ -307,18 +306,6 @@ def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Pa
     assert [(each.ex_id, each.sample) for each in wrong] == [("q04", 1), ("q05", 1), ("q06", 0)]
     assert [each.ex_id for each in store.examples("r", "sft", "gsm8k", 20, ids=["q03"])] == ["q03", "q03"]
     assert len(store.examples("r", "sft", limit=None)) == 31
-
-
-def test_marks_of_a_resume_hold_what_is_ingested_and_what_is_not(tmp_path: Path) -> None:
-    example = Example("sft", 1, "t", "q", 0, True, 1.0, "correct", "p", "o", 1)
-    later = Example("sft", 2, "t", "q", 1, True, 1.0, "correct", "p", "o", 1)
-    store = Store(tmp_path)
-    assert (store.high_water("r"), store.example_keys("r")) == ({}, set())
-    journaled(tmp_path, "r", [Scalar("a", 5, 0.5), Scalar("b", 2, 0.5), example])
-    store.ingest()
-    journaled(tmp_path, "r", [Scalar("a", 6, 0.5), later])
-    assert store.high_water("r") == {"a": 6, "b": 2}
-    assert store.example_keys("r") == {("sft", 1, "t", "q", 0), ("sft", 2, "t", "q", 1)}
 
 
 def test_events_come_in_order_of_arrival(tmp_path: Path) -> None:

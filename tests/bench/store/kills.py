@@ -2,7 +2,7 @@
 
 Two ingesting writers and one ingester are killed and restarted.
 `python -m tests.bench.store.kills HOME RUN` is one of the writers; without RUN it is the ingester.
-A writer continues after its high-water mark and prints each acknowledged step.
+A writer continues after the last step of its journal and prints each acknowledged step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from store import isolated
 from store.home import RunFolder
-from store.journal import JournalWriter
+from store.journal import JournalWriter, read
 from store.query import Store
 from store.records import RunRow, Scalar
 from tests.bench.store.figures import Figure
@@ -31,10 +31,10 @@ def write_for_ever(home: Path, run_id: str) -> None:
 
     Each last acknowledged step is printed.
     """
-    store = Store(home)
-    with JournalWriter(RunFolder(home, run_id).journal) as journal:
+    store, folder = Store(home), RunFolder(home, run_id).journal
+    with JournalWriter(folder) as journal:
         journal.append([RunRow(run_id, "bench", 0, {})])
-        step = store.high_water(run_id).get(METRIC, -1) + 1
+        step = 1 + max((row.step for row in read(folder)[0] if isinstance(row, Scalar)), default=-1)
         while True:
             journal.append([Scalar(METRIC, number, number / 3) for number in range(step, step + BATCH_ROWS)])
             step += BATCH_ROWS

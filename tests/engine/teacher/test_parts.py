@@ -18,7 +18,7 @@ from engine.data.trace import Trace
 from engine.grading import grade
 from engine.teacher.body import TracePart, body_of
 from engine.teacher.budget import Budget
-from engine.teacher.cleaning import clean, clean_answers
+from engine.teacher.cleaning import Cleaned, clean_answers, clean_body
 from engine.teacher.given_up import allowed
 from engine.teacher.journal import AnswerJournal, TeacherAnswer
 from engine.teacher.key import KeyMissing, find_key, without_key
@@ -218,6 +218,13 @@ CLEANED = [
      "Let me call the apples $x$.\n\nThen $2x = 18$.\n\n\\boxed{9}"),
     ("\\boxed{18}", "\\boxed{18}"),
 ]  # fmt: skip
+
+
+def clean(text: str, instruction: str, finished: bool = True) -> Cleaned | None:
+    """Return the training text of a teacher's answer; None if it states no final answer."""
+    answer = TeacherAnswer("q", 0, text, "", "stop" if finished else "length", 1, 1)
+    body = body_of(answer, "answer")
+    return clean_body(body.text, body.stated, instruction) if body.stated else None
 
 
 @pytest.mark.parametrize(("text", "expected"), CLEANED)

@@ -10,7 +10,7 @@ from scipy.optimize import brentq, minimize_scalar
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from store.statistics.bootstrap import bca_interval, cluster_columns, percentile_interval, with_count
+from store.statistics.bootstrap import bca_interval, percentile_interval, with_count
 from store.statistics.paired import paired_interval, paired_p_value, sign_flip_p_value, tango_interval
 from store.statistics.perplexity import perplexity_interval, perplexity_ratio_interval
 from store.statistics.resampling import resampled_sums
@@ -72,23 +72,6 @@ def test_bca_of_a_skewed_mean_is_scipys() -> None:
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.04 * width)
     plain = percentile_interval(with_count(rows), resamples=20_000)
     assert interval.high - plain.high > 0.05 * width  # the skewness is really corrected
-
-
-def test_cluster_interval_is_that_of_the_question_means() -> None:
-    generator = np.random.default_rng(0)
-    ability = generator.beta(0.5, 0.5, size=150)
-    outcomes = generator.random((150, 8)) < ability[:, None]
-    questions = [f"q{number}" for number in range(150) for _ in range(8)]
-    interval = percentile_interval(cluster_columns(outcomes.ravel(), questions))
-    error = outcomes.mean(axis=1).std() / np.sqrt(150)
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.05)
-    naive = percentile_interval(with_count(outcomes.ravel().astype(float)))
-    assert interval.high - interval.low > 2 * (naive.high - naive.low)
-
-
-def test_cluster_interval_weighs_questions_of_unequal_size_by_their_completions() -> None:
-    columns = cluster_columns([1, 1, 1, 0], ["a", "a", "a", "b"])
-    assert percentile_interval(columns).estimate == 0.75
 
 
 def tango_by_likelihood(a_only: int, b_only: int, questions: int, difference: float) -> float:
