@@ -51,6 +51,11 @@ class Hardware(Section):
     gpu_memory_fraction: Rate = Field(
         0.9, description="fraction of the worker's GPU memory that vLLM may use"
     )
+    share_gpus: bool = Field(
+        False,
+        description="use the GPUs together with other runs that share them, as for several seeds of a small model; "
+        "gpu_memory_fraction must leave them room (otherwise a run waits until its GPUs are free)",
+    )
     max_sequences: Positive = Field(512, description="sequences that the worker generates concurrently")
     max_model_len: Positive = Field(
         4096, description="maximum length of prompt and completion together, tokens"

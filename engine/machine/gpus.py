@@ -1,6 +1,6 @@
 """Allocate this machine's GPUs to runs.
 
-Each GPU has one run, first come, first served.
+Each GPU has one run, first come, first served. Runs with `hardware.share_gpus` use a GPU together.
 Each GPU has a lock file, named after its UUID and shared by all users of the machine. A claim is inherited by
 the processes that use the GPU. So it outlives a killed supervisor until these have exited. A waiting run
 holds a ticket, and no run overtakes an earlier ticket for one of the same GPUs.
@@ -151,11 +151,12 @@ def _range(device: str, count: int) -> range:
 class GpuQueue:
     """This run's place in the queue for `uuids`.
 
-    Without uuids, `claim` succeeds at once.
+    Without uuids, `claim` succeeds at once. If `shares` is true, other runs that share may use the GPUs, too.
     """
 
-    def __init__(self, uuids: Sequence[str], root: Path = LOCKS) -> None:
+    def __init__(self, uuids: Sequence[str], root: Path = LOCKS, shares: bool = False) -> None:
         self._root = root
+        self._lock = fcntl.LOCK_SH if shares else fcntl.LOCK_EX
         self._uuids = sorted(uuids)
         self._ticket: Path | None = None
         self._descriptor = -1
@@ -169,7 +170,7 @@ class GpuQueue:
     def claim(self) -> GpuClaim | None:
         """Claim all wanted GPUs.
 
-        Return None if one is held, or an earlier run waits for one. Never block.
+        Return None if a run holds one and does not share it, or an earlier run waits for one. Never block.
         """
         if self._must_wait():
             return None
@@ -178,7 +179,7 @@ class GpuQueue:
             descriptor = _open_shared(self._root / f"{uuid}.lock")
             held.append(descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, self._lock | fcntl.LOCK_NB)
             except BlockingIOError:
                 GpuClaim(held).release()
                 return None

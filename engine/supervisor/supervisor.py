@@ -101,8 +101,9 @@ class Supervisor:
         self._reason = ""
         self._record_start(config, summary, taken.events)
         self._gpus = gpus
-        self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks)
-        self._processes = EngineProcesses(entries or EntryPoints(), folder, config.valid_profile, config.plan)
+        profile = config.valid_profile
+        self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks, profile.hardware.share_gpus)
+        self._processes = EngineProcesses(entries or EntryPoints(), folder, profile, config.plan)
         self._telemetry = Telemetry(gpus, config.created)
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)

@@ -71,6 +71,25 @@ def test_who_comes_first_is_served_first(tmp_path: Path) -> None:
     assert third.claim() is not None
 
 
+def test_runs_that_share_use_a_gpu_together(tmp_path: Path) -> None:
+    first, second = (GpuQueue(["a"], tmp_path, shares=True) for _ in range(2))
+    alone = GpuQueue(["a"], tmp_path)
+    late = GpuQueue(["a"], tmp_path, shares=True)
+    shared = [first.claim(), second.claim()]
+    assert None not in shared
+    assert alone.claim() is None
+    # It could share the GPU, but an earlier run waits for it.
+    assert late.claim() is None
+    for claim in shared:
+        assert claim is not None
+        claim.release()
+    claim = alone.claim()
+    assert claim is not None
+    assert late.claim() is None
+    claim.release()
+    assert late.claim() is not None
+
+
 def test_all_the_gpus_or_none(tmp_path: Path) -> None:
     held = GpuQueue(["b"], tmp_path).claim()
     assert held is not None
