@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from tests.faults.faultkind import Fault, NotPossible
+from tests.faults.faultkind import Fault
+from tests.faults.not_possible import NotPossible
 from tests.faults.subject import ROOT, Hang, Subject
 
 _ON_TERMINAL = """

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.faults.faultkind import Fault, NotPossible
+from tests.faults.faultkind import Fault
+from tests.faults.not_possible import NotPossible
 from tests.faults.subject import Subject
 
 

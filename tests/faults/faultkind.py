@@ -13,10 +13,6 @@ from tests.faults.subject import Subject
 Strike = Callable[[Subject, random.Random], AbstractContextManager[str]]
 
 
-class NotPossible(Exception):
-    """The fault needs what is not there: mounts, a file that this run has not made yet."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One line of the table.

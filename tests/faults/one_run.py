@@ -19,8 +19,8 @@ from typing import Any
 from tests.faults import disk, machine
 from tests.faults.draw import END, NOW, Plan, Strike, draw
 from tests.faults.experiment import SETTINGS, Reference
-from tests.faults.faultkind import NotPossible
 from tests.faults.judge import PROMISED, judge, outcome
+from tests.faults.not_possible import NotPossible
 from tests.faults.subject import Hang, Subject
 from tests.faults.user import GivenUp, User
 

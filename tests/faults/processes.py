@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from tests.faults.faultkind import Fault, NotPossible, Strike
+from tests.faults.faultkind import Fault, Strike
 from tests.faults.machine import Proc
+from tests.faults.not_possible import NotPossible
 from tests.faults.subject import Subject
 
 _DEADLY = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")

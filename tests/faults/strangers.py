@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from tests.faults.faultkind import Fault, NotPossible
+from tests.faults.faultkind import Fault
+from tests.faults.not_possible import NotPossible
 from tests.faults.subject import Subject
 
 _CLIENT = """
@@ -27,7 +28,16 @@ time.sleep(600)
 _HOLDER = """
 import fcntl, os, sys, time
 file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(file, fcntl.LOCK_EX if sys.argv[2] == "exclusive" else fcntl.LOCK_SH)
+mode = fcntl.LOCK_EX if sys.argv[2] == "exclusive" else fcntl.LOCK_SH
+end = time.monotonic() + 20.0
+while True:
+    try:
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+        break
+    except BlockingIOError:
+        if time.monotonic() > end:
+            sys.exit("busy")
+        time.sleep(0.01)
 print("held", flush=True)
 time.sleep(600)
 """

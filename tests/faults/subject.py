@@ -23,6 +23,7 @@ from pathlib import Path
 from tests.faults import machine
 from tests.faults.journal_view import JournalView
 from tests.faults.machine import Proc
+from tests.faults.not_possible import NotPossible
 
 ROOT = Path(__file__).parents[2]
 COMMAND_SECONDS = 150.0
@@ -256,7 +257,10 @@ class Subject:
 
     @contextmanager
     def stranger(self, script: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process of another program that prints a line when it holds what it wants; ended on leaving."""
+        """A process of another program that prints a line when it holds what it wants; ended on leaving.
+
+        Raises: NotPossible if it ends without the line, because another stranger holds that.
+        """
         process = subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             env={**self.environment(), machine.STRANGER: "1"},
@@ -266,7 +270,8 @@ class Subject:
         )
         try:
             assert process.stdout is not None
-            process.stdout.readline()
+            if not process.stdout.readline():
+                raise NotPossible("another process holds it")
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
