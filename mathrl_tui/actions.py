@@ -56,7 +56,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("help", "question_mark,f1", "Help", "Every key, and what the marks mean", (APP,), True, "?"),
     Action("quit", "q,ctrl+q", "Quit", "Close the console; runs keep running", (APP,), True, "q"),
     Action("open", "enter", "Open", "Open the run under the cursor", (RUNS,), True, "⏎"),
-    Action("mark", "space", "Mark", "Compare other runs' settings with this one's", (RUNS,), False, "␣"),
+    Action(
+        "mark", "space", "Mark", "Draw and compare the run with the other marked runs", (RUNS,), False, "␣"
+    ),
     Action("differences", "d", "Diff", "The settings that differ from another run's", _CONTROL, True),
     Action(
         "new_run", "n", "New run", "Choose profile, stages, seeds and overrides, and start", (RUNS,), True

@@ -5,16 +5,21 @@ This module does not import any screen.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from mathrl_tui import actions
+from mathrl_tui import actions, workspace_file
 from mathrl_tui.core import palette, text
 from mathrl_tui.core.completions import CompletionChoice
+from mathrl_tui.core.workspace import Workspace
 from mathrl_tui.reader import Reader, Unreadable
+from mathrl_tui.workspace_file import Change, WorkspaceFault
 from store.records import LIVE_STATES
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ class Host(App[None]):
         super().__init__(driver_class=driver)
         self.home = home
         self.run_id = ""
-        # The run to compare settings with; empty for the nearest one.
+        # The run to compare settings with; empty for a marked one, or the nearest.
         self.other_id = ""
         self.choice = CompletionChoice()
         # Why the store cannot be read or cannot ingest, in one line; empty if it can.
@@ -44,16 +49,67 @@ class Host(App[None]):
         # Run → topics of the alarms that were shown.
         self._alarms: dict[str, set[str]] = {}
         self.reader = Reader(home)
+        # Marks, tags and notes. Changed only by `change_workspace`.
+        self.workspace = Workspace()
+        # Writes them in order, without blocking keys.
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workspace-writer")
+        # Changes that are not in the file, because they are being written or could not be.
+        self._unwritten: list[Change] = []
+        # The last reason why the file could not be used.
+        self._workspace_trouble = ""
 
     def on_unmount(self) -> None:
-        """Stop the reader's thread."""
+        """Stop the reader's thread; let the writer finish."""
         self.reader.close()
+        self._writer.shutdown(wait=True)
+
+    def change_workspace(self, change: Change) -> None:
+        """Apply `change` to marks, tags or notes at once, then to their file."""
+        self.workspace = change(self.workspace)
+        self._unwritten.append(change)
+        written = self._writer.submit(workspace_file.changed, self.home, change)
+        loop = asyncio.get_running_loop()
+        written.add_done_callback(lambda done: loop.call_soon_threadsafe(self._take_written, change, done))
+
+    def _take_written(self, change: Change, written: Future[tuple[Workspace, Path | None]]) -> None:
+        """Take the file's content after a change; on failure keep the change in memory."""
+        if isinstance(error := written.exception(), OSError):
+            self._warn_of_workspace(f"marks, tags and notes last until this console closes: {error}")
+            return
+        after, aside = written.result()
+        self._unwritten.remove(change)
+        if aside is not None:
+            self.show_notice(f"{workspace_file.NAME} was damaged and is now {aside}", "warning", timeout=60)
+        self._take_workspace(after)
+
+    async def read_workspace(self) -> None:
+        """Read the marks, tags and notes that another console has changed."""
+        found = self._writer.submit(workspace_file.read, self.home)
+        loop = asyncio.get_running_loop()
+        # Taken in the order of the writer's thread, or an older content could follow a newer one.
+        found.add_done_callback(lambda done: loop.call_soon_threadsafe(self._take_read, done))
+        await asyncio.gather(asyncio.wrap_future(found), return_exceptions=True)
+
+    def _take_read(self, found: Future[Workspace]) -> None:
+        if isinstance(error := found.exception(), WorkspaceFault | OSError):
+            self._warn_of_workspace(str(error))
+            return
+        self._take_workspace(found.result())
+
+    def _take_workspace(self, found: Workspace) -> None:
+        self.workspace = reduce(lambda workspace, change: change(workspace), self._unwritten, found)
+
+    def _warn_of_workspace(self, words: str) -> None:
+        if words != self._workspace_trouble:
+            self._workspace_trouble = words
+            self.show_notice(words, "warning", timeout=30)
 
     async def reading(self, read: Callable[[], Awaitable[None]]) -> None:
         """Run a screen's read.
 
         If it fails, keep the last picture and set `trouble` to the reason.
         """
+        await self.read_workspace()
         try:
             await read()
             self.trouble = self.reader.problem

@@ -17,8 +17,10 @@ from mathrl_tui.core import alarms
 from mathrl_tui.core import stall as silence
 from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
+from mathrl_tui.core.marked_runs import MarkedRun, MarkedRuns
 from mathrl_tui.core.other_seeds import OtherRunCurves, OtherRuns
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
+from mathrl_tui.core.run_curves import RunCurves
 from mathrl_tui.core.stall import Pulse
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
@@ -91,7 +93,9 @@ class HomeData:
         # (run, stage, arm) → when it was first seen, on the monotonic clock, and its progress then.
         self._paces: dict[tuple[str, str, str], tuple[float, float]] = {}
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
-        self._other_runs = OtherRunCurves(self.store, self.curve)
+        curves = RunCurves(self.curve)
+        self._other_runs = OtherRunCurves(self.store, curves)
+        self._marked_runs = MarkedRuns(self.store, curves)
 
     @property
     def problem(self) -> str:
@@ -174,6 +178,18 @@ class HomeData:
         """
         self.ingest()
         return self._other_runs.of(run_id, metrics, timed)
+
+    def marked_runs(
+        self, run_ids: Sequence[str], metrics: Sequence[str], timed: Collection[str] = ()
+    ) -> tuple[MarkedRun, ...]:
+        """Return the runs of `run_ids` that exist, with their curves of `metrics`.
+
+        Those in `timed` have times.
+        """
+        self.ingest()
+        states = {summary.run: summary.state for summary in self.store.runs()}
+        found = {run: states[run] for run in run_ids if run in states}
+        return self._marked_runs.of(found, metrics, timed)
 
     def curve(self, run_id: str, metric: str, timed: bool) -> Curve:
         """Return a metric's reduced history; times are included if `timed`."""

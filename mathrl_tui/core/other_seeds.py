@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mathrl_tui.core.curve import Curve
+from mathrl_tui.core.run_curves import RunCurves
 from store import runs as run_states
 from store.home import RunFolder
 from store.query import Store
 
 # Maximum number of runs drawn together, the newest ones.
 MOST = 12
-# Seconds between searches for new runs, and between reads of another live run's curves.
+# Seconds between searches for new runs.
 AGAIN_SECONDS = 5.0
-
-# (run, metric, with times) → its history.
-Reduced = Callable[[str, str, bool], Curve]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +27,14 @@ class OtherRuns:
     curves: Mapping[str, tuple[Curve, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A curve, the time `at` which it was read, and if the run was live.
-
-    The time is in monotonic seconds.
-    """
-
-    curve: Curve
-    live: bool
-    at: float
-
-
 class OtherRunCurves:
-    """Cache of other runs' curves.
+    """Finds the other runs of a profile, and reads their curves."""
 
-    Curves of ended runs are read once, those of live runs every AGAIN_SECONDS.
-    """
-
-    def __init__(self, store: Store, reduced: Reduced) -> None:
-        self._store, self._reduced = store, reduced
+    def __init__(self, store: Store, curves: RunCurves) -> None:
+        self._store, self._curves = store, curves
         # By run; the profile of a run never changes.
         self._profiles: dict[str, Any] = {}
         self._found: dict[str, tuple[float, tuple[str, ...]]] = {}
-        self._looks: dict[tuple[str, str], _Look] = {}
 
     def of(self, run_id: str, metrics: Sequence[str], timed: Collection[str] = ()) -> OtherRuns:
         """Return the other runs and their curves of `metrics`.
@@ -63,7 +45,7 @@ class OtherRunCurves:
         live = {run: run_states.is_live(RunFolder(self._store.home, run)) for run in runs}
         curves = {}
         for metric in metrics:
-            found = (self._curve(run, metric, live[run], metric in timed) for run in runs)
+            found = (self._curves.curve(run, metric, live=live[run], timed=metric in timed) for run in runs)
             curves[metric] = tuple(curve for curve in found if len(curve))
         return OtherRuns(runs, curves)
 
@@ -81,11 +63,3 @@ class OtherRunCurves:
         if run_id not in self._profiles:
             self._profiles[run_id] = self._store.config(run_id).profile
         return self._profiles[run_id]
-
-    def _curve(self, run_id: str, metric: str, live: bool, timed: bool) -> Curve:
-        known = self._looks.get((run_id, metric))
-        now = time.monotonic()
-        stale = known is not None and (live or known.live) and now - known.at > AGAIN_SECONDS
-        if known is None or stale or (timed and not known.curve.is_timed):
-            known = self._looks[run_id, metric] = _Look(self._reduced(run_id, metric, timed), live, now)
-        return known.curve

@@ -56,6 +56,19 @@ _ARM_LOOKS = (
     Look("✚", "#ff7a5c"),
 )
 
+# Colours of runs that are drawn together, the most different first.
+RUN_COLOURS = ("#5cb8f0", "#f0a830", "#2fc79a", "#e58fc0", "#f2e65c", "#ff7a5c", "#b59cff", "#b8c4d0")
+# A number of marks without a common factor with the colours, so that all pairs differ.
+_RUN_MARKS = ("●", "▲", "■", "◆", "▼", "★", "✚")
+
+
+def run_look(place: int) -> Look:
+    """Return the look of the run at `place`.
+
+    The first eight have different colours, the first 56 differ in colour or mark.
+    """
+    return Look(_RUN_MARKS[place % len(_RUN_MARKS)], RUN_COLOURS[place % len(RUN_COLOURS)])
+
 
 def state(name: str) -> Look:
     """Return the look of a run's or a stage's state.

@@ -22,7 +22,7 @@ _ALIKE = "[b]No setting differs.[/b]\n\nPress [b]o[/b] for another run, or [b]f[
 class ConfigScreen(TableScreen):
     """Settings of a run, next to those of another run.
 
-    The other run is the marked one in the list, else the previous one.
+    The other run is the first marked one, else the previous one.
     """
 
     NAME = actions.CONFIG
@@ -38,7 +38,9 @@ class ConfigScreen(TableScreen):
 
     async def read(self) -> None:
         """Read the settings of both runs and show them."""
-        run_id, wanted = self.console.run_id, self.console.other_id
+        run_id = self.console.run_id
+        marked = (run for run in self.console.workspace.marked if run != run_id)
+        wanted = self.console.other_id or next(marked, "")
         if not run_id:
             self.show_emptiness(NO_RUN)
             return

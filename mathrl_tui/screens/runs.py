@@ -5,6 +5,7 @@ Runs are selected and started here.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -15,6 +16,7 @@ from textual.widgets import DataTable, Static
 from mathrl_tui import actions
 from mathrl_tui.core import alarms, palette, subject, text
 from mathrl_tui.core.space_watch import SpaceWatch
+from mathrl_tui.core.workspace import Workspace, with_mark
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
@@ -62,10 +64,8 @@ class RunsScreen(Controls):
                 self.console.note_alarms(line.summary.run, line.alarms)
         table = self.query_one(KeyedTable)
         wide = self.app.size.width >= 120
-        marked = self.console.other_id
-        table.show(
-            _titles(wide), {one.summary.run: _cells(one, wide, one.summary.run == marked) for one in lines}
-        )
+        workspace = self.console.workspace
+        table.show(_titles(wide), {one.summary.run: _cells(one, wide, workspace) for one in lines})
         self._lines = {line.summary.run: line for line in lines}
         self._show_details()
         self._space = self._space or SpaceWatch(self.console.home)
@@ -93,9 +93,10 @@ class RunsScreen(Controls):
             self.console.open_run(self.target)
 
     def action_mark(self) -> None:
-        """Mark or unmark the selected run as the one to compare settings with."""
-        self.console.other_id = "" if self.target == self.console.other_id else self.target or ""
-        self.read_soon()
+        """Mark or unmark the run under the cursor."""
+        if run_id := self.target:
+            self.console.change_workspace(partial(with_mark, run_id=run_id))
+            self.read_soon()
 
     @on(DataTable.RowSelected)
     def _selected(self) -> None:
@@ -123,8 +124,9 @@ def _titles(wide: bool) -> tuple[str, ...]:
     return (*titles, "model", "profile", "seed", "started", "took", "reason") if wide else titles
 
 
-def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
+def _cells(line: RunLine, wide: bool, workspace: Workspace) -> tuple[Cell, ...]:
     run, at = line.summary, line.at
+    mark = workspace.look(run.run) if run.run in workspace.marked else None
     look = palette.state(run.state)
     troubled = bool(line.alarms)
     stage = "" if at is None else at.label
@@ -137,7 +139,10 @@ def _cells(line: RunLine, wide: bool, marked: bool) -> tuple[Cell, ...]:
         (f" {text.percent(line.fraction, 0):>5}", palette.DIM),
     )
     cells: tuple[Cell, ...] = (
-        Text(("◆ " if marked else "") + text.run_name(run.run, 44 if wide else 28), f"bold {palette.INK}"),
+        Text.assemble(
+            (f"{mark.mark} ", mark.colour) if mark else "  ",
+            (text.run_name(run.run, 44 if wide else 28), f"bold {palette.INK}"),
+        ),
         Text(
             f"{look.mark} {palette.word(run.state)}{' !' * troubled}",
             palette.WARN if troubled else look.colour,

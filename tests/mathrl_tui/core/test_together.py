@@ -244,7 +244,7 @@ async def test_two_runs_settings_are_compared_by_a_key(tmp_path: Path, size: tup
         await sees(pilot, "eval.confidence")
         await pilot.press("f", "1")
         await opened(pilot, "space", "demo-s1")
-        await sees(pilot, "◆ demo-s1")
+        await sees(pilot, "● demo-s1")
         await opened(pilot, "d", "demo-s0")
         shown = await sees(pilot, "demo-s0 against demo-s1", "1 of")
         assert "seed" in shown
