@@ -97,6 +97,18 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("page(1)", "pagedown", "More charts", "The next page of charts", (RUN,), False, "PgDn"),
     Action("page(-1)", "pageup", "Fewer charts", "The previous page of charts", (RUN,), False, "PgUp"),
+    Action(
+        "next_group", "g", "Group", "Charts of one group: train, reward, validation, … or all", (RUN,), True
+    ),
+    Action(
+        "favourite",
+        "asterisk",
+        "Favourite",
+        "The chart under the cursor comes first, or not",
+        (RUN,),
+        False,
+        "*",
+    ),
     Action("together", "m", "Mean", "Mean and range over all runs of this profile", (RUN,), True),
     Action("maximise", "z", "Maximise", "The chart under the cursor alone, or all again", (RUN,), True),
     Action(
@@ -119,6 +131,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("everything", "f", "Show", "All settings, or only those that differ", (CONFIG,), True),
     Action("next_source", "f", "Source", "Events of the run, or the log of one process", (LOGS,), True),
     Action("search", "slash", "Search", "Show only lines with a given text", (SAMPLES, LOGS), True, "/"),
+    Action("search", "slash", "Search", "Show only charts whose name has a given text", (RUN,), True, "/"),
     Action("follow", "end", "Follow", "Jump to the newest line and stay there", (LOGS,), True, "End"),
 )
 

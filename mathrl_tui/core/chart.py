@@ -137,7 +137,7 @@ def draw(
             if log
             else "no number in this window"
         )
-        return _padded([head, *_note(why, width, height - 1)], width, height)
+        return _padded([head, *note(why, width, height - 1)], width, height)
     y_axis = axis.value_axis(*extremes, max(rows * 2 // 5, 2), log=log, percent=percent)
     body = _canvas(drawn, x_axis, y_axis, columns, rows, smooth=view.memory > 0 or joined)
     return _padded([head, *body, *_foot(x_axis, view.x, columns)], width, height)
@@ -334,11 +334,12 @@ def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
 
 def _empty(lines: Sequence[Line], view: View, width: int, height: int) -> list[Row]:
     if view.x == "tokens" and any(len(one.curve) for one in lines):
-        return _note("no token counts were recorded: press x for another axis", width, height)
-    return _note("no values yet", width, height)
+        return note("no token counts were recorded: press x for another axis", width, height)
+    return note("no values yet", width, height)
 
 
-def _note(message: str, width: int, height: int) -> list[Row]:
+def note(message: str, width: int, height: int) -> list[Row]:
+    """Return a sentence in the middle of a place of `height` rows."""
     above = max((height - 1) // 2, 0)
     return [*([[]] * above), [(message[:width].center(width), palette.DIM)]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mathrl_tui.core import palette, text
+from mathrl_tui.core import palette, panels, text
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import GPU_METRIC
 from mathrl_tui.core.run import RunSnapshot, Value
@@ -21,8 +21,10 @@ from store.subject import model_name
 _LEAST_NAME, _LONGEST_NAME = 18, 40
 # Cells of a model's name on a narrow and a wide screen, and the cells from which a screen is wide.
 _MODEL, _MODEL_IN_FULL, _ROOMY = 17, 30, 120
-# Cells of a metric's name and of each arm's value.
-_NAME, _VALUE = 20, 9
+# Cells of a metric's name on a narrow and a wide panel, and of each arm's value.
+_NAME, _NAME_IN_FULL, _VALUE = 18, 24, 9
+# Cells from which a panel is wide: stage and arm have a column each.
+_WIDE_PANEL = 46
 
 
 def heading(run: RunSnapshot, width: int, now: float) -> Row:
@@ -82,13 +84,15 @@ def strip(board: Steps, width: int) -> list[Row]:
 def stage_list(board: Steps, width: int, now: float) -> list[Row]:
     """Return a line for each stage: mark, stage, arm, progress or duration."""
     rows = [_title("Stages", width)]
+    is_wide = width >= _WIDE_PANEL
+    room = width - (24 if is_wide else 15)
     for stage in board:
         look = palette.state(stage.status)
         working = stage.status in ("started", "paused")
-        name = f"{look.mark} {stage.stage:<11}"
+        name = f"{stage.stage:<11}{stage.arm:<10}" if is_wide else f"{text.ends(stage.label, 11):<12}"
         style = f"bold {palette.INK}" if working else palette.INK if stage.started else palette.DIM
-        row: Row = [(f" {name[0]}", look.colour), (name[1:], style), (f"{stage.arm:<10}", style)]
-        row += _progress(stage, width - 24, now, look) if working else [_outcome(stage, width - 24, now)]
+        row: Row = [(f" {look.mark}", look.colour), (f" {name}", style)]
+        row += _progress(stage, room, now, look) if working else [_outcome(stage, room, now)]
         rows.append(row)
     return rows
 
@@ -133,33 +137,34 @@ def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int)
     """
     arms = [arm for arm in run.arms if any(name.startswith(f"{arm}/") for name in run.latest)]
     arms.sort(key=lambda arm: arm != run.live_arm)
-    arms = arms[: max((width - _NAME) // _VALUE, 1)]
+    space = _NAME if width < _WIDE_PANEL else _NAME_IN_FULL
+    arms = arms[: max((width - space) // _VALUE, 1)]
+    space = width - _VALUE * len(arms)
     rows = [_title("Last values", width)]
-    head: Row = [(" " * _NAME, "")]
+    head: Row = [(" " * space, "")]
     for arm in arms:
         head.append((f"{looks[arm].mark + ' ' + text.clip(arm, _VALUE - 3):>{_VALUE}}", looks[arm].colour))
     rows.append(head)
     for metric in _metrics_in_order(run.latest, arms):
-        row: Row = [(f" {text.tail(metric, _NAME - 2):<{_NAME - 1}}", palette.DIM)]
-        row += [_last(run.latest.get(f"{arm}/{metric}")) for arm in arms]
+        row: Row = [(f" {text.ends(panels.title(metric), space - 2):<{space - 1}}", palette.DIM)]
+        percent = panels.is_rate(metric)
+        row += [_last(run.latest.get(f"{arm}/{metric}"), percent) for arm in arms]
         rows.append(row)
     return rows[:height] if arms else [rows[0], [(" nothing measured yet", palette.DIM)]]
 
 
-_TOLD_FIRST = ("train/loss", "reward/mean", "val/pass_at_1", "completions/mean_length", "train/grad_norm")
-
-
 def _metrics_in_order(latest: Mapping[str, Value], arms: Sequence[str]) -> list[str]:
     known = {name.partition("/")[2] for name in latest if name.partition("/")[0] in arms}
-    return [name for name in _TOLD_FIRST if name in known] + sorted(known - set(_TOLD_FIRST))
+    return sorted(known, key=panels.rank)
 
 
-def _last(value: Value | None) -> Span:
+def _last(value: Value | None, percent: bool) -> Span:
     if value is None:
         return (" " * _VALUE, palette.INK)
     if not math.isfinite(value.value):
         return (f"{value.value:>{_VALUE}}", f"bold {palette.BAD}")
-    return (f"{text.number(value.value):>{_VALUE}}", palette.INK)
+    shown = text.percent(value.value) if percent else text.number(value.value)
+    return (f"{shown:>{_VALUE}}", palette.INK)
 
 
 def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.widgets import Input
 
 from mathrl_tui import actions
-from mathrl_tui.core import alarms, chart, palette, side_panels
-from mathrl_tui.core.chart import MEMORIES, X_AXES, View
+from mathrl_tui.core import alarms, palette, side_panels
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
+from mathrl_tui.core.view_line import view_line
 from mathrl_tui.reader import Unreadable
+from mathrl_tui.screens.chart_keys import ChartKeys
 from mathrl_tui.screens.controls import Controls
 from mathrl_tui.widgets.chart_wall import ChartWall
 from mathrl_tui.widgets.lines import Lines
 from store.records import LIVE_STATES
 
 
-class RunScreen(Controls):
+class RunScreen(Controls, ChartKeys):
     """Screen of the run selected in the list."""
 
     NAME = actions.RUN
@@ -44,16 +45,12 @@ class RunScreen(Controls):
             with Vertical():
                 yield ChartWall(id="wall")
                 yield Lines(id="view")
+        yield Input(placeholder="name of a chart; Enter keeps it, Esc shows all", id="search", compact=True)
 
     @property
     def target(self) -> str | None:
         """Return the run that commands go to."""
         return self.console.run_id or None
-
-    @property
-    def wall(self) -> ChartWall:
-        """Return the wall of charts."""
-        return self.query_one(ChartWall)
 
     async def read(self) -> None:
         """Read the run and the curves of the visible charts, and show them."""
@@ -114,71 +111,15 @@ class RunScreen(Controls):
         self.read_soon()
 
     def _show_view(self) -> None:
-        """Show the line under the charts: smoothing, x-axis, zoom, page."""
-        view = self.wall.view
-        slider = "".join("●" if place == view.memory else "─" for place in range(len(MEMORIES)))
-        steps = f"{MEMORIES[view.memory]} steps" if view.memory else "off"
-        shown = (
-            "whole" if not view.zoom else f"×{2**view.zoom}{'' if view.offset <= 0 else ', not the newest'}"
-        )
-        self.show_lines(
-            "#view",
-            [
-                [
-                    (" [ ] ", f"bold {palette.ACCENT}"),
-                    (f"smoothing {slider} {steps:<10}", palette.INK),
-                    (" x ", f"bold {palette.ACCENT}"),
-                    (f"{view.x:<7}", palette.INK),
-                    (" + - ", f"bold {palette.ACCENT}"),
-                    (f"{shown:<8}", palette.INK),
-                    (" PgDn ", f"bold {palette.ACCENT}"),
-                    (self.wall.place, palette.INK),
-                    (" m ", f"bold {palette.ACCENT}"),
-                    (self._shown_together(), palette.INK),
-                ]
-            ],
-        )
+        """Show the line under the charts."""
+        wall, line = self.wall, self.query_one("#view", Lines)
+        line.show([view_line(wall.view, wall.choice, wall.place, self._shown_together(), line.size.width)])
 
     def _shown_together(self) -> str:
         if not self._together:
             return "this run"
         runs = self.wall.together
         return "reading…" if runs is None else f"{runs} runs" if runs > 1 else "no other"
-
-    def _look(self, view: View) -> None:
-        self.wall.look(view)
-
-    def action_smoother(self) -> None:
-        """Increase smoothing by one notch."""
-        self._look(replace(self.wall.view, memory=min(self.wall.view.memory + 1, len(MEMORIES) - 1)))
-
-    def action_rougher(self) -> None:
-        """Decrease smoothing by one notch."""
-        self._look(replace(self.wall.view, memory=max(self.wall.view.memory - 1, 0)))
-
-    def action_next_axis(self) -> None:
-        """Select the next x-axis: steps, time, tokens, cyclically."""
-        place = (X_AXES.index(self.wall.view.x) + 1) % len(X_AXES)
-        self._look(replace(self.wall.view, x=X_AXES[place]))
-
-    def action_zoom(self, by: int) -> None:
-        """Halve (1) or double (−1) the window."""
-        zoom = min(max(self.wall.view.zoom + by, 0), chart.DEEPEST_ZOOM)
-        self._look(replace(self.wall.view, zoom=zoom, offset=self.wall.view.offset if zoom else 0.0))
-
-    def action_pan(self, by: int) -> None:
-        """Move the window by a quarter of its width to the left (−1) or right (1)."""
-        view = self.wall.view
-        span = 1 / 2**view.zoom
-        self._look(replace(view, offset=min(max(view.offset - by * span / 4, 0.0), 1.0 - span)))
-
-    def action_whole(self) -> None:
-        """Show the whole x-axis and follow the run."""
-        self._look(replace(self.wall.view, zoom=0, offset=0.0))
-
-    def action_log_scale(self) -> None:
-        """Switch the selected chart's y-axis between logarithmic and linear."""
-        self.wall.toggle_log()
 
     def action_together(self) -> None:
         """Switch between this run, and mean and range over all its runs.
@@ -187,18 +128,6 @@ class RunScreen(Controls):
         """
         self._together = not self._together
         self.read_soon()
-
-    def action_chart(self, by: int) -> None:
-        """Move the cursor by `by` charts."""
-        self.wall.move(by)
-
-    def action_page(self, by: int) -> None:
-        """Move by `by` pages of charts."""
-        self.wall.page(by)
-
-    def action_maximise(self) -> None:
-        """Switch between the selected chart alone and all charts."""
-        self.wall.toggle_maximised()
 
     @work(group="copy")
     async def action_copy(self) -> None:

@@ -15,6 +15,7 @@ from textual.message import Message
 
 from mathrl_tui.core import chart, mean_curve, palette
 from mathrl_tui.core.chart import View
+from mathrl_tui.core.chart_choice import ChartChoice
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
@@ -23,11 +24,12 @@ from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
 from mathrl_tui.widgets.lines import Lines
 
-# Cells from which two charts fit in a row.
-WIDE = 110
+# Minimum cells of a chart in a row of several.
+NARROW = 41
 # Minimum rows of a chart on a small and on a large wall.
-LOW, TALL = 9, 14
-MOST_ROWS, MOST = 3, 6
+LOW, TALL = 8, 14
+MOST_COLUMNS, MOST_ROWS = 3, 3
+MOST = MOST_COLUMNS * MOST_ROWS
 
 
 class Chart(Lines):
@@ -71,7 +73,10 @@ class ChartWall(Container):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.view = View()
-        self._panels: tuple[Panel, ...] = panels((), ())
+        self.choice = ChartChoice()
+        # All charts of the run, and the chosen ones.
+        self._all: tuple[Panel, ...] = panels((), ())
+        self._panels = self._all
         self._run: RunSnapshot | None = None
         self._looks: Mapping[str, Look] = {}
         self._other_runs: OtherRuns | None = None
@@ -88,9 +93,42 @@ class ChartWall(Container):
 
     def show(self, run: RunSnapshot, looks: Mapping[str, Look], other_runs: OtherRuns | None) -> None:
         """Show the curves of the run, joined with those of `other_runs` if given."""
+        is_new = self._run is None or self._run.run_id != run.run_id
         self._run, self._looks, self._other_runs = run, looks, other_runs
-        self._panels = panels(run.latest, run.arms)
+        stages = {step.arm: step.stage for step in run.board if step.arm}
+        lengths = {step.arm: float(max(step.total, step.done)) for step in run.board if step.arm}
+        self._all = panels(run.latest, run.arms, stages, lengths)
+        self._choose()
+        if is_new:
+            self._cursor = self._start(run.live_arm)
         self._draw()
+
+    def _choose(self) -> None:
+        """Keep the cursor on its chart if that is still chosen."""
+        before = self.chosen
+        self._panels = self.choice.chosen(self._all)
+        place = next((index for index, one in enumerate(self._panels) if one.key == before.key), None)
+        last = max(len(self._panels) - 1, 0)
+        self._cursor = min(self._cursor, last) if place is None else place
+
+    def _start(self, live_arm: str) -> int:
+        """Return the place of the first chart that has the live arm, or 0."""
+        return next((index for index, one in enumerate(self._panels) if live_arm in one.sources), 0)
+
+    def choose(self, choice: ChartChoice) -> None:
+        """Show the charts of `choice`."""
+        self.choice = choice
+        self._choose()
+        self._changed()
+
+    def next_group(self) -> None:
+        """Show the charts of the next group."""
+        self.choose(self.choice.next_group(self._all))
+
+    def toggle_favourite(self) -> None:
+        """Add the selected chart to the favourites, or remove it."""
+        if self._panels:
+            self.choose(self.choice.toggled(self.chosen))
 
     def needed(self) -> list[str]:
         """Return the names of the metrics that the visible charts need."""
@@ -106,8 +144,8 @@ class ChartWall(Container):
 
     @property
     def chosen(self) -> Panel:
-        """Return the chart under the cursor."""
-        return self._panels[min(self._cursor, len(self._panels) - 1)]
+        """Return the chart under the cursor; the first one of all if none is chosen."""
+        return self._panels[min(self._cursor, len(self._panels) - 1)] if self._panels else self._all[0]
 
     @property
     def together(self) -> int | None:
@@ -117,7 +155,7 @@ class ChartWall(Container):
     @property
     def place(self) -> str:
         """Return page and number of pages: `1/3`."""
-        pages = -(-len(self._panels) // self._capacity())
+        pages = max(-(-len(self._panels) // self._capacity()), 1)
         return f"{self._first() // self._capacity() + 1}/{pages}"
 
     def look(self, view: View) -> None:
@@ -127,7 +165,7 @@ class ChartWall(Container):
 
     def move(self, by: int) -> None:
         """Move the cursor by `by` charts, cyclically."""
-        self._cursor = (self._cursor + by) % len(self._panels)
+        self._cursor = (self._cursor + by) % max(len(self._panels), 1)
         self._changed()
 
     def page(self, by: int) -> None:
@@ -139,7 +177,7 @@ class ChartWall(Container):
 
     def toggle_log(self) -> None:
         """Switch the selected chart's y-axis between linear and logarithmic."""
-        self._logs ^= {self.chosen.metric}
+        self._logs ^= {self.chosen.key}
         self._changed()
 
     def toggle_maximised(self) -> None:
@@ -149,7 +187,7 @@ class ChartWall(Container):
 
     @on(Chart.Touched)
     def _touched(self, message: Chart.Touched) -> None:
-        self._cursor = min(self._first() + message.place, len(self._panels) - 1)
+        self._cursor = max(min(self._first() + message.place, len(self._panels) - 1), 0)
         if message.zoom:
             zoom = min(max(self.view.zoom + message.zoom, 0), chart.DEEPEST_ZOOM)
             self.view = replace(self.view, zoom=zoom)
@@ -167,9 +205,10 @@ class ChartWall(Container):
         """Return how many columns and rows of charts fit."""
         if self._maximised:
             return 1, 1
-        columns = 2 if self.size.width >= WIDE else 1
-        least = TALL if self.size.height >= 2 * TALL else LOW
-        return columns, min(max(self.size.height // least, 1), MOST_ROWS)
+        width, height = self.size
+        columns = MOST_COLUMNS if width >= 5 * NARROW else 2 if width >= 2 * NARROW else 1
+        least = TALL if height >= 2 * TALL else LOW
+        return columns, min(max(height // least, 1), MOST_ROWS)
 
     def _capacity(self) -> int:
         columns, rows = self._grid()
@@ -193,7 +232,13 @@ class ChartWall(Container):
                 focused = self._first() + place == self._cursor
                 chart_widget.show(self._picture(visible[place], self._cell(columns, rows), focused))
             else:
-                chart_widget.show([])
+                note = chart.note(self._nothing(), *self._cell(columns, rows))
+                chart_widget.show(note if not place and not visible else [])
+
+    def _nothing(self) -> str:
+        """Return why no chart is shown, and what to do."""
+        search = f" with “{self.choice.search}”" if self.choice.search else ""
+        return f"no chart{search} in {self.choice.group}: Esc shows all"
 
     def _cell(self, columns: int, rows: int) -> tuple[int, int]:
         return (self.size.width - (columns - 1)) // columns, self.size.height // rows
@@ -203,12 +248,12 @@ class ChartWall(Container):
         lines = [self._line(source, panel, looks[source]) for source in panel.sources]
         view = replace(self.view, x="time") if panel.by_clock else self.view
         return chart.draw(
-            panel.title,
+            ("★ " if panel.key in self.choice.favourites else "") + panel.title,
             lines,
             view,
             *size,
             percent=panel.percent,
-            log=panel.metric in self._logs,
+            log=panel.key in self._logs,
             focused=focused,
             held=panel.held,
         )

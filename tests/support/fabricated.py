@@ -71,6 +71,20 @@ class FabricatedRun:
         self._lock: int | None = None
         self.write(RunRow(run_id, "demo", seed, whole, self.now))
 
+    @classmethod
+    def reopened(cls, home: Path, run_id: str) -> FabricatedRun:
+        """Return a run that exists, to write more of its journal."""
+        run = cls.__new__(cls)
+        run.folder = RunFolder(home, run_id)
+        run.now = time.time()
+        run._journal = JournalWriter(run.folder.journal)
+        run._lock = None
+        return run
+
+    def close(self) -> None:
+        """Close the journal, so that another process can write it."""
+        self._journal.close()
+
     def passes(self, seconds: float) -> None:
         """Moves the clock."""
         self.now += seconds

@@ -133,6 +133,8 @@ async def test_the_gpus_history_is_on_the_wall(tmp_path: Path) -> None:
         )
     async with console(tmp_path, LARGE) as (_, pilot):
         await opened(pilot, "2", "demo-s1-live")
+        await sees(pilot, "sft loss")
+        await pilot.press("slash", *"gpu", "enter")
         shown = await sees(pilot, "GPU utilisation, %", "GPU memory, GiB", "● gpu/0 40")
         assert "time" in shown
 

@@ -64,7 +64,7 @@ async def test_the_run_screen_follows_a_live_run(tmp_path: Path) -> None:
         await opened(pilot, "enter", "demo-s1-live")
         shown = await sees(pilot, "12/40 steps", "trainer", "87 %", "41.5 GiB", "sft 0.", "pretrain   base")
         assert "✓ data" in shown and "○ eval" in shown
-        chart = app.screen.query(Chart).first()
+        chart = next(one for one in app.screen.query(Chart) if "sft loss" in one.plain)
         before = chart.plain
         for step in range(13, 30):
             run.passes(1.0)
@@ -105,7 +105,7 @@ async def test_keys_change_the_view_of_all_charts(tmp_path: Path) -> None:
         await sees(pilot, "×4")
         assert "30" in plain(app)
         await pilot.press("left")
-        await sees(pilot, "not the newest")
+        await sees(pilot, "×4 earlier")
         await pilot.press("0", "right_square_bracket")
         await sees(pilot, "whole", "10 steps")
         await pilot.press("l")
@@ -122,7 +122,7 @@ async def test_only_changed_cells_are_painted_again(tmp_path: Path) -> None:
         await opened(pilot, "2", "demo-s1-live")
         await sees(pilot, "12/40 steps")
         painted: list[int] = []
-        chart = app.screen.query(Chart).first()
+        chart = next(one for one in app.screen.query(Chart) if "sft loss" in one.plain)
         refresh = chart.refresh
 
         def counted(*regions: object, **options: object) -> object:

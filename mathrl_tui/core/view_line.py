@@ -1,0 +1,38 @@
+"""The line under the charts: what is shown, each with the key that changes it."""
+
+from __future__ import annotations
+
+from mathrl_tui.core import chart
+from mathrl_tui.core.chart import View
+from mathrl_tui.core.chart_choice import ALL, ChartChoice
+from mathrl_tui.core.fitted import Part, fitted
+from mathrl_tui.core.spans import Row
+
+
+def view_line(view: View, choice: ChartChoice, page: str, runs: str, width: int) -> Row:
+    """Return smoothing, x-axis, window, page, runs, group and search in `width` cells.
+
+    Args:
+        page: page and number of pages: `1/3`.
+        runs: the runs that are shown.
+    """
+    steps = f"{chart.MEMORIES[view.memory]} steps" if view.memory else "off"
+    slider = "".join("●" if place == view.memory else "─" for place in range(len(chart.MEMORIES)))
+    window = "whole" if not view.zoom else f"×{2**view.zoom}"
+    is_newest = view.offset <= 0 or not view.zoom
+    search = [Part("/", (f"“{choice.search}”",))] if choice.search else [Part("/", ("search", ""))]
+    group = "all charts" if choice.group == ALL else choice.group
+    return fitted(
+        [
+            Part("[ ]", (f"smoothing {slider} {steps:<10}", f"smoothing {steps}", steps)),
+            Part("x", (f"{view.x:<6}", view.x)),
+            Part(
+                "+ -", (window,) if is_newest else (f"{window}, not the newest", f"{window} earlier", window)
+            ),
+            Part("PgDn", (page,)),
+            Part("m", (runs, runs.removeprefix("this "))),
+            Part("g", (group, choice.group)),
+            *search,
+        ],
+        width,
+    )
