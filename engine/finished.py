@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.atomic import replace_text
 from store.home import RunFolder
-from store.private import make_folder, replace_text
+from store.private import make_folder
 from store.records import Example, Record, Scalar
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import duckdb
 import pyarrow as pa
 
+from store.atomic import replacing
 from store.comparison import Comparison, run_comparisons
 from store.disk_refusal import errno_in
 from store.errors import StoreDamaged, StoreError, explained
@@ -79,10 +80,9 @@ def export(
         for kind in what:
             query = SOURCES[kind](connection, store, runs)
             path = out / f"{kind}.{ending}"
-            temporary = out / f".{path.name}.{os.getpid()}.part"
             try:
-                write(connection, query, kind, temporary)
-                temporary.replace(path)
+                with replacing(path, writer=f".{os.getpid()}", durable=False) as draft:
+                    write(connection, query, kind, draft)
             except duckdb.IOException as error:
                 if isinstance(failure := explained(error), StoreDamaged):
                     raise failure from error
@@ -91,8 +91,6 @@ def export(
                 raise StoreError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from error
-            finally:
-                temporary.unlink(missing_ok=True)
             paths.append(path)
     return paths
 

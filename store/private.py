@@ -52,18 +52,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_text(path: Path, text: str, suffix: str = "") -> None:
-    """Replace the content of `path` atomically and durably.
-
-    The text is first written to a hidden file with a name that ends in `suffix`.
-    """
-    temporary = path.with_name(f".{path.name}{suffix}")
-    write_text(temporary, text)
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
-
-
 def set_aside(path: Path) -> Path | None:
     """Rename a damaged file; return its new path, or None without a file."""
     if not path.exists():

@@ -30,8 +30,8 @@ from pydantic import (
 )
 
 from profiles.errors import UserError
+from store.atomic import replace_text
 from store.plain_json import parse_object
-from store.private import replace_text
 from store.subject import Changes
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from engine.cleanup.disk_usage import OPTIMIZER, ROLLOUTS, files, kind_of
 from engine.cleanup.run_users import dependents, has_ended, is_ending, user_of
 from engine.ipc.pidfile import holder, lock_path
 from engine.weight_sync.slots import remove_slots
+from store.atomic import replace_text
 from store.database import Database
 from store.home import TRASH, RunFolder
 from store.locks import LockBusy, is_locked, locked
@@ -179,8 +180,6 @@ def _strip(folder: Path) -> None:
     with suppress(digests.DamagedFile):
         listed = digests.without(folder, names)
     if listed is not None:
-        draft = folder / f".{digests.LIST}"
-        write_text(draft, listed)
-        draft.replace(folder / digests.LIST)
+        replace_text(folder / digests.LIST, listed)
     for name in names:
         (folder / name).unlink()

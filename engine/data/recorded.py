@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiles.training import Grpo
+from store.atomic import replace_text
 from store.home import RunFolder
-from store.private import write_text
 from store.run_config import read_config
 
 PREFIX = "update_"
@@ -57,11 +57,8 @@ def mark_pruned(folder: Path, budget_gb: float) -> None:
 
     Call it before the first one is removed.
     """
-    path = folder / PRUNED
     if _pruned_for(folder) != budget_gb:
-        draft = path.with_name(f".{path.name}")
-        write_text(draft, json.dumps({"rollouts_gb": budget_gb}))
-        draft.replace(path)
+        replace_text(folder / PRUNED, json.dumps({"rollouts_gb": budget_gb}))
 
 
 def _pruned_for(folder: Path) -> float | None:

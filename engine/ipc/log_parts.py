@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.ipc.faults import written_since
+from store.atomic import replacing
 from store.private import opener
 
 PART_BYTES = 8 << 20
@@ -120,15 +121,8 @@ def _identity(log: Path) -> tuple[int, int]:
 @contextmanager
 def _becoming(part: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces `part` if the block succeeds."""
-    draft = part.with_name(f".{part.name}")
-    try:
-        with open(draft, "wb", opener=opener) as file:
-            yield file
-        draft.replace(part)
-    except OSError:
-        # Free the space of the partial file: the disk may be full.
-        draft.unlink(missing_ok=True)
-        raise
+    with replacing(part, durable=False) as draft, open(draft, "wb", opener=opener) as file:
+        yield file
 
 
 def _copy(source: int, target: BinaryIO, start: int, end: int = sys.maxsize) -> int:

@@ -8,7 +8,6 @@ file. The next supervisor writes the spool file to the journal first.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.ipc.orders import Flush, FromChild, Notice
+from store.atomic import replace_text
 from store.home import RunFolder
-from store.private import make_folder, opener
+from store.private import make_folder
 from store.records import Event, Example, Record, RunRow, Scalar, from_json, to_json
 
 # Unacknowledged records before `put` blocks, for example because the disk is full.
@@ -151,15 +151,9 @@ def spool_folder(folder: RunFolder) -> Path:
 
 
 def write_spool(path: Path, records: list[Record]) -> None:
-    """Write `records` to `path` atomically and sync the file to disk."""
+    """Write `records` to `path` atomically and durably."""
     make_folder(path.parent)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8", errors="replace", opener=opener) as file:
-        for record in records:
-            file.write(json.dumps(to_json(record)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_text(path, "".join(json.dumps(to_json(record)) + "\n" for record in records), errors="replace")
 
 
 def read_spool(path: Path) -> tuple[list[Record], int]:

@@ -39,7 +39,8 @@ from engine.digests import DamagedFile, Digest
 from engine.machine.ranks import by_rank_zero, rank
 from engine.training.pickled_state import read_pickled_state
 from engine.training.plain import Arrays, Stored, decode, encode
-from store.private import close_to_others, make_folder, replace_text, sync
+from store.atomic import replace_text, replacing
+from store.private import close_to_others, make_folder, sync
 
 SCORE = "score.json"
 _NAME = re.compile(r"step_\d+")
@@ -206,11 +207,8 @@ def choose_best(root: Path) -> None:
 
 
 def _point_best(root: Path, folder: Path) -> None:
-    link = root / ".best"
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.name)
-    link.replace(root / "best")
-    sync(root)
+    with replacing(root / "best") as link:
+        link.symlink_to(folder.name)
 
 
 def prune(root: Path, keep: int) -> None:

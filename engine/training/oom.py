@@ -17,7 +17,8 @@ from typing import Self
 
 from engine.context import StageFailed
 from engine.machine.ranks import barrier, broadcast, rank, world
-from store.private import make_folder, replace_text
+from store.atomic import replace_text
+from store.private import make_folder
 
 FIRST = "out_of_memory.json"
 AGAIN = "out_of_memory_again.json"
@@ -60,7 +61,7 @@ class Shortage:
         If two ranks ran out in the same pass, the later write remains.
         """
         make_folder(path.parent)
-        replace_text(path, json.dumps(asdict(self)), f"-{rank()}")
+        replace_text(path, json.dumps(asdict(self)), writer=f"-{rank()}")
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

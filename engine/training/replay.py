@@ -8,7 +8,6 @@ A file is written under a temporary name, synced and renamed, so a reader sees a
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from engine.data.recorded import COUNTS_FROM_ZERO, recorded_path, step_path
 from engine.data.sequence import Sequence
 from engine.machine.ranks import by_rank_zero
 from engine.training.packing import BLANK
+from store.atomic import replacing
 from store.private import make_folder, opener
 
 # Raised if a step's file is cut short, changed or missing.
@@ -90,18 +90,9 @@ def record(folder: Path, rollouts: Rollouts) -> None:
     Raises: OSError if it cannot be written.
     """
     make_folder(folder)
-    final = step_path(folder, rollouts.step)
-    draft = final.with_name(f".{final.name}")
-    try:
-        with open(draft, "wb", opener=opener) as file:
-            _write(file, _columns(rollouts))
-            file.flush()
-            os.fsync(file.fileno())
-    # Free the space on a full disk.
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    draft.replace(final)
+    path = step_path(folder, rollouts.step)
+    with replacing(path) as draft, open(draft, "wb", opener=opener) as file:
+        _write(file, _columns(rollouts))
 
 
 def _columns(rollouts: Rollouts) -> dict[str, NDArray[Any]]:

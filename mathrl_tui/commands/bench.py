@@ -74,7 +74,10 @@ def _worker_options(tiny: bool, gpus: int) -> list[str]:
 
 
 def _measure(module: str, out: Path, options: list[str]) -> tuple[dict[str, Any], str]:
-    """Return the measurements that a benchmark wrote, and its error, empty if it succeeded."""
+    """Return what a benchmark measured, and its error.
+
+    The error is empty if it succeeded.
+    """
     done = subprocess.run(
         isolated.command(module, "--out", str(out), *options),
         stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from mathrl_tui.commands.errors import WrongInput
 from mathrl_tui.commands.options import AsJson
 from mathrl_tui.commands.printing import print_json
 from mathrl_tui.core.text import percent
+from store.atomic import replacing
 
 OUTCOMES = ("correct", "wrong", "no_answer", "truncated", "invalid_gold")
 # Maximum number of rows with an invalid gold answer that the summary lists.
@@ -91,17 +92,12 @@ def _text(file: Path, number: int, row: dict[str, Any], field: str) -> str:
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows or none.
-
-    They go to a temporary file in the same directory, which is then renamed.
-    """
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as lines:
-            lines.writelines(_line(row) for row in rows)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write all rows or none."""
+    with (
+        replacing(out, writer=f".{os.getpid()}", durable=False) as draft,
+        draft.open("w", encoding="utf-8") as lines,
+    ):
+        lines.writelines(_line(row) for row in rows)
 
 
 def _line(row: dict[str, Any]) -> str:
