@@ -12,8 +12,9 @@ from pathlib import Path
 
 from mathrl_tui.core.workspace import Workspace, dumped, parsed
 from profiles.errors import OperationFailed
+from store.atomic import replace_text
 from store.locks import locked
-from store.private import make_folder, replace_text, set_aside
+from store.private import make_folder, set_aside
 
 NAME = "workspace.json"
 _LOCK = "workspace.lock"
@@ -62,5 +63,5 @@ def changed(home: Path, change: Change) -> tuple[Workspace, Path | None]:
             before, aside = Workspace(), set_aside(home / NAME)
         after = change(before)
         if after != before:
-            replace_text(home / NAME, dumped(after), f".{os.getpid()}")
+            replace_text(home / NAME, dumped(after), writer=f".{os.getpid()}")
     return after, aside
