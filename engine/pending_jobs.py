@@ -18,9 +18,15 @@ POLL_SECONDS = 1.0
 
 @dataclass(slots=True)
 class JobResults:
-    """A job's completions by (prompt, sample).
+    """What the worker has returned for one job so far.
 
-    The newer one is kept if a restarted worker repeats one.
+    Attributes:
+        by_place: completions by (prompt index, sample index). If a restarted worker repeats one, the newer
+            one is kept.
+        done: the worker's last message for the job; None until it arrives.
+        rows: rows of a suite job; None until they arrive, and for other jobs.
+        progress: finished documents of a suite job and their total (0 while it is unknown).
+        failed: the worker's error; empty if the job has not failed.
     """
 
     job: Work

@@ -50,12 +50,12 @@ class AppliedMarks:
 
     @property
     def last(self) -> AppliedMark:
-        """Return the mark of the newest transaction."""
+        """Return the mark of the newest transaction; at least one was added."""
         return max(self._by_segment.values())
 
     @property
     def highest_segment(self) -> int:
-        """Return the highest segment number that was ever applied."""
+        """Return the highest segment number that was ever applied; see `last`."""
         return max(self._by_segment)
 
     def fit(self, folder: Path) -> bool:

@@ -38,7 +38,7 @@ class Damage:
 
     @property
     def end(self) -> tuple[int, int]:
-        """Return the position after the damaged bytes."""
+        """Return the position (segment, byte offset) after the damaged bytes."""
         return self.segment, self.offset + self.bytes
 
     @property

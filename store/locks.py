@@ -85,7 +85,14 @@ def wait_budget(path: Path, patience: float) -> float:
 
 
 def record_wait(path: Path, seconds: float, *, got: bool, holder: str = "") -> None:
-    """Record a wait for `path`, and a line about its holder."""
+    """Record in memory that this process waited for the lock file `path`.
+
+    Later calls of `wait_budget` use it. Only a failed wait of at least LONG_SECONDS is kept, with `holder`,
+    until `path` was acquired.
+    Args:
+        got: True if the wait ended with the lock.
+        holder: one line that describes the process that holds the lock.
+    """
     if got:
         _in_vain.pop(path, None)
     elif seconds >= LONG_SECONDS:

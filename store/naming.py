@@ -59,7 +59,7 @@ def match(text: str, known: Mapping[str, str], home: Path) -> str:
 def names(home: Path) -> dict[str, str]:
     """Return id → name for the runs in `home`, oldest folder first.
 
-    For a run with a damaged run.json, the name is the id.
+    Runs that have a journal but no readable run.json come last. Their name is their id.
     """
     found = {run: _name(RunFolder(home, run)) for run in run_ids(home)}
     return found | {run: run for run in journaled(home) if run not in found}

@@ -58,7 +58,10 @@ def traces(context: Context) -> list[Trace]:
 
 
 def sequences(context: Context) -> Sequences:
-    """Return the training sequences of SFT."""
+    """Open the training sequences of SFT that the stage preprocess wrote.
+
+    Raises: StageFailed if preprocess has not run.
+    """
     return Sequences(_made(preprocess_folder(context), "preprocess"))
 
 

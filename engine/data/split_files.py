@@ -134,9 +134,9 @@ def _holds(path: Path, split: str) -> bool:
 
 
 def is_one_set(folder: Path) -> bool:
-    """Return True if `folder` holds one saved data set without splits.
+    """Return True if `folder` holds one data set without splits.
 
-    `datasets` saved it.
+    That is the format that `Dataset.save_to_disk` of the `datasets` library writes.
     """
     return (folder / STATE).is_file()
 

@@ -107,7 +107,10 @@ def last_unit(text: str) -> tuple[str, str]:
 
 
 def worded(text: str) -> str:
-    """Return `text` with its units as plain words again."""
+    r"""Replace each `\unit{name}` in `text` by the plain text ` name`.
+
+    It undoes what `clean` does to units.
+    """
     return _UNIT.sub(lambda unit: f" {unit[1]}", text) if "\\unit" in text else text
 
 

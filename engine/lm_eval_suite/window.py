@@ -24,7 +24,11 @@ def effective(window: int, positions: int) -> int:
 
 
 def fault(profile: Profile) -> str:
-    """Return why the hardware cannot hold the window; empty if it can."""
+    """Return the error if suite windows exceed the model length; "" if not.
+
+    It compares `eval.window` with `hardware.max_model_len`, both in tokens. A model with fewer positions than
+    `eval.window` only needs its number of positions.
+    """
     window, longest = profile.eval.window, profile.hardware.max_model_len
     if longest >= window:
         return ""

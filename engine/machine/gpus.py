@@ -78,7 +78,7 @@ def _inherited(duplicates: Sequence[Any]) -> GpuClaim:
 def visible_gpus() -> list[Gpu]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES allows, in PCI order.
 
-    The result is None without a driver.
+    The list is empty without a driver.
     Raises: GpuFault if the driver cannot read a GPU.
     """
     import pynvml

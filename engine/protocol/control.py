@@ -59,7 +59,10 @@ class Reply:
 
 
 def sender(request: Request) -> str:
-    """Return who sent `request`, for a reason such as "killed by …"."""
+    """Describe the client that sent `request`, for a reason such as "killed by …".
+
+    Examples: "`mathrl-tui kill`", "the user in the console".
+    """
     known = {
         "cli": f"`mathrl-tui {request.command}`",
         "console": "the user in the console",

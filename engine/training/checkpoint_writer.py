@@ -121,7 +121,7 @@ class CheckpointWriter:
     def prepare(self, policy: SavableModel, optimizer: SavableOptimizer, device: torch.device) -> None:
         """Begin to allocate host memory for copies from `device`.
 
-        It returns at once.
+        It returns at once. It does nothing if the trainer has several ranks.
         """
         if world() == 1:
             for name, part in self._parts(policy, optimizer)[0].items():

@@ -177,7 +177,8 @@ def compare(found: LogprobArrays, own: LogprobArrays) -> LogprobComparison:
 def probes(model: PreTrainedModel, lengths: Items[int] = LENGTHS) -> list[Sequence]:
     """Make sequences of random token ids that `model` accepts.
 
-    Every token except the first is a response token.
+    There is one for each length in tokens; lengths beyond the model's positions are cut to them. Every token
+    except the first is a response token. The ids are the same in each call.
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(lengths)
     rng = np.random.default_rng(0)

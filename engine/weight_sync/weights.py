@@ -160,9 +160,10 @@ class _Mapping:
 
 
 class WeightReader:
-    """The worker's side.
+    """Reads published weight versions from shared memory, in the worker.
 
-    A slot stays mapped (and page-locked, with `pin`) from one version to the next.
+    A slot stays mapped from one version to the next. With `pin` it is also page-locked, for faster copies to
+    a GPU. Call `close` at the end.
     """
 
     def __init__(self, pin: bool = False) -> None:

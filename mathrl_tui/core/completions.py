@@ -115,9 +115,9 @@ def outcome(example: Example) -> Span:
 
 
 def detail(pair: CompletionPair, choice: CompletionChoice) -> list[Span]:
-    """Return the pair as styled text, from top to bottom.
+    """Return the pair as styled text: question, gold answer, completions.
 
-    The text contains its line breaks.
+    The spans contain the line breaks.
     """
     mine = pair.mine
     spans: list[Span] = [

@@ -56,9 +56,10 @@ class Scale:
 
 
 def value_scale(rows: Sequence[EvalSummary]) -> Scale:
-    """Return round ends around all intervals.
+    """Return the ends of an axis that contains all intervals of `rows`.
 
-    Rates use tenths. Perplexities use a step that divides them into ten parts at most.
+    For rates, the ends are multiples of 0.1. For perplexities, they are multiples of a round step, which
+    divides the axis into ten parts at most. `rows` must have at least one row.
     """
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     if rows[0].measure == "perplexity":

@@ -40,7 +40,10 @@ while time.time() < until:
 class Seen:
     """Measurements of a console, in seconds.
 
-    They are durations of polls, and the age of the newest row at each poll.
+    Attributes:
+        tail: duration of each poll of the journal's tail.
+        query: duration of each query of the store.
+        age: age of the newest row at each poll.
     """
 
     tail: list[float] = field(default_factory=list)
