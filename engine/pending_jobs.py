@@ -32,9 +32,7 @@ class JobResults:
     job: Work
     by_place: dict[tuple[int, int], Completion] = field(default_factory=dict)
     done: JobDone | None = None
-    # The rows of a suite job.
     rows: tuple[Example, ...] | None = None
-    # Of a suite job: documents that are done, and their total (0 while it is unknown).
     progress: tuple[int, int] = (0, 0)
     failed: str = ""
 

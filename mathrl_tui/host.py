@@ -72,7 +72,10 @@ class Host(App[None]):
         written.add_done_callback(lambda done: loop.call_soon_threadsafe(self._take_written, change, done))
 
     def _take_written(self, change: Change, written: Future[tuple[Workspace, Path | None]]) -> None:
-        """Take the file's content after a change; on failure keep the change in memory."""
+        """Take the file's content after a change.
+
+        If the write failed, keep the change in memory.
+        """
         if isinstance(error := written.exception(), OSError):
             self._warn_of_workspace(f"marks, tags and notes last until this console closes: {error}")
             return

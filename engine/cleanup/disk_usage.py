@@ -33,10 +33,12 @@ HOUR = 3600.0
 
 @dataclass(slots=True)
 class Space:
-    """Bytes of a home: by run and kind, and of the last hour.
+    """Bytes of a home, by run and kind of file.
 
-    `runs` has each run's bytes by kind, and `rest` those outside runs. The last hour's are the bytes written
-    in it.
+    Attributes:
+        runs: run id → kind → bytes.
+        rest: kind → bytes of everything outside the runs.
+        last_hour: bytes written in the last hour.
     """
 
     runs: dict[str, Counter[str]] = field(default_factory=dict)
@@ -64,7 +66,7 @@ class Space:
 
 
 def measure(home: Path) -> Space:
-    """Return the sizes of everything in `home`; nothing if it does not exist."""
+    """Return the sizes of everything in `home`, empty if it does not exist."""
     found = Space()
     since = time.time() - HOUR
     for path, status in files(home):

@@ -30,16 +30,19 @@ if TYPE_CHECKING:
 
 
 def content_key(facts: Any) -> str:
-    """Return a hash of JSON-ready `facts`, which an output follows from."""
+    """Return a short hash of everything that determines an output.
+
+    `facts` must be JSON-ready. Equal facts give equal keys, so the key names the cached output.
+    """
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill.
+    """Yield an empty temporary folder to fill with a stage's output.
 
-    It becomes `target` if the block ends well, and is removed otherwise.
+    It is renamed to `target` if the block succeeds, and removed if the block raises.
     """
     make_folder(target.parent)
     folder = target.with_name(f"{target.name}.tmp-{os.getpid()}")

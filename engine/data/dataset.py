@@ -42,7 +42,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """Layout of a hub data set; unknown ones have one configuration."""
+    """Configurations (None: the default one) and licence of a hub data set."""
 
     configurations: tuple[str | None, ...] = (None,)
     licence: str = "see its page on the hub"
@@ -74,9 +74,9 @@ KNOWN_FILES = {
 
 @dataclass(frozen=True, slots=True)
 class SourceRows:
-    """Rows of a source; `train` is empty if it has no such split.
+    """All rows of a data source (`origin`: its path or address).
 
-    `files` maps each file or hub name to its sha256 or commit.
+    `files` maps each file path or hub name to its sha256 or commit. `train` and `platinum` may be empty.
     """
 
     train: list[DataRow]
@@ -162,9 +162,9 @@ def fingerprint(profile: Profile) -> dict[str, str]:
 
 
 def load(profile: Profile) -> SourceRows:
-    """Return every row of the profile's source, checked.
+    """Read, load from the hub or make every row of the profile's source.
 
-    Raises: DataError.
+    Raises: DataError if rows, splits or files are missing or faulty.
     """
     data = profile.data
     if data.source == WORD_PROBLEMS:
@@ -188,9 +188,9 @@ def load(profile: Profile) -> SourceRows:
 
 
 def split(source: SourceRows, profile: Profile) -> Splits:
-    """Return disjoint train, validation, test and few-shot rows.
+    """Split `source` into disjoint train, validation, test and few-shot rows.
 
-    `data.seed` decides, never the run's seed. Together they are every row that the limits leave.
+    `data.seed` decides, never the run's seed. Raises: DataError if there are too few rows for all splits.
     """
     data = profile.data
     _check_size(profile, len(source.train))
@@ -387,7 +387,7 @@ def file_hash(path: Path) -> str:
 
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:
-    """Return mean, median, 95th percentile and maximum of the lengths."""
+    """Return mean, median, p95 and max of the lengths in characters; or 0s."""
     if not texts:
         return {"mean": 0.0, "median": 0.0, "p95": 0.0, "max": 0.0}
     sizes = np.array([len(text) for text in texts])

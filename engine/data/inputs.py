@@ -47,12 +47,16 @@ def rows(context: Context, split: SplitName) -> list[DataRow]:
     """Return the rows of a split, in the source's order.
 
     `shots` are the worked examples of few-shot prompts.
+    Raises: StageFailed if the stage data has not run.
     """
     return dataset.read_rows(_made(data_folder(context), "data") / f"{split}.jsonl")
 
 
 def traces(context: Context) -> list[Trace]:
-    """Return the cleaned traces, in the order of the training rows."""
+    """Return the cleaned traces, in the order of the training rows.
+
+    Raises: StageFailed if the stage traces has not run.
+    """
     lines = read_lines(_made(traces_folder(context), "traces") / "traces.jsonl")
     return [Trace(**line) for line in lines]
 

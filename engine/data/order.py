@@ -18,9 +18,10 @@ def epoch_order(rows: int, epoch: int, *seed: int | str) -> NDArray[np.int64]:
 
 
 def batch_rows(rows: int, step: int, size: int, *seed: int | str) -> list[int]:
-    """Return the `size` rows of step `step` in endless shuffled epochs.
+    """Return the row indices of step `step` in endless shuffled epochs.
 
-    Steps are counted from 0.
+    Steps are counted from 0, and each takes `size` rows. The epochs follow each other without a gap, so a
+    step may cover the end of one and the start of the next.
     """
     taken: list[int] = []
     position = step * size

@@ -17,9 +17,12 @@ INTERVAL_SECONDS = 0.5
 
 
 class Progress:
-    """Counts `unit`s of `total`.
+    """Counts finished units of a stage, and emits progress events.
 
-    `before` of them were done by an earlier attempt and do not count for the pace.
+    Args:
+        emit: receives an event at most every INTERVAL_SECONDS, and at the end.
+        unit: plural name of a unit, for display.
+        before: units that an earlier attempt finished. They do not count for the pace.
     """
 
     def __init__(
@@ -38,9 +41,9 @@ class Progress:
         dollars: float | None = None,
         in_flight: int | None = None,
     ) -> None:
-        """Add `count` finished units.
+        """Add `count` finished units, and emit an event if one is due.
 
-        The other values go into the report as they are.
+        The other values go into the event unchanged.
         """
         self.done += count
         now = time.monotonic()
@@ -50,9 +53,9 @@ class Progress:
             self._emit(report.event("", self._stage))
 
     def report(self) -> ProgressReport:
-        """Return the progress.
+        """Return the progress as event details.
 
-        The time left is missing before the first unit is done.
+        `eta_seconds` is None before the first unit is done.
         """
         left = seconds_left(self._first, time.monotonic(), self.done, self.total)
         return ProgressReport(

@@ -35,7 +35,10 @@ _NO_ROWS = frozenset({STATE, "dataset_info.json", "dataset_dict.json", "dataset_
 
 @dataclass(frozen=True, slots=True)
 class SplitPart:
-    """A split and a slice of its rows; `90%` is that share of the rows."""
+    """The rows `start:stop` of the split `name`.
+
+    Each bound is a row number, a share such as "90%", or "" for the first or last row.
+    """
 
     name: str
     start: str
@@ -47,9 +50,9 @@ class SplitPart:
 
 
 def part_of(split: str) -> SplitPart:
-    """Return the split and part that `split` names.
+    """Parse the split and part that `split` names, for example "train[:90%]".
 
-    Raises: DataError.
+    Raises: DataError if it has another form.
     """
     found = _PART.match(split.strip())
     if found is None:

@@ -200,9 +200,9 @@ class Problem:
 
 
 def problems(seed: int, count: int, split: Split) -> list[DataRow]:
-    """`count` distinct problems of a split.
+    """Make `count` distinct problems of a split.
 
-    ValueError for more than MOST_ROWS.
+    Raises: ValueError if `count` exceeds MOST_ROWS.
     """
     if count > MOST_ROWS:
         raise ValueError(f"word-problems: {count:,} rows asked for; at most {MOST_ROWS:,} can be made")
@@ -215,7 +215,7 @@ def problems(seed: int, count: int, split: Split) -> list[DataRow]:
 
 
 def endless(rng: random.Random, split: Split) -> Iterator[Problem]:
-    """Problems of a split without end; one may come again."""
+    """Yield problems of a split without end; one may occur again."""
     while True:
         kind = rng.randrange(len(TEMPLATES))
         values = _values(TEMPLATES[kind], rng)

@@ -44,9 +44,9 @@ def build(profile: Profile, source: str, phase: PhaseReport, trainer_idle: bool 
 
 
 def with_copies(hardware: Hardware, folder: Path, dtype: str) -> Hardware:
-    """Return `hardware` with the number of copies per GPU set.
+    """Return `hardware` with worker_copies set to the copies on each GPU.
 
-    worker_copies = 0 means to compute it.
+    worker_copies = 0 in `hardware` means that the number is computed from the memory.
     """
     if hardware.generator != "vllm" or hardware.worker == "cpu":
         return hardware.model_copy(update={"worker_copies": 1})
@@ -69,9 +69,10 @@ def with_copies(hardware: Hardware, folder: Path, dtype: str) -> Hardware:
 
 
 def one(folder: Path, hardware: Hardware, dtype: str, phase: PhaseReport) -> Generator:
-    """Build a generator in this process.
+    """Build one generator in this process.
 
-    It sets the environment variables that the generator's library reads on import.
+    It sets environment variables that the generator's library reads when it is imported.
+    Raises: WeightsRefused if the generator cannot run the model.
     """
     if hardware.worker_threads:
         os.environ["OMP_NUM_THREADS"] = str(hardware.worker_threads)

@@ -105,6 +105,7 @@ class GeneratorCopies:
         """Load `weights` into every copy; see `Generator.load`.
 
         Every copy makes the same check, so all accept or all refuse.
+        Raises: WeightsRefused if the copies refuse; RuntimeError if only some do.
         """
         for connection in self._connections:
             connection.send(weights)

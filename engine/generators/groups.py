@@ -24,13 +24,14 @@ class Groups:
         self._verdicts: dict[int, list[bool]] = {}
 
     def first(self) -> Iterator[Prompt]:
-        """Yield the prompts to request at once."""
+        """Yield the prompts to generate first: all, or the job's `wanted` number."""
         return islice(self._job.prompts, self._wanted)
 
     def finished(self, prompt: int, correct: bool) -> Prompt | None:
-        """Add the verdict of a completion of `prompt`.
+        """Record whether a completion of question `prompt` is correct.
 
-        Return the next spare if one is needed.
+        Returns: the next spare question if one must be generated now: the group is complete, and all its
+        completions are right or all wrong. None if no spare is needed or left.
         """
         verdicts = self._verdicts.setdefault(prompt, [])
         verdicts.append(correct)

@@ -121,9 +121,9 @@ class Generator(Protocol):
 
 
 def text_of(tokenizer: Tokenizer, token_ids: NDArray[np.int32], stop: tuple[str, ...]) -> str:
-    """Decode a completion, cut before the first stop string.
+    """Decode `token_ids` (tokens,), and cut the text before a stop string.
 
-    Special tokens are left out.
+    The first occurrence of any of `stop` counts. Special tokens are left out.
     """
     text = tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)
     found = [place for string in stop if (place := text.find(string)) >= 0]

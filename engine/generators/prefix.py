@@ -31,9 +31,12 @@ class Memory(Protocol):
     """Stores and returns keys and values during a forward pass."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
-        """Store the new tokens and return their attention output.
+        """Store the new tokens' keys and values; return their attention output.
 
-        Returns: `(rows, tokens, heads, head_dim)`.
+        Args:
+            query: (rows, heads, tokens, head_dim).
+            key: (rows, key/value heads, tokens, head_dim); `value` likewise.
+        Returns: (rows, tokens, heads, head_dim).
         """
 
 
@@ -85,7 +88,11 @@ class Prefill:
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, rows: Tensor) -> None:
-        """Set the prompts `rows` of the next forward pass."""
+        """Select the prompts of the next forward pass.
+
+        Args:
+            rows: (batch,) indices of the prompts.
+        """
         self._rows = rows
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
@@ -150,7 +157,11 @@ class Decode:
         self._hidden = {}
 
     def keep(self, rows: Tensor) -> None:
-        """Drop every row except `rows`, and prompts that no row continues."""
+        """Drop every row except `rows`, and prompts that no row continues.
+
+        Args:
+            rows: (kept rows,) indices of the present rows, in their new order.
+        """
         self._own = [(self._kept(keys, rows), self._kept(values, rows)) for keys, values in self._own]
         used, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
         if len(used) < len(self._padding):

@@ -53,9 +53,14 @@ _MAX_PARTS = 12
 
 
 class ParsedAnswer(NamedTuple):
-    """An answer in one form.
+    """An answer, cleaned and parsed.
 
-    It holds the cleaned text, the number (if it is one), its unit, and its time or date.
+    Attributes:
+        text: the cleaned text.
+        number: None if the text is not one number.
+        unit: the unit's words; "" if the answer has none.
+        raw: the text before it was cleaned.
+        time: None if the text is not a time of day; `date` likewise.
     """
 
     text: str
@@ -75,7 +80,7 @@ class ParsedAnswer(NamedTuple):
 
     @property
     def measure(self) -> UnitFactor | None:
-        """The unit, if it is a known one."""
+        """The parsed unit; None if the answer has none or it is not known."""
         return read_unit(self.unit) if self.unit else None
 
 

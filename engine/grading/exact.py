@@ -45,7 +45,10 @@ def equal(left: str, right: str) -> bool:
 
 
 def same(left: sympy.Basic | sympy.MatrixBase, right: sympy.Basic | sympy.MatrixBase) -> bool:
-    """Return True if two parsed formulas are equal, matrices by element."""
+    """Return True if two parsed formulas are equal, matrices by element.
+
+    Raises: Undecided if a value is too large to evaluate.
+    """
     left, right = _explicit(left), _explicit(right)
     if isinstance(left, sympy.MatrixBase) or isinstance(right, sympy.MatrixBase):
         return (

@@ -68,9 +68,9 @@ _NAMES = (
 
 
 def braced(text: str, at: int) -> int:
-    """Return the place after the brace that closes the one at `text[at]`.
+    """Return the index after the brace that closes the one at `text[at]`.
 
-    It is −1 if none does.
+    Return −1 if the brace is not closed.
     """
     depth = 0
     for brace in _BRACE.finditer(text, at):

@@ -13,9 +13,9 @@ _CONGRUENT = re.compile(r"\A[^=]*?(?:\\equiv(?![A-Za-z])|(?<!=)=)\s*")
 
 
 class Residue(NamedTuple):
-    """A value modulo `modulus`.
+    """A value modulo `modulus`; both are text.
 
-    `operation` is True for a remainder of a division, 12 mod 7.
+    `operation` is True for the remainder of a division, as in "12 mod 7", and False for a congruence.
     """
 
     value: str

@@ -68,9 +68,10 @@ _row = threading.local()
 
 @contextmanager
 def one_row() -> Iterator[RowBudget]:
-    """Let all questions inside share ROW_SECONDS.
+    """Let all comparisons in the block share ROW_SECONDS of CPU time.
 
-    Later ones are answered with False.
+    Comparisons after that are undecided and return False. Yields the budget, which records whether one was
+    undecided.
     """
     _row.now = row = RowBudget()
     try:

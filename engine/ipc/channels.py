@@ -22,10 +22,7 @@ _END = b""
 
 
 class ChannelClosed(Exception):
-    """Raised if the peer closed its end, or a stop was requested.
-
-    The stop is one of this process.
-    """
+    """The peer closed its end of a channel, or this process must stop."""
 
 
 class Sender(Generic[T]):
@@ -72,7 +69,8 @@ class Sender(Generic[T]):
 class Receiver(Generic[T]):
     """The reading end of a channel.
 
-    `interrupt` is an optional connection. Every wait ends when it becomes readable.
+    Args:
+        interrupt: an optional connection. When it becomes readable, every wait ends with ChannelClosed.
     """
 
     def __init__(

@@ -62,9 +62,11 @@ class TrainerChild:
         self._outbox.put(record)
 
     def report_fault(self, line: str) -> None:
-        """Send the error that ends this process, and all records before it.
+        """Send the error that ends this process, after all records before it.
 
-        Nothing can be sent after it.
+        Blocks for up to FLUSH_SECONDS twice. Nothing can be sent afterwards.
+        Args:
+            line: the error as one line.
         """
         self._outbox.put(Fault(line))
         self._outbox.close(FLUSH_SECONDS)
@@ -216,7 +218,10 @@ def _begin(role: str, folder: RunFolder) -> Connection[Any, Any]:
 
 
 def open_log(log: Path) -> int:
-    """Open a log to append to it. Exit with one line if the disk refuses."""
+    """Open a log file for appending; return its file descriptor.
+
+    Raises: SystemExit with a one-line message if the file cannot be opened.
+    """
     try:
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:

@@ -32,9 +32,11 @@ _FIRST, _PREVIOUS = ".first.log", ".previous.log"
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A position in a log.
+    """A position in a log that is cut into parts.
 
-    It is the bytes in the newest part, and inode and mtime of the part before it.
+    Attributes:
+        size: bytes in the newest part.
+        before: inode and mtime of the part before it; it changes when the log is cut.
     """
 
     size: int

@@ -41,6 +41,7 @@ def pid_path(folder: RunFolder, role: str) -> Path:
 def hold(path: Path) -> int:
     """Lock `path` until this process exits, and write its identity there.
 
+    The identity is pid and start time.
     Returns: the open file descriptor.
     Raises: AlreadyHeld if another process holds the lock after PATIENCE_SECONDS.
     """

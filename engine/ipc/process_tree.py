@@ -29,9 +29,9 @@ def marks(folder: RunFolder, role: str) -> dict[str, str]:
 
 
 def kill_marked(folder: RunFolder, role: str) -> None:
-    """Send SIGKILL to every process of `role` in the run.
+    """Send SIGKILL to every process that `role` of the run has started.
 
-    This process is the last, if it is one of them.
+    If this process is one of them, it is killed last.
     """
     for _ in range(ROUNDS):
         found = list(marked(folder, role))

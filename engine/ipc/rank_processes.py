@@ -44,7 +44,11 @@ LAST_RANK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RankArguments:
-    """The start arguments of a follower rank (rank 1 and up)."""
+    """What a follower rank (rank 1 and up) needs to run a stage.
+
+    `arm` is None for a stage that trains no arm. `rendezvous` is the file through which the ranks find each
+    other.
+    """
 
     folder: RunFolder
     profile: Profile
@@ -110,7 +114,7 @@ class FollowerProcesses:
 
     @property
     def pids(self) -> list[int | None]:
-        """The process ids, in order of rank."""
+        """The process ids, in order of rank; None for a process not yet started."""
         return [process.pid for process in self._processes]
 
     def __enter__(self) -> Self:
@@ -189,10 +193,10 @@ def run_follower(place: int, part: RankArguments) -> None:
 def write_error(
     path: Path, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """Write the error that ends a `with` block to log and `path`.
+    """Write the error that ends a `with` block to stderr and to `path`.
 
-    Rank 0 reads `path`.
-    PyTorch's launcher stores it too, but as a pickle.
+    Rank 0 reads `path`. PyTorch's launcher stores the error too, but as a pickle. Nothing is written if the
+    block ends without an error.
     """
     if error is not None:
         text = "".join(traceback.format_exception(error))

@@ -34,9 +34,9 @@ def discard(record: Record) -> None:
 
 
 class LeadingControl:
-    """The control of rank 0, which broadcasts the decisions of `own`.
+    """The control of rank 0: broadcasts each decision of the control `own`.
 
-    They are to save, to stop or to continue.
+    A decision is to save, to stop or to continue.
     """
 
     def __init__(self, own: Control) -> None:

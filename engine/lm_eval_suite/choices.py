@@ -19,9 +19,12 @@ LoggedSample = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Texts and log-likelihoods of a document's choices, each `(choices,)`.
+    """The choices of a multiple-choice document.
 
-    `unconditional` are the log-likelihoods without the context, for the one measure that subtracts them.
+    Attributes:
+        texts: one for each choice.
+        loglikelihoods: (choices,) in nats, given the context.
+        unconditional: (choices,) without the context; None unless the measure subtracts them.
     """
 
     texts: list[str]
@@ -29,9 +32,9 @@ class Choices:
     unconditional: NDArray[np.float64] | None
 
     def chosen(self, measure: str) -> int | None:
-        """Return the number of the choice that counts for `measure`.
+        """Return the index of the choice that `measure` selects.
 
-        None means that a log-likelihood is NaN.
+        It is the largest log-likelihood, normalised as the measure demands. None means that one is NaN.
         """
         values = self.loglikelihoods
         name = measure.partition("/")[0]
@@ -44,9 +47,9 @@ class Choices:
         return None if np.isnan(values).any() else int(values.argmax())
 
     def right(self, sample: LoggedSample) -> list[int]:
-        """Return the numbers of the right choices.
+        """Return the indices of the right choices.
 
-        The result is empty if the task's target names none of them.
+        The list is empty if the task's target does not name any of them.
         """
         gold = sample.get("gold", sample.get("target"))
         named = gold if isinstance(gold, (list, tuple)) else [gold]

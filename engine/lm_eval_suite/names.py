@@ -23,7 +23,7 @@ _NAME = re.compile(
 
 
 def faults(settings: Eval) -> Iterator[str]:
-    """Yield the problems of eval.suite and eval.suite_data, one line each."""
+    """Yield each problem of eval.suite and eval.suite_data, as one line."""
     if not settings.suite:
         return
     known = {*LOCAL, *(f"hendrycks_math_{subject}" for subject in MATH_SUBJECTS.values())}

@@ -39,9 +39,12 @@ FEW_SHOT_SPLITS = {"arc_challenge": "validation"}
 
 @dataclass(frozen=True, slots=True)
 class LeafTask:
-    """A leaf task, its definition and the folder of its rows.
+    """An lm-eval task without subtasks, and the local rows for it.
 
-    The definition is a path within lm-eval's tasks.
+    Attributes:
+        task: its name.
+        definition: path of its YAML file within lm-eval's tasks.
+        rows: folder of the local rows.
     """
 
     task: str

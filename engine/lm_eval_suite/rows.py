@@ -59,9 +59,12 @@ class RowOrigin:
 
 @dataclass(frozen=True, slots=True)
 class LeafMeasures:
-    """The usable measures of a leaf task.
+    """The measures of a leaf task that can be recorded.
 
-    They are the task's own first one, and those that have shares.
+    Attributes:
+        names: all of them.
+        first: the task's main measure.
+        shares: those whose value for one document is between 0 and 1.
     """
 
     names: frozenset[str]

@@ -23,7 +23,7 @@ from store.records import LM_EVAL, LOGLIKELIHOOD, Event, Example, Record, Scalar
 
 @dataclass(frozen=True, slots=True)
 class ArmTask:
-    """One task of one arm."""
+    """One task of the suite for one arm, under its `weights`."""
 
     arm: str
     weights: WeightRef
@@ -36,9 +36,11 @@ class ArmTask:
 
 
 def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence[str]) -> list[ArmTask]:
-    """Return every task of every arm.
+    """Return every task of the suite for every arm.
 
-    A task with the name of one of `own` is recorded under another name.
+    Args:
+        own: names of this project's test tasks. A suite task with one of these names is recorded under
+            another name.
     """
     settings = context.profile.eval
     found = []
@@ -61,7 +63,7 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
 
 
 def unfinished(context: Context, every: Sequence[ArmTask]) -> list[ArmTask]:
-    """Return the units without a mark of completion."""
+    """Return the tasks of `every` whose results are not yet recorded."""
     return [unit for unit in every if not _mark(context, unit).is_file()]
 
 

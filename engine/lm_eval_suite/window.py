@@ -16,9 +16,9 @@ SPARE = 2
 
 
 def effective(window: int, positions: int) -> int:
-    """Return the tokens that a model with `positions` positions reads.
+    """Return how many tokens a model with `positions` positions can read.
 
-    It is the same for every generator.
+    It is `window` or less, and the same for every generator.
     """
     return min(window, positions - SPARE)
 

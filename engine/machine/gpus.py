@@ -27,7 +27,10 @@ LOCKS = Path("/tmp/mathrl-gpus")
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU as CUDA numbers it: `index` is the N of cuda:N."""
+    """One GPU as CUDA numbers it: `index` is the N of cuda:N.
+
+    `memory_gib` is its total memory in GiB.
+    """
 
     index: int
     uuid: str
@@ -187,7 +190,7 @@ class GpuQueue:
         return GpuClaim(held)
 
     def leave(self) -> None:
-        """Leave the queue."""
+        """Leave the queue; do nothing if this run is not in it."""
         if self._ticket is not None:
             self._ticket.unlink(missing_ok=True)
             os.close(self._descriptor)

@@ -64,9 +64,9 @@ def world() -> int:
 
 
 def share() -> tuple[int, int]:
-    """Return this rank's share of a step's microbatches.
+    """Return (number, count): this rank takes share `number` of `count`.
 
-    It is a number and the number of shares.
+    A step's microbatches are divided into that many shares, counted from 0.
     """
     return rank(), world()
 
@@ -86,7 +86,10 @@ def barrier() -> None:
 
 
 def broadcast(word: T) -> T:
-    """Broadcast rank 0's `word`; return it on every rank."""
+    """Return rank 0's `word` on every rank.
+
+    Every rank must call it; the arguments of the others are ignored. The object must be picklable.
+    """
     if world() == 1:
         return word
     parcel = [word]
@@ -95,9 +98,9 @@ def broadcast(word: T) -> T:
 
 
 def gather(part: Mapping[K, T]) -> dict[K, T]:
-    """Gather the entries of every rank's `part`.
+    """Return the merged entries of every rank's `part`, on every rank.
 
-    Return all of them on every rank.
+    Every rank must call it. The keys of the ranks should differ; else the highest rank's value counts.
     """
     if world() == 1:
         return dict(part)
@@ -107,7 +110,7 @@ def gather(part: Mapping[K, T]) -> dict[K, T]:
 
 
 def all_min(value: int) -> int:
-    """Return the smallest value of all ranks."""
+    """Return the smallest `value` of all ranks; every rank must call it."""
     reduced = torch.tensor(value)
     if world() > 1:
         dist.all_reduce(reduced, dist.ReduceOp.MIN, group=_host_group)
@@ -115,9 +118,9 @@ def all_min(value: int) -> int:
 
 
 def reduce_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Reduce the metrics of the ranks.
+    """Reduce metrics over the ranks; every rank must call it.
 
-    Names that end in `/max` take the maximum, all others the sum.
+    Names that end in `/max` take the maximum, all others the sum. The names must be the same on every rank.
     """
     if world() == 1 or not metrics:
         return metrics
@@ -133,7 +136,7 @@ def reduce_metrics(metrics: dict[str, float]) -> dict[str, float]:
 def by_rank_zero(write: Callable[P, object]) -> Callable[P, None]:
     """Wrap `write` so that only rank 0 executes it.
 
-    All ranks share its effect.
+    It is for effects that all ranks share, such as files.
     """
 
     @wraps(write)

@@ -79,7 +79,14 @@ def _not_causal(reason: str) -> str:
 
 @cache
 def mapping(name: str, files: tuple[str, ...]) -> dict[str, str]:
-    """Return what transformers' source assigns to `name`, empty if absent."""
+    """Read a dictionary constant from transformers' source code.
+
+    transformers is not imported.
+    Args:
+        name: name of the constant.
+        files: source files to search.
+    Returns: its entries, empty if it does not exist.
+    """
     found: dict[str, str] = {}
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:

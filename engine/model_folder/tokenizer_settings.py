@@ -16,7 +16,10 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
 
 
 def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
-    """Return the folder's special tokens; None for a disabled one."""
+    """Return role → special token, for example "eos_token" → "</s>".
+
+    None means that the folder disables the role.
+    """
     tables: list[Mapping[str, Any]] = [folder.tokenizer_config]
     if "added_tokens_decoder" not in folder.tokenizer_config:
         tables.append(folder.optional("special_tokens_map.json"))
@@ -25,10 +28,9 @@ def special_tokens(folder: ModelFolder) -> dict[str, str | None]:
 
 
 def foreign_tokens(folder: ModelFolder) -> set[str]:
-    """Return the tokens of roles that only this tokenizer has.
+    """Return tokens of roles that only this tokenizer has, such as images.
 
-    Images and sound are such roles.
-    No chat prompt contains them.
+    No chat prompt of this project contains them.
     """
     settings = folder.tokenizer_config
     extra = settings.get("extra_special_tokens")
@@ -39,7 +41,7 @@ def foreign_tokens(folder: ModelFolder) -> set[str]:
 
 
 def chat_template(folder: ModelFolder) -> str | None:
-    """Return the folder's default template, or None.
+    """Return the folder's default chat template, or None.
 
     A template file takes precedence over tokenizer_config.json.
     """
@@ -53,6 +55,9 @@ def chat_template(folder: ModelFolder) -> str | None:
 
 
 def content_of(value: object) -> str | None:
-    """Return the text of a token, which files store as text or in a table."""
+    """Return the text of a token, which files store as text or in a table.
+
+    None if `value` holds no text.
+    """
     found = value.get("content") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None

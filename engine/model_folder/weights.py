@@ -66,7 +66,12 @@ def check_weights(folder: ModelFolder) -> None:
 
 
 def check_dtypes(tensors: dict[str, Tensor]) -> None:
-    """Raise FolderFault unless parameters are 16-, 32- or 64-bit floats."""
+    """Check that parameters are 16-, 32- or 64-bit floats.
+
+    Args:
+        tensors: name → dtype and shape from the file headers.
+    Raises: FolderFault if one is not.
+    """
     for name, tensor in tensors.items():
         is_parameter = "weight" in name.rpartition(".")[2]
         if tensor.dtype in FLOATS or (tensor.dtype in INTEGERS and not is_parameter):
@@ -78,10 +83,11 @@ def check_dtypes(tensors: dict[str, Tensor]) -> None:
 
 
 def check_head(folder: ModelFolder, tensors: dict[str, Tensor]) -> None:
-    """Raise FolderFault if an untied head has no matrix of its own.
+    """Check that an untied output head has a matrix of its own.
 
-    Names of heads differ between architectures, so matrices are counted: head and embedding have one row per
-    token.
+    Names of heads differ between architectures, so matrices are counted: head and embedding each have one row
+    per token.
+    Raises: FolderFault if it is missing.
     """
     rows = folder.count("vocab_size")
     if folder.config.get("tie_word_embeddings") is not False or rows is None:

@@ -40,7 +40,10 @@ class NotLive(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's request. `origin` names the client in the journal."""
+    """A client's request. `origin` names the client in the journal.
+
+    It is "cli", "console", "ctrl-c", or any other client's own name.
+    """
 
     command: Command
     origin: str
@@ -59,7 +62,7 @@ class Reply:
 
 
 def sender(request: Request) -> str:
-    """Describe the client that sent `request`, for a reason such as "killed by …".
+    """Describe the client of `request` for a reason: "killed by …".
 
     Examples: "`mathrl-tui kill`", "the user in the console".
     """
@@ -136,9 +139,10 @@ def _until(deadline: float) -> float:
 
 @contextmanager
 def short_address(path: Path) -> Iterator[str]:
-    """Return a name for `path` that fits a socket address.
+    """Yield a short name for the socket file `path`.
 
-    Its folder may be deeply nested.
+    It fits into a socket address even if the file's folder is deeply nested. It is valid inside the `with`
+    block.
     Raises: FileNotFoundError if the folder does not exist.
     """
     descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

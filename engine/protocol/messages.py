@@ -39,9 +39,13 @@ class WeightRef:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling settings. Temperature 0 is greedy.
+    """Sampling settings of a job.
 
-    `text` excludes stop strings, but their ids are kept.
+    Attributes:
+        temperature: 0 means greedy.
+        max_new_tokens: limit of a completion's tokens.
+        top_p: keep the likeliest tokens that hold this share of the probability; 1 keeps all.
+        stop: strings that end a completion. They are cut from its text, but their token ids are kept.
     """
 
     temperature: float
@@ -52,9 +56,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question. `index` is its position in the step.
+    """One question as token ids.
 
-    The seeds of its completions are derived from it.
+    Attributes:
+        ex_id: the question's id in the data set.
+        index: position in the step; the seeds of its completions are derived from it.
+        token_ids: (prompt tokens,).
+        gold: the gold answer.
+        text: the prompt as text, for servers.
+        special: True if special tokens must be put before `text`.
     """
 
     ex_id: str
@@ -69,11 +79,15 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job: `samples` completions of each prompt under `weights`.
+    """A job for the worker: completions of prompts under `weights`.
 
-    `wanted` is for dynamic sampling: this number of prompts is needed. The others are spares, used in order
-    if all rewards of a group are equal. With 0, all prompts are wanted. Waiting jobs with a lower `priority`
-    go first.
+    Attributes:
+        step: training step that requests it; the completions' seeds follow from it.
+        samples: completions of each prompt.
+        seed: see `completion_seed`.
+        wanted: number of prompts that are needed, for dynamic sampling. The other prompts are spares, used in
+            order if all rewards of a group are equal. 0 means that all prompts are needed.
+        priority: waiting jobs with a lower number go first.
     """
 
     job_id: int
@@ -90,7 +104,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SuiteTask:
-    """Settings of one lm-eval task. `documents` 0 means all documents."""
+    """Settings of one lm-eval task.
+
+    Attributes:
+        name: its name in lm-eval.
+        recorded: the name under which its rows are recorded.
+        shots: number of worked examples in each prompt.
+        documents: number of documents; 0 means all.
+        longest: limit of a completion's tokens.
+        shots_seed: selects the worked examples.
+        data: folder of local rows; "" for lm-eval's own data.
+        window: tokens that the task reads at once; 0 means the generator's maximum.
+    """
 
     name: str
     # The task name of its recorded rows.
@@ -128,10 +153,18 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One finished completion.
+    """One finished and graded completion.
 
-    `logprobs` are the sampler's log-probs of each id in `token_ids`, at the job's temperature. `token_ids`
-    includes the end-of-sequence id exactly if the completion ended by itself (`finish` is 'stop').
+    Attributes:
+        version: version of the weights that generated it.
+        prompt: Prompt.index.
+        sample: index within its group.
+        token_ids: (tokens,). The last one is the end-of-sequence id exactly if the completion ended by
+            itself.
+        logprobs: (tokens,) the sampler's log-probs, at the job's temperature.
+        finish: 'stop' if it ended by itself or at a stop string, 'length' at the token limit.
+        outcome: the grader's verdict.
+        answer: the answer that the grader found; "" for none.
     """
 
     job_id: int
@@ -155,7 +188,11 @@ class Completion:
 class JobDone:
     """Reports that every completion of the job was sent.
 
-    `kept` are the prompt indices of the groups to use, in order.
+    Attributes:
+        kept: indices of the prompts whose groups are to be used, in order.
+        seconds_generating: the worker's time for the job.
+        seconds_loading: time to load its weights.
+        seconds_idle: time that the worker waited for the job.
     """
 
     job_id: int
@@ -181,7 +218,7 @@ class SuiteDone:
 
 @dataclass(frozen=True, slots=True)
 class SuiteProgress:
-    """Reports the number of answered documents of a running suite job."""
+    """Reports that `done` of a suite job's `total` documents are answered."""
 
     job_id: int
     kind: JobKind

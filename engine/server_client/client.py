@@ -70,7 +70,7 @@ UNKNOWN_ID = -1
 class ServedModel:
     """A model that a server lists.
 
-    It is the name and the path that it was loaded from (empty if unknown).
+    `root` is the path or hub name that it was loaded from, "" if unknown.
     """
 
     name: str
@@ -110,9 +110,9 @@ def served_models(url: str) -> list[ServedModel]:
 
 
 def served_names(url: str) -> list[str]:
-    """Return the names under which the server at `url` serves.
+    """Return the names of the models that the server at `url` (…/v1) lists.
 
-    The result is empty if no such server answers.
+    The list is empty if no such server answers.
     """
     try:
         return [model.name for model in served_models(url)]
@@ -297,9 +297,9 @@ def post_json(url: str, body: dict[str, Any]) -> Any:
 
 
 def server_key() -> str:
-    """Return the key for servers; empty for none.
+    """Return the API key for model servers; "" if none is set.
 
-    Servers started here require it, and it is sent to servers.
+    Servers that are started here require it, and requests to servers contain it.
     """
     return setting(KEY_VARIABLE)
 

@@ -92,7 +92,7 @@ def _make(context: Context, folder: Path) -> None:
 
 
 def by_name(splits: Splits) -> dict[str, list[DataRow]]:
-    """Return the splits by the names of their files."""
+    """Map the names of the split files to their rows."""
     return {
         "train": splits.train,
         "validation": splits.validation,

@@ -40,9 +40,9 @@ STOPS = ("\nQuestion:",)
 
 @dataclass(frozen=True, slots=True)
 class TestForm:
-    """One form of the test questions.
+    """A task: one form of the test questions.
 
-    It is a split under a template with worked examples.
+    It is a split under a template, with `shots` worked examples. `name` is the task's name in the results.
     """
 
     name: str
@@ -162,7 +162,7 @@ def _unfinished(
 
 
 def is_long(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> bool:
-    """Return True if another copy of the model would save time.
+    """Return True if a further copy of the model would save time.
 
     The remaining work must take longer than the start of the copy.
     """
@@ -172,9 +172,10 @@ def is_long(context: Context, arms: Sequence[tuple[Arm, WeightRef]]) -> bool:
 
 
 def tasks(context: Context) -> list[TestForm]:
-    """Return the tasks of the profile.
+    """Return the profile's own tasks: set × template × number of shots.
 
-    A name without suffix means the preprocess template without shots.
+    The task with the template of preprocess and without shots has the name of its set; the others have a
+    suffix.
     """
     settings, data, form = context.profile.eval, context.profile.data, context.profile.preprocess.template
     # The source is a hub name (openai/gsm8k), a folder (gsm8k) or a generator (word-problems).

@@ -225,7 +225,7 @@ class _Work:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Return the report as one line."""
+    """Return the report of preprocess as one line."""
     sequences = report["sequences"]
     cut = sum(found["cut"] for found in report["prompts"].values())
     return (

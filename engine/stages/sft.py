@@ -104,9 +104,9 @@ def _train(
 
 
 def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
-    """Take one optimizer step on `batch`.
+    """Take one optimizer step on `batch`; return its metrics by name.
 
-    The loss is the mean over all its answer tokens.
+    The loss is the mean over all answer tokens of the batch.
     """
     loss, tokens = training.budget.run(
         training.step, lambda budget: _backward(training, batch, budget), training.policy.clear_gradients
@@ -139,5 +139,10 @@ def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[f
 
 
 def rates(metrics: dict[str, float], times: dict[str, float]) -> dict[str, float]:
-    """Return `times` (seconds) with the tokens per second, padding excluded."""
+    """Return `times` and the training speed in tokens per second.
+
+    Args:
+        metrics: must have "train/tokens", which excludes padding.
+        times: seconds; must have "time/train".
+    """
     return {**times, "train/tokens_per_second": metrics["train/tokens"] / times["time/train"]}

@@ -43,7 +43,7 @@ CPU_RUN_GIB = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `remedy` is what to do if `status` is not 'ok'."""
+    """One finding. `remedy` is the advice if `status` is not 'ok'."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -81,7 +81,7 @@ def versions(home: Path) -> Iterator[Check]:
 
 
 def gpus(home: Path) -> Iterator[Check]:
-    """Check the GPUs, their driver, free memory, and their locks' folder."""
+    """Check GPUs, driver and free memory, and the folder of the GPU locks."""
     try:
         found = visible_gpus()
     except GpuFault as error:

@@ -74,9 +74,9 @@ def check_model(
 
 
 def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
-    """Return the input of engine.startup.self_check for `plan`.
+    """Return the input of `engine.startup.self_check`, as JSON values.
 
-    `trains` and `generates` are False if their check is not due.
+    `trains` and `generates` are False if `plan` does not need that check, or if it has passed before.
     """
     # Import late: commands that only look at a run need none of it.
     from engine.arms import base_model
@@ -98,7 +98,7 @@ def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
 def records(home: Path) -> Path:
     """Return the folder of passed checks.
 
-    It has one file for each path of each model.
+    It holds one file for each code path of each model that has passed.
     """
     return home / "cache" / "model_check"
 

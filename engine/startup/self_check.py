@@ -44,9 +44,13 @@ ALREADY_ONE_LINE = (FolderFault, JobRefused, NoWeights, UnsupportedModel)
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """What to check.
+    """What to check of the model `source` at `revision`.
 
-    `trains` checks the packed path, `generates` the transformers generator.
+    Attributes:
+        trains: check the packed forward pass of training.
+        generates: check the transformers generator.
+        max_model_len: longest sequence in tokens.
+        threads: CPU threads; 0 means the library's default.
     """
 
     source: str
@@ -85,9 +89,9 @@ class SampledSequences:
 
 
 def fault(request: CheckRequest) -> str:
-    """Return one line on the first path that computes the model wrongly.
+    """Check the requested paths; describe the first one that is wrong.
 
-    Returns: "" if all paths agree.
+    Returns: one line; "" if all paths agree with the model's own forward pass.
     Raises: any exception of loading or running the model.
     """
     if request.threads:
@@ -153,7 +157,7 @@ def sample(folder: Path, max_model_len: int) -> SampledSequences:
 
 
 def send(**words: str) -> None:
-    """Send one JSON object to the waiting process."""
+    """Send one JSON object of `words` to the process that waits for the check."""
     print(json.dumps(words), file=_answers, flush=True)
 
 

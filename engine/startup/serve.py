@@ -59,7 +59,11 @@ class ServerFailed(OperationFailed, RuntimeError):
 class Server:
     """A server that was started here.
 
-    `started` identifies its process if the pid is reused.
+    Attributes:
+        model: the folder or hub name that it loaded.
+        name: the name under which it serves the model.
+        started: start time of process `pid` in clock ticks since boot, in case the pid is reused.
+        log: path of its log.
     """
 
     # Folder or hub name.
@@ -75,7 +79,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return the base URL of OpenAI's protocol, as this machine reaches it."""
+        """Return the base URL of its API (…/v1) for clients on this machine."""
         return _url(self.host, self.port)
 
     @property
@@ -235,7 +239,7 @@ def await_ready(server: Server, seconds: float) -> None:
 
 
 def servers(home: Path) -> list[Server]:
-    """Return the running servers that were started here, by port."""
+    """Return the running servers of this home, ordered by port."""
     found = [
         Server(**json.loads(path.read_text(encoding="utf-8"))) for path in (home / "servers").glob("*.json")
     ]

@@ -21,9 +21,11 @@ from store.run_config import read_config
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise the run and return the exit status.
+    """Supervise a run; return the exit status of this process.
 
     `ready` is written to READY_DESCRIPTOR once the run is locked and its start is in the journal.
+    Args:
+        arguments: as engine/startup/launch.py gives them.
     """
     path = Path(arguments[0])
     folder = RunFolder(path.parent.parent, path.name)
@@ -53,10 +55,10 @@ def main(arguments: list[str]) -> int:
 
 
 def end(status: int) -> NoReturn:
-    """Write the output and exit at once.
+    """Flush stdout and stderr, and exit at once.
 
-    The interpreter's own end would wait for the threads of the database, also after a failed write to a full disk,
-    and for children that are still alive after an error here. Nothing is left to clean up.
+    The interpreter's own exit would wait for database threads, also after a failed write to a full disk, and
+    for children that are still alive after an error here. No other clean-up is needed.
     """
     if sys.exc_info()[0] is not None:
         traceback.print_exc()

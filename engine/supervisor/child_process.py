@@ -60,7 +60,8 @@ class ChildProcess:
     def stop_within(self, grace: float) -> None:
         """Ask the child to stop within `grace` seconds.
 
-        Its exit then does not count as a crash.
+        Its exit then does not count as a crash. This function does not wait; see
+        `EngineProcesses.enforce_deadlines`.
         """
         self.stop_deadline = time.monotonic() + grace
         self.send_command("stop")
@@ -78,9 +79,9 @@ class ChildProcess:
             send_handle(self.connection, writing.fileno(), self.pid)
 
     def receive(self) -> FromChild:
-        """Return the next batch of messages.
+        """Return the next batch of messages; blocks until one arrives.
 
-        At the end of the connection clear `is_open` and return [].
+        When the child has closed the connection, clear `is_open` and return [].
         """
         try:
             messages: FromChild = self.connection.recv()
@@ -99,9 +100,9 @@ class ChildProcess:
         kill_marked(self._folder, self.role)
 
     def collect_exit(self) -> str:
-        """Close the connection of an exited process.
+        """Close the connection of an exited process; return how it ended.
 
-        Return how it ended, in words.
+        The text is one line with the error that caused the exit, if there was one.
         """
         self.connection.close()
         code = self.process.exitcode
@@ -151,9 +152,11 @@ def connect(trainer: ChildProcess, worker: ChildProcess) -> None:
 
 
 def how_it_ended(role: str, code: int, fault: str = "") -> str:
-    """Return the exit code in words.
+    """Describe exit `code` of the process `role` in one line.
 
-    The text includes the error that caused it and the log to read.
+    A negative code is the number of the signal that killed it.
+    Args:
+        fault: the error that caused the exit, "" if unknown; the line then names the log to read.
     """
     if code == -signal.SIGKILL:
         return (

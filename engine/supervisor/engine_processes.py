@@ -59,9 +59,9 @@ class EngineProcesses:
         self._due = {"trainer": 0.0, "worker": 0.0} if self._has_worker else {"trainer": 0.0}
 
     def start_due(self) -> list[ChildProcess]:
-        """Start every due process and connect trainer and worker again.
+        """Start every process whose start is due; return the started ones.
 
-        Return the started ones.
+        Trainer and worker then get new channels to each other.
         """
         roles = [role for role, due in self._startable().items() if due <= time.monotonic()]
         started = [self._start(role) for role in roles]
@@ -166,9 +166,9 @@ class EngineProcesses:
         self._again.clear()
 
     def wait_objects(self, *, reading: bool) -> list[Any]:
-        """Return the objects to wait for.
+        """Return the objects that the event loop waits for.
 
-        They are exits of the children and, if `reading`, their messages.
+        They are the exits of the children and, if `reading`, the connections that bring their messages.
         """
         ends: list[Any] = [child.process.sentinel for child in self.children.values()]
         if reading:
@@ -176,7 +176,7 @@ class EngineProcesses:
         return ends
 
     def messages(self, ready: Sequence[object]) -> Iterator[tuple[ChildProcess, FromChild]]:
-        """Yield one message of every child with a ready connection."""
+        """Yield (child, messages) for each child with a connection in `ready`."""
         for child in list(self.children.values()):
             if child.connection in ready:
                 yield child, child.receive()

@@ -19,12 +19,17 @@ PORTION_BYTES = 8 << 20
 
 @dataclass(slots=True)
 class JournalSummary:
-    """What a supervisor must know of the journal of an earlier one.
+    """What a supervisor must know of a run's journal before it continues it.
 
-    It holds the seen records, the registered plan, the progress and the damage.
-    `damages` are the damaged places of the journal. `settled` are those with all rows in the journal
-    again, and those acknowledged; `named` are those that the run's log already reports. `checkpoints` and `lost`
-    hold arm and step of the recorded checkpoints, and of those that are reported to be ahead of the journal.
+    Attributes:
+        seen: the records that the journal has.
+        plan: the registered plan; None if the journal has no registration.
+        damages: damaged places of the journal.
+        settled: damaged places that need no report: the journal has all their rows again, or the user
+            acknowledged them.
+        named: damaged places that the run's log already reports.
+        checkpoints: (arm, step) of the recorded checkpoints.
+        lost: (arm, step) of checkpoints that were reported to be ahead of the journal.
     """
 
     seen: SeenRecords

@@ -30,9 +30,11 @@ from store.run_progress import ENDED, RunProgress
 
 @dataclass(slots=True)
 class Proven:
-    """What the folder proves and the journal lacks.
+    """What the run folder proves and the journal lacks.
 
-    Events to record, and the names of evaluation tasks to repeat.
+    Attributes:
+        events: events to record.
+        tasks: names of evaluation tasks to repeat.
     """
 
     events: list[Event] = field(default_factory=list)

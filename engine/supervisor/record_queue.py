@@ -61,9 +61,10 @@ class RecordQueue:
         self.trouble = ""
 
     def take(self, records: Iterable[Record], source: RecordSender | None = None) -> bool:
-        """Queue `records`.
+        """Queue `records` of `source`, which is notified when they are on disk.
 
-        Return True if they show progress: a new scalar or example.
+        Records that the journal already has are acknowledged but not written again.
+        Returns: True if they show progress: a new scalar or example.
         """
         if not self._queue and not self.trouble:
             self._due = time.monotonic() + BATCH_SECONDS
@@ -83,10 +84,7 @@ class RecordQueue:
 
     @property
     def is_full(self) -> bool:
-        """True if the queue must drain before it accepts records.
-
-        It drains when the journal can be written.
-        """
+        """True if the queue accepts no further records until it has been written."""
         return len(self._queue) >= CAPACITY
 
     @property

@@ -18,20 +18,22 @@ _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts consecutive crashes.
+    """Counts consecutive crashes of a process.
 
-    Progress beyond the furthest step so far resets the count.
+    Attributes:
+        limit: number of consecutive crashes after which it is still restarted.
+        fault: the last error since the last progress; "" if none is known.
     """
 
     limit: int
     crashes: int = 0
-    # The last error since the last progress.
     fault: str = ""
 
     def count_crash(self, fault: str = "") -> float | None:
-        """Count a crash.
+        """Count a crash, and return the wait before the restart in seconds.
 
-        Return the seconds before the restart: 0, 1, 2, 4, …, or None for no restart.
+        The waits are 0, 1, 2, 4, … . None means that the process must not be restarted: it crashed too often,
+        or twice with the same error.
         Args:
             fault: the error that ended the process, in one line; empty if it was killed.
         """

@@ -46,7 +46,7 @@ class SeenRecords:
         return True
 
     def examples(self, arm: str, step: int, task: str) -> Set[tuple[str, int]]:
-        """Return the known rows of a task: question and sample."""
+        """Return (question id, sample) of each known row of a task."""
         return self._examples.get((arm, step, task), set())
 
     def has_scalar(self, metric: str, step: int) -> bool:

@@ -28,7 +28,7 @@ def catch_signals() -> socket.socket:
 
 
 def signalled(reader: socket.socket) -> bool:
-    """Whether SIGTERM has arrived since the last call. Does not wait."""
+    """Return True if SIGTERM has arrived since the last call; never blocks."""
     try:
         return bool(reader.recv(64))
     except BlockingIOError:

@@ -54,10 +54,10 @@ def body_of(answer: TeacherAnswer, choice: TracePart) -> Body:
 
 
 def parts(answer: TeacherAnswer) -> tuple[str, str]:
-    """Return reasoning and content, without tags.
+    """Split a teacher's answer into (reasoning, content), without tags.
 
-    Reasoning that never ended leaves no content. A teacher may think several times. Its content follows the
-    last thought, and text between two thoughts belongs to the reasoning.
+    Reasoning that never ended leaves the content empty. A teacher may think several times. Its content
+    follows the last thought, and text between two thoughts belongs to the reasoning.
     """
     before, end, after = answer.text.rpartition(_END)
     content, start, thinking = after.partition(_START)

@@ -12,9 +12,9 @@ _OVERHEAD = 64
 
 
 class Budget:
-    """Dollars against the spending cap.
+    """Tokens and US dollars spent, compared with the spending cap.
 
-    A request is reserved at its maximum cost, so the cap holds in every case.
+    Each request reserves its maximum cost before it is sent, so spending can never exceed the cap.
     """
 
     def __init__(
@@ -26,12 +26,15 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Dollars so far, by the profile's prices."""
+        """US dollars spent so far, by the profile's prices."""
         return self.cost(self.prompt_tokens, self.completion_tokens)
 
     @property
     def typical_completion(self) -> int:
-        """Average number of tokens of a completion."""
+        """Average tokens of a completion so far.
+
+        Before the first answer it is an assumed number.
+        """
         return (
             self.completion_tokens // self.answers
             if self.answers
@@ -39,19 +42,23 @@ class Budget:
         )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the cost of these tokens in dollars."""
+        """Return the cost of these tokens in US dollars."""
         prices = self._settings.price_input, self._settings.price_output
         return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / MILLION
 
     def estimate(self, prompt_characters: int, questions: int) -> float:
-        """Return the expected cost of `questions` further questions in dollars."""
+        """Return the expected cost of `questions` further questions, US dollars.
+
+        Args:
+            prompt_characters: total length of their prompts.
+        """
         prompt_tokens = prompt_characters // 4 + _OVERHEAD * questions
         return self.cost(prompt_tokens, self.typical_completion * questions)
 
     def reserve(self, prompt_characters: int) -> float | None:
-        """Reserve the maximum cost of one request.
+        """Reserve the maximum cost of one request; return it in US dollars.
 
-        Return None if the cap does not allow it.
+        None means that the spending cap does not allow the request. Call `settle` when the answer is there.
         """
         most = self.cost(prompt_characters + _OVERHEAD, self._settings.max_tokens)
         if self.spent + self.reserved + most > self._settings.spending_cap:
@@ -60,7 +67,7 @@ class Budget:
         return most
 
     def settle(self, reserved: float, prompt_tokens: int, completion_tokens: int) -> None:
-        """Replace a request's reservation by its actual cost."""
+        """Replace a request's reservation (US dollars) by its actual tokens."""
         self.reserved -= reserved
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens

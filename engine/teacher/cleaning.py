@@ -73,7 +73,12 @@ class EventCount:
     examples: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, ex_id: str, text: str) -> None:
-        """Count one more event, in the answer to `ex_id`."""
+        """Count one more event; keep the last 300 characters of an early one.
+
+        Args:
+            ex_id: id of the question.
+            text: the teacher's answer.
+        """
         self.count += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append({"ex_id": ex_id, "text": text[-300:]})

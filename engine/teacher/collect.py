@@ -51,6 +51,7 @@ _EMPTY = 3
 class Question:
     """One wanted sample, ordered by the time at which it may be sent.
 
+    `not_before` is that time (`time.monotonic`, seconds), `place` the index in the list of all questions.
     `empty` counts the attempts that got an empty answer.
     """
 
@@ -64,7 +65,7 @@ class Question:
 
     @property
     def characters(self) -> int:
-        """Length of its prompt."""
+        """Length of its prompt in characters."""
         return sum(len(message["content"]) for message in self.messages)
 
 

@@ -31,9 +31,9 @@ class GivenUp:
 
 
 def allowed(share: float, questions: int) -> int:
-    """Return how many of `questions` may have no answer.
+    """Return how many of `questions` may fail: `share` of them, rounded up.
 
-    It is the share, rounded up, so one may fail in a small set.
+    So one may fail even in a small set. `share` is a fraction.
     """
     return math.ceil(round(share * questions, 6))
 

@@ -20,9 +20,11 @@ _LONGEST_WAIT = 60.0
 
 
 class Pace:
-    """`limit` is the present maximum of requests in flight.
+    """Limits the requests in flight by the server's load.
 
-    `most` is its upper bound.
+    Attributes:
+        limit: present maximum of requests in flight.
+        most: upper bound of `limit`.
     """
 
     def __init__(self, most: int, seed: int = 0) -> None:
@@ -38,13 +40,16 @@ class Pace:
         return len(self._last) >= min(self.limit, 8) and sum(self._last) > _OVERLOADED * len(self._last)
 
     def succeeded(self) -> None:
-        """Count a whole answer."""
+        """Count a whole answer; raise the limit unless the server is overloaded."""
         self._last.append(False)
         if not self.overloaded:
             self.limit = min(self.limit + 1 / self.limit, float(self.most))
 
     def failed(self) -> None:
-        """Count a failed request that a retry may fix."""
+        """Count a failed request; lower the limit if the server is overloaded.
+
+        Call it only for failures that a retry may fix.
+        """
         self._last.append(True)
         if self.overloaded and len(self._last) >= self.limit:
             self.limit = max(self.limit * _SHRINK, 1.0)
@@ -53,9 +58,9 @@ class Pace:
             self._last.extend([True] * 4)
 
     def wait(self, attempt: int, asked: float = 0.0) -> float:
-        """Return the seconds before attempt `attempt` + 1.
+        """Return the seconds to wait before attempt `attempt` + 1.
 
-        It is at least what the server `asked` for, else exponential with jitter.
+        The wait grows exponentially with random jitter, and is at least the `asked` seconds of the server.
         """
         first = _FIRST_WAIT_OVERLOADED if self.overloaded or self.limit < self.most / 2 else _FIRST_WAIT
         grown = min(first * 2.0**attempt, _LONGEST_WAIT)

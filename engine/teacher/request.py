@@ -44,7 +44,7 @@ class TeacherReply:
 
 
 class TryAgain(Exception):
-    """No answer this time.
+    """The request got no usable answer, but a retry may get one.
 
     Attributes:
         wait: seconds that the server requested.
@@ -79,9 +79,10 @@ async def ask(
 ) -> TeacherReply:
     """Send the question once.
 
-    The answer is read as plain JSON and checked here, because the client's own types check nothing and take
+    The reply is read as plain JSON and checked here, because the client's own types check nothing and take
     twice the time.
-    Raises: TryAgain, QuestionRefused, or StageFailed if no question can be answered.
+    Raises: TryAgain if a retry may help; QuestionRefused if the teacher declines this question; StageFailed
+    if no question can be answered.
     """
     body = {
         "model": settings.model,

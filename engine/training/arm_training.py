@@ -140,7 +140,11 @@ class Training:
         return policy
 
     def load_reference(self) -> None:
-        """Load the arm's starting model, frozen, as the reference of a KL penalty."""
+        """Load the arm's starting model, frozen, as the reference of a KL penalty.
+
+        It is stored in `self.reference`.
+        Raises: StageFailed if the model is damaged or cannot be computed exactly.
+        """
         wanted = self.context.profile.model
         with fail_if_unsupported():
             self.reference = Policy.load(
@@ -166,7 +170,7 @@ class Training:
         return moved
 
     def warn(self, message: str) -> None:
-        """Emit a warning about the current step, before its update."""
+        """Emit a warning about the step whose update comes next."""
         place = self.context.stage, self.arm.name, self.step + 1
         self.context.emit(LogLine("warning").event(message, *place))
 
@@ -195,10 +199,11 @@ class Training:
             )
 
     def boundary(self, save: Callable[[], None]) -> None:
-        """Handle commands between two steps.
+        """Handle commands between two steps; `save` writes a checkpoint.
 
         A checkpoint that is due by time is written as if it were requested. Rank 0 decides for all ranks,
         because their clocks differ.
+        Raises: StopRequested if the run must stop.
         """
         limit = 60.0 * self.settings.checkpoint_minutes
         if limit and self.step > self._saved_step and time.monotonic() - self._saved_at >= limit:
@@ -303,10 +308,10 @@ class Training:
 
 @contextmanager
 def fail_if_unreadable(folder: Path | None) -> Iterator[None]:
-    """Raise StageFailed if a checkpoint file is damaged or missing.
+    """Raise StageFailed if a block cannot read a file of a checkpoint.
 
-    This holds for files that are read inside the context.
-    With None no checkpoint is read. With several ranks, the failing rank must exit, so that all do.
+    The error names `folder`, the checkpoint; None means that the block does not read one. With several ranks
+    the original error is raised instead, because the failing rank must exit so that all do.
     """
     try:
         yield
@@ -327,7 +332,7 @@ def fail_if_unreadable(folder: Path | None) -> Iterator[None]:
 
 @contextmanager
 def fail_if_unsupported() -> Iterator[None]:
-    """Raise StageFailed for a model that is damaged or cannot be computed.
+    """Turn an UnsupportedModel or DamagedFile of a block into StageFailed.
 
     A restarted trainer would fail in the same way.
     """

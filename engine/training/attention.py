@@ -94,9 +94,12 @@ def padded_attention(query: Tensor, key: Tensor, value: Tensor, packed: Packed, 
 def flash_attention(
     query: Tensor, key: Tensor, value: Tensor, packed: Packed, scale: float, window: int
 ) -> Tensor:
-    """Compute the same with variable-length flash attention (CUDA, 16-bit).
+    """Compute `padded_attention` with variable-length flash attention.
 
-    A query sees `window` keys, including its own. Shapes are those of `padded_attention`.
+    It needs CUDA and 16-bit tensors. Shapes are those of `padded_attention`.
+    Args:
+        scale: factor of the scores q · k.
+        window: number of keys that a query sees, including its own.
     """
     bounds, longest = packed.cu_seqlens, packed.longest
     earlier = -1 if window >= longest else window - 1

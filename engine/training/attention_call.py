@@ -24,10 +24,14 @@ NEUTRAL = frozenset({"sliding_window", "position_ids", "cache_position"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Attention of one layer, masked by `rule`.
+    """Arguments of the attention of one layer, masked by `rule`.
 
     scores = softcap · tanh(q · k · scale / softcap)
-    `sinks` `(heads,)` are scores of a key without a value. They only take part in the softmax.
+    Attributes:
+        scale: factor of q · k.
+        softcap: None for scores without a soft cap.
+        sinks: (heads,) scores of a key without a value, which only take part in the softmax; None for a model
+            without sinks.
     """
 
     rule: MaskRule
@@ -115,7 +119,10 @@ def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, call: Cal
 
 
 def capped(scores: Tensor, softcap: float | None) -> Tensor:
-    """Apply an attention soft cap."""
+    """Return softcap · tanh(scores / softcap), elementwise.
+
+    `softcap` None returns `scores` unchanged.
+    """
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 

@@ -43,7 +43,10 @@ class MaskRule:
     def allowed(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Evaluate the rule for query and key positions.
 
-        Their shapes are equal or broadcast.
+        Args:
+            queries: int64 positions.
+            keys: int64 positions; their shape must broadcast with `queries`.
+        Returns: bool, True if the query may see the key.
         """
         first = torch.zeros((), dtype=torch.long, device=queries.device)
         return self._function(first, first, queries, keys)

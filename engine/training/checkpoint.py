@@ -138,7 +138,7 @@ def begin(draft: Path) -> None:
 
 
 def finish(draft: Path, final: Path, durable: Mapping[str, Digest]) -> None:
-    """List the digests of a written folder, sync it and rename it to `final`.
+    """Complete a checkpoint: write digests, sync, rename `draft` to `final`.
 
     Args:
         durable: digests of the files that are already synced, by relative path.
@@ -241,7 +241,10 @@ def latest(root: Path) -> Path | None:
 
 
 def best(root: Path) -> Path | None:
-    """Return the checkpoint with the highest score, or None."""
+    """Return the checkpoint that `best` points to, or None.
+
+    It is the one with the highest validation score.
+    """
     link = root / "best"
     return root / link.readlink() if link.is_symlink() and link.exists() else None
 

@@ -25,10 +25,13 @@ _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a family does around the output embedding.
+    """What a model family does around the output embedding.
 
-    It changes hidden states before the head, and logits after it.
-    None omits a step.
+    A step that is None is omitted.
+    Attributes:
+        hidden_scale: factor of the hidden states before the head.
+        scale: factor of the logits.
+        cap: soft cap of the logits: cap · tanh(logits / cap).
     """
 
     hidden_scale: float | None = None
@@ -54,7 +57,7 @@ class Head:
     form: Form = PLAIN
 
     def scaled(self, hidden: Tensor) -> Tensor:
-        """Return `hidden` in the weight's dtype, scaled if the family scales it."""
+        """Return `hidden` (rows, width) in the weight's dtype, scaled if needed."""
         hidden = hidden.to(self.weight.dtype)
         return hidden if self.form.hidden_scale is None else hidden * self.form.hidden_scale
 
@@ -68,7 +71,13 @@ class Head:
 
 
 def shaped(raw: Tensor, scale: float | None, cap: float | None) -> Tensor:
-    """Apply a family's scale and soft cap to raw logits, in float32."""
+    """Apply a family's scale and soft cap to raw logits, in float32.
+
+    Args:
+        raw: (rows, vocabulary) output of the product.
+        scale: factor; None for 1.
+        cap: soft cap; None for none.
+    """
     logits = raw.float()
     if scale is not None:
         logits = logits * scale
@@ -275,8 +284,10 @@ def logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1
 def cross_entropy(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     """Compute the sum over rows of −log p(target), with gradients.
 
-    It is a float32 scalar.
-    Shapes are those of `logprobs`.
+    Args:
+        hidden: (rows, width).
+        targets: (rows,) token ids.
+    Returns: float32 scalar, in nats.
     """
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
     form = head.form

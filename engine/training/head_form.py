@@ -49,7 +49,7 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def head_of(model: PreTrainedModel, form: Form) -> Head:
-    """Return the head of `model` with its current weights."""
+    """Return the head of `model` with its current weights, not copied."""
     layer = output_embedding(model)
     return Head(layer.weight, getattr(layer, "bias", None), form)
 

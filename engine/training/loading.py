@@ -79,7 +79,7 @@ def _config(source: str | Path, revision: str) -> PretrainedConfig:
 
 
 def empty_model(config: Any) -> PreTrainedModel:
-    """Build a model without weights, for its names and shapes."""
+    """Build a model on the meta device, only for its names and shapes."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     return model

@@ -40,9 +40,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Clip range of the ratio, and weight of the KL penalty.
+    """Settings of a loss.
 
-    The range is [1 − clip_low, 1 + clip_high].
+    Attributes:
+        clip_low: the ratio is clipped to [1 − clip_low, 1 + clip_high].
+        kl_coefficient: weight of the KL penalty; 0 omits it.
     """
 
     clip_low: float
@@ -185,6 +187,10 @@ def token_ratio(terms: Terms) -> Tensor:
 def surrogate(ratio: Tensor, advantages: Tensor, settings: Settings) -> Tensor:
     """Compute −min(r·A, clip(r)·A), elementwise.
 
+    Args:
+        ratio: (tokens,) π / π_old.
+        advantages: (tokens,).
+    Returns: (tokens,).
     Source: PPO, arXiv 1707.06347, equation 7.
     """
     clipped = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high)
@@ -195,6 +201,10 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Estimate KL(policy ‖ reference) per token with Schulman's k3.
 
     The estimate is unbiased and never negative.
+    Args:
+        logprobs: (tokens,) of the policy.
+        reference: (tokens,) of the reference.
+    Returns: (tokens,), in nats.
     """
     log_ratio = reference - logprobs
     return torch.exp(log_ratio) - log_ratio - 1.0
@@ -251,27 +261,35 @@ def lengths(terms: Terms) -> Tensor:
 
 
 def token_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Weight every token of the step equally."""
+    """Weight every token of the step equally.
+
+    Args:
+        losses: (tokens,), 0 outside the responses.
+    Returns: a scalar, this microbatch's part of the step's mean.
+    """
     return losses.sum() / totals.tokens
 
 
 def sequence_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Weight every sequence equally, and every token within it.
+    """Weight every sequence of the step equally, and every token within it.
 
-    The sequences are those of the whole step.
+    Arguments and result are those of `token_mean`.
     """
     return (sums(losses, terms) / lengths(terms)).sum() / totals.sequences
 
 
 def constant_mean(losses: Tensor, terms: Terms, totals: Totals) -> Tensor:
-    """Divide by the largest possible number of tokens of the step."""
+    """Divide by the largest possible number of tokens of the step.
+
+    Arguments and result are those of `token_mean`.
+    """
     return losses.sum() / totals.constant
 
 
 def clipping(ratio: Tensor, terms: Terms, settings: Settings, totals: Totals) -> Metrics:
     """Measure the ratio `(tokens,)` and the share of clipped tokens.
 
-    A clipped token has no gradient.
+    The metrics are this microbatch's parts; see `merge`. A clipped token has no gradient.
     """
     advantages = per_token(terms.advantages, terms)
     ratio = ratio.detach()

@@ -42,11 +42,13 @@ class OutOfMemory(RuntimeError):
 
 
 def measure_budget(policy: Policy, share: float = 1.0) -> int:
-    """Return the packed tokens per microbatch that fit into free memory.
+    """Measure how many packed tokens per microbatch fit into free memory.
 
-    Call it while the optimizer of `policy` has no moments yet. It plans with at most `share` of the device's
-    memory, because another process may still allocate its part. On a CPU the budget is a fixed 16,384. With
-    several ranks it is what fits the fullest one. No gradients remain.
+    Call it before the optimizer of `policy` has moments. Afterwards no gradients remain. On a CPU the result
+    is a fixed 16,384. With several ranks it is what fits the fullest one.
+    Args:
+        share: fraction of the device's memory to plan with, because another process may still allocate its
+            part.
     """
     if policy.device.type != "cuda":
         return CPU_BUDGET

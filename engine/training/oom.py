@@ -65,10 +65,9 @@ class Shortage:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Return the record in `path` as rank 0 reads it.
+        """Return the record in `path`; None if the file does not exist.
 
-        It is None if the file does not exist.
-        Every rank must call and gets the same result.
+        Every rank must call it, and gets what rank 0 read.
         """
         return broadcast(cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
 
@@ -82,7 +81,7 @@ def remedy(stage: str) -> str:
 
 
 def too_much(shortage: Shortage, stage: str) -> str:
-    """Return the message for a pass that half the budget did not fit."""
+    """Return the error message for a pass that did not fit in half the budget."""
     return f"{shortage}, already half of the budget; in a new run, {remedy(stage)}"
 
 

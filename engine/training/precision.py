@@ -108,17 +108,17 @@ def cast_parameters(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def gradients(masters: dict[str, Tensor]) -> list[Tensor]:
-    """Return the existing gradients."""
+    """Return the gradients of the masters that have one."""
     return [master.grad for master in masters.values() if master.grad is not None]
 
 
 def gradient_norm(masters: dict[str, Tensor]) -> Tensor:
-    """Return the Euclidean norm of all gradients together, a scalar."""
+    """Return the Euclidean norm of all gradients together, a scalar tensor."""
     return torch.nn.utils.get_total_norm(gradients(masters))
 
 
 def drop_gradients(masters: dict[str, Tensor]) -> None:
-    """Free the gradients."""
+    """Free the gradients of the masters."""
     for master in masters.values():
         master.grad = None
 

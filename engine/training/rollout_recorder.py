@@ -42,18 +42,19 @@ class RolloutRecorder:
         self._under_way: Future[None] | None = None
 
     def record(self, rollouts: Rollouts) -> None:
-        """Begin to write one step's rollouts.
+        """Begin to write one step's rollouts, and return.
 
-        Raises: StageFailed if the previous step cannot be written.
+        It first waits for the previous step's write.
+        Raises: StageFailed if the previous step could not be written.
         """
         self.wait()
         if rank() == 0:
             self._under_way = self._thread.submit(self._write, rollouts)
 
     def wait(self) -> None:
-        """Wait until everything is on the disk.
+        """Wait until the last step's rollouts are on the disk.
 
-        Raises: StageFailed if it cannot be written.
+        Raises: StageFailed if they could not be written.
         """
         under_way, self._under_way = self._under_way, None
         if under_way is None:

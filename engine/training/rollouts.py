@@ -27,8 +27,10 @@ class RolloutBatch:
     """What one step trains on.
 
     Attributes:
+        version: weight version that generated the completions.
         prompts: (groups,).
         completions: (groups × group_size,) of the kept groups, in order of (group, sample).
+        done: the worker's last message for the job.
     """
 
     step: int
@@ -92,9 +94,9 @@ class RolloutSchedule:
         self._jobs: dict[int, Job] = {}
 
     def request_rollouts(self, weights: WeightRef, hold: Callable[[WeightRef], None]) -> None:
-        """Request every missing step that trains on `weights`.
+        """Send the job of every step that trains on `weights` and is missing.
 
-        Call `hold` once for each job.
+        `hold` is called once for each job, to keep the weights published until its result arrives.
         """
         for step in steps_on_version(weights.version, self._settings):
             if step < self._first or step in self._ready or step in self._jobs:
@@ -117,7 +119,10 @@ class RolloutSchedule:
         return self._pending_jobs.ready(job_id)
 
     def take(self, step: int) -> RolloutBatch:
-        """Wait for the rollouts of `step`; they stay held until `release`."""
+        """Wait for the rollouts of `step` and return them.
+
+        They stay in this object until `release`. The weights that generated them are released.
+        """
         if step not in self._ready:
             job = self._jobs.pop(step)
             answer = self._pending_jobs.take(job.job_id)
@@ -126,20 +131,23 @@ class RolloutSchedule:
         return self._ready[step]
 
     def release(self, step: int) -> None:
-        """Release the rollouts of `step`, which has been trained."""
+        """Forget the rollouts of `step`, which has been trained."""
         del self._ready[step]
 
     def batches_to_store(self, version: int) -> dict[int, RolloutBatch]:
-        """Return the arrived batches to store at `version`; wait for none."""
+        """Return the arrived batches, by step, that a checkpoint must store.
+
+        The checkpoint is that of `version`. This function does not wait for others.
+        """
         for step, job in sorted(self._jobs.items()):
             if job.weights.version < version and self._pending_jobs.ready(job.job_id):
                 self.take(step)
         return dict(self._ready)
 
     def weights_in_flight(self, version: int) -> list[WeightRef]:
-        """Return older weights with rollouts in flight, each once.
+        """Return the weights, each once, that jobs without a result use.
 
-        They are older than `version`.
+        Only weights older than `version` are returned.
         """
         older = [job.weights for job in self._jobs.values() if job.weights.version < version]
         return list(dict.fromkeys(older))

@@ -14,9 +14,11 @@ from engine.model_folder.lengths import DEPENDENT
 
 
 def rope_limit(config: Mapping[str, Any]) -> int | None:
-    """Return the longest exact sequence in tokens, from a model's config.json.
+    """Return the longest sequence in tokens with constant rotary frequencies.
 
-    None means that the frequencies are constant.
+    Beyond it the frequencies depend on the batch. None means that they are always constant.
+    Args:
+        config: the model's config.json.
     """
     text = config.get("text_config") or config
     for settings in _settings(text):

@@ -191,6 +191,6 @@ def probes(model: PreTrainedModel, lengths: Items[int] = LENGTHS) -> list[Sequen
 
 
 def vocabulary(model: PreTrainedModel) -> int:
-    """Return the number of token ids that the model both reads and predicts."""
+    """Return the number of token ids that `model` both reads and predicts."""
     embedding = cast(nn.Embedding, model.get_input_embeddings())
     return min(len(embedding.weight), len(output_embedding(model).weight))

@@ -63,10 +63,9 @@ class ShardedMasters:
 
 
 def whole(weight: Tensor) -> Tensor:
-    """Return `weight` gathered from all ranks.
+    """Return `weight` with its original shape, gathered from all ranks.
 
-    It is unchanged if it is not sharded.
-    Every rank must call.
+    A weight that is not sharded is returned unchanged. Every rank must call it.
     """
     return weight.full_tensor() if isinstance(weight, DTensor) else weight
 

@@ -38,10 +38,13 @@ class RolloutSource(Protocol):
     """The training loop's interface for rollouts, step by step."""
 
     def needs_rollouts(self, version: int) -> bool:
-        """Return True if the weights after `version` steps need rollouts."""
+        """Return True if a step trains on the weights after `version` steps."""
 
     def request_rollouts(self, weights: WeightRef) -> None:
-        """Accept published weights; the caller releases them after this call."""
+        """Request the rollouts of every step that trains on published `weights`.
+
+        The caller may release its own reference to them after this call.
+        """
 
     def arrived(self, step: int) -> bool:
         """Return True if the rollouts of `step` are complete.

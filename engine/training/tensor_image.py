@@ -36,7 +36,10 @@ class TensorImage:
         self._pinned = False
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy float32 and bfloat16 `tensors` from any device, and wait for it."""
+        """Copy float32 and bfloat16 `tensors` from any device to host memory.
+
+        It returns when the copy is complete.
+        """
         # Wide items first, so that each tensor starts at a multiple of its item size.
         ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
         self._size = sum(tensor.nbytes for _, tensor in ordered)
@@ -60,7 +63,7 @@ class TensorImage:
         self._header = _header(places)
 
     def prepare(self, size: int, device: torch.device) -> None:
-        """Allocate `size` bytes, page-locked for a GPU.
+        """Allocate `size` bytes of host memory, page-locked if `device` is a GPU.
 
         New memory costs 0.7 s per GiB.
         """

@@ -95,9 +95,9 @@ class Validation:
         return sorted(self._jobs)
 
     def weights_in_flight(self, version: int) -> list[WeightRef]:
-        """Return older weights without a result that only the publisher has.
+        """Return the weights of validations without a result, for a checkpoint.
 
-        They are older than `version`.
+        Only weights older than `version` are returned, and only those that no permanent folder holds.
         """
         older = [job.weights for place, job in self._jobs.items() if place < version]
         return [weights for weights in older if weights.version not in self._permanent]

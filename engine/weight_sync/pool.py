@@ -68,10 +68,10 @@ class SlotPool:
                 self._made.add_done_callback(self._made_or_failed)
 
     def take(self, size: int, device: torch.device) -> PooledSlot:
-        """Return a free page with one reference held.
+        """Return a free slot of `size` bytes with one reference held.
 
-        It waits if no page is in stock.
-        Raises: OSError, with the remedy, if none fits.
+        It waits while a slot is being made.
+        Raises: OSError, with the remedy, if shared memory is too small.
         """
         with self._changed:
             while not (free := self._free(size, device)):

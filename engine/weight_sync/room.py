@@ -14,9 +14,12 @@ from store.wording import size
 
 
 def no_room(folder: Path, wanted: int, error: OSError) -> OSError:
-    """Return `error` with the reached limit in its message.
+    """Return `error` with a message that gives the limit that was reached.
 
-    `error` was raised when a file of `wanted` bytes was made in `folder`.
+    Other kinds of error are returned unchanged.
+    Args:
+        folder: the shared-memory folder in which a file was to be made.
+        wanted: size of the file in bytes.
     """
     if error.errno not in _LIMITS:
         return error

@@ -81,7 +81,7 @@ class Slot:
             self.memory = mmap.mmap(file.fileno(), size)
 
     def begin(self) -> None:
-        """Remove the published name, if any; mark the content as partial."""
+        """Withdraw the published version, if any; mark the content as incomplete."""
         # Remove the name first: a reader that opens the slot from now on fails, instead of reading a mix.
         if self.path != self.free_path:
             self.path.rename(self.free_path)
@@ -177,7 +177,7 @@ def remove_slots(run_id: str, folder: Path = SHARED_MEMORY) -> int:
 def is_of_living(slot: Path) -> bool:
     """Return True if the process that published `slot` is alive.
 
-    A zombie is not.
+    A zombie counts as dead.
     """
     pid = slot.name.rpartition("-@")[2].partition(".")[0]
     try:

@@ -54,9 +54,9 @@ class BorrowedSlot:
 
 
 class WeightPublisher:
-    """The trainer's side, one per run.
+    """Publishes weight versions for the worker; one per run, in the trainer.
 
-    At its start it removes slots that this run's dead publishers left.
+    When it is made, it removes slots that this run's dead publishers left.
     """
 
     def __init__(self, run_id: str, folder: Path = SHARED_MEMORY) -> None:
@@ -65,12 +65,12 @@ class WeightPublisher:
         self._stream: torch.cuda.Stream | None = None
 
     def publish(self, arm: str, version: int, named_tensors: Iterable[tuple[str, Tensor]]) -> WeightRef:
-        """Copy the tensors to a free slot.
+        """Copy the tensors to a free slot and publish it.
 
-        Return a reference, with one count held, when it is whole.
-        It waits only if no slot is free.
+        It returns when the copy is complete, and waits only if no slot is free. The returned reference holds
+        the slot until `release`.
         Raises: StageFailed if shared memory is too small for another slot. With several ranks it is OSError:
-            the failing rank must exit, so that all do.
+        the failing rank must exit, so that all do.
         """
         tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
         entries = _layout(tensors)
@@ -220,7 +220,10 @@ class WeightReader:
 
 
 def read_weights(weights: WeightRef) -> dict[str, Tensor]:
-    """Return views of a published version's tensors by name, for a single use."""
+    """Return views of a published version's tensors by name, for a single use.
+
+    Raises: TornWeights unless the version exists, whole.
+    """
     return WeightReader().tensors(weights)
 
 
