@@ -43,7 +43,10 @@ class JobResults:
 
 
 class PendingJobs:
-    """The submitted jobs and the results of each that have arrived."""
+    """The submitted jobs, and the results of each that have arrived.
+
+    Results are only received while one of its methods runs. A job stays here until `take` or `close`.
+    """
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation

@@ -170,7 +170,10 @@ class Worker:
         self._serving: tuple[str, int, str] | None = None
 
     def serve(self) -> None:
-        """Serve jobs until Stop, or until the process is asked to stop."""
+        """Serve jobs until Stop arrives or the process must stop; then close.
+
+        If the trainer exits, its jobs are dropped, and the worker waits for the next trainer.
+        """
         try:
             while True:
                 try:

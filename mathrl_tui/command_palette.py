@@ -12,7 +12,7 @@ from mathrl_tui.widgets.literal import LiteralMatcher, literal
 
 
 class ActionProvider(Provider):
-    """Finds actions by their word and sentence."""
+    """Finds actions of the screen and the app by their label and help text."""
 
     async def discover(self) -> Hits:
         """Yield every action, for an empty search."""
@@ -21,7 +21,7 @@ class ActionProvider(Provider):
             yield DiscoveryHit(words, self._runner(action), action.label, _described(action))
 
     async def search(self, query: str) -> Hits:
-        """Yield the actions whose label or help matches `query`."""
+        """Yield the actions with a label or help text that matches `query`."""
         matcher = LiteralMatcher(query, match_style=self.match_style)
         for action in self._actions():
             words = f"{action.label}: {action.help}"

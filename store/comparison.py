@@ -51,10 +51,12 @@ Method = tuple[float, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Result of b against a on one task.
+    """Result of arm b against arm a on one task, with `n` shared questions.
 
-    Rates and effects are fractions; differences are b − a. If the measure is perplexity, rates are perplexities
-    (lower is better). Difference, interval and effect are then changes relative to a: 0.02 is 2 % more.
+    Rates, differences and effects are fractions; differences are b − a. If the measure is perplexity, rates
+    are perplexities (lower is better). Difference, interval and effect are then changes relative to a: 0.02
+    is 2 % more. `a_only` counts the questions that only a answers correctly, or better. `p_value_holm` is
+    corrected for all comparisons of the family.
     """
 
     task: str

@@ -39,9 +39,9 @@ def signature(paths: Sequence[Path]) -> Signature:
 
 
 def consistent_copy(paths: Sequence[Path], folder: Path) -> Signature:
-    """Copy the existing ones of `paths` to `folder`; return their state.
+    """Copy those of `paths` that exist to `folder`; return their state.
 
-    Raises: FilesChanged, CopyFailed.
+    Raises: FilesChanged if they were written during every attempt; CopyFailed if `cp` fails.
     """
     for _ in range(TRIES):
         before = signature(paths)
@@ -54,11 +54,10 @@ def consistent_copy(paths: Sequence[Path], folder: Path) -> Signature:
 
 
 def copy(paths: Sequence[Path], folder: Path) -> None:
-    """Copy the existing ones of `paths` to `folder` in another process.
+    """Copy those of `paths` that exist to `folder`, in another process.
 
     So this process does not drop its own locks on them.
-
-    Raises: CopyFailed.
+    Raises: CopyFailed if `cp` fails.
     """
     for path in paths:
         (folder / path.name).unlink(missing_ok=True)

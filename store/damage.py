@@ -53,7 +53,7 @@ class Damage:
 
 
 def joined(damages: Iterable[Damage]) -> list[Damage]:
-    """Merge adjacent places of `damages`, which are in order."""
+    """Merge those of `damages` that touch. They must be in order."""
     found: list[Damage] = []
     for damage in damages:
         if found and found[-1].end == (damage.segment, damage.offset):

@@ -281,9 +281,9 @@ class Database:
         return True
 
     def set_wal_aside(self) -> Path | None:
-        """Rename a damaged write-ahead log.
+        """Rename a damaged write-ahead log; return its new path.
 
-        Its rows are applied again from the journals. Returns the log's new path.
+        Its rows are applied again from the journals. Returns: None if there is no log.
         """
         return set_aside(self.wal)
 

@@ -63,9 +63,9 @@ def write_markdown(connection: duckdb.DuckDBPyConnection, query: str, kind: str,
 
 
 def markdown_cell(value: Any) -> str:
-    """Escape `value` for a Markdown table.
+    """Return `value` as the text of a cell in a Markdown table.
 
-    Line breaks, pipes, tags and emphasis then appear literally.
+    Line breaks, pipes, tags and emphasis appear literally. Floats get six significant digits.
     """
     if isinstance(value, (int, float)):
         return human(str(value) if isinstance(value, int) else f"{value:.6g}")

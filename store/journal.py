@@ -265,7 +265,10 @@ def is_copy(folder: Path, line: bytes, here: Position) -> bool:
 
 
 def complete(content: bytes) -> int:
-    """Return the bytes of `content` up to the end of its last complete line."""
+    """Return how many bytes of `content` lie before the end of its last line.
+
+    A last line without a line break does not count.
+    """
     return content.rfind(b"\n") + 1
 
 
@@ -284,9 +287,9 @@ def last_line_at(folder: Path, position: Position, size: int) -> LastLine:
 
 
 def segments(folder: Path) -> list[int]:
-    """Return the numbers of the segments in `folder`, unordered.
+    """Return the segment numbers in `folder`, in any order.
 
-    Empty if the folder does not exist.
+    The list is empty if the folder does not exist.
     """
     try:
         return [int(path.stem) for path in folder.iterdir() if path.suffix == ".j" and path.stem.isdigit()]

@@ -41,8 +41,8 @@ MATH_VERIFY = "/math_verify"
 class RunRow:
     """A run's registration.
 
-    It is written when the run's folder is created, and again when a resume adds stages.
-    `config` is the content of run.json.
+    It is written when the run's folder is created, and again when a resume adds stages. `config` is the
+    content of run.json, `ts` the time in Unix seconds.
     """
 
     name: str
@@ -54,9 +54,10 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened.
+    """Something that happened, at `ts` (Unix seconds).
 
-    `payload` holds the details of its kind as JSON (store/events.py).
+    `payload` holds the details of its kind as JSON (store/events.py). `step` is −1 if the event belongs to no
+    step.
     """
 
     kind: str
@@ -70,7 +71,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One point of a metric named ARM/GROUP/NAME."""
+    """One point of a metric named ARM/GROUP/NAME; `ts` is in Unix seconds."""
 
     metric: str
     step: int

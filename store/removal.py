@@ -3,13 +3,13 @@
     1  HOME/removing-RUN is made           readers hide the run; it is not ingested or resumed any more
     2  runs/RUN and journal/RUN go there
     3  HOME/removed/RUN is made, and its rows leave the store, in one transaction
-    4  it is renamed to HOME/trash-RUN     only room on the disk is left of the run
+    4  it is renamed to HOME/trash-RUN     the run now only takes disk space
     5  it is deleted
 
-A removal that died after step 1 is completed by the next ingest of any process (2 to 4), and by the next `rm` or `gc`
-(5). The journal leaves its place before the rows leave the store, so that a store that is made again from the journals
-agrees at every step. If an older store.duckdb is put back later, HOME/removed/RUN tells a run that was removed from one
-whose folder was lost: the former is dropped again (`drop_again`), the latter is kept.
+If the process dies after step 1, the next ingest of any process completes steps 2 to 4, and the next `rm` or
+`gc` step 5. The journal moves before the rows leave the store. So a store that is rebuilt from the journals
+agrees at every step. If an older store.duckdb is put back later, `drop_again` removes the rows of each run in
+HOME/removed. It keeps those of a run that only lost its folder.
 """
 
 from __future__ import annotations

@@ -34,10 +34,15 @@ StepName = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class StepProgress:
-    """Progress of one step of a run's plan.
+    """Progress of one step of a run's plan. All times are Unix seconds.
 
-    `report` is its last progress report, which came at `reported`. `first` is the first one, (time, units
-    done), since the step started or the clock was set back: earlier reports do not measure the pace.
+    Attributes:
+        status: pending, started, finished, skipped, incomplete, failed or stopped.
+        report: its last progress report; None before the first.
+        reported: time of that report.
+        first: (time, units done) of the first report since the step started or the clock was set back,
+            because earlier reports do not measure the pace. None before it.
+        started: 0 if the step has not started; `ended` likewise.
     """
 
     stage: str
@@ -77,7 +82,7 @@ class StepProgress:
 
     @property
     def part(self) -> Part | None:
-        """Return the progress of the current task."""
+        """Return the progress of the task in progress; None if none reports it."""
         return self.report.part if self.report else None
 
     @property
@@ -101,9 +106,9 @@ class StepProgress:
         return seconds_left(self.first, self.reported, self.report.reached, self.report.total)
 
     def remaining(self, now: float) -> float | None:
-        """Return the seconds to the end, counted down from the last report.
+        """Return the seconds to the end at `now` (Unix seconds); None if unknown.
 
-        The result does not grow if the clock is set back.
+        They count down from the last report. The result does not grow if the clock is set back.
         """
         eta = self.eta
         return None if eta is None else max(eta - max(now - self.reported, 0.0), 0.0)
@@ -121,11 +126,15 @@ Steps = tuple[StepProgress, ...]
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """Progress of a run.
+    """Progress of a run. Times are Unix seconds.
 
-    `steps` are those of its plan, then those that an extended run adds.
-    `state` is '' before the first state event. `at` names the current step. `processes` has the last report of
-    each role. `ended` is when the run reached a state that is not live; `last` is the time of the newest event.
+    Attributes:
+        steps: those of its plan, then those that an extended run adds.
+        state: '' before the first state event.
+        at: stage and arm of the current step; None before it is known.
+        processes: the last report of each role.
+        ended: when the run reached a state that is not live; 0 before.
+        last: time of the newest event.
     """
 
     steps: Steps = ()

@@ -48,11 +48,10 @@ class Limits:
 
 
 def answer(database: Database, query: str, limits: Limits) -> QueryResult:
-    """Return columns and rows of `query` on a private copy.
+    """Return (column names, rows) of `query` on a private copy of the store.
 
     The query cannot change anything permanently.
-
-    Raises: SqlLimit; duckdb.Error, with DuckDB's own message, if the query fails.
+    Raises: SqlLimit if it reaches a limit; duckdb.Error, with DuckDB's own message, if it fails.
     """
     memory = limits.memory or int(MEMORY_SHARE * available_memory())
     with database.copied() as connection:

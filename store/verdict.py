@@ -77,8 +77,8 @@ def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
 def run_watch(comparisons: Sequence[Comparison], settings: Mapping[str, Any]) -> list[Watched]:
     """Return a run's regression watch: each arm against the first.
 
-    It covers the tasks of the suite. If both our grader and the stock scorer judged a task, both are watched.
-
+    It covers the tasks of the suite. If both this project's grader and lm-eval judged a task, both results
+    are watched.
     Args:
         settings: the profile's `eval` section.
     """

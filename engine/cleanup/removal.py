@@ -40,7 +40,7 @@ __all__ = ["RemovalRefused", "RemovedPart", "chosen", "discard", "held", "needed
 
 
 def sizes(home: Path, run_id: str) -> Counter[str]:
-    """Return the bytes of a run by kind."""
+    """Return kind of file → bytes of a run, its journal included."""
     run = RunFolder(home, run_id)
     found: Counter[str] = Counter()
     for path, status in files(run.path):

@@ -26,9 +26,10 @@ PIECES = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+\n*|\s+"
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of at most `vocabulary` tokens.
+    """Train a byte-level BPE tokenizer of at most `vocabulary` tokens.
 
-    At least 257 are needed: every byte and the end-of-sequence token.
+    It is trained on generated word problems. At least 257 tokens are needed: every byte and the
+    end-of-sequence token.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -104,10 +104,11 @@ def _to_log(phase: str, detail: str) -> None:
 
 
 def visible_devices(first: str, count: int, visible: str) -> str:
-    """Return CUDA_VISIBLE_DEVICES for `count` devices from `first` on.
+    """Return the CUDA_VISIBLE_DEVICES of a child with `count` devices.
 
-    `first` has the form "cuda:1".
-    `visible` is its present value.
+    Args:
+        first: the first device as this process numbers it, such as "cuda:1".
+        visible: this process's own CUDA_VISIBLE_DEVICES; "" if it is not set.
     Raises: WeightsRefused if `visible` lists too few devices.
     """
     start = int(first.removeprefix("cuda:"))

@@ -90,7 +90,7 @@ def _end_with(parent: int, libc: ctypes.CDLL) -> None:
 
 
 def remove_stale(root: Path) -> None:
-    """Remove the MPS directories under `root` whose worker has exited."""
+    """Remove the MPS directories under `root` that exited workers left."""
     for folder in root.glob(DIRECTORY.format(pid="*")):
         pid = folder.name.rpartition("-")[2]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):

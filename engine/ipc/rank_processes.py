@@ -46,8 +46,8 @@ LAST_RANK_SECONDS = 60.0
 class RankArguments:
     """What a follower rank (rank 1 and up) needs to run a stage.
 
-    `arm` is None for a stage that trains no arm. `rendezvous` is the file through which the ranks find each
-    other.
+    If the stage trains an arm, it is `arm`; else None. `rendezvous` is the file through which the ranks find
+    each other.
     """
 
     folder: RunFolder

@@ -64,7 +64,7 @@ class LeafMeasures:
     Attributes:
         names: all of them.
         first: the task's main measure.
-        shares: those whose value for one document is between 0 and 1.
+        shares: those with a value between 0 and 1 for each document.
     """
 
     names: frozenset[str]

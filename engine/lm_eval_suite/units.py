@@ -63,7 +63,7 @@ def units(context: Context, arms: Sequence[tuple[Arm, WeightRef]], own: Sequence
 
 
 def unfinished(context: Context, every: Sequence[ArmTask]) -> list[ArmTask]:
-    """Return the tasks of `every` whose results are not yet recorded."""
+    """Return the tasks of `every` without recorded results."""
     return [unit for unit in every if not _mark(context, unit).is_file()]
 
 

@@ -188,7 +188,7 @@ class ControlServer:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The sockets to wait for."""
+        """The sockets to wait for; pass those that are readable to `requests`."""
         return [self._listener, *self._clients]
 
     def requests(self, ready: Sequence[object]) -> Iterator[tuple[socket.socket, Request]]:

@@ -189,7 +189,7 @@ class JobDone:
     """Reports that every completion of the job was sent.
 
     Attributes:
-        kept: indices of the prompts whose groups are to be used, in order.
+        kept: prompt indices of the groups to be used, in order.
         seconds_generating: the worker's time for the job.
         seconds_loading: time to load its weights.
         seconds_idle: time that the worker waited for the job.

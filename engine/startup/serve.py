@@ -247,7 +247,10 @@ def servers(home: Path) -> list[Server]:
 
 
 def stop(server: Server) -> None:
-    """Stop the server and all its processes, and wait until they have exited."""
+    """Stop the server and all its processes: SIGTERM, then SIGKILL.
+
+    It waits at most END_SECONDS after each signal for them to exit.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not _signalled(server, number):
             return

@@ -59,7 +59,7 @@ class EngineProcesses:
         self._due = {"trainer": 0.0, "worker": 0.0} if self._has_worker else {"trainer": 0.0}
 
     def start_due(self) -> list[ChildProcess]:
-        """Start every process whose start is due; return the started ones.
+        """Start every process that is due for a start; return the started ones.
 
         Trainer and worker then get new channels to each other.
         """

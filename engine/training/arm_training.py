@@ -170,7 +170,7 @@ class Training:
         return moved
 
     def warn(self, message: str) -> None:
-        """Emit a warning about the step whose update comes next."""
+        """Emit a warning about the next step to be trained."""
         place = self.context.stage, self.arm.name, self.step + 1
         self.context.emit(LogLine("warning").event(message, *place))
 

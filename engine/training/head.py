@@ -27,7 +27,7 @@ _CHUNK_ELEMENTS = {"cuda": 2**29, "cpu": 2**24}
 class Form:
     """What a model family does around the output embedding.
 
-    A step that is None is omitted.
+    A value of None omits the step.
     Attributes:
         hidden_scale: factor of the hidden states before the head.
         scale: factor of the logits.

@@ -58,7 +58,7 @@ class Feed:
         return self._progress.reason
 
     def take(self, records: Iterable[Record]) -> list[str]:
-        """Fold `records` and return their lines, in order."""
+        """Add `records` to the run's state; return the lines to print, in order."""
         lines = []
         for record in records:
             if isinstance(record, Scalar):

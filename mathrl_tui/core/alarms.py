@@ -64,7 +64,8 @@ def diverging(latest: Mapping[str, float]) -> list[Alarm]:
 def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
     """Return an alarm if a running stage has been silent for too long.
 
-    "Too long" is much longer than usual. `now` is in Unix seconds.
+    The limit follows from its usual pace; see `Pulse.patience`. `now` is in Unix seconds. The list is empty
+    without one.
     """
     words = pulse.words(now) if state == "running" else ""
     about = f"{pulse.label} silent since {pulse.heard:.0f}"

@@ -34,9 +34,9 @@ def share(score: float) -> str:
 
 
 def size(row: Example) -> str:
-    """Return the length of the completion or document.
+    """Return the length with its unit: "312 tokens" of a completion.
 
-    Returns: "" for a choice, which is not generated.
+    Documents are counted in words. Returns: "" for a choice, which is not generated.
     """
     if row.outcome == LOGLIKELIHOOD:
         return f"{text.count(row.tokens)} words"

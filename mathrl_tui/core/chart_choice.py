@@ -1,4 +1,4 @@
-"""Which charts are shown, and in which order: group, search and favourites."""
+"""Which charts are shown, in which order: group, search, favourites."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The first line of a chart: its title, and each arm's newest values.
 
-The last recorded value comes first, the smoothed one beside it. Values that are not finite are counted.
+The last recorded value comes first, the smoothed one next to it. Values that are not finite are counted.
 """
 
 from __future__ import annotations

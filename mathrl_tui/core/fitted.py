@@ -1,4 +1,4 @@
-"""Rows of labelled keys that fit a width: words become short before any is left out."""
+"""Rows of labelled keys that fit a width by shorter words."""
 
 from __future__ import annotations
 

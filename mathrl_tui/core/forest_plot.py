@@ -24,9 +24,9 @@ def ordered(rows: Sequence[Comparison]) -> list[Comparison]:
 
 
 def titles(row: Comparison, scale: Scale, room: int) -> tuple[str, str]:
-    """Return two column titles.
+    """Return the titles of two columns: the differences, and their plots.
 
-    They are unit and coverage of the differences, and the axis of the plots.
+    The first is unit and coverage. The second is the axis, `room` cells wide.
     """
     of = " of ppl" if row.measure == "perplexity" else ""
     unit = f"{measure.UNITS[row.measure]}{of} [{100 * row.confidence:g} %]"

@@ -1,9 +1,4 @@
-"""The charts of a run: one for each kind of metric, with the arms or GPUs that share its axes.
-
-Metrics are named ARM/GROUP/NAME. The steps of a GPU's metrics, gpu/N/NAME, are seconds since the run was
-created. Training metrics have a chart for each training stage, because the losses of two stages are not
-comparable. Other metrics share a chart unless one arm would squeeze another: lengths differ more than SQUEEZE times.
-"""
+"""The charts of a run, each with the arms or GPUs that share its axes."""
 
 from __future__ import annotations
 
@@ -142,7 +137,10 @@ def group(metric: str) -> str:
 
 
 def rank(metric: str) -> tuple[int, int, str]:
-    """Return the place of a metric without its source: the known ones first, then by group and name."""
+    """Return the sort key of a metric without its source.
+
+    The known metrics come first, then the others by group and name.
+    """
     known = list(_TITLES)
     return known.index(metric) if metric in _TITLES else len(known), GROUPS.index(group(metric)), metric
 
@@ -204,7 +202,10 @@ def _by_stage(
 
 
 def _by_length(metric: str, sources: Sequence[str], lengths: Mapping[str, float]) -> list[Panel]:
-    """Return charts whose arms do not squeeze each other; arms of unknown length join the longest."""
+    """Return charts in which no arm is squeezed by a longer one.
+
+    Arms of unknown length join the longest.
+    """
     longest = max((lengths.get(arm, 0.0) for arm in sources), default=0.0)
     parts: list[list[str]] = [[]]
     end = longest

@@ -140,9 +140,9 @@ def markdown(rows: Sequence[EvalSummary]) -> str:
 
 
 def sampled(row: EvalSummary) -> tuple[str, str]:
-    """Return pass@k and the majority's rate.
+    """Return pass@k and the majority's rate as percent texts.
 
-    Returns: two empty strings with one answer per question.
+    Both are "" if each question has one answer.
     """
     if samples(row) == 1 or row.pass_at_k is None or row.majority is None:
         return "", ""

@@ -38,7 +38,10 @@ class RunCurves:
         self._looks: dict[tuple[str, str], _Look] = {}
 
     def curve(self, run_id: str, metric: str, *, live: bool, timed: bool) -> Curve:
-        """Return the history of a metric; with times if `timed`."""
+        """Return the history of a metric; with times if `timed`.
+
+        The curve of a `live` run is read again after AGAIN_SECONDS.
+        """
         known = self._looks.get((run_id, metric))
         now = time.monotonic()
         stale = known is not None and (live or known.live) and now - known.at > AGAIN_SECONDS

@@ -17,9 +17,9 @@ AGAIN_SECONDS = 60.0
 
 
 class SpaceWatch:
-    """The newest measurement of `home`, as one line.
+    """Measures the disk space of `home` repeatedly, on a thread of its own.
 
-    A home of 100,000 files takes a second, a slow disk longer.
+    `row` gives the newest result as one line. A home of 100,000 files takes a second, a slow disk longer.
     """
 
     def __init__(self, home: Path) -> None:

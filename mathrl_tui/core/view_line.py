@@ -1,4 +1,4 @@
-"""The line under the charts: what is shown, each with the key that changes it."""
+"""The line under the charts: the view, and the keys that change it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from mathrl_tui.core.spans import Row
 
 
 def view_line(view: View, choice: ChartChoice, page: str, runs: str, width: int) -> Row:
-    """Return smoothing, x-axis, window, page, runs, group and search in `width` cells.
+    """Return the settings of the charts as one line of `width` cells.
 
-    Args:
-        page: page and number of pages: `1/3`.
-        runs: the runs that are shown.
+    They are smoothing, x-axis, window, page, runs, group and search.
     """
     steps = f"{chart.MEMORIES[view.memory]} steps" if view.memory else "off"
     slider = "".join("●" if place == view.memory else "─" for place in range(len(chart.MEMORIES)))

@@ -60,7 +60,10 @@ def flags(watched: Sequence[Watched], comparisons: Sequence[Comparison]) -> list
 
 
 def summary(found: Sequence[Flag]) -> str:
-    """Return one line for all flags: counts by standing, and lost tasks."""
+    """Return one line for all flags: counts by standing, and lost tasks.
+
+    `found` must not be empty.
+    """
     counts = {standing: sum(flag.watched.standing == standing for flag in found) for standing in LOOKS}
     lost = [f"{flag.watched.task} of {flag.watched.arm}" for flag in found if flag.watched.standing == "lost"]
     losses = f"lost {', '.join(lost)}" if lost else "none lost"

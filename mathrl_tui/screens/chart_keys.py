@@ -14,7 +14,10 @@ from mathrl_tui.widgets.chart_wall import ChartWall
 
 
 class ChartKeys(ConsoleScreen):
-    """Actions on the wall of charts of a subclass, which has an Input `#search`."""
+    """Actions on the wall of charts of a subclass.
+
+    The subclass has an Input with the id `search`.
+    """
 
     # The search field would take the keys.
     AUTO_FOCUS = ""

@@ -46,7 +46,7 @@ class ResultsScreen(TableScreen, Generic[ResultRow]):
 
     @property
     def chosen(self) -> ResultRow | None:
-        """Return the result under the cursor."""
+        """Return the result under the cursor; None if that row has no result."""
         return self.rows.get(self.cursor)
 
     async def read(self) -> None:

@@ -49,7 +49,7 @@ class RunScreen(Controls, ChartKeys):
 
     @property
     def target(self) -> str | None:
-        """Return the run that commands go to."""
+        """Return the id of the run that commands go to; None before a selection."""
         return self.console.run_id or None
 
     async def read(self) -> None:

@@ -84,7 +84,7 @@ class RunsScreen(Controls):
 
     @property
     def target(self) -> str | None:
-        """Return the run under the cursor."""
+        """Return the id of the run under the cursor; None without runs."""
         return self.query_one(KeyedTable).chosen
 
     def action_open(self) -> None:

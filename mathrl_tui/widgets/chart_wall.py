@@ -144,7 +144,7 @@ class ChartWall(Container):
 
     @property
     def chosen(self) -> Panel:
-        """Return the chart under the cursor; the first one of all if none is chosen."""
+        """Return the chart under the cursor; the first of all without a choice."""
         return self._panels[min(self._cursor, len(self._panels) - 1)] if self._panels else self._all[0]
 
     @property

@@ -21,7 +21,14 @@ from store.statistics.student import t_cdf, t_quantile
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Mean difference over seeds and questions, in the unit of the scores."""
+    """Mean difference over seeds and questions, in the unit of the scores.
+
+    Attributes:
+        p_value: two-sided, of a mean difference of zero.
+        between_seeds: standard deviation of the true differences between seeds, in the same unit.
+        standard_error: of the mean difference, in the same unit.
+        degrees_of_freedom: of Student's t for interval and p-value.
+    """
 
     interval: Interval
     p_value: float
