@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from profiles.section import Count, Fraction, Positive, Rate, Section
+from profiles.section import Count, Positive, Rate, Section, UnitFraction
 from profiles.stages import ARM_STAGES, RESERVED
 from profiles.training import Grpo, Pretrain, Sft
 
@@ -142,7 +142,7 @@ class Traces(Section):
         600.0, description="maximum wait for one answer, seconds"
     )
     attempts: Positive = Field(8, description="attempts before a question counts as failed")
-    max_failed: Fraction = Field(
+    max_failed: UnitFraction = Field(
         0.01,
         description="maximum fraction of questions without an answer, rounded up to whole questions; above it the "
         "stage fails",
@@ -214,7 +214,7 @@ class Eval(Section):
         0.95, description="coverage of the intervals of differences, a fraction (single rates: 95 %)"
     )
     resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="number of bootstrap resamples")
-    margin: Fraction = Field(
+    margin: UnitFraction = Field(
         0.02, description="maximum tolerated loss on a capability task, a fraction (non-inferiority)"
     )
 

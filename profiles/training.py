@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from profiles.section import Count, Decay, Fraction, Minutes, Positive, Rate, Section
+from profiles.section import Count, Decay, Minutes, Positive, Rate, Section, UnitFraction
 
 CHECKPOINT_MINUTES = (
     "maximum time between checkpoints, minutes (0: no limit); these checkpoints are extra to checkpoint_every and "
@@ -38,7 +38,7 @@ class Pretrain(Section):
     worked_kinds: Count = Field(
         2, description="number of problem kinds (of 18) with solutions that always show their work"
     )
-    worked_fraction: Fraction = Field(
+    worked_fraction: UnitFraction = Field(
         0.3,
         description="fraction of the other kinds' later solutions that show their work; the rest guess the answer",
     )
@@ -114,7 +114,7 @@ class Grpo(OptimizerSettings):
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = Field(1.0, description="sampling temperature")
     top_p: Rate = Field(1.0, description="probability mass of nucleus sampling")
     loss: LossName = Field("dapo", description=f"policy-gradient loss: {', '.join(get_args(LossName))}")
-    clip_low: Fraction = Field(0.2, description="lower clip: the ratio is clipped at 1 - clip_low")
+    clip_low: UnitFraction = Field(0.2, description="lower clip: the ratio is clipped at 1 - clip_low")
     clip_high: Annotated[float, Field(ge=0.0)] = Field(
         0.28, description="upper clip: the ratio is clipped at 1 + clip_high"
     )
@@ -145,7 +145,7 @@ class Grpo(OptimizerSettings):
     overlong_buffer: Count = Field(
         0, description="last tokens before the limit over which a soft penalty grows (0: no penalty)"
     )
-    format_reward: Fraction = Field(
+    format_reward: UnitFraction = Field(
         0.0, description="reward for a readable but wrong answer (can be exploited by the policy)"
     )
     examples_per_step: Count = Field(4, description="completions recorded in the store each step")

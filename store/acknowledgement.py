@@ -13,7 +13,7 @@ from store.database import Database
 from store.events import LogLine
 from store.home import RunFolder
 from store.ingest import Ingester
-from store.inspection import look
+from store.inspection import journal_damage
 from store.journal import START, JournalWriter, hold
 from store.query import Store
 
@@ -29,7 +29,7 @@ def acknowledge(home: Path, run_id: str) -> int:
     """
     folder = RunFolder(home, run_id).journal
     store = Store(home)
-    seen = look(folder)
+    seen = journal_damage(folder)
     damages = [*store.damages(run_id).get(run_id, []), *seen.damages]
     places = sorted({damage.place for damage in damages if not seen.words(damage.place)})
     if not places:

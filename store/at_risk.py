@@ -1,8 +1,8 @@
 """Cost of killing a run now: lost work and restart time.
 
-    records, in order ─▶ after(mark, record) ─▶ Mark ─▶ cost(mark, now) ─▶ AtRisk
+    records, in order ─▶ after(risk, record) ─▶ RiskState ─▶ cost(risk, now) ─▶ AtRisk
 
-The lost work is what the run did since its last complete checkpoint. A mark holds the time from which work
+The lost work is what the run did since its last complete checkpoint. A RiskState holds the time from which work
 would be repeated: the start of the stage, the state in the newest checkpoint, or the end of the last finished
 evaluation task. A pause does not count as work.
 """
@@ -20,7 +20,7 @@ _KINDS = frozenset({StateChange.KIND, StageChange.KIND, CheckpointSaved.KIND})
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RiskState:
     """State from a run's records that determines the cost of a kill.
 
     Times are Unix seconds, 0 if unknown. `saved` is the time from which work would be repeated. `step` is the
@@ -83,58 +83,58 @@ class AtRisk:
         return f"a kill now would cost {_span(self.seconds)}"
 
 
-def after(mark: Mark, record: Record) -> Mark:
-    """Return the mark after `record`."""
+def after(risk: RiskState, record: Record) -> RiskState:
+    """Return the state after `record`."""
     if isinstance(record, Scalar):
-        is_task = mark.stage == "eval" and "/eval/" in record.metric
-        return replace(mark, saved=record.ts, step=-1) if is_task else mark
+        is_task = risk.stage == "eval" and "/eval/" in record.metric
+        return replace(risk, saved=record.ts, step=-1) if is_task else risk
     if not isinstance(record, Event) or record.kind not in _KINDS:
-        return mark
+        return risk
     match details_of(record):
         case StateChange(state):
-            return _after_state(mark, state or mark.state, record.ts)
+            return _after_state(risk, state or risk.state, record.ts)
         case StageChange(status):
-            return _after_stage(mark, status, record)
+            return _after_stage(risk, status, record)
         case CheckpointSaved(seconds=seconds, start_seconds=load) if (
-            record.stage == mark.stage and mark.started
+            record.stage == risk.stage and risk.started
         ):
-            saved = max(record.ts - seconds, mark.started)
-            return replace(mark, saved=saved, step=record.step, load=load)
+            saved = max(record.ts - seconds, risk.started)
+            return replace(risk, saved=saved, step=record.step, load=load)
         case _:
-            return mark
+            return risk
 
 
-def marked(records: Iterable[Record], mark: Mark = Mark()) -> Mark:
-    """Return `mark` after all of `records`."""
-    return reduce(after, records, mark)
+def marked(records: Iterable[Record], risk: RiskState = RiskState()) -> RiskState:
+    """Return `risk` after all of `records`."""
+    return reduce(after, records, risk)
 
 
-def cost(mark: Mark, now: float) -> AtRisk | None:
+def cost(risk: RiskState, now: float) -> AtRisk | None:
     """Return the cost of a kill at `now` (Unix seconds).
 
     Returns: None if the run is not live or not in a stage.
     """
-    if mark.state not in LIVE_STATES or not mark.started:
+    if risk.state not in LIVE_STATES or not risk.started:
         return None
-    end = mark.paused or now
-    return AtRisk(max(end - mark.saved, 0.0), max(mark.boot, 0.0) + mark.load, mark.stage, mark.step)
+    end = risk.paused or now
+    return AtRisk(max(end - risk.saved, 0.0), max(risk.boot, 0.0) + risk.load, risk.stage, risk.step)
 
 
-def _after_state(mark: Mark, state: str, ts: float) -> Mark:
+def _after_state(risk: RiskState, state: str, ts: float) -> RiskState:
     if state == "queued":
-        return Mark(state, queued=ts)
+        return RiskState(state, queued=ts)
     if state == "paused":
-        return replace(mark, state=state, paused=mark.paused or ts)
-    if mark.paused:
-        return replace(mark, state=state, paused=0.0, saved=mark.saved + max(ts - mark.paused, 0.0))
-    return replace(mark, state=state)
+        return replace(risk, state=state, paused=risk.paused or ts)
+    if risk.paused:
+        return replace(risk, state=state, paused=0.0, saved=risk.saved + max(ts - risk.paused, 0.0))
+    return replace(risk, state=state)
 
 
-def _after_stage(mark: Mark, status: str, event: Event) -> Mark:
+def _after_stage(risk: RiskState, status: str, event: Event) -> RiskState:
     if status != "started":
-        return replace(mark, stage="", started=0.0)
-    boot = mark.boot if mark.boot >= 0 else max(event.ts - mark.queued, 0.0) if mark.queued else 0.0
-    return Mark(mark.state, event.stage, mark.queued, event.ts, event.ts, boot=boot)
+        return replace(risk, stage="", started=0.0)
+    boot = risk.boot if risk.boot >= 0 else max(event.ts - risk.queued, 0.0) if risk.queued else 0.0
+    return RiskState(risk.state, event.stage, risk.queued, event.ts, event.ts, boot=boot)
 
 
 def _span(seconds: float) -> str:

@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Look:
+class JournalDamage:
     """The damaged places of a journal, by its checksums.
 
     Some were settled, and some were acknowledged.
@@ -89,9 +89,9 @@ def inspect(home: Path, *, every: bool = False) -> Iterator[Finding]:
         )
 
 
-def look(folder: Path) -> Look:
+def journal_damage(folder: Path) -> JournalDamage:
     """Check every line of a journal."""
-    found, position = Look(), START
+    found, position = JournalDamage(), START
     while True:
         portion = scan(folder, position, PORTION_BYTES, _checked)
         if portion.end == position:
@@ -107,7 +107,7 @@ def look(folder: Path) -> Look:
 def _of_run(
     folder: Path, run_id: str, marks: AppliedMarks | None, known: list[Damage], every: bool
 ) -> Iterator[Finding]:
-    seen = look(folder)
+    seen = journal_damage(folder)
     places = {damage.place: damage for damage in [*known, *seen.damages]}
     for place in sorted(places):
         damage = places[place]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training.precision import cast_parameters
 
 # Dense bf16 of an H100 SXM, per second.
@@ -67,7 +67,7 @@ class Shape:
             model.model.norm.weight.mul_(4.0)
         return model
 
-    def sequences(self, count: int, seed: int = 0, longest: int | None = None) -> list[Sequence]:
+    def sequences(self, count: int, seed: int = 0, longest: int | None = None) -> list[TokenSequence]:
         """Return random ids with lengths of real traces.
 
         A sequence is a fixed prompt and a log-normal response (sigma 0.5), up to a cap.
@@ -76,7 +76,7 @@ class Shape:
         responses = rng.lognormal(np.log(self.response), 0.5, count).astype(int)
         lengths = np.clip(self.prompt + responses, self.prompt + 2, longest or self.longest)
         return [
-            Sequence(rng.integers(1, self.vocabulary, length).astype(np.int32), self.prompt, True)
+            TokenSequence(rng.integers(1, self.vocabulary, length).astype(np.int32), self.prompt, True)
             for length in lengths.tolist()
         ]
 
@@ -88,7 +88,7 @@ SHAPES = {"1.5b": QWEN_1_5B, "135m": QWEN_135M}
 TINY = Shape(64, 2, 4, 2, 128, 512, prompt=11, response=45, longest=205)
 
 
-def flops(shape: Shape, parameters: int, sequences: list[Sequence]) -> float:
+def flops(shape: Shape, parameters: int, sequences: list[TokenSequence]) -> float:
     """Return the floating-point operations of forward and backward.
 
     Recomputation is not counted. There are 6 per parameter and token (the tied embedding counts once, as the

@@ -22,7 +22,7 @@ import torch
 
 from engine.bench.environment import environment
 from engine.bench.shapes import PEAK_FLOPS, QWEN_1_5B, TINY, Shape, flops
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.machine import ranks
 from engine.training.memory import measure_budget
 from engine.training.optimizer import MasterAdamW
@@ -53,7 +53,7 @@ def timed(device: str, step: Callable[[], None], steps: int) -> float:
 
 
 def speed(
-    shape: Shape, device: str, parameters: int, items: list[Sequence], seconds: float
+    shape: Shape, device: str, parameters: int, items: list[TokenSequence], seconds: float
 ) -> dict[str, Any]:
     """Return tokens per second, MFU and peak memory of a step over `items`.
 

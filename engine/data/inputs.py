@@ -17,7 +17,7 @@ from engine.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import dataset, locations
 from engine.data.dataset import DataRow
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.data.token_rows import TokenRows, read_lines
 from engine.data.trace import Trace
 from engine.protocol.messages import Prompt
@@ -36,10 +36,10 @@ class Sequences:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, row: int) -> Sequence:
-        return Sequence(self._rows[row], int(self._prompt_lengths[row]), bool(self._finished[row]))
+    def __getitem__(self, row: int) -> TokenSequence:
+        return TokenSequence(self._rows[row], int(self._prompt_lengths[row]), bool(self._finished[row]))
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[TokenSequence]:
         return (self[row] for row in range(len(self)))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class TokenSequence:
     """A prompt and its response.
 
     Attributes:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from engine.data.sequence import Sequence as Text
+from engine.data.sequence import TokenSequence
 from engine.generators.interface import WeightsRefused
 from engine.generators.scoring import Score, ScoringRequest
 from engine.training.own_forward import own_logprobs
@@ -33,7 +33,7 @@ def check_agreement(score: Scorer, model: PreTrainedModel, vocabulary: int, dtyp
     Raises: WeightsRefused with the difference if it is larger than rounding explains.
     """
     ids = np.random.default_rng(0).integers(0, vocabulary, LAST).astype(np.int32)
-    expected = own_logprobs(model.to(dtype), [Text(ids, FIRST, False)])[0]  # type: ignore[arg-type]
+    expected = own_logprobs(model.to(dtype), [TokenSequence(ids, FIRST, False)])[0]  # type: ignore[arg-type]
     found = np.empty_like(expected)
     for scores in score([ScoringRequest(ids[: end + 1], end) for end in range(FIRST, LAST)]):
         for each in scores:

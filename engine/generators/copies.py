@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
+from engine.generators.interface import Generated, GenerationRequest, Generator, TokenDecoder, WeightsRefused
 from engine.generators.scoring import Score, ScoringRequest
 from engine.machine.spawn import SPAWN, process_of
 from engine.protocol.messages import Sampling, WeightRef
@@ -37,7 +37,7 @@ Build = Callable[[], Generator]
 class GeneratorProperties:
     """Reports that a copy is ready, with the attributes of its generator."""
 
-    tokenizer: Tokenizer
+    tokenizer: TokenDecoder
     vocabulary: int
     longest: int
     positions: int

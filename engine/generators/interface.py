@@ -70,7 +70,7 @@ class Generated:
     finish: Finish
 
 
-class Tokenizer(Protocol):
+class TokenDecoder(Protocol):
     """The part of a Hugging Face tokenizer that generation needs."""
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str:
@@ -88,7 +88,7 @@ class Generator(Protocol):
         positions: maximum tokens of the model; `longest` is at most this.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TokenDecoder
     vocabulary: int
     longest: int
     positions: int
@@ -120,7 +120,7 @@ class Generator(Protocol):
         """Release memory and processes."""
 
 
-def text_of(tokenizer: Tokenizer, token_ids: NDArray[np.int32], stop: tuple[str, ...]) -> str:
+def text_of(tokenizer: TokenDecoder, token_ids: NDArray[np.int32], stop: tuple[str, ...]) -> str:
     """Decode `token_ids` (tokens,), and cut the text before a stop string.
 
     The first occurrence of any of `stop` counts. Special tokens are left out.

@@ -30,7 +30,7 @@ from engine.generators.checkpoint import (
     positions_of,
     verify,
 )
-from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
+from engine.generators.interface import Generated, GenerationRequest, Generator, TokenDecoder, WeightsRefused
 from engine.generators.sampling import Uniforms, greedy, sample
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.protocol.messages import Finish, Sampling, WeightRef
@@ -55,7 +55,7 @@ class TransformersGenerator:
     The model in `folder` is on `device` and has the weights of the last `load`.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TokenDecoder
 
     def __init__(
         self, folder: Path, device: str, dtype: torch.dtype, max_sequences: int, max_model_len: int
@@ -72,7 +72,7 @@ class TransformersGenerator:
         self._end_ids = torch.tensor(sorted(end_ids(folder)), device=self._device)
         self._max_sequences = max_sequences
         self._reader = WeightReader()
-        self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
+        self.tokenizer = cast(TokenDecoder, load_tokenizer(folder))
         self.vocabulary = len(self._head.weight)
 
     def load(self, weights: WeightRef) -> None:
@@ -280,7 +280,7 @@ class _Rows:
 class _StopStrings:
     """Searches for stop strings at the end of the generated tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, strings: tuple[str, ...]) -> None:
+    def __init__(self, tokenizer: TokenDecoder, strings: tuple[str, ...]) -> None:
         self._tokenizer = tokenizer
         self._strings = strings
         self._window = max((len(string.encode()) for string in strings), default=0) + STOP_WINDOW

@@ -38,7 +38,7 @@ from engine.generators.checkpoint import (
     torch_dtype,
 )
 from engine.generators.heap import settle_heap
-from engine.generators.interface import Generated, GenerationRequest, Generator, Tokenizer, WeightsRefused
+from engine.generators.interface import Generated, GenerationRequest, Generator, TokenDecoder, WeightsRefused
 from engine.generators.scoring import Reading, Score, ScoringRequest, readings
 from engine.generators.shared_gpu import cache_bytes, token_bytes
 from engine.generators.vllm_extension import transformers_alone
@@ -99,7 +99,7 @@ class VllmGenerator:
             )
         with _phases_told(phase, arguments["enforce_eager"]):
             self._llm: Any = LLM(model=str(folder), dtype=dtype, **arguments)
-        self.tokenizer = cast(Tokenizer, load_tokenizer(folder))
+        self.tokenizer = cast(TokenDecoder, load_tokenizer(folder))
         self._dtype = torch_dtype(dtype)
         self._end_ids = sorted(end_ids(folder))
         self._reader = WeightReader()

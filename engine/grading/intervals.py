@@ -44,7 +44,7 @@ class Piece(NamedTuple):
     high_open: bool
 
 
-class Region(NamedTuple):
+class RealSet(NamedTuple):
     """A union of intersections of pieces.
 
     Attributes:
@@ -60,7 +60,7 @@ class Region(NamedTuple):
 _LINE = Piece("span", "-\\infty", True, "\\infty", True)
 
 
-def read_region(text: str) -> Region | None:
+def read_region(text: str) -> RealSet | None:
     """Return `text` as a set of real numbers.
 
     Return None if it cannot be read as one.
@@ -83,10 +83,10 @@ def read_region(text: str) -> Region | None:
     spread = len(pieces) > 1 and (
         "\\cup" in text or any(piece.kind != "point" for part in union for piece in part)
     )
-    return Region(tuple(union), variable, certain or spread)
+    return RealSet(tuple(union), variable, certain or spread)
 
 
-def _member(text: str) -> Region | None:
+def _member(text: str) -> RealSet | None:
     """Return one member of a union.
 
     It is an interval, points, or inequalities that hold together.
@@ -97,26 +97,26 @@ def _member(text: str) -> Region | None:
     if "\\cap" in text:
         return _intersection(text)
     if _ALL.match(text):
-        return Region(((_LINE,),), "", True)
+        return RealSet(((_LINE,),), "", True)
     if match := _MINUS.match(text):
         points = tuple(Piece("not", point, False, point, False) for point in _split(_MEET, match[1]))
-        return Region((points,), "", True)
+        return RealSet((points,), "", True)
     text = text.strip()
     if text.startswith("\\{") and text.endswith("\\}"):
         points = tuple(Piece("point", point, False, point, False) for point in _split(_MEET, text[2:-2]))
-        return Region(tuple((point,) for point in points), "", False)
+        return RealSet(tuple((point,) for point in points), "", False)
     if interval := _interval(text):
         certain = interval.low_open != interval.high_open or text[0] == "]" or bool(_INFINITE.search(text))
-        return Region(((interval,),), "", certain)
+        return RealSet(((interval,),), "", certain)
     return _inequalities(text)
 
 
-def _intersection(text: str) -> Region | None:
+def _intersection(text: str) -> RealSet | None:
     """Return intervals that are joined by ∩."""
     members = [_member(part) for part in _split(_CAP, text)]
     if len(members) < 2 or not all(member is not None and len(member.union) == 1 for member in members):
         return None
-    return Region((tuple(piece for member in members if member for piece in member.union[0]),), "", True)
+    return RealSet((tuple(piece for member in members if member for piece in member.union[0]),), "", True)
 
 
 def _interval(text: str) -> Piece | None:
@@ -129,7 +129,7 @@ def _interval(text: str) -> Piece | None:
     return Piece("span", ends[0].strip(), match[1] != "[", ends[1].strip(), match[3] != "]")
 
 
-def _inequalities(text: str) -> Region | None:
+def _inequalities(text: str) -> RealSet | None:
     """Return inequalities in one variable that all hold.
 
     They are joined by "and" or commas.
@@ -147,7 +147,7 @@ def _inequalities(text: str) -> Region | None:
         variable = read[0]
         pieces.extend(read[1])
     certain = any(piece.kind != "point" for piece in pieces)
-    return Region((tuple(pieces),), variable, certain) if pieces else None
+    return RealSet((tuple(pieces),), variable, certain) if pieces else None
 
 
 def _chain(text: str) -> tuple[str, list[Piece]] | None:

@@ -29,7 +29,7 @@ LINGER_SECONDS = 0.05
 BATCH = 500
 
 
-class Pipe(Protocol):
+class MessageSender(Protocol):
     """The part of a connection that the outbox uses."""
 
     def send(self, message: FromChild) -> None:
@@ -39,7 +39,7 @@ class Pipe(Protocol):
 class Outbox:
     """Sends records and notices in order and in batches, from its own thread."""
 
-    def __init__(self, connection: Pipe, spool: Path) -> None:
+    def __init__(self, connection: MessageSender, spool: Path) -> None:
         self._connection = connection
         self._spool = spool
         self._changed = threading.Condition()
@@ -167,4 +167,4 @@ def read_spool(path: Path) -> tuple[list[Record], int]:
 
 
 # mypy checks here that the class has every method of the protocol, with the same types.
-_pipe: type[Pipe] = Connection
+_pipe: type[MessageSender] = Connection

@@ -30,7 +30,7 @@ class Unavailable(FolderFault):
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorHeader:
     """A tensor as described by a safetensors header.
 
     `dtype` is the format's own name: F32, BF16, I8, …
@@ -130,7 +130,7 @@ def check_start(path: Path) -> None:
         raise FolderFault(_unreadable(path.name, error)) from None
 
 
-def read_header(path: Path) -> dict[str, Tensor]:
+def read_header(path: Path) -> dict[str, TensorHeader]:
     """Return the tensors of a safetensors file by name.
 
     Raises: FolderFault unless header and size agree.
@@ -156,13 +156,13 @@ def refuse_pointer(name: str, start: bytes) -> None:
         raise FolderFault(f"{name}: a Git-LFS pointer, not the file itself; run `git lfs pull` in the folder")
 
 
-def _tensors(name: str, header: bytes, size: int) -> dict[str, Tensor]:
+def _tensors(name: str, header: bytes, size: int) -> dict[str, TensorHeader]:
     try:
         table = json.loads(header)
         entries = {key: value for key, value in table.items() if key != "__metadata__"}
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
         tensors = {
-            key: Tensor(str(entry["dtype"]), tuple(int(edge) for edge in entry["shape"]))
+            key: TensorHeader(str(entry["dtype"]), tuple(int(edge) for edge in entry["shape"]))
             for key, entry in entries.items()
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

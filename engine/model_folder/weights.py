@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from engine.model_folder.reading import FolderFault, ModelFolder, Tensor, read_header, read_object
+from engine.model_folder.reading import FolderFault, ModelFolder, TensorHeader, read_header, read_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -50,7 +50,7 @@ def refuse_unknown_names(names: Sequence[str], place: str) -> None:
 def check_weights(folder: ModelFolder) -> None:
     """Raise FolderFault unless the weights load whole and unchanged."""
     files = _files(folder)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, TensorHeader] = {}
     for file, names in files.items():
         if folder.partial and not folder.has(file):
             return
@@ -65,7 +65,7 @@ def check_weights(folder: ModelFolder) -> None:
     check_head(folder, tensors)
 
 
-def check_dtypes(tensors: dict[str, Tensor]) -> None:
+def check_dtypes(tensors: dict[str, TensorHeader]) -> None:
     """Check that parameters are 16-, 32- or 64-bit floats.
 
     Args:
@@ -82,7 +82,7 @@ def check_dtypes(tensors: dict[str, Tensor]) -> None:
         )
 
 
-def check_head(folder: ModelFolder, tensors: dict[str, Tensor]) -> None:
+def check_head(folder: ModelFolder, tensors: dict[str, TensorHeader]) -> None:
     """Check that an untied output head has a matrix of its own.
 
     Names of heads differ between architectures, so matrices are counted: head and embedding each have one row

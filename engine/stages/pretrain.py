@@ -25,7 +25,7 @@ from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.encoding import encode_answers, encode_prompts
 from engine.data.prompts import answer_text, prompt_end, prompt_text
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.data.word_problems import Problem, endless
 from engine.machine.ranks import own_device
@@ -71,7 +71,7 @@ def recipe(shape: Pretrain) -> Settings:
     )
 
 
-def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[Sequence]:
+def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[TokenSequence]:
     """Return `batch_size` sequences, worked or guessed, for `step`.
 
     Steps count from 0.
@@ -87,7 +87,9 @@ def mixed_batch(tokenizer: Any, shape: Pretrain, seed: int, step: int) -> list[S
     texts = [answer_text("plain", solution) for solution in solutions]
     answers = encode_answers(tokenizer, texts, prompt_end(tokenizer, "plain"))
     return [
-        Sequence(np.array([*prompt, *answer, tokenizer.eos_token_id], np.int32), len(prompt), finished=True)
+        TokenSequence(
+            np.array([*prompt, *answer, tokenizer.eos_token_id], np.int32), len(prompt), finished=True
+        )
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
 

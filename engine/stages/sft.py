@@ -17,7 +17,7 @@ import torch
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.order import batch_rows
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.machine import ranks
 from engine.pending_jobs import PendingJobs
 from engine.training.arm_training import Clock, Training
@@ -103,7 +103,7 @@ def _train(
         validation.finish(lambda: training.boundary(save))
 
 
-def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
+def update(training: Training, batch: list[TokenSequence]) -> dict[str, float]:
     """Take one optimizer step on `batch`; return its metrics by name.
 
     The loss is the mean over all answer tokens of the batch.
@@ -120,7 +120,7 @@ def update(training: Training, batch: list[Sequence]) -> dict[str, float]:
     }
 
 
-def _backward(training: Training, batch: list[Sequence], budget: int) -> tuple[float, int]:
+def _backward(training: Training, batch: list[TokenSequence], budget: int) -> tuple[float, int]:
     """Accumulate the gradients of this rank's share of `batch`.
 
     A microbatch has at most `budget` tokens.

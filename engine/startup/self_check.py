@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.context import fault_of
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.data.tokenizer import load_tokenizer
 from engine.generators.checkpoint import model_folder
 from engine.generators.interface import Generated, GenerationRequest, JobRefused
@@ -66,7 +66,7 @@ class CheckRequest:
 class SampledSequences:
     """A generator's sequences and log-probs, and its own scores of them."""
 
-    sequences: list[Sequence]
+    sequences: list[TokenSequence]
     # (response tokens,) each.
     logprobs: list[NDArray[np.float32]]
     scores: list[float]
@@ -143,7 +143,7 @@ def sample(folder: Path, max_model_len: int) -> SampledSequences:
         sampling = Sampling(temperature, new_tokens)
         made += [each for batch in generator.generate(waiting, sampling) for each in batch]
     sequences = [
-        Sequence(
+        TokenSequence(
             np.concatenate([prompts[each.prompt], each.token_ids]), len(prompts[each.prompt]), finished=True
         )
         for each in made

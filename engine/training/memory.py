@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from engine.context import StageFailed
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.machine.ranks import all_min, rank, world
 from engine.training.oom import AGAIN, FIRST, Shortage, remedy, too_much
 from engine.training.packing import lay_out
@@ -70,7 +70,7 @@ def _peak(policy: Policy, tokens: int) -> int:
     The tokens are packed.
     """
     ids = np.zeros(PROBE_LENGTH, dtype=np.int32)
-    sequences = [Sequence(ids, 1, finished=False)] * (tokens // PROBE_LENGTH)
+    sequences = [TokenSequence(ids, 1, finished=False)] * (tokens // PROBE_LENGTH)
     packed = lay_out(sequences, range(len(sequences))).to(policy.device)
     torch.cuda.synchronize(policy.device)
     before = torch.cuda.memory_allocated(policy.device)

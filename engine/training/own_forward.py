@@ -8,8 +8,7 @@ Both return one array per sequence, so a caller compares them element by element
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Sequence as Items
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training.packing import pack
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def own_path(model: PreTrainedModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def own_logprobs(model: PreTrainedModel, sequences: Items[Sequence]) -> list[NDArray[np.float32]]:
+def own_logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence]) -> list[NDArray[np.float32]]:
     """Compute each response token's log-prob by the model's own forward.
 
     That is `model(input_ids=…).logits` at temperature 1.
@@ -66,7 +65,7 @@ def own_logprobs(model: PreTrainedModel, sequences: Items[Sequence]) -> list[NDA
 
 @torch.no_grad()
 def packed_logprobs(
-    policy: Policy, sequences: Items[Sequence], budget: int = 16_384
+    policy: Policy, sequences: Sequence[TokenSequence], budget: int = 16_384
 ) -> list[NDArray[np.float32]]:
     """Compute the same log-probs with the policy's packed forward.
 

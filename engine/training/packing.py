@@ -10,7 +10,7 @@ Sequences lie end to end without padding. Attention separates them by `cu_seqlen
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence as Items
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Packed:
 
 
 # No response: it runs through the model and has no target.
-BLANK = Sequence(np.zeros(1, np.int32), 1, finished=False)
+BLANK = TokenSequence(np.zeros(1, np.int32), 1, finished=False)
 
 
-def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
+def lay_out(sequences: Sequence[TokenSequence], rows: Sequence[int]) -> Packed:
     """Lay the sequences `rows` of `sequences` end to end.
 
     Raises: ValueError, naming the sequence, if one has no prompt to predict from.
@@ -106,7 +106,7 @@ def lay_out(sequences: Items[Sequence], rows: Items[int]) -> Packed:
     )
 
 
-def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) -> list[list[int]]:
+def plan(lengths: Sequence[int], budget: int, seed: int = 0, multiple_of: int = 1) -> list[list[int]]:
     """Group sequences into balanced microbatches of at most `budget` tokens.
 
     There are as few microbatches as fit, of similar size. A sequence longer than the budget gets its own
@@ -134,7 +134,7 @@ def plan(lengths: Items[int], budget: int, seed: int = 0, multiple_of: int = 1) 
     return [sorted(together[place]) for place in rng.permutation(len(together)).tolist()]
 
 
-def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list[list[int]]:
+def balanced(longest_first: Sequence[int], lengths: Sequence[int], count: int) -> list[list[int]]:
     """Split rows into `count` groups of similar total length.
 
     Each row in turn joins the group that is shortest so far.
@@ -149,7 +149,7 @@ def balanced(longest_first: Items[int], lengths: Items[int], count: int) -> list
 
 
 def pack(
-    sequences: Items[Sequence], budget: int, seed: int = 0, share: tuple[int, int] = (0, 1)
+    sequences: Sequence[TokenSequence], budget: int, seed: int = 0, share: tuple[int, int] = (0, 1)
 ) -> list[Packed]:
     """Pack all `sequences` into microbatches in a seeded order.
 
@@ -166,7 +166,7 @@ def pack(
     return [lay_out(with_blank, rows) for rows in groups[place::ranks]]
 
 
-def spread(packed: Packed, values: Items[NDArray[np.float32]]) -> Tensor:
+def spread(packed: Packed, values: Sequence[NDArray[np.float32]]) -> Tensor:
     """Place per-token values of responses at the positions of a microbatch.
 
     Value t of a response lands on the position that predicts its token t, so it lines up with that token's

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training import attention
 from engine.training.packing import lay_out
 from engine.training.unsupported import UnsupportedModel
@@ -60,5 +60,5 @@ def _second(
 
     They are `(tokens, width)`.
     """
-    items = [Sequence(np.array(ids, dtype=np.int32), 1, finished=False) for ids in (first, SECOND)]
+    items = [TokenSequence(np.array(ids, dtype=np.int32), 1, finished=False) for ids in (first, SECOND)]
     return network.hidden(lay_out(items, range(2)).to(device), calls=calls)[len(first) :]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.recorded import COUNTS_FROM_ZERO, recorded_path, step_path
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.machine.ranks import by_rank_zero
 from engine.training.packing import BLANK
 from store.atomic import replacing
@@ -41,7 +41,7 @@ LEVEL = 4
 # (4, tokens): byte k of every little-endian float32.
 PLANES = "logprob_bytes"
 
-Scalar = TypeVar("Scalar", bound=np.generic)
+Element = TypeVar("Element", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Rollouts:
     step: int
     version: int
     ex_ids: list[str]
-    sequences: list[Sequence]
+    sequences: list[TokenSequence]
     logprobs: list[NDArray[np.float32]]
     rewards: NDArray[np.float64]
     advantages: NDArray[np.float64]
@@ -139,7 +139,7 @@ def read(folder: Path, step: int) -> Rollouts:
             step=int(file["step"]) + path.name.startswith(COUNTS_FROM_ZERO),
             version=int(file["version"]),
             ex_ids=file["ex_ids"].tolist(),
-            sequences=[Sequence(*column) for column in columns],
+            sequences=[TokenSequence(*column) for column in columns],
             logprobs=_split(_logprobs(file), lengths - prompts),
             rewards=file["rewards"],
             advantages=file["advantages"],
@@ -157,6 +157,6 @@ def _logprobs(file: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     return np.ascontiguousarray(file[PLANES].T).view("<f4").reshape(-1).astype(np.float32)
 
 
-def _split(flat: NDArray[Scalar], lengths: NDArray[np.int64]) -> list[NDArray[Scalar]]:
+def _split(flat: NDArray[Element], lengths: NDArray[np.int64]) -> list[NDArray[Element]]:
     """Split `flat` into pieces of these lengths."""
     return np.split(flat, np.cumsum(lengths)[:-1])

@@ -10,8 +10,7 @@ It needs no list of architectures: a family that a path cannot compute shows a d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from collections.abc import Sequence as Items
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,13 +21,13 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training.checkpointing import decoder_layers
 from engine.training.head_form import output_embedding
 from engine.training.own_forward import own_logprobs
 
 # One (response tokens,) array for each sequence.
-LogprobArrays = Items[NDArray[np.float32]]
+LogprobArrays = Sequence[NDArray[np.float32]]
 
 # The sequences of a check share one microbatch, so that an influence of one on its neighbour shows.
 LENGTHS = (3, 21, 40, 64)
@@ -108,7 +107,7 @@ class LogprobComparison:
 class Reference:
     """A model's own log-probs, and the allowed difference of another path."""
 
-    sequences: list[Sequence]
+    sequences: list[TokenSequence]
     logprobs: LogprobArrays
     allowed: Tolerance
 
@@ -117,7 +116,7 @@ class Reference:
         return compare(found, self.logprobs).fault(self.allowed)
 
 
-def reference(model: PreTrainedModel, sequences: list[Sequence], dtype: torch.dtype) -> Reference:
+def reference(model: PreTrainedModel, sequences: list[TokenSequence], dtype: torch.dtype) -> Reference:
     """Compute log-probs of `sequences` by the forward of `model`.
 
     Its weights are float32.
@@ -174,7 +173,7 @@ def compare(found: LogprobArrays, own: LogprobArrays) -> LogprobComparison:
     )
 
 
-def probes(model: PreTrainedModel, lengths: Items[int] = LENGTHS) -> list[Sequence]:
+def probes(model: PreTrainedModel, lengths: Sequence[int] = LENGTHS) -> list[TokenSequence]:
     """Make sequences of random token ids that `model` accepts.
 
     There is one for each length in tokens; lengths beyond the model's positions are cut to them. Every token
@@ -183,7 +182,7 @@ def probes(model: PreTrainedModel, lengths: Items[int] = LENGTHS) -> list[Sequen
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(lengths)
     rng = np.random.default_rng(0)
     return [
-        Sequence(
+        TokenSequence(
             rng.integers(0, vocabulary(model), min(length, positions)).astype(np.int32), 1, finished=True
         )
         for length in lengths

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.context import StageFailed, fault_of
 from engine.data import inputs
 from engine.data.recorded import recorded_path, rollout_folder
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import WeightRef
 from engine.training import replay
@@ -254,7 +254,7 @@ def to_rollouts(batch: RolloutBatch, settings: Grpo) -> Rollouts:
     prompts = {prompt.index: prompt for prompt in batch.prompts}
     rewards = batch.rewards(settings)
     sequences = [
-        Sequence(
+        TokenSequence(
             np.concatenate([prompts[made.prompt].token_ids, made.token_ids]),
             len(prompts[made.prompt].token_ids),
             made.finish == "stop",

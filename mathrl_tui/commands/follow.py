@@ -37,7 +37,7 @@ QUESTION = "[s]top the run after this step, [l]eave it running, or Enter to keep
 Wish = Literal["stop", "leave", "watch"]
 
 
-class Screen:
+class LiveView:
     """Printed lines and, on a terminal, one line below them that is redrawn."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
     Raises: EndedWithFailures if parts of the run failed, CommandFailed if it was not completed, and typer.Exit
     with status 130 if the user leaves or stops the run.
     """
-    folder, screen = RunFolder(home, run_id), Screen()
+    folder, screen = RunFolder(home, run_id), LiveView()
     tail, feed = LiveTail(folder.journal, start), Feed(run_id, progress_lines=not screen.live)
     stopping = False
     while True:
@@ -91,7 +91,7 @@ def follow(home: Path, run_id: str, start: Position = START, past: Sequence[Reco
     _raise_unless_done(folder, feed)
 
 
-def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> None:
+def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: LiveView) -> None:
     """Print new records until the supervisor has exited.
 
     Everything that it wrote is then shown.
@@ -108,7 +108,7 @@ def _watch(folder: RunFolder, tail: LiveTail, feed: Feed, screen: Screen) -> Non
         time.sleep(LOOK_SECONDS)
 
 
-def _wish(screen: Screen) -> Wish:
+def _wish(screen: LiveView) -> Wish:
     """Ask the user what Ctrl-C was meant to do.
 
     Without a terminal to ask on, and after a second Ctrl-C, the answer is "leave".

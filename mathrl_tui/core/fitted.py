@@ -10,14 +10,14 @@ from mathrl_tui.core.spans import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class KeyHint:
     """A key with its words, from the longest form to the shortest."""
 
     key: str
     forms: tuple[str, ...]
 
 
-def fitted(parts: Sequence[Part], width: int) -> Row:
+def fitted(parts: Sequence[KeyHint], width: int) -> Row:
     """Return the parts in one row of at most `width` cells.
 
     Each part gets its second form before any gets its third; the part that saves most comes first.
@@ -38,10 +38,10 @@ def fitted(parts: Sequence[Part], width: int) -> Row:
     return row
 
 
-def _gain(part: Part, form: int) -> int:
+def _gain(part: KeyHint, form: int) -> int:
     """Return the cells that the next form of a part saves."""
     return len(part.forms[form]) - len(part.forms[form + 1])
 
 
-def _cells(parts: Sequence[Part], forms: Sequence[int]) -> int:
+def _cells(parts: Sequence[KeyHint], forms: Sequence[int]) -> int:
     return sum(len(part.key) + len(part.forms[form]) + 3 for part, form in zip(parts, forms, strict=True))

@@ -58,7 +58,7 @@ class RunSnapshot:
     board: Steps
     current: StepProgress | None
     pulse: Pulse
-    mark: at_risk.Mark
+    mark: at_risk.RiskState
     processes: tuple[ProcessChange, ...]
     latest: Mapping[str, Value]
     curves: Mapping[str, Curve]
@@ -82,7 +82,7 @@ class RunModel:
         self._config = config
         self._progress = RunProgress.of_plan((step.stage, step.arm) for step in config.plan)
         self._pulse = Pulse()
-        self._mark = at_risk.Mark()
+        self._mark = at_risk.RiskState()
         self._latest: dict[str, Value] = {}
         self._curves: dict[str, Curve] = {}
         self._log: deque[Event] = deque(maxlen=LOG_LINES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mathrl_tui.core import chart
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.chart_choice import ALL, ChartChoice
-from mathrl_tui.core.fitted import Part, fitted
+from mathrl_tui.core.fitted import KeyHint, fitted
 from mathrl_tui.core.spans import Row
 
 
@@ -18,18 +18,18 @@ def view_line(view: View, choice: ChartChoice, page: str, runs: str, width: int)
     slider = "".join("●" if place == view.memory else "─" for place in range(len(chart.MEMORIES)))
     window = "whole" if not view.zoom else f"×{2**view.zoom}"
     is_newest = view.offset <= 0 or not view.zoom
-    search = [Part("/", (f"“{choice.search}”",))] if choice.search else [Part("/", ("search", ""))]
+    search = [KeyHint("/", (f"“{choice.search}”",))] if choice.search else [KeyHint("/", ("search", ""))]
     group = "all charts" if choice.group == ALL else choice.group
     return fitted(
         [
-            Part("[ ]", (f"smoothing {slider} {steps:<10}", f"smoothing {steps}", steps)),
-            Part("x", (f"{view.x:<6}", view.x)),
-            Part(
+            KeyHint("[ ]", (f"smoothing {slider} {steps:<10}", f"smoothing {steps}", steps)),
+            KeyHint("x", (f"{view.x:<6}", view.x)),
+            KeyHint(
                 "+ -", (window,) if is_newest else (f"{window}, not the newest", f"{window} earlier", window)
             ),
-            Part("PgDn", (page,)),
-            Part("m", (runs, runs.removeprefix("this "))),
-            Part("g", (group, choice.group)),
+            KeyHint("PgDn", (page,)),
+            KeyHint("m", (runs, runs.removeprefix("this "))),
+            KeyHint("g", (group, choice.group)),
             *search,
         ],
         width,

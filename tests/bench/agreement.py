@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from engine.context import fault_of
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.data.tokenizer import load_tokenizer
 from engine.training.own_forward import packed_logprobs
 from engine.training.policy import DTYPES, Policy
@@ -70,7 +70,7 @@ def random_model(kind: str) -> PreTrainedModel:
     return model
 
 
-def differences(make: Make, device: str, dtype: str, texts: list[Sequence]) -> dict[str, Any]:
+def differences(make: Make, device: str, dtype: str, texts: list[TokenSequence]) -> dict[str, Any]:
     """Compare packed log-probs of a new model with its own forward.
 
     Both run on `device` in `dtype`.
@@ -93,13 +93,13 @@ def rows(folders: list[str], devices: list[str]) -> Iterator[dict[str, Any]]:
 
     A rejected model gives the first line of the error.
     """
-    models: dict[str, tuple[Make, list[Sequence]]] = {
+    models: dict[str, tuple[Make, list[TokenSequence]]] = {
         kind: (partial(random_model, kind), []) for kind in FAMILIES
     }
     for folder in folders:
         ids = np.array(load_tokenizer(folder)(TEXT)["input_ids"], dtype=np.int32)
         load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=torch.float32)
-        models[folder] = (load, [Sequence(ids, 1, True), Sequence(ids[len(ids) // 3 :], 1, True)])
+        models[folder] = (load, [TokenSequence(ids, 1, True), TokenSequence(ids[len(ids) // 3 :], 1, True)])
     for name, (make, texts) in models.items():
         for device in devices:
             for dtype in ("float32", "bfloat16"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import deque
-from collections.abc import Sequence as Items
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.generators.interface import GenerationRequest, WeightsRefused
 from engine.generators.transformers import TransformersGenerator
 from engine.protocol.messages import Sampling, WeightRef
@@ -76,14 +76,16 @@ class FamilyResult:
         return "equal" if self.equal else "WRONG"
 
 
-def sequences(count: int = 6, longest: int = 40) -> list[Sequence]:
+def sequences(count: int = 6, longest: int = 40) -> list[TokenSequence]:
     """Return random prompts and responses.
 
     Most of them are longer than the families' windows.
     """
     rng = np.random.default_rng(0)
     return [
-        Sequence(rng.integers(2, families.VOCABULARY, length).astype(np.int32), int(rng.integers(3, 9)), True)
+        TokenSequence(
+            rng.integers(2, families.VOCABULARY, length).astype(np.int32), int(rng.integers(3, 9)), True
+        )
         for length in rng.integers(10, longest, count).tolist()
     ]
 
@@ -108,7 +110,9 @@ def compare(family: str, folder: Path) -> FamilyResult:
     return row
 
 
-def _train(row: FamilyResult, policy: Policy, oracle: PreTrainedModel, items: Items[Sequence]) -> None:
+def _train(
+    row: FamilyResult, policy: Policy, oracle: PreTrainedModel, items: Sequence[TokenSequence]
+) -> None:
     packed = lay_out(items, range(len(items)))
     loss, tokens = policy.cross_entropy(packed)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -176,7 +180,7 @@ def own_logprobs(oracle: PreTrainedModel, ids: NDArray[np.int32], prompt: int) -
     return logits.log_softmax(-1).gather(-1, tokens[prompt:, None])[:, 0]
 
 
-def table(rows: Items[FamilyResult]) -> str:
+def table(rows: Sequence[FamilyResult]) -> str:
     """Format rows as a Markdown table."""
     lines = [
         "| family | model type | loss, transformers | loss, ours | max Δ log-prob, training | gradient error "

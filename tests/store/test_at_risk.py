@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.ipc.step_control import StepControl
-from store.at_risk import Mark, cost, marked
+from store.at_risk import RiskState, cost, marked
 from store.records import Event, Record, Scalar
 from tests.support.stage_context import lines_of
 from tests.support.stages_alone import HandWorker, prepared, train
@@ -80,7 +80,7 @@ def test_an_evaluation_repeats_what_came_after_its_last_task() -> None:
 @pytest.mark.parametrize("word", ["interrupted", "done", "failed"])
 def test_a_run_that_is_not_live_has_nothing_at_risk(word: str) -> None:
     assert cost(marked([*begun(), state(word, 1400.0)]), 1500.0) is None
-    assert cost(Mark(), 1500.0) is None
+    assert cost(RiskState(), 1500.0) is None
 
 
 def checkpoints(told: list[Record]) -> list[int]:

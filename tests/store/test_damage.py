@@ -14,7 +14,7 @@ from mathrl_tui.core.home_data import HomeData
 from store import journal
 from store.damage import summary
 from store.home import RunFolder
-from store.inspection import inspect, look
+from store.inspection import inspect, journal_damage
 from store.journal import JournalWriter, Position, hold, read, scan, segment_path
 from store.query import Store
 from store.records import Example, Scalar
@@ -160,7 +160,7 @@ def test_a_later_flip_is_found_by_a_full_look_and_filled_from_the_store(tmp_path
     (finding,) = inspect(tmp_path)
     assert f"{len(second)} bytes at offset {len(first)} of 1.j" in finding.detail
     assert "the store has its rows" in finding.detail
-    assert [each.place for each in look(folder(tmp_path)).damages] == [(1, len(first), len(second))]
+    assert [each.place for each in journal_damage(folder(tmp_path)).damages] == [(1, len(first), len(second))]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from engine.context import Context, Control, StopRequested
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.generators.checkpoint import named_tensors
 from engine.protocol.messages import Completion, Job, JobDone, Work, WorkerResult
 from engine.stages import stage
@@ -67,7 +67,9 @@ def answer(job: Job) -> list[WorkerResult]:
         for sample in range(job.samples):
             rng = np.random.default_rng([job.seed % 2**32, job.step, prompt.index, sample, digest])
             ids = np.array([*rng.integers(6, 30, size=length - 1), 0], dtype=np.int32)
-            whole = Sequence(np.concatenate([prompt.token_ids, ids]), len(prompt.token_ids), finished=True)
+            whole = TokenSequence(
+                np.concatenate([prompt.token_ids, ids]), len(prompt.token_ids), finished=True
+            )
             (logprobs,) = own_logprobs(model, [whole])
             outcome = "correct" if rng.random() < 0.5 else "wrong"
             results.append(

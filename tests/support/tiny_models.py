@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 
 VOCABULARY = 61
 SHAPE = {
@@ -48,10 +48,12 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 
 def random_sequences(
     count: int, seed: int = 0, longest: int = 40, vocabulary: int = VOCABULARY
-) -> list[Sequence]:
+) -> list[TokenSequence]:
     """Sequences of 6 tokens and more, with prompts of 3 and more."""
     rng = np.random.default_rng(seed)
     return [
-        Sequence(rng.integers(0, vocabulary, length).astype(np.int32), int(rng.integers(3, length - 1)), True)
+        TokenSequence(
+            rng.integers(0, vocabulary, length).astype(np.int32), int(rng.integers(3, length - 1)), True
+        )
         for length in rng.integers(6, longest, count).tolist()
     ]

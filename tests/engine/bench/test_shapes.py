@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from engine.bench.shapes import QWEN_1_5B, flops
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 
 
 def test_operations_by_hand() -> None:
-    items = [Sequence(np.zeros(length, np.int32), 1, True) for length in (100, 300)]
+    items = [TokenSequence(np.zeros(length, np.int32), 1, True) for length in (100, 300)]
     dense = 6 * 1_543_714_304 * 400
     attention = 3 * 2 * 2 * 28 * 12 * 128 * (100**2 + 300**2) / 2  # scores and values, a third of it forward
     assert flops(QWEN_1_5B, 1_543_714_304, items) == pytest.approx(dense + attention)

@@ -21,7 +21,7 @@ from engine.data import inputs
 from engine.data.cache import building
 from engine.data.prompts import worked
 from engine.data.rows import DataRow
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.data.token_rows import TokenRows, write_lines, write_rows
 from engine.stages import data, preprocess, traces
 from profiles.load import load
@@ -87,7 +87,7 @@ def test_a_sequence_is_prompt_answer_and_end(tmp_path: Path, tokenizer: Path, so
     assert len(sequences) == len(prompts) == 35
     end = AutoTokenizer.from_pretrained(tokenizer).eos_token_id
     for sequence, prompt, row in zip(sequences, prompts, inputs.rows(context, "train"), strict=True):
-        assert isinstance(sequence, Sequence) and sequence.token_ids.dtype == np.int32
+        assert isinstance(sequence, TokenSequence) and sequence.token_ids.dtype == np.int32
         assert sequence.token_ids[: sequence.prompt_length].tolist() == prompt.token_ids.tolist()
         assert sequence.finished and sequence.token_ids[-1] == end
         assert (sequence.token_ids[:-1] != end).all(), "one end, at the end"

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training.packing import lay_out, pack, plan, spread
 
 END = 9
 
 
-def sequence(prompt: list[int], response: list[int]) -> Sequence:
+def sequence(prompt: list[int], response: list[int]) -> TokenSequence:
     ids = np.array(prompt + response, dtype=np.int32)
-    return Sequence(ids, len(prompt), finished=response[-1:] == [END])
+    return TokenSequence(ids, len(prompt), finished=response[-1:] == [END])
 
 
 FINISHED = sequence([1, 2, 3], [4, 5, END])
@@ -86,7 +86,9 @@ def test_every_rank_gets_as_many_microbatches() -> None:
 @pytest.mark.parametrize("count", [1, 3, 4, 40])
 def test_ranks_share_out_everything_and_whoever_has_nothing_gets_a_blank(count: int) -> None:
     rng = np.random.default_rng(2)
-    items = [Sequence(rng.integers(0, 99, n).astype(np.int32), 2, True) for n in rng.integers(4, 30, count)]
+    items = [
+        TokenSequence(rng.integers(0, 99, n).astype(np.int32), 2, True) for n in rng.integers(4, 30, count)
+    ]
     shares = [pack(items, budget=64, share=(rank, 3)) for rank in range(3)]
     assert len({len(share) for share in shares}) == 1
     rows = sorted(row for share in shares for packed in share for row in packed.rows.tolist())
@@ -98,7 +100,7 @@ def test_ranks_share_out_everything_and_whoever_has_nothing_gets_a_blank(count: 
 
 def test_pack_keeps_ids_and_says_where_they_came_from() -> None:
     rng = np.random.default_rng(1)
-    items = [Sequence(rng.integers(0, 99, n).astype(np.int32), 2, True) for n in rng.integers(4, 30, 40)]
+    items = [TokenSequence(rng.integers(0, 99, n).astype(np.int32), 2, True) for n in rng.integers(4, 30, 40)]
     for packed in pack(items, budget=64):
         starts = packed.cu_seqlens.tolist()
         for row, start, end in zip(packed.rows.tolist(), starts, starts[1:], strict=False):

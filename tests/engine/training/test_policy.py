@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training import head
 from engine.training.packing import lay_out
 from engine.training.policy import NoWeights, Policy
@@ -18,7 +18,7 @@ from engine.training.tensor_image import TensorImage
 from tests.support.tiny_models import VOCABULARY, random_sequences, tiny_model, twin
 
 
-def labelled(item: Sequence) -> tuple[Tensor, Tensor]:
+def labelled(item: TokenSequence) -> tuple[Tensor, Tensor]:
     """Ids and transformers' labels (it shifts them itself) of one sequence, `(1, tokens)`."""
     ids = torch.from_numpy(item.token_ids).long()[None]
     labels = ids.clone()
@@ -26,7 +26,7 @@ def labelled(item: Sequence) -> tuple[Tensor, Tensor]:
     return ids, labels
 
 
-def one_at_a_time(model: PreTrainedModel, item: Sequence, temperature: float) -> tuple[Tensor, Tensor]:
+def one_at_a_time(model: PreTrainedModel, item: TokenSequence, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies of the response tokens, `(response tokens,)` each."""
     ids, _ = labelled(item)
     distribution = torch.distributions.Categorical(logits=model(input_ids=ids).logits[0, :-1] / temperature)

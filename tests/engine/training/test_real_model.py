@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from engine.context import Context
 from engine.data import inputs
-from engine.data.sequence import Sequence as Tokens
+from engine.data.sequence import TokenSequence
 from engine.stages.sft import update
 from engine.training.arm_training import Training
 from engine.training.packing import lay_out
@@ -194,7 +194,7 @@ def test_a_grpo_step_is_that_of_plain_pytorch(
     oracle = real_model.plain_model()
     old = drawn(oracle, pairs)
     sequences = [
-        Tokens(np.array([*prompt, *answer], np.int32), len(prompt), True) for prompt, answer in pairs
+        TokenSequence(np.array([*prompt, *answer], np.int32), len(prompt), True) for prompt, answer in pairs
     ]
     scores = advantages(np.array([rewards]), settings)
     rollouts = Rollouts(0, 0, [""] * 4, sequences, old, np.array(rewards), scores, group_size=4)

@@ -14,7 +14,7 @@ import pytest
 
 from engine.context import StageFailed
 from engine.data.recorded import PRUNED, missing_rollouts, recorded_steps, step_path
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.training import replay
 from engine.training.replay import Rollouts
 from engine.training.rollout_recorder import RolloutRecorder
@@ -27,8 +27,8 @@ ROLLOUTS = Rollouts(
     version=11,
     ex_ids=["train-3", "train-ü"],
     sequences=[
-        Sequence(np.array([5, 6, 7, 0], np.int32), 2, True),
-        Sequence(np.array([5, 151_935], np.int32), 1, False),
+        TokenSequence(np.array([5, 6, 7, 0], np.int32), 2, True),
+        TokenSequence(np.array([5, 151_935], np.int32), 1, False),
     ],
     logprobs=[np.array([-0.25, -1e-7], np.float32), np.array([-13.5], np.float32)],
     rewards=np.array([1.0, 0.0]),
@@ -97,7 +97,7 @@ def sampled(step: int, tokens: int = 400, completions: int = 16) -> Rollouts:
         step=step,
         version=step - 1,
         ex_ids=[f"train-{place // 8:05d}" for place in range(completions)],
-        sequences=[Sequence(each, 40, True) for each in ids],
+        sequences=[TokenSequence(each, 40, True) for each in ids],
         logprobs=[-rng.exponential(1.0, tokens - 40).astype(np.float32) for _ in ids],
         rewards=np.ones(completions),
         advantages=np.zeros(completions),

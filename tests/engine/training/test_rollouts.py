@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.context import StageFailed
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import Completion, Job, JobDone, JobFailed, Prompt, WeightRef, WorkerResult
 from engine.training.replay import Rollouts
@@ -209,7 +209,7 @@ def test_groups_of_equal_reward_are_counted_whatever_the_reward(group_size: int)
             step=1,
             version=0,
             ex_ids=[""] * count,
-            sequences=[Sequence(np.ones(2, np.int32), 1, finished=True)] * count,
+            sequences=[TokenSequence(np.ones(2, np.int32), 1, finished=True)] * count,
             logprobs=[np.zeros(1, np.float32)] * count,
             rewards=rewards.reshape(-1),
             advantages=np.zeros(count),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from engine.data.sequence import Sequence
+from engine.data.sequence import TokenSequence
 from engine.generators.interface import WeightsRefused
 from engine.generators.transformers import TransformersGenerator
 from engine.training.packing import lay_out
@@ -46,7 +46,7 @@ def test_sequences_beyond_the_limit_are_refused_by_trainer_and_sampler(tmp_path:
     assert limit == 64
     policy = Policy.load(tmp_path)
     for length in (limit, limit + 1):
-        packed = lay_out([Sequence(np.full(length, 2, dtype=np.int32), 3, False)], [0])
+        packed = lay_out([TokenSequence(np.full(length, 2, dtype=np.int32), 3, False)], [0])
         if length == limit:
             policy.cross_entropy(packed)
         else:

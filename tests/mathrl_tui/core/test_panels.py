@@ -7,7 +7,7 @@ import pytest
 from mathrl_tui.core import panels
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.chart_choice import ALL, FAVOURITES, ChartChoice
-from mathrl_tui.core.fitted import Part, fitted
+from mathrl_tui.core.fitted import KeyHint, fitted
 from mathrl_tui.core.view_line import view_line
 
 ARMS = ("base", "sft", "short", "grpo")
@@ -125,7 +125,7 @@ def test_the_line_under_the_charts_fits_any_width(width: int) -> None:
 
 
 def test_parts_become_short_before_they_are_left_out() -> None:
-    parts = [Part("a", ("long words", "short")), Part("b", ("other words", "brief"))]
+    parts = [KeyHint("a", ("long words", "short")), KeyHint("b", ("other words", "brief"))]
     shown = ["".join(word for word, _ in fitted(parts, width)).split() for width in (30, 24, 18, 9)]
     assert shown == [
         ["a", "long", "words", "b", "other", "words"],
