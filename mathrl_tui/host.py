@@ -108,9 +108,9 @@ class Host(App[None]):
             self.show_notice(words, "warning", timeout=30)
 
     async def reading(self, read: Callable[[], Awaitable[None]]) -> None:
-        """Run a screen's read.
+        """Run a screen's read, and set `trouble` to what prevents current data.
 
-        If it fails, keep the last picture and set `trouble` to the reason.
+        If the read fails, the screen keeps its last picture. Repairs of the store are shown as notices.
         """
         await self.read_workspace()
         try:

@@ -82,9 +82,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         table = tomli.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ProfileError(f"profile {path}: not valid TOML: {_reason(error)}") from None
+        raise ProfileError(f"profile {path}: not valid TOML: {_reason(error)}; correct it there") from None
     except OSError as error:
-        raise ProfileError(f"profile {path}: cannot be read: {error.strerror}") from None
+        raise ProfileError(
+            f"profile {path}: cannot be read: {error.strerror}; give a readable file"
+        ) from None
     _check_numbers(table, f"profile {path}: ")
     return table
 

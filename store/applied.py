@@ -66,7 +66,7 @@ class AppliedMarks:
         return self.last.fits(folder) and not self.cut(folder)
 
     def cut(self, folder: Path) -> dict[int, int]:
-        """Return size by number for segments that end before their mark."""
+        """Return the segments that end before their mark: number → size in bytes."""
         sizes = {segment: size_of(folder, segment) for segment in self._by_segment}
         return {
             segment: size

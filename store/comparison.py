@@ -146,7 +146,9 @@ def compare_files(
     """
     a_tasks, b_tasks = read_scores(a), read_scores(b)
     if a_tasks.keys() != b_tasks.keys():
-        raise InputError(f"{a} and {b} hold different tasks: {_listed(a_tasks)} against {_listed(b_tasks)}")
+        raise InputError(
+            f"{a} and {b} hold different tasks: {_listed(a_tasks)} against {_listed(b_tasks)}; give each the same tasks"
+        )
     return compare_tasks(a_tasks, b_tasks, (str(a), str(b)), confidence, resamples, seed)
 
 

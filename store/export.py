@@ -88,7 +88,9 @@ def export(
                     raise failure from error
                 if number := errno_in(str(error)):
                     raise OSError(number, os.strerror(number), str(path)) from error
-                raise StoreError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+                raise StoreError(
+                    f"{path}: cannot be written: {str(error).splitlines()[0]}; choose another folder"
+                ) from error
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from error
             paths.append(path)

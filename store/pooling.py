@@ -71,7 +71,9 @@ def compare_pooled(
     sides = [[arm_scores(store, replace(arm, run=run)) for run in pooled] for arm in (first, second)]
     found = corrected(_compared(sides[0], sides[1], (a, b), pooled, confidence))
     if not found:
-        raise InputError(f"{a} and {b}: no task that all of {', '.join(pooled)} share")
+        raise InputError(
+            f"{a} and {b}: no task that all of {', '.join(pooled)} share; evaluate one in each run"
+        )
     return found
 
 

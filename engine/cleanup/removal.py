@@ -50,7 +50,7 @@ def sizes(home: Path, run_id: str) -> Counter[str]:
 
 
 def chosen(kinds: Counter[str], what: RemovedPart) -> int:
-    """Return the bytes that the removal of `what` frees."""
+    """Return the bytes that the removal of `what` frees, from bytes by kind."""
     return sum(kinds.values()) if what == "all" else kinds[ROLLOUTS if what == "rollouts" else OPTIMIZER]
 
 

@@ -116,7 +116,7 @@ def check_source(profile: Profile, stages: Collection[str] = ()) -> None:
         _check_size(profile, len(train))
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", data.source):
         raise DataError(
-            f"data.source {data.source!r}: neither a folder nor a hub name (OWNER/NAME) nor a file"
+            f"data.source {data.source!r}: neither a folder nor a hub name (OWNER/NAME) nor a file; correct it"
         )
 
 
@@ -270,7 +270,7 @@ def _local_split(profile: Profile, split: str) -> list[DataRow]:
         return []
     rows = part.of(read_split(files, part.name, profile.data.max_row_characters))
     if not rows:
-        raise DataError(f"data.source {profile.data.source}: the part {split} holds no rows")
+        raise DataError(f"data.source {profile.data.source}: the part {split} holds no rows; choose another")
     return rows
 
 
@@ -383,7 +383,7 @@ def file_hash(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
 
 
 def lengths(texts: Sequence[str]) -> dict[str, float]:

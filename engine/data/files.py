@@ -50,7 +50,7 @@ def records(path: Path, max_characters: int) -> Records:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a data folder holds train.jsonl and test.jsonl") from None
     except (IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}; give a readable file") from None
 
 
 def _json_lines(path: Path, max_characters: int) -> Records:

@@ -79,7 +79,7 @@ def files_of(source: Path, split: str, configs: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for folder in [source / config for config in configs] or [source]:
         if not folder.is_dir():
-            raise DataError(f"data.config {folder.name}: no such folder in {source}")
+            raise DataError(f"data.config {folder.name}: no such folder in {source}; name one of its folders")
         found += _in_folder(folder, split)
     return found
 

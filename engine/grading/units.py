@@ -212,9 +212,9 @@ _CURRENCY = re.compile(r"\A\s*([$€£¥₹])\s*(?=[\w\\(])")
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    r"""Split a formula and its unit.
+    r"""Split `text` into (formula, unit); the unit is "" if there is none.
 
-    The unit is plain words after it ("2x dollars", "16\pi cm^2") or a currency sign before it.
+    The unit is plain words after the formula ("2x dollars", "16\pi cm^2") or a currency sign before it.
     """
     currency = _CURRENCY.match(text)
     if currency and "$" not in text[currency.end() :]:

@@ -137,10 +137,11 @@ class WorkerChild:
 def run_trainer(
     main: str, folder: RunFolder, connection: Connection[Any, Any], has_worker: bool, held: object
 ) -> None:
-    """Run the trainer process.
+    """Run the trainer in this process, and exit when it ends.
 
     Args:
         main: the main function as "module:function".
+        connection: to the supervisor.
         held: inherited locks, which this process holds until it exits.
     """
     termination = _begin("trainer", folder)

@@ -27,10 +27,7 @@ POLL_SECONDS = 0.02
 
 
 def processes_of(folder: RunFolder) -> set[Process]:
-    """Return the run's living processes, without resource trackers.
-
-    The trackers are Python's.
-    """
+    """Return the run's living processes, without Python's resource trackers."""
     return {one for one in _with_descendants(_known(folder)) if not is_tracker(one.pid)}
 
 

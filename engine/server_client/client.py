@@ -128,7 +128,7 @@ def only_model(url: str) -> ServedModel:
     try:
         models = served_models(url)
     except urllib.error.HTTPError as error:
-        remedy = f"; set its key in {KEY_VARIABLE}" if error.code in REFUSED else ""
+        remedy = f"; set its key in {KEY_VARIABLE}" if error.code in REFUSED else "; see the server's log"
         raise StageFailed(f"eval.server {url}: HTTP {error.code} {error.reason}{remedy}") from None
     except EnvFileFault as error:
         raise StageFailed(f"eval.server {url}: {error}") from None

@@ -114,7 +114,9 @@ def _end(folder: RunFolder, fault: str, by: str) -> Reply:
             f"run {folder.run_id}: its processes belong to another user; only that user can kill it"
         ) from None
     if left:
-        raise LaunchError(f"run {folder.run_id}: {_named(left)} still live {END_SECONDS:.0f} s after SIGKILL")
+        raise LaunchError(
+            f"run {folder.run_id}: {_named(left)} still live {END_SECONDS:.0f} s after SIGKILL; see dmesg"
+        )
     if is_locked(lock_path(folder)):
         raise LaunchError(
             f"run {folder.run_id}: none of its processes is left; {_who_holds(lock_path(folder))}"

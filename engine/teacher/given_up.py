@@ -57,7 +57,9 @@ def report_given_up(context: Context, questions: Sequence[GivenUp], asked: int, 
     share = context.profile.traces.max_failed
     refused = [question for question in questions if question.refused]
     if len(questions) == asked:
-        raise StageFailed(f"traces: none of {asked:,} questions got an answer: {named(questions)}")
+        raise StageFailed(
+            f"traces: none of {asked:,} questions got an answer: {named(questions)}; fix the cause and resume"
+        )
     if len(questions) > allowed(share, asked):
         again = "run again to ask the others, or " if len(refused) < len(questions) else ""
         raise StageFailed(

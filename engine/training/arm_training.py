@@ -60,7 +60,13 @@ DAMAGE = (
 
 
 class Training:
-    """One arm in training: its parts, and how it is saved and measured."""
+    """The state of one arm in training, shared by SFT and GRPO.
+
+    The constructor loads the policy, or resumes it from the arm's newest whole checkpoint. It also makes the
+    optimizer and measures the token budget. Use it as a context manager; leaving the block ends the
+    checkpoint writer.
+    Raises: StageFailed if the model or a checkpoint cannot be used.
+    """
 
     def __init__(
         self, context: Context, settings: Settings, total_steps: int, updates_per_step: int = 1

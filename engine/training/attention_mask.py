@@ -67,7 +67,10 @@ class MaskRule:
         return self._windows[longest]
 
     def square(self, longest: int, device: torch.device) -> Tensor:
-        """Return the whole mask, bool `(longest, longest)`."""
+        """Return the whole mask, bool `(longest, longest)`: queries by keys.
+
+        It is kept for the next call with the same length.
+        """
         if longest not in self._squares:
             places = torch.arange(longest, device=device)
             self._squares[longest] = self.allowed(places[:, None], places[None, :]).expand(longest, longest)

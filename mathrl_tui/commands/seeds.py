@@ -112,9 +112,9 @@ def follow_and_report(home: Path, run_id: str, start: Position | None = None) ->
 
 @cache
 def warn_of_access(home: Path) -> None:
-    """Print one line, once, if other users can enter `home`.
+    """Print a warning, once per home, if other users can enter `home`.
 
-    A rejected command prints only its own line.
+    Call it after all checks, so that a rejected command prints only its error.
     """
     from store.private import too_wide
 

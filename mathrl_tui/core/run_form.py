@@ -67,7 +67,7 @@ def overrides_of(words: str) -> list[str]:
     try:
         return shlex.split(words.replace(";", " "))
     except ValueError as error:
-        raise FormError(f"overrides: {str(error).lower()}") from None
+        raise FormError(f"overrides: {str(error).lower()}; close the quote") from None
 
 
 def seeds_of(words: str) -> tuple[int, ...]:
