@@ -4,8 +4,11 @@
     with replacing(path) as draft, draft.open("wb") as file: …    a stream, or a file that a library writes
 
 A reader sees the old file or the new one, never a part. If the block fails, the old file stays and the draft is
-removed, because the disk may be full. A folder is replaced elsewhere: its files are synced one by one, and the rename
-fails if another process was first.
+removed, because the disk may be full.
+
+Two kinds of replacement are separate. The rename of a folder fails if another process was first, and the folder's files
+are synced one by one (engine.training.checkpoint, engine.data.cache). DuckDB writes a log next to its file, and both
+are replaced under the store's gate (store.database).
 """
 
 from __future__ import annotations
