@@ -120,7 +120,14 @@ class Generation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything that a stage may use."""
+    """Everything that a stage may use.
+
+    Attributes:
+        arm: the arm to train; None for a stage that trains none.
+        emit: sends a record to the journal.
+        control: executes commands between steps.
+        generation: the connection to the worker; None for a run without one.
+    """
 
     folder: RunFolder
     profile: Profile

@@ -30,9 +30,15 @@ RUNS, RUN, EVALUATION, COMPARISON, SAMPLES, LOGS, WATCH, CONFIG = SCREENS[:8]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A user action.
+    """A user action, as keys, footer, help and palette show it.
 
-    It has keys (comma-separated), a word for the footer, and a sentence for help and palette.
+    Attributes:
+        name: `action_NAME` is the method.
+        keys: key names, separated by commas.
+        label: a word for the footer.
+        help: a sentence for help and palette.
+        where: the screens that have it, or APP.
+        key_display: the key as shown; None for the first of `keys`.
     """
 
     name: str

@@ -16,7 +16,7 @@ from store.wording import harmless
 
 
 class HarmlessStream(TextIOWrapper):
-    """A text stream that escapes control and unencodable characters."""
+    """A text stream that escapes control characters and what it cannot encode."""
 
     def __init__(self, stream: TextIOWrapper) -> None:
         """Replace `stream`.

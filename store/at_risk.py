@@ -79,7 +79,7 @@ class AtRisk:
 
     @property
     def short(self) -> str:
-        """Return the total cost in words."""
+        """Return the total cost as a clause: "a kill now would cost 7 min"."""
         return f"a kill now would cost {_span(self.seconds)}"
 
 

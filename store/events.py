@@ -105,10 +105,15 @@ class StageChange(Details):
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport(Details):
-    """A stage has reached `done` of `total` units. `total` 0: not known yet.
+    """A stage has reached `done` of `total` units; `total` 0 means unknown.
 
-    `part` is the progress within the current unit. The last three fields are of the stage `traces`: tokens and
-    US dollars spent, and requests in flight.
+    A field that is unknown or does not apply is None.
+    Attributes:
+        eta_seconds: seconds to the end.
+        part: progress within the current unit.
+        tokens: tokens that the teacher was paid for; the last three fields belong to the stage traces.
+        dollars: US dollars spent.
+        in_flight: requests in flight.
     """
 
     KIND: ClassVar[str] = "progress"

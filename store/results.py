@@ -64,7 +64,11 @@ class ProcessStatus:
 class RunStatus(RunSummary):
     """A run in full: its position, latest metrics and processes.
 
-    The position is `step` of `total_steps`, counted in `unit`, and the part of the step.
+    Attributes:
+        step: position of `total_steps`, counted in `unit`; both are None before the first progress report.
+        part: progress within the step; None if none is reported.
+        eta_seconds: seconds to the end of the stage; None if unknown.
+        metrics: name → newest value.
     """
 
     stage: str

@@ -85,7 +85,10 @@ class WeightsLoaded:
 
 
 class GeneratorCopies:
-    """Implements Generator over one process for each of `builds`."""
+    """Implements Generator over several processes, one for each of `builds`.
+
+    The constructor starts the processes, and returns when all copies are ready.
+    """
 
     def __init__(self, builds: Sequence[Build]) -> None:
         self._connections: list[Connection[Any, Any]] = []

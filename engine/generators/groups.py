@@ -15,7 +15,7 @@ from engine.protocol.messages import Job, Prompt
 
 
 class Groups:
-    """Follows a job's groups from their prompts to their verdicts."""
+    """Follows the groups of one job, and decides which spares it needs."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

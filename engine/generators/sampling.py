@@ -18,7 +18,10 @@ BLOCK = 64
 
 
 class Uniforms:
-    """A stream of uniform numbers in [0, 1) for each row of a batch."""
+    """A stream of uniform numbers in [0, 1) for each row of a batch.
+
+    Row r gets the stream of `seeds[r]`.
+    """
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._streams = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]

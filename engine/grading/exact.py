@@ -80,7 +80,10 @@ def value(tree: sympy.Expr) -> sympy.Expr:
 
 
 def zero_difference(left: sympy.Expr, right: sympy.Expr) -> bool:
-    """Return True if two evaluated expressions are equal."""
+    """Return True if two evaluated expressions are equal.
+
+    Expressions with symbols are compared at sample points. Infinities and NaN never equal another expression.
+    """
     if left == right:
         return True
     if left.is_Rational and right.is_Rational:

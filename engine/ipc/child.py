@@ -50,7 +50,11 @@ WORKER_GRACE_SECONDS = 5.0
 
 
 class TrainerChild:
-    """The interface of a trainer's main function to its process."""
+    """The trainer process as its main function sees it.
+
+    It sends records and notices, receives commands and has the connection to the worker; `generation` is None
+    for a run without one.
+    """
 
     def __init__(self, outbox: Outbox, generation: WorkerClient | None) -> None:
         self._outbox = outbox

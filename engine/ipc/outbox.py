@@ -37,7 +37,11 @@ class MessageSender(Protocol):
 
 
 class Outbox:
-    """Sends records and notices in order and in batches, from its own thread."""
+    """Sends a process's records and notices to the supervisor, in order.
+
+    A thread of its own sends them in batches. Records are kept until they are acknowledged. If the supervisor
+    dies, they are written to the file `spool`.
+    """
 
     def __init__(self, connection: MessageSender, spool: Path) -> None:
         self._connection = connection

@@ -141,9 +141,10 @@ def only_model(url: str) -> ServedModel:
 
 
 class Served:
-    """Implements engine.context.Generation with a server.
+    """Generates with an OpenAI-compatible server; implements Generation.
 
-    The server at `url` (…/v1) serves `model`.
+    The server at `url` (…/v1) serves `model`. Requests run on threads. With `by_ids` prompts are sent as
+    token ids, else as text.
     """
 
     def __init__(

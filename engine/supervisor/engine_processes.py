@@ -29,7 +29,10 @@ MOST_TIMES_AGAIN = 2
 
 
 class EngineProcesses:
-    """The trainer, and a worker if the plan needs one."""
+    """Starts, connects, restarts and ends the run's engine processes.
+
+    They are the trainer, and a worker if `plan` needs one. Nothing is started before `schedule_all`.
+    """
 
     def __init__(
         self, entries: EntryPoints, folder: RunFolder, profile: Profile, plan: Sequence[Step]

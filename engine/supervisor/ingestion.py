@@ -23,7 +23,10 @@ CATCH_UP_SECONDS = 30.0
 
 
 class Ingestion:
-    """The supervisor's part of ingestion. Consoles and commands ingest too."""
+    """Applies the home's journals to the store every second, on a thread.
+
+    The thread starts with the object; call `end` to stop it. Consoles and commands ingest too.
+    """
 
     def __init__(self, home: Path) -> None:
         self._ingester = Ingester(Database(home))

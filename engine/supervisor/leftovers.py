@@ -51,11 +51,10 @@ def spool_files(folder: RunFolder) -> list[Path]:
 
 
 def recover_spools(folder: RunFolder, queue: RecordQueue) -> None:
-    """Write the records that orphans left to the journal.
+    """Move the records that orphaned processes left into the journal.
 
-    They come before any new ones.
-
-    A file with damaged lines is kept under another name.
+    Call it before the queue gets new records. A spool file is removed once its records are in the journal. A
+    file with damaged lines is kept under another name.
     """
     for path in spool_files(folder):
         records, damaged = read_spool(path)

@@ -17,7 +17,11 @@ END_SECONDS = 5.0
 
 
 class LogRotation:
-    """Rotates the logs of the supervisor and of its processes."""
+    """Keeps the logs in `folder` within their maximum size, on a thread.
+
+    The thread starts with the object; call `end` to stop it. On a full disk a log stays as it is until there
+    is room.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -50,7 +50,10 @@ _Entry = tuple[Record | None, RecordSender | None]
 
 
 class RecordQueue:
-    """The queue of records that are not yet in the journal."""
+    """Queues records in memory until they are in `journal`.
+
+    Records that `seen` already has are acknowledged, but not written again.
+    """
 
     def __init__(self, journal: Journal, seen: SeenRecords) -> None:
         self._journal = journal

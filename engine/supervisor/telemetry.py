@@ -16,9 +16,11 @@ SECONDS = 5.0
 
 
 class Telemetry:
-    """Reads the given GPUs through the driver.
+    """Reads use and memory of `gpus` through NVIDIA's driver.
 
     Without GPUs it does not import the driver's library.
+    Args:
+        created: start of the run in Unix seconds; steps of the metrics are seconds since then.
     """
 
     def __init__(self, gpus: Sequence[Gpu], created: float) -> None:

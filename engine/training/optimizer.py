@@ -37,10 +37,7 @@ def learning_rate(settings: Settings, step: int, total_steps: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Result of one update: gradient norm and learning rate.
-
-    The norm is that before clipping.
-    """
+    """Result of one update: gradient norm before clipping, and learning rate."""
 
     grad_norm: float
     learning_rate: float

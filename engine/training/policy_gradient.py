@@ -60,7 +60,10 @@ class _Batch:
 
 
 class PolicyGradient:
-    """Updates a training's policy with the loss that the profile names."""
+    """Trains the policy of `training` on rollouts, one step per call.
+
+    The loss is the one that the profile names.
+    """
 
     def __init__(self, training: Training, settings: Grpo) -> None:
         self._training = training

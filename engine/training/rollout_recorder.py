@@ -23,9 +23,9 @@ BYTES_A_GB = 10**9
 
 
 class RolloutRecorder:
-    """Writes one arm's rollouts to `folder`.
+    """Writes one arm's rollouts to `folder` on a thread, within `budget_gb`.
 
-    With several ranks, rank 0 writes.
+    If the budget is exceeded, the oldest steps are removed. With several ranks, rank 0 writes.
     """
 
     def __init__(self, folder: Path, budget_gb: float) -> None:

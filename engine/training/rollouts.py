@@ -61,9 +61,10 @@ def reward(completion: Completion, settings: Grpo) -> float:
 
 
 class RolloutSchedule:
-    """Requests each step's rollouts once its weights exist.
+    """Requests each step's rollouts once its weights exist, and returns them.
 
-    They are returned at their step.
+    A step gets exactly its own rollouts, however fast trainer and worker are. `release` is called for the
+    weights of each job whose result was taken.
     """
 
     def __init__(

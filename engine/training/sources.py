@@ -81,7 +81,7 @@ class RolloutSource(Protocol):
 
 
 class WorkerRollouts:
-    """Completions of the worker, requested on schedule."""
+    """Rollouts that the worker generates, requested on schedule."""
 
     def __init__(self, training: Training, pending_jobs: PendingJobs, publisher: Publisher) -> None:
         context = training.context

@@ -36,9 +36,10 @@ class PooledSlot:
 
 
 class SlotPool:
-    """Slots in `folder`; those for tensors on a GPU are page-locked.
+    """The slots of one publisher in `folder`, with reference counts.
 
-    It grows when every slot is held.
+    It grows when every slot is held. New slots are made on a thread; those for tensors on a GPU are
+    page-locked.
     """
 
     def __init__(self, run_id: str, folder: Path) -> None:

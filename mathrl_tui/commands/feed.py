@@ -31,10 +31,7 @@ _SHOWN = (
 
 
 class Feed:
-    """A run's records as lines.
-
-    `state` and `reason` are the latest ones; '' before the first.
-    """
+    """Turns a run's records into lines of text for a terminal."""
 
     def __init__(self, run_id: str, progress_lines: bool) -> None:
         """Create the feed.

@@ -64,8 +64,8 @@ def diverging(latest: Mapping[str, float]) -> list[Alarm]:
 def silent(state: str, pulse: Pulse, now: float) -> list[Alarm]:
     """Return an alarm if a running stage has been silent for too long.
 
-    The limit follows from its usual pace; see `Pulse.patience`. `now` is in Unix seconds. The list is empty
-    without one.
+    Otherwise the list is empty. The limit follows from the stage's usual pace; see `Pulse.patience`. `now` is
+    in Unix seconds.
     """
     words = pulse.words(now) if state == "running" else ""
     about = f"{pulse.label} silent since {pulse.heard:.0f}"

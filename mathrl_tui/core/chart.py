@@ -144,7 +144,7 @@ def draw(
 
 
 def window(view: View, start: float, end: float) -> tuple[float, float]:
-    """Return the ends of the visible part of [start, end]."""
+    """Return the ends of the visible part of [start, end], in the same unit."""
     whole = end - start
     span = whole / 2**view.zoom
     right = end - min(view.offset * whole, whole - span)

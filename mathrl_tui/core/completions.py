@@ -28,7 +28,10 @@ _SHARE = Look("≈", palette.ACCENT)
 
 @dataclass(frozen=True, slots=True)
 class CompletionPair:
-    """A completion, and another arm's on the same question if compared."""
+    """A completion, and another arm's on the same question.
+
+    `theirs` is None if no arm is compared, or if the other arm lacks the question.
+    """
 
     mine: Example
     theirs: Example | None = None

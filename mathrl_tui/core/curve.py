@@ -41,7 +41,13 @@ class Curve:
 
     @classmethod
     def of(cls, step: Sequence[float], value: Sequence[float], ts: Sequence[float]) -> Curve:
-        """Return a curve of single points."""
+        """Return a curve of single points.
+
+        Args:
+            step: (entries,) ascending.
+            value: (entries,); values that are not finite become gaps.
+            ts: (entries,) Unix seconds.
+        """
         raw = np.asarray(value, dtype=np.float64)
         nans, infs = np.isnan(raw).astype(np.float64), np.isinf(raw).astype(np.float64)
         finite = np.where(np.isfinite(raw), raw, np.nan)

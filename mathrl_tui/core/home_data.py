@@ -57,7 +57,11 @@ _SAID = ("log", "checkpoint", "command", "input")
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list: summary, alarms and, while live, its current step."""
+    """A run in the list: summary, progress and alarms.
+
+    `at` is the current step, None unless the run is live. `fraction` is the part of the plan that is done, in
+    [0, 1].
+    """
 
     summary: RunSummary
     at: StepProgress | None
@@ -82,7 +86,10 @@ def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
 
 
 class HomeData:
-    """Reader of one home."""
+    """Reads one home's store and journals for the console.
+
+    It is not thread-safe: the console calls it on the thread of `mathrl_tui.reader`.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home

@@ -33,7 +33,7 @@ class MarkedRun:
 
 
 class MarkedRuns:
-    """Reader of the runs that are drawn together."""
+    """Reads the runs that are drawn together, with their curves."""
 
     def __init__(self, store: Store, curves: RunCurves) -> None:
         self._store, self._curves = store, curves

@@ -72,9 +72,9 @@ class RunSnapshot:
 
 
 class RunModel:
-    """Fold of a run's records into its state.
+    """The state of a run, updated by its records.
 
-    `config` is the content of its run.json.
+    `config` is the content of its run.json. `snapshot` returns an immutable picture.
     """
 
     def __init__(self, run_id: str, config: RunConfig) -> None:

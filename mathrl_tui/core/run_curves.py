@@ -31,7 +31,10 @@ class _Look:
 
 
 class RunCurves:
-    """Reads curves with `reduced`, and keeps them."""
+    """Cache of the curves of several runs.
+
+    `reduced` reads a curve from the store, as (run id, metric, timed) → Curve.
+    """
 
     def __init__(self, reduced: Reduced) -> None:
         self._reduced = reduced

@@ -36,9 +36,9 @@ class Flag:
 
     @property
     def limit(self) -> float:
-        """Return the smallest change that is not tolerated.
+        """Return the smallest change that is not tolerated, a fraction.
 
-        It is a rate lower, or a perplexity higher, by the margin.
+        For a rate it is −margin (a loss), for a perplexity +margin (an increase).
         """
         return self.watched.margin if self.measure == "perplexity" else -self.watched.margin
 

@@ -28,8 +28,11 @@ def paired_interval(
 ) -> Interval:
     """Compute the interval of the mean paired difference.
 
+    It is Tango's score interval if the scores are 0 or 1 and few pairs are unlike the rest, else the
+    percentile bootstrap.
     Args:
         differences: (questions,) score of b less score of a.
+        confidence: coverage, a fraction.
     """
     rows = np.asarray(differences, dtype=np.float64)
     a_only, b_only = int(np.sum(rows < 0)), int(np.sum(rows > 0))
