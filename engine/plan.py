@@ -66,13 +66,18 @@ def make_plan(profile: Profile, stages: Sequence[str], trained: Sequence[str] = 
         # The arms of all other training stages come together, in the profile's order.
         elif kind.name == TRAINING[0]:
             steps += _training(profile, wanted.intersection(TRAINING), available)
+    _check_arms(profile, wanted, steps)
+    return steps
+
+
+def _check_arms(profile: Profile, wanted: Set[str], steps: Sequence[Step]) -> None:
+    """Raise PlanError if a wanted training stage has no arm in `steps`."""
     for stage in TRAINING:
         if stage in wanted and not any(step.stage == stage for step in steps):
             raise PlanError(
                 f"stage {stage}: profile {profile.name} has no arm for it with a trained or planned parent; "
                 "name the parent's stage too"
             )
-    return steps
 
 
 def _training(profile: Profile, stages: Set[str], available: set[str]) -> list[Step]:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.arms import last_step
+from engine.artifacts.arms import last_step
+from engine.artifacts.finished import mark_of, mark_step, read_step
 from engine.context import (
     ArmReopened,
     Context,
@@ -23,7 +24,6 @@ from engine.context import (
 )
 from engine.data import inputs
 from engine.data.cache import is_whole
-from engine.finished import mark_of, mark_step, read_step
 from engine.ipc.orders import INCOMPLETE, REOPENED
 from engine.plan import Step
 from engine.stages import stage

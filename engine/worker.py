@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from engine import arms
+from engine.artifacts import arms
 from engine.context import StageFailed
 from engine.generators.groups import Groups
 from engine.generators.interface import (

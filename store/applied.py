@@ -138,3 +138,19 @@ def _file_state(path: Path) -> FileState:
     except FileNotFoundError:
         return 0, 0, 0
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def offsets_in(
+    connection: duckdb.DuckDBPyConnection, run_id: str | None = None
+) -> tuple[dict[str, Position], int]:
+    """Return how far each journal is applied, and the last transaction.
+
+    `run_id` selects one run's position.
+    """
+    found = connection.execute(
+        'SELECT run_id, arg_max(segment, seq), arg_max("offset", seq), max(seq) FROM store.applied '
+        "WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
+        {"run": run_id},
+    ).fetchall()
+    position = {run: Position(segment, offset) for run, segment, offset, _ in found}
+    return position, max((seq for *_, seq in found), default=0)

@@ -10,20 +10,20 @@ exclusive to write, held for some milliseconds.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
 
 from store import last_copy
+from store.attachment import INSTANCE, attached, translating_errors
 from store.consistent_copy import CopyFailed, FilesChanged, consistent_copy, copy
 from store.disk_refusal import refusal_in
-from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained, explained_in_query
+from store.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, explained
 from store.filesystem import sql_path
-from store.instance import add_columns, connect, lacking, opened_copy
+from store.instance import add_columns, lacking, opened_copy
 from store.locks import LockBusy, locked, record_wait, wait_budget
 from store.private import FILE_MODE, set_aside
 from store.schema import STORAGE_VERSION, TABLES, create_statements
@@ -31,47 +31,8 @@ from store.scratch import scratch_folder
 
 # Seconds that a reader waits for the gate. The longest wait is for an ingest of a long journal.
 READ_PATIENCE = 5.0
-RETRY_SECONDS = 0.005
 # Rows. This is DuckDB's own size, which is fastest to read.
 ROW_GROUP = 122_880
-
-
-class _Instance:
-    """The in-memory DuckDB instance of this process.
-
-    Connecting takes 10 ms, attaching a file 0.2 ms.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._parents: duckdb.DuckDBPyConnection | None = None
-
-    @property
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
-            self._connection = connect()
-        return self._connection
-
-    def drop(self) -> None:
-        """Drop the instance with everything that an error left attached."""
-        if self._connection is not None:
-            with suppress(duckdb.Error):
-                self._connection.close()
-        self._connection = None
-
-    def reset_after_fork(self) -> None:
-        """Reset the state in a forked child.
-
-        The parent's instance has no threads in the child, so even closing it would hang.
-        """
-        self._parents = self._connection
-        self.lock = threading.RLock()
-        self._connection = None
-
-
-_instance = _Instance()
-os.register_at_fork(after_in_child=_instance.reset_after_fork)
 
 
 class Database:
@@ -110,7 +71,7 @@ class Database:
 
         Raises: StoreError if neither the file nor a copy can be read.
         """
-        with _instance.lock, ExitStack() as stack:
+        with INSTANCE.lock, ExitStack() as stack:
             try:
                 connection = stack.enter_context(self._reading_file(patience))
                 self.behind = ""
@@ -123,7 +84,7 @@ class Database:
     @contextmanager
     def _reading_file(self, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
-            with _attached("':memory:'", "") as connection:
+            with attached("':memory:'", "") as connection:
                 for statement in create_statements("store"):
                     connection.execute(statement)
                 yield connection
@@ -159,8 +120,8 @@ class Database:
 
         `writing` then only has to copy that data.
         """
-        with _instance.lock:
-            yield _instance.connection
+        with INSTANCE.lock:
+            yield INSTANCE.connection
 
     @contextmanager
     def writing(self, patience: float, row_group: int = ROW_GROUP) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -170,7 +131,7 @@ class Database:
         row groups as long as they fit into one of `row_group` rows. A smaller size rewrites less data at
         once; a larger one is faster to read.
         """
-        with _instance.lock, self._with_inode():
+        with INSTANCE.lock, self._with_inode():
             if self.path.exists():
                 self._upgrade(patience)
             with self._gated(patience, shared=False), self._attached_to_write(row_group) as connection:
@@ -186,7 +147,7 @@ class Database:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(
-                    _attached(
+                    attached(
                         sql_path(self.path), "(READ_ONLY, TYPE DUCKDB)", wait_budget(self.path, patience)
                     )
                 )
@@ -200,7 +161,7 @@ class Database:
     def _attached_to_write(self, row_group: int) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
             self._create()
-        with _attached(sql_path(self.path), f"(TYPE DUCKDB, ROW_GROUP_SIZE {row_group})") as connection:
+        with attached(sql_path(self.path), f"(TYPE DUCKDB, ROW_GROUP_SIZE {row_group})") as connection:
             if self.wal.exists():
                 self._remove_foreign_log(connection)
             yield connection
@@ -255,7 +216,7 @@ class Database:
         calling thread adds `niceness` permanently after the copy is made: a process with low priority should not
         hold the gate while it waits for the processor.
         """
-        with scratch_folder(self._scratch()) as folder, self._with_inode(), _translating_errors():
+        with scratch_folder(self._scratch()) as folder, self._with_inode(), translating_errors():
             self._copy_to(folder, patience)
             os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
             connection = opened_copy(folder / self.path.name)
@@ -346,7 +307,7 @@ class Database:
         fresh = self.path.with_suffix(f".new-{os.getpid()}")
         fresh.unlink(missing_ok=True)
         try:
-            with _attached(sql_path(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
+            with attached(sql_path(fresh), f"(STORAGE_VERSION '{STORAGE_VERSION}')") as connection:
                 for statement in create_statements("store"):
                     connection.execute(statement)
             fresh.chmod(FILE_MODE)
@@ -363,51 +324,3 @@ class Database:
                 yield
         except LockBusy as busy:
             raise StoreBusy(str(busy)) from None
-
-
-@contextmanager
-def _attached(path: str, options: str, patience: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attach `path` as `store`, and detach it at the end of the block.
-
-    While another program holds the file, attaching is retried for `patience` seconds.
-    """
-    deadline = time.monotonic() + patience
-    connection = _instance.connection
-    while True:
-        try:
-            connection.execute(f"ATTACH {path} AS store {options}")
-            break
-        except duckdb.Error as error:
-            failure = explained(error)
-            if not isinstance(failure, StoreBusy) or time.monotonic() >= deadline:
-                raise failure from error
-            time.sleep(RETRY_SECONDS)
-    try:
-        with _translating_errors():
-            yield connection
-    finally:
-        _detach(connection)
-
-
-@contextmanager
-def _translating_errors() -> Iterator[None]:
-    """Convert DuckDB's errors to StoreErrors with `explained_in_query`."""
-    try:
-        yield
-    except duckdb.Error as error:
-        failure = explained_in_query(error)
-        if failure is error:
-            raise
-        raise failure from error
-
-
-def _detach(connection: duckdb.DuckDBPyConnection) -> None:
-    """Detach `store`.
-
-    If that fails (its checkpoint found the disk full), the whole instance is dropped with the file.
-    """
-    try:
-        connection.execute("DETACH store")
-    except duckdb.Error as error:
-        _instance.drop()
-        raise explained(error) from error

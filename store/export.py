@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -80,21 +81,31 @@ def export(
         for kind in what:
             query = SOURCES[kind](connection, store, runs)
             path = out / f"{kind}.{ending}"
-            try:
-                with replacing(path, writer=f".{os.getpid()}", durable=False) as draft:
-                    write(connection, query, kind, draft)
-            except duckdb.IOException as error:
-                if isinstance(failure := explained(error), StoreDamaged):
-                    raise failure from error
-                if number := errno_in(str(error)):
-                    raise OSError(number, os.strerror(number), str(path)) from error
-                raise StoreError(
-                    f"{path}: cannot be written: {str(error).splitlines()[0]}; choose another folder"
-                ) from error
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from error
+            with _replacing(path) as draft:
+                write(connection, query, kind, draft)
             paths.append(path)
     return paths
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to `path` after the block.
+
+    Errors are raised with `path`, because no person knows the temporary name.
+    """
+    try:
+        with replacing(path, writer=f".{os.getpid()}", durable=False) as draft:
+            yield draft
+    except duckdb.IOException as error:
+        if isinstance(failure := explained(error), StoreDamaged):
+            raise failure from error
+        if number := errno_in(str(error)):
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise StoreError(
+            f"{path}: cannot be written: {str(error).splitlines()[0]}; choose another folder"
+        ) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _table(query: str) -> ExportSource:

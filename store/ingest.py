@@ -10,32 +10,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from store.applied import AppliedMarks, MarkCache, marks_in
 from store.batches import JournalVersion
-from store.damage import Damage
 from store.database import READ_PATIENCE, ROW_GROUP, Database
 from store.disk_refusal import refusal
 from store.errors import StoreBusy, StoreDamaged, StoreError
-from store.events import SETTLED
 from store.filesystem import network_warning
-from store.incoming import gather, insertion, registered
-from store.journal import START, JournalBusy, LastLine, Portion, Position, has_more, scan
+from store.incoming import insertion, registered
+from store.ingest_batch import Batch, collect
+from store.journal import START, JournalBusy, Position
 from store.locks import LockBusy, locked
 from store.naming import journaled
 from store.rebuild import rebuild
 from store.reconcile import Stale, reconcile
 from store.removal import drop_again
 from store.removal import finish as finish_removals
-from store.schema import KINDS, TableColumns, columns_of
 from store.transaction import transaction
 
 log = logging.getLogger(__name__)
@@ -44,59 +39,10 @@ log = logging.getLogger(__name__)
 TICK_PATIENCE = 0.05
 # A quarter of DuckDB's size, so that the file is held only briefly while runs are live.
 LIVE_ROW_GROUP = 30_720
-# A transaction that has read this many journal bytes takes no further run.
-TRANSACTION_BYTES = 4 << 20
 # Seconds to wait for another process that rebuilds a damaged file.
 HEALING_PATIENCE = 60.0
 # First and longest pause after a failure such as a full disk.
 BACK_OFF_SECONDS = (1.0, 30.0)
-
-_PAYLOAD = KINDS["event"][1].index("payload")
-
-
-@dataclass(slots=True)
-class Batch:
-    """Content of one transaction: records by kind and field, and positions.
-
-    Each record has its run. The positions are those that each run's journal reaches.
-    """
-
-    values: dict[str, list[list[Any]]] = field(default_factory=dict)
-    run_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    reached: dict[str, tuple[Position, LastLine]] = field(default_factory=dict)
-    damages: list[tuple[str, Damage]] = field(default_factory=list)
-    # Runs with rows that were journaled again.
-    again: set[str] = field(default_factory=set)
-
-    def add(self, run_id: str, portion: Portion) -> None:
-        """Add a portion of one run's journal."""
-        for kind, *columns in portion.groups:
-            if kind == "event" and any(SETTLED in payload for payload in columns[_PAYLOAD]):
-                self.again.add(run_id)
-            self.run_ids[kind] += [run_id] * len(columns[0])
-        gather(portion.groups, self.values)
-        self.reached[run_id] = portion.end, portion.last_line
-        self.damages += ((run_id, damage) for damage in portion.damages)
-
-    def tables(self) -> dict[str, TableColumns]:
-        """Return the columns to insert, by table."""
-        return {
-            KINDS[kind][0]: columns_of(kind, self.run_ids[kind], values)
-            for kind, values in self.values.items()
-        }
-
-    def marks(self, seq: int, now: float) -> list[tuple[Any, ...]]:
-        """Return the rows of `applied`: how far each run is applied."""
-        return [(run, *position, seq, now, *last_line) for run, (position, last_line) in self.reached.items()]
-
-    def places(self, now: float) -> list[tuple[Any, ...]]:
-        """Return the rows of `damage`."""
-        return [(run, *each.place, each.before, each.after, now) for run, each in self.damages]
-
-    @property
-    def count(self) -> int:
-        """Return the number of rows in the batch."""
-        return sum(map(len, self.run_ids.values()))
 
 
 class Ingester:
@@ -342,45 +288,6 @@ class Ingester:
         self._pause = min(max(first, 2 * self._pause), longest)
         self._not_before = time.monotonic() + self._pause
         self.problem = problem
-
-
-def offsets_in(
-    connection: duckdb.DuckDBPyConnection, run_id: str | None = None
-) -> tuple[dict[str, Position], int]:
-    """Return how far each journal is applied, and the last transaction.
-
-    `run_id` selects one run's position.
-    """
-    found = connection.execute(
-        'SELECT run_id, arg_max(segment, seq), arg_max("offset", seq), max(seq) FROM store.applied '
-        "WHERE $run IS NULL OR run_id = $run GROUP BY run_id",
-        {"run": run_id},
-    ).fetchall()
-    position = {run: Position(segment, offset) for run, segment, offset, _ in found}
-    return position, max((seq for *_, seq in found), default=0)
-
-
-def collect(journals: Path, position: dict[str, Position], without: Container[str] = ()) -> Batch | None:
-    """Return the new content of the runs' journals after `position`.
-
-    Args:
-        position: run id → how far the store has applied its journal.
-        without: ids of runs to leave out.
-    Returns: at most some megabytes; None if nothing is new.
-    """
-    batch, size = Batch(), 0
-    for run_id in journaled(journals.parent):
-        folder, start = journals / run_id, position.get(run_id, START)
-        if run_id in without or size >= TRANSACTION_BYTES or not has_more(folder, start):
-            continue
-        portion = scan(folder, start, TRANSACTION_BYTES - size)
-        end = portion.end
-        if end == start:
-            # Only the torn tail of a batch that was never acknowledged.
-            continue
-        size += end.offset - (start.offset if end.segment == start.segment else 0)
-        batch.add(run_id, portion)
-    return batch if batch.reached else None
 
 
 def _insert(

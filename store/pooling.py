@@ -206,16 +206,14 @@ def _refuse_other_experiments(store: Store, runs: Sequence[str]) -> None:
             raise InputError(
                 f"runs {runs[0]} and {run}: their models differ ({models[0]}, {models[1]}); pool runs of one model"
             )
-        differing = list(_differing(first.profile, config.profile))
-        if differing:
-            rest = f" and {len(differing) - NAMED_IDS} more" if len(differing) > NAMED_IDS else ""
-            log.warning(
-                "runs %s and %s are pooled, but differ in %s%s",
-                runs[0],
-                run,
-                ", ".join(differing[:NAMED_IDS]),
-                rest,
-            )
+        _warn_of_differences((runs[0], run), list(_differing(first.profile, config.profile)))
+
+
+def _warn_of_differences(runs: tuple[str, str], differing: Sequence[str]) -> None:
+    if differing:
+        rest = f" and {len(differing) - NAMED_IDS} more" if len(differing) > NAMED_IDS else ""
+        named = ", ".join(differing[:NAMED_IDS])
+        log.warning("runs %s and %s are pooled, but differ in %s%s", *runs, named, rest)
 
 
 def _differing(a: Any, b: Any, key: str = "") -> Iterator[str]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 
 from store import runs as run_states
+from store.applied import offsets_in
 from store.damage import Damage, damages_in, settled_in
 from store.database import Database
 from store.errors import StoreDamaged, StoreError
@@ -30,9 +30,10 @@ from store.event_rows import (
     state_events,
     status_events,
 )
+from store.example_rows import ExampleFilter, examples_in, questions_in, scores_in
 from store.healing import healing
 from store.home import RunFolder, removed, removing, run_ids
-from store.ingest import Ingester, offsets_in
+from store.ingest import Ingester
 from store.journal import START, Position, has_more, scan
 from store.naming import UnknownRun, journaled, match
 from store.records import Event, Example, Record, RunRow, Scalar, from_groups
@@ -47,11 +48,6 @@ log = logging.getLogger(__name__)
 
 # Seconds that a one-off command waits for other processes.
 CATCH_UP_SECONDS = 5.0
-
-_EXAMPLE = (
-    "arm, step, task, ex_id, sample, correct, score, outcome, prompt, output, tokens, gold, answer, ts, "
-    "finish, prompt_cut, window_tokens"
-)
 
 
 class Store:
@@ -276,24 +272,12 @@ class Store:
         The value None does not filter.
         """
         with self.database.reading() as connection:
-            found = connection.execute(
-                f"""SELECT {_EXAMPLE} FROM store.eval_row WHERE run_id = $run AND arm = $arm
-                    AND ($task IS NULL OR task = $task) AND ($step IS NULL OR step = $step)
-                    AND ($correct IS NULL OR correct = $correct)
-                    AND ($ids IS NULL OR list_contains($ids::VARCHAR[], ex_id))
-                    ORDER BY rowid LIMIT $limit OFFSET $offset""",
-                {
-                    "run": run_id,
-                    "arm": arm,
-                    "task": task,
-                    "step": step,
-                    "correct": correct,
-                    "ids": None if ids is None else list(ids),
-                    "limit": limit,
-                    "offset": offset,
-                },
-            ).fetchall()
-        return [Example(*row) for row in found]
+            return examples_in(
+                connection,
+                ExampleFilter(run_id, arm, task, step, correct, None if ids is None else list(ids)),
+                limit,
+                offset,
+            )
 
     @healing
     def questions(self, run_id: str, arm: str, step: int | None = None) -> list[tuple[str, str, str]]:
@@ -302,12 +286,7 @@ class Store:
         Each question appears once. Questions asked in training are left out.
         """
         with self.database.reading() as connection:
-            return connection.execute(
-                """SELECT DISTINCT task, ex_id, prompt FROM store.eval_row WHERE run_id = $run AND arm = $arm
-                   AND ($step IS NULL OR step = $step) AND task NOT IN ('train', 'validation')
-                   ORDER BY ALL""",
-                {"run": run_id, "arm": arm, "step": step},
-            ).fetchall()
+            return questions_in(connection, run_id, arm, step)
 
     @healing
     def scores(self, run_id: str, arm: str, task: str, step: int | None = None) -> Scores:
@@ -318,28 +297,7 @@ class Store:
         Raises: LookupError without results.
         """
         with self.database.reading() as connection:
-            names = {"run": run_id, "arm": arm, "task": task, "step": step}
-            where = "FROM store.eval_row WHERE run_id = $run AND arm = $arm AND task = $task"
-            (last,) = connection.execute(
-                f"SELECT max(step) {where} AND ($step IS NULL OR step = $step)", names
-            ).fetchall()[0]
-            if last is None:
-                at = "" if step is None else f"@{step}"
-                raise LookupError(f"{run_id}/{arm}{at}: no results on task {task}")
-            columns = connection.execute(
-                f"SELECT ex_id, sample, correct, score, tokens {where} AND step = $step ORDER BY ex_id, sample",
-                names | {"step": last},
-            ).fetchnumpy()
-        return Scores(
-            arm=arm,
-            step=last,
-            task=task,
-            ids=np.asarray(columns["ex_id"], object),
-            sample=np.asarray(columns["sample"], np.int64),
-            correct=np.asarray(columns["correct"], np.bool_),
-            score=np.asarray(columns["score"], np.float64),
-            tokens=np.asarray(columns["tokens"], np.int64),
-        )
+            return scores_in(connection, run_id, arm, task, step)
 
     @healing
     def sql(self, query: str, limits: Limits | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:

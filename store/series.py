@@ -49,21 +49,21 @@ def reduced(
     high = extent[1] if end is None else min(end, extent[1])
     width = max(1, -(-(high - low + 1) // buckets))
     time = "max(ts)" if times else "'nan'::DOUBLE"
-
-    def read(values: str) -> Series:
-        # The bound limits the number of groups for DuckDB. It then finds few groups without hashing.
-        columns = connection.execute(
-            f"SELECT max(step) AS step, {values}, {time} AS ts {_OWN} "
-            f"AND step <= {high} {'' if start is None else f'AND step >= {start}'} "
-            f"GROUP BY (step - {low}) // {width} ORDER BY 1",
-            names,
-        ).fetchnumpy()
-        # A masked entry is a NULL: the bucket has no finite value.
-        return Series(metric, *(np.ma.filled(columns[name].astype(np.float64), np.nan) for name in _COLUMNS))
-
-    found = read(_PLAIN)
+    # The bound limits the number of groups for DuckDB. It then finds few groups without hashing.
+    rest = (
+        f"{time} AS ts {_OWN} AND step <= {high} {'' if start is None else f'AND step >= {start}'} "
+        f"GROUP BY (step - {low}) // {width} ORDER BY 1"
+    )
+    found = _read(connection, names, _PLAIN, rest)
     # Filters cost time, and few series need them.
-    return found if np.isfinite(found.mean).all() else read(_GAPPED)
+    return found if np.isfinite(found.mean).all() else _read(connection, names, _GAPPED, rest)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, names: dict[str, str], values: str, rest: str) -> Series:
+    columns = connection.execute(f"SELECT max(step) AS step, {values}, {rest}", names).fetchnumpy()
+    # A masked entry is a NULL: the bucket has no finite value.
+    filled = (np.ma.filled(columns[name].astype(np.float64), np.nan) for name in _COLUMNS)
+    return Series(names["metric"], *filled)
 
 
 def _extent(connection: duckdb.DuckDBPyConnection, names: dict[str, str]) -> tuple[int, int] | None:

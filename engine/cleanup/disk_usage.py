@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.digests import of_model
+from engine.artifacts.digests import of_model
 from store.home import REMOVING, TRASH
 
 # Kinds of a run's files, in the order of reports.

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from engine import digests
-from engine.arms import WEIGHTS_ONLY, checkpoint_folders
+from engine.artifacts import digests
+from engine.artifacts.arms import WEIGHTS_ONLY, checkpoint_folders
 from engine.cleanup.disk_usage import OPTIMIZER, ROLLOUTS, files, kind_of
 from engine.cleanup.run_users import dependents, has_ended, is_ending, user_of
 from engine.ipc.pidfile import holder, lock_path

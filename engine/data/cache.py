@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import digests
+from engine.artifacts import digests
 from store.events import LogLine
 from store.private import close_to_others, make_folder, sync
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine import digests
-from engine.arms import tokenizer_source
+from engine.artifacts import digests
+from engine.artifacts.arms import tokenizer_source
 from engine.context import Context, StageFailed
 from engine.data import dataset, locations
 from engine.data.dataset import DataRow

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.arms import tokenizer_source
+from engine.artifacts.arms import tokenizer_source
 from engine.context import StageFailed
 from engine.data import dataset
 from engine.data.cache import content_key

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from engine import digests
+from engine.artifacts import digests
 from engine.generators.checkpoint import model_folder, torch_dtype
 from engine.generators.copies import GeneratorCopies
 from engine.generators.interface import Generator, WeightsRefused

@@ -12,8 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
+from engine.artifacts.digests import DamagedFile
 from engine.context import fault_of
-from engine.digests import DamagedFile
 from engine.generators.interface import WeightsRefused
 from engine.protocol.messages import WeightRef
 from engine.training.loading import load_model

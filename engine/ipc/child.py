@@ -270,23 +270,41 @@ def _listen(
             reading = Connection(recv_handle(connection), writable=False)
             connect(reading, Connection(recv_handle(connection), readable=False))
 
-    def listen() -> None:
-        watched: list[Any] = [connection, parent.sentinel, termination]
-        while True:
-            ready = wait(watched)
-            if termination in ready:
-                watched.remove(termination)
-                verbs["leave"]()
-            try:
-                if connection in ready:
-                    execute(connection.recv())
-                    continue
-            except (EOFError, OSError):
-                return orphaned()
-            if parent.sentinel in ready:
-                return orphaned()
+    threading.Thread(
+        target=_receive,
+        args=(connection, termination, parent.sentinel, execute, verbs["leave"], orphaned),
+        name="listener",
+        daemon=True,
+    ).start()
 
-    threading.Thread(target=listen, name="listener", daemon=True).start()
+
+def _receive(
+    connection: Connection[Any, Any],
+    termination: Connection[Any, Any],
+    supervisor: int,
+    execute: Callable[[FromSupervisor], None],
+    leave: Callable[[], None],
+    orphaned: Callable[[], None],
+) -> None:
+    """Receive orders and SIGTERM until the supervisor exits; then call `orphaned`.
+
+    Args:
+        supervisor: descriptor that becomes readable when the supervisor exits.
+    """
+    watched: list[Any] = [connection, supervisor, termination]
+    while True:
+        ready = wait(watched)
+        if termination in ready:
+            watched.remove(termination)
+            leave()
+        try:
+            if connection in ready:
+                execute(connection.recv())
+                continue
+        except (EOFError, OSError):
+            return orphaned()
+        if supervisor in ready:
+            return orphaned()
 
 
 def _work(main: str, folder: RunFolder, child: TrainerChild | WorkerChild, outbox: Outbox) -> int:

@@ -88,6 +88,12 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
         raise TaskFailed(f"{task.name}: {fault_of(error.__cause__ or error)}") from error
     except FAULTS as error:
         raise TaskFailed(f"{task.name}: {fault_of(error)}") from error
+    _check_rows(task, found)
+    yield from found
+
+
+def _check_rows(task: SuiteTask, found: list[Example]) -> None:
+    """Raise TaskFailed if arms cannot be compared by the rows."""
     if not found:
         raise TaskFailed(
             f"{task.name}: none of its measures is a score of single documents, so arms cannot be paired"
@@ -96,7 +102,6 @@ def evaluate(model: Any, task: SuiteTask, arm: str, step: int) -> Iterator[Examp
         raise TaskFailed(
             f"{task.name}: no document has a log-likelihood that is a number; the weights are broken"
         )
-    yield from found
 
 
 def _samples(model: Any, task: SuiteTask) -> dict[str, list[Any]]:

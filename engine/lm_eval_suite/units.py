@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from engine.artifacts.finished import mark_task, task_mark
 from engine.context import Context
-from engine.finished import mark_task, task_mark
 from engine.lm_eval_suite.unmeasured import Failure
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import SuiteJob, SuiteTask, WeightRef, derived_seed

@@ -51,16 +51,21 @@ def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
             prompt = prompt_text(tokenizer, QUESTION, "chat", instruction, [example] * shots)
         except ERRORS as error:
             raise FolderFault(_refusal(tokenizer, instruction, error)) from None
-        if QUESTION not in prompt:
-            raise FolderFault(
-                "chat template: its prompt does not contain the question; correct the template, or "
-                "--set preprocess.template=plain"
-            )
-        if end is not None and prompt.endswith(end):
-            raise FolderFault(
-                f"chat template: ends a prompt with the end-of-sequence token {end}, so no answer can follow; add "
-                "a generation prompt to it, or --set preprocess.template=plain (and eval.templates)"
-            )
+        _check_prompt(prompt, end)
+
+
+def _check_prompt(prompt: str, end: str | None) -> None:
+    """Raise FolderFault if the prompt lacks the question, or ends with token `end`."""
+    if QUESTION not in prompt:
+        raise FolderFault(
+            "chat template: its prompt does not contain the question; correct the template, or "
+            "--set preprocess.template=plain"
+        )
+    if end is not None and prompt.endswith(end):
+        raise FolderFault(
+            f"chat template: ends a prompt with the end-of-sequence token {end}, so no answer can follow; add "
+            "a generation prompt to it, or --set preprocess.template=plain (and eval.templates)"
+        )
 
 
 class TemplateAlone:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from engine.arms import standing
+from engine.artifacts.arms import standing
+from engine.artifacts.finished import mark_task, task_mark
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.dataset import PLATINUM
 from engine.data.inputs import SplitName
-from engine.finished import mark_task, task_mark
 from engine.lm_eval_suite import units as suite
 from engine.lm_eval_suite.unmeasured import AttemptedTasks, Failure, judge, refuse_nothing
 from engine.pending_jobs import PendingJobs

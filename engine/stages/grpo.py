@@ -20,9 +20,8 @@ With `grpo.replay` the rollouts are those that another run has recorded, and no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
-from functools import partial
+from dataclasses import dataclass, field
 
 from engine.context import Context, StageFailed
 from engine.data import inputs
@@ -63,7 +62,7 @@ def run(context: Context) -> None:
         pending_jobs = PendingJobs(context.generation) if context.generation is not None else None
         source = _source(training, pending_jobs, publisher)
         validation = validation_of(training, pending_jobs, publisher)
-        _train(training, source, validation, publisher, PolicyGradient(training, settings))
+        _GrpoLoop(training, source, validation, publisher, PolicyGradient(training, settings)).run()
         training.finish()
 
 
@@ -77,109 +76,115 @@ def _source(training: Training, pending_jobs: PendingJobs | None, publisher: Pub
     return RecordedRollouts(training)
 
 
-def _train(
-    training: Training,
-    source: RolloutSource,
-    validation: Validation | None,
-    publisher: Publisher,
-    gradient: PolicyGradient,
-) -> None:
-    settings, clock = training.settings, Clock()
+@dataclass(slots=True)
+class _GrpoLoop:
+    """The steps of one arm, and what they share."""
 
-    def publish(validates: bool) -> None:
-        """Publish this step's weights if a validation or rollouts need them."""
-        # A copy of the weights costs time and a slot of shared memory, so versions without a use are skipped.
-        if (validates and validation is not None) or source.needs_rollouts(training.step):
-            with clock.measure("publish"):
-                weights = publisher.publish(training.arm.name, training.step, training.policy.named_weights())
-            offer(weights, validates)
+    training: Training
+    source: RolloutSource
+    validation: Validation | None
+    publisher: Publisher
+    gradient: PolicyGradient
+    clock: Clock = field(default_factory=Clock)
 
-    def offer(weights: WeightRef, validates: bool) -> None:
-        _offer(weights, source, validation if validates else None, publisher)
+    def run(self) -> None:
+        """Train from the present step to the last one."""
+        training, first, moved = self.training, self.training.step, False
+        self._publish_after_restart()
+        while training.step < training.total_steps:
+            moved |= self._step()
+        self.source.flush()
+        # An unchanged policy is a valid but useless result; warn about its cause.
+        if not moved and training.step > first:
+            training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
+        if self.validation is not None:
+            self.validation.finish(lambda: training.boundary(self._save))
 
-    save = partial(_save, training, source, validation, publisher)
-    first, moved = training.step, False
-    validating = training.resumed.get("validating", [0])
-    # After a restart, older versions come first: rollouts of the next steps are still due under them.
-    for weights in training.publish_extra_weights(publisher):
-        offer(weights, weights.version in validating)
-    publish(training.step in validating)
-    while training.step < training.total_steps:
+    def _publish_after_restart(self) -> None:
+        """Publish the weights that jobs in flight and the next step need."""
+        validating = self.training.resumed.get("validating", [0])
+        # After a restart, older versions come first: rollouts of the next steps are still due under them.
+        for weights in self.training.publish_extra_weights(self.publisher):
+            self._offer(weights, weights.version in validating)
+        self._publish(self.training.step in validating)
+
+    def _step(self) -> bool:
+        """Do one step. Return True if the policy moved."""
+        training, source, settings = self.training, self.source, self.training.settings
         # The worker generates these rollouts while earlier steps train, so this wait is short if the worker
         # keeps up. Commands are handled in it: the weights and all counters belong to one step.
-        _wait_for_rollouts(training, source, clock, save)
+        self._wait_for_rollouts()
         rollouts = source.take(training.step + 1)
         metrics = source.report(rollouts)
         # True if the current weights sampled these rollouts, so that sampler and policy should agree.
         sampled_here = not training.context.profile.grpo.replay and rollouts.version == training.step
-        with clock.measure("train"):
-            metrics |= gradient.train_on(rollouts, sampled_here)
+        with self.clock.measure("train"):
+            metrics |= self.gradient.train_on(rollouts, sampled_here)
         # Free the rollouts before publishing: jobs for later steps may start under the new weights.
         source.release(rollouts.step)
         training.step = rollouts.step
-        moved |= metrics["train/grad_norm"] != 0.0
         last = training.step == training.total_steps
         # Publish before the metrics are sent, because the worker may be idle until it gets these weights.
-        publish(training.is_due(settings.validate_every) or last)
+        self._publish(training.is_due(settings.validate_every) or last)
         metrics["staleness"] = rollouts.step - 1 - rollouts.version
-        training.scalars({**metrics, **rates(metrics, clock.lap())})
-        training.progress()
-        # Take what has arrived, and never wait: a validation may span several steps.
-        if validation is not None:
-            validation.collect()
+        self._report(metrics)
         # The checkpoint comes last, so that it includes this step's publications and finished validations.
         if training.is_due(settings.checkpoint_every) or last:
-            save()
-    source.flush()
-    # An unchanged policy is a valid but useless result; warn about its cause.
-    if not moved and training.step > first:
-        training.warn(NOTHING_TO_LEARN.format(steps=training.step - first))
-    if validation is not None:
-        validation.finish(lambda: training.boundary(save))
+            self._save()
+        return metrics["train/grad_norm"] != 0.0
 
+    def _report(self, metrics: dict[str, float]) -> None:
+        self.training.scalars({**metrics, **rates(metrics, self.clock.lap())})
+        self.training.progress()
+        # Take what has arrived, and never wait: a validation may span several steps.
+        if self.validation is not None:
+            self.validation.collect()
 
-def _offer(
-    weights: WeightRef, source: RolloutSource, validation: Validation | None, publisher: Publisher
-) -> None:
-    """Pass published weights to the rollout source and to `validation`."""
-    # The publisher returns the weights with one reference. Each user takes its own before it is released
-    # here, so that the slot is not reused while a job still reads it.
-    source.request_rollouts(weights)
-    if validation is not None:
-        publisher.hold(weights)
-        validation.submit(weights)
-    publisher.release(weights)
+    def _publish(self, validates: bool) -> None:
+        """Publish this step's weights if a validation or rollouts need them."""
+        training = self.training
+        # A copy of the weights costs time and a slot of shared memory, so versions without a use are skipped.
+        if (validates and self.validation is not None) or self.source.needs_rollouts(training.step):
+            with self.clock.measure("publish"):
+                named = training.policy.named_weights()
+                weights = self.publisher.publish(training.arm.name, training.step, named)
+            self._offer(weights, validates)
 
+    def _offer(self, weights: WeightRef, validates: bool) -> None:
+        """Pass published weights to the rollout source and to a validation."""
+        # The publisher returns the weights with one reference. Each user takes its own before it is released
+        # here, so that the slot is not reused while a job still reads it.
+        self.source.request_rollouts(weights)
+        if validates and self.validation is not None:
+            self.publisher.hold(weights)
+            self.validation.submit(weights)
+        self.publisher.release(weights)
 
-def _save(
-    training: Training, source: RolloutSource, validation: Validation | None, publisher: Publisher
-) -> None:
-    """Start a checkpoint with what jobs in flight need after a restart.
+    def _save(self) -> None:
+        """Start a checkpoint with what jobs in flight need after a restart.
 
-    These are rollouts and older weights.
-    """
-    # A resumed run records only later steps, so the records up to this step must be safe first.
-    source.flush()
-    # Batches first: a job needs its weights only until its batch is stored.
-    to_store = source.batches_to_store(training.step)
-    in_flight, validating = source.weights_in_flight(training.step), list[int]()
-    if validation is not None:
-        in_flight += validation.weights_in_flight(training.step)
-        validating = validation.pending_versions()
-    # Both may need the same version, which the checkpoint stores once.
-    borrowed = [publisher.borrow(weights) for weights in dict.fromkeys(in_flight)]
-    training.save(borrowed, batches=to_store, validating=validating)
+        These are rollouts and older weights.
+        """
+        step = self.training.step
+        # A resumed run records only later steps, so the records up to this step must be safe first.
+        self.source.flush()
+        # Batches first: a job needs its weights only until its batch is stored.
+        to_store = self.source.batches_to_store(step)
+        in_flight, validating = self.source.weights_in_flight(step), list[int]()
+        if self.validation is not None:
+            in_flight += self.validation.weights_in_flight(step)
+            validating = self.validation.pending_versions()
+        # Both may need the same version, which the checkpoint stores once.
+        borrowed = [self.publisher.borrow(weights) for weights in dict.fromkeys(in_flight)]
+        self.training.save(borrowed, batches=to_store, validating=validating)
 
+    def _wait_for_rollouts(self) -> None:
+        """Wait until the next step's rollouts have arrived.
 
-def _wait_for_rollouts(
-    training: Training, source: RolloutSource, clock: Clock, save: Callable[[], None]
-) -> None:
-    """Wait until the next step's rollouts have arrived.
-
-    Handle commands between polls.
-    """
-    is_there = False
-    while not is_there:
-        with clock.measure("wait_for_rollouts"):
-            is_there = source.arrived(training.step + 1)
-        training.boundary(save)
+        Handle commands between polls.
+        """
+        is_there = False
+        while not is_there:
+            with self.clock.measure("wait_for_rollouts"):
+                is_there = self.source.arrived(self.training.step + 1)
+            self.training.boundary(self._save)

@@ -45,6 +45,16 @@ class PromptSet:
     shots: int
 
 
+@dataclass(frozen=True, slots=True)
+class _MadeSequence:
+    """The ids of a trace behind its prompt. They are `finished` if they end with the end-of-sequence id."""
+
+    trace: Trace
+    ids: list[int]
+    prompt_length: int
+    finished: bool
+
+
 def run(context: Context) -> None:
     """Create sequences and prompts, or reuse them.
 
@@ -150,43 +160,38 @@ class _Work:
     def sequences(
         self, folder: Path, traces: Sequence[Trace], prompt_ids: dict[str, list[int]]
     ) -> dict[str, Any]:
-        """Write the training sequences of `traces`.
-
-        Return the counts for the report.
-        """
+        """Write the training sequences of `traces`. Return the report's counts."""
         end = self.tokenizer.eos_token_id
         if end is None:
             raise StageFailed(
                 "preprocess: the tokenizer has no end-of-sequence token; set eos_token in its configuration"
             )
+        made = list(self._made(traces, prompt_ids, end))
+        if traces and not made:
+            raise StageFailed(
+                "preprocess: no prompt leaves room for an answer in preprocess.max_tokens = "
+                f"{self.settings.max_tokens}; raise it"
+            )
+        _write_sequences(folder, made)
+        lengths = [len(each.ids) for each in made]
+        cut = sum(each.trace.finished and not each.finished for each in made)
+        return {
+            "sequences": {**_lengths(lengths), "cut": cut, "no_room": len(traces) - len(made)},
+            "tokens": sum(lengths),
+            "unfinished_traces": sum(not each.trace.finished for each in made),
+        }
+
+    def _made(
+        self, traces: Sequence[Trace], prompt_ids: dict[str, list[int]], end: int
+    ) -> Iterator[_MadeSequence]:
+        """Yield the sequence of each trace whose prompt leaves room for an answer."""
         most = self.settings.max_tokens
-        made: list[tuple[Trace, list[int], int, bool]] = []
-        no_room = 0
         for trace, answer in self._answers(traces):
             prompt = prompt_ids[trace.ex_id]
             whole = [*prompt, *answer, end] if trace.finished else [*prompt, *answer]
-            finished = trace.finished and len(whole) <= most
             if len(prompt) < min(most, len(whole)):
-                made.append((trace, whole[:most], len(prompt), finished))
-            else:
-                no_room += 1
-        if traces and not made:
-            raise StageFailed(
-                f"preprocess: no prompt leaves room for an answer in preprocess.max_tokens = {most}; raise it"
-            )
-        write_rows(folder, "sequences", [ids for _, ids, _, _ in made])
-        np.save(
-            folder / "sequences.prompt_lengths.npy", np.array([length for _, _, length, _ in made], np.int32)
-        )
-        np.save(folder / "sequences.finished.npy", np.array([finished for *_, finished in made], np.bool_))
-        write_lines(folder / "sequences.jsonl", ([trace.ex_id, trace.sample] for trace, *_ in made))
-        cut = sum(trace.finished and not finished for trace, _, _, finished in made)
-        unfinished = sum(not trace.finished for trace, *_ in made)
-        return {
-            "sequences": {**_lengths([len(ids) for _, ids, _, _ in made]), "cut": cut, "no_room": no_room},
-            "tokens": sum(len(ids) for _, ids, _, _ in made),
-            "unfinished_traces": unfinished,
-        }
+                finished = trace.finished and len(whole) <= most
+                yield _MadeSequence(trace, whole[:most], len(prompt), finished)
 
     def warn_of_cuts(self) -> None:
         """Log how many prompts lost their start.
@@ -222,6 +227,14 @@ class _Work:
     def _advance(self, count: int) -> None:
         self.progress.advance(count)
         self.context.control.boundary()
+
+
+def _write_sequences(folder: Path, made: Sequence[_MadeSequence]) -> None:
+    write_rows(folder, "sequences", [each.ids for each in made])
+    lengths = np.array([each.prompt_length for each in made], np.int32)
+    np.save(folder / "sequences.prompt_lengths.npy", lengths)
+    np.save(folder / "sequences.finished.npy", np.array([each.finished for each in made], np.bool_))
+    write_lines(folder / "sequences.jsonl", ([each.trace.ex_id, each.trace.sample] for each in made))
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
+from dataclasses import dataclass, field
 
 import torch
 
@@ -48,59 +49,80 @@ def run(context: Context) -> None:
     ):
         pending_jobs = PendingJobs(context.generation) if context.generation is not None else None
         validation = validation_of(training, pending_jobs, publisher)
-        _train(training, sequences, validation, publisher)
+        _SftLoop(training, sequences, validation, publisher).run()
         training.finish()
 
 
-def _train(
-    training: Training, sequences: inputs.Sequences, validation: Validation | None, publisher: Publisher
-) -> None:
-    settings, clock = training.settings, Clock()
-    seed = (training.context.seed, training.arm.name)
+@dataclass(slots=True)
+class _SftLoop:
+    """The steps of one arm, and what they share."""
 
-    def validate(is_due: bool) -> None:
+    training: Training
+    sequences: inputs.Sequences
+    validation: Validation | None
+    publisher: Publisher
+    clock: Clock = field(default_factory=Clock)
+
+    def run(self) -> None:
+        """Train from the present step to the last one."""
+        training = self.training
+        validating = training.resumed.get("validating", [0])
+        if self.validation is not None:
+            self._submit_earlier(self.validation, starts=0 in validating)
+        self._validate(training.step > 0 and training.step in validating)
+        while training.step < training.total_steps:
+            training.boundary(self._save)
+            self._step()
+        if self.validation is not None:
+            self.validation.finish(lambda: training.boundary(self._save))
+
+    def _submit_earlier(self, validation: Validation, *, starts: bool) -> None:
+        """Submit the validations that are due from before this start.
+
+        With `starts`, the initial model is one of them.
+        """
+        self.publisher.prepare(self.training.policy.named_weights(), SLOTS_AHEAD)
+        if starts:
+            validation.submit(self.training.origin, permanent=True)
+        for weights in self.training.publish_extra_weights(self.publisher):
+            validation.submit(weights)
+
+    def _step(self) -> None:
+        training, settings = self.training, self.training.settings
+        context = training.context
+        size, seed = context.profile.sft.batch_size, (context.seed, training.arm.name)
+        rows = batch_rows(len(self.sequences), training.step, size, "sft", *seed)
+        with self.clock.measure("train"):
+            metrics = update(training, [self.sequences[row] for row in rows])
+        training.step += 1
+        last = training.step == training.total_steps
+        self._validate(training.is_due(settings.validate_every) or last)
+        training.scalars({**metrics, **rates(metrics, self.clock.lap())})
+        training.progress()
+        if training.is_due(settings.checkpoint_every) or last:
+            self._save()
+
+    def _validate(self, is_due: bool) -> None:
         """Submit a validation if one `is_due`, and collect finished ones.
 
         The only cost is a weight copy.
         """
-        if validation is None:
+        if self.validation is None:
             return
-        with clock.measure("validate"):
+        with self.clock.measure("validate"):
             if is_due:
-                weights = training.policy.named_weights()
-                validation.submit(publisher.publish(training.arm.name, training.step, weights))
-            validation.collect()
+                weights = self.training.policy.named_weights()
+                self.validation.submit(
+                    self.publisher.publish(self.training.arm.name, self.training.step, weights)
+                )
+            self.validation.collect()
 
-    def save() -> None:
-        if validation is None:
-            return training.save(validating=[])
-        borrowed = [publisher.borrow(weights) for weights in validation.weights_in_flight(training.step)]
-        return training.save(borrowed, validating=validation.pending_versions())
-
-    validating = training.resumed.get("validating", [0])
-    if validation is not None:
-        publisher.prepare(training.policy.named_weights(), SLOTS_AHEAD)
-        if 0 in validating:
-            validation.submit(training.origin, permanent=True)
-        for weights in training.publish_extra_weights(publisher):
-            validation.submit(weights)
-    validate(training.step > 0 and training.step in validating)
-    while training.step < training.total_steps:
-        training.boundary(save)
-        rows = batch_rows(
-            len(sequences), training.step, training.context.profile.sft.batch_size, "sft", *seed
-        )
-        with clock.measure("train"):
-            metrics = update(training, [sequences[row] for row in rows])
-        training.step += 1
-        last = training.step == training.total_steps
-        validate(training.is_due(settings.validate_every) or last)
-        training.scalars({**metrics, **rates(metrics, clock.lap())})
-        training.progress()
-        if training.is_due(settings.checkpoint_every) or last:
-            save()
-    if validation is not None:
-        validation.finish(lambda: training.boundary(save))
+    def _save(self) -> None:
+        if self.validation is None:
+            return self.training.save(validating=[])
+        in_flight = self.validation.weights_in_flight(self.training.step)
+        borrowed = [self.publisher.borrow(weights) for weights in in_flight]
+        return self.training.save(borrowed, validating=self.validation.pending_versions())
 
 
 def update(training: Training, batch: list[TokenSequence]) -> dict[str, float]:

@@ -91,32 +91,39 @@ def start_run(
         raise LaunchError("the start was cancelled; no run was created")
     name = name or profile.name
     folder = _created(home, name, seed)
-    config = RunConfig(
-        version=VERSION,
-        run=folder.run_id,
-        name=name,
-        profile=profile.model_dump(mode="json"),
-        changed=changed or {},
-        seed=seed,
-        stages=tuple(stages),
-        plan=tuple(plan),
-        # Relative paths of the profile start here, even if the run is resumed from another folder.
-        folder=str(Path.cwd()),
-        inputs=inputs,
-        versions=_versions(),
-        git=_git(),
-        hardware=_hardware(found),
-        created=time.time(),
+    _supervise_new(
+        folder,
+        RunConfig(
+            version=VERSION,
+            run=folder.run_id,
+            name=name,
+            profile=profile.model_dump(mode="json"),
+            changed=changed or {},
+            seed=seed,
+            stages=tuple(stages),
+            plan=tuple(plan),
+            # Relative paths of the profile start here, even if the run is resumed from another folder.
+            folder=str(Path.cwd()),
+            inputs=inputs,
+            versions=_versions(),
+            git=_git(),
+            hardware=_hardware(found),
+            created=time.time(),
+        ),
     )
+    return folder.run_id
+
+
+def _supervise_new(folder: RunFolder, config: RunConfig) -> None:
+    """Start the supervisor of a new run. If it does not start, remove the run."""
     try:
         write_config(folder.config, config)
         _supervise(folder, Path.cwd())
     except (OSError, LaunchError) as error:
-        refused = refusal(error, home) if isinstance(error, OSError) else ""
+        refused = refusal(error, folder.home) if isinstance(error, OSError) else ""
         shutil.rmtree(folder.path, ignore_errors=True)
         shutil.rmtree(folder.journal, ignore_errors=True)
         raise LaunchError(refused or str(error)) from None
-    return folder.run_id
 
 
 def _created(home: Path, name: str, seed: int) -> RunFolder:
@@ -189,7 +196,7 @@ def _check_optimizer(folder: RunFolder, plan: Sequence[Step]) -> None:
     That is so if the arm still trains, and its checkpoint lacks the state.
     """
     # numpy is not needed to look at a run.
-    from engine import arms
+    from engine.artifacts import arms
 
     for step in plan:
         found = arms.checkpoints(folder, step.arm) if step.arm and not arms.finished(folder, step.arm) else []
@@ -238,6 +245,21 @@ def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -
         raise LaunchError(str(error)) from None
 
 
+def _spawned(folder: RunFolder, where: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
+    """Return the process of a new supervisor, which writes to descriptor `ready`."""
+    with open(log, "ab", opener=opener) as output:
+        return subprocess.Popen(
+            isolated.command("engine.supervisor", str(folder.path), str(ready)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(ready,),
+            cwd=where,
+            env={**isolated.environment(), "PYTHONUNBUFFERED": "1"},
+        )
+
+
 def _supervise(folder: RunFolder, where: Path) -> None:
     """Start the detached supervisor and wait until it holds the run.
 
@@ -245,18 +267,7 @@ def _supervise(folder: RunFolder, where: Path) -> None:
     """
     reader, writer = os.pipe()
     log = folder.logs / "supervisor.log"
-    arguments = isolated.command("engine.supervisor", str(folder.path), str(writer))
-    with open(log, "ab", opener=opener) as output:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(writer,),
-            cwd=where,
-            env={**isolated.environment(), "PYTHONUNBUFFERED": "1"},
-        )
+    process = _spawned(folder, where, log, writer)
     os.close(writer)
     try:
         readable, _, _ = select.select([reader], [], [], START_SECONDS)

@@ -79,7 +79,7 @@ def request(profile: Profile, plan: Sequence[Step]) -> dict[str, Any]:
     `trains` and `generates` are False if `plan` does not need that check, or if it has passed before.
     """
     # Import late: commands that only look at a run need none of it.
-    from engine.arms import base_model
+    from engine.artifacts.arms import base_model
 
     hardware, stages = profile.hardware, {step.stage for step in plan}
     trained = [getattr(profile, stage) for stage in TRAINING if stage in stages]

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.arms import base_model, has_weights
+from engine.artifacts.arms import base_model, has_weights
+from engine.artifacts.digests import digest, file_digest
 from engine.context import StageFailed
 from engine.data import dataset, locations
 from engine.data.dataset import DataError
 from engine.data.locations import TOKENIZER_FILES
-from engine.digests import digest, file_digest
 from engine.errors import LaunchError
 from engine.model_folder import FolderFault, located
 from engine.plan import Step
@@ -263,7 +263,7 @@ def _digest(path: Path, field: str) -> str:
     """Return the digest of a file.
 
     It covers all bytes or, for a large file, its size and evenly spaced samples.
-    engine/digests.py detects damage. This digest only distinguishes models, and all their weights differ.
+    engine/artifacts/digests.py detects damage. This digest only distinguishes models, and all their weights differ.
     """
     if field == ROWS:
         return dataset.file_hash(path)

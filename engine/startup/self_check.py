@@ -133,15 +133,7 @@ def sample(folder: Path, max_model_len: int) -> SampledSequences:
     prompts = [
         rng.integers(0, generator.vocabulary, min(length, room)).astype(np.int32) for length in PROMPTS
     ]
-    made: list[Generated] = []
-    for temperature, samples, new_tokens in PASSES:
-        waiting = deque(
-            GenerationRequest(place, sample, ids, seed=place * samples + sample)
-            for place, ids in enumerate(prompts)
-            for sample in range(samples)
-        )
-        sampling = Sampling(temperature, new_tokens)
-        made += [each for batch in generator.generate(waiting, sampling) for each in batch]
+    made = _generated(generator, prompts)
     sequences = [
         TokenSequence(
             np.concatenate([prompts[each.prompt], each.token_ids]), len(prompts[each.prompt]), finished=True
@@ -154,6 +146,20 @@ def sample(folder: Path, max_model_len: int) -> SampledSequences:
     )
     generator.close()
     return SampledSequences(sequences, [each.logprobs for each in made], [each.logprob for each in scored])
+
+
+def _generated(generator: TransformersGenerator, prompts: list[NDArray[np.int32]]) -> list[Generated]:
+    """Return the completions of all PASSES."""
+    made: list[Generated] = []
+    for temperature, samples, new_tokens in PASSES:
+        waiting = deque(
+            GenerationRequest(place, sample, ids, seed=place * samples + sample)
+            for place, ids in enumerate(prompts)
+            for sample in range(samples)
+        )
+        sampling = Sampling(temperature, new_tokens)
+        made += [each for batch in generator.generate(waiting, sampling) for each in batch]
+    return made
 
 
 def send(**words: str) -> None:

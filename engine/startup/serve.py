@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine import arms, digests
+from engine.artifacts import arms, digests
 from engine.context import StageFailed
 from engine.errors import LaunchError
 from engine.ipc import log_parts
@@ -109,6 +109,27 @@ def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
         raise LaunchError(f"run {run_id}: it has no {what}") from None
 
 
+def _spawned(
+    program: list[str], options: list[str], gpu: int, locks: Sequence[int], log: Path
+) -> subprocess.Popen[bytes]:
+    """Return the server's process, which inherits the GPU's `locks`. Without any it runs on the CPU."""
+    own, environment = CPU_ARGUMENTS, CPU_ENVIRONMENT
+    if locks:
+        own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    log_parts.remove_parts(log)
+    # Rotation needs a writer that appends.
+    with open(log, "ab", opener=opener) as output:
+        return subprocess.Popen(
+            [*program, *own, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=locks,
+            env={**isolated.environment(), **NO_BARS, **environment, **_key()},
+        )
+
+
 def start(
     home: Path,
     model: str,
@@ -139,22 +160,9 @@ def start(
     folder = home / "servers"
     make_folder(folder)
     log = folder / f"{port}.log"
-    own, environment = CPU_ARGUMENTS, CPU_ENVIRONMENT
-    if claim.descriptors:
-        own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    log_parts.remove_parts(log)
-    # Rotation needs a writer that appends.
-    with open(log, "ab", opener=opener) as output:
-        process = subprocess.Popen(
-            # The address comes last, because vLLM uses the last value of a repeated option.
-            [*command(model, name), *own, *arguments, "--host", host, "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=claim.descriptors,
-            env={**isolated.environment(), **NO_BARS, **environment, **_key()},
-        )
+    # The address comes last, because vLLM uses the last value of a repeated option.
+    options = [*arguments, "--host", host, "--port", str(port)]
+    process = _spawned(command(model, name), options, gpu, claim.descriptors, log)
     claim.release()
     server = Server(model, name, port, process.pid, Process.of(process.pid).started, str(log), host)
     write_text(folder / f"{port}.json", json.dumps(asdict(server)))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from engine.arms import all_trained
+from engine.artifacts.arms import all_trained
 from engine.generators.placement import placements
 from engine.ipc.orders import FromChild, Verb
 from engine.machine.gpus import GpuClaim

@@ -15,8 +15,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.arms import checkpoint_folders, has_weights, step_of
-from engine.finished import mark_of, read_step, read_task, tasks_folder
+from engine.artifacts.arms import checkpoint_folders, has_weights, step_of
+from engine.artifacts.finished import mark_of, read_step, read_task, tasks_folder
 from engine.ipc.outbox import read_spool
 from engine.supervisor.journal_summary import JournalSummary
 from engine.supervisor.leftovers import spool_files

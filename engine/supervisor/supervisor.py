@@ -40,18 +40,18 @@ from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProce
 from engine.supervisor.entry_points import EntryPoints
 from engine.supervisor.final_state import TERMINATED, damaged_each_time, final_state
 from engine.supervisor.ingestion import Ingestion
-from engine.supervisor.journal_summary import JournalSummary
 from engine.supervisor.leftovers import Leftovers, recover_spools
 from engine.supervisor.log_rotation import LogRotation
 from engine.supervisor.record_queue import RecordQueue
+from engine.supervisor.run_events import RunEvents
 from engine.supervisor.signals import catch_signals, signalled
 from engine.supervisor.takeover import take_over
 from engine.supervisor.telemetry import SECONDS as TELEMETRY_SECONDS
 from engine.supervisor.telemetry import Telemetry
 from engine.weight_sync.slots import remove_slots
-from store.events import CommandReceived, LogLine, ProcessChange, StageChange, StateChange, details_of
+from store.events import StageChange, details_of
 from store.home import RunFolder, removing
-from store.records import LIVE_STATES, Event, Record, RunRow, RunState
+from store.records import Event, Record, RunState
 from store.run_config import RunConfig, read_config
 from store.run_progress import RunProgress, folded
 
@@ -97,9 +97,8 @@ class Supervisor:
         taken = take_over(folder, config.plan)
         self._journal, summary = taken.journal, taken.summary
         self._recorder = RecordQueue(self._journal, summary.seen)
-        self._state: RunState = "queued"
-        self._reason = ""
-        self._record_start(config, summary, taken.events)
+        self._events = RunEvents(self._recorder)
+        self._events.start(config, summary, taken.events)
         self._gpus = gpus
         profile = config.valid_profile
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks, profile.hardware.share_gpus)
@@ -134,8 +133,8 @@ class Supervisor:
             self._ingestion.end()
             self._log_rotation.end()
         # Record the final state only after all processes have exited.
-        self._set_state(*self._end)
-        self._record_process("supervisor", os.getpid(), "")
+        self._events.set_state(*self._end)
+        self._events.process("supervisor", os.getpid(), "")
         self._recorder.drain(LAST_WRITES_SECONDS)
         remove_slots(self._folder.run_id)
         self._queue.leave()
@@ -148,7 +147,7 @@ class Supervisor:
         self._server.close()
         os.close(self._lock)
         faulthandler.cancel_dump_traceback_later()
-        return self._state
+        return self._events.state
 
     def _turn(self) -> None:
         # Starts and deadlines come first, so that the wait below includes the new children.
@@ -183,7 +182,7 @@ class Supervisor:
         self._processes.enforce_deadlines()
         if self._phase == "work":
             for child in self._processes.start_due():
-                self._record_process(child.role, child.pid, "", alive=True)
+                self._events.process(child.role, child.pid, "", alive=True)
                 # A restarted trainer has not seen the earlier commands, so send them again.
                 if child.role == "trainer" and self._stopped_by:
                     child.send_command("stop")
@@ -196,26 +195,28 @@ class Supervisor:
                 self._processes.kill()
                 self._killed_at = self._killed_at or time.monotonic()
                 if time.monotonic() >= self._killed_at + UNKILLABLE_SECONDS:
-                    self._log("error", f"still alive after SIGKILL: {' and '.join(self._processes.children)}")
+                    self._events.log(
+                        "error", f"still alive after SIGKILL: {' and '.join(self._processes.children)}"
+                    )
                     self._phase = "over"
 
     def _admit(self) -> None:
         """Wait for old children and for the GPUs; then schedule the processes."""
         living = self._leftovers.living()
         if living:
-            return self._set_state(
+            return self._events.set_state(
                 "queued", f"waiting for the {' and '.join(living)} of its last start to exit"
             )
         claim = self._queue.claim()
         if claim is None:
             numbers = ", ".join(str(gpu.index) for gpu in self._gpus)
-            return self._set_state("queued", f"waiting for GPU {numbers}: another run has it")
+            return self._events.set_state("queued", f"waiting for GPU {numbers}: another run has it")
         # Slots of an earlier trainer are useless: the new trainer publishes its own weights.
         remove_slots(self._folder.run_id)
         recover_spools(self._folder, self._recorder)
         self._processes.schedule_all(claim)
         self._phase = "work"
-        return self._set_state("running", "")
+        return self._events.set_state("running", "")
 
     def _on_messages(self, child: ChildProcess, messages: FromChild) -> None:
         records: list[Record] = [message for message in messages if not isinstance(message, Notice)]
@@ -242,17 +243,19 @@ class Supervisor:
             self._processes.stop_worker()
         elif isinstance(notice, Trained):
             if self._phase == "work" and self._processes.restart_worker_on_more_gpus():
-                self._log("info", "all training is done: restarting the worker to use the trainer's GPUs too")
+                self._events.log(
+                    "info", "all training is done: restarting the worker to use the trainer's GPUs too"
+                )
         # A pause notice may arrive after a stop was requested; the state `stopping` must then remain.
         elif self._phase == "work" and not self._stopped_by:
-            self._set_state("paused" if isinstance(notice, Paused) else "running", "")
+            self._events.set_state("paused" if isinstance(notice, Paused) else "running", "")
 
     def _on_exit(self, child: ChildProcess) -> None:
         """Handle the exit of a child: end the run, or restart the child."""
         for messages in self._processes.reap(child):
             self._on_messages(child, messages)
         how = child.collect_exit()
-        self._record_process(child.role, child.pid, how)
+        self._events.process(child.role, child.pid, how)
         if self._phase == "ending":
             # The long grace was for the trainer's checkpoint; the worker alone has nothing to save.
             if child.role == "trainer":
@@ -278,7 +281,7 @@ class Supervisor:
             crashes = self._processes.restarts[child.role].crashes
             self._begin_ending("failed", f"{how} ({crashes} times without progress)")
         else:
-            self._log("warning", f"{how}; restarting in {delay:.0f} s")
+            self._events.log("warning", f"{how}; restarting in {delay:.0f} s")
 
     def _begin_ending(self, state: RunState, reason: str) -> None:
         """End the run with `state`: ask the children to stop, kill them later."""
@@ -294,9 +297,7 @@ class Supervisor:
 
     def _execute(self, request: Request) -> Reply:
         if request.command != "status":
-            command = CommandReceived(request.command, request.origin)
-            self._recorder.take([command.event(request.command)])
-            self._recorder.flush_soon()
+            self._events.command(request.command, request.origin)
         handler = {
             "status": lambda _: (True, ""),
             "stop": self._stop,
@@ -315,7 +316,7 @@ class Supervisor:
         if "trainer" not in self._processes.children:
             self._begin_ending("interrupted", f"stopped by {origin}")
             return True, "stopping now"
-        self._set_state("stopping", f"by {origin}")
+        self._events.set_state("stopping", f"by {origin}")
         self._processes.send_command("stop", "trainer")
         return True, "stops after the current step, with a checkpoint"
 
@@ -329,9 +330,9 @@ class Supervisor:
         return True, "killed"
 
     def _pause(self, origin: str) -> tuple[bool, str]:
-        if self._state == "paused":
+        if self._events.state == "paused":
             return True, "is paused"
-        if self._state not in ("queued", "running"):
+        if self._events.state not in ("queued", "running"):
             return self._refused_at_end()
         self._pause_requested = True
         self._processes.send_command("pause", "trainer")
@@ -341,21 +342,24 @@ class Supervisor:
         if self._stopped_by or self._phase == "ending":
             return self._refused_at_end()
         if not self._pause_requested:
-            return False, f"the run is {self._state}, not paused; use `pause` first"
+            return False, f"the run is {self._events.state}, not paused; use `pause` first"
         self._pause_requested = False
         self._processes.send_command("resume", "trainer")
         # A restarted trainer that has not paused yet sends no notice of its own.
-        if self._state == "paused":
-            self._set_state("running", "")
+        if self._events.state == "paused":
+            self._events.set_state("running", "")
         return True, "resumed"
 
     def _refused_at_end(self) -> tuple[bool, str]:
         remedy = f"after its end, `mathrl-tui run --resume {self._folder.run_id}` goes on with it"
-        return False, f"the run is {self._state}; {remedy}"
+        return False, f"the run is {self._events.state}; {remedy}"
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
         if "trainer" not in self._processes.children:
-            return False, f"the run is {self._state}: no trainer is running; try again when it is training"
+            return (
+                False,
+                f"the run is {self._events.state}: no trainer is running; try again when it is training",
+            )
         self._processes.send_command("checkpoint", "trainer")
         return True, "writes a checkpoint after the current step"
 
@@ -365,7 +369,12 @@ class Supervisor:
             {"role": c.role, "pid": c.pid, "alive": True} for c in self._processes.children.values()
         ]
         trouble = self._recorder.trouble or self._ingestion.problem
-        return {"state": self._state, "reason": self._reason, "trouble": trouble, "processes": processes}
+        return {
+            "state": self._events.state,
+            "reason": self._events.reason,
+            "trouble": trouble,
+            "processes": processes,
+        }
 
     def _on_signal(self) -> None:
         """Handle SIGTERM: record the end first, then end within seconds.
@@ -383,30 +392,5 @@ class Supervisor:
             self._begin_ending("interrupted", TERMINATED.format(signal="SIGTERM"))
         self._processes.send_command("stop", "worker")
         self._deadline = min(self._deadline, time.monotonic() + TERMINATION_SECONDS)
-        self._set_state(*self._end)
+        self._events.set_state(*self._end)
         self._recorder.flush(now=True)
-
-    def _record_start(self, config: RunConfig, summary: JournalSummary, found: Sequence[Event]) -> None:
-        """Record the run (again if its plan grew) and an earlier crash."""
-        if summary.plan != config.plan:
-            row = RunRow(config.name, config.profile_name, config.seed, config.table(), config.created)
-            self._recorder.take([row])
-        self._recorder.take(found)
-        if summary.progress.state in LIVE_STATES:
-            self._set_state("interrupted", "the supervisor died")
-        self._set_state("queued", "starts")
-        self._record_process("supervisor", os.getpid(), "", alive=True)
-        self._recorder.flush(now=True)
-
-    def _set_state(self, state: RunState, reason: str) -> None:
-        if (state, reason) == (self._state, self._reason):
-            return
-        self._state, self._reason = state, reason
-        self._recorder.take([StateChange(state, reason).event(reason)])
-        self._recorder.flush_soon()
-
-    def _log(self, level: str, message: str) -> None:
-        self._recorder.take([LogLine(level, "supervisor").event(message)])
-
-    def _record_process(self, role: str, pid: int, reason: str, *, alive: bool = False) -> None:
-        self._recorder.take([ProcessChange(role, pid, alive, reason).event(reason)])

@@ -159,29 +159,39 @@ def _report(
     no_reasoning: EventCount,
 ) -> dict[str, Any]:
     wrong = sum(not trace.correct for trace in traces)
+    return facts | {
+        "questions": rows,
+        "traces": len(traces),
+        "wrong": wrong,
+        "dropped": _counted(dropped),
+        "removed": _counted(changed),
+        "without_reasoning": {"count": no_reasoning.count, "examples": no_reasoning.examples},
+        "summary": _summary(facts, rows, len(traces), wrong, dropped, no_reasoning),
+    }
+
+
+def _counted(tallies: dict[str, EventCount]) -> dict[str, Any]:
+    return {name: {"count": tally.count, "examples": tally.examples} for name, tally in tallies.items()}
+
+
+def _summary(
+    facts: dict[str, Any],
+    rows: int,
+    traces: int,
+    wrong: int,
+    dropped: dict[str, EventCount],
+    no_reasoning: EventCount,
+) -> str:
+    """Return the report in one line."""
     reasons = ", ".join(f"{tally.count:,} {name}" for name, tally in dropped.items() if tally.count)
     fell_back = (
         f"; {no_reasoning.count:,} came without reasoning and are the answer's text"
         if no_reasoning.count
         else ""
     )
-    counts = (
-        f"{len(traces):,} traces of {facts['model']} for {rows:,} questions ({wrong:,} with a wrong answer)"
-    )
-    return facts | {
-        "questions": rows,
-        "traces": len(traces),
-        "wrong": wrong,
-        "dropped": {
-            name: {"count": tally.count, "examples": tally.examples} for name, tally in dropped.items()
-        },
-        "removed": {
-            name: {"count": tally.count, "examples": tally.examples} for name, tally in changed.items()
-        },
-        "without_reasoning": {"count": no_reasoning.count, "examples": no_reasoning.examples},
-        "summary": f"{counts}{fell_back}; dropped: {reasons or 'none'}{_without_answer(facts)}; "
-        f"${facts['dollars']:,.2f}",
-    }
+    counts = f"{traces:,} traces of {facts['model']} for {rows:,} questions ({wrong:,} with a wrong answer)"
+    without = f"dropped: {reasons or 'none'}{_without_answer(facts)}"
+    return f"{counts}{fell_back}; {without}; ${facts['dollars']:,.2f}"
 
 
 def _without_answer(facts: dict[str, Any]) -> str:

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from engine.arms import parent_model
+from engine.artifacts.arms import parent_model
+from engine.artifacts.digests import DamagedFile
 from engine.context import Context, StageFailed, StopRequested, fault_of
 from engine.data import inputs
-from engine.digests import DamagedFile
 from engine.machine.gpus import left_to_trainer
 from engine.machine.ranks import own_device, world
 from engine.protocol.messages import WeightRef

@@ -6,7 +6,7 @@ Each is a Hugging Face model plus the trainer's state.
                              trainer_0_000.safetensors, …: masters, moments;
                              trainer_0.json, trainer_0.safetensors: RNG and state, and the arrays in them;
                              weights_000049.slot: older weights that the worker still needs;
-                             digests.json: size and digest of every other file (engine/digests.py)
+                             digests.json: size and digest of every other file (engine/artifacts/digests.py)
     ROOT/best -> step_…      the highest score so far, replaced atomically
     ROOT/damaged-step_…      set aside, because a file is missing or changed (engine/training/fallback.py)
 
@@ -34,8 +34,8 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine import digests
-from engine.digests import DamagedFile, Digest
+from engine.artifacts import digests
+from engine.artifacts.digests import DamagedFile, Digest
 from engine.machine.ranks import by_rank_zero, rank
 from engine.training.pickled_state import read_pickled_state
 from engine.training.plain import Arrays, Stored, decode, encode

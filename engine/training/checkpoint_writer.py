@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from engine.digests import Digest
+from engine.artifacts.digests import Digest
 from engine.machine.ranks import barrier, by_rank_zero, gather, rank, world
 from engine.training import checkpoint
 from engine.training.direct_io import write_durably

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.digests import Digest, digest
+from engine.artifacts.digests import Digest, digest
 from store.private import FILE_MODE
 
 # Bytes. Addresses, offsets and lengths of a direct write are multiples of it.

@@ -22,11 +22,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from engine import digests
-from engine.arms import standing, step_of, untrainable
+from engine.artifacts import digests
+from engine.artifacts.arms import standing, step_of, untrainable
+from engine.artifacts.digests import DamagedFile
+from engine.artifacts.finished import mark_of
 from engine.context import ArmReopened, Context, StageFailed
-from engine.digests import DamagedFile
-from engine.finished import mark_of
 from engine.machine.ranks import broadcast, rank
 from engine.training import checkpoint
 from engine.training.pickled_state import UnsafePickle, refuse_plain_pickle
@@ -55,7 +55,7 @@ def newest_whole(context: Context, root: Path) -> Path | None:
 def whole_model(context: Context, arm: Arm) -> tuple[str, int]:
     """Return the final model of `arm` if its files are intact.
 
-    See engine.arms.standing.
+    See engine.artifacts.arms.standing.
     A damaged checkpoint of this run is set aside and reported. If it was the arm's last one, the mark that the arm
     is finished is removed. If it was the best one, the best of the others takes its place. Every rank of a
     training stage must call.

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-from engine import digests
+from engine.artifacts import digests
 from engine.training.unsupported import UnsupportedModel
 
 
@@ -42,6 +42,14 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
     )
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
+    _check_names(model, info, source)
+    _check_tie(model, source)
+    _check_finite(model, source)
+    return model
+
+
+def _check_names(model: PreTrainedModel, info: dict[str, Any], source: str | Path) -> None:
+    """Raise UnsupportedModel if weights and configuration differ in names or shapes."""
     missing = sorted(info["missing_keys"])
     if missing:
         raise UnsupportedModel(
@@ -60,9 +68,6 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
             f"{source}: the weights hold {_named(unused)}, which config.json does not describe; "
             "give the config.json that belongs to the weights"
         )
-    _check_tie(model, source)
-    _check_finite(model, source)
-    return model
 
 
 def _config(source: str | Path, revision: str) -> PretrainedConfig:

@@ -69,18 +69,22 @@ class Packed:
 BLANK = TokenSequence(np.zeros(1, np.int32), 1, finished=False)
 
 
-def lay_out(sequences: Sequence[TokenSequence], rows: Sequence[int]) -> Packed:
-    """Lay the sequences `rows` of `sequences` end to end.
-
-    Raises: ValueError, naming the sequence, if one has no prompt to predict from.
-    """
-    chosen = [sequences[row] for row in rows]
+def _check_prompts(rows: Sequence[int], chosen: list[TokenSequence]) -> None:
     for row, item in zip(rows, chosen, strict=True):
         if not 0 < item.prompt_length <= len(item.token_ids):
             raise ValueError(
                 f"sequence {row}: {len(item.token_ids)} tokens with a prompt of {item.prompt_length}; "
                 "a sequence needs at least one prompt token"
             )
+
+
+def lay_out(sequences: Sequence[TokenSequence], rows: Sequence[int]) -> Packed:
+    """Lay the sequences `rows` of `sequences` end to end.
+
+    Raises: ValueError, naming the sequence, if one has no prompt to predict from.
+    """
+    chosen = [sequences[row] for row in rows]
+    _check_prompts(rows, chosen)
     lengths = np.array([len(item.token_ids) for item in chosen], dtype=np.int64)
     ends = np.cumsum(lengths)
     starts = ends - lengths

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.digests import Digest
+from engine.artifacts.digests import Digest
 from engine.training.direct_io import BLOCK, aligned, write_durably
 from engine.weight_sync.pages import pin_memory, unpin
 

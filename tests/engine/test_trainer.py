@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from engine import trainer
+from engine.artifacts.finished import mark_of, mark_step
 from engine.context import ArmReopened, Context, StageFailed, StageIncomplete
 from engine.data import inputs
 from engine.data.cache import building
-from engine.finished import mark_of, mark_step
 from engine.ipc.orders import INCOMPLETE, REOPENED
 from profiles.load import load
 from store.home import RunFolder

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.arms import checkpoints
-from engine.finished import mark_of
+from engine.artifacts.arms import checkpoints
+from engine.artifacts.finished import mark_of
 from engine.startup import launch
 from store.comparison import run_comparisons
 from store.home import RunFolder

@@ -283,7 +283,7 @@ def test_a_live_run_whose_rows_are_all_journaled_goes_on(tmp_path: Path) -> None
 DYING = """
 import os, sys
 from pathlib import Path
-from store import database, journal, reconcile
+from store import attachment, journal, reconcile
 from store.query import Store
 moment = sys.argv[2]
 class Dying:
@@ -300,7 +300,7 @@ if moment.startswith("append"):
         return append(self, records)
     journal.JournalWriter.append = dying
 else:
-    database._instance._connection = Dying(database._instance.connection)
+    attachment.INSTANCE._connection = Dying(attachment.INSTANCE.connection)
 Store(Path(sys.argv[1])).ingest()
 """
 

@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine import digests
+from engine.artifacts import digests
 from engine.context import Context, StageFailed
 from engine.data import inputs
 from engine.data.cache import building

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.artifacts.digests import Digest
 from engine.context import Context, StopRequested
-from engine.digests import Digest
 from engine.ipc.step_control import StepControl
 from engine.ipc.worker_client import WorkerClient
 from engine.protocol.messages import Job

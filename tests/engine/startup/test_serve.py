@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import digests
+from engine.artifacts import digests
 from engine.context import StageFailed
 from engine.data.tiny_model import make_model, make_tokenizer
 from engine.errors import LaunchError

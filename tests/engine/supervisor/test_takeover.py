@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from engine.finished import mark_of, mark_step, mark_task, task_mark
+from engine.artifacts.finished import mark_of, mark_step, mark_task, task_mark
 from engine.ipc.outbox import spool_folder, write_spool
 from engine.plan import Step
 from engine.supervisor.leftovers import recover_spools

@@ -16,7 +16,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.digests import Digest
+from engine.artifacts.digests import Digest
 from engine.protocol.messages import WeightRef
 from engine.training import checkpoint, checkpoint_writer, tensor_image
 from engine.training.checkpoint_writer import CheckpointWriter

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine import digests
-from engine.arms import standing
+from engine.artifacts import digests
+from engine.artifacts.arms import standing
+from engine.artifacts.finished import mark_step
 from engine.context import ArmReopened, Context, StageFailed, StopRequested
-from engine.finished import mark_step
 from engine.protocol.messages import Job
 from engine.stages import stage
 from engine.training import checkpoint

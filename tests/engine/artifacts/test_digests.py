@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from engine import digests
-from engine.digests import DamagedFile
+from engine.artifacts import digests
+from engine.artifacts.digests import DamagedFile
 from engine.generators.checkpoint import named_tensors
 from engine.generators.interface import WeightsRefused
 from engine.protocol.messages import WeightRef

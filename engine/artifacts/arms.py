@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.context import StageFailed
-from engine.finished import mark_of
+from engine.artifacts.finished import mark_of
 from engine.plan import Step
 from profiles.schema import Arm, Profile
 from store.home import RunFolder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 # An empty file that marks a checkpoint without optimizer state. A later removal of the state keeps it, because
-# its name is not one of the trainer's files (engine.digests.of_model).
+# its name is not one of the trainer's files (engine.artifacts.digests.of_model).
 WEIGHTS_ONLY = "without_optimizer"
 
 
