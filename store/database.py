@@ -244,7 +244,7 @@ class Database:
     def set_wal_aside(self) -> Path | None:
         """Rename a damaged write-ahead log; return its new path.
 
-        Its rows are applied again from the journals. Returns: None if there is no log.
+        Its rows are applied again from the journals. Returns: None without a log.
         """
         return set_aside(self.wal)
 

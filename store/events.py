@@ -107,7 +107,7 @@ class StageChange(Details):
 class ProgressReport(Details):
     """A stage has reached `done` of `total` units; `total` 0 means unknown.
 
-    A field that is unknown or does not apply is None.
+    None means that a field is unknown or does not apply.
     Attributes:
         eta_seconds: seconds to the end.
         part: progress within the current unit.

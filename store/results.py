@@ -65,7 +65,7 @@ class RunStatus(RunSummary):
     """A run in full: its position, latest metrics and processes.
 
     Attributes:
-        step: position of `total_steps`, counted in `unit`; both are None before the first progress report.
+        step: position of `total_steps`, counted in `unit`; None before the first progress report.
         part: progress within the step; None if none is reported.
         eta_seconds: seconds to the end of the stage; None if unknown.
         metrics: name → newest value.

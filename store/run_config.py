@@ -75,7 +75,10 @@ class OutsideInput(BaseModel):
 class RunInputs(BaseModel):
     """The inputs of a run at its start.
 
-    `home` is the path of the home, `outside` has the outside inputs by setting, `keys` those of cached outputs.
+    Attributes:
+        home: path of the home.
+        outside: setting (such as "model.source") → input outside the home.
+        keys: stage → key of its cached output; see engine/data/locations.py.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

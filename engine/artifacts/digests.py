@@ -132,7 +132,7 @@ def of_tokenizer(name: str) -> bool:
 
 
 def without(folder: Path, names: Collection[str]) -> str | None:
-    """Return the list's text without `names`; None if there is no list."""
+    """Return the list's text without `names`; None without a list."""
     listed = read_list(folder)
     if listed is None:
         return None

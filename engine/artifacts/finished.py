@@ -26,7 +26,7 @@ from store.records import Example, Record, Scalar
 class StepMark:
     """The end of a step of the plan, and its arm's last checkpoint.
 
-    A value is None if the mark lacks it.
+    None stands for a value that the mark lacks.
     """
 
     ts: float | None = None

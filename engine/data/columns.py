@@ -103,7 +103,7 @@ def as_text(value: Any) -> str | None:
 def solution_and_gold(solution: str, answer: str) -> tuple[str, str]:
     """Return the solution and the gold answer from the two columns.
 
-    Each is "" if there is none.
+    Each is "" if it is missing.
     GSM8K's answer column holds both. If there is a solution column, the answer column is the answer in any
     form.
     """

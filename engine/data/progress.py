@@ -55,7 +55,7 @@ class Progress:
     def report(self) -> ProgressReport:
         """Return the progress as event details.
 
-        `eta_seconds` is None before the first unit is done.
+        Before the first unit is done, `eta_seconds` has the value None.
         """
         left = seconds_left(self._first, time.monotonic(), self.done, self.total)
         return ProgressReport(

@@ -212,7 +212,7 @@ _CURRENCY = re.compile(r"\A\s*([$€£¥₹])\s*(?=[\w\\(])")
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    r"""Split `text` into (formula, unit); the unit is "" if there is none.
+    r"""Split `text` into a formula and its unit ("" without one).
 
     The unit is plain words after the formula ("2x dollars", "16\pi cm^2") or a currency sign before it.
     """

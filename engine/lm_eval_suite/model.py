@@ -36,7 +36,7 @@ EncodedPair = tuple[Any, list[int], list[int]]
 
 
 class GeneratorModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
-    """`generator` with its current weights, as a model of lm-eval.
+    """Makes `generator` a model that lm-eval can call, with its last weights.
 
     Args:
         between: called between the generator's steps.

@@ -129,7 +129,7 @@ def _exchanged(path: Path, request: bytes, deadline: float) -> bytes:
 def _until(deadline: float) -> float:
     """Return the seconds that are left.
 
-    Raises: TimeoutError if there are none.
+    Raises: TimeoutError if the time is over.
     """
     left = deadline - time.monotonic()
     if left <= 0:

@@ -17,6 +17,7 @@ _PROBE = "Question: 4 + 1 = ?"
 class ServerTokenizer:
     """Encodes prompts for `model` of the server at `url` (…/v1).
 
+    The constructor asks the server for the special tokens.
     Raises: OSError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
     """
 

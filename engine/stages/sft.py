@@ -34,7 +34,7 @@ def run(context: Context) -> None:
     """Train the context's arm to its last step.
 
     Training starts from the newest checkpoint if there is one.
-    Raises: StageFailed if there are no training sequences, or a batch has no answer tokens.
+    Raises: StageFailed without training sequences, or if a batch has no answer tokens.
     """
     settings = context.profile.sft
     sequences = inputs.sequences(context)

@@ -56,7 +56,7 @@ def frozen(folder: RunFolder, report_progress: ReportProgress) -> tuple[RunConfi
 def _registered(folder: RunFolder, otherwise: str) -> RunConfig:
     """Return the newest usable configuration in the run's journal.
 
-    Raises: LaunchError with the message `otherwise` if there is none.
+    Raises: LaunchError with the message `otherwise` if it is missing.
     """
     try:
         records, _ = journal.read(folder.journal)

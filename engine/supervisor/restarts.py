@@ -21,7 +21,7 @@ class Restarts:
     """Counts consecutive crashes of a process.
 
     Attributes:
-        limit: number of consecutive crashes after which it is still restarted.
+        limit: most crashes in a row that are followed by a restart.
         fault: the last error since the last progress; "" if none is known.
     """
 

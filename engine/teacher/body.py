@@ -37,7 +37,7 @@ class Body(NamedTuple):
 def body_of(answer: TeacherAnswer, choice: TracePart) -> Body:
     """Return the part of `answer` that `choice` names.
 
-    It is the answer itself if there is no reasoning.
+    Without reasoning it is the answer itself.
     The final answer is the one stated in the teacher's answer, else the one at the end of its finished
     reasoning.
     """

@@ -90,7 +90,10 @@ def arrays_file() -> str:
 
 
 def tensor_file(part: int) -> str:
-    """Return the name of one file of this rank's masters and moments."""
+    """Return the name of file number `part` of this rank's master weights.
+
+    It also holds the optimizer's moments.
+    """
     return f"trainer_{rank()}_{part:03d}.safetensors"
 
 

@@ -94,9 +94,9 @@ def subject_line(config: RunConfig, seeds: Sequence[int] = ()) -> str:
 
 
 def sides(store: Store, a: str, b: str, pool: Sequence[str]) -> str:
-    """Return the model of each of two arms, one line each.
+    """Return model, profile and seeds of two arms as text, one line for each.
 
-    The lines include the seeds of the runs in `pool`.
+    The seeds are those of the runs of `a` and `b` and of the runs in `pool`.
     """
     from store.comparison import parse_address
 

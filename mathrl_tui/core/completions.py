@@ -30,7 +30,7 @@ _SHARE = Look("≈", palette.ACCENT)
 class CompletionPair:
     """A completion, and another arm's on the same question.
 
-    `theirs` is None if no arm is compared, or if the other arm lacks the question.
+    Without another arm, or if it lacks the question, `theirs` has the value None.
     """
 
     mine: Example
