@@ -1,4 +1,4 @@
-"""Content of one ingest transaction, collected from the journals of all runs."""
+"""Content of one ingest transaction, from the journals of all runs."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.context import StageFailed
 from engine.artifacts.finished import mark_of
+from engine.context import StageFailed
 from engine.plan import Step
 from profiles.schema import Arm, Profile
 from store.home import RunFolder

@@ -286,10 +286,9 @@ def _receive(
     leave: Callable[[], None],
     orphaned: Callable[[], None],
 ) -> None:
-    """Receive orders and SIGTERM until the supervisor exits; then call `orphaned`.
+    """Receive orders and SIGTERM until the supervisor exits.
 
-    Args:
-        supervisor: descriptor that becomes readable when the supervisor exits.
+    Then call `orphaned`.
     """
     watched: list[Any] = [connection, supervisor, termination]
     while True:

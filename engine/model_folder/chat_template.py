@@ -55,7 +55,7 @@ def check_chat_template(folder: ModelFolder, profile: Profile) -> None:
 
 
 def _check_prompt(prompt: str, end: str | None) -> None:
-    """Raise FolderFault if the prompt lacks the question, or ends with token `end`."""
+    """Raise FolderFault if the prompt lacks the question or ends with `end`."""
     if QUESTION not in prompt:
         raise FolderFault(
             "chat template: its prompt does not contain the question; correct the template, or "

@@ -47,7 +47,10 @@ class PromptSet:
 
 @dataclass(frozen=True, slots=True)
 class _MadeSequence:
-    """The ids of a trace behind its prompt. They are `finished` if they end with the end-of-sequence id."""
+    """The ids of a trace behind its prompt.
+
+    They are `finished` if they end with the end-of-sequence id.
+    """
 
     trace: Trace
     ids: list[int]

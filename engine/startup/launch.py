@@ -246,7 +246,7 @@ def _extension(profile: Profile, stages: Sequence[str], steps: Sequence[Step]) -
 
 
 def _spawned(folder: RunFolder, where: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
-    """Return the process of a new supervisor, which writes to descriptor `ready`."""
+    """Return the process of a new supervisor, which writes to `ready`."""
     with open(log, "ab", opener=opener) as output:
         return subprocess.Popen(
             isolated.command("engine.supervisor", str(folder.path), str(ready)),

@@ -112,7 +112,10 @@ def located(home: Path, run_id: str, arm: str, step: int | None) -> str:
 def _spawned(
     program: list[str], options: list[str], gpu: int, locks: Sequence[int], log: Path
 ) -> subprocess.Popen[bytes]:
-    """Return the server's process, which inherits the GPU's `locks`. Without any it runs on the CPU."""
+    """Return the server's process, which inherits the GPU's `locks`.
+
+    Without any locks it runs on the CPU.
+    """
     own, environment = CPU_ARGUMENTS, CPU_ENVIRONMENT
     if locks:
         own, environment = [], {"CUDA_VISIBLE_DEVICES": _device(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

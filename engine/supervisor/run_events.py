@@ -40,7 +40,7 @@ class RunEvents:
         self._recorder.flush(now=True)
 
     def set_state(self, state: RunState, reason: str) -> None:
-        """Record a change of the run's state. An unchanged state is not recorded again."""
+        """Record a change of the run's state; ignore an unchanged one."""
         if (state, reason) == (self.state, self.reason):
             return
         self.state, self.reason = state, reason

@@ -49,7 +49,10 @@ def load_model(source: str | Path, dtype: torch.dtype | str, revision: str = "ma
 
 
 def _check_names(model: PreTrainedModel, info: dict[str, Any], source: str | Path) -> None:
-    """Raise UnsupportedModel if weights and configuration differ in names or shapes."""
+    """Raise UnsupportedModel if weights and configuration do not match.
+
+    Their names and shapes are compared.
+    """
     missing = sorted(info["missing_keys"])
     if missing:
         raise UnsupportedModel(
