@@ -41,6 +41,7 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
+from engine.server_client.retry_after import retry_after
 from store.env_file import EnvFileFault, setting
 from store.plain_json import parse
 
@@ -53,7 +54,7 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 1.0
 # Largest number of doublings.
 LONGEST_PAUSE = 5
-# Longest wait for one answer.
+# Longest wait for one answer, and for a retry that the server puts off (Retry-After).
 ANSWER_SECONDS = 600.0
 LIST_SECONDS = 10.0
 # The variable that vLLM itself reads.
@@ -227,17 +228,18 @@ class Served:
         error of the model. So a lost connection uses up an attempt only if the server has answered nothing
         since the previous one.
         """
-        fault, used, tries = "", 0, 0
+        fault, used, tries, asked = "", 0, 0, 0.0
         while used < ATTEMPTS:
             answered = self._total
-            self._pause(tries)
-            tries += 1
+            self._pause(tries, asked)
+            tries, asked = tries + 1, 0.0
             try:
                 found = _completion(ask, post_json(f"{self._url}/completions", self._body(ask)))
             except urllib.error.HTTPError as error:
                 fault = f"HTTP {error.code}: {error.read(500).decode(errors='replace').strip()}"
                 if error.code < 500 and error.code != TOO_MANY:
                     break
+                asked = retry_after(dict(error.headers.items()), ANSWER_SECONDS)
                 used += 1
             except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
                 fault = f"{type(error).__name__}: {error}"
@@ -248,13 +250,13 @@ class Served:
         return _Answer(_unanswered(ask), fault)
 
     @staticmethod
-    def _pause(tries: int) -> None:
-        """Wait a random time before another attempt.
+    def _pause(tries: int, asked: float) -> None:
+        """Wait before another attempt: what the server `asked`, and a random time.
 
-        Otherwise rejected requests would return all at once.
+        Without the random time, rejected requests would return all at once.
         """
         if tries:
-            time.sleep(PAUSE_SECONDS * 2 ** min(tries - 1, LONGEST_PAUSE) * random.uniform(0.5, 1.0))
+            time.sleep(asked + PAUSE_SECONDS * 2 ** min(tries - 1, LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
     def _body(self, ask: _Ask) -> dict[str, Any]:
         sampling = ask.job.sampling

@@ -5,15 +5,13 @@ The outcome is an answer, a retry, a refusal, or the end of the stage.
 
 from __future__ import annotations
 
-import email.utils
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 
 from engine.context import StageFailed
+from engine.server_client.retry_after import retry_after
 from engine.teacher.key import without_key
 from profiles.schema import Traces
 
@@ -151,25 +149,5 @@ def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Ex
         reason = _FATAL[status].format(variable=settings.api_key_variable, model=settings.model)
         return StageFailed(f"traces: {settings.base_url} {reason}")
     if status in _TRY_AGAIN or status >= 500:
-        return TryAgain(f"HTTP {status}", retry_after(error.response.headers))
+        return TryAgain(f"HTTP {status}", retry_after(error.response.headers, _LONGEST_WAIT))
     return QuestionRefused(without_key(f"HTTP {status}: {error.message}", key))
-
-
-def retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
-    """Return the seconds that a response requests to wait, or 0.
-
-    It reads `retry-after-ms`, or `Retry-After` as seconds or as a date.
-    """
-    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
-    seconds = _number(milliseconds) / 1000 or _number(value)
-    if not seconds and value and not value[0].isdigit():
-        parsed = email.utils.parsedate_tz(value)
-        seconds = email.utils.mktime_tz(parsed) - (time.time() if now is None else now) if parsed else 0.0
-    return min(max(seconds, 0.0), _LONGEST_WAIT)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

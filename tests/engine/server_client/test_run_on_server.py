@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +50,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models: list[dict[str, str]] = [{"id": "tuned", "root": "somewhere/else"}]
         self.asked: list[dict[str, Any]] = []
+        self.times: list[float] = []
         self.tokenises = False
         self.tries: dict[str, int] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -70,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
             self._tokenise(body)
             return
         self.server.asked.append(body)
+        self.server.times.append(time.monotonic())
         prompt = body["prompt"]
         if isinstance(prompt, list):
             self._send(200, answer("#### 3", 2))
@@ -80,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(400, {"error": "no"})
         elif first == "7" and tries < 2:
             self._send(503, {"error": "later"})
+        elif first == "8" and tries < 2:
+            self._send(429, {"error": "slow down"}, {"Retry-After": "0.5"})
         else:
             self._send(200, answer(f" #### {second}", 3))
 
@@ -91,10 +96,12 @@ class Handler(BaseHTTPRequestHandler):
         ids = [ord(letter) for letter in body["prompt"]]
         self._send(200, {"tokens": [1, *ids, 2] if body["add_special_tokens"] else ids})
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
+    def _send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         text = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
 
@@ -167,6 +174,15 @@ def test_a_checkpoint_of_ours_is_asked_by_token_ids_and_samples_have_their_own_s
     assert [each.outcome for each in completions if isinstance(each, Completion)] == ["correct"] * 2
     assert [body["prompt"] for body in server.asked] == [[4, 5]] * 2
     assert len({body["seed"] for body in server.asked}) == 2
+
+
+def test_a_server_that_puts_a_request_off_gets_it_no_sooner(server: Server) -> None:
+    served = Served(server.url, ServedModel("tuned", ""), by_ids=False)
+    served.submit(replace(job(served.next_job_id(), "8 + 3"), samples=1))
+    *_, done = results(served)
+    assert isinstance(done, JobDone)
+    first, second = server.times
+    assert second - first >= 0.5
 
 
 def test_another_models_server_is_asked_in_its_own_tokens(server: Server) -> None:

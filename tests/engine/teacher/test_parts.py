@@ -24,7 +24,7 @@ from engine.teacher.journal import AnswerJournal, TeacherAnswer
 from engine.teacher.key import KeyMissing, find_key, without_key
 from engine.teacher.own import own_solutions
 from engine.teacher.pace import Pace
-from engine.teacher.request import QuestionRefused, TryAgain, ask, read_reply, retry_after
+from engine.teacher.request import QuestionRefused, TryAgain, ask, read_reply
 from profiles.load import load
 from store.env_file import read_env_file
 from tests.support.fake_teacher import KEY
@@ -86,16 +86,6 @@ def test_a_server_with_room_for_ten_is_found() -> None:
             pace.succeeded() if place < 10 else pace.failed()
         limits.append(pace.limit)
     assert 8 <= sum(limits[1000:]) / 1000 <= 25
-
-
-def test_retry_after_in_all_its_forms() -> None:
-    assert retry_after({"retry-after": "7"}) == 7
-    assert retry_after({"retry-after": "0.5"}) == 0.5
-    assert retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, now=1445412480 - 90) == 90
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, now=1445412480 + 90) == 0
-    assert [retry_after({"retry-after": text}) for text in ("", "soon", "-3", "1e9")] == [0, 0, 0, 3600]
-    assert retry_after({}) == 0
 
 
 def completion(**choice: Any) -> dict[str, Any]:
