@@ -24,8 +24,8 @@ from store.private import sync, write_text
 def replacing(path: Path, *, writer: str = "", durable: bool = True) -> Iterator[Path]:
     """Yield the path of a draft, which replaces `path` when the block ends.
 
-    The block creates the draft and chooses its mode. The draft's name has another ending than `path`, so a
-    search by ending never finds it.
+    The block creates the draft and chooses its mode. If the block raises, the draft is removed and `path`
+    stays unchanged. The draft's name has another ending than `path`, so a search by ending never finds it.
 
     Args:
         writer: distinguishes the drafts of processes that write `path` at the same time.

@@ -53,7 +53,10 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """Last known status of one of a run's processes."""
+    """Last known status of one of a run's processes.
+
+    `role` is supervisor, trainer or worker. `alive` is checked now, not taken from the record.
+    """
 
     role: str
     pid: int

@@ -60,10 +60,13 @@ class BenchTask:
 
 @dataclass(frozen=True, slots=True)
 class BenchReply:
-    """Results of a task.
+    """Results of a task. Times are those of CLOCK_MONOTONIC, in seconds.
 
-    Times are seconds of CLOCK_MONOTONIC, which all processes share.
-    `first` is the time of the first completion.
+    All processes share that clock.
+    Attributes:
+        loaded: time when the weights were in use.
+        first: time of the first completion; 0 without one.
+        done: time of the last completion.
     """
 
     loaded: float

@@ -69,9 +69,9 @@ def read_split(paths: Sequence[Path], split: str, max_characters: int = 20_000) 
 def checked_rows(
     found: Iterable[tuple[str, Any]], split: str, max_characters: int, source: str
 ) -> list[DataRow]:
-    """Return rows from (place, record or RowFault) pairs.
+    """Check (place, record or RowFault) pairs, and return them as rows.
 
-    A row without an id gets SPLIT-INDEX.
+    A row without an id gets SPLIT-INDEX. A repeated id or question is a fault.
     Raises: DataError that lists the faulty records, or if there are not any rows.
     """
     rows: list[DataRow] = []

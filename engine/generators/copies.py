@@ -35,7 +35,7 @@ Build = Callable[[], Generator]
 
 @dataclass(frozen=True, slots=True)
 class GeneratorProperties:
-    """Reports that a copy is ready, with the attributes of its generator."""
+    """The message of a copy that is ready: the attributes of its generator."""
 
     tokenizer: TokenDecoder
     vocabulary: int

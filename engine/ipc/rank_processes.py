@@ -205,9 +205,9 @@ def write_error(
 
 
 def end_with_parent() -> None:
-    """Exit this process as soon as its parent has exited.
+    """Start a thread that exits this process as soon as its parent has exited.
 
-    It exits even while it waits for other ranks.
+    It does so even while this process waits for other ranks.
     """
     parent = parent_process()
     assert parent is not None, "a follower rank must be started by another process"

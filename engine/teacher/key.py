@@ -26,10 +26,12 @@ class KeyMissing(ValueError):
 
 
 def find_key(settings: Traces, folder: Path | None = None) -> str:
-    """Return the key from the environment, else from `.env` in `folder`.
+    """Return the teacher's key from the environment, else from `.env`.
 
-    The default folder is the current one. A local server needs no key.
-    Raises: KeyMissing if the key was not found.
+    For a server on this machine without a key, the result is NO_KEY, a placeholder.
+    Args:
+        folder: directory of the `.env` file; None for the current one.
+    Raises: KeyMissing if a key is needed and was not found, or if `.env` cannot be read.
     """
     name = settings.api_key_variable
     try:
