@@ -92,7 +92,7 @@ def feed(home: Path) -> None:
         run.lock()
         runs.append(run)
     print("ready", flush=True)
-    last = Store(home).high_water(LIVE[0])[METRICS[0]]
+    last = int(Store(home).series(LIVE[0], METRICS[0], 10).step[-1])
     for step in itertools.count(last + 1):
         for run in runs:
             run.now = time.time()

@@ -59,6 +59,7 @@ ACTIONS: tuple[Action, ...] = (
         for place, (name, sentence) in enumerate(_SCREENS, 1)
     ),
     Action("export", "e", "Export", "Write the results as CSV and Markdown", (APP,)),
+    Action("redraw", "ctrl+l", "Redraw", "Draw the whole screen again", (APP,), False, "^L"),
     Action("help", "question_mark,f1", "Help", "Every key, and what the marks mean", (APP,), True, "?"),
     Action("quit", "q,ctrl+q", "Quit", "Close the console; runs keep running", (APP,), True, "q"),
     Action("open", "enter", "Open", "Open the run under the cursor", (RUNS,), True, "⏎"),

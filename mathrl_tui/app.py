@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import work
-from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -23,6 +22,7 @@ from mathrl_tui.crash import Crash, crashed
 from mathrl_tui.host import Host
 from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.help import HelpScreen
+from mathrl_tui.terminal_driver import TerminalDriver
 
 THEME = Theme(
     name="mathrl",
@@ -39,24 +39,6 @@ THEME = Theme(
     dark=True,
     variables={"footer-key-foreground": palette.ACCENT, "footer-background": "#151c25"},
 )
-
-
-class TolerantDriver(LinuxDriver):
-    """A driver that survives input that is not UTF-8.
-
-    Terminals send legacy mouse reports after a tmux re-attach.
-    """
-
-    def run_input_thread(self) -> None:
-        """Read keys; after undecodable bytes start again with the next input."""
-        while not self.exit_event.is_set():
-            try:
-                super().run_input_thread()
-            except UnicodeDecodeError:
-                continue
-            except Exception as error:  # noqa: BLE001  # the thread's edge: the app reports it as its own
-                self._app.call_later(self._app._handle_exception, error)
-                return
 
 
 def _opener(name: str) -> Callable[[], Screen[None]]:
@@ -86,7 +68,7 @@ class Console(Host):
     COMMANDS = {ActionProvider}  # noqa: RUF012
 
     def __init__(self, home: Path) -> None:
-        super().__init__(home, TolerantDriver)
+        super().__init__(home, TerminalDriver)
         self.register_theme(THEME)
         self.theme = THEME.name
         # Every frame is sent over an SSH connection.
@@ -116,6 +98,12 @@ class Console(Host):
         self.crash = self.crash or Crash(error, _named(self.screen_stack), self.size)
         super()._handle_exception(error)
         self._exit_renderables.clear()
+
+    def action_redraw(self) -> None:
+        """Send the whole screen again."""
+        if isinstance(self._driver, TerminalDriver):
+            self._driver.send_all_again()
+        self.screen.refresh(layout=True)
 
     def action_help(self) -> None:
         """Show all keys."""

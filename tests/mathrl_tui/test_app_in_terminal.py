@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 from store import runs as run_states
 from tests.support.fabricated import FabricatedRun, finished_run, live_run
 from tests.support.places import ROOT
+from tests.support.tiny_terminal import TinyTerminal
 
 PATIENCE = 30.0
 HEAVY = ("torch", "transformers", "vllm", "datasets", "lm_eval")
@@ -49,17 +51,22 @@ class Terminal:
         )
         os.close(there)
         self.written = b""
+        self.screen = TinyTerminal()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.count = 0  # bytes written so far
 
     def sees(self, words: str) -> float:
-        """Waits until `words` are written (after what was seen before) and gives the seconds since the start."""
-        assert self.read_until(words, PATIENCE), f"never written: {words}\n{self.written[-3000:]!r}"
+        """Waits until `words` stand on the screen, or are written (after what was seen before).
+
+        Gives the seconds since the start.
+        """
+        assert self.read_until(words, PATIENCE), f"never seen: {words}\n{self.screen.text}"
         return time.monotonic() - self.begun
 
     def read_until(self, words: str, patience: float) -> bool:
-        """Reads until `words` are written, for `patience` seconds at most; False where they were not."""
+        """Reads until `words` are seen, for `patience` seconds at most; False where they were not."""
         wanted, deadline = words.encode(), time.monotonic() + patience
-        while wanted not in self.written:
+        while wanted not in self.written and words not in self.screen.text:
             ready, _, _ = select.select([self.fd], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
                 return False
@@ -68,6 +75,7 @@ class Terminal:
             except OSError:  # EIO: the console has closed its terminal
                 return False
             self.written += part
+            self.screen.feed(self._decoder.decode(part))
             self.count += len(part)
         self.written = self.written.partition(wanted)[2]
         return True
