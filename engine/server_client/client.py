@@ -142,7 +142,7 @@ def only_model(url: str) -> ServedModel:
 
 
 class Served:
-    """Generates with an OpenAI-compatible server; implements Generation.
+    """Implements engine.context.Generation with an OpenAI-compatible server.
 
     The server at `url` (…/v1) serves `model`. Requests run on threads. With `by_ids` prompts are sent as
     token ids, else as text.
