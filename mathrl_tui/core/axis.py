@@ -129,6 +129,23 @@ def position_axis(start: float, end: float, parts: int, kind: str, *, snap: bool
     return Axis(start, end, ticks, tuple(show(tick) for tick in ticks))
 
 
+def log_position_axis(start: float, end: float, kind: str) -> Axis:
+    """Return a horizontal axis over log10 of steps, tokens or seconds, with ticks at powers of ten.
+
+    Args:
+        start: log10 of the first position.
+        end: log10 of the last position.
+        kind: as for `position_axis`.
+    """
+    if end <= start:
+        end = start + 1.0
+    powers = [float(power) for power in range(math.ceil(start - 1e-9), math.floor(end + 1e-9) + 1)]
+    # A window within one power of ten is labelled at its ends.
+    ticks = powers if len(powers) > 1 else [start, end]
+    show: Callable[[float], str] = text.duration if kind == "time" else text.number
+    return Axis(start, end, tuple(ticks), tuple(show(float(f"{10**tick:.3g}")) for tick in ticks))
+
+
 def _time_step(span: float, parts: int) -> float:
     for step in _TIME_STEPS:
         if span / step <= parts:

@@ -8,28 +8,25 @@ are sent to the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mathrl_tui.core import axis, canvas, chart_head, curve, palette
+from mathrl_tui.core import axis, chart_head, curve, palette
+from mathrl_tui.core.chart_canvas import GUTTER, Drawn, canvas_rows, extremes
 from mathrl_tui.core.curve import EMPTY, Array, Curve
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.spans import Row
 
 XAxis = Literal["step", "time", "tokens"]
 X_AXES: tuple[XAxis, ...] = ("step", "time", "tokens")
-# Smoothing, in steps.
-MEMORIES = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-DEEPEST_ZOOM = 8
+# Weights of the previous average.
+SMOOTHING = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+DEEPEST_ZOOM = 20.0
 
-Bits = NDArray[np.uint16]
-
-# Cells left of the canvas: labels and the axis line.
-_GUTTER = 9
 # Maximum number of entries that get a mark each.
 _FEW = 40
 
@@ -38,14 +35,19 @@ _FEW = 40
 class View:
     """The visible part of the curves, shared by all charts of a screen.
 
-    `memory` is an index into MEMORIES. The window is the whole divided by 2 ** `zoom`.
+    `memory` is an index into SMOOTHING. The window is the whole divided by 2 ** `zoom`.
     `offset` is the distance from the window's end to the whole's end, as a fraction of the whole.
+    `log_x` uses log10 of the positions. `cross` is the position of the crosshair, and `anchor` the other end of
+    the part that the mouse selects; both are in the unit of `x`.
     """
 
     x: XAxis = "step"
-    memory: int = 2
-    zoom: int = 0
+    memory: int = 4
+    zoom: float = 0.0
     offset: float = 0.0
+    log_x: bool = False
+    cross: float | None = None
+    anchor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +68,26 @@ class Line:
     newest: float | None = None
     live: bool = False
 
-    def smoothed(self, memory: float) -> Array:
+    def smoothed(self, weight: float) -> Array:
         """Return the smoothed middle of the curve, (entries,).
 
-        `memory` is in steps.
+        `weight` is one of SMOOTHING.
         """
         if self.runs:
             return self.curve.mean
-        return curve.smoothed(self.curve.step, self.curve.mean, memory)
+        steps = self.curve.step
+        memory = curve.memory_of(weight, float(steps[-1] - steps[0]) if len(steps) else 0.0)
+        return curve.smoothed(steps, self.curve.mean, memory)
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A line ready for the canvas.
+class Marker:
+    """An event on the x-axis: its letter, colour, arm, and step."""
 
-    It has unscaled heights (2 * columns,), one for each dot column.
-    """
-
-    look: Look
-    low: Array
-    high: Array
-    middle: Array
-    # Columns whose entries are all NaN or infinite.
-    broken: NDArray[np.bool_]
-    # x positions of single entries, if they are few.
-    marks: Array
-    mark_heights: Array
+    letter: str
+    colour: str
+    arm: str
+    step: float
 
 
 def draw(
@@ -105,6 +101,7 @@ def draw(
     log: bool = False,
     focused: bool = False,
     held: Sequence[float] = (),
+    markers: Sequence[Marker] = (),
 ) -> list[Row]:
     """Draw the chart as `height` rows of exactly `width` cells.
 
@@ -115,32 +112,150 @@ def draw(
         log: use a log10 y-axis.
         focused: highlight the title.
         held: values that a linear y-axis always includes.
+        markers: events of the lines' arms.
     """
-    shown = [(one, _positions(one, view.x)) for one in lines if len(one.curve)]
-    shown = [(one, x) for one, x in shown if len(x)]
+    shown = _placed(lines, view)
     joined = any(one.runs for one, _ in shown)
     title += (" · mean" if joined else "") + (" · log" if log else "")
+    cross = _placed_at(view.cross, view)
     head = chart_head.legend(
-        title, [one for one, _ in shown], MEMORIES[view.memory], width, percent=percent, focused=focused
+        title,
+        [(one, None if cross is None else entry_at(x, cross)) for one, x in shown],
+        SMOOTHING[view.memory],
+        width,
+        percent=percent,
+        focused=focused,
     )
-    rows, columns = height - 3, width - _GUTTER
+    rows, columns = height - 3, width - GUTTER
     if rows < 2 or columns < 12:
         return _padded([head], width, height)
     if not shown:
         return _padded([head, *_empty(lines, view, width, height - 1)], width, height)
-    x_axis = _window(shown, view, max(columns // 12, 2))
+    x_axis = _window(shown, view, max(columns // 12, 3))
     drawn = [_reduced(one, x, view, x_axis, columns, log) for one, x in shown]
-    extremes = _extremes(drawn, () if log else held)
-    if extremes is None:
+    ends = extremes(drawn, () if log else held)
+    if ends is None:
         why = (
             "nothing above zero in this window: press l for a linear axis"
             if log
             else "no number in this window"
         )
         return _padded([head, *note(why, width, height - 1)], width, height)
-    y_axis = axis.value_axis(*extremes, max(rows * 2 // 5, 2), log=log, percent=percent)
-    body = _canvas(drawn, x_axis, y_axis, columns, rows, smooth=view.memory > 0 or joined)
-    return _padded([head, *body, *_foot(x_axis, view.x, columns)], width, height)
+    y_axis = axis.value_axis(*ends, max(rows * 2 // 5, 2), log=log, percent=percent)
+    body = canvas_rows(
+        drawn,
+        x_axis,
+        y_axis,
+        columns,
+        rows,
+        smooth=view.memory > 0 or joined,
+        crosses=_crosses(view, x_axis, columns),
+    )
+    on_axis = {
+        place: marker
+        for marker in markers
+        for one, x in shown
+        if one.name == marker.arm
+        and (place := _column(_at_step(one, x, marker.step), x_axis, columns)) is not None
+    }
+    return _padded([head, *body, *_foot(x_axis, view, columns, on_axis)], width, height)
+
+
+def position(lines: Sequence[Line], view: View, width: int, cell: float) -> float | None:
+    """Return the x position under a cell of a chart that is `width` cells wide, in the unit of `view.x`.
+
+    Cells beyond the canvas give the position of its end.
+
+    Returns: None for a chart without values.
+    """
+    shown, columns = _placed(lines, view), width - GUTTER
+    if not shown or columns < 12:
+        return None
+    x_axis = _window(shown, view, 2)
+    share = min(max((cell - GUTTER) / (columns - 1), 0.0), 1.0)
+    found = x_axis.start + share * (x_axis.end - x_axis.start)
+    return float(10**found) if view.log_x else found
+
+
+def zoomed_to(lines: Sequence[Line], view: View, first: float, last: float) -> View:
+    """Return the view of the window from `first` to `last`, in the unit of `view.x`.
+
+    A window that reaches the end of the whole follows the run.
+    """
+    shown = _placed(lines, view)
+    if not shown:
+        return view
+    whole = _window(shown, replace(view, zoom=0.0, offset=0.0), 2)
+    ends = [_placed_at(end, view) for end in sorted((first, last))]
+    low, high = (min(max(end or 0.0, whole.start), whole.end) for end in ends)
+    size = whole.end - whole.start
+    zoom = min(math.log2(size / max(high - low, size / 2**DEEPEST_ZOOM)), DEEPEST_ZOOM)
+    return replace(view, zoom=zoom, offset=max((whole.end - high) / size, 0.0))
+
+
+def cell_of(lines: Sequence[Line], view: View, width: int, place: float) -> float:
+    """Return the cell over an x position, the inverse of `position`; that of the canvas's end beyond it."""
+    shown, columns = _placed(lines, view), width - GUTTER
+    if not shown:
+        return float(GUTTER)
+    x_axis = _window(shown, view, 2)
+    share = ((_placed_at(place, view) or 0.0) - x_axis.start) / (x_axis.end - x_axis.start)
+    return GUTTER + min(max(share, 0.0), 1.0) * (columns - 1)
+
+
+def zoomed_at(lines: Sequence[Line], view: View, place: float, by: float) -> View:
+    """Return the view with its zoom doubled `by` times, so that `place` stays where it is."""
+    shown = _placed(lines, view)
+    if not shown:
+        return view
+    whole = _window(shown, replace(view, zoom=0.0, offset=0.0), 2)
+    x_axis = _window(shown, view, 2)
+    size, old = whole.end - whole.start, x_axis.end - x_axis.start
+    zoom = min(max(view.zoom + by, 0.0), DEEPEST_ZOOM)
+    here = min(max(_placed_at(place, view) or 0.0, x_axis.start), x_axis.end)
+    new = size / 2**zoom
+    right = here + (x_axis.end - here) * new / old
+    return replace(view, zoom=zoom, offset=min(max((whole.end - right) / size, 0.0), 1.0 - 1.0 / 2**zoom))
+
+
+def entry_at(x: Array, place: float) -> int | None:
+    """Return the entry nearest to `place`; None further beyond an end of `x` (entries,) than two entries are apart."""
+    apart = (x[-1] - x[0]) / max(len(x) - 1, 1) if len(x) else 0.0
+    if not len(x) or not x[0] - apart <= place <= x[-1] + apart:
+        return None
+    after = min(int(np.searchsorted(x, place)), len(x) - 1)
+    return after - 1 if after and place - x[after - 1] <= x[after] - place else after
+
+
+def _placed(lines: Sequence[Line], view: View) -> list[tuple[Line, Array]]:
+    """Return the lines that the x-axis can place, each with its positions, (entries,)."""
+    found = []
+    for one in lines:
+        x = _positions(one, view.x) if len(one.curve) else EMPTY.step
+        if len(x):
+            found.append((one, _log10(np.maximum(x, 1.0)) if view.log_x else x))
+    return found
+
+
+def _placed_at(place: float | None, view: View) -> float | None:
+    return math.log10(max(place, 1.0)) if place is not None and view.log_x else place
+
+
+def _at_step(one: Line, x: Array, step: float) -> float:
+    return float(np.interp(step, one.curve.step, x))
+
+
+def _column(place: float, x_axis: axis.Axis, columns: int) -> int | None:
+    """Return the column of a position; None outside the window."""
+    share = (place - x_axis.start) / (x_axis.end - x_axis.start)
+    return round(share * (columns - 1)) if 0 <= share <= 1 else None
+
+
+def _crosses(view: View, x_axis: axis.Axis, columns: int) -> set[int]:
+    """Return the columns of the crosshair and of a selection's other end."""
+    places = [_placed_at(one, view) for one in (view.cross, view.anchor)]
+    found = {_column(place, x_axis, columns) for place in places if place is not None}
+    return {column for column in found if column is not None}
 
 
 def window(view: View, start: float, end: float) -> tuple[float, float]:
@@ -172,18 +287,21 @@ def _window(shown: Sequence[tuple[Line, Array]], view: View, parts: int) -> axis
     start = min(float(x[0]) for _, x in shown)
     end = max(float(x[-1]) for _, x in shown)
     start = 0.0 if start <= 0.25 * end else start
+    if view.log_x:
+        whole = axis.log_position_axis(start, end, view.x)
+        return axis.log_position_axis(*window(view, whole.start, whole.end), view.x) if view.zoom else whole
     whole = axis.position_axis(start, end, parts, view.x, snap=True)
     if not view.zoom:
         return whole
     return axis.position_axis(*window(view, whole.start, whole.end), parts, view.x, snap=False)
 
 
-def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, log: bool) -> _Drawn:
+def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, log: bool) -> Drawn:
     """Reduce the line's extremes and smoothed middle to dot columns.
 
     With `log`, take log10.
     """
-    smooth = one.smoothed(MEMORIES[view.memory])
+    smooth = one.smoothed(SMOOTHING[view.memory])
     low, high = one.curve.low, one.curve.high
     if log:
         low, high, smooth = _log10(low), _log10(high), _log10(smooth)
@@ -197,7 +315,7 @@ def _reduced(one: Line, x: Array, view: View, x_axis: axis.Axis, columns: int, l
     inside = (x >= x_axis.start) & (x <= x_axis.end)
     few = int(inside.sum()) <= min(_FEW, columns // 3)
     inside &= few
-    return _Drawn(one.look, least, most, middle, broken, x[inside], smooth[inside])
+    return Drawn(one.look, least, most, middle, broken, x[inside], smooth[inside])
 
 
 def _log10(value: Array) -> Array:
@@ -205,131 +323,22 @@ def _log10(value: Array) -> Array:
     return found
 
 
-def _extremes(drawn: Sequence[_Drawn], held: Sequence[float]) -> tuple[float, float] | None:
-    """Return the lowest and highest height of all lines.
-
-    If there are many raw values, the outer 1 % is left out.
-    """
-    raw = np.concatenate([part for one in drawn for part in (one.low, one.high)])
-    raw = raw[np.isfinite(raw)]
-    if not len(raw):
-        return None
-    middle = np.concatenate([one.middle for one in drawn])
-    ends = np.quantile(raw, (0.01, 0.99)) if len(raw) > 200 else (raw.min(), raw.max())
-    heights = np.concatenate((ends, middle[np.isfinite(middle)], held))
-    return float(heights.min()), float(heights.max())
-
-
-def _canvas(
-    drawn: Sequence[_Drawn], x_axis: axis.Axis, y_axis: axis.Axis, columns: int, rows: int, *, smooth: bool
-) -> list[Row]:
-    """Return rows of gutter and canvas.
-
-    Smoothed lines are drawn over raw extremes, later arms on top.
-    """
-    bands = [canvas.band(_share(one.low, y_axis), _share(one.high, y_axis), 4 * rows) for one in drawn]
-    lines = [canvas.line(_share(one.middle, y_axis), 4 * rows, one.broken) for one in drawn]
-    colours = [one.look.colour for one in drawn]
-    if smooth:
-        under = _laid(bands, rows, columns)
-        over = _laid(lines, rows, columns)
-        bits = np.where(over[1] >= 0, over[0], under[0])
-        owner = np.where(over[1] >= 0, over[1] + len(drawn), under[1])
-    else:
-        bits, owner = _laid([line | band for line, band in zip(lines, bands, strict=True)], rows, columns)
-    styles = ([f"{colour} dim" for colour in colours] if smooth else []) + colours
-    marks = _marks(drawn, x_axis, y_axis, columns, rows)
-    labels = {
-        _row_of(tick, y_axis, rows): label for tick, label in zip(y_axis.ticks, y_axis.labels, strict=True)
-    }
-    return [
-        _canvas_row(bits[row], owner[row], marks.get(row, {}), styles, labels.get(row)) for row in range(rows)
-    ]
-
-
-def _share(value: Array, y_axis: axis.Axis) -> Array:
-    return (value - y_axis.start) / (y_axis.end - y_axis.start)
-
-
-def _laid(layers: Sequence[canvas.Dots], rows: int, columns: int) -> tuple[Bits, NDArray[np.int64]]:
-    """Return braille bits of all layers, and each cell's top layer (−1: none)."""
-    bits = np.zeros((rows, columns), dtype=np.uint16)
-    owner = np.full((rows, columns), -1, dtype=np.int64)
-    for index, dots in enumerate(layers):
-        laid = canvas.cells(dots)
-        bits |= laid
-        owner[laid > 0] = index
-    return bits, owner
-
-
-def _marks(
-    drawn: Sequence[_Drawn], x_axis: axis.Axis, y_axis: axis.Axis, columns: int, rows: int
-) -> dict[int, dict[int, Look]]:
-    """Return marks by row and column.
-
-    If a line has few entries, each has a mark; otherwise only the newest has one.
-    """
-    places: dict[int, dict[int, Look]] = {}
-    for one in drawn:
-        known = np.flatnonzero(~np.isnan(one.middle))
-        if len(known) and not len(one.marks):
-            newest = int(known[-1]) // 2
-            places.setdefault(_row_of(float(one.middle[known[-1]]), y_axis, rows), {})[newest] = one.look
-        share = (one.marks - x_axis.start) / (x_axis.end - x_axis.start)
-        for column, mark_height in zip(
-            (share * (columns - 1) + 0.5).astype(int), one.mark_heights, strict=True
-        ):
-            if mark_height == mark_height:
-                places.setdefault(_row_of(float(mark_height), y_axis, rows), {})[int(column)] = one.look
-    return places
-
-
-def _row_of(value: float, y_axis: axis.Axis, rows: int) -> int:
-    share = (value - y_axis.start) / (y_axis.end - y_axis.start)
-    dot = round((1 - min(max(share, 0.0), 1.0)) * (4 * rows - 1))
-    return int(dot) // 4
-
-
-def _canvas_row(
-    bits: Bits,
-    owner: NDArray[np.int64],
-    marks: dict[int, Look],
-    styles: Sequence[str],
-    label: str | None,
-) -> Row:
-    row: Row = [
-        (f"{(label or '')[: _GUTTER - 2]:>{_GUTTER - 2}} ", palette.DIM),
-        ("┤" if label else "│", palette.FAINT),
-    ]
-    blank = "┈" if label else " "
-    for column, (pattern, tag) in enumerate(zip(bits.tolist(), owner.tolist(), strict=True)):
-        if column in marks:
-            span = (marks[column].mark, marks[column].colour)
-        elif pattern:
-            span = (chr(0x2800 + pattern), styles[tag])
-        else:
-            span = (blank, palette.FAINT)
-        if row[-1][1] == span[1]:
-            row[-1] = (row[-1][0] + span[0], span[1])
-        else:
-            row.append(span)
-    return row
-
-
-def _foot(x_axis: axis.Axis, kind: XAxis, columns: int) -> list[Row]:
-    """Return the x-axis line with ticks, and its labels with the unit."""
-    line, labels = ["─"] * columns, [" "] * (columns + _GUTTER)
+def _foot(x_axis: axis.Axis, view: View, columns: int, markers: Mapping[int, Marker]) -> list[Row]:
+    """Return the x-axis line with ticks and markers, and its labels with the unit."""
+    line, labels = ["─"] * columns, [" "] * (columns + GUTTER)
+    kind = f"{view.x} log" if view.log_x else view.x
     for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):
         column = round((tick - x_axis.start) / (x_axis.end - x_axis.start) * (columns - 1))
         line[column] = "┬"
-        begin = min(max(_GUTTER + column - len(label) // 2, _GUTTER - 1), len(labels) - len(label))
+        begin = min(max(GUTTER + column - len(label) // 2, GUTTER - 1), len(labels) - len(label))
         if all(cell == " " for cell in labels[max(begin - 1, 0) : begin + len(label) + 1]):
             labels[begin : begin + len(label)] = label
     labels[: len(kind)] = kind
-    return [
-        [(" " * (_GUTTER - 1), palette.DIM), ("└" + "".join(line), palette.FAINT)],
-        [("".join(labels), palette.DIM)],
-    ]
+    ruled: Row = [(" " * (GUTTER - 1), palette.DIM), ("└", palette.FAINT)]
+    for column, cell in enumerate(line):
+        marker = markers.get(column)
+        ruled.append((cell, palette.FAINT) if marker is None else (marker.letter, marker.colour))
+    return [ruled, [("".join(labels), palette.DIM)]]
 
 
 def _empty(lines: Sequence[Line], view: View, width: int, height: int) -> list[Row]:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 def legend(
     title: str,
-    lines: Sequence[Line],
-    memory: float,
+    lines: Sequence[tuple[Line, int | None]],
+    weight: float,
     width: int,
     *,
     percent: bool = False,
     focused: bool = False,
 ) -> Row:
-    """Return the title, then mark, name and newest value of each arm.
+    """Return the title, then mark, name and newest value of each arm, or the value of its given entry.
 
     The live arm comes first.
 
@@ -41,8 +41,12 @@ def legend(
         (f"{title}  ", f"bold {palette.INK}{ground}"),
     ]
     room = width - len(title) - 3
-    for one in sorted(lines, key=lambda one: not one.live):
-        newest, smooth = _newest(one, memory, percent)
+    for one, entry_place in sorted(lines, key=lambda pair: not pair[0].live):
+        newest, smooth = (
+            _newest(one, weight, percent)
+            if entry_place is None
+            else _values_at(one, entry_place, weight, percent)
+        )
         runs, lost = f" ({one.runs})" if one.runs else "", _lost(one.curve)
         entries = [f"{one.name} {newest}{middle}{runs}{lost}" for middle in dict.fromkeys((smooth, ""))]
         entry = next((words for words in entries if len(words) + 4 <= room), None)
@@ -53,7 +57,7 @@ def legend(
     return [*row, (" " * (room), palette.INK + ground)]
 
 
-def _newest(one: Line, memory: float, percent: bool) -> tuple[str, str]:
+def _newest(one: Line, weight: float, percent: bool) -> tuple[str, str]:
     """Return the last recorded value, and the smoothed one after `~`.
 
     Returns: "" without smoothing.
@@ -61,7 +65,7 @@ def _newest(one: Line, memory: float, percent: bool) -> tuple[str, str]:
     For several runs, the first is the last value that all of them have.
     """
     formatted = text.percent if percent else text.number
-    middle = one.smoothed(memory)
+    middle = one.smoothed(weight)
     known = middle[~np.isnan(middle)]
     value = float(known[-1]) if len(known) else math.nan
     if one.runs:
@@ -72,7 +76,16 @@ def _newest(one: Line, memory: float, percent: bool) -> tuple[str, str]:
     shown = (
         formatted(raw) if math.isfinite(raw) else "NaN" if math.isnan(raw) else f"{raw:g}".replace("-", "−")
     )
-    return shown, f" ~{formatted(value)}" if memory and len(known) else ""
+    return shown, f" ~{formatted(value)}" if weight and len(known) else ""
+
+
+def _values_at(one: Line, entry: int, weight: float, percent: bool) -> tuple[str, str]:
+    """Return the value of an entry after `@` and its step, and the smoothed one after `~`."""
+    formatted = text.percent if percent else text.number
+    value, smooth = float(one.curve.mean[entry]), float(one.smoothed(weight)[entry])
+    shown = formatted(value) if math.isfinite(value) else "inf" if one.curve.infs[entry] else "NaN"
+    step = text.number(float(one.curve.step[entry]))
+    return f"{shown} @{step}", f" ~{formatted(smooth)}" if weight and not one.runs else ""
 
 
 def _lost(one: Curve) -> str:

@@ -6,6 +6,7 @@ points. A curve holds at most LONGEST entries. Beyond that, neighbours are merge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from store.results import Series
 
 LONGEST = 4000
+# Smoothing counts steps in a short series, and such parts of the whole in a longer one.
+_PARTS = 1000
 # Entries that are smoothed at once; their arrays fit into a processor's cache.
 _PART = 1 << 16
 
@@ -116,6 +119,18 @@ class Curve:
 
 
 EMPTY = Curve.of((), (), ())
+
+
+def memory_of(weight: float, steps: float) -> float:
+    """Return the memory, in steps, of an average that keeps `weight` of itself at each step.
+
+    Beyond 1000 `steps` the weight applies to about a thousandth of them, so that it smooths long series alike.
+    That distance is a power of two, so that it rarely changes while a run grows.
+    """
+    if weight <= 0:
+        return 0.0
+    distance = 2.0 ** max(math.ceil(math.log2(max(steps, 1.0) / _PARTS)), 0)
+    return -distance / math.log(weight)
 
 
 def smoothed(step: Array, value: Array, memory: float) -> Array:

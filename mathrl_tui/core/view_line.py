@@ -14,15 +14,15 @@ def view_line(view: View, choice: ChartChoice, page: str, runs: str, width: int)
 
     They are smoothing, x-axis, window, page, runs, group and search.
     """
-    steps = f"{chart.MEMORIES[view.memory]} steps" if view.memory else "off"
-    slider = "".join("●" if place == view.memory else "─" for place in range(len(chart.MEMORIES)))
-    window = "whole" if not view.zoom else f"×{2**view.zoom}"
+    weight = f"{chart.SMOOTHING[view.memory]:g}" if view.memory else "off"
+    slider = "".join("●" if place == view.memory else "─" for place in range(len(chart.SMOOTHING)))
+    window = "whole" if not view.zoom else f"×{2**view.zoom:.3g}"
     is_newest = view.offset <= 0 or not view.zoom
     search = [KeyHint("/", (f"“{choice.search}”",))] if choice.search else [KeyHint("/", ("search", ""))]
     group = "all charts" if choice.group == ALL else choice.group
     return fitted(
         [
-            KeyHint("[ ]", (f"smoothing {slider} {steps:<10}", f"smoothing {steps}", steps)),
+            KeyHint("[ ]", (f"smoothing {slider} {weight:<4}", f"smoothing {weight}", weight)),
             KeyHint("x", (f"{view.x:<6}", view.x)),
             KeyHint(
                 "+ -", (window,) if is_newest else (f"{window}, not the newest", f"{window} earlier", window)

@@ -7,8 +7,7 @@ from dataclasses import replace
 from textual import on
 from textual.widgets import Input
 
-from mathrl_tui.core import chart
-from mathrl_tui.core.chart import MEMORIES, X_AXES, View
+from mathrl_tui.core.chart import SMOOTHING, X_AXES, View
 from mathrl_tui.screens.base import ConsoleScreen
 from mathrl_tui.widgets.chart_wall import ChartWall
 
@@ -32,7 +31,7 @@ class ChartKeys(ConsoleScreen):
 
     def action_smoother(self) -> None:
         """Increase smoothing by one notch."""
-        self._look(replace(self.wall.view, memory=min(self.wall.view.memory + 1, len(MEMORIES) - 1)))
+        self._look(replace(self.wall.view, memory=min(self.wall.view.memory + 1, len(SMOOTHING) - 1)))
 
     def action_rougher(self) -> None:
         """Decrease smoothing by one notch."""
@@ -41,12 +40,19 @@ class ChartKeys(ConsoleScreen):
     def action_next_axis(self) -> None:
         """Select the next x-axis: steps, time, tokens, cyclically."""
         place = (X_AXES.index(self.wall.view.x) + 1) % len(X_AXES)
-        self._look(replace(self.wall.view, x=X_AXES[place]))
+        self._look(replace(self.wall.view, x=X_AXES[place], cross=None, anchor=None))
+
+    def action_log_x(self) -> None:
+        """Switch the x-axis between linear and logarithmic."""
+        self._look(replace(self.wall.view, log_x=not self.wall.view.log_x))
+
+    def action_cross(self, by: int) -> None:
+        """Move the crosshair by `by` columns; it starts at the newest value."""
+        self.wall.move_cross(by)
 
     def action_zoom(self, by: int) -> None:
         """Halve (1) or double (−1) the window."""
-        zoom = min(max(self.wall.view.zoom + by, 0), chart.DEEPEST_ZOOM)
-        self._look(replace(self.wall.view, zoom=zoom, offset=self.wall.view.offset if zoom else 0.0))
+        self.wall.zoom(by)
 
     def action_pan(self, by: int) -> None:
         """Move the window by a quarter of its width to the left (−1) or right (1)."""
@@ -86,7 +92,10 @@ class ChartKeys(ConsoleScreen):
         self.set_focus(None)
 
     def key_escape(self) -> None:
-        """Close the search field and show all charts."""
+        """Remove the crosshair; without one, close the search field and show all charts."""
+        if self.wall.view.cross is not None:
+            self._look(replace(self.wall.view, cross=None, anchor=None))
+            return
         field = self.query_one("#search", Input)
         field.value, field.display = "", False
         self.set_focus(None)

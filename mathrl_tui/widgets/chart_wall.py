@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
@@ -16,13 +16,14 @@ from textual.message import Message
 from mathrl_tui.core import chart, mean_curve, palette
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.chart_choice import ChartChoice
-from mathrl_tui.core.curve import EMPTY, Curve
+from mathrl_tui.core.chart_markers import markers
+from mathrl_tui.core.curve import EMPTY, Curve, memory_of
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
-from mathrl_tui.widgets.lines import Lines
+from mathrl_tui.widgets.chart_widget import Chart
 
 # Minimum cells of a chart in a row of several.
 NARROW = 41
@@ -30,38 +31,8 @@ NARROW = 41
 LOW, TALL = 8, 14
 MOST_COLUMNS, MOST_ROWS = 3, 3
 MOST = MOST_COLUMNS * MOST_ROWS
-
-
-class Chart(Lines):
-    """One chart of the wall."""
-
-    class Touched(Message):
-        """The mouse selected or zoomed the chart.
-
-        `zoom` is 1 (in), −1 (out) or 0 (only selected).
-        """
-
-        def __init__(self, place: int, zoom: int) -> None:
-            super().__init__()
-            self.place, self.zoom = place, zoom
-
-    def __init__(self, place: int) -> None:
-        super().__init__(id=f"chart-{place}")
-        self.place = place
-
-    def on_click(self) -> None:
-        """Move the wall's cursor to this chart."""
-        self.post_message(self.Touched(self.place, 0))
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Move the cursor to this chart and zoom in."""
-        event.stop()
-        self.post_message(self.Touched(self.place, 1))
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Move the cursor to this chart and zoom out."""
-        event.stop()
-        self.post_message(self.Touched(self.place, -1))
+# Doublings of the zoom at a notch of the wheel, and seconds between drawings while the mouse moves.
+WHEEL, POINTER_SECONDS = 0.5, 0.04
 
 
 class ChartWall(Container):
@@ -85,6 +56,9 @@ class ChartWall(Container):
         self._logs: set[str] = set()
         self._cursor = 0
         self._maximised = False
+        self._markers: tuple[chart.Marker, ...] = ()
+        # A drawing after moves of the mouse is planned.
+        self._is_due = False
 
     def compose(self) -> ComposeResult:
         """Yield as many charts as a page can hold."""
@@ -98,6 +72,7 @@ class ChartWall(Container):
         stages = {step.arm: step.stage for step in run.board if step.arm}
         lengths = {step.arm: float(max(step.total, step.done)) for step in run.board if step.arm}
         self._all = panels(run.latest, run.arms, stages, lengths)
+        self._markers = markers(run.log, looks)
         self._choose()
         if is_new:
             self._cursor = self._start(run.live_arm)
@@ -187,10 +162,55 @@ class ChartWall(Container):
 
     @on(Chart.Touched)
     def _touched(self, message: Chart.Touched) -> None:
-        self._cursor = max(min(self._first() + message.place, len(self._panels) - 1), 0)
-        if message.zoom:
-            zoom = min(max(self.view.zoom + message.zoom, 0), chart.DEEPEST_ZOOM)
-            self.view = replace(self.view, zoom=zoom)
+        """Do on all charts what the mouse does on one."""
+        visible = self._visible()
+        if message.place >= len(visible):
+            return
+        panel, width = visible[message.place], self._cell(*self._grid())[0]
+        lines, view = self._lines(panel), self._view_of(panel)
+        here, there = (chart.position(lines, view, width, cell) for cell in (message.cell, message.since))
+        if message.deed in ("point", "leave", "drag"):
+            cross = None if message.deed == "leave" else here
+            self.view = replace(self.view, cross=cross, anchor=there if message.deed == "drag" else None)
+            self._draw_soon()
+            return
+        self._cursor = min(self._first() + message.place, len(self._panels) - 1)
+        self.view = replace(self.view, anchor=None)
+        if message.deed == "window" and here is not None and there is not None:
+            self._take_window(chart.zoomed_to(lines, view, here, there))
+        elif message.deed in ("in", "out") and here is not None:
+            self._take_window(chart.zoomed_at(lines, view, here, WHEEL if message.deed == "in" else -WHEEL))
+        self._changed()
+
+    def _take_window(self, view: View) -> None:
+        self.view = replace(self.view, zoom=view.zoom, offset=view.offset)
+
+    def _draw_soon(self) -> None:
+        """Draw once for several moves of the mouse."""
+        if not self._is_due:
+            self._is_due = True
+            self.set_timer(POINTER_SECONDS, self._draw_due)
+
+    def _draw_due(self) -> None:
+        self._is_due = False
+        self._draw()
+
+    def zoom(self, by: float) -> None:
+        """Double the zoom `by` times, around the crosshair if there is one, else at the window's end."""
+        lines, view = self._lines(self.chosen), self._view_of(self.chosen)
+        if view.cross is not None:
+            self._take_window(chart.zoomed_at(lines, view, view.cross, by))
+        else:
+            zoom = min(max(view.zoom + by, 0.0), chart.DEEPEST_ZOOM)
+            self.view = replace(self.view, zoom=zoom, offset=self.view.offset if zoom else 0.0)
+        self._changed()
+
+    def move_cross(self, by: int) -> None:
+        """Move the crosshair by `by` columns of the selected chart; it starts at the window's end."""
+        lines, view = self._lines(self.chosen), self._view_of(self.chosen)
+        width = self._cell(*self._grid())[0]
+        place = width - 1.0 if view.cross is None else chart.cell_of(lines, view, width, view.cross) + by
+        self.view = replace(self.view, cross=chart.position(lines, view, width, place))
         self._changed()
 
     def on_resize(self) -> None:
@@ -244,9 +264,7 @@ class ChartWall(Container):
         return (self.size.width - (columns - 1)) // columns, self.size.height // rows
 
     def _picture(self, panel: Panel, size: tuple[int, int], focused: bool) -> list[Row]:
-        looks = palette.arms(panel.sources) if panel.by_clock else self._looks
-        lines = [self._line(source, panel, looks[source]) for source in panel.sources]
-        view = replace(self.view, x="time") if panel.by_clock else self.view
+        lines, view = self._lines(panel), self._view_of(panel)
         return chart.draw(
             ("★ " if panel.key in self.choice.favourites else "") + panel.title,
             lines,
@@ -256,7 +274,19 @@ class ChartWall(Container):
             log=panel.key in self._logs,
             focused=focused,
             held=panel.held,
+            markers=self._markers,
         )
+
+    def _lines(self, panel: Panel) -> list[chart.Line]:
+        looks = palette.arms(panel.sources) if panel.by_clock else self._looks
+        return [self._line(source, panel, looks[source]) for source in panel.sources]
+
+    def _view_of(self, panel: Panel) -> View:
+        """Return the view of a chart; a machine's chart has its own clock, without the crosshair of steps."""
+        if not panel.by_clock:
+            return self.view
+        is_same = self.view.x == "time"
+        return replace(self.view, x="time", log_x=is_same and self.view.log_x, cross=None, anchor=None)
 
     def _line(self, source: str, panel: Panel, look: Look) -> chart.Line:
         """Return one source's curve of the panel's metric, or all runs' mean."""
@@ -290,6 +320,7 @@ class ChartWall(Container):
         key = metric, self.view.memory
         before, joined = self._joined.get(key, ([], EMPTY))
         if len(before) != len(runs) or any(old is not new for old, new in zip(before, runs, strict=True)):
-            joined = mean_curve.joined(runs, chart.MEMORIES[self.view.memory])
+            steps = max(float(one.step[-1] - one.step[0]) for one in runs)
+            joined = mean_curve.joined(runs, memory_of(chart.SMOOTHING[self.view.memory], steps))
             self._joined[key] = runs, joined
         return joined

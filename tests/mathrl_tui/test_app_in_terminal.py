@@ -206,3 +206,26 @@ def test_a_growing_run_costs_little_to_follow_over_a_slow_line(tmp_path: Path) -
             console.sees(f"steps-{step}")
             sizes.append(console.count - before)
         assert sorted(sizes)[len(sizes) // 2] < 6_000, sizes
+
+
+def test_the_mouse_of_a_terminal_moves_the_crosshair_and_zooms(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    with terminal(tmp_path, 120, 40) as console:
+        console.sees("demo-s0-finished")
+        console.types(b"2")
+        console.sees("pretrain loss  ● base")
+        # SGR mouse reports: motion, a drag with the left button, the wheel.
+        console.types(b"\x1b[<35;60;10M")
+        console.sees(" @")
+        console.types(b"\x1b[<0;55;10M\x1b[<32;60;10M\x1b[<32;66;10M\x1b[<0;66;10m")
+        console.sees("+ - ×")
+        console.types(b"0")
+        console.sees("+ - whole")
+        console.types(b"\x1b[<64;60;10M")
+        console.sees("+ - ×1.41")
+        # Reports outside the screen, and of buttons that do not exist.
+        console.types(b"\x1b[<0;999;999M\x1b[<0;999;999m\x1b[<99;1;1M\x1b[<35;0;0M")
+        console.types(b"0")
+        console.sees("+ - whole")
+        console.types(b"q")
+        console.sees("LOADED []")

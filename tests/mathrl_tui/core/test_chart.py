@@ -240,7 +240,7 @@ def test_history_and_tail_keep_their_counts() -> None:
 def test_the_legend_gives_the_last_recorded_value_and_the_smoothed_one_beside_it() -> None:
     curve = Curve.of([1, 2, 3], [1.0, 1.0, 5.0], [1, 2, 3])
     look = palette.Look("▲", "red")
-    smooth = text.number(float(smoothed(curve.step, curve.mean, 5.0)[-1]))
+    smooth = text.number(float(smoothed(curve.step, curve.mean, -1 / math.log(0.5))[-1]))
     assert smooth != text.number(5.0)
     view = chart.View(memory=2)
     assert _plain(chart.Line("sft", look, curve), view)[0].split() == [

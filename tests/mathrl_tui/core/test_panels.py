@@ -121,7 +121,7 @@ def test_the_line_under_the_charts_fits_any_width(width: int) -> None:
     if width >= 70:
         for key in ("[ ]", " x ", "+ -", "PgDn 1/3", " m ", " g ", " / "):
             assert key in _words(width)
-    assert "5 steps" in _words(width)
+    assert "0.8" in _words(width)
 
 
 def test_parts_become_short_before_they_are_left_out() -> None:

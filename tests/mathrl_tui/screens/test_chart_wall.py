@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mathrl_tui.screens.run import RunScreen
-from mathrl_tui.widgets.chart_wall import Chart, ChartWall
+from mathrl_tui.widgets.chart_wall import ChartWall
+from mathrl_tui.widgets.chart_widget import Chart
 from tests.support.console_pilot import SMALL, console, opened, plain, sees, until
 from tests.support.fabricated import finished_run, live_run
 
@@ -69,3 +70,40 @@ async def test_a_live_run_opens_at_the_charts_of_its_arm(tmp_path: Path) -> None
         screen = app.screen
         assert isinstance(screen, RunScreen) and "sft" in screen.wall.chosen.sources
     run.unlock()
+
+
+async def test_the_crosshair_is_moved_by_keys_over_all_charts(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    async with console(tmp_path, MIDDLE) as (app, pilot):
+        await opened(pilot, "2", "demo-s0-finished")
+        await sees(pilot, "pretrain loss  ● base")
+        await pilot.press("comma")
+        await sees(pilot, "● base 0.0333 @30")
+        for _ in range(9):
+            await pilot.press("less_than_sign")
+        await until(pilot, lambda: "@0" in plain(app) or "@1 " in plain(app), "the first step")
+        assert plain(app).count("@") >= 3
+        await pilot.press("escape")
+        await until(pilot, lambda: "@" not in plain(app), "no crosshair")
+
+
+async def test_the_mouse_points_selects_and_zooms(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    async with console(tmp_path, MIDDLE) as (app, pilot):
+        await opened(pilot, "2", "demo-s0-finished")
+        await sees(pilot, "pretrain loss  ● base")
+        wall, first = app.screen.query_one(ChartWall), "#chart-0"
+        await pilot.hover(first, (20, 5))
+        await sees(pilot, "@")
+        assert wall.view.cross is not None
+        await pilot.mouse_down(first, (15, 5))
+        await pilot.hover(first, (25, 5))
+        await until(pilot, lambda: wall.view.anchor is not None, "a selection")
+        await pilot.mouse_up(first, (25, 5))
+        await until(pilot, lambda: wall.view.zoom > 1.0, "a window")
+        zoom = wall.view.zoom
+        await pilot.click("#chart-2", (20, 5))
+        await until(pilot, lambda: wall.chosen.title == "grpo loss", "the cursor")
+        assert wall.view.zoom == zoom
+        await pilot.press("0")
+        await sees(pilot, "+ - whole")

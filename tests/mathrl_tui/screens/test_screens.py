@@ -16,7 +16,7 @@ from mathrl_tui import actions
 from mathrl_tui.app import Console
 from mathrl_tui.core.home_data import HomeData
 from mathrl_tui.screens.run import RunScreen
-from mathrl_tui.widgets.chart_wall import Chart
+from mathrl_tui.widgets.chart_widget import Chart
 from mathrl_tui.widgets.keyed_table import KeyedTable
 from mathrl_tui.widgets.log_view import LogView
 from store.comparison import run_comparisons
@@ -107,7 +107,7 @@ async def test_keys_change_the_view_of_all_charts(tmp_path: Path) -> None:
         await pilot.press("left")
         await sees(pilot, "×4 earlier")
         await pilot.press("0", "right_square_bracket")
-        await sees(pilot, "whole", "10 steps")
+        await sees(pilot, "whole", "0.9")
         await pilot.press("l")
         await sees(pilot, "loss · log")
         await pilot.press("pagedown")
