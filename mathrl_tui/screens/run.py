@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from textual import on, work
@@ -22,18 +23,28 @@ from mathrl_tui.widgets.chart_wall import ChartWall
 from mathrl_tui.widgets.lines import Lines
 from store.records import LIVE_STATES
 
+# Seconds between reads of a run that is not live.
+IDLE_SECONDS = 2.5
+
 
 class RunScreen(Controls, ChartKeys):
     """Screen of the run selected in the list."""
 
     NAME = actions.RUN
-    INTERVAL: ClassVar[float] = 0.3
+    INTERVAL: ClassVar[float] = 0.5
     BINDINGS = actions.bindings(actions.RUN)
 
     def __init__(self) -> None:
         super().__init__()
         # With the other runs of the profile.
         self._together = False
+        # Whether the run is live, and when it was read, in monotonic seconds.
+        self._is_live, self._read_at = True, 0.0
+
+    def _tick(self) -> None:
+        """Read; the records of a run that is not live rarely change."""
+        if self._is_live or time.monotonic() - self._read_at >= IDLE_SECONDS:
+            super()._tick()
 
     def body(self) -> ComposeResult:
         """Yield heading, alarms, stages, side panels and the wall of charts."""
@@ -71,6 +82,7 @@ class RunScreen(Controls, ChartKeys):
 
     def show_run(self, run: RunSnapshot, other_runs: OtherRuns | None) -> None:
         """Show the snapshot in all parts of the screen."""
+        self._is_live, self._read_at = run.state in LIVE_STATES, time.monotonic()
         self.console.note_state(run.run_id, run.state, run.reason)
         width, now = self.size.width, self.now
         self._show_alarms(run, now)

@@ -22,7 +22,6 @@ from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
-from mathrl_tui.core.spans import Row
 from mathrl_tui.widgets.chart_widget import Chart
 
 # Minimum cells of a chart in a row of several.
@@ -33,6 +32,19 @@ MOST_COLUMNS, MOST_ROWS = 3, 3
 MOST = MOST_COLUMNS * MOST_ROWS
 # Doublings of the zoom at a notch of the wheel, and seconds between drawings while the mouse moves.
 WHEEL, POINTER_SECONDS = 0.5, 0.04
+
+
+class Same:
+    """Equal to another only if both hold the same object."""
+
+    def __init__(self, held: object) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self._held is other._held
+
+    def __hash__(self) -> int:
+        return id(self._held)
 
 
 class ChartWall(Container):
@@ -57,6 +69,8 @@ class ChartWall(Container):
         self._cursor = 0
         self._maximised = False
         self._markers: tuple[chart.Marker, ...] = ()
+        # What each chart was drawn from. Curves are compared by identity, because they are never changed.
+        self._drawn_from: dict[int, tuple[object, ...]] = {}
         # A drawing after moves of the mouse is planned.
         self._is_due = False
 
@@ -250,10 +264,36 @@ class ChartWall(Container):
             chart_widget.display = place < columns * rows
             if place < len(visible):
                 focused = self._first() + place == self._cursor
-                chart_widget.show(self._picture(visible[place], self._cell(columns, rows), focused))
+                self._draw_one(chart_widget, visible[place], self._cell(columns, rows), focused)
             else:
+                self._drawn_from.pop(place, None)
                 note = chart.note(self._nothing(), *self._cell(columns, rows))
                 chart_widget.show(note if not place and not visible else [])
+
+    def _draw_one(self, widget: Chart, panel: Panel, size: tuple[int, int], focused: bool) -> None:
+        """Draw a chart unless it would be the same as before."""
+        lines, view = self._lines(panel), self._view_of(panel)
+        is_log, is_favourite = panel.key in self._logs, panel.key in self.choice.favourites
+        sources = tuple(
+            (one.name, one.look, Same(one.curve), Same(one.tokens), one.runs, one.newest, one.live)
+            for one in lines
+        )
+        drawn_from = (panel, view, size, focused, is_log, is_favourite, self._markers, sources)
+        if self._drawn_from.get(widget.place) == drawn_from:
+            return
+        self._drawn_from[widget.place] = drawn_from
+        rows = chart.draw(
+            ("★ " if is_favourite else "") + panel.title,
+            lines,
+            view,
+            *size,
+            percent=panel.percent,
+            log=is_log,
+            focused=focused,
+            held=panel.held,
+            markers=self._markers,
+        )
+        widget.show(rows)
 
     def _nothing(self) -> str:
         """Return why no chart is shown, and what to do."""
@@ -262,20 +302,6 @@ class ChartWall(Container):
 
     def _cell(self, columns: int, rows: int) -> tuple[int, int]:
         return (self.size.width - (columns - 1)) // columns, self.size.height // rows
-
-    def _picture(self, panel: Panel, size: tuple[int, int], focused: bool) -> list[Row]:
-        lines, view = self._lines(panel), self._view_of(panel)
-        return chart.draw(
-            ("★ " if panel.key in self.choice.favourites else "") + panel.title,
-            lines,
-            view,
-            *size,
-            percent=panel.percent,
-            log=panel.key in self._logs,
-            focused=focused,
-            held=panel.held,
-            markers=self._markers,
-        )
 
     def _lines(self, panel: Panel) -> list[chart.Line]:
         looks = palette.arms(panel.sources) if panel.by_clock else self._looks

@@ -6,7 +6,7 @@ Sending a whole chart costs 20 to 100 KiB a frame over SSH; its changed cells co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -53,13 +53,13 @@ def changed_cells(old: Row, new: Row) -> tuple[int, int]:
     Returns: (0, 0) if they are equal.
     """
     before, after = _cells(old), _cells(new)
-    length = max(len(before), len(after))
-    differing = [
-        index
-        for index in range(length)
-        if index >= len(before) or index >= len(after) or before[index] != after[index]
-    ]
-    return (differing[0], differing[-1] + 1) if differing else (0, 0)
+    if before == after:
+        return 0, 0
+    length, shorter = max(len(before), len(after)), min(len(before), len(after))
+    first = next((index for index in range(shorter) if before[index] != after[index]), shorter)
+    if len(before) != len(after):
+        return first, length
+    return first, next(index for index in range(length, 0, -1) if before[index - 1] != after[index - 1])
 
 
 def _cells(row: Row) -> Row:
@@ -69,6 +69,9 @@ def _cells(row: Row) -> Row:
     """
     cells: Row = []
     for text, style in row:
+        if cell_len(text) == len(text) and text.isprintable():
+            cells += zip(text, repeat(style))
+            continue
         for character in text:
             width = cell_len(character)
             if width:
