@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from store import runs as run_states
 from store.applied import offsets_in
@@ -39,6 +41,7 @@ from store.naming import UnknownRun, journaled, match
 from store.records import Event, Example, Record, RunRow, Scalar, from_groups
 from store.results import EvalSummary, RunStatus, RunSummary, Scores, Series
 from store.run_config import RunConfig
+from store.run_figures import RunFigures, figures_in, paired_differences
 from store.series import reduced
 from store.sql import Limits, answer
 
@@ -253,6 +256,23 @@ class Store:
         """
         with self.database.reading() as connection:
             return evaluations_in(connection, run_id)
+
+    @healing
+    def figures(self, parts: int, run_id: str | None = None) -> dict[str, RunFigures]:
+        """Return the last reward and the loss of a run, or of all runs if None.
+
+        `parts` is the number of means that show the loss's shape.
+        """
+        with self.database.reading() as connection:
+            return figures_in(connection, parts, run_id)
+
+    @healing
+    def paired_differences(
+        self, run_id: str, task: str, base: str, arms: Sequence[str]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the differences of `arms` to `base` by question (`store.run_figures`)."""
+        with self.database.reading() as connection:
+            return paired_differences(connection, run_id, task, base, arms)
 
     @healing
     def examples(

@@ -7,34 +7,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from mathrl_tui.core import alarms
-from mathrl_tui.core import stall as silence
 from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.marked_runs import MarkedRun, MarkedRuns
 from mathrl_tui.core.other_seeds import OtherRunCurves, OtherRuns
 from mathrl_tui.core.run import LOG_LINES, RunModel, RunSnapshot, Value
 from mathrl_tui.core.run_curves import RunCurves
-from mathrl_tui.core.stall import Pulse
+from mathrl_tui.core.run_list import RunList
+from mathrl_tui.core.run_results import NO_RESULTS, ResultsReader, RunResults
 from mathrl_tui.core.watch import Flag, flags
 from store import runs as run_states
 from store.batches import JournalVersion
 from store.comparison import Comparison, newest, run_comparisons
 from store.errors import StoreError
-from store.events import ProgressReport
 from store.home import RunFolder
 from store.live import LiveTail
 from store.private import close_to_others, make_folder
 from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
-from store.results import EvalSummary, RunStatus, RunSummary
-from store.run_progress import ENDED, StepProgress, seconds_left
+from store.results import EvalSummary, RunSummary
+from store.run_config import RunConfig
+from store.run_progress import ENDED, RunProgress, StepProgress
 from store.score_files import InputError
 from store.verdict import run_watch
 
@@ -43,10 +42,6 @@ READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Err
 # Buckets of a curve's history: several for each dot column of any terminal.
 BUCKETS = 2000
 INGEST_SECONDS = 1.0
-# Newest log events of a live run that the list of runs searches for warnings.
-LOG_LOOK = 500
-# Newest events of a live run that show the list of runs if it hangs.
-SIGN_LOOK = 200
 # Tasks with samples from the trainer.
 WHILE_TRAINING = ("validation", "train")
 # Events that determine the picture; all of them are read.
@@ -57,7 +52,7 @@ _SAID = ("log", "checkpoint", "command", "input")
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in the list: summary, progress and alarms.
+    """A run in the list: summary, progress, alarms and results.
 
     `at` is the current step, None unless the run is live. `fraction` is the part of the plan that is done, in
     [0, 1].
@@ -67,22 +62,7 @@ class RunLine:
     at: StepProgress | None
     fraction: float
     alarms: tuple[Alarm, ...] = ()
-
-
-def alarms_of(store: Store, status: RunStatus, now: float) -> list[Alarm]:
-    """Return a live run's alarms at `now` (Unix seconds).
-
-    They come from the store and the journal's tail.
-    """
-    said = store.events(status.run, ("log",), limit=LOG_LOOK)
-    events, reached = store.events_to_here(status.run, limit=SIGN_LOOK)
-    pending = LiveTail(RunFolder(store.home, status.run).journal, reached).poll()
-    pulse = reduce(silence.after, [*events, *pending], Pulse())
-    return [
-        *alarms.diverging(status.metrics),
-        *alarms.silent(status.state, pulse, now),
-        *alarms.warnings(said),
-    ]
+    results: RunResults = NO_RESULTS
 
 
 class HomeData:
@@ -94,11 +74,15 @@ class HomeData:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.store = Store(home)
-        self._model: RunModel | None = None
-        self._tail: LiveTail | None = None
+        self._shown = ""
+        # The run on screen, and the live ones of the list.
+        self._models: dict[str, tuple[RunModel, LiveTail]] = {}
         self._ingested = 0.0
-        # (run, stage, arm) → when it was first seen, on the monotonic clock, and its progress then.
-        self._paces: dict[tuple[str, str, str], tuple[float, float]] = {}
+        # The store has all journaled rows, as far as it knows.
+        self._complete = False
+        self._list = RunList(self.store, self._snapshot)
+        self._results = ResultsReader(self.store)
+        self._lines: list[RunLine] = []
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         curves = RunCurves(self.curve)
         self._other_runs = OtherRunCurves(self.store, curves)
@@ -118,32 +102,33 @@ class HomeData:
         This also covers a run that lost its supervisor.
         """
         if time.monotonic() - self._ingested >= INGEST_SECONDS:
-            self.store.ingest()
+            self._complete = self.store.ingest() == 0 and not self.store.problem
             self._ingested = time.monotonic()
 
     def runs(self) -> list[RunLine]:
-        """Return all runs, newest first."""
+        """Return all runs, newest first; without a change, the same list again."""
+        if self._complete and self._results.complete and not self._list.changed():
+            return self._lines
         self.ingest()
-        return [self._line(summary) for summary in reversed(self.store.runs())]
+        summaries = self._list.read()
+        results = self._results.of(summaries, ingested=self._complete)
+        self._lines = [self._line(summary, results[summary.run]) for summary in reversed(summaries)]
+        live = {line.summary.run for line in self._lines if line.summary.state in LIVE_STATES}
+        self._models = {run: one for run, one in self._models.items() if run in live or run == self._shown}
+        return self._lines
 
-    def _line(self, summary: RunSummary) -> RunLine:
-        ended = [one for one in summary.stages if one.status in ENDED]
-        fraction = len(ended) / max(len(summary.stages), 1)
+    def _line(self, summary: RunSummary, results: RunResults) -> RunLine:
         damage = tuple(Alarm(f"journal damaged: {words}", about="damage") for words in summary.damage)
         if summary.state not in LIVE_STATES:
-            return RunLine(summary, None, fraction, damage)
-        status = self.store.status(summary.run)
-        now, moment, total = time.time(), time.monotonic(), status.total_steps or 0
-        report = ProgressReport(status.step or 0, total, status.unit, status.eta_seconds, status.part)
-        if report.eta_seconds is None:
-            key = (summary.run, status.stage, status.arm)
-            first = self._paces.setdefault(key, (moment, report.reached))
-            report = replace(report, eta_seconds=seconds_left(first, moment, report.reached, total))
-        at = StepProgress(status.stage, status.arm, "started", report, now)
-        within = (at.fraction or 0.0) / max(len(summary.stages), 1)
-        return RunLine(
-            summary, at, min(fraction + within, 1.0), (*alarms_of(self.store, status, now), *damage)
-        )
+            ended = sum(one.status in ENDED for one in summary.stages)
+            return RunLine(summary, None, ended / max(len(summary.stages), 1), damage, results)
+        shot = self._snapshot(summary.run)
+        found = (*alarms.alarms(shot, time.time()), *damage)
+        return RunLine(summary, shot.current, RunProgress(shot.board).fraction, found, results)
+
+    def config(self, run_id: str) -> RunConfig:
+        """Return a run's configuration."""
+        return self._results.config(run_id)
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
         """Return the current state of the run, with the curves of `metrics`.
@@ -153,15 +138,27 @@ class HomeData:
         Raises: UnknownRun if the store does not have the run.
         """
         alive = run_states.is_live(RunFolder(self.home, run_id))
-        if self._model is None or self._tail is None or self._model.run_id != run_id:
-            self._model, self._tail = self._opened(run_id)
-        self._model.apply(self._tail.poll())
-        missing = [metric for metric in metrics if not self._model.has_curve(metric, timed=metric in timed)]
+        self._shown = run_id
+        model = self._followed(run_id)
+        missing = [metric for metric in metrics if not model.has_curve(metric, timed=metric in timed)]
         if missing:
             self.store.ingest()
         for metric in missing:
-            self._model.set_curve(metric, self.curve(run_id, metric, metric in timed))
-        return self._model.snapshot(alive)
+            model.set_curve(metric, self.curve(run_id, metric, metric in timed))
+        return model.snapshot(alive)
+
+    def _snapshot(self, run_id: str) -> RunSnapshot:
+        """Return the current state of a run in the list, without curves."""
+        alive = run_states.is_live(RunFolder(self.home, run_id))
+        return self._followed(run_id).snapshot(alive)
+
+    def _followed(self, run_id: str) -> RunModel:
+        """Return a run's model with all journaled records."""
+        if run_id not in self._models:
+            self._models[run_id] = self._opened(run_id)
+        model, tail = self._models[run_id]
+        model.apply(tail.poll())
+        return model
 
     def _opened(self, run_id: str) -> tuple[RunModel, LiveTail]:
         """Return a run's model from history, and a tail that continues it.
@@ -193,8 +190,7 @@ class HomeData:
 
         Those in `timed` have times.
         """
-        self.ingest()
-        states = {summary.run: summary.state for summary in self.store.runs()}
+        states = {line.summary.run: line.summary.state for line in self.runs()}
         found = {run: states[run] for run in run_ids if run in states}
         return self._marked_runs.of(found, metrics, timed)
 
