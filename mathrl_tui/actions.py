@@ -66,6 +66,25 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "mark", "space", "Mark", "Draw and compare the run with the other marked runs", (RUNS,), False, "␣"
     ),
+    Action(
+        "filter",
+        "slash",
+        "Filter",
+        "Only runs that match: state:failed gsm8k>0.7 -tag:old",
+        (RUNS,),
+        True,
+        "/",
+    ),
+    Action("sort(1)", "greater_than_sign", "Sort", "Sort by the next column", (RUNS,), False, ">"),
+    Action("sort(-1)", "less_than_sign", "Sort", "Sort by the previous column", (RUNS,), False, "<"),
+    Action("reverse", "r", "Reverse", "Reverse the order of the runs", (RUNS,)),
+    Action("unmark", "u", "Unmark", "Remove all marks", (RUNS,)),
+    Action("pin", "P", "Pin", "Pin the run to the top of the list, or release it", (RUNS,)),
+    Action("tags", "t", "Tags", "Set the tags of the run", (RUNS,)),
+    Action("note", "N", "Note", "Write a note on the run", (RUNS,)),
+    Action("hide", "h", "Hide", "Hide the run from the list, or show it again", (RUNS,)),
+    Action("show_hidden", "H", "Hidden", "List the hidden runs too, or leave them out", (RUNS,)),
+    Action("maximise", "z", "Maximise", "The list alone, or with charts and overview", (RUNS,)),
     Action("differences", "d", "Diff", "The settings that differ from another run's", _CONTROL, True),
     Action(
         "new_run", "n", "New run", "Choose profile, stages, seeds and overrides, and start", (RUNS,), True

@@ -85,13 +85,14 @@ class Host(App[None]):
             self.show_notice(f"{workspace_file.NAME} was damaged and is now {aside}", "warning", timeout=60)
         self._take_workspace(after)
 
-    async def read_workspace(self) -> None:
-        """Read the marks, tags and notes that another console has changed."""
+    def read_workspace(self) -> None:
+        """Start to read marks, tags and notes.
+
+        Another console may have changed them."""
         found = self._writer.submit(workspace_file.read, self.home)
         loop = asyncio.get_running_loop()
         # Taken in the order of the writer's thread, or an older content could follow a newer one.
         found.add_done_callback(lambda done: loop.call_soon_threadsafe(self._take_read, done))
-        await asyncio.gather(asyncio.wrap_future(found), return_exceptions=True)
 
     def _take_read(self, found: Future[Workspace]) -> None:
         if isinstance(error := found.exception(), WorkspaceFault | OSError):
@@ -112,7 +113,7 @@ class Host(App[None]):
 
         If the read fails, the screen keeps its last picture. Repairs of the store are shown as notices.
         """
-        await self.read_workspace()
+        self.read_workspace()
         try:
             await read()
             self.trouble = self.reader.problem

@@ -270,7 +270,7 @@ class Store:
     def paired_differences(
         self, run_id: str, task: str, base: str, arms: Sequence[str]
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the differences of `arms` to `base` by question (`store.run_figures`)."""
+        """Return the differences of `arms` to `base` by question."""
         with self.database.reading() as connection:
             return paired_differences(connection, run_id, task, base, arms)
 

@@ -1,4 +1,4 @@
-"""Figures of many runs for a list: last reward, shape of the loss, paired scores.
+"""Figures of many runs: last reward, shape of the loss, differences.
 
 Each function needs a constant number of queries, whatever the number of runs. A run's loss is that of the arm that
 trained last.
@@ -96,7 +96,7 @@ def _shapes(
 def paired_differences(
     connection: duckdb.DuckDBPyConnection, run_id: str, task: str, base: str, arms: Sequence[str]
 ) -> dict[str, Floats]:
-    """Return each arm's differences to `base` by question, in the order of ids.
+    """Return each arm's differences to `base`, in the order of question ids.
 
     Scores are means over a question's samples, at each arm's newest step. Arms that answered other questions are
     left out.

@@ -6,13 +6,13 @@ One thread uses it. This module imports DuckDB and NumPy, so the console imports
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from mathrl_tui.core import alarms
+from mathrl_tui.core import alarms, differences
 from mathrl_tui.core.alarms import Alarm
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.marked_runs import MarkedRun, MarkedRuns
@@ -32,7 +32,6 @@ from store.private import close_to_others, make_folder
 from store.query import Store, UnknownRun
 from store.records import LIVE_STATES, Example
 from store.results import EvalSummary, RunSummary
-from store.run_config import RunConfig
 from store.run_progress import ENDED, RunProgress, StepProgress
 from store.score_files import InputError
 from store.verdict import run_watch
@@ -83,6 +82,8 @@ class HomeData:
         self._list = RunList(self.store, self._snapshot)
         self._results = ResultsReader(self.store)
         self._lines: list[RunLine] = []
+        # They never change.
+        self._settings: dict[str, tuple[tuple[str, str], ...]] = {}
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         curves = RunCurves(self.curve)
         self._other_runs = OtherRunCurves(self.store, curves)
@@ -126,9 +127,12 @@ class HomeData:
         found = (*alarms.alarms(shot, time.time()), *damage)
         return RunLine(summary, shot.current, RunProgress(shot.board).fraction, found, results)
 
-    def config(self, run_id: str) -> RunConfig:
-        """Return a run's configuration."""
-        return self._results.config(run_id)
+    def settings(self, runs: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Return the settings of each run."""
+        for run in runs:
+            if run not in self._settings:
+                self._settings[run] = tuple(differences.settings(self._results.config(run)))
+        return dict(self._settings)
 
     def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
         """Return the current state of the run, with the curves of `metrics`.

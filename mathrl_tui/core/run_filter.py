@@ -21,8 +21,14 @@ from dataclasses import dataclass, field
 
 from profiles.errors import UserError
 
-# Names whose values are a fixed set, and match as a whole: `state:done` is not done_with_failures.
-EXACT = frozenset({"state", "is"})
+# Names with a fixed set of values, which match as a whole: `state:done` is not done_with_failures.
+FIXED = {
+    "state": (
+        *("queued", "running", "stopping", "paused", "interrupted", "failed", "stopped", "done"),
+        *("done_with_failures", "done with failures", "incomplete"),
+    ),
+    "is": ("live", "ended", "marked", "pinned", "hidden", "alarmed", "changed"),
+}
 _UNITS = {"": 1.0, "%": 0.01, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ORDER: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -114,7 +120,9 @@ Expression = Word | Term | Not | Every | Either
 
 
 def parse(text: str) -> Expression:
-    """Return the expression that `text` means; an empty text matches every run.
+    """Return the expression that `text` means.
+
+    An empty text matches every run.
 
     Raises: FilterError with the column of the fault.
     """
@@ -132,12 +140,8 @@ def check(expression: Expression, known: Collection[Facts]) -> None:
 
     Raises: FilterError with the column, and the nearest name.
     """
-    texts: dict[str, set[str]] = {}
-    numbers: set[str] = set()
-    for facts in known:
-        numbers.update(facts.numbers)
-        for name, values in facts.texts.items():
-            texts.setdefault(name, set()).update(values if name in EXACT else ())
+    texts = {name for facts in known for name in facts.texts} | FIXED.keys()
+    numbers = {name for facts in known for name in facts.numbers}
     for test in _tests(expression):
         _check(test, texts, numbers)
 
@@ -169,7 +173,7 @@ def _holds(test: Term, facts: Facts) -> bool:
     if test.sign == "!=":
         return bool(found) and wanted not in found
     return wanted in found or (
-        test.sign == ":" and test.name not in EXACT and any(wanted in text for text in found)
+        test.sign == ":" and test.name not in FIXED and any(wanted in text for text in found)
     )
 
 
@@ -191,17 +195,17 @@ def _tests(expression: Expression) -> Iterator[Term]:
                 yield from _tests(part)
 
 
-def _check(test: Term, texts: Mapping[str, Collection[str]], numbers: Collection[str]) -> None:
+def _check(test: Term, texts: Collection[str], numbers: Collection[str]) -> None:
     names = [*texts, *numbers]
     if test.name not in names:
         raise FilterError(
             test.column,
             f"'{test.name}' is not a field, a setting or a task of these runs{_nearest(test.name, names)}",
         )
-    if test.name in EXACT and test.value.casefold() not in texts[test.name]:
-        values = sorted(texts[test.name])
+    values = FIXED.get(test.name, ())
+    if values and test.value.casefold() not in values:
         near = _nearest(test.value, values) or f"; it is one of {', '.join(values)}"
-        raise FilterError(test.value_column, f"{test.name} is never '{test.value}' here{near}")
+        raise FilterError(test.value_column, f"{test.name} is never '{test.value}'{near}")
     ordered = test.sign not in (":", "=", "!=")
     if ordered and test.name not in numbers:
         raise FilterError(

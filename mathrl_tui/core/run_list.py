@@ -62,7 +62,7 @@ class RunList:
         return [summary.run for summary in self._known if summary.state in LIVE_STATES]
 
     def _snapshots(self) -> dict[str, RunSnapshot]:
-        """Return the states of the live runs, without those that have ended or are gone."""
+        """Return the states of the runs that are still live."""
         found = {}
         for run in self._live():
             try:

@@ -7,8 +7,7 @@ which take a while, so each call computes a few of them.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +52,7 @@ class RunResults:
 
     @property
     def gain(self) -> tuple[str, Interval] | None:
-        """Return the arm with the largest difference to the first arm, and the difference."""
+        """Return the largest difference to the first arm, with its arm."""
         found = (self.gains or {}).items()
         return max(found, key=lambda pair: pair[1].estimate, default=None)
 
@@ -63,7 +62,9 @@ NO_RESULTS = RunResults()
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """Results, what they depend on, and when they were read (monotonic seconds)."""
+    """Results, what they depend on, and when they were read.
+
+    `at` is in monotonic seconds. A complete result does not change while the summary stays."""
 
     results: RunResults
     summary: RunSummary
@@ -169,9 +170,3 @@ class ResultsReader:
             for arm, differences in found.items()
             if np.isfinite(differences).all()
         }
-
-
-def shared_task(results: Collection[RunResults]) -> str:
-    """Return the task that most runs have as their first one; "" without results."""
-    counts = Counter(one.task for one in results if one.task)
-    return max(counts, key=lambda task: counts[task], default="")

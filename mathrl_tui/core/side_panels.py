@@ -54,7 +54,7 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
             (f"  {text.moment(run.ended)}, took {text.duration(run.ended - run.created)}", palette.DIM)
         )
     room = min(max(width - sum(len(words) for words, _ in row) - 1, _LEAST_NAME), _LONGEST_NAME)
-    return _cut([(f" {text.run_name(run.run_id, room)}", f"bold {palette.INK}"), *row], width)
+    return cut([(f" {text.run_name(run.run_id, room)}", f"bold {palette.INK}"), *row], width)
 
 
 def strip(board: Steps, width: int) -> list[Row]:
@@ -83,7 +83,7 @@ def strip(board: Steps, width: int) -> list[Row]:
 
 def stage_list(board: Steps, width: int, now: float) -> list[Row]:
     """Return a line for each stage: mark, stage, arm, progress or duration."""
-    rows = [_title("Stages", width)]
+    rows = [title("Stages", width)]
     is_wide = width >= _WIDE_PANEL
     room = width - (24 if is_wide else 15)
     for stage in board:
@@ -140,7 +140,7 @@ def values(run: RunSnapshot, looks: Mapping[str, Look], width: int, height: int)
     space = _NAME if width < _WIDE_PANEL else _NAME_IN_FULL
     arms = arms[: max((width - space) // _VALUE, 1)]
     space = width - _VALUE * len(arms)
-    rows = [_title("Last values", width)]
+    rows = [title("Last values", width)]
     head: Row = [(" " * space, "")]
     for arm in arms:
         head.append((f"{looks[arm].mark + ' ' + text.clip(arm, _VALUE - 3):>{_VALUE}}", looks[arm].colour))
@@ -172,7 +172,7 @@ def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:
 
     The state is `alive` or the reason of its exit.
     """
-    rows = [_title("Processes", width)]
+    rows = [title("Processes", width)]
     for one in found:
         look = palette.STATES["done"] if one.alive else palette.STATES["stopped"]
         said = "alive" if one.alive else one.reason or "ended"
@@ -198,7 +198,7 @@ def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
             found.setdefault(int(match[1]), {})[match[2]] = value.value
     if not found:
         return []
-    rows = [_title("GPUs", width)]
+    rows = [title("GPUs", width)]
     for index, use in sorted(found.items()):
         share = use.get("utilisation", 0.0)
         share = share / 100 if share > 1 else share
@@ -218,11 +218,13 @@ def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
     return rows
 
 
-def _title(words: str, width: int) -> Row:
+def title(words: str, width: int) -> Row:
+    """Return a panel's title, with a line to the end of the width."""
     return [(f" {words} ", f"bold {palette.ACCENT}"), ("─" * max(width - len(words) - 3, 0), palette.FAINT)]
 
 
-def _cut(row: Row, width: int) -> Row:
+def cut(row: Row, width: int) -> Row:
+    """Return the row, cut to `width` cells."""
     kept: Row = []
     for words, style in row:
         if width <= 0:

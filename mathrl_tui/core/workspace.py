@@ -9,13 +9,16 @@ A workspace is immutable. Each function returns a changed copy, so a change can 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mathrl_tui.core import palette
 from mathrl_tui.core.palette import Look
 from store.plain_json import parse_object
+
+# (workspace, run_id) → changed workspace.
+ChangeOfRun = Callable[..., "Workspace"]
 
 VERSION = 1
 # A longer note would not fit the line that shows it.

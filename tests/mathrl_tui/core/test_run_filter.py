@@ -160,7 +160,7 @@ RUN = Facts(
     ("text", "words"),
     [
         ("seed:1 gsmk8>1", "column 8: 'gsmk8' is not a field, a setting or a task of these runs (did you mean gsm8k?)"),
-        ("state:faild", "column 7: state is never 'faild' here (did you mean failed?)"),
+        ("state:faild", "column 7: state is never 'faild' (did you mean failed?)"),
         ("profile>3", "column 8: profile is a text: write profile:3"),
         ("-seed:x", "column 7: 'x' is not a number: seed is one"),
     ],

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mathrl_tui.core import alarms, chart, differences, home_data, mean_curve, palette, panels
+from mathrl_tui.core import alarms, chart, differences, mean_curve, palette, panels
 from mathrl_tui.core.curve import EMPTY, Curve
 from mathrl_tui.core.home_data import HomeData
 from store.locks import locked
@@ -273,18 +272,17 @@ def test_a_clock_that_was_set_back_does_not_bring_an_old_state_back(tmp_path: Pa
     assert [event.kind for event in shown.log[-2:]] == ["log", "state"]
 
 
-def test_the_list_tells_the_time_left_by_a_clock_that_nobody_sets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = live_run(tmp_path)  # sft is at step 12 of 40
-    moment = {"wall": run.now, "running": 100.0}
-    monkeypatch.setattr(
-        home_data, "time", SimpleNamespace(time=lambda: moment["wall"], monotonic=lambda: moment["running"])
-    )
+def test_list_and_run_give_the_same_time_left(tmp_path: Path) -> None:
+    run = live_run(tmp_path)  # sft is at step 12 of 40, a second each
     seen = HomeData(tmp_path)
-    seen.runs()
-    run.write(run.event("progress", "", "sft", "sft", done=14, total=40, unit="steps"))
-    moment |= {"wall": run.now - 3600.0, "running": 110.0}
     (line,) = seen.runs()
-    assert line.at is not None and line.at.eta == pytest.approx(130.0)  # 2 steps took 10 s, 26 are left
+    assert line.at is not None and line.at == seen.run(line.summary.run).current
+    assert line.at.remaining(run.now) == pytest.approx(28.0)
+    run.passes(-3600.0)
+    run.write(run.event("progress", "", "sft", "sft", done=14, total=40, unit="steps"))
+    run.passes(2.0)
+    run.write(run.event("progress", "", "sft", "sft", done=15, total=40, unit="steps"))
+    (line,) = seen.runs()
+    assert line.at is not None and line.at == seen.run(line.summary.run).current
+    assert line.at.remaining(run.now) == pytest.approx(50.0)  # a step took 2 s, 25 are left
     run.unlock()

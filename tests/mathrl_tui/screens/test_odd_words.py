@@ -28,7 +28,7 @@ async def test_two_runs_whose_names_are_cut_alike_are_compared(tmp_path: Path) -
     for name in names:
         finished_run(tmp_path, name)
     async with console(tmp_path, SMALL) as (_, pilot):
-        await sees(pilot, "an-exper…-s0-20260101-000000", "an-exper…-s1-20260101-000000")
+        await sees(pilot, "s0-20260101-000000", "s1-20260101-000000")
         await pilot.press("8")
         await sees(pilot, "No setting differs")
         await pilot.press("f")
