@@ -1,7 +1,8 @@
-"""Utilisation and memory of the run's GPUs, recorded as scalars.
+"""Utilisation, memory, power and temperature of the run's GPUs, recorded as scalars.
 
-gpu/N/utilisation is in per cent, gpu/N/memory_gib in GiB. The step is the number of seconds since the run was
-created. So it keeps rising after a resume, and if the clock is set back.
+gpu/N/utilisation is in per cent, gpu/N/memory_gib in GiB, gpu/N/power_w in W, gpu/N/temperature_c in °C. The
+step is the number of seconds since the run was created. So it keeps rising after a resume, and if the clock is
+set back.
 """
 
 from __future__ import annotations
@@ -46,4 +47,14 @@ class Telemetry:
                 continue
             scalars.append(Scalar(f"gpu/{gpu.index}/utilisation", step, busy))
             scalars.append(Scalar(f"gpu/{gpu.index}/memory_gib", step, used))
+            scalars += self._heat(gpu.index, handle, step)
         return scalars
+
+    def _heat(self, index: int, handle: object, step: int) -> list[Scalar]:
+        """Return power and temperature; some GPUs, such as parts of one, report neither."""
+        try:
+            power = self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+            heat = float(self._nvml.nvmlDeviceGetTemperature(handle, self._nvml.NVML_TEMPERATURE_GPU))
+        except self._nvml.NVMLError:
+            return []
+        return [Scalar(f"gpu/{index}/power_w", step, power), Scalar(f"gpu/{index}/temperature_c", step, heat)]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from mathrl_tui.core import palette, panels, text
 from mathrl_tui.core.palette import Look
-from mathrl_tui.core.panels import GPU_METRIC
 from mathrl_tui.core.run import RunSnapshot, Value
 from mathrl_tui.core.spans import Row, Span
 from mathrl_tui.core.stages import progress_words
@@ -185,37 +184,6 @@ def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:
             ]
         )
     return rows if found else [rows[0], [(" none yet", palette.DIM)]]
-
-
-def gpus(latest: Mapping[str, Value], width: int) -> list[Row]:
-    """Return the last sampled use and memory of each GPU.
-
-    Returns: no lines without samples.
-    """
-    found: dict[int, dict[str, float]] = {}
-    for name, value in latest.items():
-        if match := GPU_METRIC.match(name):
-            found.setdefault(int(match[1]), {})[match[2]] = value.value
-    if not found:
-        return []
-    rows = [title("GPUs", width)]
-    for index, use in sorted(found.items()):
-        share = use.get("utilisation", 0.0)
-        share = share / 100 if share > 1 else share
-        cells = max(width - 28, 5)
-        bar = text.bar(share, cells)
-        filled = bar.rstrip("─")
-        memory = f"{use['memory_gib']:.1f} GiB" if "memory_gib" in use else ""
-        rows.append(
-            [
-                (f" {index:>2}  ", palette.INK),
-                (filled, palette.ACCENT),
-                (bar[len(filled) :], palette.FAINT),
-                (f" {text.percent(share, 0):>5}", palette.INK),
-                (f" {memory:>10}", palette.DIM),
-            ]
-        )
-    return rows
 
 
 def title(words: str, width: int) -> Row:

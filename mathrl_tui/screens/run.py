@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from mathrl_tui import actions
-from mathrl_tui.core import alarms, palette, side_panels
+from mathrl_tui.core import alarms, machine_strip, palette, run_end, side_panels
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
@@ -38,6 +38,8 @@ class RunScreen(Controls, ChartKeys):
         super().__init__()
         # With the other runs of the profile.
         self._together = False
+        # Metrics whose history the side panel shows.
+        self._gpu_metrics: list[str] = []
         # Whether the run is live, and when it was read, in monotonic seconds.
         self._is_live, self._read_at = True, 0.0
 
@@ -72,6 +74,7 @@ class RunScreen(Controls, ChartKeys):
             )
             return
         needed, timed, together = self.wall.needed(), self.wall.timed(), self._together
+        needed += self._gpu_metrics
         run, other_runs = await self.ask(
             lambda home_data: (
                 home_data.run(run_id, needed, timed),
@@ -90,6 +93,7 @@ class RunScreen(Controls, ChartKeys):
         strip = side_panels.strip(run.board, width)
         self.query_one("#strip").styles.height = len(strip)
         self.show_lines("#strip", strip)
+        self._gpu_metrics = machine_strip.gpu_metrics(run.latest)
         looks = palette.arms(run.arms)
         self.show_lines("#side", self._side(run, looks, now))
         before = self.wall.needed()
@@ -112,10 +116,20 @@ class RunScreen(Controls, ChartKeys):
         if not width:
             # The side panel is hidden on a narrow terminal.
             return []
-        stages = [*side_panels.stage_list(run.board, width, now), *side_panels.risk(run, width, now)]
-        machines = [*side_panels.processes(run.processes, width), *gap, *side_panels.gpus(run.latest, width)]
+        stages = [
+            *side_panels.stage_list(run.board, width, now),
+            *run_end.end_row(run, width, now),
+            *side_panels.risk(run, width, now),
+        ]
+        gpus = machine_strip.gpu_rows(run.latest, run.curves, width)
+        waiting = machine_strip.waiting_rows(run, width)
+        machines = [*side_panels.processes(run.processes, width), *waiting]
+        if gpus:
+            machines += [*gap, side_panels.title("GPUs", width), *gpus]
         room = max(height - len(stages) - len(machines) - 2, 4)
-        return [*stages, *gap, *side_panels.values(run, looks, width, room), *gap, *machines]
+        found = [*stages, *gap, *side_panels.values(run, looks, width, room), *gap, *machines]
+        events = run_end.event_rows(run, width, height - len(found) - 2)
+        return [*found, *gap, side_panels.title("Last events", width), *events] if events else found
 
     @on(ChartWall.Changed)
     def _wall_changed(self) -> None:
