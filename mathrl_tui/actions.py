@@ -186,7 +186,7 @@ ACTIONS: tuple[Action, ...] = (
 
 
 def actions(where: str) -> tuple[Action, ...]:
-    """Return the actions of a screen, or of the app."""
+    """Return the actions of the screen `where`, or of the app if it is `APP`."""
     return tuple(action for action in ACTIONS if where in action.where)
 
 

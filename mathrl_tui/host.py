@@ -86,9 +86,10 @@ class Host(App[None]):
         self._take_workspace(after)
 
     def read_workspace(self) -> None:
-        """Start to read marks, tags and notes.
+        """Start to read the marks, tags and notes from their file.
 
-        Another console may have changed them."""
+        Another console may have changed them. A file that cannot be read gives a notice.
+        """
         found = self._writer.submit(workspace_file.read, self.home)
         loop = asyncio.get_running_loop()
         # Taken in the order of the writer's thread, or an older content could follow a newer one.

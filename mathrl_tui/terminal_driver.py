@@ -1,4 +1,4 @@
-"""The console's connection to its terminal: sends changed cells only, and survives stray input."""
+"""The console's terminal: sends changed cells, survives stray input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mathrl_tui.core.frame_changes import FrameChanges
 
 
 class TerminalDriver(LinuxDriver):
-    """A driver that sends the cells that changed, and survives input that is not UTF-8.
+    """Sends the cells that changed, and survives input that is not UTF-8.
 
     Terminals send legacy mouse reports after a tmux re-attach.
     """
@@ -23,7 +23,7 @@ class TerminalDriver(LinuxDriver):
         self._shown_size = (0, 0)
 
     def write(self, data: str) -> None:
-        """Send what changes the screen as `data` does."""
+        """Send the cells of `data` that differ from the screen."""
         size = _terminal_size()
         if size != self._shown_size:
             # A terminal moves its content when its size changes.
@@ -32,7 +32,10 @@ class TerminalDriver(LinuxDriver):
         super().write(self._changes.reduced(data))
 
     def send_all_again(self) -> None:
-        """Send all cells of the next frame, because another program has written to the terminal."""
+        """Send all cells of the next frame.
+
+        Call it when another program has written to the terminal.
+        """
         self._changes.forget()
 
     def run_input_thread(self) -> None:

@@ -58,6 +58,7 @@ def overridden(profile: Profile, overrides: Sequence[str]) -> Profile:
 def validate(table: dict[str, Any], name: str) -> Profile:
     """Validate `table` and return it as a Profile.
 
+    `name` appears in messages only.
     Raises: ProfileError with the first invalid field and, if it is unknown, the nearest known one.
     """
     try:

@@ -27,7 +27,10 @@ _Result = TypeVar("_Result")
 def healing(
     method: Callable[Concatenate[_Owner, _Arguments], _Result], /
 ) -> Callable[Concatenate[_Owner, _Arguments], _Result]:
-    """Make `method` rebuild the store after a StoreDamaged, then retry."""
+    """Decorate `method`: after a StoreDamaged, rebuild the store and retry.
+
+    If it still fails after ATTEMPTS rebuilds, the error is raised.
+    """
 
     @wraps(method)
     def healed(owner: _Owner, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

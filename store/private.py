@@ -66,9 +66,10 @@ def touch(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Remove all rights of group and others from `path`.
+    """Remove all rights of group and others from a file or folder.
 
-    A library has just created that path.
+    For a path that a library has created. A symbolic link is left unchanged.
+    Raises: OSError if `path` does not exist.
     """
     mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & _OTHERS and not path.is_symlink():

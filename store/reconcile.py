@@ -47,7 +47,10 @@ _IDENTITY = {
 
 
 class Stale(RuntimeError):
-    """Another file has replaced the store since its marks were read."""
+    """Another file has replaced the store since its marks were read.
+
+    `Ingester` catches it, and leaves the run to its next tick.
+    """
 
 
 @dataclass(slots=True)

@@ -123,9 +123,9 @@ class Example:
 
     @property
     def is_generated(self) -> bool:
-        """Return True if the model wrote the output.
+        """Return True if the model generated the output.
 
-        Otherwise it chose the output from a list.
+        False for a choice from a list, a log-likelihood, or an error without an output.
         """
         return self.outcome != LOGLIKELIHOOD and bool(self.finish or self.tokens)
 

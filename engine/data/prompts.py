@@ -39,7 +39,10 @@ def worked(row: DataRow, instruction: str) -> str:
 
 
 def ended(text: str, answer: str, instruction: str) -> str:
-    """Return `text` with `answer` at its end, as `instruction` requests."""
+    """Append `answer` to `text`, in the form that `instruction` requests.
+
+    It is appended even if `text` already ends with it.
+    """
     end, joint = (f"\\boxed{{{answer}}}", "\n\n") if wants_box(instruction) else (f"#### {answer}", "\n")
     return f"{text}{joint}{end}" if text else end
 

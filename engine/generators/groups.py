@@ -24,7 +24,10 @@ class Groups:
         self._verdicts: dict[int, list[bool]] = {}
 
     def first(self) -> Iterator[Prompt]:
-        """Yield the prompts to generate first: all, or the job's `wanted` number."""
+        """Yield the prompts to generate first.
+
+        These are the first `wanted` of the job; all if `wanted` is 0.
+        """
         return islice(self._job.prompts, self._wanted)
 
     def finished(self, prompt: int, correct: bool) -> Prompt | None:

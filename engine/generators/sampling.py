@@ -37,7 +37,7 @@ class Uniforms:
         return torch.from_numpy(self._block[:, self._column - 1].copy())
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row except `rows`."""
+        """Keep the rows with these indices, in this order; drop the others."""
         self._streams = [self._streams[row] for row in rows]
         self._block = self._block[list(rows)]
 

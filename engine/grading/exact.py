@@ -26,7 +26,11 @@ _CLOSE = Decimal("1e-5")
 
 
 class Undecided(ValueError):
-    """The values are too large, or cannot be evaluated."""
+    """The values are too large to compare, or cannot be evaluated.
+
+    `equal`, `rounds_to` and `same_region` catch it and return False. A completion is marked `undecided` only
+    after a deadline.
+    """
 
 
 def equal(left: str, right: str) -> bool:

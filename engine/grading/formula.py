@@ -74,7 +74,10 @@ _MAX_BINOMIAL_DIGITS = 4
 
 
 class NotRead(ValueError):
-    """The parser cannot read the formula with certainty."""
+    """The parser cannot read the formula with certainty.
+
+    A comparison with such a formula counts as different.
+    """
 
 
 @lru_cache(512)

@@ -71,7 +71,7 @@ class LeadingControl:
         self._own.save_soon()
 
     def flush_records(self) -> None:
-        """Wait until rank 0's records are in the journal."""
+        """Wait until rank 0's records are in the journal; followers do not wait."""
         self._own.flush_records()
 
     def announce_training_done(self) -> None:

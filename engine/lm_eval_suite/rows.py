@@ -78,8 +78,9 @@ def rows(
     generated: Mapping[tuple[str, int], Generated],
     asked: Asked = lambda context, continuation: (context, 0),
 ) -> Iterator[Example]:
-    """Yield the rows of all samples of a leaf task, in the documents' order.
+    """Yield the rows of a leaf task: one per document and measure.
 
+    They are in the documents' order. In GSM8K and MATH this project's grader adds one more row.
     Measures that do not score a single document between 0 and 1 are omitted (for example, BLEU over a
     corpus).
     Args:

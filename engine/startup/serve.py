@@ -183,7 +183,10 @@ def _key() -> dict[str, str]:
 
 
 def command(model: str, name: str) -> list[str]:
-    """Return the command line of vLLM's own server, without its address."""
+    """Return the command line of vLLM's own server, without host and port.
+
+    `model` is a folder or a hub name; clients ask for `name`.
+    """
     program = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
     return [*program, "--model", model, "--served-model-name", name, NO_BAR]
 

@@ -67,7 +67,10 @@ class Budget:
         return most
 
     def settle(self, reserved: float, prompt_tokens: int, completion_tokens: int) -> None:
-        """Replace a request's reservation (US dollars) by its actual tokens."""
+        """Replace a request's reservation by its actual cost.
+
+        `reserved` is what `reserve` returned, in US dollars. The cost follows from the tokens.
+        """
         self.reserved -= reserved
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens

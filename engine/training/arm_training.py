@@ -357,7 +357,7 @@ class Clock:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time inside the context to `name`."""
+        """Add the seconds spent inside the context to metric `time/NAME`."""
         began = time.perf_counter()
         try:
             yield

@@ -55,7 +55,7 @@ class Stateful(Protocol):
     """An object that can restore its state, such as an optimizer."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what the object's `state_dict` returned."""
+        """Replace the object's state by `state`, which its `state_dict` returned."""
 
 
 def path_of(root: Path, step: int) -> Path:
@@ -199,7 +199,11 @@ def _score_text(score: float) -> str:
 
 
 def choose_best(root: Path) -> None:
-    """Point `best` to the highest remaining score if it points to nothing."""
+    """Link `best` to the highest score, if the linked checkpoint is gone.
+
+    If no checkpoint has a score, the link is removed.
+    Raises: DamagedFile if a score was changed.
+    """
     if best(root) is not None:
         return
     (root / "best").unlink(missing_ok=True)

@@ -110,7 +110,7 @@ class RolloutSchedule:
     def arrived(self, step: int) -> bool:
         """Return True if the rollouts of `step` have arrived.
 
-        Otherwise wait a moment first.
+        If they have not, wait up to POLL_SECONDS for results, and check again.
         """
         if step in self._ready:
             return True

@@ -36,9 +36,9 @@ class TensorImage:
         self._pinned = False
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy float32 and bfloat16 `tensors` from any device to host memory.
+        """Replace the image's tensors by a copy of `tensors`, in host memory.
 
-        It returns when the copy is complete.
+        They are float32 or bfloat16, on any device. It returns when the copy is complete.
         """
         # Wide items first, so that each tensor starts at a multiple of its item size.
         ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())

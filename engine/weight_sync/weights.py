@@ -220,8 +220,10 @@ class WeightReader:
 
 
 def read_weights(weights: WeightRef) -> dict[str, Tensor]:
-    """Return views of a published version's tensors by name, for a single use.
+    """Map a published version, and return views of its tensors by name.
 
+    For one version only: each call maps the slot again. Do not write to the views. A WeightReader keeps slots
+    mapped, and can verify them.
     Raises: TornWeights unless the version exists, whole.
     """
     return WeightReader().tensors(weights)

@@ -49,7 +49,10 @@ def prompt_note(row: Example) -> str:
 
 
 def given(row: Example) -> str:
-    """Return the answer extracted from a completion, or the likeliest choice."""
+    """Return the answer extracted from a completion; "" if it has none.
+
+    For a multiple-choice question, which generates nothing, it is the likeliest choice.
+    """
     return row.answer or ("" if row.is_generated else row.output)
 
 

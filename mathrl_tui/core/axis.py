@@ -130,8 +130,9 @@ def position_axis(start: float, end: float, parts: int, kind: str, *, snap: bool
 
 
 def log_position_axis(start: float, end: float, kind: str) -> Axis:
-    """Return a horizontal axis over log10 of steps, tokens or seconds, with ticks at powers of ten.
+    """Return a horizontal axis over log10 of steps, tokens or seconds.
 
+    Its ticks are at powers of ten.
     Args:
         start: log10 of the first position.
         end: log10 of the last position.

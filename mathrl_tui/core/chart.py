@@ -162,9 +162,9 @@ def draw(
 
 
 def position(lines: Sequence[Line], view: View, width: int, cell: float) -> float | None:
-    """Return the x position under a cell of a chart that is `width` cells wide, in the unit of `view.x`.
+    """Return the x position under a cell of a chart of `width` cells.
 
-    Cells beyond the canvas give the position of its end.
+    It is in the unit of `view.x`. Cells beyond the canvas give the position of its end.
 
     Returns: None for a chart without values.
     """
@@ -178,9 +178,9 @@ def position(lines: Sequence[Line], view: View, width: int, cell: float) -> floa
 
 
 def zoomed_to(lines: Sequence[Line], view: View, first: float, last: float) -> View:
-    """Return the view of the window from `first` to `last`, in the unit of `view.x`.
+    """Return the view of the window from `first` to `last`.
 
-    A window that reaches the end of the whole follows the run.
+    They are in the unit of `view.x`. A window that reaches the end of the whole follows the run.
     """
     shown = _placed(lines, view)
     if not shown:
@@ -194,7 +194,10 @@ def zoomed_to(lines: Sequence[Line], view: View, first: float, last: float) -> V
 
 
 def cell_of(lines: Sequence[Line], view: View, width: int, place: float) -> float:
-    """Return the cell over an x position, the inverse of `position`; that of the canvas's end beyond it."""
+    """Return the cell over an x position: the inverse of `position`.
+
+    A position beyond the canvas gives the cell at its end.
+    """
     shown, columns = _placed(lines, view), width - GUTTER
     if not shown:
         return float(GUTTER)
@@ -204,7 +207,10 @@ def cell_of(lines: Sequence[Line], view: View, width: int, place: float) -> floa
 
 
 def zoomed_at(lines: Sequence[Line], view: View, place: float, by: float) -> View:
-    """Return the view with its zoom doubled `by` times, so that `place` stays where it is."""
+    """Return the view with its zoom doubled `by` times.
+
+    The position `place` stays under the same cell.
+    """
     shown = _placed(lines, view)
     if not shown:
         return view
@@ -219,7 +225,12 @@ def zoomed_at(lines: Sequence[Line], view: View, place: float, by: float) -> Vie
 
 
 def entry_at(x: Array, place: float) -> int | None:
-    """Return the entry nearest to `place`; None further beyond an end of `x` (entries,) than two entries are apart."""
+    """Return the index of the entry nearest to `place`.
+
+    `x` is (entries,), ascending.
+
+    Returns: None if `place` lies further beyond an end than two entries are apart on average.
+    """
     apart = (x[-1] - x[0]) / max(len(x) - 1, 1) if len(x) else 0.0
     if not len(x) or not x[0] - apart <= place <= x[-1] + apart:
         return None
@@ -228,7 +239,7 @@ def entry_at(x: Array, place: float) -> int | None:
 
 
 def _placed(lines: Sequence[Line], view: View) -> list[tuple[Line, Array]]:
-    """Return the lines that the x-axis can place, each with its positions, (entries,)."""
+    """Return the lines that the x-axis can place, with positions (entries,)."""
     found = []
     for one in lines:
         x = _positions(one, view.x) if len(one.curve) else EMPTY.step
@@ -324,7 +335,7 @@ def _log10(value: Array) -> Array:
 
 
 def _foot(x_axis: axis.Axis, view: View, columns: int, markers: Mapping[int, Marker]) -> list[Row]:
-    """Return the x-axis line with ticks and markers, and its labels with the unit."""
+    """Return the x-axis line with ticks and markers, and its labels and unit."""
     line, labels = ["─"] * columns, [" "] * (columns + GUTTER)
     kind = f"{view.x} log" if view.log_x else view.x
     for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):

@@ -1,4 +1,4 @@
-"""The canvas of a chart: bands, lines, marks and crosshair as rows of spans."""
+"""The canvas of a chart: bands, lines, marks and crosshair as spans."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def canvas_rows(
     smooth: bool,
     crosses: Set[int] = frozenset(),
 ) -> list[Row]:
-    """Return rows of gutter and canvas, with vertical lines at the columns `crosses`.
+    """Return rows of gutter and canvas.
+
+    Vertical lines are at the columns `crosses`.
 
     Smoothed lines are drawn over raw extremes, later arms on top.
     """

@@ -28,9 +28,9 @@ def legend(
     percent: bool = False,
     focused: bool = False,
 ) -> Row:
-    """Return the title, then mark, name and newest value of each arm, or the value of its given entry.
+    """Return the title, then mark, name and newest value of each arm.
 
-    The live arm comes first.
+    If an arm has an entry, its value is that of the entry. The live arm comes first.
 
     The smoothed value follows after `~`, unless it does not fit. Arms that do not fit are left out.
     If a line is a mean, the number of runs follows in brackets.
@@ -80,7 +80,7 @@ def _newest(one: Line, weight: float, percent: bool) -> tuple[str, str]:
 
 
 def _values_at(one: Line, entry: int, weight: float, percent: bool) -> tuple[str, str]:
-    """Return the value of an entry after `@` and its step, and the smoothed one after `~`."""
+    """Return the value of an entry with its step, and the smoothed value."""
     formatted = text.percent if percent else text.number
     value, smooth = float(one.curve.mean[entry]), float(one.smoothed(weight)[entry])
     shown = formatted(value) if math.isfinite(value) else "inf" if one.curve.infs[entry] else "NaN"

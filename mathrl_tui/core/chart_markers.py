@@ -1,4 +1,4 @@
-"""Events of a run that its charts mark on their x-axis: checkpoints and resumes."""
+"""Events that charts mark on their x-axis: checkpoints and resumes."""
 
 from __future__ import annotations
 

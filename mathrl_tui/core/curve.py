@@ -122,8 +122,9 @@ EMPTY = Curve.of((), (), ())
 
 
 def memory_of(weight: float, steps: float) -> float:
-    """Return the memory, in steps, of an average that keeps `weight` of itself at each step.
+    """Return the memory, in steps, of an exponential average.
 
+    The average keeps `weight` of itself at each step.
     Beyond 1000 `steps` the weight applies to about a thousandth of them, so that it smooths long series alike.
     That distance is a power of two, so that it rarely changes while a run grows.
     """

@@ -1,4 +1,4 @@
-"""Frames for the terminal, reduced to the cells that differ from its screen.
+"""Frames for the terminal, reduced to the cells that changed.
 
     Textual's frame ─▶ FrameChanges.reduced ─▶ moves, changes of style, and the changed cells
 
@@ -48,7 +48,10 @@ class FrameChanges:
         self._rows.clear()
 
     def reduced(self, output: str) -> str:
-        """Return what changes the screen as `output` does."""
+        """Reduce `output` to the cells that differ from the known screen.
+
+        The screen is then updated. Output that is not a frame is returned unchanged.
+        """
         if not _IS_FRAME.match(output):
             if output not in _HARMLESS:
                 self.forget()
@@ -82,7 +85,7 @@ class FrameChanges:
         return "".join(sent)
 
     def _put(self, sent: list[str], y: int, x: int, cells: Sequence[Cell]) -> None:
-        """Send those of `cells`, from column `x` of row `y`, that differ from the screen."""
+        """Send those of `cells`, from place `y`, `x`, that changed."""
         if not cells:
             return
         row = self._rows.setdefault(y, [])
@@ -110,7 +113,7 @@ class FrameChanges:
             self._at = y, x + place + 1
 
     def _send_uncertain(self, sent: list[str], y: int, x: int, words: str, style: str) -> None:
-        """Send text whose width a terminal may see otherwise; its cells are then unknown."""
+        """Send text of uncertain width; its cells are then unknown."""
         self._at = (0, 0)
         self._move(sent, y, x)
         self._change_style(sent, style)

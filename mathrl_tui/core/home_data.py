@@ -100,7 +100,8 @@ class HomeData:
     def ingest(self) -> None:
         """Ingest new records, at most once a second.
 
-        This also covers a run that lost its supervisor.
+        This also covers a run that lost its supervisor. If the store cannot ingest now, `problem` gives the
+        reason.
         """
         if time.monotonic() - self._ingested >= INGEST_SECONDS:
             self._complete = self.store.ingest() == 0 and not self.store.problem
@@ -249,7 +250,7 @@ class HomeData:
     def completions(self, run_id: str, arm: str, task: str) -> list[Example]:
         """Return an arm's completions on a task.
 
-        They are from the newest evaluation, or from all training steps.
+        `train` and `validation` give those of all steps; another task gives its newest evaluation.
         """
         step = None
         if task not in WHILE_TRAINING:

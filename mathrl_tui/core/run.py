@@ -121,7 +121,7 @@ class RunModel:
         return metric in self._curves and (not timed or self._curves[metric].is_timed)
 
     def set_latest(self, latest: Mapping[str, Value]) -> None:
-        """Set the newest values from the store."""
+        """Set the newest values of these metrics; the others keep theirs."""
         self._latest.update(latest)
 
     def _take_points(self, metric: str, scalars: Sequence[Scalar]) -> None:

@@ -77,7 +77,10 @@ def points(difference: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """Format a p-value in five cells; tiny ones become a bound."""
+    """Format a p-value in at most five cells: `.032`, `1`, `<.001`.
+
+    NaN gives a dash.
+    """
     if math.isnan(p):
         return NOTHING
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 1 else "1"

@@ -82,14 +82,17 @@ def with_hidden(workspace: Workspace, run_id: str) -> Workspace:
 def with_tags(workspace: Workspace, run_id: str, words: str) -> Workspace:
     """Replace the tags of the run by the words of `words`.
 
-    Commas and white space separate them.
+    Commas and white space separate them. Each is cut to LONGEST_TAG characters.
     """
     found = dict.fromkeys(word[:LONGEST_TAG] for word in words.replace(",", " ").split())
     return replace(workspace, tags=_put(workspace.tags, run_id, tuple(found)))
 
 
 def with_note(workspace: Workspace, run_id: str, note: str) -> Workspace:
-    """Replace the note of the run; an empty note removes it."""
+    """Replace the note of the run; an empty note removes it.
+
+    The note becomes one line of at most LONGEST_NOTE characters.
+    """
     line = " ".join(note.split())[:LONGEST_NOTE]
     return replace(workspace, notes=_put(workspace.notes, run_id, line))
 

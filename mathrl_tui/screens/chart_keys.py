@@ -92,7 +92,10 @@ class ChartKeys(ConsoleScreen):
         self.set_focus(None)
 
     def key_escape(self) -> None:
-        """Remove the crosshair; without one, close the search field and show all charts."""
+        """Remove the crosshair.
+
+        Without one, close the search field and show all charts.
+        """
         if self.wall.view.cross is not None:
             self._look(replace(self.wall.view, cross=None, anchor=None))
             return

@@ -78,7 +78,10 @@ screen ([b]2[/b]) shows how far it is."""
         return titles, cells
 
     def words(self, key: str) -> Text:
-        """Return the verdict and the data of the comparison `key`."""
+        """Return the verdict and the data of a comparison.
+
+        Its `key` is `task/a/b`. The heading of the perplexities has another key: it gives an explanation of perplexity.
+        """
         chosen = self.rows.get(key)
         if chosen is None:
             return Text(_PERPLEXITY, palette.DIM)

@@ -71,7 +71,10 @@ class ConfigScreen(TableScreen):
         return ["setting", text.run_name(run_id, room), *others], cells
 
     def words(self, key: str) -> Text:
-        """Return the meaning of the setting, and its full values."""
+        """Return the meaning and the full values of a setting.
+
+        `key` is its dotted name: `grpo.steps`. An unknown one gives empty text.
+        """
         one = self._rows.get(key)
         if one is None:
             return Text()

@@ -100,7 +100,10 @@ to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
         return _Layout(prompted, sampled, suite, 0, task=max(min(task, 16), _LEAST_TASK), arm=arm)
 
     def words(self, key: str) -> Text:
-        """Return the evaluation `key` in words."""
+        """Describe the evaluation with `key`, which is `task/arm`.
+
+        The heading of the perplexities has another key: it gives an explanation of perplexity.
+        """
         chosen = self.rows.get(key)
         if chosen is None:
             return Text(_PERPLEXITY, palette.DIM)

@@ -41,7 +41,10 @@ class TableScreen(ConsoleScreen):
 
     @abstractmethod
     def words(self, key: str) -> Text:
-        """Return the text for the row `key`."""
+        """Return the text below the table for the row with `key`.
+
+        Subclasses implement it. A heading row has a key too.
+        """
 
     @property
     def cursor(self) -> str:

@@ -66,7 +66,10 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
         return [*titles, *(("margin", "loss at most", "n") if wide else ())], cells
 
     def words(self, key: str) -> Text:
-        """Return the summary of the watch, and the data of the task `key`."""
+        """Return the summary of the watch, and the data of one watched task.
+
+        `key` is `task/arm`. An unknown one gives the summary alone.
+        """
         chosen = self.rows.get(key)
         words = Text(f"{watch.summary(list(self.rows.values()))}.", f"bold {palette.INK}")
         if chosen is not None:

@@ -158,7 +158,10 @@ class ChartWall(Container):
         self._changed()
 
     def page(self, by: int) -> None:
-        """Move the cursor by `by` pages; ignored beyond the ends."""
+        """Move the cursor to the first chart of the page `by` pages further.
+
+        It stays if there is no such page.
+        """
         target = self._first() + by * self._capacity()
         if 0 <= target < len(self._panels):
             self._cursor = target
@@ -210,7 +213,10 @@ class ChartWall(Container):
         self._draw()
 
     def zoom(self, by: float) -> None:
-        """Double the zoom `by` times, around the crosshair if there is one, else at the window's end."""
+        """Double the zoom `by` times.
+
+        The crosshair keeps its place; without one, the window keeps its end.
+        """
         lines, view = self._lines(self.chosen), self._view_of(self.chosen)
         if view.cross is not None:
             self._take_window(chart.zoomed_at(lines, view, view.cross, by))
@@ -220,7 +226,10 @@ class ChartWall(Container):
         self._changed()
 
     def move_cross(self, by: int) -> None:
-        """Move the crosshair by `by` columns of the selected chart; it starts at the window's end."""
+        """Move the crosshair by `by` columns of the selected chart.
+
+        It starts at the window's end.
+        """
         lines, view = self._lines(self.chosen), self._view_of(self.chosen)
         width = self._cell(*self._grid())[0]
         place = width - 1.0 if view.cross is None else chart.cell_of(lines, view, width, view.cross) + by
@@ -308,7 +317,10 @@ class ChartWall(Container):
         return [self._line(source, panel, looks[source]) for source in panel.sources]
 
     def _view_of(self, panel: Panel) -> View:
-        """Return the view of a chart; a machine's chart has its own clock, without the crosshair of steps."""
+        """Return the view of a chart.
+
+        A machine's chart has time on its x-axis, and no crosshair.
+        """
         if not panel.by_clock:
             return self.view
         is_same = self.view.x == "time"
