@@ -1,4 +1,4 @@
-"""Utilisation, memory, power and temperature of the run's GPUs, recorded as scalars.
+"""Samples of the run's GPUs, recorded as scalars.
 
 gpu/N/utilisation is in per cent, gpu/N/memory_gib in GiB, gpu/N/power_w in W, gpu/N/temperature_c in °C. The
 step is the number of seconds since the run was created. So it keeps rising after a resume, and if the clock is
@@ -51,7 +51,10 @@ class Telemetry:
         return scalars
 
     def _heat(self, index: int, handle: object, step: int) -> list[Scalar]:
-        """Return power and temperature; some GPUs, such as parts of one, report neither."""
+        """Return power and temperature, if the GPU reports them.
+
+        A part of a GPU may not.
+        """
         try:
             power = self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000
             heat = float(self._nvml.nvmlDeviceGetTemperature(handle, self._nvml.NVML_TEMPERATURE_GPU))

@@ -1,4 +1,4 @@
-"""The run's machines: each GPU's values and history, and how much trainer and worker wait."""
+"""The run's GPUs, and how much trainer and worker wait."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def gpu_metrics(latest: Mapping[str, Value]) -> list[str]:
 
 
 def gpu_rows(latest: Mapping[str, Value], curves: Mapping[str, Curve], width: int) -> list[Row]:
-    """Return two lines for each GPU: its last values, and the history of its utilisation.
+    """Return two lines for each GPU: last values, history of utilisation.
 
+    The second line needs two samples of the GPU in `curves`.
     Returns: no lines without samples.
     """
     found: dict[int, dict[str, float]] = {}
@@ -53,7 +54,10 @@ def gpu_rows(latest: Mapping[str, Value], curves: Mapping[str, Curve], width: in
 
 
 def sparkline(curve: Curve, width: int, most: float) -> str:
-    """Return the mean of a curve as one row of braille cells, filled from zero to `most`."""
+    """Return the mean of a curve as one row of `width` braille cells.
+
+    Each column is filled from zero to its value; a full one is `most`.
+    """
     dots = 2 * width
     low, high = columns(curve.step, curve.mean, curve.mean, float(curve.step[0]), float(curve.step[-1]), dots)
     middle = (low + high) / (2 * most)
@@ -66,7 +70,10 @@ def sparkline(curve: Curve, width: int, most: float) -> str:
 
 
 def step_seconds(step: StepProgress) -> float | None:
-    """Return the seconds of one unit of a step, at its pace so far; None before a pace is known."""
+    """Return the seconds of one unit of a step, at its pace so far.
+
+    Returns: None before a pace is known.
+    """
     if step.report is None or step.first is None or step.report.reached <= step.first[1]:
         return None
     return (step.reported - step.first[0]) / (step.report.reached - step.first[1])

@@ -10,7 +10,7 @@ from store.run_progress import ENDED
 
 
 def end_row(run: RunSnapshot, width: int, now: float) -> list[Row]:
-    """Return one line: the time that the run has taken, and the time to its end.
+    """Return one line: the time that the run has taken, and the time left.
 
     A stage that has not started has no pace, so the time left is then a lower bound.
 
@@ -31,7 +31,10 @@ def end_row(run: RunSnapshot, width: int, now: float) -> list[Row]:
 
 
 def event_rows(run: RunSnapshot, width: int, most: int) -> list[Row]:
-    """Return the last `most` events that have words, the newest first, with their times."""
+    """Return the last `most` events that have words, newest first.
+
+    Each has its time. A checkpoint without words gets some.
+    """
     said = [event for event in reversed(run.log) if event.message or event.kind == "checkpoint"]
     rows: list[Row] = []
     for event in said[:most]:
