@@ -41,20 +41,26 @@ def legend(
         (f"{title}  ", f"bold {palette.INK}{ground}"),
     ]
     room = width - len(title) - 3
-    for one, entry_place in sorted(lines, key=lambda pair: not pair[0].live):
-        newest, smooth = (
-            _newest(one, weight, percent)
-            if entry_place is None
-            else _values_at(one, entry_place, weight, percent)
-        )
-        runs, lost = f" ({one.runs})" if one.runs else "", _lost(one.curve)
-        entries = [f"{one.name} {newest}{middle}{runs}{lost}" for middle in dict.fromkeys((smooth, ""))]
-        entry = next((words for words in entries if len(words) + 4 <= room), None)
-        if entry is None:
+    ordered = sorted(lines, key=lambda pair: not pair[0].live)
+    forms = [_forms(one, place, weight, percent) for one, place in ordered]
+    # All lines without their smoothed values are better than some with them.
+    is_roomy = sum(len(full) + 4 for full, _ in forms) <= room
+    for (one, _), (full, short) in zip(ordered, forms, strict=True):
+        entry = full if is_roomy or (len(forms) == 1 and len(full) + 4 <= room) else short
+        if len(entry) + 4 > room:
             break
         row += [(f"{one.look.mark} ", one.look.colour + ground), (f"{entry}  ", palette.INK + ground)]
         room -= len(entry) + 4
     return [*row, (" " * (room), palette.INK + ground)]
+
+
+def _forms(one: Line, place: int | None, weight: float, percent: bool) -> tuple[str, str]:
+    """Return a line's entry with its smoothed value, and without it."""
+    newest, smooth = (
+        _newest(one, weight, percent) if place is None else _values_at(one, place, weight, percent)
+    )
+    runs, lost = f" ({one.runs})" if one.runs else "", _lost(one.curve)
+    return f"{one.name} {newest}{smooth}{runs}{lost}", f"{one.name} {newest}{runs}{lost}"
 
 
 def _newest(one: Line, weight: float, percent: bool) -> tuple[str, str]:

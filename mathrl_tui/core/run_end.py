@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from mathrl_tui.core import palette, text
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
@@ -39,6 +41,6 @@ def event_rows(run: RunSnapshot, width: int, most: int) -> list[Row]:
     rows: list[Row] = []
     for event in said[:most]:
         words = event.message or f"{event.arm} checkpoint of step {event.step}"
-        when = text.moment(event.ts)[-8:]
+        when = time.strftime("%H:%M:%S", time.localtime(event.ts))
         rows.append([(f" {when} ", palette.FAINT), (text.clip(words, width - 11), palette.DIM)])
     return rows

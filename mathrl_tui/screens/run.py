@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on, work
@@ -12,6 +13,7 @@ from textual.widgets import Input
 
 from mathrl_tui import actions
 from mathrl_tui.core import alarms, machine_strip, palette, run_end, side_panels
+from mathrl_tui.core.marked_runs import MarkedRun
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
@@ -75,15 +77,19 @@ class RunScreen(Controls, ChartKeys):
             return
         needed, timed, together = self.wall.needed(), self.wall.timed(), self._together
         needed += self._gpu_metrics
-        run, other_runs = await self.ask(
+        marked = [one for one in self.console.workspace.marked if one != run_id]
+        run, other_runs, marked_runs = await self.ask(
             lambda home_data: (
                 home_data.run(run_id, needed, timed),
                 home_data.other_runs(run_id, needed, timed) if together else None,
+                home_data.marked_runs(marked, needed, timed) if marked else (),
             )
         )
-        self.show_run(run, other_runs)
+        self.show_run(run, other_runs, marked_runs)
 
-    def show_run(self, run: RunSnapshot, other_runs: OtherRuns | None) -> None:
+    def show_run(
+        self, run: RunSnapshot, other_runs: OtherRuns | None, marked: Sequence[MarkedRun] = ()
+    ) -> None:
         """Show the snapshot in all parts of the screen."""
         self._is_live, self._read_at = run.state in LIVE_STATES, time.monotonic()
         self.console.note_state(run.run_id, run.state, run.reason)
@@ -97,7 +103,9 @@ class RunScreen(Controls, ChartKeys):
         looks = palette.arms(run.arms)
         self.show_lines("#side", self._side(run, looks, now))
         before = self.wall.needed()
-        self.wall.show(run, looks, other_runs)
+        workspace = self.console.workspace
+        overlays = [(one, look) for one in marked if (look := workspace.look(one.run_id)) is not None]
+        self.wall.show(run, looks, other_runs, overlays)
         self._show_view()
         if any(metric not in run.curves for metric in self.wall.needed()) and before != self.wall.needed():
             self.call_after_refresh(self.read_soon)

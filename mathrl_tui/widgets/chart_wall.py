@@ -5,7 +5,7 @@ It shows as many charts as fit. Keys and mouse move the cursor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from textual import on
@@ -18,6 +18,7 @@ from mathrl_tui.core.chart import View
 from mathrl_tui.core.chart_choice import ChartChoice
 from mathrl_tui.core.chart_markers import markers
 from mathrl_tui.core.curve import EMPTY, Curve, memory_of
+from mathrl_tui.core.marked_runs import MarkedRun, short_names
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
@@ -69,6 +70,9 @@ class ChartWall(Container):
         self._cursor = 0
         self._maximised = False
         self._markers: tuple[chart.Marker, ...] = ()
+        # Marked runs with their looks, and the short names of all runs in sight.
+        self._overlays: Sequence[tuple[MarkedRun, Look]] = ()
+        self._short: Mapping[str, str] = {}
         # What each chart was drawn from. Curves are compared by identity, because they are never changed.
         self._drawn_from: dict[int, tuple[object, ...]] = {}
         # A drawing after moves of the mouse is planned.
@@ -79,8 +83,19 @@ class ChartWall(Container):
         for place in range(MOST):
             yield Chart(place)
 
-    def show(self, run: RunSnapshot, looks: Mapping[str, Look], other_runs: OtherRuns | None) -> None:
-        """Show the curves of the run, joined with those of `other_runs` if given."""
+    def show(
+        self,
+        run: RunSnapshot,
+        looks: Mapping[str, Look],
+        other_runs: OtherRuns | None,
+        overlays: Sequence[tuple[MarkedRun, Look]] = (),
+    ) -> None:
+        """Show the curves of the run, joined with those of `other_runs` if given.
+
+        The curves of marked runs are drawn over them, each run in its look.
+        """
+        self._overlays = overlays
+        self._short = short_names([run.run_id, *(one.run_id for one, _ in overlays)])
         is_new = self._run is None or self._run.run_id != run.run_id
         self._run, self._looks, self._other_runs = run, looks, other_runs
         stages = {step.arm: step.stage for step in run.board if step.arm}
@@ -314,7 +329,22 @@ class ChartWall(Container):
 
     def _lines(self, panel: Panel) -> list[chart.Line]:
         looks = palette.arms(panel.sources) if panel.by_clock else self._looks
-        return [self._line(source, panel, looks[source]) for source in panel.sources]
+        own = [self._line(source, panel, looks[source]) for source in panel.sources]
+        return own if panel.by_clock else [*own, *self._overlaid(panel)]
+
+    def _overlaid(self, panel: Panel) -> list[chart.Line]:
+        """Return the marked runs' curves of the panel's metric and arms."""
+        return [
+            chart.Line(
+                self._short[run.run_id] + (f" {source}" if len(panel.sources) > 1 else ""),
+                look,
+                run.curves[f"{source}/{panel.metric}"],
+                run.curves.get(f"{source}/train/tokens", EMPTY),
+            )
+            for run, look in self._overlays
+            for source in panel.sources
+            if f"{source}/{panel.metric}" in run.curves
+        ]
 
     def _view_of(self, panel: Panel) -> View:
         """Return the view of a chart.

@@ -107,3 +107,17 @@ async def test_the_mouse_points_selects_and_zooms(tmp_path: Path) -> None:
         assert wall.view.zoom == zoom
         await pilot.press("0")
         await sees(pilot, "+ - whole")
+
+
+async def test_marked_runs_are_drawn_in_every_chart_in_their_colours(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    finished_run(tmp_path, "demo-s3-other")
+    async with console(tmp_path, (200, 50)) as (app, pilot):
+        await opened(pilot, "space", "demo-s3-other")
+        await until(pilot, lambda: app.workspace.marked == ("demo-s3-other",), "a mark")
+        look = app.workspace.look("demo-s3-other")
+        assert look is not None
+        await opened(pilot, "2", "demo-s0-finished")
+        await sees(pilot, f"● base 0.0333 ~0.0408  {look.mark} s3-other 0.0333")
+        for chart in list(app.screen.query(Chart))[:4]:
+            assert f"{look.mark} s3-other" in chart.plain
