@@ -20,15 +20,14 @@ from engine.protocol.messages import Finish, Sampling, WeightRef
 class JobRefused(Exception):
     """The job cannot be done, now or later.
 
-    The message gives the reason in one line.
-    The generator is unchanged.
+    The message gives the reason in one line. The generator can take other jobs.
     """
 
 
 class WeightsRefused(JobRefused):
     """The weights do not fit the model (names, shapes) or are not whole.
 
-    The previous weights stay in use.
+    Part of them may have been loaded; see `Generator.load`.
     """
 
 
@@ -97,7 +96,7 @@ class Generator(Protocol):
         """Use `weights` from the next completion on.
 
         Caches of older weights are dropped.
-        Raises: WeightsRefused; the previous weights then stay in use.
+        Raises: WeightsRefused; no version then counts as loaded, so call `load` again before the next job.
         """
 
     def generate(self, waiting: deque[GenerationRequest], sampling: Sampling) -> Iterator[list[Generated]]:

@@ -78,7 +78,8 @@ class TransformersGenerator:
     def load(self, weights: WeightRef) -> None:
         """Copy the version into the model.
 
-        Raises: WeightsRefused if it does not fit; the model is then unchanged.
+        Raises: WeightsRefused if it does not fit (the model is then unchanged), or if the slot was reused
+        during the copy (the model may then be mixed).
         """
         parameters = dict(self._model.named_parameters())
         tensors = named_tensors(weights, self._reader)

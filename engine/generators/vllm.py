@@ -109,10 +109,10 @@ class VllmGenerator:
     def load(self, weights: WeightRef) -> None:
         """Load `weights` into the engine; see `Generator.load`.
 
-        All checks come before the reload, because a reload that fails half-way would damage the engine. A
-        version in a folder is compared with transformers. Later versions have the same names.
-        Raises: WeightsRefused if the weights do not fit; RuntimeError if vLLM kept cached prefixes of older
-        weights.
+        Names and shapes are checked before the reload, because a reload that fails half-way would damage the
+        engine. After it, log-probs of a version in a folder are compared with those of transformers.
+        Raises: WeightsRefused if the weights do not fit, cannot be loaded, or give other log-probs;
+        RuntimeError if vLLM kept cached prefixes of older weights.
         """
         with transformers_alone(self._llm.llm_engine.vllm_config):
             model = None if is_slot(weights) else folder_model(Path(weights.location))

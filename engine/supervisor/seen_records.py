@@ -50,7 +50,10 @@ class SeenRecords:
         return self._examples.get((arm, step, task), set())
 
     def has_scalar(self, metric: str, step: int) -> bool:
-        """Return True if the metric's value at `step` is known."""
+        """Return True if the metric's value at `step` is known.
+
+        Every step below the newest RECENT_STEPS / 2 may count as known.
+        """
         return step < self._below.get(metric, -1) or step in self._steps.get(metric, ())
 
     def furthest(self, arm: str) -> int:

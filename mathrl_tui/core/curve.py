@@ -71,14 +71,14 @@ class Curve:
         return not np.isnan(self.ts).any()
 
     def extended(self, step: Sequence[float], value: Sequence[float], ts: Sequence[float]) -> Curve:
-        """Append the points after the last step.
+        """Return the curve with the points after its last step appended.
 
-        Repeated steps, after a resume, are dropped.
+        Repeated steps, after a resume, are dropped. Beyond LONGEST entries, neighbours are merged.
         """
         return self.followed(Curve.of(step, value, ts))
 
     def followed(self, new: Curve) -> Curve:
-        """Append the entries of `new` after the last step."""
+        """Return the curve with the entries of `new` after its last step."""
         if len(self):
             new = new._where(new.step > self.step[-1])
         if not len(new):

@@ -120,7 +120,7 @@ class ChartWall(Container):
         return next((index for index, one in enumerate(self._panels) if live_arm in one.sources), 0)
 
     def choose(self, choice: ChartChoice) -> None:
-        """Show the charts of `choice`."""
+        """Show the charts of `choice`; the cursor stays on its chart if it can."""
         self.choice = choice
         self._choose()
         self._changed()
