@@ -49,9 +49,9 @@ def final_answer(completion: str, finished: bool = True) -> str:
 
 
 def without_thinking(completion: str) -> str:
-    """Return `completion` without the thinking before the answer.
+    """Return the part of `completion` after its thinking.
 
-    Thinking that never ended leaves nothing.
+    It is the text after the last `</think>`. Without one, it is the text before `<think>`, or all of it.
     """
     if "</think>" in completion:
         return completion.rpartition("</think>")[2]

@@ -56,8 +56,9 @@ def body_of(answer: TeacherAnswer, choice: TracePart) -> Body:
 def parts(answer: TeacherAnswer) -> tuple[str, str]:
     """Split a teacher's answer into (reasoning, content), without tags.
 
-    Reasoning that never ended leaves the content empty. A teacher may think several times. Its content
-    follows the last thought, and text between two thoughts belongs to the reasoning.
+    A teacher may think several times. Its content follows the last thought, and text between two thoughts
+    belongs to the reasoning. If the last thought never ended, the content is the text before it, or empty if
+    an earlier thought did end.
     """
     before, end, after = answer.text.rpartition(_END)
     content, start, thinking = after.partition(_START)
