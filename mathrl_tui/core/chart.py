@@ -166,7 +166,7 @@ def position(lines: Sequence[Line], view: View, width: int, cell: float) -> floa
 
     It is in the unit of `view.x`. Cells beyond the canvas give the position of its end.
 
-    Returns: None for a chart without values.
+    Returns: None for a chart without values, or one too narrow to draw.
     """
     shown, columns = _placed(lines, view), width - GUTTER
     if not shown or columns < 12:
