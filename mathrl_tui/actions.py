@@ -48,6 +48,8 @@ class Action:
     where: tuple[str, ...]
     footer: bool = False
     key_display: str | None = None
+    # The action opens a field, and the next keys are for it, however fast they come.
+    opens: bool = False
 
 
 _CONTROL = (RUNS, RUN)
@@ -74,14 +76,15 @@ ACTIONS: tuple[Action, ...] = (
         (RUNS,),
         True,
         "/",
+        opens=True,
     ),
     Action("sort(1)", "greater_than_sign", "Sort", "Sort by the next column", (RUNS,), False, ">"),
     Action("sort(-1)", "less_than_sign", "Sort", "Sort by the previous column", (RUNS,), False, "<"),
     Action("reverse", "r", "Reverse", "Reverse the order of the runs", (RUNS,)),
     Action("unmark", "u", "Unmark", "Remove all marks", (RUNS,)),
     Action("pin", "P", "Pin", "Pin the run to the top of the list, or release it", (RUNS,)),
-    Action("tags", "t", "Tags", "Set the tags of the run", (RUNS,)),
-    Action("note", "N", "Note", "Write a note on the run", (RUNS,)),
+    Action("tags", "t", "Tags", "Set the tags of the run", (RUNS,), opens=True),
+    Action("note", "N", "Note", "Write a note on the run", (RUNS,), opens=True),
     Action("hide", "h", "Hide", "Hide the run from the list, or show it again", (RUNS,)),
     Action("show_hidden", "H", "Hidden", "List the hidden runs too, or leave them out", (RUNS,)),
     Action("maximise", "z", "Maximise", "The list alone, or with charts and overview", (RUNS,)),
@@ -203,8 +206,9 @@ def _binding(action: Action) -> Binding:
         show=action.footer,
         key_display=action.key_display,
         tooltip=literal(action.help),
-        # Overrides the table's own Enter, so that the footer shows it.
-        priority=action.keys == "enter",
+        # Overrides the table's own Enter, so that the footer shows it. A key that opens a field must be carried
+        # out before the app sends the next key to a widget.
+        priority=action.keys == "enter" or action.opens,
     )
 
 

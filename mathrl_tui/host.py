@@ -102,7 +102,9 @@ class Host(App[None]):
         self._take_workspace(found.result())
 
     def _take_workspace(self, found: Workspace) -> None:
-        self.workspace = reduce(lambda workspace, change: change(workspace), self._unwritten, found)
+        after = reduce(lambda workspace, change: change(workspace), self._unwritten, found)
+        if after != self.workspace:
+            self.workspace = after
 
     def _warn_of_workspace(self, words: str) -> None:
         if words != self._workspace_trouble:

@@ -27,6 +27,8 @@ from store.verdict import verdict
 if TYPE_CHECKING:
     from mathrl_tui.core.home_data import HomeData
 
+# Cells from which the detectable difference has a column; it is below the table too.
+_ROOMY = 140
 _PERPLEXITY = (
     "Perplexities are compared by their ratio on the same documents: +2 % is a perplexity 2 % higher. "
     "Lower is better, so values left of zero are gains."
@@ -58,10 +60,12 @@ screen ([b]2[/b]) shows how far it is."""
         """Return the comparisons as a table with a forest plot."""
         rows = list(self.rows.values())
         wide, several = self.size.width >= WIDE, len({row.task for row in rows}) > 1
+        roomy = self.size.width >= _ROOMY
         room = max(min(self.size.width - 108, 81), 21) if wide else 15 if several else 29
         groups = intervals.by_measure(rows)
         scales = {kind: intervals.difference_scale(group) for kind, group in groups.items()}
         above = first = rows[0].measure
+        name = 30 if roomy else 20 if wide else 13
         titles = ["task", "b − a", *forest.titles(rows[0], scales[first], room)]
         cells: dict[str, Sequence[Cell]] = {}
         for key, row in self.rows.items():
@@ -69,10 +73,10 @@ screen ([b]2[/b]) shows how far it is."""
             if row.measure != above:
                 above = row.measure
                 named = [above, "lower is better", *forest.titles(row, scale, room)]
-                cells[f"axis of {above}"] = axis_cells(named, 5 if wide else 0)
-            cells[key] = (*_cells(row, scale, room, wide), *(_figures(row) if wide else ()))
+                cells[f"axis of {above}"] = axis_cells(named, (5 if roomy else 4) if wide else 0)
+            cells[key] = (*_cells(row, scale, room, name), *(_figures(row, roomy) if wide else ()))
         if wide:
-            titles += ["p Holm", "detectable", "b only", "a only", "n"]
+            titles += ["p Holm", *(["detectable"] if roomy else []), "b only", "a only", "n"]
         if not (several or wide):
             return titles[1:], {key: row[1:] for key, row in cells.items()}
         return titles, cells
@@ -116,23 +120,23 @@ screen ([b]2[/b]) shows how far it is."""
         self.console.copy(forest.markdown(list(self.rows.values())), "the table as Markdown")
 
 
-def _cells(row: Comparison, scale: Scale, room: int, wide: bool) -> tuple[Cell, ...]:
+def _cells(row: Comparison, scale: Scale, room: int, name: int) -> tuple[Cell, ...]:
     look = forest.look(row)
     picture = intervals.interval(row.ci_low, row.difference, row.ci_high, scale, look, room)
     return (
-        Text(text.ends(row.task, 30 if wide else 13), palette.INK),
+        Text(text.ends(row.task, name), palette.INK),
         Text(f"{row.b} − {row.a}", f"bold {palette.INK}"),
         Text(f"{forest.words(row):>20}", look.colour),
         Text.assemble(*picture),
     )
 
 
-def _figures(row: Comparison) -> tuple[Cell, ...]:
-    """Return the cells after the plot, for wide screens."""
+def _figures(row: Comparison, roomy: bool) -> tuple[Cell, ...]:
+    """Return the cells after the plot; those of `titles` in `table`."""
     detectable = measure.detectable(row.minimum_detectable_effect, row.measure).removesuffix(" points")
     return (
         Text(f"{text.p_value(row.p_value_holm):>6}", palette.INK),
-        Text(f"{detectable:>10}", palette.DIM),
+        *((Text(f"{detectable:>10}", palette.DIM),) if roomy else ()),
         Text(f"{text.count(row.b_only):>6}", palette.DIM),
         Text(f"{text.count(row.a_only):>6}", palette.DIM),
         Text(f"{text.count(row.n):>6}", palette.DIM),

@@ -24,8 +24,8 @@ class RunMarks(Controls):
     AUTO_FOCUS = "KeyedTable"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave Enter to the open field."""
-        return not (action == "open" and isinstance(self.focused, TextEntry))
+        """Leave Enter, and the keys that open a field, to the open field."""
+        return not (isinstance(self.focused, TextEntry) and action in ("open", "filter", "tags", "note"))
 
     @abstractmethod
     def show_runs(self) -> None:

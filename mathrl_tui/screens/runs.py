@@ -65,7 +65,11 @@ class RunsScreen(RunMarks):
         self._lines: dict[str, RunLine] = {}
         self._settings: AllSettings = {}
         self._selection = Selection()
+        # The filter of the session before is set.
         self._filter_read = False
+        self._drawn_from: object = None
+        # Only the charts and the overview are out of date.
+        self._only_charts = False
         self._with_hidden = False
         self._maximised = False
         # Run → what its row was made from, and its cells.
@@ -107,7 +111,18 @@ class RunsScreen(RunMarks):
         return self.size.width >= WORKSPACE and not self._maximised
 
     async def read(self) -> None:
-        """Read the runs and show them."""
+        """Read the runs and show them, or only what follows the cursor."""
+        if self._only_charts and self._all:
+            self._only_charts = False
+            run_id = self.target or ""
+            settings = await self.ask(lambda home_data: home_data.settings([run_id] if run_id else ()))
+            self._settings = {**self._settings, **settings}
+            self._show_details()
+        else:
+            await self._read_runs()
+        await self._read_charts()
+
+    async def _read_runs(self) -> None:
         lines, settings = await self._asked()
         if self.workspace.filter and not self._filter_read:
             # The filter of the session before.
@@ -118,12 +133,18 @@ class RunsScreen(RunMarks):
             self.console.note_state(line.summary.run, line.summary.state, line.summary.reason)
             if line.at is not None:
                 self.console.note_alarms(line.summary.run, line.alarms)
+        same = lines is self._all and settings.keys() == self._settings.keys()
         self._all, self._settings = lines, settings
-        self.show_runs()
+        if not same or self._drawn != self._drawn_from:
+            self.show_runs()
         self._show_space()
         if lines and not self.console.run_id:
             self.console.run_id = self.target or lines[0].summary.run
-        await self._read_charts()
+
+    @property
+    def _drawn(self) -> object:
+        """Return what the list is drawn from, without the runs themselves."""
+        return self.workspace, self.size, self._with_hidden, self._maximised, self._selection.text
 
     async def _asked(self) -> tuple[Sequence[RunLine], AllSettings]:
         shown = self.target if self.is_workspace else None
@@ -151,6 +172,7 @@ class RunsScreen(RunMarks):
         self.show_lines("#heading", [run_view.heading(counts, self._selection, workspace, self.size.width)])
         self._show_rates(task, width)
         self._show_details()
+        self._drawn_from = self._drawn
 
     def _row(self, line: RunLine, widths: dict[str, int], task: str) -> tuple[Cell, ...]:
         """Return the cells of a run; unchanged ones are the same objects."""
@@ -307,6 +329,7 @@ class RunsScreen(RunMarks):
             self.console.run_id = self.target or ""
         self._show_details()
         if self.is_workspace:
+            self._only_charts = True
             self.read_soon()
 
     def on_resize(self) -> None:

@@ -23,6 +23,8 @@ class KeyedTable(DataTable[Cell]):
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._shown: dict[str, tuple[Cell, ...]] = {}
         self._titles: tuple[str, ...] = ()
+        # The longest cell of each column.
+        self._longest: list[int] = []
 
     @property
     def chosen(self) -> str | None:
@@ -33,19 +35,25 @@ class KeyedTable(DataTable[Cell]):
 
     def show(self, titles: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> None:
         """Show `rows` under the columns `titles`, in the given order."""
-        if tuple(titles) != self._titles:
+        before = self.chosen
+        rebuilt = tuple(titles) != self._titles
+        if rebuilt:
             self._rebuild(tuple(titles))
         for key in self._shown.keys() - rows.keys():
             self.remove_row(key)
             del self._shown[key]
-        if any(_outgrows(cells, self._shown.get(key)) for key, cells in rows.items()):
+        longest = [max(map(len, column)) for column in zip(self._titles, *rows.values(), strict=True)]
+        if any(new > old for new, old in zip(longest, self._longest, strict=True)):
             # Discard the lines that were cached before the columns grew.
             self.call_after_refresh(self.notify_style_update)
+        self._longest = [max(pair) for pair in zip(longest, self._longest, strict=True)]
         for key, cells in rows.items():
             self._show_row(key, tuple(_literal(cell) for cell in cells))
         rank = {key: place for place, key in enumerate(rows)}
         if [row.key.value for row in self.ordered_rows] != list(rows):
             self._reorder(rank)
+        if rebuilt and before is not None:
+            self.choose(before)
 
     def choose(self, key: str) -> None:
         """Move the cursor to the row `key`, if it exists."""
@@ -56,6 +64,7 @@ class KeyedTable(DataTable[Cell]):
         self.clear(columns=True)
         self._shown.clear()
         self._titles = titles
+        self._longest = [0] * len(titles)
         for place, title in enumerate(titles):
             # Titles can be equal, such as two run names that were cut.
             self.add_column(Text(title), key=str(place))
@@ -68,7 +77,8 @@ class KeyedTable(DataTable[Cell]):
             return
         for place, (old, new) in enumerate(zip(before, cells, strict=True)):
             if old != new:
-                self.update_cell(key, str(place), new, update_width=True)
+                # A new width makes the table draw all its cells again.
+                self.update_cell(key, str(place), new, update_width=len(new) > len(old))
 
     def _reorder(self, rank: Mapping[str, int]) -> None:
         """Sort the rows by `rank`.
@@ -85,13 +95,3 @@ class KeyedTable(DataTable[Cell]):
 def _literal(cell: Cell) -> Text:
     """Return `cell` as text: DataTable reads strings as markup."""
     return cell if isinstance(cell, Text) else Text(cell)
-
-
-def _outgrows(cells: Sequence[Cell], before: Sequence[Cell] | None) -> bool:
-    """Return True if a row is new or a cell got longer.
-
-    Its column may then have to grow.
-    """
-    if before is None:
-        return True
-    return any(len(str(new)) > len(str(old)) for old, new in zip(before, cells, strict=True))

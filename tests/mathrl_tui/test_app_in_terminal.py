@@ -229,3 +229,22 @@ def test_the_mouse_of_a_terminal_moves_the_crosshair_and_zooms(tmp_path: Path) -
         console.sees("+ - whole")
         console.types(b"q")
         console.sees("LOADED []")
+
+
+def test_runs_are_marked_overlaid_and_filtered_by_keys_typed_at_once(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    finished_run(tmp_path, "demo-s3-finished")
+    with terminal(tmp_path, 200, 50) as console:
+        console.sees("demo-s3-finished")
+        console.sees("by started, descending")
+        console.sees("loss · sft")
+        console.types(b" \x1b[B ")
+        console.sees("2 marked")
+        console.sees("▲ s3")
+        # One write: each letter is also a key of the list.
+        console.types(b"/run:s3 seed:0")
+        console.sees("1 of 2 runs")
+        console.types(b"\r")
+    with terminal(tmp_path, 200, 50) as console:
+        console.sees("2 marked")
+        console.sees("▲ ")
