@@ -13,15 +13,11 @@ own tokenizer if they offer `/tokenize`, else text.
 
 from __future__ import annotations
 
-import http.client
 import itertools
-import json
 import queue
 import random
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,9 +37,11 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
+from engine.server_client.connection import Connection
+from engine.server_client.errors import HttpStatus, NoAnswer
+from engine.server_client.key import server_key
+from engine.server_client.models import ServedModel, served_names
 from engine.server_client.retry_after import retry_after
-from store.env_file import EnvFileFault, setting
-from store.plain_json import parse
 
 # Requests in flight.
 CONCURRENCY = 64
@@ -56,26 +54,10 @@ PAUSE_SECONDS = 1.0
 LONGEST_PAUSE = 5
 # Longest wait for one answer, and for a retry that the server puts off (Retry-After).
 ANSWER_SECONDS = 600.0
-LIST_SECONDS = 10.0
-# The variable that vLLM itself reads.
-KEY_VARIABLE = "VLLM_API_KEY"
-# HTTP statuses for a missing or wrong key.
-REFUSED = (401, 403)
 # HTTP status for "retry later".
 TOO_MANY = 429
 # Placeholder for the token ids of an answer, which the protocol does not return.
 UNKNOWN_ID = -1
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model that a server lists.
-
-    `root` is the path or hub name that it was loaded from, "" if unknown.
-    """
-
-    name: str
-    root: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,54 +75,6 @@ class _Answer:
     fault: str
 
 
-def served_models(url: str) -> list[ServedModel]:
-    """Return the models that the server at `url` (…/v1) lists.
-
-    Raises: OSError or ValueError if no such server answers.
-    """
-    try:
-        request = urllib.request.Request(f"{url}/models", headers=_headers())
-        with urllib.request.urlopen(request, timeout=LIST_SECONDS) as response:
-            found = parse(response.read())
-    except http.client.HTTPException as error:
-        raise ValueError(f"no HTTP: {type(error).__name__}") from None
-    try:
-        return [ServedModel(str(each["id"]), str(each.get("root") or "")) for each in found["data"]]
-    except (LookupError, TypeError, AttributeError):
-        raise ValueError("no list of models") from None
-
-
-def served_names(url: str) -> list[str]:
-    """Return the names of the models that the server at `url` (…/v1) lists.
-
-    The list is empty if no such server answers.
-    """
-    try:
-        return [model.name for model in served_models(url)]
-    except (OSError, ValueError):
-        return []
-
-
-def only_model(url: str) -> ServedModel:
-    """Return the model of a server that serves exactly one.
-
-    Raises: StageFailed if it serves none or several, or does not answer.
-    """
-    try:
-        models = served_models(url)
-    except urllib.error.HTTPError as error:
-        remedy = f"; set its key in {KEY_VARIABLE}" if error.code in REFUSED else "; see the server's log"
-        raise StageFailed(f"eval.server {url}: HTTP {error.code} {error.reason}{remedy}") from None
-    except EnvFileFault as error:
-        raise StageFailed(f"eval.server {url}: {error}") from None
-    except (OSError, ValueError) as error:
-        raise StageFailed(f"eval.server {url}: no OpenAI-compatible server answers there: {error}") from None
-    if len(models) != 1:
-        names = ", ".join(model.name for model in models) or "none"
-        raise StageFailed(f"eval.server {url}: serves {names}; it should serve one model")
-    return models[0]
-
-
 class Served:
     """Implements engine.context.Generation with an OpenAI-compatible server.
 
@@ -152,6 +86,7 @@ class Served:
         self, url: str, model: ServedModel, by_ids: bool, encode: Callable[[Prompt], list[int]] | None = None
     ) -> None:
         self._url, self._model, self._by_ids, self._encode = url, model, by_ids, encode
+        self._server = Connection(url, server_key(), ANSWER_SECONDS, CONCURRENCY)
         self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         # Pending completions of each job.
@@ -234,16 +169,20 @@ class Served:
             self._pause(tries, asked)
             tries, asked = tries + 1, 0.0
             try:
-                found = _completion(ask, post_json(f"{self._url}/completions", self._body(ask)))
-            except urllib.error.HTTPError as error:
-                fault = f"HTTP {error.code}: {error.read(500).decode(errors='replace').strip()}"
-                if error.code < 500 and error.code != TOO_MANY:
+                found = _completion(ask, self._server.post("/completions", self._body(ask)))
+            except HttpStatus as error:
+                fault = f"HTTP {error.status}: {error.detail}"
+                if error.status < 500 and error.status != TOO_MANY:
                     break
-                asked = retry_after(dict(error.headers.items()), ANSWER_SECONDS)
+                asked = retry_after(error.headers, ANSWER_SECONDS)
                 used += 1
-            except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
+            except NoAnswer as error:
+                fault = str(error)
+                used += not (error.lost and self._total > answered)
+            # The answer is JSON, but not a completion.
+            except (ValueError, LookupError, TypeError) as error:
                 fault = f"{type(error).__name__}: {error}"
-                used += not (_is_lost_connection(error) and self._total > answered)
+                used += 1
             else:
                 self._total += 1
                 return _Answer(found, "")
@@ -276,40 +215,6 @@ class Served:
             ids: list[int] = prompt.token_ids.tolist()
             return ids
         return self._encode(prompt) if self._encode else prompt.text
-
-
-def _is_lost_connection(error: Exception) -> bool:
-    """Return True if the connection was refused or reset.
-
-    `urllib` wraps errors before the request is sent.
-    """
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return isinstance(reason, ConnectionError)
-
-
-def post_json(url: str, body: dict[str, Any]) -> Any:
-    """POST `body` as JSON and return the JSON reply.
-
-    Raises: OSError (includes HTTPError) or ValueError.
-    """
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json", **_headers()}
-    )
-    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-        return parse(response.read())
-
-
-def server_key() -> str:
-    """Return the API key for model servers; "" if none is set.
-
-    Servers that are started here require it, and requests to servers contain it.
-    """
-    return setting(KEY_VARIABLE)
-
-
-def _headers() -> dict[str, str]:
-    key = server_key()
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _completion(ask: _Ask, found: Any) -> Completion:

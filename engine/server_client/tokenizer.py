@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from engine.data.special_tokens import leading
 from engine.protocol.messages import Prompt
-from engine.server_client.client import post_json
+from engine.server_client.connection import Connection
+from engine.server_client.key import server_key
 
 _PROBE = "Question: 4 + 1 = ?"
+ANSWER_SECONDS = 600.0
 
 
 class ServerTokenizer:
-    """Encodes prompts for `model` of the server at `url` (…/v1).
+    """Encodes prompts for `model` of the server at `url` (…/v1), `in_flight` at a time.
 
     The constructor asks the server for the special tokens.
-    Raises: OSError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
+    Raises: ServerError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
     """
 
-    def __init__(self, url: str, model: str) -> None:
-        self._url, self._model = f"{url.removesuffix('/v1')}/tokenize", model
+    def __init__(self, url: str, model: str, in_flight: int = 1) -> None:
+        self._server = Connection(url.removesuffix("/v1"), server_key(), ANSWER_SECONDS, in_flight)
+        self._model = model
         self._leading = leading(self._ids(_PROBE, special=True), self._ids(_PROBE, special=False))
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -35,4 +38,4 @@ class ServerTokenizer:
 
     def _ids(self, text: str, special: bool) -> list[int]:
         body = {"model": self._model, "prompt": text, "add_special_tokens": special}
-        return [int(token) for token in post_json(self._url, body)["tokens"]]
+        return [int(token) for token in self._server.post("/tokenize", body)["tokens"]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from engine.artifacts.arms import standing
@@ -22,7 +21,9 @@ from engine.lm_eval_suite import units as suite
 from engine.lm_eval_suite.unmeasured import AttemptedTasks, Failure, judge, refuse_nothing
 from engine.pending_jobs import PendingJobs
 from engine.protocol.messages import Completion, Job, Prompt, Sampling, WeightRef, derived_seed
-from engine.server_client.client import Served, only_model
+from engine.server_client.client import CONCURRENCY, Served
+from engine.server_client.errors import ServerError
+from engine.server_client.models import only_model
 from engine.server_client.tokenizer import ServerTokenizer
 from engine.training.fallback import whole_model
 from engine.training.validation import example
@@ -103,8 +104,8 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
     Warn and return None if that fails.
     """
     try:
-        return ServerTokenizer(url, model).encode
-    except (OSError, ValueError, LookupError, TypeError, HTTPException) as error:
+        return ServerTokenizer(url, model, CONCURRENCY).encode
+    except (ServerError, ValueError, LookupError, TypeError) as error:
         message = (
             f"{url} cannot tokenise ({type(error).__name__}: {error}), so prompts are sent as text; "
             "the server chooses the special tokens around them"

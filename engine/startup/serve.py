@@ -34,7 +34,8 @@ from engine.ipc import log_parts
 from engine.ipc.no_bars import NO_BARS
 from engine.ipc.pidfile import Process
 from engine.machine.gpus import GpuClaim, GpuQueue, visible_gpus
-from engine.server_client.client import KEY_VARIABLE, served_names, server_key
+from engine.server_client.key import KEY_VARIABLE, server_key
+from engine.server_client.models import served_names
 from engine.startup import server_log
 from engine.startup.preflight import checked_model
 from profiles.errors import OperationFailed

@@ -12,17 +12,16 @@ import heapq
 import itertools
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import openai
 
 from engine.context import Context, StageFailed, StopRequested
 from engine.data import locations
 from engine.data.progress import Progress
 from engine.data.rows import DataRow
 from engine.data.trace import Trace
+from engine.server_client.connection import AsyncConnection
+from engine.server_client.errors import NoAnswer
 from engine.teacher.budget import Budget
 from engine.teacher.chosen import chosen
 from engine.teacher.cleaning import clean_answers
@@ -35,8 +34,6 @@ from profiles.schema import Traces
 from store.events import LogLine
 
 STAGE = "traces"
-# Connections per client. Its pool checks all of them at every request, so several small pools are cheaper.
-_CONNECTIONS = 8
 # Seconds between checks for commands, and between syncs of the journal.
 TICK = 0.2
 # After this many consecutive questions without an answer, the teacher counts as absent. If it has answered
@@ -205,7 +202,6 @@ class _Collection:
         self._pace = Pace(settings.concurrency, context.seed)
         before = len(journal.answers)
         self._progress = Progress(context.emit, STAGE, before + len(missing), "answers", before)
-        self._clients: list[openai.AsyncOpenAI] = []
         # False while the run is paused.
         self._open = True
         self._stopping = False
@@ -218,14 +214,12 @@ class _Collection:
 
     async def run(self) -> None:
         """Return when every question has an answer or was given up."""
-        async with AsyncExitStack() as stack:
-            for _ in range(-(-self._settings.concurrency // _CONNECTIONS)):
-                self._clients.append(await stack.enter_async_context(self._client()))
+        async with self._connection() as server:
             watch = asyncio.create_task(self._watch())
             try:
                 # Requests in flight have been paid for, so they are awaited whatever ends the stage.
                 while self._running or (self._waiting and self._may_continue()):
-                    self._start()
+                    self._start(server)
                     await self._wait()
                     if watch.done():
                         watch.result()
@@ -259,15 +253,14 @@ class _Collection:
     def _is_stalled(self) -> bool:
         return self._in_a_row >= (STALL_QUESTIONS_AFTER_ANSWERS if self._journal.answers else STALL_QUESTIONS)
 
-    def _client(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            base_url=self._settings.base_url,
-            api_key=self._key,
-            timeout=self._settings.timeout_seconds,
-            max_retries=0,
-        )
+    def _connection(self) -> AsyncConnection:
+        url, settings = self._settings.base_url, self._settings
+        try:
+            return AsyncConnection(url, self._key, settings.timeout_seconds, settings.concurrency)
+        except NoAnswer as error:
+            raise StageFailed(f"traces.base_url {url}: {error}; correct it") from None
 
-    def _start(self) -> None:
+    def _start(self, server: AsyncConnection) -> None:
         now = time.monotonic()
         while self._may_start(now):
             reserved = self._budget.reserve(self._waiting[0].characters)
@@ -283,8 +276,7 @@ class _Collection:
                 return
             question = heapq.heappop(self._waiting)
             question.attempts += 1
-            client = self._clients[question.place % len(self._clients)]
-            task = asyncio.create_task(ask(client, self._settings, question.messages, self._key))
+            task = asyncio.create_task(ask(server, self._settings, question.messages, self._key))
             self._running[task] = question, reserved
 
     def _may_start(self, now: float) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import openai
-
 from engine.context import StageFailed
+from engine.server_client.connection import AsyncConnection
+from engine.server_client.errors import HttpStatus, NoAnswer
 from engine.server_client.retry_after import retry_after
 from engine.teacher.key import without_key
 from profiles.schema import Traces
@@ -73,12 +73,10 @@ class QuestionRefused(Exception):
 
 
 async def ask(
-    client: openai.AsyncOpenAI, settings: Traces, messages: list[dict[str, str]], key: str
+    server: AsyncConnection, settings: Traces, messages: list[dict[str, str]], key: str
 ) -> TeacherReply:
     """Send the question once.
 
-    The reply is read as plain JSON and checked here, because the client's own types check nothing and take
-    twice the time.
     Raises: TryAgain if a retry may help; QuestionRefused if the teacher declines this question; StageFailed
     if no question can be answered.
     """
@@ -89,17 +87,11 @@ async def ask(
         "temperature": settings.temperature,
     }
     try:
-        found = await client.post("/chat/completions", body=body, cast_to=object)
-    except openai.APIStatusError as error:
+        found = await server.post("/chat/completions", body)
+    except HttpStatus as error:
         raise _from_status(error, settings, key) from None
-    # A timeout, a lost connection, or a body that cannot be read.
-    except openai.APIError as error:
-        never_sent = "Connect" in type(error.__cause__).__name__
-        late = isinstance(error, openai.APITimeoutError)
-        reason = "no answer in time" if late else without_key(f"{type(error).__name__}: {error}", key)
-        raise TryAgain(reason, billed=not never_sent) from None
-    except ValueError:
-        raise TryAgain("answer is not JSON", billed=True) from None
+    except NoAnswer as error:
+        raise TryAgain(without_key(str(error), key), billed=error.sent) from None
     return read_reply(found)
 
 
@@ -143,11 +135,11 @@ def _without_half_pairs(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _from_status(error: openai.APIStatusError, settings: Traces, key: str) -> Exception:
-    status = error.status_code
+def _from_status(error: HttpStatus, settings: Traces, key: str) -> Exception:
+    status = error.status
     if status in _FATAL:
         reason = _FATAL[status].format(variable=settings.api_key_variable, model=settings.model)
         return StageFailed(f"traces: {settings.base_url} {reason}")
     if status in _TRY_AGAIN or status >= 500:
-        return TryAgain(f"HTTP {status}", retry_after(error.response.headers, _LONGEST_WAIT))
-    return QuestionRefused(without_key(f"HTTP {status}: {error.message}", key))
+        return TryAgain(f"HTTP {status}", retry_after(error.headers, _LONGEST_WAIT))
+    return QuestionRefused(without_key(str(error), key))

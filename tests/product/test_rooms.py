@@ -8,7 +8,7 @@ import sys
 from tests.support.places import ROOT
 
 # scipy is imported at the first call that pools seeds.
-HEAVY = ("torch", "transformers", "vllm", "datasets", "lm_eval", "scipy")
+HEAVY = ("torch", "transformers", "vllm", "datasets", "lm_eval", "scipy", "openai")
 
 
 def test_the_import_contracts_hold() -> None:

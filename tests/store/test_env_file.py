@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.server_client.client import KEY_VARIABLE, server_key
+from engine.server_client.key import KEY_VARIABLE, server_key
 from engine.teacher.key import KeyMissing, find_key
 from profiles.load import load
 from store.env_file import MOST_BYTES, EnvFileFault, setting

@@ -29,7 +29,10 @@ from engine.protocol.messages import (
     WeightRef,
     WorkerResult,
 )
-from engine.server_client.client import ATTEMPTS, CONCURRENCY, Served, ServedModel, only_model
+from engine.server_client.client import ATTEMPTS, CONCURRENCY, Served
+from engine.server_client.connection import Connection
+from engine.server_client.errors import HttpStatus, NoAnswer
+from engine.server_client.models import ServedModel, only_model
 from engine.server_client.tokenizer import ServerTokenizer
 from engine.startup import launch
 from profiles.load import load
@@ -151,7 +154,7 @@ def test_a_run_asks_a_server_and_needs_no_worker(server: Server, tmp_path: Path)
     warned = [
         row.message for row in read(folder.journal)[0] if isinstance(row, Event) and "as text" in row.message
     ]
-    assert len(warned) == 1 and "HTTP Error 404" in warned[0]
+    assert len(warned) == 1 and "HTTP 404 Not Found" in warned[0]
 
 
 def job(job_id: int, question: str) -> Job:
@@ -187,7 +190,7 @@ def test_a_server_that_puts_a_request_off_gets_it_no_sooner(server: Server) -> N
 
 def test_another_models_server_is_asked_in_its_own_tokens(server: Server) -> None:
     """A plain prompt is led by its BOS once, a chat prompt has what its template wrote; neither ends in EOS."""
-    with pytest.raises(OSError, match="404"):
+    with pytest.raises(HttpStatus, match="404"):
         ServerTokenizer(server.url, "tuned")
     server.tokenises = True
     served = Served(server.url, ServedModel("tuned", ""), False, ServerTokenizer(server.url, "tuned").encode)
@@ -217,7 +220,7 @@ def test_a_reset_connection_of_a_server_that_answers_others_is_asked_again(
     resets: list[str] = []
     ended = threading.Event()
 
-    def post(url: str, body: dict[str, Any]) -> Any:
+    def post(connection: Connection, path: str, body: dict[str, Any]) -> Any:
         if body["prompt"] == "other":
             return answer("#### 3", 3)
         if len(resets) == ATTEMPTS + 2:
@@ -229,9 +232,9 @@ def test_a_reset_connection_of_a_server_that_answers_others_is_asked_again(
             results(served)
         elif len(resets) == ATTEMPTS:
             ended.set()
-        raise ConnectionResetError(104, "Connection reset by peer")
+        raise NoAnswer("ReadError: Connection reset by peer", sent=True, lost=True)
 
-    monkeypatch.setattr("engine.server_client.client.post_json", post)
+    monkeypatch.setattr(Connection, "post", post)
     (prompt,) = job(0, "1 + 3").prompts
     served.submit(replace(job(served.next_job_id(), ""), prompts=(prompt,), samples=1))
     assert ended.wait(60.0)

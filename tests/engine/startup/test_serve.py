@@ -20,7 +20,7 @@ from engine.data.tiny_model import make_model, make_tokenizer
 from engine.errors import LaunchError
 from engine.ipc.log_parts import PART_BYTES, rotate
 from engine.machine.gpus import Gpu, GpuQueue
-from engine.server_client.client import only_model
+from engine.server_client.models import only_model
 from engine.startup import launch, serve, server_log
 from profiles.load import load
 from profiles.training import Pretrain
