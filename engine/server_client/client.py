@@ -37,7 +37,7 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
-from engine.server_client.connection import Connection
+from engine.server_client.connection import ANSWER_SECONDS, Connection
 from engine.server_client.errors import HttpStatus, NoAnswer
 from engine.server_client.key import server_key
 from engine.server_client.models import ServedModel, served_names
@@ -52,8 +52,6 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 1.0
 # Largest number of doublings.
 LONGEST_PAUSE = 5
-# Longest wait for one answer, and for a retry that the server puts off (Retry-After).
-ANSWER_SECONDS = 600.0
 # HTTP status for "retry later".
 TOO_MANY = 429
 # Placeholder for the token ids of an answer, which the protocol does not return.

@@ -27,6 +27,8 @@ import openai
 from engine.server_client.errors import HttpStatus, NoAnswer
 from store.plain_json import parse
 
+# Longest wait for one answer of a server that is evaluated, and for a retry that it puts off (Retry-After).
+ANSWER_SECONDS = 600.0
 # Requests in flight per openai client. Its pool checks all its connections at every request, so several small
 # pools are cheaper.
 PER_CLIENT = 8
@@ -144,7 +146,7 @@ def _clients(in_flight: int) -> int:
 def _tls() -> ssl.SSLContext:
     """Return the TLS context of all clients, with the system's certificates.
 
-    To load the certificates for each client would take longer than the rest of its start.
+    Loading the certificates again for each client would be slow.
     """
     return ssl.create_default_context()
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from engine.data.special_tokens import leading
 from engine.protocol.messages import Prompt
-from engine.server_client.connection import Connection
+from engine.server_client.connection import ANSWER_SECONDS, Connection
 from engine.server_client.key import server_key
 
 _PROBE = "Question: 4 + 1 = ?"
-ANSWER_SECONDS = 600.0
 
 
 class ServerTokenizer:

@@ -106,8 +106,9 @@ def _server_encoder(context: Context, url: str, model: str, arm: Arm) -> Callabl
     try:
         return ServerTokenizer(url, model, CONCURRENCY).encode
     except (ServerError, ValueError, LookupError, TypeError) as error:
+        reason = str(error) if isinstance(error, ServerError) else f"{type(error).__name__}: {error}"
         message = (
-            f"{url} cannot tokenise ({type(error).__name__}: {error}), so prompts are sent as text; "
+            f"{url} cannot tokenise ({reason}), so prompts are sent as text; "
             "the server chooses the special tokens around them"
         )
         context.emit(LogLine("warning").event(message, "eval", arm.name))

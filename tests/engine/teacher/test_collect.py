@@ -257,6 +257,12 @@ def test_faults_that_no_retry_mends_are_one_line(
         (reliable.url.removesuffix("/v1"), "traces.attempts=8", KEY, "does not know the address or model"),
         (reliable.url, "traces.model=other", KEY, r"answered none of \d+ questions in a row"),
         ("http://127.0.0.1:9/v1", "traces.attempts=1", KEY, r"answered none of \d+ questions in a row"),
+        (
+            "http://10.0.0.300/v1",
+            "traces.attempts=1",
+            KEY,
+            r"traces\.base_url .*: invalid URL: .*; correct it",
+        ),
     ]
     for url, override, secret, words in cases:
         monkeypatch.setenv("DEEPSEEK_API_KEY", secret)
