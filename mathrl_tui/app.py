@@ -21,6 +21,7 @@ from mathrl_tui.core import palette
 from mathrl_tui.crash import Crash, crashed
 from mathrl_tui.host import Host
 from mathrl_tui.reader import Unreadable
+from mathrl_tui.screens.alarm_list import AlarmList
 from mathrl_tui.screens.help import HelpScreen
 from mathrl_tui.terminal_driver import TerminalDriver
 
@@ -104,6 +105,11 @@ class Console(Host):
         if isinstance(self._driver, TerminalDriver):
             self._driver.send_all_again()
         self.screen.refresh(layout=True)
+
+    def action_alarms(self) -> None:
+        """Show the list of alarms."""
+        if not isinstance(self.screen, AlarmList):
+            self.push_screen(AlarmList())
 
     def action_help(self) -> None:
         """Show all keys."""

@@ -12,6 +12,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual import work
 from textual.app import App
 
 from mathrl_tui import actions, workspace_file
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from textual.driver import Driver
     from textual.notifications import SeverityLevel
 
+    from mathrl_tui.core.alarm_watch import RunAlarm
     from mathrl_tui.core.alarms import Alarm
+
+
+# Seconds between two looks at the live runs' alarms.
+ALARM_SECONDS = 2.0
 
 
 class Host(App[None]):
@@ -55,8 +61,37 @@ class Host(App[None]):
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workspace-writer")
         # Changes that are not in the file, because they are being written or could not be.
         self._unwritten: list[Change] = []
+        # The newest picture of all live runs' alarms, None before the first; and those that the user has acknowledged.
+        self.alarms: tuple[RunAlarm, ...] | None = None
+        self.acknowledged: set[RunAlarm] = set()
         # The last reason why the file could not be used.
         self._workspace_trouble = ""
+
+    def on_mount(self) -> None:
+        """Watch the alarms of all live runs, on whatever screen."""
+        self.set_interval(ALARM_SECONDS, self._watch_alarms)
+
+    @work(group="alarms", exclusive=True)
+    async def _watch_alarms(self) -> None:
+        """Read the alarms; ring the bell and show a notice for each new one."""
+        try:
+            found = await self.reader.ask(lambda home_data: home_data.run_alarms())
+        except Unreadable:
+            # The screen shows the reason.
+            return
+        # The line in the header shows what was there before the console opened.
+        known = found if self.alarms is None else self.alarms
+        for alarm in [one for one in found if one not in known]:
+            self.bell()
+            self.show_notice(f"{alarm.run_id}: {alarm.words}", "error")
+        self.alarms = found
+
+    @property
+    def open_alarms(self) -> list[RunAlarm]:
+        """Return the alarms that are not acknowledged, the oldest first."""
+        return sorted(
+            (one for one in self.alarms or () if one not in self.acknowledged), key=lambda one: one.since
+        )
 
     def on_unmount(self) -> None:
         """Stop the reader's thread; let the writer finish."""
@@ -137,6 +172,7 @@ class Host(App[None]):
         before = self._states.get(run_id)
         self._states[run_id] = state
         if before in LIVE_STATES and state not in LIVE_STATES:
+            state = palette.shown_state(state, reason)
             self.bell()
             severities: dict[str, SeverityLevel] = {
                 "failed": "error",

@@ -63,12 +63,33 @@ class Hardware(Section):
     enforce_eager: bool = Field(
         False, description="vLLM without compilation and CUDA graphs: starts faster, runs slower"
     )
+    price_per_hour: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        0.0, description="price of the machine, dollars per hour (0: not known)"
+    )
     trainer_restarts: Count = Field(
         2,
         description="consecutive crashes without progress after which a trainer still restarts from its checkpoint",
     )
     worker_restarts: Count = Field(
         5, description="consecutive crashes without progress after which a worker still restarts"
+    )
+
+
+class Run(Section):
+    """What the supervisor does by itself while the run is live."""
+
+    on_alarm: Literal["none", "pause", "stop"] = Field(
+        "none",
+        description="reaction to the first alarm: 'pause' after the step, or 'stop' with a checkpoint; every alarm is "
+        "recorded in any case",
+    )
+    max_hours: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        0.0, description="hours after which the run stops with a checkpoint, from each start (0: no limit)"
+    )
+    max_cost: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="cost after which the run stops, dollars: hours from each start × hardware.price_per_hour "
+        "(0: no limit)",
     )
 
 
@@ -256,6 +277,7 @@ class Profile(Section):
     description: str = Field("", description="one sentence")
     model: Model = Model()
     hardware: Hardware = Hardware()
+    run: Run = Run()
     data: Data = Data()
     traces: Traces = Traces()
     preprocess: Preprocess = Preprocess()
@@ -298,6 +320,12 @@ class Profile(Section):
             raise ValueError(
                 "arms: an arm of stage 'pretrain' needs model.source = 'made', and 'made' needs such an arm"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cost_has_a_price(self) -> Self:
+        if self.run.max_cost and not self.hardware.price_per_hour:
+            raise ValueError("run.max_cost needs hardware.price_per_hour, dollars per hour; set it")
         return self
 
     @model_validator(mode="after")

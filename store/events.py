@@ -195,6 +195,22 @@ class LogLine(Details):
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRaised(Details):
+    """The supervisor has raised an alarm.
+
+    `alarm` is the name of the rule. `value` is text, because it may not be finite. `action` is what the profile
+    ordered: pause or stop; "" if nothing. `checkpoint` is the last one before the alarm, relative to the home, or "".
+    """
+
+    KIND: ClassVar[str] = "alarm"
+    alarm: str
+    metric: str
+    value: str
+    action: str = ""
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OtherDetails(Details):
     """The payload of an unknown kind, unchanged."""
 
@@ -231,6 +247,7 @@ DETAILS: dict[str, type[Details]] = {
         CommandReceived,
         PhaseChange,
         LogLine,
+        AlarmRaised,
         InputReport,
     )
 }

@@ -216,14 +216,17 @@ def seconds_left(first: tuple[float, float], now: float, done: float, total: int
     return (now - since) / (done - before) * (total - done) if done > before else None
 
 
-def settled(steps: Steps, state: str) -> Steps:
+def settled(steps: Steps, state: str, ended: float = 0.0) -> Steps:
     """Return the steps of a run in `state`.
 
-    A started but unfinished step takes the run's state.
+    A started but unfinished step takes the run's state. If the run is not live, the step ended at `ended`.
     """
     if state != "paused" and (state in LIVE_STATES or state in ("done", "done_with_failures")):
         return steps
-    return tuple(replace(step, status=state) if step.status == "started" else step for step in steps)
+    end = 0.0 if state in LIVE_STATES else ended
+    return tuple(
+        replace(step, status=state, ended=end) if step.status == "started" else step for step in steps
+    )
 
 
 def _place_after(progress: RunProgress, event: Event, details: Details) -> StepName | None:

@@ -39,6 +39,7 @@ from engine.supervisor.child_process import ChildProcess
 from engine.supervisor.engine_processes import WORKER_GRACE_SECONDS, EngineProcesses
 from engine.supervisor.entry_points import EntryPoints
 from engine.supervisor.final_state import TERMINATED, damaged_each_time, final_state
+from engine.supervisor.guard import Guard
 from engine.supervisor.ingestion import Ingestion
 from engine.supervisor.leftovers import Leftovers, recover_spools
 from engine.supervisor.log_rotation import LogRotation
@@ -104,6 +105,7 @@ class Supervisor:
         self._queue = GpuQueue([gpu.uuid for gpu in gpus], locks, profile.hardware.share_gpus)
         self._processes = EngineProcesses(entries or EntryPoints(), folder, profile, config.plan)
         self._telemetry = Telemetry(gpus, config.created)
+        self._guard = Guard(folder, profile, self._recorder)
         self._leftovers = Leftovers(folder)
         self._server = ControlServer(folder)
         self._ingestion = Ingestion(folder.home)
@@ -173,7 +175,11 @@ class Supervisor:
             self._server.reply(client, self._execute(request))
         if self._gpus and time.monotonic() >= self._next_telemetry:
             self._next_telemetry = time.monotonic() + TELEMETRY_SECONDS
-            self._recorder.take(self._telemetry.read())
+            readings = self._telemetry.read()
+            self._recorder.take(readings)
+            self._guard.take(readings)
+        if self._phase == "work" and (order := self._guard.next_order(time.monotonic())):
+            (self._pause if order.verb == "pause" else self._stop)(order.origin)
 
     def _act_on_phase(self) -> None:
         """Act on time: admission, starts, deadlines."""
@@ -195,9 +201,8 @@ class Supervisor:
                 self._processes.kill()
                 self._killed_at = self._killed_at or time.monotonic()
                 if time.monotonic() >= self._killed_at + UNKILLABLE_SECONDS:
-                    self._events.log(
-                        "error", f"still alive after SIGKILL: {' and '.join(self._processes.children)}"
-                    )
+                    living = " and ".join(self._processes.children)
+                    self._events.log("error", f"still alive after SIGKILL: {living}")
                     self._phase = "over"
 
     def _admit(self) -> None:
@@ -224,6 +229,7 @@ class Supervisor:
         self._progress = folded(events, self._progress)
         for change in map(details_of, events):
             self._reopened = change.reopened if isinstance(change, StageChange) else self._reopened
+        self._guard.take(records)
         # The worker runs ahead of the trainer, so its records do not show that the run has advanced.
         if self._recorder.take(records, child) and child.role == "trainer":
             self._processes.reset_crash_counts()
@@ -243,12 +249,12 @@ class Supervisor:
             self._processes.stop_worker()
         elif isinstance(notice, Trained):
             if self._phase == "work" and self._processes.restart_worker_on_more_gpus():
-                self._events.log(
-                    "info", "all training is done: restarting the worker to use the trainer's GPUs too"
-                )
+                words = "all training is done: restarting the worker to use the trainer's GPUs too"
+                self._events.log("info", words)
         # A pause notice may arrive after a stop was requested; the state `stopping` must then remain.
         elif self._phase == "work" and not self._stopped_by:
-            self._events.set_state("paused" if isinstance(notice, Paused) else "running", "")
+            is_paused = isinstance(notice, Paused)
+            self._events.set_state(*(("paused", self._guard.pause_reason) if is_paused else ("running", "")))
 
     def _on_exit(self, child: ChildProcess) -> None:
         """Handle the exit of a child: end the run, or restart the child."""
@@ -282,6 +288,7 @@ class Supervisor:
             self._begin_ending("failed", f"{how} ({crashes} times without progress)")
         else:
             self._events.log("warning", f"{how}; restarting in {delay:.0f} s")
+            self._guard.process_died(child.role, how)
 
     def _begin_ending(self, state: RunState, reason: str) -> None:
         """End the run with `state`: ask the children to stop, kill them later."""
@@ -343,7 +350,7 @@ class Supervisor:
             return self._refused_at_end()
         if not self._pause_requested:
             return False, f"the run is {self._events.state}, not paused; use `pause` first"
-        self._pause_requested = False
+        self._pause_requested, self._guard.pause_reason = False, ""
         self._processes.send_command("resume", "trainer")
         # A restarted trainer that has not paused yet sends no notice of its own.
         if self._events.state == "paused":
@@ -356,10 +363,8 @@ class Supervisor:
 
     def _checkpoint(self, origin: str) -> tuple[bool, str]:
         if "trainer" not in self._processes.children:
-            return (
-                False,
-                f"the run is {self._events.state}: no trainer is running; try again when it is training",
-            )
+            why = "no trainer is running; try again when it is training"
+            return False, f"the run is {self._events.state}: {why}"
         self._processes.send_command("checkpoint", "trainer")
         return True, "writes a checkpoint after the current step"
 
@@ -369,12 +374,8 @@ class Supervisor:
             {"role": c.role, "pid": c.pid, "alive": True} for c in self._processes.children.values()
         ]
         trouble = self._recorder.trouble or self._ingestion.problem
-        return {
-            "state": self._events.state,
-            "reason": self._events.reason,
-            "trouble": trouble,
-            "processes": processes,
-        }
+        state = {"state": self._events.state, "reason": self._events.reason}
+        return {**state, "trouble": trouble, "processes": processes}
 
     def _on_signal(self) -> None:
         """Handle SIGTERM: record the end first, then end within seconds.

@@ -277,6 +277,24 @@ def window(view: View, start: float, end: float) -> tuple[float, float]:
     return right - span, right
 
 
+def shown_steps(lines: Sequence[Line], view: View) -> list[tuple[float, float] | None]:
+    """Return the first and the last visible step of each line.
+
+    A line without visible entries has None.
+    """
+    shown = _placed(lines, view)
+    if not shown:
+        return [None] * len(lines)
+    x_axis, found = _window(shown, view, 2), dict[int, tuple[float, float]]()
+    for one, x in shown:
+        # The entry before the window and the one after it stand for steps inside.
+        first = max(int(np.searchsorted(x, x_axis.start, "left")) - 1, 0)
+        last = min(int(np.searchsorted(x, x_axis.end, "right")), len(x) - 1)
+        if last >= first:
+            found[id(one)] = float(one.curve.step[first]), float(one.curve.step[last])
+    return [found.get(id(one)) for one in lines]
+
+
 def _positions(one: Line, kind: XAxis) -> Array:
     """Return the x positions of the line's entries.
 

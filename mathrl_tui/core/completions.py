@@ -14,6 +14,8 @@ from mathrl_tui.core.spans import Span
 from store.records import LOGLIKELIHOOD, UNANSWERED, Example
 
 MOST_LISTED = 1000
+# Tasks with samples from the trainer.
+WHILE_TRAINING = ("validation", "train")
 
 OUTCOMES: dict[str, Look] = {
     "correct": Look("✓", palette.GOOD),
@@ -98,9 +100,17 @@ NEEDS_OTHER = frozenset({"flips", "only here right", "only there right"})
 def pairs(
     mine: Sequence[Example], theirs: Sequence[Example], choice: CompletionChoice
 ) -> list[CompletionPair]:
-    """Return the completions that pass filter and search, in order."""
-    others = {(one.ex_id, one.sample): one for one in theirs}
-    found = (CompletionPair(one, others.get((one.ex_id, one.sample))) for one in mine)
+    """Return the completions that pass filter and search, in order.
+
+    Samples of training and validation are of many steps, and each is paired with one of its own step.
+    """
+    while_training = choice.task in WHILE_TRAINING
+
+    def place(one: Example) -> tuple[object, ...]:
+        return (one.ex_id, one.sample, one.step) if while_training else (one.ex_id, one.sample)
+
+    others = {place(one): one for one in theirs}
+    found = (CompletionPair(one, others.get(place(one))) for one in mine)
     words = choice.search.lower()
     return [
         pair for pair in found if FILTERS[choice.shown](pair) and (not words or words in _searched(pair.mine))

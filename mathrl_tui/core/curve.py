@@ -85,6 +85,13 @@ class Curve:
             return self
         return self._joined(new)._bounded()
 
+    def spliced(self, detail: Curve) -> Curve:
+        """Replace the entries in the range of `detail` by its own."""
+        if not len(detail):
+            return self
+        before, after = self._where(self.step < detail.step[0]), self._where(self.step > detail.step[-1])
+        return before._joined(detail)._joined(after)
+
     def _where(self, keep: NDArray[np.bool_]) -> Curve:
         return Curve(*(column[keep] for column in self._columns()))
 

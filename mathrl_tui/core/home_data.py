@@ -6,14 +6,16 @@ One thread uses it. This module imports DuckDB and NumPy, so the console imports
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from mathrl_tui.core import alarms, differences
+from mathrl_tui.core.alarm_watch import AlarmWatch, RunAlarm
 from mathrl_tui.core.alarms import Alarm
+from mathrl_tui.core.completions import WHILE_TRAINING
 from mathrl_tui.core.curve import Curve
 from mathrl_tui.core.marked_runs import MarkedRun, MarkedRuns
 from mathrl_tui.core.other_seeds import OtherRunCurves, OtherRuns
@@ -22,6 +24,7 @@ from mathrl_tui.core.run_curves import RunCurves
 from mathrl_tui.core.run_list import RunList
 from mathrl_tui.core.run_results import NO_RESULTS, ResultsReader, RunResults
 from mathrl_tui.core.watch import Flag, flags
+from mathrl_tui.core.zoom import CurveDetails, Window
 from store import runs as run_states
 from store.batches import JournalVersion
 from store.comparison import Comparison, newest, run_comparisons
@@ -41,12 +44,10 @@ READING_ERRORS = (StoreError, UnknownRun, InputError, JournalVersion, duckdb.Err
 # Buckets of a curve's history: several for each dot column of any terminal.
 BUCKETS = 2000
 INGEST_SECONDS = 1.0
-# Tasks with samples from the trainer.
-WHILE_TRAINING = ("validation", "train")
 # Events that determine the picture; all of them are read.
 _TELLING = ("state", "stage", "process", "phase")
 # Of these events the newest LOG_LINES are enough.
-_SAID = ("log", "checkpoint", "command", "input")
+_SAID = ("log", "alarm", "checkpoint", "command", "input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class HomeData:
         curves = RunCurves(self.curve)
         self._other_runs = OtherRunCurves(self.store, curves)
         self._marked_runs = MarkedRuns(self.store, curves)
+        self._details = CurveDetails(self.curve)
+        self._alarm_watch = AlarmWatch(self.store)
 
     @property
     def problem(self) -> str:
@@ -119,6 +122,16 @@ class HomeData:
         self._models = {run: one for run, one in self._models.items() if run in live or run == self._shown}
         return self._lines
 
+    def run_alarms(self) -> tuple[RunAlarm, ...]:
+        """Return the alarms of all runs that were live since the first call."""
+        return self._alarm_watch.poll(time.time())
+
+    def newest_run(self) -> str:
+        """Return the id of the newest run; "" without runs."""
+        self.ingest()
+        summaries = self.store.runs()
+        return summaries[-1].run if summaries else ""
+
     def _line(self, summary: RunSummary, results: RunResults) -> RunLine:
         damage = tuple(Alarm(f"journal damaged: {words}", about="damage") for words in summary.damage)
         if summary.state not in LIVE_STATES:
@@ -135,10 +148,16 @@ class HomeData:
                 self._settings[run] = tuple(differences.settings(self._results.config(run)))
         return dict(self._settings)
 
-    def run(self, run_id: str, metrics: Sequence[str] = (), timed: Collection[str] = ()) -> RunSnapshot:
+    def run(
+        self,
+        run_id: str,
+        metrics: Sequence[str] = (),
+        timed: Collection[str] = (),
+        windows: Mapping[str, Window] | None = None,
+    ) -> RunSnapshot:
         """Return the current state of the run, with the curves of `metrics`.
 
-        Those in `timed` have times.
+        Those in `timed` have times. Those in `windows` have the detail of their visible part.
 
         Raises: UnknownRun if the store does not have the run.
         """
@@ -150,7 +169,9 @@ class HomeData:
             self.store.ingest()
         for metric in missing:
             model.set_curve(metric, self.curve(run_id, metric, metric in timed))
-        return model.snapshot(alive)
+        shot = model.snapshot(alive)
+        detailed = self._details.of(run_id, shot.curves, windows or {}, timed)
+        return replace(shot, curves={**shot.curves, **detailed}) if detailed else shot
 
     def _snapshot(self, run_id: str) -> RunSnapshot:
         """Return the current state of a run in the list, without curves."""
@@ -199,9 +220,13 @@ class HomeData:
         found = {run: states[run] for run in run_ids if run in states}
         return self._marked_runs.of(found, metrics, timed)
 
-    def curve(self, run_id: str, metric: str, timed: bool) -> Curve:
-        """Return a metric's reduced history; times are included if `timed`."""
-        series = self.store.series(run_id, metric, BUCKETS, times=timed)
+    def curve(self, run_id: str, metric: str, timed: bool, window: Window | None = None) -> Curve:
+        """Return a metric's reduced history, or that of a window.
+
+        Times are included if `timed`.
+        """
+        start, end = (window.start, window.end) if window else (None, None)
+        series = self.store.series(run_id, metric, BUCKETS, start, end, times=timed)
         return Curve.of_series(series)
 
     def evaluations(self, run_id: str) -> list[EvalSummary]:

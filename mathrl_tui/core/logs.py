@@ -12,6 +12,7 @@ from mathrl_tui.core import palette
 from mathrl_tui.core.spans import Row
 from mathrl_tui.core.text import harmless
 from store.events import (
+    AlarmRaised,
     CheckpointSaved,
     CommandReceived,
     LogLine,
@@ -45,6 +46,8 @@ def event_row(event: Event) -> Row:
             mark, colour = look.mark, look.colour
         case ProcessChange(alive=False):
             mark, colour = "■", palette.DIM
+        case AlarmRaised():
+            mark, colour = _LEVELS["error"]
     return [
         (time.strftime("%H:%M:%S ", time.localtime(event.ts)), palette.DIM),
         (f"{mark} ", colour),

@@ -78,6 +78,16 @@ def state(name: str) -> Look:
     return STATES.get(name, Look("?", WARN))
 
 
+def shown_state(name: str, reason: str) -> str:
+    """Return the state to show for a recorded state and its reason.
+
+    A stop that a user requested is recorded as 'interrupted', but is not a fault: it is shown as 'stopped'.
+    A stop by an alarm remains one.
+    """
+    is_wanted = reason.startswith("stopped by ") and not reason.startswith("stopped by alarm ")
+    return "stopped" if name == "interrupted" and is_wanted else name
+
+
 def word(name: str) -> str:
     """Return the words for a state: `done with failures`."""
     return name.replace("_", " ")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from mathrl_tui.core import stall as silence
 from mathrl_tui.core.curve import EMPTY, Curve
+from mathrl_tui.core.palette import shown_state
 from mathrl_tui.core.stall import Pulse
 from store import at_risk, run_progress
 from store.events import ProcessChange
@@ -89,6 +90,8 @@ class RunModel:
         # Events up to this time are in the fold.
         self._seen_to = 0.0
         self._examples = 0
+        # Time of the newest point.
+        self._newest = 0.0
 
     def apply(self, records: Iterable[Record]) -> bool:
         """Fold `records` in, in order; return True if the state changed."""
@@ -126,6 +129,7 @@ class RunModel:
 
     def _take_points(self, metric: str, scalars: Sequence[Scalar]) -> None:
         newest = scalars[-1]
+        self._newest = max(self._newest, newest.ts)
         known = self._latest.get(metric)
         if known is None or newest.step > known.step:
             self._latest[metric] = Value(newest.step, newest.value, newest.ts)
@@ -154,7 +158,8 @@ class RunModel:
                 "interrupted",
                 reason or "its supervisor has exited; press R to resume from the last checkpoint",
             )
-        steps = settled(progress.steps, state)
+        ended = progress.ended or max(progress.last, self._newest)
+        steps = settled(progress.steps, shown_state(state, reason), ended)
         return RunSnapshot(
             run_id=self.run_id,
             name=self._config.name or self.run_id,

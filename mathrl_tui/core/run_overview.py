@@ -52,10 +52,11 @@ def overview(
     The run's settings fill the rows that are left.
     """
     run = line.summary
-    look = palette.state(run.state)
+    state = palette.shown_state(run.state, run.reason)
+    look = palette.state(state)
     rows: list[Row] = [
         [(f" {text.run_name(run.run, width - 2)}", f"bold {palette.INK}")],
-        [(f" {look.mark} {palette.word(run.state)}", f"bold {look.colour}"), *_when(line, now)],
+        [(f" {look.mark} {palette.word(state)}", f"bold {look.colour}"), *_when(line, now)],
     ]
     for alarm in line.alarms:
         rows += _wrapped(alarm.words, width, palette.BAD if alarm.grave else palette.WARN)

@@ -208,8 +208,12 @@ def reason(line: RunLine) -> str:
     Returns: "" if the state needs no attention."""
     if line.alarms:
         return text.one_line(line.alarms[0].words)
-    notable = palette.state(line.summary.state).colour in (palette.BAD, palette.WARN)
+    notable = palette.state(_shown(line)).colour in (palette.BAD, palette.WARN)
     return text.one_line(line.summary.reason) if notable else ""
+
+
+def _shown(line: RunLine) -> str:
+    return palette.shown_state(line.summary.state, line.summary.reason)
 
 
 def _name(line: RunLine, workspace: Workspace, width: int) -> Row:
@@ -222,15 +226,15 @@ def _name(line: RunLine, workspace: Workspace, width: int) -> Row:
 
 
 def _state(line: RunLine, width: int) -> Row:
-    look = palette.state(line.summary.state)
-    words = f"{look.mark} {palette.word(line.summary.state)}"
+    look = palette.state(_shown(line))
+    words = f"{look.mark} {palette.word(_shown(line))}"
     if not line.alarms:
         return [(text.clip(words, width), look.colour)]
     return [(f"{text.clip(words, width - 2)} !", palette.WARN)]
 
 
 def _progress(line: RunLine, width: int) -> Row:
-    colour = palette.GOOD if line.summary.state == "done" else palette.state(line.summary.state).colour
+    colour = palette.GOOD if line.summary.state == "done" else palette.state(_shown(line)).colour
     bar = text.bar(line.fraction, width - 6)
     filled = bar.rstrip("─")
     return [

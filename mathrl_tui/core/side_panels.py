@@ -32,16 +32,17 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
     It ends with the reason of a failure. On a narrow screen the middle of the run's name is cut, so that
     model and progress stay visible. `now` is in Unix seconds.
     """
-    look = palette.state(run.state)
+    state = palette.shown_state(run.state, run.reason)
+    look = palette.state(state)
     room = _MODEL if width < _ROOMY else _MODEL_IN_FULL
     model = text.ends(text.one_line(model_name(run.model)), room) if run.model else ""
     row: Row = [
         (f"  {model}" if model else "", palette.ACCENT),
-        (f"  {look.mark} {palette.word(run.state)}", f"bold {look.colour}"),
+        (f"  {look.mark} {palette.word(state)}", f"bold {look.colour}"),
     ]
     stage = run.current
     if run.reason and run.state not in ("running", "done"):
-        row.append((f"  {text.one_line(run.reason)}", palette.WARN))
+        row.append((f"  {text.one_line(run.reason)}", palette.DIM if state == "stopped" else palette.WARN))
     elif stage is not None and run.state in ("running", "paused", "stopping"):
         row += [
             ("  ", ""),

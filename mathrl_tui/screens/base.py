@@ -15,6 +15,7 @@ from textual.containers import Vertical
 from textual.screen import Screen
 
 from mathrl_tui import actions
+from mathrl_tui.core import alarm_row
 from mathrl_tui.core.header import header
 from mathrl_tui.core.spans import Row
 from mathrl_tui.host import Host
@@ -49,6 +50,7 @@ class ConsoleScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Yield the names of the screens, the screen's own widgets and the keys."""
         yield Lines(id="screens")
+        yield Lines(id="alarm-line")
         with Vertical(id="body"):
             yield from self.body()
         yield Keys(compact=True, show_command_palette=False)
@@ -80,8 +82,23 @@ class ConsoleScreen(Screen[None]):
         self._stay()
         return answer
 
+    async def chosen_run(self) -> str:
+        """Return the chosen run, or choose the newest one.
+
+        None is chosen before the list of runs has been read.
+
+        Returns: "" without runs.
+        """
+        if not self.console.run_id:
+            newest = await self.ask(lambda home_data: home_data.newest_run())
+            self.console.run_id = self.console.run_id or newest
+        return self.console.run_id
+
     def _stay(self) -> None:
-        """Raise Left if the screen is being closed; its widgets are removed first."""
+        """Raise ScreenClosed if the screen is being closed.
+
+        Its widgets are removed first.
+        """
         if not self.query("#screens"):
             raise ScreenClosed
 
@@ -141,6 +158,10 @@ class ConsoleScreen(Screen[None]):
         # Empty if the screen has been closed.
         for line in self.query("#screens").results(Lines):
             line.show([row])
+        found = alarm_row.row(console.open_alarms, console.size.width)
+        for line in self.query("#alarm-line").results(Lines):
+            line.display = bool(found)
+            line.show([found] if found else [])
 
     @property
     def now(self) -> float:

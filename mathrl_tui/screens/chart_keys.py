@@ -8,14 +8,14 @@ from textual import on
 from textual.widgets import Input
 
 from mathrl_tui.core.chart import SMOOTHING, X_AXES, View
-from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.screens.searching import Searching
 from mathrl_tui.widgets.chart_wall import ChartWall
 
 
-class ChartKeys(ConsoleScreen):
+class ChartKeys(Searching):
     """Actions on the wall of charts of a subclass.
 
-    The subclass has an Input with the id `search`.
+    The subclass has a SearchField.
     """
 
     # The search field would take the keys.
@@ -76,32 +76,26 @@ class ChartKeys(ConsoleScreen):
         """Add the selected chart to the favourites, or remove it."""
         self.wall.toggle_favourite()
 
-    def action_search(self) -> None:
-        """Open the search field."""
-        field = self.query_one("#search", Input)
-        field.display = True
-        field.focus()
+    def searched(self) -> None:
+        """Return None: the charts have no focus."""
 
     @on(Input.Changed, "#search")
     def _searched(self, event: Input.Changed) -> None:
         self.wall.choose(replace(self.wall.choice, search=event.value.strip()))
 
-    @on(Input.Submitted, "#search")
-    def _kept(self, event: Input.Submitted) -> None:
-        event.input.display = False
-        self.set_focus(None)
-
     def key_escape(self) -> None:
         """Remove the crosshair.
 
-        Without one, close the search field and show all charts.
+        Without one, show all charts.
         """
         if self.wall.view.cross is not None:
             self._look(replace(self.wall.view, cross=None, anchor=None))
-            return
-        field = self.query_one("#search", Input)
-        field.value, field.display = "", False
-        self.set_focus(None)
+        else:
+            self.action_clear_search()
+
+    def action_clear_search(self) -> None:
+        """Close the search field and show all charts."""
+        super().action_clear_search()
         self.wall.choose(replace(self.wall.choice, search="", group="all"))
 
     def action_chart(self, by: int) -> None:

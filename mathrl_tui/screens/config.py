@@ -38,7 +38,7 @@ class ConfigScreen(TableScreen):
 
     async def read(self) -> None:
         """Read the settings of both runs and show them."""
-        run_id = self.console.run_id
+        run_id = await self.chosen_run()
         marked = (run for run in self.console.workspace.marked if run != run_id)
         wanted = self.console.other_id or next(marked, "")
         if not run_id:

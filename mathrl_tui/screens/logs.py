@@ -17,7 +17,7 @@ from mathrl_tui import actions
 from mathrl_tui.core import logs, palette
 from mathrl_tui.core.logs import LogFile
 from mathrl_tui.core.spans import Row
-from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.screens.searching import SearchField, Searching
 from mathrl_tui.screens.table import NO_RUN
 from mathrl_tui.widgets.lines import Lines
 from mathrl_tui.widgets.log_view import LogView
@@ -26,7 +26,7 @@ from store.home import RunFolder
 EVENTS = "events"
 
 
-class LogsScreen(ConsoleScreen):
+class LogsScreen(Searching):
     """Events and log files of the chosen run."""
 
     NAME = actions.LOGS
@@ -44,11 +44,11 @@ class LogsScreen(ConsoleScreen):
         yield Lines(id="heading")
         yield LogView(id="log")
         yield Static("", id="empty")
-        yield Input(placeholder="search text; Enter keeps it, Esc clears it", id="search", compact=True)
+        yield SearchField("search text; Enter keeps it, Esc clears it")
 
     async def read(self) -> None:
         """Read the events, or the chosen log file, and show the matching lines."""
-        run_id = self.console.run_id
+        run_id = await self.chosen_run()
         if not run_id:
             self._show([], Content.from_markup(NO_RUN))
             return
@@ -106,27 +106,14 @@ class LogsScreen(ConsoleScreen):
         self.query_one(LogView).follow()
         self.read_soon()
 
-    def action_search(self) -> None:
-        """Open the search field."""
-        field = self.query_one("#search", Input)
-        field.display = True
-        field.focus()
+    def searched(self) -> LogView:
+        """Return the log."""
+        return self.query_one(LogView)
 
     @on(Input.Changed)
     def _searched(self, event: Input.Changed) -> None:
         self._search = event.value.strip()
         self.read_soon()
-
-    @on(Input.Submitted)
-    def _kept(self, event: Input.Submitted) -> None:
-        event.input.display = False
-        self.query_one(LogView).focus()
-
-    def key_escape(self) -> None:
-        """Clear the search."""
-        field = self.query_one("#search", Input)
-        field.value, field.display = "", False
-        self.query_one(LogView).focus()
 
     def action_follow(self) -> None:
         """Jump to the newest line and stay there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -28,7 +29,13 @@ class NewRun(ModalScreen[str]):
     Returns: "" if none was started.
     """
 
-    BINDINGS = [("escape", "cancel", "Cancel"), ("ctrl+s", "start", "Start")]  # noqa: RUF012
+    # The app moves the focus before it looks at the next key, so that fast typing reaches the new field.
+    BINDINGS = [  # noqa: RUF012
+        ("escape", "cancel", "Cancel"),
+        ("ctrl+s", "start", "Start"),
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Previous field", show=False, priority=True),
+    ]
 
     def __init__(self, home: Path) -> None:
         super().__init__()
@@ -128,7 +135,11 @@ class NewRun(ModalScreen[str]):
 
         If a run cannot be started, the dialog stays open and shows the reason.
         """
-        if self._form is None or self._starting:
+        if self._starting:
+            return
+        # The last keys may not have been checked yet.
+        self._check()
+        if self._form is None:
             return
         self._starting = True
         form, name = self._form, self._run_name

@@ -51,7 +51,7 @@ class ResultsScreen(TableScreen, Generic[ResultRow]):
 
     async def read(self) -> None:
         """Read the run's results and show the table."""
-        run_id = self.console.run_id
+        run_id = await self.chosen_run()
         if not run_id:
             self.show_emptiness(NO_RUN)
             return

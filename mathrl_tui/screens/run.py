@@ -9,7 +9,6 @@ from typing import ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input
 
 from mathrl_tui import actions
 from mathrl_tui.core import alarms, machine_strip, palette, run_end, side_panels
@@ -21,6 +20,7 @@ from mathrl_tui.core.view_line import view_line
 from mathrl_tui.reader import Unreadable
 from mathrl_tui.screens.chart_keys import ChartKeys
 from mathrl_tui.screens.controls import Controls
+from mathrl_tui.screens.searching import SearchField
 from mathrl_tui.widgets.chart_wall import ChartWall
 from mathrl_tui.widgets.lines import Lines
 from store.records import LIVE_STATES
@@ -60,7 +60,7 @@ class RunScreen(Controls, ChartKeys):
             with Vertical():
                 yield ChartWall(id="wall")
                 yield Lines(id="view")
-        yield Input(placeholder="name of a chart; Enter keeps it, Esc shows all", id="search", compact=True)
+        yield SearchField("name of a chart; Enter keeps it, Esc shows all")
 
     @property
     def target(self) -> str | None:
@@ -69,18 +69,19 @@ class RunScreen(Controls, ChartKeys):
 
     async def read(self) -> None:
         """Read the run and the curves of the visible charts, and show them."""
-        run_id = self.target
-        if run_id is None:
+        run_id = await self.chosen_run()
+        if not run_id:
             self.show_lines(
                 "#heading", [[(" No run is chosen: press 1 and choose or start one", palette.WARN)]]
             )
             return
-        needed, timed, together = self.wall.needed(), self.wall.timed(), self._together
+        needed, timed, windows = self.wall.needed(), self.wall.timed(), self.wall.windows()
+        together = self._together
         needed += self._gpu_metrics
         marked = [one for one in self.console.workspace.marked if one != run_id]
         run, other_runs, marked_runs = await self.ask(
             lambda home_data: (
-                home_data.run(run_id, needed, timed),
+                home_data.run(run_id, needed, timed, windows),
                 home_data.other_runs(run_id, needed, timed) if together else None,
                 home_data.marked_runs(marked, needed, timed) if marked else (),
             )

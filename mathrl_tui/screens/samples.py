@@ -16,9 +16,9 @@ from textual.widgets import DataTable, Input, Static
 from mathrl_tui import actions
 from mathrl_tui.core import answers, palette, text
 from mathrl_tui.core import completions as reading
-from mathrl_tui.core.completions import FILTERS, MOST_LISTED, CompletionChoice, CompletionPair
-from mathrl_tui.core.home_data import WHILE_TRAINING, HomeData
-from mathrl_tui.screens.base import ConsoleScreen
+from mathrl_tui.core.completions import FILTERS, MOST_LISTED, WHILE_TRAINING, CompletionChoice, CompletionPair
+from mathrl_tui.core.home_data import HomeData
+from mathrl_tui.screens.searching import SearchField, Searching
 from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
 from mathrl_tui.widgets.lines import Lines
 from store.records import Example
@@ -30,7 +30,7 @@ screen ([b]2[/b]), or choose another run ([b]1[/b])."""
 _NONE = "[b]No completion passes.[/b]\n\nPress [b]f[/b] for another filter, or [b]/[/b] to change the search."
 
 
-class SamplesScreen(ConsoleScreen):
+class SamplesScreen(Searching):
     """Completions of the run's arms."""
 
     NAME = actions.SAMPLES
@@ -53,11 +53,11 @@ class SamplesScreen(ConsoleScreen):
             with VerticalScroll(id="detail"):
                 yield Static("", id="words", markup=False)
         yield Static("", id="empty")
-        yield Input(placeholder="search text; Enter keeps it, Esc clears it", id="search", compact=True)
+        yield SearchField("search text; Enter keeps it, Esc clears it")
 
     async def read(self) -> None:
         """Read the completions of the current choice and show them."""
-        run_id = self.console.run_id
+        run_id = await self.chosen_run()
         self._run_id = run_id
         self._tasks = await self.ask(lambda home_data: home_data.tasks(run_id)) if run_id else {}
         if not self._tasks:
@@ -154,26 +154,13 @@ class SamplesScreen(ConsoleScreen):
         self.console.choice = replace(self.console.choice, **changes)
         self.read_soon()
 
-    def action_search(self) -> None:
-        """Open the search field."""
-        field = self.query_one("#search", Input)
-        field.display = True
-        field.focus()
+    def searched(self) -> KeyedTable:
+        """Return the table."""
+        return self.query_one(KeyedTable)
 
     @on(Input.Changed)
     def _searched(self, event: Input.Changed) -> None:
         self._choose(search=event.value.strip())
-
-    @on(Input.Submitted)
-    def _kept(self, event: Input.Submitted) -> None:
-        event.input.display = False
-        self.query_one(KeyedTable).focus()
-
-    def key_escape(self) -> None:
-        """Clear the search."""
-        field = self.query_one("#search", Input)
-        field.value, field.display = "", False
-        self.query_one(KeyedTable).focus()
 
     def action_copy(self) -> None:
         """Copy the visible completion."""

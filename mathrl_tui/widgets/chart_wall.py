@@ -23,6 +23,7 @@ from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.zoom import Window, covering
 from mathrl_tui.widgets.chart_widget import Chart
 
 # Minimum cells of a chart in a row of several.
@@ -145,6 +146,19 @@ class ChartWall(Container):
         """Return the needed metrics that are drawn over time."""
         over_time = (panel for panel in self._visible() if panel.by_clock or self.view.x == "time")
         return {f"{source}/{panel.metric}" for panel in over_time for source in panel.sources}
+
+    def windows(self) -> dict[str, Window]:
+        """Return the visible steps of the needed metrics.
+
+        Returns: empty if the charts are not zoomed.
+        """
+        found: dict[str, Window] = {}
+        for panel in self._visible() if self.view.zoom else ():
+            lines = self._lines(panel)
+            for line, steps in zip(lines, chart.shown_steps(lines, self._view_of(panel)), strict=True):
+                if steps is not None:
+                    found[f"{line.name}/{panel.metric}"] = covering(*steps)
+        return found
 
     @property
     def chosen(self) -> Panel:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from store.events import (
     DETAILS,
+    AlarmRaised,
     CheckpointSaved,
     CommandReceived,
     Details,
@@ -81,6 +82,16 @@ WRITTEN: list[tuple[str, dict[str, Any], Details]] = [
         LogLine("warning", "supervisor", damaged=((1, 20, 300),)),
     ),
     ("log", {"level": "info", "estimate_dollars": 0.25}, LogLine("info", estimate_dollars=0.25)),
+    (
+        "alarm",
+        {"alarm": "not-finite", "metric": "sft/train/loss", "value": "nan"},
+        AlarmRaised("not-finite", "sft/train/loss", "nan"),
+    ),
+    (
+        "alarm",
+        {"alarm": "explosion", "metric": "m", "value": "9", "action": "stop", "checkpoint": "c/4"},
+        AlarmRaised("explosion", "m", "9", "stop", "c/4"),
+    ),
     ("input", {"summary": "s", "rows": [1, 2]}, InputReport({"summary": "s", "rows": [1, 2]})),
 ]
 

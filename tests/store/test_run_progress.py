@@ -65,7 +65,9 @@ def test_a_step_has_its_pace_its_time_left_and_its_seconds() -> None:
     assert now.remaining(5.0) == pytest.approx(22.0)  # the clock was set back
     assert statuses(settled(seen.steps, "interrupted")) == ["pending", "interrupted", "pending"]
     assert statuses(settled(seen.steps, "paused")) == ["pending", "paused", "pending"]
-    assert settled(seen.steps, "running") == seen.steps
+    assert settled(seen.steps, "running", 40.0) == seen.steps
+    assert settled(seen.steps, "interrupted", 40.0)[1].seconds(99.0) == 30.0
+    assert settled(seen.steps, "paused", 40.0)[1].seconds(99.0) == 89.0
     seen = after(seen, stage("finished", 30.0))
     assert seen.steps[1].seconds(99.0) == 20.0
     assert seen.steps[1].remaining(30.0) is None
@@ -172,7 +174,8 @@ def test_sql_follow_console_and_folder_see_the_progress_of_the_fold(
     model.apply(events)
     shot = model.snapshot(alive=True)
     assert (shot.state, shot.reason) == (whole.state or "queued", whole.reason)
-    assert shot.board == settled(whole.steps, shot.state) and shot.processes == whole.processes
+    assert shot.board == settled(whole.steps, shot.state, whole.ended or whole.last)
+    assert shot.processes == whole.processes
 
 
 FIELDS = sorted({each.name for cls in CLASSES.values() for each in fields(cls)})

@@ -13,6 +13,7 @@ undisturbed run can be told in advance (`expected_values`). The run folder holds
     helpers          the worker starts a process in a session of its own and writes its pid here
     fail             the trainer returns 1 after an event that says why
     incomplete       the trainer goes to its end, and returns there that parts of a stage failed
+    nan-at           the gradient norm of this step is NaN
     trained-after    from this step on nothing trains any more (default: never)
     for-the-end      the worker leaves something for its end: a temporary folder in the run folder, a line in C's stdout
 
@@ -93,6 +94,8 @@ def trainer(folder: RunFolder, child: TrainerChild) -> int:
             _obstacles(folder, child)
             value = next_value(value, _ask(child, step))
             child.emit(Scalar(METRIC, step, float(value)))
+            if _read(folder.path / "nan-at", "") == str(step):
+                child.emit(Scalar("sft/train/grad_norm", step, float("nan")))
             child.emit(Example("sft", step, "train", "q", 0, True, 1.0, "correct", "?", "!", 1))
             step += 1
             if step % CHECKPOINT_EVERY == 0:
