@@ -5,6 +5,7 @@ The summaries hold rates, perplexities, and pass@k and majority for several samp
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -60,16 +61,42 @@ _DOCUMENTS = f"SELECT score, tokens {_TASKS} AND arm = $arm AND step = $step AND
 
 
 def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> list[EvalSummary]:
-    """Return the evaluations of `run_id`, or of all runs if None.
+    """Return the evaluations of `run_id`, or of all runs if None, run by run, in the order of the run's arms.
 
     `connection` must see the tables as `store.TABLE`.
     """
     result = connection.execute(_EVALUATIONS, {"run": run_id})
     names = [column[0] for column in result.description or ()]
-    found = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    found = _by_arm(connection, [dict(zip(names, row, strict=True)) for row in result.fetchall()])
     several = any(row["samples"] > row["n"] for row in found)
     majorities = _majorities(connection, run_id) if several else {}
     return [_summary(connection, row, majorities) for row in found]
+
+
+def _by_arm(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Order summaries by their run's arms, then by step.
+
+    The order of arrival is not enough: an evaluation that a resume repeats arrives after those of later arms.
+    """
+    runs = {run: place for place, run in enumerate(dict.fromkeys(row["run"] for row in rows))}
+    tasks = {task: place for place, task in enumerate(dict.fromkeys(row["task"] for row in rows))}
+    configs = dict(
+        connection.execute("SELECT run_id, last(config ORDER BY rowid) FROM store.run GROUP BY run_id").fetchall()
+    )
+    arms = {
+        (run, arm["name"]): place
+        for run in runs
+        for place, arm in enumerate(json.loads(configs.get(run, "{}")).get("profile", {}).get("arms", ()))
+    }
+    return sorted(
+        rows,
+        key=lambda row: (
+            runs[row["run"]],
+            arms.get((row["run"], row["arm"]), len(arms)),
+            row["step"],
+            tasks[row["task"]],
+        ),
+    )
 
 
 def _summary(

@@ -250,7 +250,7 @@ class Store:
 
     @healing
     def evaluations(self, run_id: str | None = None) -> list[EvalSummary]:
-        """Return results by run, arm, step and task, in arrival order.
+        """Return results by run, arm, step and task, in the order of the arms.
 
         Samples from training are left out.
         """

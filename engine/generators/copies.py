@@ -84,6 +84,10 @@ class WeightsLoaded:
     refusal: str
 
 
+class CopyFailed(RuntimeError):
+    """A copy ended while it started."""
+
+
 class GeneratorCopies:
     """Implements Generator over several processes, one for each of `builds`.
 
@@ -101,7 +105,7 @@ class GeneratorCopies:
             there.close()
             self._connections.append(here)
             self._processes.append(process)
-        ready: list[GeneratorProperties] = [connection.recv() for connection in self._connections]
+        ready = self._wait_until_ready()
         self.tokenizer, self.vocabulary = ready[0].tokenizer, ready[0].vocabulary
         self.longest, self.positions = ready[0].longest, ready[0].positions
 
@@ -163,6 +167,27 @@ class GeneratorCopies:
             connection.close()
         for process in self._processes:
             process.join()
+
+    def _wait_until_ready(self) -> list[GeneratorProperties]:
+        """Wait for every copy's start.
+
+        Raises: CopyFailed if one ends before; the others are ended, too. At its exit this process waits for its
+            children, and a copy that has started waits for requests.
+        """
+        ready: list[GeneratorProperties] = []
+        try:
+            for connection in self._connections:
+                ready.append(connection.recv())
+        except (EOFError, ConnectionResetError) as error:
+            for process in self._processes:
+                process.kill()
+            self.close()
+            raise CopyFailed(
+                f"copy {len(ready) + 1} of {len(self._processes)} of the model ended while it started, for the reason "
+                "above in this log; if the GPU has too little memory, lower hardware.gpu_memory_fraction or "
+                "hardware.worker_copies"
+            ) from error
+        return ready
 
     def _distribute(self, waiting: deque[GenerationRequest]) -> int:
         """Send the waiting requests to their copies; return how many they were."""

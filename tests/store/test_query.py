@@ -281,7 +281,7 @@ def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Pa
     journaled(tmp_path, "r", rows)
     store = Store(tmp_path)
     store.ingest()
-    late, early = store.evaluations("r")
+    early, late = store.evaluations("r")
     assert (late.arm, late.step, late.task) == ("sft", 20, "gsm8k")
     assert (late.n, late.samples, late.correct, late.rate, late.cut_off) == (10, 20, 10, 0.5, 4)
     assert (late.mean_tokens, late.mean_words, late.no_answer) == (10.5, None, 2)
@@ -306,6 +306,18 @@ def test_evaluations_count_questions_and_leave_training_samples_out(tmp_path: Pa
     assert [(each.ex_id, each.sample) for each in wrong] == [("q04", 1), ("q05", 1), ("q06", 0)]
     assert [each.ex_id for each in store.examples("r", "sft", "gsm8k", 20, ids=["q03"])] == ["q03", "q03"]
     assert len(store.examples("r", "sft", limit=None)) == 31
+
+
+def test_evaluations_keep_the_order_of_the_arms_if_one_is_repeated(tmp_path: Path) -> None:
+    config = {"plan": PLAN, "profile": {"arms": [{"name": "base"}, {"name": "sft"}, {"name": "grpo"}]}}
+    rows: list[Record] = [RunRow("demo", "demo", 3, config, ts=1000.0)]
+    for arm, task in (("base", "b"), ("base", "a"), ("grpo", "b"), ("grpo", "a"), ("sft", "a"), ("sft", "b")):
+        rows.append(Example(arm, 1, task, "q", 0, True, 1.0, "correct", "p", "o", 1))
+    journaled(tmp_path, "r", rows)
+    store = Store(tmp_path)
+    store.ingest()
+    found = [(row.arm, row.task) for row in store.evaluations("r")]
+    assert found == [(arm, task) for arm in ("base", "sft", "grpo") for task in ("b", "a")]
 
 
 def test_events_come_in_order_of_arrival(tmp_path: Path) -> None:

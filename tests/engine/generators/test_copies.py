@@ -6,6 +6,8 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,12 @@ import psutil
 import pytest
 
 from engine.bench.shapes import QWEN_1_5B
-from engine.generators.build import build, visible_devices, with_copies
-from engine.generators.copies import GeneratorCopies
+from engine.generators.build import build, one, visible_devices, with_copies
+from engine.generators.copies import Build, CopyFailed, GeneratorCopies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.generators.placement import at_device, placements
 from engine.generators.shared_gpu import cache_bytes, found_copies
+from engine.machine.spawn import SPAWN
 from engine.protocol.messages import Sampling, WeightRef
 from profiles.load import load as load_profile
 from tests.support import tiny_qwen2
@@ -173,3 +176,32 @@ def test_a_generator_without_a_gpu_is_one_copy(folder: Path) -> None:
             with_copies(load_profile("demo", settings).hardware, folder / "base", "float32").worker_copies
             == 1
         )
+
+
+def one_that_fails(folder: Path) -> Generator:
+    raise MemoryError(f"no room for {folder}")
+
+
+def test_a_copy_that_does_not_start_is_an_error_and_its_sibling_ends(folder: Path) -> None:
+    profile = load_profile("demo")
+    started = partial(one, folder / "base", profile.hardware, "float32", _nothing)
+    # A worker that raised and left a copy would wait for it at its exit.
+    ours, theirs = SPAWN.Pipe()
+    worker = SPAWN.Process(target=start_copies, args=([started, partial(one_that_fails, folder)], theirs))
+    worker.start()
+    theirs.close()
+    assert "copy 2 of 2" in ours.recv()
+    worker.join(60)
+    assert worker.exitcode == 1
+
+
+def start_copies(builds: list[Build], connection: Connection) -> None:
+    try:
+        GeneratorCopies(builds)
+    except CopyFailed as error:
+        connection.send(str(error))
+        raise
+
+
+def _nothing(phase: str, detail: str) -> None:
+    pass
