@@ -75,7 +75,7 @@ class Hardware(Section):
     )
 
 
-class Run(Section):
+class RunLimits(Section):
     """What the supervisor does by itself while the run is live."""
 
     on_alarm: Literal["none", "pause", "stop"] = Field(
@@ -277,7 +277,7 @@ class Profile(Section):
     description: str = Field("", description="one sentence")
     model: Model = Model()
     hardware: Hardware = Hardware()
-    run: Run = Run()
+    run: RunLimits = RunLimits()
     data: Data = Data()
     traces: Traces = Traces()
     preprocess: Preprocess = Preprocess()

@@ -61,9 +61,9 @@ _DOCUMENTS = f"SELECT score, tokens {_TASKS} AND arm = $arm AND step = $step AND
 
 
 def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = None) -> list[EvalSummary]:
-    """Return the evaluations of `run_id`, or of all runs if None, run by run, in the order of the run's arms.
+    """Return the evaluations of `run_id`, or of all runs if None.
 
-    `connection` must see the tables as `store.TABLE`.
+    They come run by run, in the order of the run's arms. `connection` must see the tables as `store.TABLE`.
     """
     result = connection.execute(_EVALUATIONS, {"run": run_id})
     names = [column[0] for column in result.description or ()]
@@ -81,7 +81,9 @@ def _by_arm(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -
     runs = {run: place for place, run in enumerate(dict.fromkeys(row["run"] for row in rows))}
     tasks = {task: place for place, task in enumerate(dict.fromkeys(row["task"] for row in rows))}
     configs = dict(
-        connection.execute("SELECT run_id, last(config ORDER BY rowid) FROM store.run GROUP BY run_id").fetchall()
+        connection.execute(
+            "SELECT run_id, last(config ORDER BY rowid) FROM store.run GROUP BY run_id"
+        ).fetchall()
     )
     arms = {
         (run, arm["name"]): place

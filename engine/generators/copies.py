@@ -84,7 +84,7 @@ class WeightsLoaded:
     refusal: str
 
 
-class CopyFailed(RuntimeError):
+class CopyNotStarted(RuntimeError):
     """A copy ended while it started."""
 
 
@@ -171,7 +171,7 @@ class GeneratorCopies:
     def _wait_until_ready(self) -> list[GeneratorProperties]:
         """Wait for every copy's start.
 
-        Raises: CopyFailed if one ends before; the others are ended, too. At its exit this process waits for its
+        Raises: CopyNotStarted if one ends before; the others are ended, too. At its exit this process waits for its
             children, and a copy that has started waits for requests.
         """
         ready: list[GeneratorProperties] = []
@@ -182,7 +182,7 @@ class GeneratorCopies:
             for process in self._processes:
                 process.kill()
             self.close()
-            raise CopyFailed(
+            raise CopyNotStarted(
                 f"copy {len(ready) + 1} of {len(self._processes)} of the model ended while it started, for the reason "
                 "above in this log; if the GPU has too little memory, lower hardware.gpu_memory_fraction or "
                 "hardware.worker_copies"

@@ -51,18 +51,8 @@ _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))")
 _DOUBLE_FACTORIAL = re.compile(r"(?<![\w.])(\d{1,3})!!(?!!)")
 _MATRIX = re.compile(r"\\(begin|end)\s*\{(?:small|b|B|p)?(?:matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?")
 _AROUND_MATRIX = re.compile(r"[(\[]\s*(?=\\begin)|(?<=matrix\})\s*[)\]]")
-_ENDS_ARGUMENT = frozenset("+-=<>,;)]}|&/*:") | {
-    "\\cdot",
-    "\\times",
-    "\\\\",
-    "\\end{pmatrix}",
-    "\\le",
-    "\\ge",
-    "\\lt",
-    "\\gt",
-    "\\ne",
-}
-_ENDS_ARGUMENT |= {"\\}", "\\rfloor", "\\rceil", "\\to"}
+_ENDS_ARGUMENT = frozenset("+-=<>,;)]}|&/*:") | {"\\cdot", "\\times", "\\\\", "\\end{pmatrix}", "\\to"}
+_ENDS_ARGUMENT |= {"\\le", "\\ge", "\\lt", "\\gt", "\\ne", "\\}", "\\rfloor", "\\rceil"}
 _MAX_DEPTH = 20
 _MAX_LENGTH = 500
 # The library drops the sign of a transposed or conjugate matrix. It would divide ":" from left to right.

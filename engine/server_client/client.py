@@ -37,7 +37,7 @@ from engine.protocol.messages import (
     WorkerResult,
     completion_seed,
 )
-from engine.server_client.connection import ANSWER_SECONDS, Connection
+from engine.server_client.connection import ANSWER_SECONDS, ServerConnection
 from engine.server_client.errors import HttpStatus, NoAnswer
 from engine.server_client.key import server_key
 from engine.server_client.models import ServedModel, served_names
@@ -84,7 +84,7 @@ class Served:
         self, url: str, model: ServedModel, by_ids: bool, encode: Callable[[Prompt], list[int]] | None = None
     ) -> None:
         self._url, self._model, self._by_ids, self._encode = url, model, by_ids, encode
-        self._server = Connection(url, server_key(), ANSWER_SECONDS, CONCURRENCY)
+        self._server = ServerConnection(url, server_key(), ANSWER_SECONDS, CONCURRENCY)
         self._asks: queue.SimpleQueue[_Ask] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         # Pending completions of each job.

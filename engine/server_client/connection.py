@@ -1,8 +1,8 @@
 """Requests to an OpenAI-compatible server, through the `openai` package.
 
-    Connection (threads) ─┐
-                          ├─▶ several openai clients ─▶ JSON | HttpStatus | NoAnswer
-    AsyncConnection ──────┘
+    ServerConnection (threads) ─┐
+                                ├─▶ several openai clients ─▶ JSON | HttpStatus | NoAnswer
+    AsyncServerConnection ──────┘
 
 Only this module imports openai, and it translates openai's errors. The answer is parsed here as plain JSON,
 because openai's own types check nothing and take twice the time. Nothing is retried: each caller has its own
@@ -40,8 +40,10 @@ _NO_KEY = "none"
 _http: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
-class Connection:
-    """Requests from several threads to the server at `url`, at most about `in_flight` at a time.
+class ServerConnection:
+    """Requests from several threads to the server at `url`.
+
+    At most about `in_flight` of them run at a time.
 
     Args:
         url: base URL, usually …/v1.
@@ -92,7 +94,7 @@ class Connection:
         for client in self._clients:
             client.close()
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> ServerConnection:
         return self
 
     def __exit__(
@@ -104,8 +106,11 @@ class Connection:
         return self._clients[next(self._turns) % len(self._clients)]
 
 
-class AsyncConnection:
-    """Requests of one event loop; otherwise like `Connection`, with a key that is always sent."""
+class AsyncServerConnection:
+    """Requests of one event loop.
+
+    Otherwise it is like `ServerConnection`, with a key that is always sent.
+    """
 
     def __init__(self, url: str, key: str, timeout: float, in_flight: int = 1) -> None:
         with _translated():
@@ -128,7 +133,7 @@ class AsyncConnection:
         """Close all connections. No request may follow."""
         await asyncio.gather(*(client.close() for client in self._clients))
 
-    async def __aenter__(self) -> AsyncConnection:
+    async def __aenter__(self) -> AsyncServerConnection:
         return self
 
     async def __aexit__(
@@ -152,13 +157,19 @@ def _tls() -> ssl.SSLContext:
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
-    """Return `body` as ASCII JSON; openai's own encoder rejects text with half an emoji."""
+    """Return `body` as ASCII JSON.
+
+    openai's own encoder rejects text with half an emoji.
+    """
     return json.dumps(body).encode()
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Raise HttpStatus or NoAnswer in place of the errors of openai and of the JSON parser."""
+    """Raise HttpStatus or NoAnswer in place of other errors.
+
+    Those are the errors of openai and of the JSON parser.
+    """
     try:
         yield
     except openai.APIStatusError as error:
@@ -204,7 +215,10 @@ def _was_sent(cause: BaseException | None) -> bool:
 
 
 def _was_lost(cause: BaseException) -> bool:
-    """Return True if the server refused, reset or closed the connection before it answered."""
+    """Return True if the server ended the connection before its answer.
+
+    It may have refused, reset or closed it.
+    """
     if isinstance(cause, _http.RemoteProtocolError):
         # The same error stands for a malformed or incomplete answer. Only its text differs.
         return "disconnected without sending" in str(cause)

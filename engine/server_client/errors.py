@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 
 class ServerError(Exception):
-    """The request got no usable answer. The message gives the reason in one line."""
+    """The request got no usable answer.
+
+    The message gives the reason in one line.
+    """
 
 
 class HttpStatus(ServerError):

@@ -31,9 +31,9 @@ def served_models(url: str) -> list[ServedModel]:
     Raises: ServerError if no such server answers.
     """
     # Late, because the command line imports this module, and openai takes 0.4 s of CPU.
-    from engine.server_client.connection import Connection
+    from engine.server_client.connection import ServerConnection
 
-    with Connection(url, server_key(), LIST_SECONDS) as server:
+    with ServerConnection(url, server_key(), LIST_SECONDS) as server:
         found = server.get("/models")
     try:
         return [ServedModel(str(each["id"]), str(each.get("root") or "")) for each in found["data"]]

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from engine.data.special_tokens import leading
 from engine.protocol.messages import Prompt
-from engine.server_client.connection import ANSWER_SECONDS, Connection
+from engine.server_client.connection import ANSWER_SECONDS, ServerConnection
 from engine.server_client.key import server_key
 
 _PROBE = "Question: 4 + 1 = ?"
 
 
 class ServerTokenizer:
-    """Encodes prompts for `model` of the server at `url` (…/v1), `in_flight` at a time.
+    """Encodes prompts for `model` of the server at `url` (…/v1).
 
-    The constructor asks the server for the special tokens.
+    At most `in_flight` requests run at a time.     The constructor asks the server for the special tokens.
     Raises: ServerError, ValueError, LookupError or TypeError if the server offers no `/tokenize`.
     """
 
     def __init__(self, url: str, model: str, in_flight: int = 1) -> None:
-        self._server = Connection(url.removesuffix("/v1"), server_key(), ANSWER_SECONDS, in_flight)
+        self._server = ServerConnection(url.removesuffix("/v1"), server_key(), ANSWER_SECONDS, in_flight)
         self._model = model
         self._leading = leading(self._ids(_PROBE, special=True), self._ids(_PROBE, special=False))
 

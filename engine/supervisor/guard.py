@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from engine.artifacts.arms import checkpoint_folders
 from engine.supervisor.record_queue import RecordQueue
 from profiles.schema import Profile
-from store.alarms.finding import Finding
+from store.alarms.finding import AlarmFinding
 from store.alarms.watch import Watch
 from store.events import AlarmRaised, CheckpointSaved, details_of
 from store.home import RunFolder
@@ -30,7 +30,7 @@ DISK_SECONDS = 30.0
 FREE_BYTES = 1 << 30
 
 
-class Order(NamedTuple):
+class GuardOrder(NamedTuple):
     """What the supervisor must do, and its origin in words."""
 
     verb: Literal["pause", "stop"]
@@ -48,7 +48,7 @@ class Guard:
         newest = max(saved, key=lambda path: path.stat().st_mtime) if saved else None
         self._checkpoint = str(newest.relative_to(folder.home)) if newest else ""
         self._raised: set[str] = set()
-        self._order: Order | None = None
+        self._order: GuardOrder | None = None
         self._is_limited = False
         self._began = time.monotonic()
         self._next_look = 0.0
@@ -68,9 +68,9 @@ class Guard:
 
     def process_died(self, role: str, how: str) -> None:
         """Raise an alarm for a process that exited and is started again."""
-        self._raise(Finding("process-died", role, -1, how, "it is started again"))
+        self._raise(AlarmFinding("process-died", role, -1, how, "it is started again"))
 
-    def next_order(self, now: float) -> Order | None:
+    def next_order(self, now: float) -> GuardOrder | None:
         """Check disk and limits; return a new order, once.
 
         `now` is in monotonic seconds.
@@ -81,7 +81,7 @@ class Guard:
         reason = self._limit((now - self._began) / 3600)
         if reason and not self._is_limited:
             self._is_limited = True
-            self._order = Order("stop", f"limit: {reason}; {self._kept()}")
+            self._order = GuardOrder("stop", f"limit: {reason}; {self._kept()}")
         order, self._order = self._order, None
         if order is not None and order.verb == "pause":
             self.pause_reason = f"by {order.origin}"
@@ -94,7 +94,7 @@ class Guard:
             return
         if free < FREE_BYTES:
             value = f"{free / 2**30:.2f} GiB free"
-            self._raise(Finding("disk-full", "disk", -1, value, f"below {FREE_BYTES >> 30} GiB"))
+            self._raise(AlarmFinding("disk-full", "disk", -1, value, f"below {FREE_BYTES >> 30} GiB"))
 
     def _limit(self, hours: float) -> str:
         """Return which limit `hours` have reached; "" if none."""
@@ -105,7 +105,7 @@ class Guard:
             return f"run.max_cost is {settings.max_cost:g} dollars"
         return ""
 
-    def _raise(self, found: Finding) -> None:
+    def _raise(self, found: AlarmFinding) -> None:
         """Record an alarm, and order what the profile asks for."""
         key = f"{found.alarm} {found.metric}"
         if key in self._raised:
@@ -120,7 +120,7 @@ class Guard:
         self._recorder.take([details.event(words, "", arm, found.step)])
         self._recorder.flush_soon()
         if action:
-            self._order = Order(action, f"alarm {words}")
+            self._order = GuardOrder(action, f"alarm {words}")
 
     def _kept(self) -> str:
         return f"last checkpoint {self._checkpoint}" if self._checkpoint else "no checkpoint yet"

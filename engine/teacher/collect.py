@@ -20,7 +20,7 @@ from engine.data import locations
 from engine.data.progress import Progress
 from engine.data.rows import DataRow
 from engine.data.trace import Trace
-from engine.server_client.connection import AsyncConnection
+from engine.server_client.connection import AsyncServerConnection
 from engine.server_client.errors import NoAnswer
 from engine.teacher.budget import Budget
 from engine.teacher.chosen import chosen
@@ -253,14 +253,14 @@ class _Collection:
     def _is_stalled(self) -> bool:
         return self._in_a_row >= (STALL_QUESTIONS_AFTER_ANSWERS if self._journal.answers else STALL_QUESTIONS)
 
-    def _connection(self) -> AsyncConnection:
+    def _connection(self) -> AsyncServerConnection:
         url, settings = self._settings.base_url, self._settings
         try:
-            return AsyncConnection(url, self._key, settings.timeout_seconds, settings.concurrency)
+            return AsyncServerConnection(url, self._key, settings.timeout_seconds, settings.concurrency)
         except NoAnswer as error:
             raise StageFailed(f"traces.base_url {url}: {error}; correct it") from None
 
-    def _start(self, server: AsyncConnection) -> None:
+    def _start(self, server: AsyncServerConnection) -> None:
         now = time.monotonic()
         while self._may_start(now):
             reserved = self._budget.reserve(self._waiting[0].characters)

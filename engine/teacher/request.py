@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.context import StageFailed
-from engine.server_client.connection import AsyncConnection
+from engine.server_client.connection import AsyncServerConnection
 from engine.server_client.errors import HttpStatus, NoAnswer
 from engine.server_client.retry_after import retry_after
 from engine.teacher.key import without_key
@@ -73,7 +73,7 @@ class QuestionRefused(Exception):
 
 
 async def ask(
-    server: AsyncConnection, settings: Traces, messages: list[dict[str, str]], key: str
+    server: AsyncServerConnection, settings: Traces, messages: list[dict[str, str]], key: str
 ) -> TeacherReply:
     """Send the question once.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from mathrl_tui.core import axis, chart_head, curve, palette
 from mathrl_tui.core.chart_canvas import GUTTER, Drawn, canvas_rows, extremes
+from mathrl_tui.core.chart_rows import note, padded
 from mathrl_tui.core.curve import EMPTY, Array, Curve
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.spans import Row
@@ -29,6 +30,7 @@ DEEPEST_ZOOM = 20.0
 
 # Maximum number of entries that get a mark each.
 _FEW = 40
+NOTHING_ABOVE_ZERO = "nothing above zero in this window: press l for a linear axis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +130,15 @@ def draw(
     )
     rows, columns = height - 3, width - GUTTER
     if rows < 2 or columns < 12:
-        return _padded([head], width, height)
+        return padded([head], width, height)
     if not shown:
-        return _padded([head, *_empty(lines, view, width, height - 1)], width, height)
+        return padded([head, *_empty(lines, view, width, height - 1)], width, height)
     x_axis = _window(shown, view, max(columns // 12, 3))
     drawn = [_reduced(one, x, view, x_axis, columns, log) for one, x in shown]
     ends = extremes(drawn, () if log else held)
     if ends is None:
-        why = (
-            "nothing above zero in this window: press l for a linear axis"
-            if log
-            else "no number in this window"
-        )
-        return _padded([head, *note(why, width, height - 1)], width, height)
+        why = NOTHING_ABOVE_ZERO if log else "no number in this window"
+        return padded([head, *note(why, width, height - 1)], width, height)
     y_axis = axis.value_axis(*ends, max(rows * 2 // 5, 2), log=log, percent=percent)
     body = canvas_rows(
         drawn,
@@ -151,14 +149,21 @@ def draw(
         smooth=view.memory > 0 or joined,
         crosses=_crosses(view, x_axis, columns),
     )
-    on_axis = {
+    on_axis = _on_axis(shown, markers, x_axis, columns)
+    return padded([head, *body, *_foot(x_axis, view, columns, on_axis)], width, height)
+
+
+def _on_axis(
+    shown: Sequence[tuple[Line, Array]], markers: Sequence[Marker], x_axis: axis.Axis, columns: int
+) -> dict[int, Marker]:
+    """Return the markers of the shown lines by their columns."""
+    return {
         place: marker
         for marker in markers
         for one, x in shown
         if one.name == marker.arm
         and (place := _column(_at_step(one, x, marker.step), x_axis, columns)) is not None
     }
-    return _padded([head, *body, *_foot(x_axis, view, columns, on_axis)], width, height)
 
 
 def position(lines: Sequence[Line], view: View, width: int, cell: float) -> float | None:
@@ -374,32 +379,3 @@ def _empty(lines: Sequence[Line], view: View, width: int, height: int) -> list[R
     if view.x == "tokens" and any(len(one.curve) for one in lines):
         return note("no token counts were recorded: press x for another axis", width, height)
     return note("no values yet", width, height)
-
-
-def note(message: str, width: int, height: int) -> list[Row]:
-    """Return a sentence in the middle of a place of `height` rows."""
-    above = max((height - 1) // 2, 0)
-    return [*([[]] * above), [(message[:width].center(width), palette.DIM)]]
-
-
-def _padded(rows: list[Row], width: int, height: int) -> list[Row]:
-    """Pad or cut to exactly `height` rows of `width` cells."""
-    full = (rows + [[] for _ in range(height)])[:height]
-    return [_filled(row, width) for row in full]
-
-
-def _filled(row: Row, width: int) -> Row:
-    length = sum(len(part) for part, _ in row)
-    if length < width:
-        return [*row, (" " * (width - length), palette.INK)]
-    return row if length == width else _cut(row, width)
-
-
-def _cut(row: Row, width: int) -> Row:
-    kept: Row = []
-    for part, style in row:
-        if width <= 0:
-            break
-        kept.append((part[:width], style))
-        width -= len(part)
-    return kept

@@ -31,14 +31,14 @@ _GAP = 4
 _OFF = {"1": "22", "2": "22", "3": "23", "4": "24", "5": "25", "7": "27", "8": "28", "9": "29"}
 
 # A character and its style: the parameters of SGR, without those of a blank's invisible colour.
-Cell = tuple[str, str]
+ScreenCell = tuple[str, str]
 
 
 class FrameChanges:
     """The screen of a terminal as far as it is known."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, list[Cell | None]] = {}
+        self._rows: dict[int, list[ScreenCell | None]] = {}
         # Place of the cursor, and the style in force; (0, 0) if the place is unknown.
         self._at = (0, 0)
         self._style = ""
@@ -58,7 +58,7 @@ class FrameChanges:
             return output
         self._at, self._style = (0, 0), ""
         sent: list[str] = []
-        y, x, style, pending = 1, 1, "", []  # type: int, int, str, list[Cell]
+        y, x, style, pending = 1, 1, "", []  # type: int, int, str, list[ScreenCell]
         start = 1
         for move_y, move_x, sgr, line, words, other in _TOKEN.findall(output):
             if other:
@@ -84,7 +84,7 @@ class FrameChanges:
         self._move(sent, y, x)
         return "".join(sent)
 
-    def _put(self, sent: list[str], y: int, x: int, cells: Sequence[Cell]) -> None:
+    def _put(self, sent: list[str], y: int, x: int, cells: Sequence[ScreenCell]) -> None:
         """Send those of `cells`, from place `y`, `x`, that changed."""
         if not cells:
             return
@@ -143,7 +143,7 @@ class FrameChanges:
             self._style = style
 
 
-def _cells(words: str, style: str) -> list[Cell]:
+def _cells(words: str, style: str) -> list[ScreenCell]:
     """Return the cells of text; a blank has no visible colour of its own."""
     if " " not in words:
         return list(zip(words, repeat(style)))

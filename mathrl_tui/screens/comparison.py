@@ -20,7 +20,7 @@ from mathrl_tui.core.intervals import Scale
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.screens.results import ResultsScreen, axis_cells
 from mathrl_tui.screens.table import WIDE, Table
-from mathrl_tui.widgets.keyed_table import Cell
+from mathrl_tui.widgets.keyed_table import TableCell
 from store.comparison import Comparison
 from store.verdict import verdict
 
@@ -67,7 +67,7 @@ screen ([b]2[/b]) shows how far it is."""
         above = first = rows[0].measure
         name = 30 if roomy else 20 if wide else 13
         titles = ["task", "b − a", *forest.titles(rows[0], scales[first], room)]
-        cells: dict[str, Sequence[Cell]] = {}
+        cells: dict[str, Sequence[TableCell]] = {}
         for key, row in self.rows.items():
             scale = scales[row.measure]
             if row.measure != above:
@@ -120,7 +120,7 @@ screen ([b]2[/b]) shows how far it is."""
         self.console.copy(forest.markdown(list(self.rows.values())), "the table as Markdown")
 
 
-def _cells(row: Comparison, scale: Scale, room: int, name: int) -> tuple[Cell, ...]:
+def _cells(row: Comparison, scale: Scale, room: int, name: int) -> tuple[TableCell, ...]:
     look = forest.look(row)
     picture = intervals.interval(row.ci_low, row.difference, row.ci_high, scale, look, room)
     return (
@@ -131,7 +131,7 @@ def _cells(row: Comparison, scale: Scale, room: int, name: int) -> tuple[Cell, .
     )
 
 
-def _figures(row: Comparison, roomy: bool) -> tuple[Cell, ...]:
+def _figures(row: Comparison, roomy: bool) -> tuple[TableCell, ...]:
     """Return the cells after the plot; those of `titles` in `table`."""
     detectable = measure.detectable(row.minimum_detectable_effect, row.measure).removesuffix(" points")
     return (

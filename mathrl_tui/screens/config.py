@@ -11,7 +11,7 @@ from mathrl_tui.core import differences, palette, text
 from mathrl_tui.core.differences import Setting
 from mathrl_tui.core.spans import Row
 from mathrl_tui.screens.table import NO_RUN, Table, TableScreen
-from mathrl_tui.widgets.keyed_table import Cell
+from mathrl_tui.widgets.keyed_table import TableCell
 
 if TYPE_CHECKING:
     from mathrl_tui.core.home_data import HomeData
@@ -112,9 +112,9 @@ def _compared(home_data: HomeData, run_id: str, wanted: str) -> tuple[list[str],
     return others, other, differences.compared(mine, home_data.store.config(other) if other else mine)
 
 
-def _cells(one: Setting, room: int, compared: bool) -> tuple[Cell, ...]:
+def _cells(one: Setting, room: int, compared: bool) -> tuple[TableCell, ...]:
     look = palette.WARN if one.differs else palette.DIM
-    cells: tuple[Cell, ...] = (
+    cells: tuple[TableCell, ...] = (
         Text(text.tail(one.key, 32), f"bold {palette.INK}" if one.differs else palette.INK),
         Text(text.clip(one.mine, room), look if compared else palette.INK),
     )

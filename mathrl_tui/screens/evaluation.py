@@ -21,7 +21,7 @@ from mathrl_tui.core.palette import Look
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.screens.results import ResultsScreen, axis_cells
 from mathrl_tui.screens.table import Table
-from mathrl_tui.widgets.keyed_table import Cell
+from mathrl_tui.widgets.keyed_table import TableCell
 from store.results import EvalSummary, Measure
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ to start it in this run, go to the run ([b]2[/b]) and press [b]a[/b]."""
         scales = {kind: intervals.value_scale(group) for kind, group in groups.items()}
         above = rows[0].measure
         titles = layout.titles(scales[above], above)
-        cells: dict[str, Sequence[Cell]] = {}
+        cells: dict[str, Sequence[TableCell]] = {}
         for key, row in self.rows.items():
             scale = scales[row.measure]
             if row.measure != above:
@@ -153,7 +153,7 @@ class _Layout:
         header = [intervals.value_header(scale, self.room, kind)] if self.room else []
         return [kind, *([""] if self.prompted else []), "", "lower is", "better", *header]
 
-    def cells(self, row: EvalSummary, form: str, scale: Scale, look: Look) -> tuple[Cell, ...]:
+    def cells(self, row: EvalSummary, form: str, scale: Scale, look: Look) -> tuple[TableCell, ...]:
         """Return the cells of a row."""
         task = Text(text.ends(rates.stem(row.task), self.task), palette.INK)
         picture = intervals.interval(row.low, row.rate, row.high, scale, look, self.room) if self.room else []
@@ -177,14 +177,14 @@ def _in_sight(rows: Sequence[EvalSummary]) -> int:
     return rate + interval + 6 + 3 * _APART
 
 
-def _rate_cells(row: EvalSummary) -> tuple[Cell, ...]:
+def _rate_cells(row: EvalSummary) -> tuple[TableCell, ...]:
     return (
         Text(f"{measure.value(row.rate, row.measure):>9}", f"bold {palette.INK}"),
         Text(f"{measure.ends(row.low, row.high, row.measure):>13}", palette.INK),
     )
 
 
-def _pass_cells(row: EvalSummary) -> tuple[Cell, ...]:
+def _pass_cells(row: EvalSummary) -> tuple[TableCell, ...]:
     """Return pass@k with its k and the majority's rate.
 
     Returns: dashes with one sample per question.
@@ -198,7 +198,7 @@ def _pass_cells(row: EvalSummary) -> tuple[Cell, ...]:
     )
 
 
-def _problem_cells(row: EvalSummary) -> tuple[Cell, ...]:
+def _problem_cells(row: EvalSummary) -> tuple[TableCell, ...]:
     """Return the fractions of completions cut off and without an answer."""
     return _share(row.cut_off, row, 7), _share(row.no_answer, row, 9)
 
@@ -209,12 +209,12 @@ def _share(count: int | None, row: EvalSummary, width: int) -> Text:
     return Text(f"{text.percent(share):>{width}}", style)
 
 
-def _sample_cells(row: EvalSummary) -> tuple[Cell, ...]:
+def _sample_cells(row: EvalSummary) -> tuple[TableCell, ...]:
     tokens = text.NOTHING if row.mean_tokens is None else f"{row.mean_tokens:.1f}"
     return Text(f"{tokens:>6}", palette.DIM), Text(f"{row.step:>5}", palette.DIM)
 
 
-def _window_cells(row: EvalSummary) -> tuple[Cell, ...]:
+def _window_cells(row: EvalSummary) -> tuple[TableCell, ...]:
     """Return a suite task's window, and the fraction of prompts cut."""
     share = None if row.prompts_cut is None else row.prompts_cut / row.n
     style = palette.WARN if share else palette.DIM

@@ -11,7 +11,7 @@ from rich.text import Text
 from mathrl_tui.core import palette, side_panels
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.screens.table import NO_RUN, Table, TableScreen
-from mathrl_tui.widgets.keyed_table import Cell
+from mathrl_tui.widgets.keyed_table import TableCell
 
 if TYPE_CHECKING:
     from mathrl_tui.core.home_data import HomeData
@@ -64,7 +64,7 @@ class ResultsScreen(TableScreen, Generic[ResultRow]):
             self.show_emptiness(self.EMPTY)
 
 
-def axis_cells(titles: Sequence[str], others: int) -> tuple[Cell, ...]:
+def axis_cells(titles: Sequence[str], others: int) -> tuple[TableCell, ...]:
     """Return a row with unit and axis of the rows below.
 
     It is padded by `others` empty cells.

@@ -24,7 +24,7 @@ from mathrl_tui.core.space_watch import SpaceWatch
 from mathrl_tui.core.spans import Row
 from mathrl_tui.core.workspace import Workspace
 from mathrl_tui.screens.run_marks import RunMarks
-from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
+from mathrl_tui.widgets.keyed_table import KeyedTable, TableCell
 from mathrl_tui.widgets.lines import Lines
 from mathrl_tui.widgets.text_entry import TextEntry
 from store.records import LIVE_STATES
@@ -73,7 +73,7 @@ class RunsScreen(RunMarks):
         self._with_hidden = False
         self._maximised = False
         # Run → what its row was made from, and its cells.
-        self._cells: dict[str, tuple[object, tuple[Cell, ...]]] = {}
+        self._cells: dict[str, tuple[object, tuple[TableCell, ...]]] = {}
         self._metrics: Sequence[str] = ()
         self._overlaid: Sequence[MarkedRun] = ()
         # What the charts were read for.
@@ -174,7 +174,7 @@ class RunsScreen(RunMarks):
         self._show_details()
         self._drawn_from = self._drawn
 
-    def _row(self, line: RunLine, widths: dict[str, int], task: str) -> tuple[Cell, ...]:
+    def _row(self, line: RunLine, widths: dict[str, int], task: str) -> tuple[TableCell, ...]:
         """Return the cells of a run; unchanged ones are the same objects."""
         run, workspace = line.summary.run, self.workspace
         set_by_user = (

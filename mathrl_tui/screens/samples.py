@@ -19,7 +19,7 @@ from mathrl_tui.core import completions as reading
 from mathrl_tui.core.completions import FILTERS, MOST_LISTED, WHILE_TRAINING, CompletionChoice, CompletionPair
 from mathrl_tui.core.home_data import HomeData
 from mathrl_tui.screens.searching import SearchField, Searching
-from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
+from mathrl_tui.widgets.keyed_table import KeyedTable, TableCell
 from mathrl_tui.widgets.lines import Lines
 from store.records import Example
 
@@ -175,9 +175,9 @@ def _both(home_data: HomeData, run_id: str, choice: CompletionChoice) -> tuple[l
     return home_data.completions(run_id, choice.arm, choice.task), theirs
 
 
-def _cells(pair: CompletionPair, compared: bool, while_training: bool) -> tuple[Cell, ...]:
+def _cells(pair: CompletionPair, compared: bool, while_training: bool) -> tuple[TableCell, ...]:
     words, colour = reading.outcome(pair.mine)
-    cells: list[Cell] = [Text(f"{pair.mine.step:>4}", palette.DIM)] if while_training else []
+    cells: list[TableCell] = [Text(f"{pair.mine.step:>4}", palette.DIM)] if while_training else []
     cells += [Text(text.clip(pair.mine.ex_id, 16), palette.INK), Text(words, colour)]
     if compared:
         theirs, their_colour = reading.outcome(pair.theirs) if pair.theirs else (text.NOTHING, palette.DIM)

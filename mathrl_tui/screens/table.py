@@ -15,7 +15,7 @@ from textual.widgets import DataTable, Static
 
 from mathrl_tui.core import text
 from mathrl_tui.screens.base import ConsoleScreen
-from mathrl_tui.widgets.keyed_table import Cell, KeyedTable
+from mathrl_tui.widgets.keyed_table import KeyedTable, TableCell
 from mathrl_tui.widgets.lines import Lines
 
 NO_RUN = "[b]No run is chosen.[/b]\n\nPress [b]1[/b] and choose one."
@@ -23,7 +23,7 @@ NO_RUN = "[b]No run is chosen.[/b]\n\nPress [b]1[/b] and choose one."
 # Cells from which a table has all its columns.
 WIDE = 120
 # Titles, and cells by key.
-Table = tuple[Sequence[str], Mapping[str, Sequence[Cell]]]
+Table = tuple[Sequence[str], Mapping[str, Sequence[TableCell]]]
 
 
 class TableScreen(ConsoleScreen):

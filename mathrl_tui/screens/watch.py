@@ -18,7 +18,7 @@ from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.watch import Flag
 from mathrl_tui.screens.results import ResultsScreen, axis_cells
 from mathrl_tui.screens.table import WIDE, Table
-from mathrl_tui.widgets.keyed_table import Cell
+from mathrl_tui.widgets.keyed_table import TableCell
 
 if TYPE_CHECKING:
     from mathrl_tui.core.home_data import HomeData
@@ -55,7 +55,7 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
         first = next(iter(self.rows.values()))
         above = first.measure
         titles = ["task", "arm", "standing", *forest.titles(first.comparison, scales[above], room)]
-        cells: dict[str, Sequence[Cell]] = {}
+        cells: dict[str, Sequence[TableCell]] = {}
         for key, one in self.rows.items():
             scale = scales[one.measure]
             if one.measure != above:
@@ -91,7 +91,7 @@ The regression watch compares every arm with the first one on the tasks of [b]ev
         self.console.copy(watch.markdown(list(self.rows.values())), "the table as Markdown")
 
 
-def _cells(one: Flag, scale: Scale, room: int, wide: bool) -> tuple[Cell, ...]:
+def _cells(one: Flag, scale: Scale, room: int, wide: bool) -> tuple[TableCell, ...]:
     row, look = one.comparison, one.look
     picture = intervals.interval(row.ci_low, row.difference, row.ci_high, scale, look, room, one.limit)
     return (
@@ -103,7 +103,7 @@ def _cells(one: Flag, scale: Scale, room: int, wide: bool) -> tuple[Cell, ...]:
     )
 
 
-def _figures(one: Flag) -> tuple[Cell, ...]:
+def _figures(one: Flag) -> tuple[TableCell, ...]:
     """Return the cells after the plot, for wide screens."""
     loss = measure.amount(max(one.watched.largest_loss, 0.0), one.measure)
     return (

@@ -17,12 +17,14 @@ from mathrl_tui.core import chart, mean_curve, palette
 from mathrl_tui.core.chart import View
 from mathrl_tui.core.chart_choice import ChartChoice
 from mathrl_tui.core.chart_markers import markers
+from mathrl_tui.core.chart_rows import note
 from mathrl_tui.core.curve import EMPTY, Curve, memory_of
 from mathrl_tui.core.marked_runs import MarkedRun, short_names
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.panels import Panel, panels
 from mathrl_tui.core.run import RunSnapshot
+from mathrl_tui.core.same import Same
 from mathrl_tui.core.zoom import Window, covering
 from mathrl_tui.widgets.chart_widget import Chart
 
@@ -34,19 +36,6 @@ MOST_COLUMNS, MOST_ROWS = 3, 3
 MOST = MOST_COLUMNS * MOST_ROWS
 # Doublings of the zoom at a notch of the wheel, and seconds between drawings while the mouse moves.
 WHEEL, POINTER_SECONDS = 0.5, 0.04
-
-
-class Same:
-    """Equal to another only if both hold the same object."""
-
-    def __init__(self, held: object) -> None:
-        self._held = held
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self._held is other._held
-
-    def __hash__(self) -> int:
-        return id(self._held)
 
 
 class ChartWall(Container):
@@ -305,8 +294,8 @@ class ChartWall(Container):
                 self._draw_one(chart_widget, visible[place], self._cell(columns, rows), focused)
             else:
                 self._drawn_from.pop(place, None)
-                note = chart.note(self._nothing(), *self._cell(columns, rows))
-                chart_widget.show(note if not place and not visible else [])
+                empty = note(self._nothing(), *self._cell(columns, rows))
+                chart_widget.show(empty if not place and not visible else [])
 
     def _draw_one(self, widget: Chart, panel: Panel, size: tuple[int, int], focused: bool) -> None:
         """Draw a chart unless it would be the same as before."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 from textual.widgets import DataTable
 
-Cell = Text | str
+TableCell = Text | str
 
 
-class KeyedTable(DataTable[Cell]):
+class KeyedTable(DataTable[TableCell]):
     """Table with rows by key.
 
     The cursor stays on its row when others are added or removed.
@@ -21,7 +21,7 @@ class KeyedTable(DataTable[Cell]):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
-        self._shown: dict[str, tuple[Cell, ...]] = {}
+        self._shown: dict[str, tuple[TableCell, ...]] = {}
         self._titles: tuple[str, ...] = ()
         # The longest cell of each column.
         self._longest: list[int] = []
@@ -33,7 +33,7 @@ class KeyedTable(DataTable[Cell]):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
-    def show(self, titles: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> None:
+    def show(self, titles: Sequence[str], rows: Mapping[str, Sequence[TableCell]]) -> None:
         """Show `rows` under the columns `titles`, in the given order."""
         before = self.chosen
         rebuilt = tuple(titles) != self._titles
@@ -69,7 +69,7 @@ class KeyedTable(DataTable[Cell]):
             # Titles can be equal, such as two run names that were cut.
             self.add_column(Text(title), key=str(place))
 
-    def _show_row(self, key: str, cells: tuple[Cell, ...]) -> None:
+    def _show_row(self, key: str, cells: tuple[TableCell, ...]) -> None:
         before = self._shown.get(key)
         self._shown[key] = cells
         if before is None:
@@ -92,6 +92,6 @@ class KeyedTable(DataTable[Cell]):
             self.choose(chosen)
 
 
-def _literal(cell: Cell) -> Text:
+def _literal(cell: TableCell) -> Text:
     """Return `cell` as text: DataTable reads strings as markup."""
     return cell if isinstance(cell, Text) else Text(cell)

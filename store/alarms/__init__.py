@@ -2,7 +2,7 @@
 
 They are pure and incremental, with a small constant cost for each value.
 
-    Scalar ─▶ Watch ─▶ rule of its metric and arm ─▶ Finding or nothing
+    Scalar ─▶ Watch ─▶ rule of its metric and arm ─▶ AlarmFinding or nothing
 
 The supervisor runs the rules and journals what they find; the console shows the journal's events.
 """

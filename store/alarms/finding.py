@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AlarmFinding:
     """A value that an alarm rule refuses.
 
     `alarm` names the rule, `value` is the value as text, because it may not be finite. `words` explain it.

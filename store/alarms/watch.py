@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from store.alarms import collapse, explosion, idle_gpu, mismatch, not_finite
-from store.alarms.finding import Finding, Rule
+from store.alarms.finding import AlarmFinding, Rule
 from store.records import Record, Scalar
 
 
@@ -19,13 +19,13 @@ class Watch:
         # Metric → rules that have not fired yet; empty for a metric without rules.
         self._rules: dict[str, dict[str, Rule]] = {}
 
-    def take(self, records: Iterable[Record]) -> Iterator[Finding]:
+    def take(self, records: Iterable[Record]) -> Iterator[AlarmFinding]:
         """Yield what the rules find in `records`."""
         for record in records:
             if isinstance(record, Scalar):
                 yield from self._found(record)
 
-    def _found(self, scalar: Scalar) -> list[Finding]:
+    def _found(self, scalar: Scalar) -> list[AlarmFinding]:
         rules = self._rules.get(scalar.metric)
         if rules is None:
             rules = self._rules[scalar.metric] = rules_of(scalar.metric)
@@ -35,7 +35,8 @@ class Watch:
         for name, _ in found:
             del rules[name]
         return [
-            Finding(name, scalar.metric, scalar.step, f"{scalar.value:.6g}", words) for name, words in found
+            AlarmFinding(name, scalar.metric, scalar.step, f"{scalar.value:.6g}", words)
+            for name, words in found
         ]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from engine.bench.shapes import QWEN_1_5B
 from engine.generators.build import build, one, visible_devices, with_copies
-from engine.generators.copies import Build, CopyFailed, GeneratorCopies
+from engine.generators.copies import Build, CopyNotStarted, GeneratorCopies
 from engine.generators.interface import Generated, GenerationRequest, Generator, WeightsRefused
 from engine.generators.placement import at_device, placements
 from engine.generators.shared_gpu import cache_bytes, found_copies
@@ -198,7 +198,7 @@ def test_a_copy_that_does_not_start_is_an_error_and_its_sibling_ends(folder: Pat
 def start_copies(builds: list[Build], connection: Connection) -> None:
     try:
         GeneratorCopies(builds)
-    except CopyFailed as error:
+    except CopyNotStarted as error:
         connection.send(str(error))
         raise
 

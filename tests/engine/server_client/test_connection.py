@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine.server_client.connection import AsyncConnection, Connection
+from engine.server_client.connection import AsyncServerConnection, ServerConnection
 from engine.server_client.errors import HttpStatus, NoAnswer
 from engine.server_client.retry_after import retry_after
 from tests.support.places import ROOT
@@ -59,12 +59,12 @@ def answering(answer: bytes | None) -> Iterator[tuple[str, list[bytes]]]:
 
 
 async def from_threads(url: str, body: dict[str, Any]) -> Any:
-    with Connection(url, "a-key", 5.0) as server:
+    with ServerConnection(url, "a-key", 5.0) as server:
         return server.post("/completions", body)
 
 
 async def from_loop(url: str, body: dict[str, Any]) -> Any:
-    async with AsyncConnection(url, "a-key", 5.0) as server:
+    async with AsyncServerConnection(url, "a-key", 5.0) as server:
         return await server.post("/completions", body)
 
 
@@ -88,7 +88,10 @@ def test_nothing_meant_for_openais_own_server_is_sent(monkeypatch: pytest.Monkey
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.setenv(name, "private-of-the-user")
     for key in ("", "a-key"):
-        with answering(response("200 OK", "{}")) as (url, requests), Connection(url, key, 5.0) as server:
+        with (
+            answering(response("200 OK", "{}")) as (url, requests),
+            ServerConnection(url, key, 5.0) as server,
+        ):
             assert server.get("/models") == {}
         assert b"private-of-the-user" not in requests[0]
         assert (b"authorization" in requests[0].lower()) == bool(key)
@@ -148,7 +151,7 @@ async def test_a_request_that_cannot_be_sent_is_marked(post: Post) -> None:
 
 
 def test_a_key_that_no_header_can_hold_is_not_an_answer() -> None:
-    server = Connection("http://127.0.0.1:9/v1", "clé", 5.0)
+    server = ServerConnection("http://127.0.0.1:9/v1", "clé", 5.0)
     with server, pytest.raises(NoAnswer, match="the request cannot be sent") as caught:
         server.get("/models")
     assert not caught.value.sent

@@ -30,7 +30,7 @@ from engine.protocol.messages import (
     WorkerResult,
 )
 from engine.server_client.client import ATTEMPTS, CONCURRENCY, Served
-from engine.server_client.connection import Connection
+from engine.server_client.connection import ServerConnection
 from engine.server_client.errors import HttpStatus, NoAnswer
 from engine.server_client.models import ServedModel, only_model
 from engine.server_client.tokenizer import ServerTokenizer
@@ -220,7 +220,7 @@ def test_a_reset_connection_of_a_server_that_answers_others_is_asked_again(
     resets: list[str] = []
     ended = threading.Event()
 
-    def post(connection: Connection, path: str, body: dict[str, Any]) -> Any:
+    def post(connection: ServerConnection, path: str, body: dict[str, Any]) -> Any:
         if body["prompt"] == "other":
             return answer("#### 3", 3)
         if len(resets) == ATTEMPTS + 2:
@@ -234,7 +234,7 @@ def test_a_reset_connection_of_a_server_that_answers_others_is_asked_again(
             ended.set()
         raise NoAnswer("ReadError: Connection reset by peer", sent=True, lost=True)
 
-    monkeypatch.setattr(Connection, "post", post)
+    monkeypatch.setattr(ServerConnection, "post", post)
     (prompt,) = job(0, "1 + 3").prompts
     served.submit(replace(job(served.next_job_id(), ""), prompts=(prompt,), samples=1))
     assert ended.wait(60.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.supervisor.guard import DISK_SECONDS, Guard, Order
+from engine.supervisor.guard import DISK_SECONDS, Guard, GuardOrder
 from engine.supervisor.record_queue import RecordQueue
 from engine.supervisor.seen_records import SeenRecords
 from profiles.errors import ProfileError
@@ -123,7 +123,9 @@ def test_a_nearly_full_disk_is_an_alarm_once(tmp_path: Path, monkeypatch: pytest
     assert guard.next_order(0.0) is None
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free(1 << 28))
     order = guard.next_order(DISK_SECONDS)
-    assert order == Order("stop", "alarm disk-full: disk is 0.25 GiB free (below 1 GiB); no checkpoint yet")
+    assert order == GuardOrder(
+        "stop", "alarm disk-full: disk is 0.25 GiB free (below 1 GiB); no checkpoint yet"
+    )
     assert guard.next_order(2 * DISK_SECONDS) is None
     recorder.flush(now=True)
     assert len(journal.records) == 1

@@ -15,7 +15,7 @@ from engine.context import StageFailed
 from engine.data.rows import DataRow
 from engine.data.trace import Trace
 from engine.grading import grade
-from engine.server_client.connection import AsyncConnection
+from engine.server_client.connection import AsyncServerConnection
 from engine.teacher.body import TracePart, body_of
 from engine.teacher.budget import Budget
 from engine.teacher.cleaning import Cleaned, clean_answers, clean_body
@@ -130,7 +130,7 @@ async def test_a_request_that_never_left_is_not_counted_as_money() -> None:
             caller.setblocking(False)
             caller.connect_ex(address)
         url = f"http://127.0.0.1:{address[1]}/v1"
-        async with AsyncConnection(url, KEY, timeout=0.3) as server:
+        async with AsyncServerConnection(url, KEY, timeout=0.3) as server:
             with pytest.raises(TryAgain, match="no answer in time") as caught:
                 await ask(server, load("demo").traces, [{"role": "user", "content": "1 + 1?"}], KEY)
     assert not caught.value.billed
