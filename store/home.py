@@ -2,6 +2,7 @@
 
 HOME/store.duckdb, store.lock, store.gate   the database and its lock files
 HOME/journal/RUN/N.j                        records that the run's supervisor acknowledged
+HOME/workspace.json, workspace.lock          marks, tags and notes of runs, which the console keeps
 HOME/cache/STAGE/HASH/                      outputs of data, traces and preprocess, by content
 HOME/runs/RUN/                              one run: config, logs, socket, checkpoints, rollouts
 HOME/removing-RUN/, trash-RUN/              a run that is being removed (store/removal.py)
