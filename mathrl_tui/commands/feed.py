@@ -5,15 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from mathrl_tui.core.event_words import event_words
 from mathrl_tui.core.stages import part_words
 from mathrl_tui.core.text import duration, number
 from store.events import (
-    CheckpointSaved,
-    CommandReceived,
-    PhaseChange,
-    ProcessChange,
     ProgressReport,
-    StageChange,
     StateChange,
     details_of,
 )
@@ -85,27 +81,13 @@ class Feed:
         return " · ".join(parts)
 
     def _line(self, event: Event) -> str:
-        label = event.arm or event.stage
         match details_of(event):
             case ProgressReport(done, total):
                 return self._progress_line(event, done == total)
             case StateChange():
                 return f"{self._run_id}: {self.state}" + (f" ({self.reason})" if self.reason else "")
-            case StageChange(status):
-                return f"{label}: {status}" + (f", {event.message}" if event.message else "")
-            case CheckpointSaved():
-                return f"{label}: checkpoint at step {event.step}"
-            case ProcessChange(role, pid, True):
-                return f"{role}: process {pid} started"
-            case ProcessChange(role, pid, False, reason):
-                reason = reason or event.message
-                return f"{role}: process {pid} ended" + (f" ({reason})" if reason else "")
-            case CommandReceived(command, origin):
-                return f"command {command} from {origin}"
-            case PhaseChange(phase):
-                return f"{label}: {event.message or phase}".removeprefix(": ")
             case _:
-                return event.message
+                return event_words(event)
 
     def _progress_line(self, event: Event, finished: bool) -> str:
         # The clock can be set back.

@@ -178,6 +178,11 @@ def panels(
     return tuple(made)
 
 
+def filled(charts: tuple[Panel, ...]) -> tuple[Panel, ...]:
+    """Return the charts that have values; all if none has."""
+    return tuple(one for one in charts if one.sources) or charts
+
+
 def _by_stage(
     metric: str, sources: Sequence[str], arms: Sequence[str], stages: Mapping[str, str]
 ) -> list[Panel]:

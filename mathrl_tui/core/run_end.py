@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from mathrl_tui.core import palette, text
+from mathrl_tui.core.event_words import event_words
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.spans import Row
 from store.records import LIVE_STATES
@@ -35,12 +36,11 @@ def end_row(run: RunSnapshot, width: int, now: float) -> list[Row]:
 def event_rows(run: RunSnapshot, width: int, most: int) -> list[Row]:
     """Return the last `most` events that have words, newest first.
 
-    Each has its time. A checkpoint without words gets some.
+    Each has its time.
     """
-    said = [event for event in reversed(run.log) if event.message or event.kind == "checkpoint"]
+    with_words = [(event, words) for event in reversed(run.log) if (words := event_words(event))]
     rows: list[Row] = []
-    for event in said[:most]:
-        words = event.message or f"{event.arm} checkpoint of step {event.step}"
+    for event, words in with_words[:most]:
         when = time.strftime("%H:%M:%S", time.localtime(event.ts))
         rows.append([(f" {when} ", palette.FAINT), (text.clip(words, width - 11), palette.DIM)])
     return rows

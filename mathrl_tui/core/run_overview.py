@@ -114,9 +114,10 @@ def _plot(rate: EvalSummary, scale: Scale, look: palette.Look, room: int) -> Row
 def _stages(line: RunLine, width: int, now: float) -> list[Row]:
     rows = [side_panels.title("Stages", width)]
     for stage in line.summary.stages:
-        look = palette.state(stage.status)
+        status = palette.shown_state(stage.status, line.summary.reason)
+        look = palette.state(status)
         words = f" {look.mark} {stage.stage:<11}{stage.arm:<10}"
-        tail = palette.word(stage.status)
+        tail = palette.word(status)
         if line.at is not None and line.at.name == (stage.stage, stage.arm) and line.at.total:
             tail = f"{text.percent(line.at.fraction, 0)}  {text.duration(line.at.remaining(now))} left"
         rows.append([(words, look.colour), (text.clip(tail, max(width - len(words), 0)), palette.DIM)])

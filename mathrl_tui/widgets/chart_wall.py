@@ -22,11 +22,12 @@ from mathrl_tui.core.curve import EMPTY, Curve, memory_of
 from mathrl_tui.core.marked_runs import MarkedRun, short_names
 from mathrl_tui.core.other_seeds import OtherRuns
 from mathrl_tui.core.palette import Look
-from mathrl_tui.core.panels import Panel, panels
+from mathrl_tui.core.panels import Panel, filled, panels
 from mathrl_tui.core.run import RunSnapshot
 from mathrl_tui.core.same import Same
 from mathrl_tui.core.zoom import Window, covering
 from mathrl_tui.widgets.chart_widget import Chart
+from store.records import LIVE_STATES
 
 # Minimum cells of a chart in a row of several.
 NARROW = 41
@@ -90,7 +91,9 @@ class ChartWall(Container):
         self._run, self._looks, self._other_runs = run, looks, other_runs
         stages = {step.arm: step.stage for step in run.board if step.arm}
         lengths = {step.arm: float(max(step.total, step.done)) for step in run.board if step.arm}
-        self._all = panels(run.latest, run.arms, stages, lengths)
+        every = panels(run.latest, run.arms, stages, lengths)
+        # A run that has ended gets no more values, so its empty charts can go.
+        self._all = every if run.state in LIVE_STATES else filled(every)
         self._markers = markers(run.log, looks)
         self._choose()
         if is_new:

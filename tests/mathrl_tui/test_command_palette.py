@@ -69,7 +69,7 @@ async def test_labels_and_sentences_are_not_markup(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(command_palette.actions, "ACTIONS", odd)
     async with console(tmp_path, LARGE) as (_, pilot):
         await pilot.press("ctrl+p")
-        await sees(pilot, "[/] Runs", "an [s] [/b] \\[q  [1]")
+        await sees(pilot, "[/] Open", "an [s] [/b] \\[q  [/]")
         await pilot.press(*"logs")
         await sees(pilot, "[/] Logs: an [s] [/b] \\[q")
 
