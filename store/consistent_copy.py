@@ -6,17 +6,17 @@ A copy counts as one state if no process changed the files from some time before
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from store.private import FOLDER_MODE
 
-SETTLED_SECONDS = (
-    # Seconds. File-system clocks tick more often, so a write after this changes the time.
-    0.05
-)
+# File-system clocks tick more often, so a write after this changes the time.
+SETTLED_SECONDS = 0.05
 TRIES = 3
 
 Signature = tuple[tuple[int, int, int] | None, ...]
@@ -62,19 +62,39 @@ def copy(paths: Sequence[Path], folder: Path) -> None:
     for path in paths:
         (folder / path.name).unlink(missing_ok=True)
     sources = [str(path) for path in paths if path.exists()]
-    command = ["cp", "--reflink=auto", *sources, str(folder)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        # Its words are searched for the reason.
-        env={**os.environ, "LC_ALL": "C"},
-        umask=0o777 - FOLDER_MODE,
-    )
-    if done.returncode:
-        raise CopyFailed(done.stderr.strip())
+    # The "/" makes cp refuse a folder that is gone. Without it, one file would be copied under the folder's name.
+    with _child(["cp", "--reflink=auto", *sources, f"{folder}/"]) as process:
+        _, words = process.communicate()
+    if process.returncode:
+        raise CopyFailed(words.strip())
+
+
+@contextmanager
+def _child(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a command and end it with the block.
+
+    Ctrl-C waits until the child is known. Otherwise the child would run on, and copy after its folder is removed.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Its words are searched for the reason.
+            env={**os.environ, "LC_ALL": "C"},
+            umask=0o777 - FOLDER_MODE,
+        )
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

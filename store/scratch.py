@@ -6,7 +6,6 @@ Creating a directory also removes those without a lock: a killed export leaves a
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import os
 import secrets
@@ -15,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from store.private import FOLDER_MODE
@@ -35,16 +33,12 @@ def scratch_folder(parent: Path | None) -> Iterator[Path]:
     _sweep(place)
     # The name is fixed before the directory exists, so that Ctrl-C at any moment removes it.
     folder = place / f"{PREFIX}{secrets.token_hex(8)}"
-    remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    # Ctrl-C between the entry of this context and the block under it leaves the context without its end.
-    atexit.register(remove)
     try:
         folder.mkdir(mode=FOLDER_MODE)
         with _locked(folder):
             yield folder
     finally:
-        remove()
-        atexit.unregister(remove)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

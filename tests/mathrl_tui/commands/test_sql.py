@@ -70,7 +70,6 @@ def test_the_command(store: Store) -> None:
     assert done.stderr.startswith("sql: no answer after 0.1 s")
 
 
-@pytest.mark.xfail(strict=False, reason="open: on a loaded machine the copy's folder sometimes stays")
 def test_ctrl_c_ends_a_query_at_once(store: Store) -> None:
     command = [sys.executable, "-m", "mathrl_tui", "sql", ENDLESS, "--timeout", "0"]
     with subprocess.Popen(command, env=environment(store.home), stderr=subprocess.PIPE) as asked:
