@@ -202,13 +202,7 @@ def first_paint(home: Path) -> None:
 
 def live(home: Path, seconds: float) -> None:
     """Measure a live run at 200×50."""
-    terminal = opened(home, 200, 50, LIVE[0])
-    worked, begun = terminal.cpu(), time.monotonic()
-    count = terminal.drain(seconds)
-    spent = time.monotonic() - begun
-    say("live 200x50, KiB/s", f"{count / 1024 / spent:.1f}")
-    say("live 200x50, % of a core", f"{100 * (terminal.cpu() - worked) / spent:.1f}")
-    keys(terminal, "live ")
+    terminal = watched(home, LIVE[0], "live", seconds)
     say("resident, MiB", f"{terminal.resident():.0f}")
     terminal.close()
 
@@ -282,15 +276,20 @@ def keys(terminal: Terminal, what: str) -> None:
 
 
 def finished(home: Path, seconds: float) -> None:
-    """Measure a finished run."""
-    terminal = opened(home, 200, 50, FINISHED)
+    """Measure a finished run at 200×50."""
+    watched(home, FINISHED, "finished", seconds).close()
+
+
+def watched(home: Path, run: str, what: str, seconds: float) -> Terminal:
+    """Measure a run's screen alone for `seconds`, then its keys; return the terminal."""
+    terminal = opened(home, 200, 50, run)
     worked, begun = terminal.cpu(), time.monotonic()
     count = terminal.drain(seconds)
     spent = time.monotonic() - begun
-    say("finished 200x50, % of a core", f"{100 * (terminal.cpu() - worked) / spent:.2f}")
-    say("finished 200x50, KiB/s", f"{count / 1024 / spent:.2f}")
-    keys(terminal, "finished ")
-    terminal.close()
+    say(f"{what} 200x50, KiB/s", f"{count / 1024 / spent:.2f}")
+    say(f"{what} 200x50, % of a core", f"{100 * (terminal.cpu() - worked) / spent:.2f}")
+    keys(terminal, f"{what} ")
+    return terminal
 
 
 def main() -> None:

@@ -57,6 +57,10 @@ _MAJORITIES = f"""
     )
     SELECT run_id, arm, step, task, sum(share) FROM won GROUP BY run_id, arm, step, task
 """
+_CONFIGS = """
+    SELECT run_id, last(config ORDER BY rowid) FROM store.run
+    WHERE $run IS NULL OR run_id = $run GROUP BY run_id
+"""
 _DOCUMENTS = f"SELECT score, tokens {_TASKS} AND arm = $arm AND step = $step AND task = $task"
 
 
@@ -67,24 +71,22 @@ def evaluations_in(connection: duckdb.DuckDBPyConnection, run_id: str | None = N
     """
     result = connection.execute(_EVALUATIONS, {"run": run_id})
     names = [column[0] for column in result.description or ()]
-    found = _by_arm(connection, [dict(zip(names, row, strict=True)) for row in result.fetchall()])
+    found = _by_arm(connection, run_id, [dict(zip(names, row, strict=True)) for row in result.fetchall()])
     several = any(row["samples"] > row["n"] for row in found)
     majorities = _majorities(connection, run_id) if several else {}
     return [_summary(connection, row, majorities) for row in found]
 
 
-def _by_arm(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _by_arm(
+    connection: duckdb.DuckDBPyConnection, run_id: str | None, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Order summaries by their run's arms, then by step.
 
     The order of arrival is not enough: an evaluation that a resume repeats arrives after those of later arms.
     """
     runs = {run: place for place, run in enumerate(dict.fromkeys(row["run"] for row in rows))}
     tasks = {task: place for place, task in enumerate(dict.fromkeys(row["task"] for row in rows))}
-    configs = dict(
-        connection.execute(
-            "SELECT run_id, last(config ORDER BY rowid) FROM store.run GROUP BY run_id"
-        ).fetchall()
-    )
+    configs = dict(connection.execute(_CONFIGS, {"run": run_id}).fetchall())
     arms = {
         (run, arm["name"]): place
         for run in runs

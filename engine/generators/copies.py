@@ -92,7 +92,7 @@ class GeneratorCopies:
     """Implements Generator over several processes, one for each of `builds`.
 
     The constructor starts the processes, and returns when all copies are ready.
-    Raises: EOFError if a copy ends before that.
+    Raises: CopyNotStarted if a copy ends before that.
     """
 
     def __init__(self, builds: Sequence[Build]) -> None:

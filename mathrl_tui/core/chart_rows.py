@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mathrl_tui.core import palette
-from mathrl_tui.core.spans import Row
+from mathrl_tui.core.spans import Row, cut
 
 
 def note(message: str, width: int, height: int) -> list[Row]:
@@ -22,14 +22,4 @@ def _filled(row: Row, width: int) -> Row:
     length = sum(len(part) for part, _ in row)
     if length < width:
         return [*row, (" " * (width - length), palette.INK)]
-    return row if length == width else _cut(row, width)
-
-
-def _cut(row: Row, width: int) -> Row:
-    kept: Row = []
-    for part, style in row:
-        if width <= 0:
-            break
-        kept.append((part[:width], style))
-        width -= len(part)
-    return kept
+    return row if length == width else cut(row, width)

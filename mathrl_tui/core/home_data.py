@@ -88,7 +88,7 @@ class HomeData:
         self._compared: dict[str, tuple[object, list[Comparison]]] = {}
         curves = RunCurves(self.curve)
         self._other_runs = OtherRunCurves(self.store, curves)
-        self._marked_runs = MarkedRuns(self.store, curves)
+        self._marked_runs = MarkedRuns(self.store, curves, self._results.config)
         self._details = CurveDetails(self.curve)
         self._alarm_watch = AlarmWatch(self.store)
 

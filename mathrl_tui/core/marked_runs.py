@@ -5,7 +5,7 @@ Runs may have different profiles, arms and metrics. Each has one look, on all sc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mathrl_tui.core.curve import Curve
@@ -13,6 +13,7 @@ from mathrl_tui.core.run_curves import RunCurves
 from store import runs as run_states
 from store.home import RunFolder
 from store.query import Store
+from store.run_config import RunConfig
 
 # Parts of a run's id.
 _BETWEEN = "-"
@@ -33,12 +34,13 @@ class MarkedRun:
 
 
 class MarkedRuns:
-    """Reads the runs that are drawn together, with their curves."""
+    """Reads the runs that are drawn together, with their curves.
 
-    def __init__(self, store: Store, curves: RunCurves) -> None:
-        self._store, self._curves = store, curves
-        # The arms of a run never change.
-        self._arms: dict[str, tuple[str, ...]] = {}
+    `config` returns the configuration of a run.
+    """
+
+    def __init__(self, store: Store, curves: RunCurves, config: Callable[[str], RunConfig]) -> None:
+        self._store, self._curves, self._config = store, curves, config
         # Those of a run that has ended.
         self._metrics: dict[str, tuple[str, ...]] = {}
 
@@ -56,15 +58,13 @@ class MarkedRuns:
 
     def _marked(self, run: str, state: str, metrics: Sequence[str], timed: Collection[str]) -> MarkedRun:
         live = run_states.is_live(RunFolder(self._store.home, run))
-        if run not in self._arms:
-            self._arms[run] = self._store.config(run).arms
         known = self._known(run, live)
         wanted = [metric for metric in metrics if metric in known]
         curves = {
             metric: self._curves.curve(run, metric, live=live, timed=metric in timed) for metric in wanted
         }
         found = {metric: curve for metric, curve in curves.items() if len(curve)}
-        return MarkedRun(run, state, self._arms[run], known, found)
+        return MarkedRun(run, state, self._config(run).arms, known, found)
 
     def _known(self, run: str, live: bool) -> tuple[str, ...]:
         if live or run not in self._metrics:

@@ -88,6 +88,14 @@ def shown_state(name: str, reason: str) -> str:
     return "stopped" if name == "interrupted" and is_wanted else name
 
 
+def gain_colour(low: float, high: float) -> str:
+    """Return the colour of a difference with this interval.
+
+    It is that of better, worse or undecided.
+    """
+    return GOOD if low > 0 else BAD if high < 0 else INK
+
+
 def word(name: str) -> str:
     """Return the words for a state: `done with failures`."""
     return name.replace("_", " ")

@@ -97,7 +97,7 @@ def _results(line: RunLine, width: int) -> list[Row]:
     gains = results.gains or {}
     base = next(iter(results.rates))
     for arm, gain in gains.items():
-        colour = palette.GOOD if gain.low > 0 else palette.BAD if gain.high < 0 else palette.INK
+        colour = palette.gain_colour(gain.low, gain.high)
         words = f"{text.points(gain.estimate)} [{text.points(gain.low)}, {text.points(gain.high)}]"
         rows.append([(f" {arm} − {base} ", palette.INK), (f"{words} points", colour)])
     if results.gains is None:

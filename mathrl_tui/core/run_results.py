@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -153,10 +153,7 @@ class ResultsReader:
             if read.results.gains is None:
                 gains = self._computed(summary.run, read.results)
                 self._gains[summary.run] = read.results.rates, gains
-                results = RunResults(
-                    read.results.task, read.results.rates, gains, read.results.tasks, read.results.figures
-                )
-                self._read[summary.run] = _Read(results, read.summary, read.at, read.complete)
+                self._read[summary.run] = replace(read, results=replace(read.results, gains=gains))
                 if time.monotonic() - begun > BUDGET:
                     return
 

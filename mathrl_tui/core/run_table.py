@@ -264,7 +264,7 @@ def _result(line: RunLine, width: int, now: float) -> Row:
         words = progress_words(line.at, now) if line.at is not None else ""
         return [(text.clip(words, width), palette.DIM)]
     arm, gain = found
-    colour = palette.GOOD if gain.low > 0 else palette.BAD if gain.high < 0 else palette.INK
+    colour = palette.gain_colour(gain.low, gain.high)
     ends = f" [{text.points(gain.low)}, {text.points(gain.high)}]" if width >= _WITH_INTERVAL else ""
     head = f"{text.points(gain.estimate):>5}"
     return [

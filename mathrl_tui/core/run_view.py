@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mathrl_tui.core import palette, run_filter, run_table, side_panels
+from mathrl_tui.core import palette, run_filter, run_table
 from mathrl_tui.core.run_facts import facts
 from mathrl_tui.core.run_filter import Every, Expression, Facts, FilterError
-from mathrl_tui.core.spans import Row
+from mathrl_tui.core.spans import Row, cut
 from mathrl_tui.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,4 +98,4 @@ def heading(counts: tuple[int, int, int], selection: Selection, workspace: Works
         now = sort or run_table.DEFAULT_SORT
         order = "descending" if now.startswith("-") else "ascending"
         row.append((f"  by {now.removeprefix('-')}, {order}", palette.DIM))
-    return side_panels.cut(row, width)
+    return cut(row, width, "…")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mathrl_tui.core import palette, panels, text
 from mathrl_tui.core.palette import Look
 from mathrl_tui.core.run import RunSnapshot, Value
-from mathrl_tui.core.spans import Row, Span
+from mathrl_tui.core.spans import Row, Span, cut
 from mathrl_tui.core.stages import progress_words
 from store import at_risk
 from store.events import ProcessChange
@@ -54,7 +54,7 @@ def heading(run: RunSnapshot, width: int, now: float) -> Row:
             (f"  {text.moment(run.ended)}, took {text.duration(run.ended - run.created)}", palette.DIM)
         )
     room = min(max(width - sum(len(words) for words, _ in row) - 1, _LEAST_NAME), _LONGEST_NAME)
-    return cut([(f" {text.run_name(run.run_id, room)}", f"bold {palette.INK}"), *row], width)
+    return cut([(f" {text.run_name(run.run_id, room)}", f"bold {palette.INK}"), *row], width, "…")
 
 
 def strip(board: Steps, width: int) -> list[Row]:
@@ -190,15 +190,3 @@ def processes(found: Sequence[ProcessChange], width: int) -> list[Row]:
 def title(words: str, width: int) -> Row:
     """Return a panel's title, with a line to the end of the width."""
     return [(f" {words} ", f"bold {palette.ACCENT}"), ("─" * max(width - len(words) - 3, 0), palette.FAINT)]
-
-
-def cut(row: Row, width: int) -> Row:
-    """Return the row, cut to `width` cells."""
-    kept: Row = []
-    for words, style in row:
-        if width <= 0:
-            break
-        piece = words if len(words) <= width else words[: max(width - 1, 0)] + "…"
-        kept.append((piece, style))
-        width -= len(piece)
-    return kept

@@ -92,7 +92,7 @@ class ChartWall(Container):
         stages = {step.arm: step.stage for step in run.board if step.arm}
         lengths = {step.arm: float(max(step.total, step.done)) for step in run.board if step.arm}
         every = panels(run.latest, run.arms, stages, lengths)
-        # A run that has ended gets no more values, so its empty charts can go.
+        # A run that has ended records nothing more, so its empty charts are left out.
         self._all = every if run.state in LIVE_STATES else filled(every)
         self._markers = markers(run.log, looks)
         self._choose()
@@ -181,7 +181,7 @@ class ChartWall(Container):
     def page(self, by: int) -> None:
         """Move the cursor to the first chart of the page `by` pages further.
 
-        It stays if there is no such page.
+        It stays if that page does not exist.
         """
         target = self._first() + by * self._capacity()
         if 0 <= target < len(self._panels):

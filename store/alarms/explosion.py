@@ -43,7 +43,7 @@ class Explosion:
             words = f"{ROWS} values in a row above {bound:.3g}, {TIMES:.0f} times the highest before"
         else:
             words = ""
-            # One outlier is no new normal level, but it raises the bound a little.
+            # One outlier does not set a new normal level, but it raises the bound a little.
             size = min(size, bound) if self._count >= KNOWN else size
         self._highest = max(self._highest, self._suspects if words else size)
         self._count, self._suspects, self._in_a_row = self._count + 1, 0.0, 0

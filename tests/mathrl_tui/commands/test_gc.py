@@ -139,11 +139,11 @@ def test_the_sum_is_in_doctor(home: Path) -> None:
     fill(home, **{"store__duckdb__damaged-20260101-000000-1": 5_000_000})
     total = sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())
     assert measure(home).total == total
-    said = mathrl(home, "doctor").stdout
-    assert f"space: {home} takes 5 MB (set aside 5 MB, " in said
+    report = mathrl(home, "doctor").stdout
+    assert f"space: {home} takes 5 MB (set aside 5 MB, " in report
     assert (
         "space: 5 MB are damaged files that were set aside, or remains of removed runs\n      → mathrl-tui gc"
-        in said
+        in report
     )
 
 
